@@ -1,0 +1,42 @@
+# The environment lives in .venv; every target makes it first when it is absent or out of date.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+WORKERS ?= 2
+
+.PHONY: demo test lint bench notebooks clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       recording, sweep, selection and report on scenes nobody trained on"
+	@echo "make test       the tests, the notebooks, the linters"
+	@echo "make lint       ruff, mypy, import-linter"
+	@echo "make bench      the figures of docs/benchmarks.md"
+	@echo "make notebooks  run the notebooks and keep their pictures"
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,notebooks]"
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python -m ditprobe.demo
+
+test: $(READY) lint
+	$(BIN)/pytest -n $(WORKERS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+notebooks: $(READY)
+	$(BIN)/python notebooks/build.py
+
+clean:
+	rm -rf .venv demo

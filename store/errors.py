@@ -1,0 +1,59 @@
+"""Every error that ditprobe raises on purpose.
+
+Each one subclasses :class:`DitprobeError` and the builtin that a caller who knows nothing of ditprobe would
+catch. A message says what was asked, what exists, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class DitprobeError(Exception):
+    """Base of every error that ditprobe raises on purpose."""
+
+
+class InvalidInputError(DitprobeError, ValueError):
+    """An argument has a wrong shape, kind or value (a NaN track, a wrong-rank tensor, an empty selection)."""
+
+
+class ClipError(InvalidInputError):
+    """A clip cannot be used: no images, a truncated file, tracks of another length."""
+
+
+class UnknownLayerError(DitprobeError, IndexError):
+    """A layer, head, step or branch that the backbone does not have."""
+
+
+class NotRecordedError(DitprobeError, LookupError):
+    """A step, layer, branch or head that exists but is not in this recording."""
+
+
+class PlanTooLargeError(DitprobeError, ValueError):
+    """A plan needs more bytes than its limit allows."""
+
+
+class OutputExistsError(DitprobeError, FileExistsError):
+    """The output path is taken and overwriting was not asked for."""
+
+
+class RecordingError(DitprobeError, OSError):
+    """A recording cannot be read or written (disk full, wrong fingerprint, not a recording)."""
+
+
+class CorruptRecordingError(RecordingError):
+    """A record of a recording is missing or damaged; the message names its step and layer."""
+
+
+class FormatVersionError(RecordingError):
+    """The recording was written in a newer format than this ditprobe reads."""
+
+
+class UnsupportedBackboneError(DitprobeError, TypeError):
+    """The model cannot be probed; the message says why."""
+
+
+class BackboneNotFoundError(DitprobeError, FileNotFoundError):
+    """No pipeline at that name, folder or hub id."""
+
+
+class UnsafePickleError(DitprobeError, ValueError):
+    """A pickle holds more than arrays and was refused unread."""

@@ -1,0 +1,213 @@
+"""Which steps, layers, branches, heads and frames to record."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from store.errors import InvalidInputError, UnknownLayerError
+from store.layout import TokenLayout
+from store.plan import DEFAULT_LIMIT_BYTES, BackboneInfo, LayerInfo, Plan
+
+BRANCHES = ("cond", "uncond")
+Numbers = Iterable[int] | Literal["all"]
+
+
+def resolve_number(kind: str, number: int, count: int, owner: str = "backbone") -> int:
+    """The non-negative number that ``number`` means among ``count``; -1 is the last.
+
+    Raises
+    ------
+    UnknownLayerError
+        Names what exists.
+
+    Examples
+    --------
+    >>> resolve_number("layer", -1, 30)
+    29
+    """
+    if not -count <= number < count:
+        raise UnknownLayerError(f"{kind} {number} does not exist. The {owner} has {kind}s 0 to {count - 1}.")
+    return number % count
+
+
+def _as_numbers(name: str, numbers: Any) -> tuple[int, ...] | Literal["all"]:
+    if isinstance(numbers, str):
+        if numbers == "all":
+            return "all"
+        raise InvalidInputError(f"{name} must be ints or 'all'; got {numbers!r}.")
+    try:
+        given = tuple(operator.index(number) for number in numbers)
+    except TypeError as error:
+        raise InvalidInputError(f"{name} must be an iterable of ints or 'all'; got {numbers!r}.") from error
+    if not given:
+        raise InvalidInputError(f"{name} is empty: nothing would be recorded. Name at least one, or pass 'all'.")
+    return given
+
+
+def _resolve(kind: str, numbers: Any, count: int, owner: str) -> tuple[int, ...]:
+    if numbers is None or numbers == "all":
+        return tuple(range(count))
+    return tuple(sorted({resolve_number(kind, number, count, owner) for number in numbers}))
+
+
+@dataclass(frozen=True)
+class ResolvedSelection:
+    """A selection whose every number is concrete: ascending, unique, non-negative."""
+
+    steps: tuple[int, ...]
+    layers: tuple[int, ...]
+    branches: tuple[str, ...]
+    heads: tuple[int, ...]
+    frames: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to record. Negative numbers count from the end; results are ascending and without duplicates.
+
+    Parameters
+    ----------
+    steps : iterable of int, or "all"
+        Denoising steps, 0 = most noise.
+    layers : iterable of int, or "all"
+        Self-attention layers in execution order.
+    branches : iterable of "cond" and "uncond"
+        Branches of classifier-free guidance.
+    heads : iterable of int, optional
+        Attention heads; None is all of them.
+    frames : iterable of int, optional
+        Latent frames; None is all of them.
+
+    Raises
+    ------
+    InvalidInputError
+        When one of them is empty or no iterable of ints.
+    UnknownLayerError
+        For an unknown branch; for unknown steps, layers, heads and frames once they are resolved.
+
+    Examples
+    --------
+    >>> Selection(steps=[-1], layers=range(2)).resolve(6, 50, 4)
+    ResolvedSelection(steps=(49,), layers=(0, 1), branches=('cond',), heads=(0, 1, 2, 3), frames=None)
+    """
+
+    steps: Numbers
+    layers: Numbers
+    branches: Iterable[str] = ("cond",)
+    heads: Numbers | None = None
+    frames: Numbers | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "layers", "heads", "frames"):
+            value = getattr(self, name)
+            if value is not None or name in ("steps", "layers"):
+                object.__setattr__(self, name, _as_numbers(name, value))
+        asked = (self.branches,) if isinstance(self.branches, str) else tuple(self.branches)
+        for branch in asked:
+            if branch not in BRANCHES:
+                raise UnknownLayerError(f"branch {branch!r} does not exist. Branches are 'cond' and 'uncond'.")
+        if not asked:
+            raise InvalidInputError("branches is empty: nothing would be recorded. Branches are 'cond' and 'uncond'.")
+        object.__setattr__(self, "branches", tuple(branch for branch in BRANCHES if branch in asked))
+
+    def resolve(
+        self, layer_count: int, steps: int, head_count: int, frame_count: int | None = None
+    ) -> ResolvedSelection:
+        """The concrete numbers, for a backbone of ``layer_count`` layers and a run of ``steps`` steps.
+
+        ``frames`` of the result is None unless ``frame_count`` is given.
+
+        Raises
+        ------
+        UnknownLayerError
+            Names the first number that does not exist, and what does.
+        """
+        frames = None if frame_count is None else _resolve("frame", self.frames, frame_count, "layout")
+        return ResolvedSelection(
+            _resolve("step", self.steps, steps, "run"),
+            _resolve("layer", self.layers, layer_count, "backbone"),
+            tuple(self.branches),
+            _resolve("head", self.heads, head_count, "backbone"),
+            frames,
+        )
+
+    def plan(
+        self,
+        backbone: BackboneInfo,
+        layout: TokenLayout,
+        steps: int = 50,
+        *,
+        limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
+        features: bool = False,
+    ) -> Plan:
+        """What a recording of this selection holds and how large it is.
+
+        Parameters
+        ----------
+        backbone : anything with ``name`` and ``layers``
+            Each layer has ``index``, ``name`` (its module path), ``heads`` and ``channels`` (per head).
+        layout : TokenLayout
+        steps : int
+            Denoising steps of the run.
+        limit_bytes : int or None
+            Largest size accepted (20 GB unless said otherwise); None is no limit.
+        features : bool
+            Record the attention output too: every head's, whatever ``heads`` selects.
+
+        Raises
+        ------
+        UnknownLayerError, InvalidInputError, PlanTooLargeError
+
+        Examples
+        --------
+        >>> from types import SimpleNamespace as Namespace
+        >>> layers = [Namespace(index=i, name=f"blocks.{i}.attn1", heads=2, channels=4) for i in range(6)]
+        >>> backbone = Namespace(name="tiny", layers=layers)
+        >>> Selection([-1], [1, 4]).plan(backbone, TokenLayout(3, 5, 7, 80, 112, 9), steps=10)
+        Plan for tiny: 2 records, 6.7 kB
+          steps     9 (1 of 10)
+          layers    1, 4 (2 of 6)
+          branches  cond
+          heads     0, 1 (2 of 2)
+          frames    0, 1, 2 (3 of 3)
+          cells     5 x 7 of a 80 x 112 px clip
+          query  float16  3.4 kB  (step: 1, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)
+          key    float16  3.4 kB  (step: 1, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)
+        """
+        if steps < 1:
+            raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+        layers = [backbone.layers[n] for n in _resolve("layer", self.layers, len(backbone.layers), "backbone")]
+        heads, channels = _uniform(layers)
+        chosen = self.resolve(len(backbone.layers), steps, heads, layout.frames)
+        plan = Plan(
+            backbone=backbone.name,
+            layout=layout,
+            steps=chosen.steps,
+            layers=chosen.layers,
+            branches=chosen.branches,
+            heads=chosen.heads,
+            frames=chosen.frames or (),
+            layer_names=tuple(layer.name for layer in layers),
+            run_steps=steps,
+            layer_count=len(backbone.layers),
+            head_count=heads,
+            channels=channels,
+            features=features,
+        )
+        plan.check(limit_bytes)
+        return plan
+
+
+def _uniform(layers: list[LayerInfo]) -> tuple[int, int]:
+    """Heads and channels that all selected layers share; one recording holds only such layers."""
+    first = layers[0]
+    for layer in layers:
+        if (layer.heads, layer.channels) != (first.heads, first.channels):
+            raise InvalidInputError(
+                f"layer {layer.index} has {layer.heads} heads of {layer.channels} channels, layer {first.index} has "
+                f"{first.heads} of {first.channels}. Record layers of different sizes in separate recordings."
+            )
+    return first.heads, first.channels

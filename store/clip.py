@@ -1,0 +1,195 @@
+"""A video clip with what is known about it: point tracks, visibility, masks, a prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from store.errors import ClipError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Clip:
+    """Images of one video and, where known, the tracks of points in it.
+
+    Parameters
+    ----------
+    images : (image, y, x, 3) uint8, RGB
+    fps : float
+        Images per second.
+    tracks : (image, point, 2) float, (x, y) in pixels of the clip, pixel centres at +0.5, optional
+        Hidden points may lie outside the image.
+    visibility : (image, point) bool, optional
+        Whether each point is seen. Tracks without visibility count as seen everywhere.
+    masks : (image, y, x) or (1, y, x) bool or uint8, optional
+        Where the objects are (0 is background; a uint8 may number them): in every image, or in image 0 alone.
+    prompt : str, optional
+        What the clip shows.
+
+    Raises
+    ------
+    ClipError
+        No images, a wrong shape or dtype, tracks of another length, tracks that are not finite.
+
+    Examples
+    --------
+    >>> Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8, tracks=np.ones((9, 4, 2)), prompt="a red ball")
+    Clip(9 images of 80 x 112 px (height x width) at 8 fps, 4 tracked points (100 % visible), prompt 'a red ball')
+    """
+
+    images: np.ndarray
+    fps: float
+    tracks: np.ndarray | None = None
+    visibility: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        if not (np.isfinite(self.fps) and self.fps > 0):
+            raise ClipError(f"fps must be a positive number; got {self.fps}.")
+        if self.tracks is not None:
+            object.__setattr__(self, "tracks", _checked_tracks(self.tracks, len(self)))
+        if self.visibility is not None or self.tracks is not None:
+            object.__setattr__(self, "visibility", _checked_visibility(self.visibility, self.tracks))
+        if self.masks is not None:
+            _check_masks(self.masks, self.images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom."""
+        return self.images.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right."""
+        return self.images.shape[2]
+
+    def window(self, start: int, stop: int) -> Clip:
+        """Images ``start`` to ``stop - 1`` with their part of the tracks, visibility and masks.
+
+        A single mask of image 0 stays only in windows that start there.
+
+        Raises
+        ------
+        ClipError
+            When the window is empty or leaves the clip.
+
+        Examples
+        --------
+        >>> len(Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8).window(2, 7))
+        5
+        """
+        if not 0 <= start < stop <= len(self):
+            raise ClipError(f"window {start} to {stop} does not lie within the {len(self)} images of the clip.")
+
+        def cut(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[start:stop]
+
+        masks = cut(self.masks)
+        if self.masks is not None and len(self.masks) == 1:
+            masks = self.masks if start == 0 else None
+        return Clip(self.images[start:stop], self.fps, cut(self.tracks), cut(self.visibility), masks, self.prompt)
+
+    def resized(self, height: int, width: int) -> Clip:
+        """The clip at another size: images antialiased (bicubic), tracks scaled with them, masks nearest.
+
+        Raises
+        ------
+        ClipError
+            For a size below one pixel.
+
+        Examples
+        --------
+        >>> clip = Clip(np.zeros((1, 80, 112, 3), np.uint8), fps=8, tracks=np.array([[[56.0, 40.0]]]))
+        >>> clip.resized(40, 28).tracks
+        array([[[14., 20.]]])
+        """
+        if height < 1 or width < 1:
+            raise ClipError(f"a clip needs at least 1 x 1 pixels; got height {height} and width {width}.")
+        if (height, width) == (self.height, self.width):
+            return self
+        tracks = self.tracks
+        if tracks is not None:
+            tracks = tracks * np.array([width / self.width, height / self.height], tracks.dtype)
+        images = _resize(self.images, height, width, Image.Resampling.BICUBIC)
+        masks = self.masks
+        if masks is not None:
+            masks = _resize(masks.astype(np.uint8), height, width, Image.Resampling.NEAREST).astype(masks.dtype)
+        return Clip(images, self.fps, tracks, self.visibility, masks, self.prompt)
+
+    def __repr__(self) -> str:
+        size = f"{self.height} x {self.width} px (height x width)"
+        parts = [f"{len(self)} image{'s' if len(self) > 1 else ''} of {size} at {self.fps:g} fps"]
+        if self.tracks is not None and self.visibility is not None:
+            share = f" ({100 * self.visibility.mean():.0f} % visible)" if self.visibility.size else ""
+            parts.append(f"{self.tracks.shape[1]} tracked points{share}")
+        if self.masks is not None:
+            parts.append("masks" if len(self.masks) == len(self) else "mask of image 0")
+        if self.prompt:
+            shown = self.prompt if len(self.prompt) <= 60 else self.prompt[:59] + "…"
+            parts.append(f"prompt {shown!r}")
+        return f"Clip({', '.join(parts)})"
+
+
+def _resize(values: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
+    return np.stack([np.asarray(Image.fromarray(value).resize((width, height), how)) for value in values])
+
+
+def _check_images(images: Any) -> None:
+    shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
+    if not isinstance(images, np.ndarray) or dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] != 3:
+        found = type(images).__name__ if shape is None else f"{dtype} of shape {tuple(shape)}"
+        raise ClipError(f"images must be a uint8 array (image, y, x, 3); got {found}.")
+    if 0 in images.shape:
+        raise ClipError(f"the clip has no images: its shape is {images.shape}.")
+
+
+def _checked_tracks(tracks: Any, images: int) -> np.ndarray:
+    tracks = np.asarray(tracks)
+    if tracks.ndim != 3 or tracks.shape[2] != 2 or tracks.dtype.kind not in "fiu":
+        raise ClipError(f"tracks must be numbers (image, point, 2); got {tracks.dtype} of shape {tracks.shape}.")
+    if len(tracks) != images:
+        raise ClipError(f"tracks cover {len(tracks)} images, the clip has {images}. Cut one to fit the other.")
+    tracks = tracks if tracks.dtype.kind == "f" else tracks.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(tracks).all(-1))
+    if len(bad):
+        image, point = bad[0].tolist()
+        raise ClipError(
+            f"tracks are not finite in {len(bad)} places, first at image {image}, point {point}. "
+            f"Give hidden points a position and mark them in visibility."
+        )
+    return tracks
+
+
+def _checked_visibility(visibility: Any, tracks: np.ndarray | None) -> np.ndarray:
+    if tracks is None:
+        raise ClipError("visibility was given without tracks. Pass the tracks it belongs to.")
+    if visibility is None:
+        return np.ones(tracks.shape[:2], bool)
+    visibility = np.asarray(visibility)
+    if visibility.dtype != bool or visibility.shape != tracks.shape[:2]:
+        raise ClipError(
+            f"visibility must be bool (image, point) = {tracks.shape[:2]} like the tracks; "
+            f"got {visibility.dtype} of shape {visibility.shape}."
+        )
+    return visibility
+
+
+def _check_masks(masks: Any, images: np.ndarray) -> None:
+    count, height, width = images.shape[:3]
+    if getattr(masks, "dtype", None) not in (np.dtype(bool), np.dtype(np.uint8)) or masks.shape not in (
+        (count, height, width),
+        (1, height, width),
+    ):
+        found = f"{getattr(masks, 'dtype', type(masks).__name__)} of shape {np.shape(masks)}"
+        raise ClipError(
+            f"masks must be bool or uint8 of shape {(count, height, width)}, "
+            f"or {(1, height, width)} for image 0 alone; got {found}."
+        )

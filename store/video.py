@@ -1,0 +1,196 @@
+"""Clips to and from video files; what a video cannot hold goes to ``<path>.npz`` beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from store.clip import Clip
+from store.errors import ClipError, InvalidInputError, OutputExistsError, UnsafePickleError
+
+_BT601 = 6  # SMPTE 170M in H.273: the matrix that swscale uses by default, so say so in the file
+_SMALL = 128  # pixels; below it, cells are so small that half-resolution colour changes what a model sees
+_EXTRAS = ("tracks", "visibility", "masks", "prompt")
+
+
+def extras_path(path: str | os.PathLike[str]) -> Path:
+    """Where tracks, visibility, masks and prompt of a video lie: ``<path>.npz``."""
+    return Path(f"{os.fspath(path)}.npz")
+
+
+def read_clip(path: str | os.PathLike[str]) -> Clip:
+    """A clip from a video file, with the tracks, visibility, masks and prompt that lie beside it.
+
+    Parameters
+    ----------
+    path : path of a video file
+        Anything that FFmpeg decodes; rotation noted in the file is applied.
+
+    Raises
+    ------
+    ClipError
+        No such file, no video in it, no images, a truncated file (says how many images were decoded).
+    UnsafePickleError
+        When the file beside it holds pickled objects.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> grey = Clip(np.full((3, 80, 112, 3), 128, np.uint8), fps=8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read_clip(write_clip(f"{folder}/grey.mp4", grey))
+    Clip(3 images of 80 x 112 px (height x width) at 8 fps)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ClipError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; a video file is needed.")
+    images, fps = _decode(path)
+    beside = extras_path(path)
+    extras = _read_extras(beside) if beside.is_file() else {}
+    try:
+        return Clip(images, fps, **extras)
+    except ClipError as error:
+        raise ClipError(f"{beside} does not fit {path.name}: {error}") from error
+
+
+def _decode(path: Path) -> tuple[np.ndarray, float]:
+    images: list[np.ndarray] = []
+    expected = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ClipError(f"{path} holds no video stream.")
+            stream = container.streams.video[0]
+            expected = stream.frames
+            rate = stream.average_rate or stream.guessed_rate
+            for frame in container.decode(stream):
+                images.append(_upright(frame))
+            cut_off = _ends_early(path, stream)
+    except av.error.FFmpegError as error:
+        raise ClipError(_truncated(path, len(images), expected, f"FFmpeg says: {error.strerror}")) from error
+    if cut_off and len(images) < expected:
+        raise ClipError(_truncated(path, len(images), expected, "the file ends early"))
+    if not images:
+        raise ClipError(f"{path} holds no images: 0 were decoded of {expected} expected.")
+    if any(image.shape != images[0].shape for image in images):
+        raise ClipError(f"{path} changes its image size midway; cut it where it does.")
+    return np.stack(images), float(rate or 0) or 24.0
+
+
+def _upright(frame: Any) -> np.ndarray:
+    image = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.rot90(image, turns) if turns else image
+
+
+def _ends_early(path: Path, stream: Any) -> bool:
+    """Whether the index names bytes beyond the end of the file; a trimmed but whole file does not."""
+    entries = stream.index_entries
+    return bool(len(entries)) and max(entry.pos + entry.size for entry in entries) > path.stat().st_size
+
+
+def _truncated(path: Path, decoded: int, expected: int, reason: str) -> str:
+    of = f"of {expected} expected" if expected else "of an unknown number"
+    return f"{path} is truncated or not a video: {decoded} images decoded {of} ({reason}). Get the whole file."
+
+
+def _read_extras(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            extras = {name: file[name] for name in _EXTRAS if name in file.files}
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
+        raise ClipError(f"{path} cannot be read as an npz file: {error}") from error
+    except Exception as error:  # zipfile and zlib raise their own kinds for damaged files
+        raise ClipError(f"{path} cannot be read as an npz file: {error}") from error
+    if "prompt" in extras:
+        extras["prompt"] = str(extras["prompt"])
+    return extras
+
+
+def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = False, crf: int = 8) -> Path:
+    """Write a clip as H.264, and what a video cannot hold to ``<path>.npz``.
+
+    Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
+    under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. Both files
+    appear whole or not at all.
+
+    Parameters
+    ----------
+    path : path ending in a video suffix such as ``.mp4``
+    clip : Clip
+    overwrite : bool
+        Replace existing files.
+    crf : int
+        H.264 quality: 0 is lossless in YUV, 51 the worst. At 8 the images come back almost unchanged.
+
+    Returns
+    -------
+    Path of the video.
+
+    Raises
+    ------
+    OutputExistsError
+        When the video or its npz exists and ``overwrite`` is False.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> clip = Clip(np.zeros((3, 80, 112, 3), np.uint8), fps=8, prompt="night")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read_clip(write_clip(f"{folder}/night.mp4", clip)).prompt
+    'night'
+    """
+    path = Path(path)
+    if not path.suffix:
+        raise InvalidInputError(f"{path} has no video suffix. Name it {path}.mp4.")
+    beside = extras_path(path)
+    taken = [str(file) for file in (path, beside) if file.exists()]
+    if taken and not overwrite:
+        raise OutputExistsError(f"{' and '.join(taken)} exist already. Choose another path or pass overwrite=True.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    extras = {name: getattr(clip, name) for name in _EXTRAS if getattr(clip, name) is not None}
+    with _appearing_whole(path) as video, _appearing_whole(beside) as npz:
+        _encode(video, clip, crf)
+        if extras:
+            np.savez_compressed(npz, **extras)
+        else:
+            beside.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def _appearing_whole(path: Path) -> Iterator[Path]:
+    """A path beside ``path``, with the same suffix, that takes its place at the end if it was written."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        if partial.exists():
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encode(path: Path, clip: Clip, crf: int) -> None:
+    halve_colour = clip.height % 2 == clip.width % 2 == 0 and min(clip.height, clip.width) >= _SMALL
+    rate = Fraction(clip.fps).limit_denominator(100_000)
+    try:
+        with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+            stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
+            stream.width, stream.height = clip.width, clip.height
+            stream.pix_fmt = "yuv420p" if halve_colour else "yuv444p"
+            stream.codec_context.colorspace = _BT601
+            for image in clip.images:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ClipError(f"{path.suffix} cannot hold an H.264 video: {error}. Name the file .mp4.") from error

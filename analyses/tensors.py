@@ -1,0 +1,84 @@
+"""Torch or numpy in, the same kind out; and the checks that every analysis makes of its tokens."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from store.errors import InvalidInputError
+from store.layout import TokenLayout
+
+BUDGET_BYTES = 256 * 2**20
+"""Working memory of one analysis call beyond its input and its result, unless the caller says otherwise."""
+
+
+def as_tensor(array: Any) -> torch.Tensor:
+    """The same numbers as a torch tensor, without a copy where that is possible."""
+    if isinstance(array, torch.Tensor):
+        return array.detach()
+    array = np.asarray(array)
+    with warnings.catch_warnings():
+        # A recording is a read-only memory map. Nothing here writes to its inputs.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array if all(s >= 0 for s in array.strides) else array.copy())
+
+
+def restore_kind(like: Any) -> Callable[[torch.Tensor], Any]:
+    """A function that turns a tensor into the kind of array that ``like`` is."""
+    if isinstance(like, torch.Tensor):
+        return lambda tensor: tensor
+    return lambda tensor: tensor.cpu().numpy()
+
+
+def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
+    """float64 where an input is, else float32: half precision is slow on a CPU and loses near ties everywhere."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def as_points(points: Any, layout: TokenLayout, device: torch.device) -> torch.Tensor:
+    """Query points on the device as floats of at least 32 bits, refused when not finite or outside the image."""
+    points = as_tensor(points)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise InvalidInputError(f"points need the shape (point, 2), as (x, y) in pixels; got {tuple(points.shape)}.")
+    if points.dtype not in (torch.float32, torch.float64):
+        points = points.double() if device.type != "mps" else points.float()
+    layout.check_inside(points.cpu().numpy())
+    return points.to(device)
+
+
+def check_finite(tensor: torch.Tensor, name: str) -> None:
+    """Refuse a tensor that holds NaN or infinite values."""
+    if not tensor.numel():
+        raise InvalidInputError(f"{name} is empty: shape {tuple(tensor.shape)}.")
+    # aminmax lets a NaN through, so one pass without a temporary finds both.
+    low, high = torch.aminmax(tensor)
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        raise InvalidInputError(f"{name} holds NaN or infinite values. Nothing can be matched with them.")
+
+
+def video_tokens(tensor: Any, name: str, layout: TokenLayout) -> torch.Tensor:
+    """Query or key as (head, frame, cell, channel), checked against the layout."""
+    tensor = as_tensor(tensor)
+    wanted = (layout.frames, layout.height, layout.width)
+    if tensor.ndim != 5 or tuple(tensor.shape[1:4]) != wanted:
+        raise InvalidInputError(
+            f"{name} needs the shape (head, frame, y, x, channel) with (frame, y, x) = {wanted}; "
+            f"got {tuple(tensor.shape)}."
+        )
+    check_finite(tensor, name)
+    return tensor.flatten(2, 3)
+
+
+def query_and_key(query: Any, key: Any, layout: TokenLayout) -> tuple[torch.Tensor, torch.Tensor]:
+    """Query and key as (head, frame, cell, channel) tensors of one shape."""
+    query, key = video_tokens(query, "query", layout), video_tokens(key, "key", layout)
+    if query.shape != key.shape:
+        raise InvalidInputError(
+            f"query and key need the same shape; got {tuple(query.shape)} and {tuple(key.shape)} "
+            f"as (head, frame, cell, channel)."
+        )
+    return query, key

@@ -1,0 +1,69 @@
+"""CogVideoX 2B (additive positions), 5B (rotary), 1.5 (patches of two latent frames) and image-to-video.
+
+Text and video tokens attend together, text first. The family has no text mask: padding tokens of the prompt take
+part in the attention like any other, so a capture holds all of them (226 in the released models).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from probe.backbone import Backbone
+from probe.geometry import Size
+
+
+class CogVideoX(Backbone):
+    """A CogVideoX pipeline; classifier-free guidance is one call with batch [uncond, cond].
+
+    Latents are (batch, frame, channel, y, x). CogVideoX 1.5 joins two latent frames in a token and pads an odd number
+    of them at the front, so its frame 0 covers image 0 alone and every later frame twice the usual images.
+    """
+
+    family = "CogVideoX"
+    pipelines = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline")
+    attention_paths = ("transformer_blocks.*.attn1",)
+    guidance = "batch"
+    text_position: ClassVar[Literal["first", "last"] | None] = "first"
+    frame_axis = 1
+    fps = 8.0
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of one token."""
+        config = self.pipeline.transformer.config
+        return config.patch_size_t or 1, config.patch_size, config.patch_size
+
+    @property
+    def default_size(self) -> Size:
+        """The size that the model was trained for, from its configuration."""
+        config, spatial = self.pipeline.transformer.config, self.strides[1]
+        return Size(config.sample_height * spatial, config.sample_width * spatial, config.sample_frames)
+
+    def text_tokens(self, prompt: str | None = None) -> int:
+        """All prompts are padded to this many tokens, and the padding takes part in the attention."""
+        return int(self.pipeline.transformer.config.max_text_seq_length)
+
+    def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
+        """Text tokens of each batch element: all of them, the family has no mask."""
+        batch, tokens = call["encoder_hidden_states"].shape[:2]
+        return [tokens] * batch
+
+    def _prompt_arguments(
+        self, prompt: str | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        chosen = super()._prompt_arguments(prompt, negative_prompt, conditioning)
+        # the pipeline's own default is the released models' 226, whatever this transformer was built with
+        return {**chosen, "max_sequence_length": self.text_tokens()}
+
+    def _scale(self, latents: Tensor) -> Tensor:
+        latents = latents.permute(0, 2, 1, 3, 4) * self.pipeline.vae_scaling_factor_image
+        padding = -latents.shape[1] % self.patch[0]
+        return torch.cat([latents[:, :1]] * padding + [latents], dim=1)
+
+    def _unscale(self, latents: Tensor, images: int) -> Tensor:
+        frames = (images - 1) // self.strides[0] + 1
+        return latents[:, -frames:].permute(0, 2, 1, 3, 4) / self.pipeline.vae_scaling_factor_image

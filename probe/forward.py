@@ -1,0 +1,159 @@
+"""The transformer's forward on latents of one's own, with everything else as the pipeline itself passes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probe.backbone import Backbone
+from store.errors import UnknownLayerError
+
+
+class _Seen(Exception):
+    """Leaves a pipeline with the arguments of its first transformer call."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.call = args, kwargs
+
+
+class ForwardPass:
+    """Runs a backbone's transformer on given latents at given steps, for the branches asked.
+
+    The conditioning (text embeddings and masks, rotary tables, embedded guidance) is taken from the pipeline: it is
+    called once a branch, with guidance off, and left at its first transformer call. So no family needs forward code
+    of its own here, and a branch that nobody asked for costs nothing.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    prompt : str or None
+    steps : int
+        Denoising steps of the run whose timesteps are used.
+    branches : iterable of "cond" and "uncond"
+    height, width, images : int, optional
+        Size of the clip; the backbone's default where not given.
+    guidance_scale : float, optional
+        Matters only where guidance is an input of the model (HunyuanVideo).
+    negative_prompt, conditioning
+        As in :meth:`Backbone.generate`.
+
+    Raises
+    ------
+    InvalidInputError
+        For a size the model does not take, a prompt it cannot read, missing negative conditioning.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompt: str | None,
+        *,
+        steps: int = 50,
+        branches: tuple[str, ...] = ("cond",),
+        height: int | None = None,
+        width: int | None = None,
+        images: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+    ) -> None:
+        arguments = backbone.arguments(
+            prompt,
+            steps=steps,
+            height=height,
+            width=width,
+            images=images,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            conditioning=conditioning,
+        )
+        self.backbone = backbone
+        self.schedule = backbone.schedule(steps)
+        self.images = int(arguments["num_frames"])
+        chosen = {branch: backbone.of_branch(arguments, branch) for branch in branches}
+        self._calls = {branch: _first_call(backbone, call) for branch, call in chosen.items()}
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches it can run."""
+        return tuple(self._calls)
+
+    def predict(
+        self, latents: Tensor, step: int, *, branches: tuple[str, ...] | None = None, capture: bool = True
+    ) -> dict[str, Tensor]:
+        """The model's prediction for latents at a step, by branch; probes see the calls as that step.
+
+        Parameters
+        ----------
+        latents : tensor in the pipeline's latent layout
+            Gradients flow through it where they are enabled.
+        step : int
+            Negative ones count from the end; ``steps`` itself is the clean end of the run, at timestep 0.
+        branches : tuple of str, optional
+            Those to run; all by default.
+        capture : bool
+            False hides the calls from probes.
+
+        Raises
+        ------
+        UnknownLayerError
+            For a step or branch it does not have.
+        """
+        steps = len(self.schedule)
+        at_end = step == steps
+        step = steps if at_end else self.schedule.resolve(step)
+        timestep = 0.0 if at_end else self.schedule.timesteps[step]
+        seen = None if at_end or not capture else step
+        results = {}
+        with self.backbone.sized(self.images):
+            for branch in branches or self.branches:
+                with self.backbone.announce(seen, timestep, branch, steps):
+                    results[branch] = self._run(branch, latents, timestep)
+        return results
+
+    def _run(self, branch: str, latents: Tensor, timestep: float) -> Tensor:
+        if branch not in self._calls:
+            raise UnknownLayerError(
+                f"branch {branch!r} was not prepared. This forward pass has {', '.join(self._calls)}; make it with "
+                f"branches={(*self._calls, branch)}."
+            )
+        args, kwargs = self._calls[branch]
+        given = kwargs["hidden_states"]
+        values = {**kwargs, "hidden_states": _replaced(given, latents, 3 - self.backbone.frame_axis)}
+        values["timestep"] = torch.full_like(kwargs["timestep"], timestep)
+        output = self.backbone.denoiser_at(timestep)(*args, **values)
+        return output[0] if isinstance(output, tuple) else output.sample
+
+
+def _replaced(given: Tensor, latents: Tensor, channel_axis: int) -> Tensor:
+    """The latents as the transformer takes them: its dtype and device, with condition channels after them."""
+    latents = latents.to(given.device, given.dtype)
+    channels = latents.shape[channel_axis]
+    if given.shape[channel_axis] == channels:
+        return latents
+    condition = given.narrow(channel_axis, channels, given.shape[channel_axis] - channels)
+    return torch.cat([latents, condition], dim=channel_axis)
+
+
+def _first_call(backbone: Backbone, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        raise _Seen(args, kwargs)
+
+    with ExitStack() as stack:
+        stack.enter_context(backbone.quiet())
+        for denoiser in backbone.denoisers:
+            # before any other hook: a probe that is already there must not see this call
+            hook = denoiser.register_forward_pre_hook(leave, prepend=True, with_kwargs=True)
+            stack.callback(hook.remove)
+        try:
+            backbone.pipeline(**arguments, output_type="latent")
+        except _Seen as seen:
+            return seen.call
+        finally:
+            backbone.pipeline.maybe_free_model_hooks()
+    raise RuntimeError(f"{type(backbone.pipeline).__name__} never called its transformer.")

@@ -1,0 +1,252 @@
+"""The probe: one capture for every selected layer, step, branch and sample of whatever the backbone runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from probe.backbone import Backbone
+from probe.capture import Capture, Sink
+from probe.clock import SamplerClock
+from probe.tap import AttentionCall, AttentionTap
+from store.errors import InvalidInputError, UnsupportedBackboneError
+from store.layout import TokenLayout
+from store.selection import ResolvedSelection, Selection
+
+
+@dataclass(frozen=True)
+class _Element:
+    """One batch element of the transformer call under way that is to be captured."""
+
+    index: int
+    step: int
+    timestep: float
+    branch: str
+    sample: int
+    layout: TokenLayout
+    frames: tuple[int, ...] | None
+
+
+class Probe:
+    """A context manager that hands a :class:`Capture` to every sink for each selected piece of attention.
+
+    Whatever runs in the context is seen: a call of the pipeline, :func:`probe.run.run_clip`, a transformer call inside
+    ``backbone.announce``. Nothing is changed: the model's results are the same to the bit, and on leaving, the
+    attention processors and the scheduler are what they were.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    selection : Selection
+        Steps, layers, branches, heads and frames to capture.
+    sinks : callable, or several
+        Each takes a :class:`Capture`, in the order of the layers within a step.
+    steps : int, optional
+        Steps of the run, from which negative steps count; where not given, the scheduler's own number.
+    features : bool
+        Also hand over the attention output before ``to_out``.
+
+    Raises
+    ------
+    UnknownLayerError
+        For a layer, head, step or frame that does not exist.
+    UnsupportedBackboneError
+        On entering, when a cache that skips attention is active.
+
+    Examples
+    --------
+    >>> from probe import Probe, Selection  # doctest: +SKIP
+    >>> with Probe(backbone, Selection(steps=[-1], layers=[17]), captures.append):  # doctest: +SKIP
+    ...     clip = backbone.generate("a red ball rolls to the right")
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        selection: Selection,
+        sinks: Sink | Iterable[Sink],
+        *,
+        steps: int | None = None,
+        features: bool = False,
+    ) -> None:
+        self.backbone = backbone
+        self.sinks: tuple[Sink, ...] = (sinks,) if callable(sinks) else tuple(sinks)
+        if not self.sinks:
+            raise InvalidInputError("a probe needs at least one sink: a callable that takes a Capture.")
+        self._selection = selection
+        self._features = features
+        self._steps = steps
+        self._resolved: dict[int, ResolvedSelection] = {}
+        if steps is None:  # the steps are checked when a run starts, everything else now
+            every = dataclasses.replace(selection, steps="all")
+            self._layers = every.resolve(len(backbone.layers), 1, self._head_count()).layers
+        else:
+            self._layers = self._resolve(steps).layers
+        self._clock = SamplerClock(backbone.pipeline.scheduler)
+        self._guided = False
+        self._elements: list[_Element] = []
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Probe:
+        with ExitStack() as stack:
+            stack.enter_context(self._clock)
+            for number, denoiser in enumerate(self.backbone.denoisers):
+                modules = {layer: self.backbone.modules[number][layer][1] for layer in self._layers}
+                stack.enter_context(AttentionTap(modules, self._see(number), root=denoiser))
+                before = denoiser.register_forward_pre_hook(self._before_call, with_kwargs=True)
+                stack.callback(before.remove)
+                after = denoiser.register_forward_hook(self._after_call)
+                stack.callback(after.remove)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._elements = []
+        self._exit.close()
+
+    # Which batch elements of a transformer call are captured -----------------------------------------------------
+
+    def _head_count(self) -> int:
+        return min(layer.heads for layer in self.backbone.layers)
+
+    def _resolve(self, steps: int) -> ResolvedSelection:
+        if steps not in self._resolved:
+            self._resolved[steps] = self._selection.resolve(len(self.backbone.layers), steps, self._head_count())
+        return self._resolved[steps]
+
+    def _before_call(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = _named_arguments(denoiser, args, kwargs)
+        if self.backbone.announced is not None:
+            self._elements = self._announced_elements(call)
+        else:
+            self._elements = self._sampled_elements(call)
+            self._clock.call += 1
+
+    def _after_call(self, denoiser: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._elements = []
+
+    def _announced_elements(self, call: Mapping[str, Any]) -> list[_Element]:
+        moment = self.backbone.announced
+        if moment is None or moment.step is None:
+            return []
+        steps = self._steps or moment.steps or self._clock.steps
+        branches = [(moment.branch, sample) for sample in range(len(call["hidden_states"]))]
+        return self._chosen(call, moment.step, moment.timestep, steps, branches)
+
+    def _sampled_elements(self, call: Mapping[str, Any]) -> list[_Element]:
+        clock = self._clock
+        if clock.step == 0 and clock.call == 0:
+            # asked once a run: dynamic guidance changes the pipeline's scale while it samples
+            self._guided = self.backbone.is_guided()
+        branches = self.backbone.branches_of_call(len(call["hidden_states"]), call=clock.call, guided=self._guided)
+        timestep = float(call["timestep"].flatten()[0]) if clock.timestep is None else clock.timestep
+        return self._chosen(call, clock.step, timestep, self._steps or clock.steps, branches)
+
+    def _chosen(
+        self, call: Mapping[str, Any], step: int, timestep: float, steps: int, branches: list[tuple[str, int]]
+    ) -> list[_Element]:
+        selection = self._resolve(steps)
+        if step not in selection.steps:
+            return []
+        elements = []
+        for index, (layout, (branch, sample)) in enumerate(
+            zip(self.backbone.layouts_of_call(call), branches, strict=True)
+        ):
+            if branch in selection.branches:
+                frames = self._frames(layout, steps)
+                elements.append(_Element(index, step, timestep, branch, sample, layout, frames))
+        return elements
+
+    def _frames(self, layout: TokenLayout, steps: int) -> tuple[int, ...] | None:
+        if self._selection.frames is None:
+            return None
+        count = len(self.backbone.layers)
+        return self._selection.resolve(count, steps, self._head_count(), layout.frames).frames
+
+    # From an attention call to captures ---------------------------------------------------------------------------
+
+    def _see(self, number: int) -> Callable[[AttentionCall], None]:
+        prefix = f"transformer_{number + 1}." if number else ""
+
+        def see(call: AttentionCall) -> None:
+            for element in self._elements:
+                capture = self._capture(call, element, prefix + self.backbone.layers[call.layer].name)
+                for sink in self.sinks:
+                    sink(capture)
+
+        return see
+
+    def _capture(self, call: AttentionCall, element: _Element, name: str) -> Capture:
+        layout, chosen = element.layout, self._heads(call)
+        video, text = _token_ranges(call.query.shape[2], layout, self.backbone.text_position, name)
+        query, key = (_pick(tensor[element.index], chosen) for tensor in (call.query, call.key))
+        features = None
+        if self._features:
+            output = call.output[element.index, :, video].transpose(0, 1).flatten(1)
+            features = _grid(output[None], layout, element.frames)[0]
+        return Capture(
+            step=element.step,
+            timestep=element.timestep,
+            layer=call.layer,
+            layer_name=name,
+            branch=element.branch,
+            sample=element.sample,
+            query=_grid(query[:, video], layout, element.frames),
+            key=_grid(key[:, video], layout, element.frames),
+            text_query=None if text is None else query[:, text],
+            text_key=None if text is None else key[:, text],
+            features=features,
+            scale=call.scale,
+            layout=_with_frames(layout, element.frames),
+        )
+
+    def _heads(self, call: AttentionCall) -> list[int] | None:
+        if self._selection.heads is None or self._selection.heads == "all":
+            return None
+        every = dataclasses.replace(self._selection, steps="all")
+        return list(every.resolve(len(self.backbone.layers), 1, call.query.shape[1]).heads)
+
+
+def _named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    if not args:
+        return kwargs
+    return {**dict(zip(inspect.signature(type(module).forward).parameters, (module, *args), strict=False)), **kwargs}
+
+
+def _token_ranges(tokens: int, layout: TokenLayout, position: str | None, name: str) -> tuple[slice, slice | None]:
+    """Where the video and the text tokens are among all tokens of an attention."""
+    video = layout.video_tokens
+    spare = tokens - video
+    if spare < layout.text_tokens or (position is None and spare):
+        raise UnsupportedBackboneError(
+            f"{name} attended over {tokens} tokens, but {layout.frames} frames of {layout.height} x {layout.width} "
+            f"cells and {layout.text_tokens} text tokens are {video + layout.text_tokens}. Something (sequence "
+            "parallelism, a method that drops tokens) rearranges the tokens; switch it off before probing."
+        )
+    if position is None:
+        return slice(0, video), None
+    if position == "first":
+        return slice(spare, tokens), slice(0, layout.text_tokens)
+    return slice(0, video), slice(video, video + layout.text_tokens)
+
+
+def _pick(tensor: Tensor, heads: list[int] | None) -> Tensor:
+    return tensor if heads is None else tensor[heads]
+
+
+def _grid(tokens: Tensor, layout: TokenLayout, frames: tuple[int, ...] | None) -> Tensor:
+    """(n, token, channel) as (n, frame, y, x, channel)."""
+    grid = tokens.unflatten(1, (layout.frames, layout.height, layout.width))
+    return grid if frames is None else grid[:, list(frames)]
+
+
+def _with_frames(layout: TokenLayout, frames: tuple[int, ...] | None) -> TokenLayout:
+    if frames is None:
+        return layout
+    return dataclasses.replace(layout, frames=len(frames), spans=[layout.images_of(frame) for frame in frames])

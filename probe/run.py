@@ -1,0 +1,287 @@
+"""A clip or a prompt through a backbone, with a probe watching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from probe.backbone import Backbone, OnStep
+from probe.capture import Sink
+from probe.forward import ForwardPass
+from probe.probe import Probe
+from store.clip import Clip
+from store.errors import InvalidInputError
+from store.selection import Selection
+
+Noise = Literal["clean", "forward", "inversion"]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What the model was shown at a step, and what it predicted, by branch."""
+
+    step: int
+    timestep: float
+    latents: Tensor
+    predictions: Mapping[str, Tensor]
+
+
+@torch.no_grad()
+def run_states(
+    forward: ForwardPass, latents: Tensor, steps: Iterable[int], *, noise: Noise = "clean", seed: int = 0
+) -> Iterator[State]:
+    """Show the model a clip's latents at the given steps.
+
+    Parameters
+    ----------
+    forward : ForwardPass
+        Probes that are active see its calls.
+    latents : tensor
+        Clean latents, as :meth:`Backbone.encode` returns them.
+    steps : iterable of int
+        Negative ones count from the end.
+    noise : "clean", "forward" or "inversion"
+        Clean latents at the step's timestep; with gaussian noise added to that timestep, one draw for all steps; or
+        the state from which the deterministic sampler would come back to the clip (DDIM inversion, Song et al. 2021;
+        Euler for flow matching), found along the conditional branch without guidance.
+    seed : int
+        Of the added noise, drawn on the CPU.
+
+    Yields
+    ------
+    State
+        In ascending order of steps; for "inversion" from the last step down to the first one asked for, every step
+        between included, because each state is made from the one before.
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown noise, or a model whose inversion is not defined.
+    """
+    check_noise(noise)
+    schedule = forward.schedule
+    chosen = sorted({schedule.resolve(step) for step in steps})
+    if noise == "inversion":
+        yield from _inversion(forward, latents, chosen)
+        return
+    gaussian = torch.randn(latents.shape, generator=torch.Generator("cpu").manual_seed(seed)).to(latents)
+    for step in chosen:
+        state = latents if noise == "clean" else schedule.noised(latents, gaussian, step)
+        yield State(step, schedule.timesteps[step], state, forward.predict(state, step))
+
+
+def _inversion(forward: ForwardPass, latents: Tensor, chosen: list[int]) -> Iterator[State]:
+    schedule = forward.schedule
+    state, at = latents, len(schedule)
+    predictions = forward.predict(state, at, branches=("cond",))
+    for step in reversed(range(chosen[0], len(schedule))):
+        state, at = schedule.move(state, predictions["cond"].to(state), at, step), step
+        branches = forward.branches if step in chosen else ("cond",)
+        predictions = forward.predict(state, step, branches=branches, capture=step in chosen)
+        yield State(step, schedule.timesteps[step], state, predictions)
+
+
+def check_noise(noise: str) -> None:
+    """Refuse an unknown kind of noise.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> check_noise("forward")
+    """
+    if noise not in get_args(Noise):
+        known = ", ".join(repr(kind) for kind in get_args(Noise))
+        raise InvalidInputError(f"noise {noise!r} is unknown. Known kinds: {known}.")
+
+
+def pass_count(selection: Selection, *, noise: Noise = "clean", steps: int = 50) -> int:
+    """How many steps of the model :func:`run_clip` runs, for a progress bar or an estimate of the time.
+
+    Examples
+    --------
+    >>> pass_count(Selection(steps=[0, 25, 49], layers=[0]))
+    3
+    >>> pass_count(Selection(steps=[40], layers=[0]), noise="inversion")
+    11
+    """
+    check_noise(noise)
+    chosen = _steps(selection, steps)
+    return 1 + steps - chosen[0] if noise == "inversion" else len(chosen)
+
+
+def _steps(selection: Selection, steps: int) -> tuple[int, ...]:
+    if steps < 1:
+        raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+    return Selection(selection.steps, "all").resolve(1, steps, 1).steps
+
+
+def run_clip(
+    backbone: Backbone,
+    clip: Clip,
+    selection: Selection,
+    sinks: Sink | Iterable[Sink],
+    *,
+    noise: Noise = "clean",
+    seed: int = 0,
+    steps: int = 50,
+    prompt: str | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    features: bool = False,
+    on_step: OnStep | None = None,
+) -> None:
+    """Show a clip to the model at the selected steps and hand what is selected to the sinks.
+
+    Only the branches of the selection are run.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    clip : Clip
+        Of a size that the backbone takes (see :meth:`Backbone.nearest_size`).
+    selection : Selection
+    sinks : callable, or several
+        Each takes a :class:`Capture`.
+    noise, seed
+        See :func:`run_states`.
+    steps : int
+        Denoising steps of the run whose timesteps are used.
+    prompt : str, optional
+        The clip's own where not given, else empty.
+    guidance_scale, negative_prompt, conditioning
+        As in :meth:`Backbone.generate`; the scale matters only where guidance is an input of the model.
+    features : bool
+        Also capture the attention output.
+    on_step : callable, optional
+        Called with (steps run, steps to run) after each.
+
+    Raises
+    ------
+    InvalidInputError, UnknownLayerError
+        Before the model runs.
+    """
+    height, width, images = clip.images.shape[1], clip.images.shape[2], len(clip)
+    backbone.check_size(height, width, images)
+    total = pass_count(selection, noise=noise, steps=steps)
+    probe = Probe(backbone, selection, sinks, steps=steps, features=features)
+    backbone.check_ready()
+    forward = ForwardPass(
+        backbone,
+        clip.prompt if prompt is None else prompt,
+        steps=steps,
+        branches=_branches(selection, noise),
+        height=height,
+        width=width,
+        images=images,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        conditioning=conditioning,
+    )
+    latents = backbone.encode(clip)
+    with probe:
+        states = run_states(forward, latents, _steps(selection, steps), noise=noise, seed=seed)
+        for done, _ in enumerate(states, start=1 + (noise == "inversion")):
+            if on_step is not None:
+                on_step(done, total)
+
+
+def _branches(selection: Selection, noise: Noise) -> tuple[str, ...]:
+    chosen = tuple(selection.branches)
+    return chosen if noise != "inversion" or "cond" in chosen else ("cond", *chosen)
+
+
+class _Enough(Exception):
+    """Ends a run after the last selected step."""
+
+
+def run_prompt(
+    backbone: Backbone,
+    prompt: str | None,
+    selection: Selection,
+    sinks: Sink | Iterable[Sink],
+    *,
+    seed: int = 0,
+    steps: int = 50,
+    height: int | None = None,
+    width: int | None = None,
+    images: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    features: bool = False,
+    want_clip: bool = True,
+    on_step: OnStep | None = None,
+) -> Clip | None:
+    """Generate a clip and hand what is selected to the sinks while it is made.
+
+    Parameters
+    ----------
+    backbone, prompt, seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning
+        As in :meth:`Backbone.generate`.
+    selection : Selection
+    sinks : callable, or several
+        Each takes a :class:`Capture`.
+    features : bool
+        Also capture the attention output.
+    want_clip : bool
+        False ends the run after the last selected step and decodes nothing.
+    on_step : callable, optional
+        Called with (steps done, steps to do) after each.
+
+    Returns
+    -------
+    Clip or None
+        The same clip, to the bit, as without a probe; None if it is not wanted.
+
+    Raises
+    ------
+    InvalidInputError, UnknownLayerError
+        Before the model runs.
+    """
+    total = steps if want_clip else 1 + _steps(selection, steps)[-1]
+    probe = Probe(backbone, selection, sinks, steps=steps, features=features)
+    backbone.check_ready()
+    arguments = backbone.arguments(
+        prompt,
+        seed=seed,
+        steps=steps,
+        height=height,
+        width=width,
+        images=images,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        conditioning=conditioning,
+    )
+    _check_branches(backbone, selection, arguments)
+    with probe:
+        try:
+            clip = backbone.call_pipeline(arguments, prompt=prompt, on_step=_until(total, on_step, want_clip))
+        except _Enough:
+            return None
+    return clip
+
+
+def _until(total: int, on_step: OnStep | None, want_clip: bool) -> Callable[[int, int], None]:
+    def after(done: int, steps: int) -> None:
+        if on_step is not None:
+            on_step(done, total)
+        if done == total and not want_clip:
+            raise _Enough
+
+    return after
+
+
+def _check_branches(backbone: Backbone, selection: Selection, arguments: Mapping[str, Any]) -> None:
+    if "uncond" in selection.branches and not backbone.wants_guidance(arguments):
+        raise InvalidInputError(
+            "branch 'uncond' was selected, but this run has no classifier-free guidance, so only 'cond' exists. "
+            f"{backbone.guidance_remedy}"
+        )

@@ -1,0 +1,120 @@
+"""The noise levels of a run as plain numbers: noising a clip and inverting it, whatever the scheduler's class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from store.errors import InvalidInputError, UnsupportedBackboneError
+from store.selection import resolve_number
+
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Timesteps and noise levels of a run: the state of step i is ``signal[i] * clean + noise[i] * gaussian``.
+
+    Parameters
+    ----------
+    timesteps : tuple of float
+        The scheduler's values, one per step, step 0 = most noise.
+    signal, noise : tuple of float
+        One more than steps: the last entry is the clean end of the run.
+    prediction : "epsilon", "v_prediction", "sample" or "flow"
+        What the model predicts ("flow" is the velocity gaussian - clean).
+
+    Examples
+    --------
+    >>> from diffusers import FlowMatchEulerDiscreteScheduler
+    >>> scheduler = FlowMatchEulerDiscreteScheduler()
+    >>> scheduler.set_timesteps(sigmas=[1.0, 0.5])
+    >>> Schedule.of(scheduler)
+    Schedule(timesteps=(1000.0, 500.0), signal=(0.0, 0.5, 1.0), noise=(1.0, 0.5, 0.0), prediction='flow')
+    """
+
+    timesteps: tuple[float, ...]
+    signal: tuple[float, ...]
+    noise: tuple[float, ...]
+    prediction: Prediction
+
+    @classmethod
+    def of(cls, scheduler: Any) -> Schedule:
+        """Read a scheduler on which ``set_timesteps`` was called.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            When it has neither flow-matching sigmas nor cumulative alphas.
+        """
+        timesteps = tuple(float(t) for t in scheduler.timesteps)
+        prediction = _prediction(scheduler)
+        if prediction == "flow":
+            noise = tuple(float(sigma) for sigma in scheduler.sigmas)
+            return cls(timesteps, tuple(1.0 - sigma for sigma in noise), noise, prediction)
+        alphas = [float(scheduler.alphas_cumprod[int(t)]) for t in timesteps]
+        alphas.append(float(getattr(scheduler, "final_alpha_cumprod", 1.0)))
+        return cls(timesteps, tuple(a**0.5 for a in alphas), tuple((1.0 - a) ** 0.5 for a in alphas), prediction)
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def resolve(self, step: int) -> int:
+        """The non-negative step that ``step`` means; -1 is the last.
+
+        Raises
+        ------
+        UnknownLayerError
+        """
+        return resolve_number("step", step, len(self), "run")
+
+    def noised(self, latents: Tensor, noise: Tensor, step: int) -> Tensor:
+        """Clean latents with the noise of a step added, as in training.
+
+        Parameters
+        ----------
+        latents, noise : tensors of one shape
+            Clean latents and standard gaussian noise.
+        """
+        step = self.resolve(step)
+        return self.signal[step] * latents + self.noise[step] * noise
+
+    def move(self, latents: Tensor, prediction: Tensor, start: int, end: int) -> Tensor:
+        """Follow the model's deterministic path from the noise level of one step to another's.
+
+        One step of DDIM (Song et al. 2021, eq. 12 without noise) for diffusion models and of Euler's method for
+        flow matching; ``end < start`` inverts. Step ``len(self)`` is the clean end.
+
+        Raises
+        ------
+        InvalidInputError
+            For a model that predicts the clean sample, or from a step without any signal.
+        """
+        signal, noise = self.signal[start], self.noise[start]
+        if self.prediction == "flow":
+            return latents + (self.noise[end] - noise) * prediction
+        if self.prediction == "v_prediction":
+            clean, gaussian = signal * latents - noise * prediction, noise * latents + signal * prediction
+        elif self.prediction == "epsilon" and signal > 0:
+            clean, gaussian = (latents - noise * prediction) / signal, prediction
+        else:
+            raise InvalidInputError(
+                f"a deterministic step from step {start} is not defined for a model that predicts {self.prediction!r}. "
+                "Use noise='forward' or noise='clean'."
+            )
+        return self.signal[end] * clean + self.noise[end] * gaussian
+
+
+def _prediction(scheduler: Any) -> Prediction:
+    kind = getattr(scheduler.config, "prediction_type", None)
+    flows = kind == "flow_prediction" or type(scheduler).__name__.startswith("FlowMatch")
+    if flows and not getattr(scheduler.config, "invert_sigmas", False):
+        return "flow"
+    if kind in ("epsilon", "v_prediction", "sample") and hasattr(scheduler, "alphas_cumprod"):
+        return kind
+    raise UnsupportedBackboneError(
+        f"{type(scheduler).__name__} has neither flow-matching sigmas nor cumulative alphas with a prediction type, so "
+        "the noise level of a step is unknown. Set a DDIM, UniPC or flow-matching Euler scheduler on the pipeline."
+    )

@@ -1,0 +1,298 @@
+"""Pictures of a layer sweep: heat maps over layer and step, curves of the best layers, the selection, the heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from analyses.plots_theme import (
+    PALETTE,
+    SEQUENTIAL,
+    SOFT,
+    entitle,
+    label,
+    layer_names,
+    mark_missing,
+    mean_over_clips,
+    need_dims,
+    numbers,
+    step_names,
+    step_ticks,
+    ticks,
+)
+from store.errors import InvalidInputError, UnknownLayerError
+
+Limits = tuple[float, float]
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+
+
+def _limits(values: xr.DataArray, limits: Limits | None) -> tuple[float, float, str]:
+    """Ends of the colour scale and, in words, how they were chosen."""
+    if limits is not None:
+        if not limits[0] < limits[1]:
+            raise InvalidInputError(f"limits must rise from low to high; got {limits}.")
+        return *limits, f"colour from {limits[0]:g} to {limits[1]:g}"
+    if values.attrs.get("units") in ("%", "percent"):
+        return 0.0, 100.0, "colour from 0 to 100 %"
+    finite = values.values[np.isfinite(values.values)]
+    low, high = (min(0.0, float(finite.min())), float(finite.max())) if finite.size else (0.0, 1.0)
+    return low, high if high > low else low + 1.0, "colour from 0 to the largest value" if low == 0 else "full range"
+
+
+def _cell_format(high: float) -> str:
+    return ".0f" if high >= 10 else ".2f" if high >= 0.095 else ".1e"
+
+
+def _matrix(
+    values: xr.DataArray, x: Sequence[str], y: Sequence[str], *, limits: Limits | None, title: str | None
+) -> go.Figure:
+    """A heat map of cells (y, x) with its scale, its normalisation and its missing cells stated."""
+    low, high, note = _limits(values, limits)
+    cells = values.values.astype(np.float32)
+    figure = go.Figure(
+        go.Heatmap(
+            z=cells,
+            x=x,
+            y=y,
+            zmin=low,
+            zmax=high,
+            colorscale=SEQUENTIAL,
+            xgap=1,
+            ygap=1,
+            hoverongaps=False,
+            colorbar={"title": {"text": label(values), "side": "right"}, "thickness": 12, "outlinewidth": 0},
+            texttemplate=f"%{{z:{_cell_format(high)}}}" if len(x) <= 14 and len(y) <= 14 else None,
+            hovertemplate=f"%{{x}}<br>%{{y}}<br>{label(values)}: %{{z:.4g}}<extra></extra>",
+        )
+    )
+    mark_missing(figure, cells, x, y, "not recorded")
+    heading = title if title is not None else label(values).split(" [")[0].capitalize()
+    entitle(figure, heading, note, height=int(min(760, max(230, 140 + 26 * len(y)))), top=62)
+    figure.update_layout(legend={"xanchor": "right", "x": 1})
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False, autorange="reversed")
+    return figure
+
+
+def plot_layer_step(
+    values: xr.DataArray, *, selected: Sequence[int] = (), limits: Limits | None = None, title: str | None = None
+) -> go.Figure:
+    """A heat map of one quantity over layer and step, one cell for each that was recorded.
+
+    Parameters
+    ----------
+    values : DataArray (step, layer), with or without ``clip`` (then the mean over clips); any unit, from ``attrs``
+    selected : layers whose labels are set in bold
+    limits : ends of the colour scale; by default 0 to 100 for percent, else 0 to the largest value
+
+    Raises
+    ------
+    InvalidInputError
+        For other dims, an empty array or limits that do not rise.
+
+    Examples
+    --------
+    >>> accuracy = xr.DataArray([[10.0, 60.0]], dims=("step", "layer"), attrs={"units": "percent"}, name="accuracy")
+    >>> plot_layer_step(accuracy).data[0].z.tolist()
+    [[10.0], [60.0]]
+    """
+    values = need_dims("values", mean_over_clips(values), ("layer", "step"))
+    layers, names = numbers(values, "layer"), layer_names(values)
+    figure = _matrix(values, step_names(values), names, limits=limits, title=title)
+    texts = [f"<b>{layer}</b>" if layer in selected else str(layer) for layer in layers]
+    figure.update_xaxes(**step_ticks(values))
+    figure.update_yaxes(title={"text": "layer"}, **ticks(names, texts, 32))
+    return figure
+
+
+def plot_heads(
+    values: xr.DataArray, *, selected: Sequence[int] = (), limits: Limits | None = None, title: str | None = None
+) -> go.Figure:
+    """A heat map of one quantity over layer and head.
+
+    Parameters
+    ----------
+    values : DataArray (layer, head), with or without ``clip`` (then the mean over clips). Choose the step first.
+    selected, limits : as in :func:`plot_layer_step`
+
+    Raises
+    ------
+    InvalidInputError
+        For other dims, an empty array or limits that do not rise.
+
+    Examples
+    --------
+    >>> accuracy = xr.DataArray([[10.0, 60.0]], dims=("layer", "head"), attrs={"units": "percent"}, name="accuracy")
+    >>> plot_heads(accuracy).data[0].z.tolist()
+    [[10.0, 60.0]]
+    """
+    values = need_dims("values", mean_over_clips(values), ("layer", "head"))
+    heads, layers, names = numbers(values, "head"), numbers(values, "layer"), layer_names(values)
+    columns = [f"head {head}" for head in heads]
+    figure = _matrix(values, columns, names, limits=limits, title=title)
+    texts = [f"<b>{layer}</b>" if layer in selected else str(layer) for layer in layers]
+    figure.update_xaxes(title={"text": "head"}, **ticks(columns, [str(head) for head in heads], 32))
+    figure.update_yaxes(title={"text": "layer"}, **ticks(names, texts, 32))
+    return figure
+
+
+def bootstrap_mean(values: xr.DataArray, *, resamples: int = 2000, seed: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
+    """A 95 % interval of the mean over clips, by resampling whole clips.
+
+    Parameters
+    ----------
+    values : DataArray with dim ``clip``; windows of one clip share its ``source`` and are drawn together
+    resamples, seed : bootstrap samples, and the seed that makes them repeat
+
+    Returns
+    -------
+    lower, upper : DataArrays without ``clip``; NaN where no clip has a value, or where there is but one source
+
+    Examples
+    --------
+    >>> lower, upper = bootstrap_mean(xr.DataArray([[1.0], [1.0], [1.0]], dims=("clip", "layer")))
+    >>> lower.item(), upper.item()
+    (1.0, 1.0)
+    """
+    values = values.transpose("clip", ...)
+    sources = np.asarray(values["source"].values if "source" in values.coords else np.arange(values.sizes["clip"]))
+    _, group = np.unique(sources, return_inverse=True)
+    count = int(group.max()) + 1
+    flat = values.values.reshape(len(group), -1).astype(np.float64)
+    sums, seen = np.zeros((count, flat.shape[1])), np.zeros((count, flat.shape[1]))
+    np.add.at(sums, group, np.nan_to_num(flat))
+    np.add.at(seen, group, np.isfinite(flat))
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
+    held = draws @ seen
+    means = np.where(held > 0, draws @ sums / np.maximum(held, 1), np.nan)
+    ends = np.full((2, flat.shape[1]), np.nan)
+    usable = np.isfinite(means).any(0) & (count > 1)
+    ends[:, usable] = np.nanquantile(means[:, usable], [0.025, 0.975], axis=0)
+    blank = values.isel(clip=0, drop=True)
+    return blank.copy(data=ends[0].reshape(blank.shape)), blank.copy(data=ends[1].reshape(blank.shape))
+
+
+def _rgba(colour: str, alpha: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def _position(layers: np.ndarray, layer: int) -> int:
+    found = np.flatnonzero(layers == layer)
+    if not len(found):
+        raise UnknownLayerError(f"layer {layer} is not in this sweep. Layers: {', '.join(map(str, layers))}.")
+    return int(found[0])
+
+
+def _add_band(figure: go.Figure, x: list[str], lower: np.ndarray, upper: np.ndarray, colour: str) -> None:
+    """Only whole bands: with one recorded step an error bar is drawn with the curve instead."""
+    keep = np.isfinite(lower) & np.isfinite(upper)
+    if keep.sum() < 2:
+        return
+    names = [x[i] for i in np.flatnonzero(keep)]
+    edge: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+    figure.add_scatter(x=names, y=upper[keep], **edge)
+    figure.add_scatter(x=names, y=lower[keep], fill="tonexty", fillcolor=_rgba(colour, 0.16), **edge)
+
+
+def plot_best_layers(
+    values: xr.DataArray, layers: Sequence[int], *, baseline: xr.DataArray | None = None, title: str | None = None
+) -> go.Figure:
+    """Curves of the chosen layers over the steps, with 95 % intervals over clips; the other layers thin and grey.
+
+    Parameters
+    ----------
+    values : DataArray (clip, step, layer), any unit
+    layers : layer numbers, best first (six at most are drawn in colour)
+    baseline : DataArray (clip), optional. What "nothing moves" scores; its mean is a dashed line.
+
+    Raises
+    ------
+    InvalidInputError
+        For other dims, no layer or more than six.
+    UnknownLayerError
+        For a layer that is not in the sweep.
+
+    Examples
+    --------
+    >>> accuracy = xr.DataArray(np.ones((2, 3, 4)), dims=("clip", "step", "layer"), name="accuracy")
+    >>> [trace.name for trace in plot_best_layers(accuracy, [2]).data if trace.showlegend]
+    ['other layers', 'layer 2']
+    """
+    values = need_dims("values", values, ("clip", "step", "layer"))
+    if not 1 <= len(layers) <= len(PALETTE):
+        raise InvalidInputError(f"layers must name 1 to {len(PALETTE)} layers; got {len(layers)}.")
+    numbered, x = numbers(values, "layer"), step_names(values)
+    chosen = [_position(numbered, int(layer)) for layer in layers]
+    mean, (lower, upper) = mean_over_clips(values), bootstrap_mean(values)
+    figure = go.Figure()
+    for index in (i for i in range(len(numbered)) if i not in chosen):
+        _add_other(figure, x, mean.values[:, index], numbered[index], first=index == _first_other(chosen))
+    for index, colour in zip(chosen, PALETTE, strict=False):
+        _add_band(figure, x, lower.values[:, index], upper.values[:, index], colour)
+    for index, colour in zip(chosen, PALETTE, strict=False):
+        _add_curve(figure, x, mean.values[:, index], (lower.values[:, index], upper.values[:, index]), colour)
+        figure.data[-1].name = f"layer {numbered[index]}"
+    _finish_curves(figure, values, baseline, title)
+    return figure
+
+
+def _first_other(chosen: Sequence[int]) -> int:
+    return next(i for i in range(len(chosen) + 1) if i not in chosen)
+
+
+def _add_other(figure: go.Figure, x: list[str], y: np.ndarray, layer: int, *, first: bool) -> None:
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="lines+markers",
+        line={"width": 1, "color": "#c3c7cf"},
+        marker={"size": 4 if len(x) == 1 else 1},
+        name="other layers",
+        legendgroup="others",
+        showlegend=first,
+        hovertemplate=f"layer {layer}<br>%{{x}}: %{{y:.3g}}<extra></extra>",
+    )
+
+
+def _add_curve(
+    figure: go.Figure, x: list[str], y: np.ndarray, ends: tuple[np.ndarray, np.ndarray], colour: str
+) -> None:
+    lower, upper = ends
+    single = np.isfinite(lower).sum() == 1
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="lines+markers",
+        line={"width": 2.5, "color": colour},
+        marker={"size": 7, "symbol": SYMBOLS[PALETTE.index(colour)]},
+        customdata=np.stack([lower, upper], axis=-1),
+        error_y={"array": upper - y, "arrayminus": y - lower, "visible": bool(single)},
+        showlegend=True,
+        hovertemplate="%{x}<br>%{y:.3g} (95 %: %{customdata[0]:.3g} to %{customdata[1]:.3g})"
+        "<extra>%{fullData.name}</extra>",
+    )
+
+
+def _finish_curves(figure: go.Figure, values: xr.DataArray, baseline: xr.DataArray | None, title: str | None) -> None:
+    heading = title if title is not None else f"{label(values).split(' [')[0].capitalize()} of the best layers"
+    entitle(figure, heading, _interval_note(values), height=420, top=92)
+    figure.update_xaxes(**step_ticks(values))
+    figure.update_yaxes(title={"text": label(values)}, rangemode="tozero")
+    if baseline is not None and np.isfinite(baseline.values).any():
+        height = float(np.nanmean(need_dims("baseline", baseline, ("clip",)).values))
+        line = {"dash": "dash", "width": 1.5, "color": SOFT}
+        figure.add_hline(y=height, line=line, name=f"nothing moves: {height:.3g}", showlegend=True)
+
+
+def _interval_note(values: xr.DataArray) -> str:
+    entries = values.sizes["clip"]
+    sources = len(np.unique(values["source"].values)) if "source" in values.coords else entries
+    if sources == 1:
+        return "one clip: no interval over clips"
+    windows = f" ({entries} windows)" if entries > sources else ""
+    return f"bands: 95 % bootstrap interval over {sources} clips{windows}"

@@ -1,0 +1,224 @@
+"""Predicted tracks drawn on the images of a clip, against the truth where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from analyses.plots_theme import SOFT, as_images, entitle, evenly, image_trace
+from store.errors import InvalidInputError
+
+# Colours of the four corners (Okabe and Ito), mixed by where a point starts.
+CORNERS = np.array([[[0, 114, 178], [0, 158, 115]], [[204, 121, 167], [230, 159, 0]]], dtype=float)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is drawn: predictions and truth (image, point, 2), and which points are hidden (image, point)."""
+
+    predicted: np.ndarray
+    tracks: np.ndarray | None
+    hidden: np.ndarray
+    colours: list[str]
+
+
+def _as_tracks(name: str, tracks: Any, images: int) -> np.ndarray:
+    array = np.asarray(tracks, dtype=np.float64)
+    if array.ndim != 3 or array.shape[0] != images or array.shape[2] != 2 or not array.shape[1]:
+        raise InvalidInputError(f"{name} needs dims (image, point, 2) with {images} images; got shape {array.shape}.")
+    return array
+
+
+def _as_flags(name: str, flags: Any, shape: tuple[int, int]) -> np.ndarray:
+    array = np.asarray(flags)
+    if array.dtype != bool or array.shape != shape:
+        raise InvalidInputError(f"{name} needs bool (image, point) {shape}; got {array.dtype} {array.shape}.")
+    return array
+
+
+def start_colours(points: np.ndarray, height: int, width: int) -> list[str]:
+    """A colour for each point by where it starts: the four corner colours mixed bilinearly.
+
+    Examples
+    --------
+    >>> start_colours(np.array([[0.0, 0.0], [112.0, 80.0]]), 80, 112)
+    ['rgb(0,114,178)', 'rgb(230,159,0)']
+    """
+    x, y = np.clip(np.nan_to_num(points) / [width, height], 0, 1).T[:, :, None]
+    top, bottom = (CORNERS[row, 0] * (1 - x) + CORNERS[row, 1] * x for row in (0, 1))
+    return [f"rgb({r},{g},{b})" for r, g, b in np.round(top * (1 - y) + bottom * y).astype(int)]
+
+
+def _errors(drawn: _Drawn, image: int) -> go.Scatter:
+    """Thin lines from the truth to the prediction, for visible points."""
+    lines = np.full((drawn.predicted.shape[1], 3, 2), np.nan)
+    if drawn.tracks is not None:
+        lines[:, 0], lines[:, 1] = drawn.tracks[image], drawn.predicted[image]
+        lines[drawn.hidden[image]] = np.nan
+    x, y = np.round(lines.reshape(-1, 2), 2).T
+    return go.Scatter(x=x, y=y, mode="lines", line={"color": "white", "width": 1.5}, showlegend=False, hoverinfo="skip")
+
+
+def _truth(drawn: _Drawn, image: int) -> go.Scatter:
+    """Crosses where visible points truly are."""
+    places = np.full_like(drawn.predicted[image], np.nan)
+    if drawn.tracks is not None:
+        places = np.where(drawn.hidden[image][:, None], np.nan, drawn.tracks[image])
+    return go.Scatter(
+        x=np.round(places[:, 0], 2),
+        y=np.round(places[:, 1], 2),
+        mode="markers",
+        marker={"symbol": "x-thin", "size": 8, "line": {"color": "white", "width": 2}},
+        showlegend=False,
+        customdata=np.arange(len(places)),
+        hovertemplate="point %{customdata}, truth<br>x %{x:.1f}, y %{y:.1f} px<extra></extra>",
+    )
+
+
+def _prediction(drawn: _Drawn, image: int) -> go.Scatter:
+    """Discs coloured by start position; hollow where the point is hidden."""
+    x, y = np.round(drawn.predicted[image], 2).T
+    hidden = drawn.hidden[image]
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        marker={
+            "symbol": ["circle-open" if flag else "circle" for flag in hidden],
+            "color": drawn.colours,
+            "size": 9,
+            "line": {"width": [2 if flag else 1 for flag in hidden], "color": "white"},
+        },
+        showlegend=False,
+        customdata=np.arange(len(x)),
+        hovertemplate="point %{customdata}, predicted<br>x %{x:.1f}, y %{y:.1f} px<extra></extra>",
+    )
+
+
+def _layers_of(drawn: _Drawn, pictures: np.ndarray, image: int) -> list[Any]:
+    height, width = pictures.shape[1:3]
+    background = image_trace(pictures[image], (0, 0, width, height))
+    return [background, _errors(drawn, image), _truth(drawn, image), _prediction(drawn, image)]
+
+
+def _legend(drawn: _Drawn) -> list[go.Scatter]:
+    """Entries that explain the marks; they draw nothing themselves."""
+    entries = {"prediction": "circle"}
+    if drawn.hidden.any():
+        entries["prediction, point hidden"] = "circle-open"
+    if drawn.tracks is not None:
+        entries["truth, joined to its prediction"] = "x-thin"
+    mark = {"size": 9, "color": SOFT, "line": {"width": 2, "color": SOFT}}
+    return [
+        go.Scatter(x=[None], y=[None], mode="markers", marker=mark | {"symbol": symbol}, name=name, hoverinfo="skip")
+        for name, symbol in entries.items()
+    ]
+
+
+def _slider(shown: list[int]) -> dict[str, Any]:
+    """A slider that stops at the drawn images alone."""
+    options = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = [{"label": str(image), "method": "animate", "args": [[str(image)], options]} for image in shown]
+    return {
+        "steps": steps,
+        "currentvalue": {"prefix": "image ", "font": {"size": 13}, "xanchor": "left"},
+        "pad": {"t": 14, "b": 4, "l": 4, "r": 4},
+        "len": 1,
+        "bgcolor": "#e4e6ea",
+        "bordercolor": "#c3c7cf",
+        "tickcolor": "#c3c7cf",
+    }
+
+
+def plot_tracks(
+    images: Any,
+    predicted: Any,
+    *,
+    tracks: Any = None,
+    visibility: Any = None,
+    predicted_visibility: Any = None,
+    max_images: int = 24,
+    max_points: int = 150,
+    title: str | None = None,
+) -> go.Figure:
+    """Predicted points on the images of a clip, joined to the truth where it is known; a slider chooses the image.
+
+    Parameters
+    ----------
+    images : (image, y, x, 3) uint8
+    predicted, tracks : (image, point, 2) float, (x, y) in pixels of the clip
+    visibility, predicted_visibility : (image, point) bool, optional. Hidden points are drawn hollow, by the truth
+        where it is given, by the prediction otherwise; the error of a hidden point is not drawn.
+    max_images, max_points : more than these are thinned evenly, and the title says so
+
+    Raises
+    ------
+    InvalidInputError
+        For a wrong shape or dtype, or limits below one.
+
+    Examples
+    --------
+    >>> figure = plot_tracks(np.zeros((9, 80, 112, 3), np.uint8), np.full((9, 4, 2), 8.0), max_images=3)
+    >>> [stop.label for stop in figure.layout.sliders[0].steps]
+    ['0', '4', '8']
+    """
+    pictures = as_images(images)
+    if max_images < 1 or max_points < 1:
+        raise InvalidInputError(f"max_images and max_points must be at least 1; got {max_images} and {max_points}.")
+    drawn, total = _drawn(pictures, predicted, tracks, visibility, predicted_visibility, max_points)
+    shown = evenly(len(pictures), max_images)
+    figure = go.Figure(_layers_of(drawn, pictures, shown[0]) + _legend(drawn))
+    if len(shown) > 1:
+        figure.frames = [
+            go.Frame(name=str(image), data=_layers_of(drawn, pictures, image), traces=[0, 1, 2, 3]) for image in shown
+        ]
+        figure.update_layout(sliders=[_slider(shown)])
+    _finish(figure, pictures, title or "Predicted tracks", _note(drawn, total, len(shown), len(pictures)))
+    return figure
+
+
+def _drawn(
+    pictures: np.ndarray, predicted: Any, tracks: Any, visibility: Any, predicted_visibility: Any, max_points: int
+) -> tuple[_Drawn, int]:
+    """Checked and thinned input, and the number of points before thinning."""
+    predicted = _as_tracks("predicted", predicted, len(pictures))
+    shape = predicted.shape[:2]
+    if tracks is not None:
+        tracks = _as_tracks("tracks", tracks, len(pictures))
+        if tracks.shape != predicted.shape:
+            raise InvalidInputError(
+                f"predicted has {shape[1]} points and tracks {tracks.shape[1]}. Pass the same points in both."
+            )
+    if visibility is not None:
+        name, flags = "visibility", visibility
+    else:
+        name, flags = "predicted_visibility", predicted_visibility
+    hidden = np.zeros(shape, bool) if flags is None else ~_as_flags(name, flags, shape)
+    keep = evenly(shape[1], max_points)
+    colours = start_colours(predicted[0, keep], *pictures.shape[1:3])
+    truth = None if tracks is None else tracks[:, keep]
+    return _Drawn(predicted[:, keep], truth, hidden[:, keep], colours), shape[1]
+
+
+def _note(drawn: _Drawn, points: int, shown: int, images: int) -> str:
+    kept = drawn.predicted.shape[1]
+    parts = ["colour: where a point starts"]
+    if kept < points:
+        parts.append(f"{kept} of {points} points")
+    if shown < images:
+        parts.append(f"{shown} of {images} images")
+    if drawn.tracks is None:
+        parts.append("no truth for this clip")
+    return "; ".join(parts)
+
+
+def _finish(figure: go.Figure, pictures: np.ndarray, heading: str, note: str) -> None:
+    height, width = pictures.shape[1:3]
+    entitle(figure, heading, note, height=int(200 + min(480, max(260, 620 * height / width))), top=92)
+    figure.update_layout(margin={"l": 6, "r": 6, "b": 10})
+    bare = {"showgrid": False, "showticklabels": False, "constrain": "domain"}
+    figure.update_xaxes(range=[0, width], **bare)
+    figure.update_yaxes(range=[height, 0], scaleanchor="x", **bare)

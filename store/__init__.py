@@ -3,7 +3,23 @@
 from store.clip import Clip
 from store.layout import TokenLayout
 from store.plan import Plan, PlannedArray
+from store.provenance import Provenance
+from store.recording import BadRecord, Recording, open_recording
+from store.recording_writer import RecordingWriter
 from store.selection import Selection
 from store.video import read_clip, write_clip
 
-__all__ = ["Clip", "Plan", "PlannedArray", "Selection", "TokenLayout", "read_clip", "write_clip"]
+__all__ = [
+    "BadRecord",
+    "Clip",
+    "Plan",
+    "PlannedArray",
+    "Provenance",
+    "Recording",
+    "RecordingWriter",
+    "Selection",
+    "TokenLayout",
+    "open_recording",
+    "read_clip",
+    "write_clip",
+]

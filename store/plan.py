@@ -173,9 +173,13 @@ class Plan:
             )
 
     def __repr__(self) -> str:
+        title = f"Plan for {self.backbone}: {self.records} record{'s' if self.records > 1 else ''}"
+        return "\n".join([f"{title}, {format_bytes(self.nbytes)}", *self.lines()])
+
+    def lines(self) -> list[str]:
+        """What is selected, and every array: one line each."""
         layout = self.layout
         lines = [
-            f"Plan for {self.backbone}: {self.records} records, {format_bytes(self.nbytes)}",
             f"  steps     {format_numbers(self.steps)} ({len(self.steps)} of {self.run_steps})",
             f"  layers    {format_numbers(self.layers)} ({len(self.layers)} of {self.layer_count})",
             f"  branches  {', '.join(self.branches)}",
@@ -187,4 +191,4 @@ class Plan:
         for array in self.arrays:
             dims = ", ".join(f"{dim}: {size}" for dim, size in zip(array.dims, array.shape, strict=True))
             lines.append(f"  {array.name:<{names}}  {array.dtype}  {format_bytes(array.nbytes)}  ({dims})")
-        return "\n".join(lines)
+        return lines

@@ -1,0 +1,66 @@
+"""The checked cast to float16 that a recording stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from store.errors import InvalidInputError
+
+_EXPONENT = np.uint16(0x7C00)  # all exponent bits set: an infinity or a NaN
+_MAGNITUDE = np.uint16(0x7FFF)
+
+
+def to_float16(values: Any, shape: tuple[int, ...], what: str, *, copy: bool = True) -> tuple[np.ndarray, int]:
+    """Values as little-endian float16 in C order, and how many of them the cast changed.
+
+    Parameters
+    ----------
+    values : float array of ``shape``
+    shape : tuple of int
+        The shape that is needed.
+    what : str
+        Names the values in errors.
+    copy : bool
+        Copy even when nothing has to be cast, so that the caller may reuse the memory.
+
+    Raises
+    ------
+    InvalidInputError
+        For another shape or kind, values that are not finite, or values beyond float16.
+
+    Examples
+    --------
+    >>> to_float16(np.array([[0.5], [0.1]], np.float32), (2, 1), "query")
+    (array([[0.5],
+           [0.1]], dtype=float16), 1)
+    """
+    values = np.asarray(values)
+    if values.shape != shape or values.dtype.kind != "f":
+        raise InvalidInputError(f"{what} must be floats of shape {shape}; got {values.dtype} of shape {values.shape}.")
+    if values.dtype == np.float16:
+        result = np.array(values, dtype="<f2", order="C", copy=copy or None)
+        _check_finite(result, values, what)
+        return result, 0
+    result, inexact = np.empty(shape, "<f2"), 0
+    for part, source in zip(result, values, strict=True):  # one head at a time, which stays in the cache
+        with np.errstate(over="ignore", under="ignore"):
+            part[...] = source
+        _check_finite(part, source, what)
+        inexact += int(np.count_nonzero(part.astype(source.dtype) != source))
+    return result, inexact
+
+
+def _check_finite(cast: np.ndarray, source: np.ndarray, what: str) -> None:
+    bits = np.ascontiguousarray(cast).view(np.uint16) & _MAGNITUDE
+    if not bits.size or bits.max() < _EXPONENT:
+        return
+    bad = int(np.count_nonzero(~np.isfinite(source)))
+    if bad:
+        raise InvalidInputError(f"{what} holds {bad} values that are not finite; such attention cannot be recorded.")
+    count, largest = int(np.count_nonzero(bits >= _EXPONENT)), float(np.abs(source).max())
+    raise InvalidInputError(
+        f"{what} holds {count} values beyond float16 (largest {largest:g}, limit 65504); a recording would lose them. "
+        f"Leave this layer out, or analyse it while sampling instead of recording it."
+    )

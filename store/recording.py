@@ -1,0 +1,308 @@
+"""Reading recordings: queries, keys and what goes with them, by step and layer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedError, UnknownLayerError
+from store.layout import TokenLayout
+from store.plan import PlannedArray, format_bytes
+from store.provenance import Provenance
+from store.recording_files import Position, Source, open_source, positions
+from store.recording_schema import DONE, DROPPED, GROUP, RECORD_DIMS, check_attributes, plan_of, provenance_of
+from store.selection import BRANCHES, resolve_number
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that :meth:`Recording.verify` found damaged, and what is wrong with it."""
+
+    step: int
+    branch: str
+    layer: int
+    array: str
+    problem: str
+
+
+def open_recording(path: str | os.PathLike[str], *, memmap: bool | None = None, check: bool = True) -> Recording:
+    """Open a recording; reads its metadata only.
+
+    Parameters
+    ----------
+    path : folder, or a URL that Zarr opens
+    memmap : bool, optional
+        Read through memory maps (the default for folders) or through Zarr (the default for URLs).
+    check : bool
+        Compare a record with its checksum when it is first read. That reads the whole record once, also when few
+        heads are asked for; without it only a missing or cut-off record is noticed. Through Zarr, only whole records
+        are compared.
+
+    Raises
+    ------
+    RecordingError
+        No recording there.
+    FormatVersionError
+        It was written in a newer format.
+    CorruptRecordingError
+        Its metadata is damaged.
+
+    Examples
+    --------
+    >>> open_recording("nowhere.zarr")
+    Traceback (most recent call last):
+    ...
+    store.errors.RecordingError: nowhere.zarr is not a recording: it does not exist.
+    """
+    source = open_source(path, memmap)
+    attributes = source.attributes()
+    check_attributes(attributes, path)
+    return Recording(os.fspath(path), source, attributes, check=check)
+
+
+class Recording:
+    """Queries and keys of one run on one clip; made by :func:`open_recording`.
+
+    Steps, layers and heads are those of the run and the backbone, as everywhere: step -1 is the last step of the run,
+    recorded or not.
+    """
+
+    def __init__(self, path: str, source: Source, attributes: dict[str, Any], *, check: bool = True) -> None:
+        self.path = path
+        self.attributes = attributes
+        self._source = source
+        self._check = check
+        self._checked: set[tuple[str, Position]] = set()
+        self.plan = plan_of(attributes, path)
+        self._arrays = {array.name: array for array in self.plan.arrays}
+        counts = (len(self.steps), len(self.branches), len(self.layers))
+        self._status = source.small("status", counts, "u1")
+        self._checksums = source.small("checksum", (*counts, len(self._arrays)), "<u4")
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Geometry of the tokens of the whole clip."""
+        return self.plan.layout
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Recorded steps, ascending."""
+        return self.plan.steps
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Recorded layers, ascending."""
+        return self.plan.layers
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Recorded branches."""
+        return self.plan.branches
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Recorded heads, ascending."""
+        return self.plan.heads
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Recorded latent frames, ascending."""
+        return self.plan.frames
+
+    @property
+    def state(self) -> str:
+        """ "complete" when every record was written or dropped, "open" before."""
+        return str(self.attributes["state"])
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """The model, its input and its settings."""
+        return provenance_of(self.attributes)
+
+    @cached_property
+    def dataset(self) -> xr.Dataset:
+        """Everything as a lazy ``xarray.Dataset``; values are read when asked for, without dask."""
+        import xarray as xr  # only here: opening a recording takes milliseconds, this import half a second
+
+        return xr.open_zarr(self.path, group=GROUP, consolidated=False, chunks=None)
+
+    @property
+    def status(self) -> xr.DataArray:
+        """(step, branch, layer) uint8 when the recording was opened: 0 missing, 1 done, 2 dropped."""
+        import xarray as xr
+
+        coords = {"step": list(self.steps), "branch": list(self.branches), "layer": list(self.layers)}
+        return xr.DataArray(self._status.copy(), coords, RECORD_DIMS, "status")
+
+    @property
+    def timesteps(self) -> np.ndarray:
+        """(step,) float64: the scheduler's timestep of each recorded step, NaN where unknown."""
+        return self._source.small("timestep", (len(self.steps),), "<f8")
+
+    def is_done(self, *, step: int, layer: int, branch: str = "cond") -> bool:
+        """Whether a record was selected and written."""
+        try:
+            return bool(self._status[self._position(step, layer, branch)] == DONE)
+        except NotRecordedError:
+            return False
+
+    def read(
+        self, *, step: int, layer: int, branch: str = "cond", heads: Iterable[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Query and key of the video tokens.
+
+        Parameters
+        ----------
+        step, layer : int
+            Negative ones count from the end of the run and of the backbone.
+        branch : "cond" or "uncond"
+        heads : iterable of int, optional
+            Head numbers of the backbone; the result has them ascending. All recorded ones by default.
+
+        Returns
+        -------
+        query, key : (head, frame, y, x, channel) float16, post-norm and post-RoPE; copies
+
+        Raises
+        ------
+        NotRecordedError
+            It exists but was not recorded; the message names what was.
+        UnknownLayerError
+            The backbone or the run has no such step, layer or head.
+        CorruptRecordingError
+            The record is missing or damaged; all others stay readable.
+        """
+        position, rows = self._position(step, layer, branch), self._rows(heads)
+        return self._fetch("query", position, rows), self._fetch("key", position, rows)
+
+    def read_text(
+        self, *, step: int, layer: int, branch: str = "cond", heads: Iterable[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Query and key of the text tokens: (head, token, channel) float16, as :meth:`read`.
+
+        Raises
+        ------
+        NotRecordedError
+            Also for a backbone whose self-attention has no text tokens.
+        """
+        if "text_query" not in self._arrays:
+            raise NotRecordedError(
+                f"text tokens were not recorded: the self-attention of {self.plan.backbone} has none. "
+                f"Use read() for the video tokens."
+            )
+        position, rows = self._position(step, layer, branch), self._rows(heads)
+        query, key = (self._fetch(name, position, rows) for name in ("text_query", "text_key"))
+        tokens = int((~np.isnan(key[0, :, 0])).sum())  # a shorter text is filled up with NaN
+        return query[:, :tokens], key[:, :tokens]
+
+    def read_features(self, *, step: int, layer: int, branch: str = "cond") -> np.ndarray:
+        """Attention output: (frame, y, x, feature) float16, the heads concatenated along feature.
+
+        Raises
+        ------
+        NotRecordedError
+            When features were not asked for.
+        """
+        if "features" not in self._arrays:
+            raise NotRecordedError("features were not recorded. Record again with features=True.")
+        return self._fetch("features", self._position(step, layer, branch), None)
+
+    def read_latents(self, step: int) -> np.ndarray:
+        """Latents after a step: (latent_frame, latent_channel, latent_y, latent_x) float32.
+
+        Raises
+        ------
+        NotRecordedError
+            When none were written for that step.
+        """
+        number = resolve_number("step", step, self.plan.run_steps, "run")
+        try:
+            latents = self._source.latents(_index_of("step", number, self.steps))
+        except CorruptRecordingError as error:
+            raise CorruptRecordingError(f"step {number}: {error}. Every other step stays readable.") from error
+        if latents is None:
+            raise NotRecordedError(f"latents of step {number} were not recorded. Record again with latents.")
+        return latents
+
+    def verify(self) -> list[BadRecord]:
+        """Read every record that is marked done and compare its checksum; the damaged ones, an empty list if none."""
+        bad = []
+        for position in positions(self._status == DONE):
+            for number, (name, array) in enumerate(self._arrays.items()):
+                try:
+                    self._source.record(array, position, None, int(self._checksums[position][number]))
+                except CorruptRecordingError as error:
+                    step, branch, layer = self._name(position)
+                    bad.append(BadRecord(step, branch, layer, name, str(error)))
+        return bad
+
+    def _name(self, position: Position) -> tuple[int, str, int]:
+        return self.steps[position[0]], self.branches[position[1]], self.layers[position[2]]
+
+    def _position(self, step: int, layer: int, branch: str) -> Position:
+        if branch not in BRANCHES:
+            raise UnknownLayerError(f"branch {branch!r} does not exist. Branches are 'cond' and 'uncond'.")
+        step = resolve_number("step", step, self.plan.run_steps, "run")
+        layer = resolve_number("layer", layer, self.plan.layer_count)
+        return (
+            _index_of("step", step, self.steps),
+            _index_of("branch", branch, self.branches),
+            _index_of("layer", layer, self.layers),
+        )
+
+    def _rows(self, heads: Iterable[int] | None) -> list[int] | None:
+        if heads is None:
+            return None
+        asked = sorted({resolve_number("head", head, self.plan.head_count) for head in heads})
+        if not asked:
+            raise InvalidInputError("heads is empty: nothing would be read. Leave it out to read all of them.")
+        return [_index_of("head", head, self.heads) for head in asked]
+
+    def _fetch(self, name: str, position: Position, rows: list[int] | None) -> np.ndarray:
+        step, branch, layer = self._name(position)
+        what = f"step {step}, layer {layer}, branch {branch!r}"
+        status = self._status[position]
+        if status == DROPPED:
+            raise NotRecordedError(f"{what} was dropped: the writer's queue was full. Record again with resume=True.")
+        if status != DONE:
+            raise NotRecordedError(f"{what} was not written before the run ended. Record again with resume=True.")
+        array: PlannedArray = self._arrays[name]
+        crc = int(self._checksums[position][list(self._arrays).index(name)])
+        check = self._check and (name, position) not in self._checked
+        try:
+            values = self._source.record(array, position, rows, crc if check else None)
+        except CorruptRecordingError as error:
+            raise CorruptRecordingError(
+                f"{what} of {self.path} is damaged: {error}. Every other record stays readable."
+            ) from error
+        self._checked.add((name, position))
+        return values
+
+    def __repr__(self) -> str:
+        done = int((self._status == DONE).sum())
+        title = f"Recording of {self.plan.backbone}: {self.state}, {done} of {self.plan.records} records"
+        lines = [f"{title}, {format_bytes(self.plan.nbytes * done // self.plan.records)}", *self.plan.lines()]
+        if self.provenance.prompt is not None:
+            lines.append(f"  prompt    {self.provenance.prompt!r}")
+        return "\n".join(lines)
+
+
+def _index_of(kind: str, asked: Any, recorded: Sequence[Any]) -> int:
+    if asked in recorded:
+        return recorded.index(asked)
+    plural = "branches" if kind == "branch" else f"{kind}s"
+    names = ", ".join(map(str, recorded))
+    wanted = (
+        [name for name in BRANCHES if name in (*recorded, asked)] if kind == "branch" else sorted((*recorded, asked))
+    )
+    raise NotRecordedError(
+        f"{kind} {asked} was not recorded. Recorded {plural}: {names}. Record again with {plural}={wanted}."
+    )

@@ -1,0 +1,356 @@
+"""Writing recordings while a model runs: a bounded queue, two threads, files that appear whole."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from store.casting import to_float16
+from store.errors import InvalidInputError, RecordingError
+from store.plan import Plan
+from store.provenance import Provenance
+from store.recording_files import LocalSource, Position, check_replaceable, check_space, write_attributes
+from store.recording_ledger import Ledger
+from store.recording_schema import DONE, DROPPED, GROUP, MISSING, create, create_latents, identity
+from store.selection import resolve_number
+from store.shards import ShardFormat, crc32c, sync_folder, write_whole
+
+Policy = Literal["block", "drop", "error"]
+
+
+@dataclass(frozen=True)
+class _Record:
+    position: Position
+    what: str
+    parts: dict[str, np.ndarray]
+
+
+class RecordingWriter:
+    """Write a recording, record by record; a context manager.
+
+    Every file appears whole or not at all, and a record is marked done after its files are on the disk: whatever
+    kills the process, each record that is marked done can be read. Leaving the ``with`` block by an exception keeps
+    what was written; the recording then stays in the state "open" and can be resumed.
+
+    Parameters
+    ----------
+    path : folder to create
+    plan : Plan
+    provenance : Provenance or mapping
+        Where the recording comes from.
+    policy : "block", "drop" or "error"
+        What to do with a record while the queue is full: wait (counted as a stall), leave it out (counted, status 2),
+        or raise.
+    queue_records : int
+        Records that may wait for the disk.
+    threads : int
+        Writer threads.
+    resume : bool
+        Complete an existing recording of the same run.
+    overwrite : bool
+        Replace an existing recording.
+    sync : bool
+        Survive a power failure too, not only the end of the process.
+
+    Raises
+    ------
+    OutputExistsError
+        The path is taken and neither ``resume`` nor ``overwrite`` was asked for.
+    RecordingError
+        Not enough disk space; another run's recording is there to resume; what is there to overwrite is no recording.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from types import SimpleNamespace as Namespace
+    >>> from store import Selection, TokenLayout, open_recording
+    >>> layers = [Namespace(index=i, name=f"blocks.{i}.attn1", heads=2, channels=4) for i in range(6)]
+    >>> backbone = Namespace(name="tiny", layers=layers)
+    >>> plan = Selection([-1], [4]).plan(backbone, TokenLayout(3, 5, 7, 80, 112, 9), steps=10)
+    >>> query = np.ones((2, 3, 5, 7, 4), np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with RecordingWriter(f"{folder}/run.zarr", plan) as writer:
+    ...         writer.write(step=9, layer=4, query=query, key=query)
+    ...     open_recording(f"{folder}/run.zarr").read(step=-1, layer=4)[0].shape
+    (2, 3, 5, 7, 4)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        plan: Plan,
+        *,
+        provenance: Provenance | Mapping[str, Any] | None = None,
+        policy: Policy = "block",
+        queue_records: int = 4,
+        threads: int = 2,
+        resume: bool = False,
+        overwrite: bool = False,
+        sync: bool = True,
+    ) -> None:
+        if policy not in ("block", "drop", "error"):
+            raise InvalidInputError(f"unknown policy {policy!r}. Policies are 'block', 'drop' and 'error'.")
+        if queue_records < 1 or threads < 1:
+            raise InvalidInputError(f"queue_records and threads must be at least 1; got {queue_records} and {threads}.")
+        if resume and overwrite:
+            raise InvalidInputError("resume keeps what is there and overwrite replaces it; ask for one of them.")
+        self.path, self.plan = Path(path), plan
+        if not isinstance(provenance, Provenance):
+            provenance = Provenance.from_mapping(provenance or {})
+        self.provenance = provenance
+        self.inexact_casts = self.overflowing_casts = self.stalls = self.drops = 0
+        self._policy, self._sync, self._threads_wanted = policy, sync, threads
+        self._group = self.path / GROUP
+        self._shards = {array.name: ShardFormat(array) for array in plan.arrays}
+        self._queue: queue.Queue[_Record | None] = queue.Queue(queue_records)
+        self._threads: list[threading.Thread] = []
+        self._taken: set[Position] = set()
+        self._error: RecordingError | None = None
+        self._ledger = Ledger(self.path, plan, sync=sync)
+        self._resuming = resume and self.path.exists()
+        if self._resuming:
+            before = self._ledger.load(identity(plan, provenance))
+            for name in ("inexact_casts", "overflowing_casts", "stalls"):
+                setattr(self, name, before[name])
+        else:
+            check_replaceable(self.path, overwrite=overwrite)
+        check_space(self.path, plan.nbytes // plan.records * (plan.records - self._ledger.done))
+
+    def __enter__(self) -> Self:
+        if not self._resuming:
+            self._create()
+        else:
+            for partial in self._group.rglob("*.partial"):
+                partial.unlink()
+        self._write_state("open" if self._ledger.done < self.plan.records else "complete")
+        for number in range(self._threads_wanted):
+            thread = threading.Thread(target=self._work, name=f"recording-writer-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+        try:
+            self._ledger.commit()
+            whole = kind is None and self._error is None and bool((self._ledger.status != MISSING).all())
+            self._write_state("complete" if whole else "open")
+        except OSError as failure:
+            self._fail("the state of the recording", failure)
+        if kind is None:
+            self._raise_error()
+
+    def is_done(self, step: int, layer: int, branch: str = "cond") -> bool:
+        """Whether a record needs no writing, because an earlier run or this one wrote it."""
+        position, _ = self._position(step, layer, branch)
+        return bool(self._ledger.status[position] == DONE)
+
+    def write(
+        self,
+        *,
+        step: int,
+        layer: int,
+        branch: str = "cond",
+        query: np.ndarray,
+        key: np.ndarray,
+        text_query: np.ndarray | None = None,
+        text_key: np.ndarray | None = None,
+        features: np.ndarray | None = None,
+        timestep: float | None = None,
+        sigma: float | None = None,
+        copy: bool = True,
+    ) -> None:
+        """Hand one record to the writer threads. A record that a resumed recording has already is skipped.
+
+        Parameters
+        ----------
+        step, layer, branch : which record; negative numbers count from the end
+        query, key : (head, frame, y, x, channel) float16 or wider
+            All heads and frames, or only the planned ones.
+        text_query, text_key : (head, token, channel)
+            Needed where the plan has text tokens; fewer tokens than planned are filled up with NaN.
+        features : (frame, y, x, feature)
+            Needed where the plan has features.
+        timestep, sigma : float, optional
+            What the scheduler calls this step.
+        copy : bool
+            False promises that arrays which are float16 already will not change any more.
+
+        Raises
+        ------
+        InvalidInputError
+            A record that is not planned or was written already, a wrong shape, values that are not finite or do not
+            fit float16 (the message names step and layer).
+        RecordingError
+            An earlier record could not be written, or the queue is full and the policy is "error".
+        """
+        self._raise_error()
+        if not self._threads:
+            raise RecordingError("the writer is not open. Use it in a with block.")
+        position, what = self._position(step, layer, branch)
+        if self._ledger.status[position] == DONE and position not in self._taken:
+            return
+        if position in self._taken:
+            raise InvalidInputError(f"{what} was written already. A recording holds one sample of one run.")
+        self._ledger.note_times(position[0], {"timestep": timestep, "sigma": sigma})
+        if self._make_room(position, what):
+            given = {"query": query, "key": key, "text_query": text_query, "text_key": text_key, "features": features}
+            record = _Record(position, what, self._parts(given, what, copy))
+            self._taken.add(position)
+            self._queue.put(record)
+
+    def write_latents(self, step: int, latents: np.ndarray) -> None:
+        """Write the latents of a planned step at once: (frame, channel, y, x), kept as float32.
+
+        Raises
+        ------
+        InvalidInputError
+            For a wrong rank, another shape than before, values that are not finite, or a step not planned.
+        """
+        position = self._position(step, self.plan.layers[0], self.plan.branches[0])[0][0]
+        values = np.ascontiguousarray(latents, "<f4")
+        if values.ndim != 4 or not np.isfinite(values).all():
+            raise InvalidInputError(
+                f"latents of step {step} must be finite (frame, channel, y, x); got shape {values.shape}."
+            )
+        folder = self._group / "latents"
+        if not folder.exists():
+            create_latents(self.path, len(self.plan.steps), values.shape)
+        file = folder / ".".join(["c", str(position), "0", "0", "0", "0"])
+        try:
+            write_whole(file, values, crc32c(values).to_bytes(4, "little"), sync=self._sync)
+        except OSError as failure:
+            self._fail(f"the latents of step {step}", failure)
+            self._raise_error()
+
+    def _position(self, step: int, layer: int, branch: str) -> tuple[Position, str]:
+        plan = self.plan
+        step = resolve_number("step", step, plan.run_steps, "run")
+        layer = resolve_number("layer", layer, plan.layer_count)
+        what = f"step {step}, layer {layer}, branch {branch!r}"
+        if step not in plan.steps or layer not in plan.layers or branch not in plan.branches:
+            raise InvalidInputError(
+                f"{what} is not planned. Planned are steps {list(plan.steps)}, layers {list(plan.layers)}, "
+                f"branches {list(plan.branches)}."
+            )
+        return (plan.steps.index(step), plan.branches.index(branch), plan.layers.index(layer)), what
+
+    def _parts(self, given: dict[str, np.ndarray | None], what: str, copy: bool) -> dict[str, np.ndarray]:
+        parts = {}
+        for name, shard in self._shards.items():
+            values = given[name]
+            if values is None:
+                raise InvalidInputError(f"{what}: {name} is planned but was not given.")
+            values = self._selected(name, np.asarray(values))
+            shape, tokens = shard.shape, 0
+            if name.startswith("text_") and values.ndim == 3:
+                tokens = shape[1] - values.shape[1]
+                shape = (shape[0], min(values.shape[1], shape[1]), shape[2])
+            try:
+                cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy)
+            except InvalidInputError as error:
+                self.overflowing_casts += "beyond float16" in str(error)
+                raise
+            self.inexact_casts += inexact
+            if tokens > 0:
+                cast = np.pad(cast, ((0, 0), (0, tokens), (0, 0)), constant_values=np.nan)
+            parts[name] = cast
+        for name, values in given.items():
+            if values is not None and name not in parts:
+                raise InvalidInputError(f"{what}: {name} was given but is not planned.")
+        return parts
+
+    def _selected(self, name: str, values: np.ndarray) -> np.ndarray:
+        """The planned heads and frames of an array that may have all of them."""
+        plan = self.plan
+        if name != "features" and values.ndim and len(values) == plan.head_count != len(plan.heads):
+            values = values[list(plan.heads)]
+        axis = {"query": 1, "key": 1, "features": 0}.get(name)
+        if axis is not None and values.ndim > axis and values.shape[axis] == plan.layout.frames != len(plan.frames):
+            values = values.take(plan.frames, axis)
+        return values
+
+    def _make_room(self, position: Position, what: str) -> bool:
+        """Whether the record may be queued; False drops it."""
+        if not self._queue.full():
+            return True
+        if self._policy == "error":
+            raise RecordingError(
+                f"{what} came while {self._queue.maxsize} records wait for the disk. Use policy='block', raise "
+                f"queue_records, or select less."
+            )
+        if self._policy == "drop":
+            self.drops += 1
+            self._ledger.finish(position, DROPPED, [0] * len(self._shards))
+            return False
+        self.stalls += 1
+        return True
+
+    def _work(self) -> None:
+        while (record := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # keep emptying the queue, so that nobody waits for room in it
+            try:
+                self._write_record(record)
+            except Exception as failure:
+                self._fail(record.what, failure)
+
+    def _write_record(self, record: _Record) -> None:
+        checksums = []
+        for name, values in record.parts.items():
+            shard = self._shards[name]
+            file = shard.path(self._group, record.position)
+            write_whole(file, values, shard.index, sync=self._sync)
+            checksums.append(crc32c(values))
+        if self._sync:
+            for name in record.parts:
+                sync_folder(self._group / name)
+        self._ledger.finish(record.position, DONE, checksums)
+        self._ledger.commit()
+
+    def _fail(self, what: str, failure: Exception) -> None:
+        error = RecordingError(
+            f"{what} could not be written to {self.path}: {failure}. {self._ledger.done} of {self.plan.records} "
+            f"records are done and readable. Remove the cause and record again with resume=True."
+        )
+        error.__cause__ = failure
+        self._error = self._error or error
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _create(self) -> None:
+        """Build the empty recording aside and put it in place at once."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        staging = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        try:
+            create(staging, self.plan, self.provenance)
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            os.replace(staging, self.path)
+        except OSError as failure:
+            raise RecordingError(f"{self.path} could not be created: {failure}.") from failure
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _write_state(self, state: str) -> None:
+        attributes = LocalSource(self.path).attributes()
+        counts = ("inexact_casts", "overflowing_casts", "stalls", "drops")
+        attributes |= {"state": state, **{name: getattr(self, name) for name in counts}}
+        write_attributes(self._group, attributes, sync=self._sync)

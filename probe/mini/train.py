@@ -1,0 +1,253 @@
+"""Train the mini backbone: ``python -m probe.mini.train --out runs/mini``.
+
+Every batch, timestep and noise is drawn from the seed and the step's number alone, so a stopped training that is
+started again with the same command goes on exactly where its last checkpoint was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from probe.mini.model import MiniConfig, new_pipeline, save_mini
+from store.scene import FIRST_TRAINING_SEED, make_scene
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What decides the weights. The learning rate warms up, stays, and falls to zero over the last ``decay`` share."""
+
+    steps: int = 20_000
+    batch: int = 8
+    learning_rate: float = 1.5e-3
+    warm_up: int = 200
+    decay: float = 0.3
+    weight_decay: float = 0.01
+    prompt_dropout: float = 0.1
+    low_noise: float = 1.3  # timesteps are 1000 u^low_noise for uniform u: above 1 leans towards little noise
+    ema: float = 0.999
+    seed: int = 0
+    optimiser: str = "muon"
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        falling = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return self.learning_rate * min(1.0, (step + 1) / self.warm_up, max(falling, 0.0))
+
+
+class _Scenes(Dataset):
+    """Batch ``step`` of the training set; scenes never repeat."""
+
+    def __init__(self, mini: MiniConfig, config: TrainConfig) -> None:
+        self.mini, self.config = mini, config
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, list[str]]:
+        first = FIRST_TRAINING_SEED + (self.config.seed * self.config.steps + step) * self.config.batch
+        sizes = (self.mini.images, self.mini.height, self.mini.width)
+        clips = [make_scene(first + index, *sizes) for index in range(self.config.batch)]
+        dropped = np.random.default_rng([self.config.seed, step]).random(self.config.batch)
+        prompts = [
+            "" if drop < self.config.prompt_dropout else clip.prompt or ""
+            for clip, drop in zip(clips, dropped, strict=True)
+        ]
+        return torch.from_numpy(np.stack([clip.images for clip in clips])), prompts
+
+
+class Average:
+    """Exponential moving average of a module's parameters, with a warm-up."""
+
+    def __init__(self, modules: Iterable[nn.Module], decay: float) -> None:
+        self.decay = decay
+        self.parameters: list[torch.Tensor] = [p for module in modules for p in module.parameters()]
+        self.values = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the averages towards the current parameters."""
+        weight = 1 - min(self.decay, (step + 1) / (step + 10))
+        torch._foreach_lerp_(self.values, self.parameters, weight)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange averages and parameters (twice restores)."""
+        for value, parameter in zip(self.values, self.parameters, strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(value)
+            value.copy_(kept)
+
+
+def _optimisers(pipeline: Any, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' attention and feed-forward matrices, AdamW for everything else."""
+    named = [*pipeline.transformer.named_parameters(), *pipeline.text_encoder.named_parameters()]
+    matrices = [p for name, p in named if p.ndim == 2 and (".attn1.to_" in name or ".ff.net" in name)]
+    if config.optimiser != "muon":
+        matrices = []
+    chosen = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in chosen]
+    options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, betas=(0.9, 0.99), fused=True, **options)]
+    if matrices:
+        found.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **options))
+    return found
+
+
+def _loss(pipeline: Any, batch: tuple[torch.Tensor, list[str]], step: int, config: TrainConfig) -> torch.Tensor:
+    """Mean squared error of the predicted velocity at a random timestep per clip."""
+    device = pipeline.transformer.device
+    images, prompts = batch
+    generator = torch.Generator().manual_seed((config.seed << 32) + step)
+    video = images.to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    latents = pipeline.vae.encode(video).latent_dist.mode().transpose(1, 2) * pipeline.vae.config.scaling_factor
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    timesteps = (1000 * torch.rand(len(latents), generator=generator) ** config.low_noise).long().to(device)
+    text = pipeline.text_encoder(pipeline.tokenizer(prompts).input_ids.to(device))[0]
+    scheduler = pipeline.scheduler
+    target = scheduler.get_velocity(latents, noise, timesteps)
+    with torch.autocast(device.type, torch.bfloat16):
+        predicted = pipeline.transformer(
+            hidden_states=scheduler.add_noise(latents, noise, timesteps),
+            encoder_hidden_states=text,
+            timestep=timesteps,
+            return_dict=False,
+        )[0]
+    return (predicted.float() - target).square().mean()
+
+
+def _checkpoint(path: Path, step: int, pipeline: Any, optimisers: list[Any], average: Average) -> None:
+    state = {
+        "step": step,
+        "transformer": pipeline.transformer.state_dict(),
+        "text_encoder": pipeline.text_encoder.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+        "average": average.values,
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _resume(path: Path, pipeline: Any, optimisers: list[Any], average: Average) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=pipeline.transformer.device, weights_only=True)
+    pipeline.transformer.load_state_dict(state["transformer"])
+    pipeline.text_encoder.load_state_dict(state["text_encoder"])
+    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    for value, saved in zip(average.values, state["average"], strict=True):
+        value.copy_(saved)
+    return int(state["step"])
+
+
+def _batches(
+    mini: MiniConfig, config: TrainConfig, start: int, workers: int
+) -> Iterator[tuple[torch.Tensor, list[str]]]:
+    scenes = _Scenes(mini, config)
+    loader = DataLoader(scenes, batch_size=None, sampler=range(start, config.steps), num_workers=workers)
+    yield from loader
+
+
+def train(
+    out: str | Path,
+    mini: MiniConfig | None = None,
+    config: TrainConfig | None = None,
+    *,
+    device: str = "auto",
+    workers: int = 1,
+    save_every: int = 500,
+) -> Path:
+    """Train, or go on training, a mini backbone.
+
+    Parameters
+    ----------
+    out : folder
+        Receives ``checkpoint.pt``, ``log.csv`` (step, loss, learning rate, seconds) and ``weights/``, the averaged
+        weights that :func:`probe.mini.load_mini` reads; all three are renewed every ``save_every`` steps.
+    device : "auto" is a GPU where there is one.
+
+    Returns
+    -------
+    Path
+        The folder of weights.
+    """
+    mini, config, out = mini or MiniConfig(), config or TrainConfig(), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline: Any = new_pipeline(mini)
+    pipeline.to(device)
+    modules = [pipeline.transformer.train(), pipeline.text_encoder.train()]
+    optimisers, average = _optimisers(pipeline, config), Average(modules, config.ema)
+    start = _resume(out / "checkpoint.pt", pipeline, optimisers, average)
+    losses: list[float] = []
+    began = time.monotonic()
+    for step, batch in enumerate(_batches(mini, config, start, workers), start):
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
+            group["lr"] = config.rate(step)
+        loss = _loss(pipeline, batch, step, config)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for module in modules for p in module.parameters()], 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        average.update(step)
+        losses.append(loss.item())
+        if (step + 1) % save_every == 0 or step + 1 == config.steps:
+            _log(out / "log.csv", step + 1, float(np.mean(losses)), config.rate(step), time.monotonic() - began)
+            losses.clear()
+            _checkpoint(out / "checkpoint.pt", step + 1, pipeline, optimisers, average)
+            average.swap()
+            save_mini(pipeline, out / "weights")
+            average.swap()
+    return out / "weights"
+
+
+def _log(path: Path, step: int, loss: float, rate: float, seconds: float) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "loss", "learning_rate", "seconds"])
+        writer.writerow([step, f"{loss:.5f}", f"{rate:.3g}", f"{seconds:.1f}"])
+    print(f"step {step:6d}  loss {loss:.4f}  {seconds:7.0f} s", flush=True)
+
+
+def main() -> None:
+    """Command line of the training."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="python -m probe.mini.train")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
+    parser.add_argument("--steps", type=int, default=TrainConfig.steps)
+    parser.add_argument("--batch", type=int, default=TrainConfig.batch)
+    parser.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
+    parser.add_argument("--optimiser", choices=["muon", "adamw"], default=TrainConfig.optimiser)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
+    parser.add_argument("--save-every", type=int, default=500)
+    options = parser.parse_args()
+    config = TrainConfig(
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        optimiser=options.optimiser,
+        seed=options.seed,
+    )
+    train(options.out, config=config, device=options.device, workers=options.workers, save_every=options.save_every)
+
+
+if __name__ == "__main__":
+    main()

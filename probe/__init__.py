@@ -4,6 +4,7 @@ from probe.backbone import Backbone, LayerInfo
 from probe.capture import Capture, Sink
 from probe.forward import ForwardPass
 from probe.geometry import Size
+from probe.loading import load_backbone
 from probe.probe import Probe
 from probe.run import Noise, State, pass_count, run_clip, run_prompt, run_states
 from probe.schedule import Schedule
@@ -22,6 +23,7 @@ __all__ = [
     "Sink",
     "Size",
     "State",
+    "load_backbone",
     "pass_count",
     "run_clip",
     "run_prompt",

@@ -274,6 +274,7 @@ class Backbone(PipelineArguments):
 
     def call_pipeline(self, arguments: Mapping[str, Any], *, prompt: str | None, on_step: OnStep | None = None) -> Clip:
         """Call the pipeline with prepared arguments; what ``on_step`` raises ends the run and leaves it clean."""
+        self._check_run(arguments)
         steps = int(arguments["num_inference_steps"])
 
         def after_step(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -284,6 +285,9 @@ class Backbone(PipelineArguments):
         with self.sized(int(arguments["num_frames"])), self.quiet():
             result = self.pipeline(**arguments, output_type="np", callback_on_step_end=after_step)
         return Clip(_to_uint8(result.frames[0]), self.fps, prompt=prompt)
+
+    def _check_run(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse arguments that the pipeline would silently ignore."""
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -300,6 +304,10 @@ class Backbone(PipelineArguments):
                 del self.pipeline._progress_bar_config
             else:
                 self.pipeline._progress_bar_config = before
+
+    def conditioning_of(self, clip: Clip) -> dict[str, Any]:
+        """Pipeline arguments that the model needs of a clip besides its latents (image-to-video: an image)."""
+        return {}
 
     @torch.no_grad()
     def encode(self, clip: Clip) -> Tensor:

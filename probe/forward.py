@@ -46,6 +46,17 @@ class ForwardPass:
     ------
     InvalidInputError
         For a size the model does not take, a prompt it cannot read, missing negative conditioning.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import new_pipeline
+    >>> backbone = load_backbone(new_pipeline())
+    >>> forward = ForwardPass(backbone, "a red ball", steps=9)
+    >>> with torch.no_grad():
+    ...     predictions = forward.predict(torch.zeros(1, 5, 12, 16, 16), step=-1)
+    >>> predictions["cond"].shape
+    torch.Size([1, 5, 12, 16, 16])
     """
 
     def __init__(

@@ -61,9 +61,13 @@ class Probe:
 
     Examples
     --------
-    >>> from probe import Probe, Selection  # doctest: +SKIP
-    >>> with Probe(backbone, Selection(steps=[-1], layers=[17]), captures.append):  # doctest: +SKIP
-    ...     clip = backbone.generate("a red ball rolls to the right")
+    >>> from probe import load_backbone
+    >>> from probe.mini import new_pipeline
+    >>> backbone, captures = load_backbone(new_pipeline()), []
+    >>> with Probe(backbone, Selection(steps=[-1], layers=[4]), captures.append):
+    ...     clip = backbone.generate("a red ball rolls to the right", steps=2)
+    >>> captures[0].step, captures[0].layer_name, tuple(captures[0].query.shape)
+    (1, 'transformer_blocks.4.attn1', (4, 5, 8, 8, 32))
     """
 
     def __init__(

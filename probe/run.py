@@ -167,6 +167,16 @@ def run_clip(
     ------
     InvalidInputError, UnknownLayerError
         Before the model runs.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import new_pipeline
+    >>> backbone, captures = load_backbone(new_pipeline()), []
+    >>> clip = backbone.generate("a red ball", steps=2)
+    >>> run_clip(backbone, clip, Selection(steps=[10, -1], layers=[4]), captures.append, noise="forward")
+    >>> [(capture.step, capture.timestep) for capture in captures]
+    [(10, 799.0), (49, 19.0)]
     """
     height, width, images = clip.images.shape[1], clip.images.shape[2], len(clip)
     backbone.check_size(height, width, images)
@@ -183,7 +193,7 @@ def run_clip(
         images=images,
         guidance_scale=guidance_scale,
         negative_prompt=negative_prompt,
-        conditioning=conditioning,
+        conditioning={**backbone.conditioning_of(clip), **(conditioning or {})},
     )
     latents = backbone.encode(clip)
     with probe:
@@ -245,6 +255,15 @@ def run_prompt(
     ------
     InvalidInputError, UnknownLayerError
         Before the model runs.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import new_pipeline
+    >>> backbone, captures = load_backbone(new_pipeline()), []
+    >>> run_prompt(backbone, "a red ball", Selection([0], [2, 4]), captures.append, steps=9, want_clip=False)
+    >>> [capture.layer for capture in captures]
+    [2, 4]
     """
     total = steps if want_clip else 1 + _steps(selection, steps)[-1]
     probe = Probe(backbone, selection, sinks, steps=steps, features=features)

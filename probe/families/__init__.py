@@ -6,8 +6,10 @@ from typing import Any
 
 from probe.backbone import Backbone
 from probe.families.cogvideox import CogVideoX
+from probe.families.hunyuan_video import HunyuanVideo
+from probe.families.wan import Wan
 
-FAMILIES: tuple[type[Backbone], ...] = (CogVideoX,)
+FAMILIES: tuple[type[Backbone], ...] = (CogVideoX, Wan, HunyuanVideo)
 
 
 def family_of(pipeline: Any) -> type[Backbone] | None:

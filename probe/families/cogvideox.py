@@ -6,14 +6,18 @@ part in the attention like any other, so a capture holds all of them (226 in the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from probe.backbone import Backbone
 from probe.geometry import Size
+from store.clip import Clip
+from store.errors import InvalidInputError
 
 
 class CogVideoX(Backbone):
@@ -41,7 +45,10 @@ class CogVideoX(Backbone):
     def default_size(self) -> Size:
         """The size that the model was trained for, from its configuration."""
         config, spatial = self.pipeline.transformer.config, self.strides[1]
-        return Size(config.sample_height * spatial, config.sample_width * spatial, config.sample_frames)
+        height, width = config.sample_height * spatial, config.sample_width * spatial
+        if config.patch_size_t is not None:  # 1.5 states the extent of its position table, 300 x 300 latent cells
+            height, width = min(height, 768), min(width, 1360)
+        return Size(height, width, config.sample_frames)
 
     def text_tokens(self, prompt: str | None = None) -> int:
         """All prompts are padded to this many tokens, and the padding takes part in the attention."""
@@ -52,9 +59,22 @@ class CogVideoX(Backbone):
         batch, tokens = call["encoder_hidden_states"].shape[:2]
         return [tokens] * batch
 
+    @property
+    def takes_image(self) -> bool:
+        """Whether this is an image-to-video pipeline."""
+        return "image" in inspect.signature(type(self.pipeline).__call__).parameters
+
+    def conditioning_of(self, clip: Clip) -> dict[str, Any]:
+        """What image-to-video takes of a clip besides its latents: image 0."""
+        return {"image": Image.fromarray(clip.images[0])} if self.takes_image else {}
+
     def _prompt_arguments(
         self, prompt: str | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
     ) -> dict[str, Any]:
+        if self.takes_image and "image" not in conditioning:
+            raise InvalidInputError(
+                f"{self.name} animates an image, which is missing. Pass conditioning={{'image': ...}} (a PIL image)."
+            )
         chosen = super()._prompt_arguments(prompt, negative_prompt, conditioning)
         # the pipeline's own default is the released models' 226, whatever this transformer was built with
         return {**chosen, "max_sequence_length": self.text_tokens()}

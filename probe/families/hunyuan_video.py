@@ -1,0 +1,79 @@
+"""HunyuanVideo text-to-video: double-stream blocks, then single-stream ones; video and text attend together.
+
+Text comes last and is masked: a capture holds only the tokens of the prompt itself. The two-layer token refiner, which
+attends over text alone, is not a layer here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+from probe.backbone import Backbone
+from store.errors import InvalidInputError
+
+
+class HunyuanVideo(Backbone):
+    """A HunyuanVideo pipeline. Guidance is distilled into the model: one call, with the scale as an input.
+
+    True classifier-free guidance (two calls, the conditional one first) is on when a negative prompt and
+    ``conditioning={"true_cfg_scale": ...}`` above 1 are given. Latents are (batch, channel, frame, y, x).
+    """
+
+    family = "HunyuanVideo"
+    pipelines = ("HunyuanVideoPipeline",)
+    attention_paths = ("transformer_blocks.*.attn", "single_transformer_blocks.*.attn")
+    guidance = "calls"
+    text_position: ClassVar[Literal["first", "last"] | None] = "last"
+    guidance_remedy = (
+        "Pass a negative_prompt and conditioning={'true_cfg_scale': ...} above 1, or select branches=('cond',)."
+    )
+    fps = 24.0
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of one token."""
+        config = self.pipeline.transformer.config
+        return config.patch_size_t, config.patch_size, config.patch_size
+
+    def text_tokens(self, prompt: str | None = None) -> int:
+        """Text tokens of a prompt, or without one the 256 that a prompt is cut to."""
+        tokenizer, most = self.pipeline.tokenizer, 256
+        if prompt is None or tokenizer is None:
+            return most
+        template = inspect.signature(type(self.pipeline).__call__).parameters["prompt_template"].default
+        ids = tokenizer(template["template"].format(prompt)).input_ids
+        return min(most, len(ids) - int(template["crop_start"]))
+
+    def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
+        """Text tokens of each batch element: as many as its mask has, which are the first ones."""
+        return [int(count) for count in call["encoder_attention_mask"].sum(dim=1)]
+
+    def wants_guidance(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a pipeline call with these arguments runs both branches (true classifier-free guidance)."""
+        pair = ("negative_prompt_embeds", "negative_pooled_prompt_embeds")
+        negative = "negative_prompt" in arguments or all(name in arguments for name in pair)
+        return negative and float(arguments.get("true_cfg_scale", 1.0)) > 1.0
+
+    def _check_run(self, arguments: Mapping[str, Any]) -> None:
+        if "negative_prompt" in arguments and not self.wants_guidance(arguments):
+            raise InvalidInputError(
+                f"{self.name} has its guidance distilled into the model, so a negative prompt alone has no effect. "
+                "Pass conditioning={'true_cfg_scale': ...} above 1 with it, or leave it out."
+            )
+
+    def _unguided(self) -> dict[str, Any]:
+        return {"true_cfg_scale": 1.0}
+
+    def _set_timesteps(self, scheduler: Any, steps: int) -> None:
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1])
+
+    def _scale(self, latents: Tensor) -> Tensor:
+        return latents * self.pipeline.vae.config.scaling_factor
+
+    def _unscale(self, latents: Tensor, images: int) -> Tensor:
+        return latents / self.pipeline.vae.config.scaling_factor

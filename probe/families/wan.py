@@ -1,0 +1,72 @@
+"""Wan 2.1 and 2.2 text-to-video: video tokens attend among themselves, text in a cross-attention of its own.
+
+Wan 2.2 14B has two transformers of the same shape, one for the noisy steps and one for the rest. A layer is then the
+same block of whichever of the two denoises at that step, so that every step has every layer; the name of a capture
+says which one ran (``blocks.3.attn1`` or ``transformer_2.blocks.3.attn1``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from probe.backbone import Backbone
+from store.errors import UnsupportedBackboneError
+
+
+class Wan(Backbone):
+    """A Wan pipeline; classifier-free guidance is two calls, the conditional one first.
+
+    Latents are (batch, channel, frame, y, x), normalised by channel.
+    """
+
+    family = "Wan"
+    pipelines = ("WanPipeline",)
+    attention_paths = ("blocks.*.attn1",)
+    guidance = "calls"
+    text_position: ClassVar[Literal["first", "last"] | None] = None
+    fps = 16.0
+
+    def __init__(self, pipeline: Any, *, name: str | None = None, revision: str | None = None) -> None:
+        super().__init__(pipeline, name=name, revision=revision)
+        counts = [len(modules) for modules in self.modules]
+        if len(set(counts)) > 1:
+            raise UnsupportedBackboneError(
+                f"{self.name} has two transformers of {counts[0]} and {counts[1]} layers, so a layer number would mean "
+                "different things at different steps. Only two transformers of the same depth can be probed."
+            )
+
+    @property
+    def denoisers(self) -> tuple[nn.Module, ...]:
+        """The transformer for most noise and, in Wan 2.2 14B, the one for little noise."""
+        both = (self.pipeline.transformer, self.pipeline.transformer_2)
+        return tuple(transformer for transformer in both if transformer is not None)
+
+    def denoiser_at(self, timestep: float) -> nn.Module:
+        """The transformer that denoises at a timestep."""
+        ratio = self.pipeline.config.boundary_ratio
+        if ratio is None or timestep >= ratio * self.pipeline.scheduler.config.num_train_timesteps:
+            return self.denoisers[0]
+        return self.denoisers[-1]
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of one token."""
+        transformer: Any = self.denoisers[0]
+        frames, height, width = transformer.config.patch_size
+        return frames, height, width
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.pipeline.vae.config
+        mean, deviation = (torch.tensor(values).to(like) for values in (config.latents_mean, config.latents_std))
+        return mean.view(1, -1, 1, 1, 1), deviation.view(1, -1, 1, 1, 1)
+
+    def _scale(self, latents: Tensor) -> Tensor:
+        mean, deviation = self._statistics(latents)
+        return (latents - mean) / deviation
+
+    def _unscale(self, latents: Tensor, images: int) -> Tensor:
+        mean, deviation = self._statistics(latents)
+        return latents * deviation + mean

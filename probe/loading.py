@@ -1,0 +1,199 @@
+"""Finding a backbone: a pipeline object, a folder, a hub id, or the bundled mini."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from probe.backbone import Backbone
+from probe.families import FAMILIES, family_of
+from probe.tap import check_multiplies
+from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
+
+MINI = "mini"
+
+
+def load_backbone(
+    name_or_path_or_pipeline: Any,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Backbone:
+    """A backbone, ready to generate, to look at clips and to be probed.
+
+    Parameters
+    ----------
+    name_or_path_or_pipeline : str, path or diffusers pipeline
+        ``"mini"`` (bundled, needs no network), a folder that ``save_pretrained`` wrote, a hub id such as
+        ``"THUDM/CogVideoX-2b"``, or a pipeline object.
+    device : str or torch.device
+        "auto" is the GPU where there is one; a pipeline object stays where it is, and one whose parts are offloaded
+        is never moved.
+    dtype : str or torch.dtype
+        "auto" is bfloat16 on a GPU and float32 on a CPU; a pipeline object keeps its own. Else "float32", ...
+    revision : str, optional
+        Branch, tag or commit of a hub id.
+    local_files_only : bool
+        Do not ask the hub, use what was downloaded before.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    BackboneNotFoundError
+        No such folder or hub id, or a folder that is no pipeline.
+    UnsupportedBackboneError
+        A pipeline of a family that cannot be probed; known before its weights are loaded.
+
+    Examples
+    --------
+    >>> from probe.mini import new_pipeline
+    >>> load_backbone(new_pipeline())
+    CogVideoX('CogVideoXPipeline': 6 layers of 4 heads x 32 channels, 32 x 32 px and 5 images, float32 on cpu)
+    """
+    source, to_dtype = name_or_path_or_pipeline, _dtype(dtype)
+    if not isinstance(source, str | Path):
+        return _wrap(_placed(source, device, to_dtype), revision=revision)
+    target = _device(device)
+    if to_dtype is None:
+        to_dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
+    folder = Path(source).expanduser()
+    if source == MINI or _is_mini(folder):
+        from probe.mini import load_mini
+
+        pipeline: Any = load_mini() if source == MINI else load_mini(folder)
+        return _wrap(pipeline.to(target, to_dtype), name=str(source), revision=revision)
+    if _names_a_folder(source):
+        _check_folder(folder)
+        location, options = str(folder), {}
+    else:
+        location, options = str(source), {"revision": revision, "local_files_only": local_files_only}
+    pipeline = _load(location, options, to_dtype)
+    return _wrap(pipeline.to(target), name=str(source), revision=_commit(location, options) or revision)
+
+
+def _load(location: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
+    from diffusers import DiffusionPipeline
+
+    try:
+        _check_supported(str(DiffusionPipeline.load_config(location, **options).get("_class_name")))
+        return DiffusionPipeline.from_pretrained(location, torch_dtype=dtype, **options)
+    except UnsupportedBackboneError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BackboneNotFoundError(
+            f"the pipeline {location!r} could not be loaded: {reason} Give a hub id that exists (and a network, or the "
+            f"files from an earlier download), the folder of a saved pipeline, or {MINI!r}, which is bundled."
+        ) from error
+
+
+def _wrap(pipeline: Any, *, name: str | None = None, revision: str | None = None) -> Backbone:
+    family = family_of(pipeline)
+    if family is None:
+        _check_linear(pipeline)
+        _check_supported(type(pipeline).__name__)
+        raise UnsupportedBackboneError(f"{type(pipeline).__name__} is no pipeline of a supported family.")
+    return family(pipeline, name=name, revision=revision)
+
+
+def _check_supported(kind: str) -> None:
+    known = [name for family in FAMILIES for name in family.pipelines]
+    if kind not in known:
+        families = "; ".join(f"{family.family} ({', '.join(family.pipelines)})" for family in FAMILIES)
+        raise UnsupportedBackboneError(f"{kind} cannot be probed: it is of no supported family. Supported: {families}.")
+
+
+def _check_linear(pipeline: Any) -> None:
+    """A better reason for models whose self-attention has no queries times keys to look at."""
+    transformer = getattr(pipeline, "transformer", None)
+    named = transformer.named_modules() if isinstance(transformer, torch.nn.Module) else ()
+    for name, module in named:
+        if name.endswith(".attn1") and hasattr(module, "processor"):
+            check_multiplies(module, f"{type(transformer).__name__} layer {name}")
+
+
+def _placed(pipeline: Any, device: str | torch.device, dtype: torch.dtype | None) -> Any:
+    if not hasattr(pipeline, "components"):
+        raise UnsupportedBackboneError(
+            f"{type(pipeline).__name__} is neither a name, a path nor a diffusers pipeline. Pass one of these."
+        )
+    if dtype is not None:
+        pipeline.to(dtype)
+    if device != "auto" and not _is_offloaded(pipeline):
+        pipeline.to(torch.device(device))
+    return pipeline
+
+
+def _is_offloaded(pipeline: Any) -> bool:
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    hooked = any(hasattr(module, "_hf_hook") for part in parts for module in part.modules())
+    return hooked or getattr(pipeline, "hf_device_map", None) is not None
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    if dtype == "auto":
+        return None
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InvalidInputError(f"dtype {dtype!r} is unknown. Use 'auto', 'float32', 'bfloat16' or 'float16'.")
+    return found
+
+
+def _names_a_folder(source: str | Path) -> bool:
+    if isinstance(source, Path) or Path(source).expanduser().exists():
+        return True
+    return source.startswith((".", "/", "~")) or source.count("/") > 1
+
+
+def _is_mini(folder: Path) -> bool:
+    """Whether a folder holds a mini backbone that was trained here."""
+    config = folder / "vae" / "config.json"
+    return config.is_file() and json.loads(config.read_text()).get("_class_name") == "PixelCodec"
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise BackboneNotFoundError(f"{folder} {what}. Pass the folder that a pipeline's save_pretrained wrote.")
+    index = folder / "model_index.json"
+    if not index.is_file():
+        held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise BackboneNotFoundError(
+            f"{folder} is no pipeline: it has no model_index.json. It holds: {held}. Pass the folder that a pipeline's "
+            "save_pretrained wrote, with model_index.json and a folder for each component."
+        )
+    parts = json.loads(index.read_text())
+    _check_supported(str(parts.get("_class_name")))
+    named = [name for name, kind in parts.items() if isinstance(kind, list) and kind[0] is not None]
+    missing = [name for name in named if not (folder / name).is_dir()]
+    if missing:
+        raise BackboneNotFoundError(
+            f"{folder} is an incomplete pipeline: its model_index.json names {', '.join(named)}, but there is no "
+            f"folder {', '.join(missing)}. Save or copy the pipeline again."
+        )
+
+
+def _commit(location: str, options: dict[str, Any]) -> str | None:
+    """The commit of a pipeline from the hub's cache, which keeps each under snapshots/<commit>."""
+    path: Any = location
+    if options:
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(location, "model_index.json", revision=options["revision"])
+    found = re.search(r"snapshots/([0-9a-f]{40})", str(path))
+    return found.group(1) if found else None

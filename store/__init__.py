@@ -4,6 +4,7 @@ from store.clip import Clip
 from store.layout import TokenLayout
 from store.plan import Plan, PlannedArray
 from store.provenance import Provenance
+from store.readers import read_clips, read_difftrack, read_mtbench, tracks_without_video
 from store.recording import BadRecord, Recording, open_recording
 from store.recording_writer import RecordingWriter
 from store.selection import Selection
@@ -21,5 +22,9 @@ __all__ = [
     "TokenLayout",
     "open_recording",
     "read_clip",
+    "read_clips",
+    "read_difftrack",
+    "read_mtbench",
+    "tracks_without_video",
     "write_clip",
 ]

@@ -1,0 +1,249 @@
+"""Clips of published sets, and of anything that looks like one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from store.clip import Clip
+from store.errors import ClipError, UnsafePickleError
+from store.video import read_clip
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+
+
+def read_difftrack(folder: str | os.PathLike[str]) -> dict[str, Clip]:
+    """Clips of one folder of DiffTrack's layout, by name.
+
+    The folder holds ``tracks/NNN.npy``, float (1, image, point, 2) as (x, y) in pixels, ``visibility/NNN.npy``, bool
+    (1, image, point), ``prompt.txt`` with one prompt a line, and ``NNN.mp4``. Entries with tracks but no video are
+    left out; :func:`tracks_without_video` lists them.
+
+    Raises
+    ------
+    ClipError
+        The layout is another, no entry has a video, or a video does not fit its tracks.
+    UnsafePickleError
+        An array holds pickled objects.
+    """
+    folder = Path(folder)
+    if not _is_difftrack(folder):
+        raise ClipError(f"{folder} has not the DiffTrack layout: it needs tracks/*.npy and visibility/*.npy.")
+    missing = tracks_without_video(folder)
+    names = [name for name in _track_names(folder) if name not in missing]
+    if not names:
+        raise ClipError(
+            f"{folder} has tracks for {missing[0]} to {missing[-1]} but no video. Put {missing[0]}.mp4 beside tracks/."
+        )
+    prompts = _lines(folder / "prompt.txt")
+    return {name: _difftrack_clip(folder, name, prompts) for name in names}
+
+
+def tracks_without_video(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of the entries of a DiffTrack folder that have tracks but no video, which :func:`read_difftrack` omits."""
+    return [name for name in _track_names(Path(folder)) if not (Path(folder) / f"{name}.mp4").is_file()]
+
+
+def _track_names(folder: Path) -> list[str]:
+    return sorted(file.stem for file in (folder / "tracks").glob("*.npy"))
+
+
+def _difftrack_clip(folder: Path, name: str, prompts: list[str]) -> Clip:
+    clip = read_clip(folder / f"{name}.mp4")
+    tracks = _first(_load_npy(folder / "tracks" / f"{name}.npy"))
+    visibility = _first(_load_npy(folder / "visibility" / f"{name}.npy"))
+    line = int(name) if name.isdecimal() else -1
+    prompt = prompts[line] if 0 <= line < len(prompts) else None
+    return _assembled(folder / name, clip, tracks, visibility.astype(bool), None, prompt)
+
+
+def _first(batch: np.ndarray) -> np.ndarray:
+    return batch[0] if batch.ndim and len(batch) == 1 else batch
+
+
+def read_mtbench(folder: str | os.PathLike[str]) -> dict[str, Clip]:
+    """Clips of one MTBench entry, or of a folder of entries, by name.
+
+    An entry holds ``videos.txt``, ``prompts.txt``, ``masks.txt`` and ``trajectories.txt``, which name a video, its
+    prompt, a folder of masks and a ``.pth`` of (image, point, 3), line by line: x and y in fractions of width and
+    height, and visibility. Masks are used for every image when there are as many as images or more (mask i then
+    belongs to image i); else only the first, for image 0.
+
+    Raises
+    ------
+    ClipError
+        The layout is another, or a file it names is missing or does not fit.
+    UnsafePickleError
+        Trajectories hold more than tensors.
+    """
+    folder = Path(folder)
+    if _is_mtbench(folder):
+        return _mtbench_entry(folder)
+    entries = [child for child in _children(folder) if _is_mtbench(child)]
+    if not entries:
+        raise ClipError(f"{folder} has not the MTBench layout: neither it nor a folder in it has a videos.txt.")
+    return _merged(folder, entries, _mtbench_entry)
+
+
+def _mtbench_entry(folder: Path) -> dict[str, Clip]:
+    lists = {name: _lines(folder / f"{name}.txt") for name in ("videos", "prompts", "masks", "trajectories")}
+    clips = {}
+    for number, video in enumerate(lists["videos"]):
+        row = {name: lines[number] if number < len(lines) else None for name, lines in lists.items()}
+        clip = read_clip(_inside(folder, video))
+        tracks, visibility = None, None
+        if row["trajectories"]:
+            values = _load_pth(_inside(folder, row["trajectories"]))
+            tracks = values[..., :2] * np.array([clip.width, clip.height], values.dtype)
+            visibility = values[..., 2] > 0.5
+        masks = _read_masks(_inside(folder, row["masks"]), clip) if row["masks"] else None
+        clips[Path(video).stem] = _assembled(_inside(folder, video), clip, tracks, visibility, masks, row["prompts"])
+    if not clips:
+        raise ClipError(f"{folder / 'videos.txt'} names no video.")
+    return clips
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A path that a list names, refused when it leaves the entry."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ClipError(f"{folder} names {name!r}, which lies outside it.")
+    return path
+
+
+def _read_masks(folder: Path, clip: Clip) -> np.ndarray | None:
+    files = sorted(folder.glob("*.png"))
+    if not files:
+        raise ClipError(f"{folder} has no masks (*.png).")
+    files = files[: len(clip)] if len(files) >= len(clip) else files[:1]
+    masks = []
+    for file in files:
+        with Image.open(file) as image:
+            masks.append(np.asarray(image.convert("L")) > 127)
+    return np.stack(masks)
+
+
+def _load_pth(path: Path) -> np.ndarray:
+    import torch  # nowhere else in this package: only these files need it
+
+    if not path.is_file():
+        raise ClipError(f"{path} is missing.")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UnsafePickleError(f"{path} holds more than tensors and was not read.") from error
+    if not isinstance(values, torch.Tensor) or values.ndim != 3 or values.shape[2] != 3:
+        found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+        raise ClipError(f"{path} must be a tensor (image, point, 3) of x, y and visibility; got {found}.")
+    array: np.ndarray = values.float().numpy()
+    return array
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ClipError(f"{path} is missing.") from error
+    except (ValueError, EOFError) as error:
+        if "allow_pickle" in str(error):
+            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
+        raise ClipError(f"{path} cannot be read as an npy file: {error}") from error
+    return array
+
+
+def _assembled(path: Path, clip: Clip, tracks: Any, visibility: Any, masks: Any, prompt: str | None) -> Clip:
+    try:
+        return Clip(clip.images, clip.fps, tracks, visibility, masks, prompt)
+    except ClipError as error:
+        raise ClipError(f"{path}: {error}") from error
+
+
+def read_clips(path: str | os.PathLike[str]) -> dict[str, Clip]:
+    """Clips of whatever lies at a path, by name.
+
+    Recognised are a video file, a folder of DiffTrack's or MTBench's layout (:func:`read_difftrack`,
+    :func:`read_mtbench`), a folder of such folders, and a folder of plain videos.
+
+    Raises
+    ------
+    ClipError
+        Nothing is there, or nothing that is recognised.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from store import write_clip
+    >>> clip = Clip(np.zeros((3, 80, 112, 3), np.uint8), fps=8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_clip(f"{folder}/night.mp4", clip)
+    ...     read_clips(folder)
+    {'night': Clip(3 images of 80 x 112 px (height x width) at 8 fps)}
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ClipError(f"{path} does not exist. Name a video, or a folder of clips.")
+    if path.is_file():
+        return {path.stem: read_clip(path)}
+    clips = _read_folder(path)
+    if clips is None:
+        parts = [child for child in _children(path) if child.is_dir() and _is_known(child)]
+        if not parts:
+            raise ClipError(
+                f"{path} holds no clips: no video ({', '.join(VIDEO_SUFFIXES)}), no DiffTrack folder (tracks/ and "
+                f"visibility/), no MTBench entry (videos.txt), and no folder of these."
+            )
+        clips = _merged(path, parts, lambda part: _read_folder(part) or {})
+    return clips
+
+
+def _read_folder(path: Path) -> dict[str, Clip] | None:
+    if _is_mtbench(path):
+        return read_mtbench(path)
+    if _is_difftrack(path):
+        return read_difftrack(path)
+    videos = _videos(path)
+    return {video.stem: read_clip(video) for video in videos} if videos else None
+
+
+def _merged(folder: Path, parts: list[Path], read: Callable[[Path], dict[str, Clip]]) -> dict[str, Clip]:
+    """Clips of several folders; a name that occurs twice is told apart by its folder."""
+    clips: dict[str, Clip] = {}
+    for part in parts:
+        for name, clip in read(part).items():
+            clips[name if name not in clips else f"{part.name}/{name}"] = clip
+    return clips
+
+
+def _is_known(folder: Path) -> bool:
+    if _is_difftrack(folder):
+        return len(tracks_without_video(folder)) < len(_track_names(folder))
+    return _is_mtbench(folder) or bool(_videos(folder))
+
+
+def _is_difftrack(folder: Path) -> bool:
+    return any((folder / "tracks").glob("*.npy")) and (folder / "visibility").is_dir()
+
+
+def _is_mtbench(folder: Path) -> bool:
+    return (folder / "videos.txt").is_file()
+
+
+def _videos(folder: Path) -> list[Path]:
+    return [file for file in _children(folder) if file.suffix.lower() in VIDEO_SUFFIXES]
+
+
+def _children(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ClipError(f"{folder} is not a folder.")
+    return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+
+
+def _lines(file: Path) -> list[str]:
+    """Lines of a text, trailing empty ones left out; none when the file is missing."""
+    return [line.strip() for line in file.read_text().rstrip().splitlines()] if file.is_file() else []

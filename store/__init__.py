@@ -7,6 +7,7 @@ from store.provenance import Provenance
 from store.readers import read_clips, read_difftrack, read_mtbench, tracks_without_video
 from store.recording import BadRecord, Recording, open_recording
 from store.recording_writer import RecordingWriter
+from store.scene import make_scene
 from store.selection import Selection
 from store.video import read_clip, write_clip
 
@@ -20,6 +21,7 @@ __all__ = [
     "RecordingWriter",
     "Selection",
     "TokenLayout",
+    "make_scene",
     "open_recording",
     "read_clip",
     "read_clips",

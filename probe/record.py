@@ -1,0 +1,309 @@
+"""Recording: queries and keys of a clip or a prompt, from the model to the disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from probe.backbone import Backbone, OnStep
+from probe.capture import Capture
+from probe.fitting import Window, cut_windows
+from probe.forward import ForwardPass
+from probe.geometry import Size
+from probe.run import Noise, check_noise, pass_count, run_clip, run_prompt
+from store.clip import Clip
+from store.errors import InvalidInputError
+from store.plan import DEFAULT_LIMIT_BYTES, Plan
+from store.provenance import Provenance
+from store.recording import Recording, open_recording
+from store.recording_writer import RecordingWriter
+from store.selection import Selection
+from store.video import write_clip
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a recording will do: printed and checked before the model runs.
+
+    Parameters
+    ----------
+    plan : Plan
+    window : Window or None
+        The part of the clip that is recorded; None for a prompt.
+    size : Size
+        What the model sees or generates.
+    passes : int
+        Calls of the transformer for all branches.
+    """
+
+    plan: Plan
+    window: Window | None
+    size: Size
+    passes: int
+
+    def __str__(self) -> str:
+        source = "a prompt, while it is sampled" if self.window is None else str(self.window)
+        return f"{self.plan!r}\n  source    {source}\n  model     {self.passes} forward passes at {self.size}"
+
+
+def _host(tensor: torch.Tensor | None) -> np.ndarray | None:
+    """A tensor as numpy; bfloat16, which numpy has not, as float32."""
+    if tensor is None:
+        return None
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class RecordingSink:
+    """A probe's sink that hands every capture to a recording's writer."""
+
+    writer: RecordingWriter
+    sigmas: tuple[float, ...]
+
+    def __call__(self, capture: Capture) -> None:
+        arrays: dict[str, Any] = {
+            name: _host(getattr(capture, name)) for name in ("query", "key", "text_query", "text_key", "features")
+        }
+        self.writer.write(
+            step=capture.step,
+            layer=capture.layer,
+            branch=capture.branch,
+            timestep=capture.timestep,
+            sigma=self.sigmas[capture.step],
+            **arrays,
+        )
+
+
+def plan_recording(
+    backbone: Backbone,
+    source: str | Clip,
+    selection: Selection,
+    *,
+    noise: Noise = "clean",
+    steps: int = 50,
+    window: int = 0,
+    size: tuple[int, int] | None = None,
+    images: int | None = None,
+    stride: int = 1,
+    features: bool = False,
+    limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
+) -> Job:
+    """What :func:`record` would do with the same arguments, without running the model.
+
+    Raises
+    ------
+    InvalidInputError, UnknownLayerError, PlanTooLargeError
+    """
+    check_noise(noise)
+    if isinstance(source, Clip):
+        chosen = _window(cut_windows(backbone, source, size=size, images=images, stride=stride), window)
+        shape, prompt, count = chosen.size, source.prompt, pass_count(selection, noise=noise, steps=steps)
+    else:
+        if window or stride != 1:
+            raise InvalidInputError("window and stride choose a part of a clip; a prompt has none.")
+        default = backbone.default_size
+        height, width = size or default[:2]
+        chosen, shape, prompt = None, Size(height, width, images or default.images), source
+        count = steps
+    layout = backbone.layout(*shape, prompt)
+    plan = selection.plan(backbone, layout, steps, features=features, limit_bytes=limit_bytes)
+    return Job(plan, chosen, shape, count * len(plan.branches))
+
+
+def _window(windows: tuple[Window, ...], index: int) -> Window:
+    if not 0 <= index < len(windows):
+        raise InvalidInputError(f"window {index} does not exist: the clip has windows 0 to {len(windows) - 1}.")
+    return windows[index]
+
+
+def estimate_seconds(
+    backbone: Backbone, job: Job, prompt: str | None = None, *, conditioning: Mapping[str, Any] | None = None
+) -> float:
+    """Seconds that the model alone will take, from timing one forward pass (the second, after a warm-up)."""
+    height, width, images = job.size
+    blank = Clip(np.zeros((images, height, width, 3), np.uint8), fps=backbone.fps)
+    forward = ForwardPass(
+        backbone,
+        prompt,
+        steps=job.plan.run_steps,
+        height=height,
+        width=width,
+        images=images,
+        conditioning={**backbone.conditioning_of(blank), **(conditioning or {})},
+    )
+    latents = backbone.encode(blank)
+    took = 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        with torch.no_grad():
+            forward.predict(latents, -1, capture=False)
+        if latents.is_cuda:
+            torch.cuda.synchronize()
+        took = time.perf_counter() - began
+    return took * job.passes
+
+
+def record(
+    backbone: Backbone,
+    source: str | Clip,
+    selection: Selection,
+    path: str | os.PathLike[str],
+    *,
+    noise: Noise = "clean",
+    seed: int = 0,
+    steps: int = 50,
+    window: int = 0,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    prompt: str | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
+    images: int | None = None,
+    stride: int = 1,
+    features: bool = False,
+    limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
+    overwrite: bool = False,
+    resume: bool = False,
+    save_clip: str | os.PathLike[str] | None = None,
+    on_step: OnStep | None = None,
+) -> Recording:
+    """Run a clip or a prompt through a backbone and store the selected queries and keys.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    source : str or Clip
+        A prompt is recorded while it is sampled. A clip is shown to the model at the selected steps.
+    selection : Selection
+    path : the recording to create, by custom ``<name>.zarr``
+    noise : "clean", "forward" or "inversion"
+        How a clip is noised, see :func:`probe.run.run_states`. Does not apply to a prompt.
+    seed : int
+        Of the sampling, or of the noise.
+    steps : int
+        Denoising steps of the run.
+    window, size, images, stride
+        Which part of a clip, and how it is resized: see :func:`probe.fitting.cut_windows`. For a prompt, ``size`` and
+        ``images`` are those of the generated clip.
+    guidance_scale, negative_prompt, conditioning
+        As in :meth:`Backbone.generate`.
+    prompt : str, optional
+        With a clip: the text the model is given, by default the clip's own.
+    features : bool
+        Store the attention output too.
+    limit_bytes : int or None
+        Refuse a larger plan.
+    overwrite, resume : bool
+        Replace an existing recording, or complete one of the same run.
+    save_clip : path, optional
+        Where to write the clip that the model generated or was shown.
+    on_step : callable, optional
+        Called with (steps done, steps to do).
+
+    Returns
+    -------
+    Recording
+
+    Raises
+    ------
+    InvalidInputError, UnknownLayerError, PlanTooLargeError, OutputExistsError, RecordingError
+        All but the last before the model runs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from probe import load_backbone
+    >>> from probe.mini import MiniConfig, new_pipeline
+    >>> from store import Selection, make_scene
+    >>> mini = load_backbone(new_pipeline(MiniConfig(layers=2)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = record(mini, make_scene(0), Selection(steps=[-1], layers=[1]), f"{folder}/run.zarr")
+    ...     query, key = run.read(step=-1, layer=1)
+    >>> query.shape
+    (4, 5, 8, 8, 32)
+    """
+    job = plan_recording(
+        backbone,
+        source,
+        selection,
+        noise=noise,
+        steps=steps,
+        window=window,
+        size=size,
+        images=images,
+        stride=stride,
+        features=features,
+        limit_bytes=limit_bytes,
+    )
+    text = source if isinstance(source, str) else (source.prompt if prompt is None else prompt)
+    provenance = Provenance(
+        model=backbone.name,
+        revision=backbone.revision,
+        config_hash=backbone.config_hash,
+        source="prompt" if job.window is None else "clip",
+        prompt=text,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        scheduler=type(backbone.pipeline.scheduler).__name__,
+        guidance_scale=guidance_scale,
+        noise=None if job.window is None else noise,
+        window=None if job.window is None else window,
+        softmax_scale=job.plan.channels**-0.5,
+        source_dtype=str(backbone.dtype).removeprefix("torch."),
+        extra={} if job.window is None else {"images": str(job.window)},
+    )
+    common: dict[str, Any] = {
+        "seed": seed,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "negative_prompt": negative_prompt,
+        "conditioning": conditioning,
+        "features": features,
+        "on_step": on_step,
+    }
+    with RecordingWriter(path, job.plan, provenance=provenance, overwrite=overwrite, resume=resume) as writer:
+        missing = _missing(writer, selection)
+        if missing is not None:
+            sink = RecordingSink(writer, backbone.sigmas(steps))
+            clip = _run(backbone, source, job, missing, sink, noise, text, save_clip is not None, common)
+            if save_clip is not None and clip is not None:
+                write_clip(save_clip, clip, overwrite=overwrite or resume)
+    return open_recording(path)
+
+
+def _run(
+    backbone: Backbone,
+    source: str | Clip,
+    job: Job,
+    selection: Selection,
+    sink: RecordingSink,
+    noise: Noise,
+    text: str | None,
+    want_clip: bool,
+    common: dict[str, Any],
+) -> Clip | None:
+    if job.window is not None:
+        run_clip(backbone, job.window.clip, selection, sink, noise=noise, prompt=text, **common)
+        return job.window.clip
+    height, width, images = job.size
+    return run_prompt(
+        backbone, text, selection, sink, height=height, width=width, images=images, want_clip=want_clip, **common
+    )
+
+
+def _missing(writer: RecordingWriter, selection: Selection) -> Selection | None:
+    """The selection without the steps that an earlier run has finished; None when nothing is left."""
+    plan = writer.plan
+    steps = [
+        step
+        for step in plan.steps
+        if not all(writer.is_done(step, layer, branch) for layer in plan.layers for branch in plan.branches)
+    ]
+    return replace(selection, steps=steps) if steps else None

@@ -1,0 +1,184 @@
+"""Recording clips and prompts of the (untrained) mini backbone, and cutting clips to what a backbone takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from probe import Capture, load_backbone, run_clip, run_prompt
+from probe.backbone import Backbone
+from probe.fitting import cut_windows
+from probe.mini import MiniConfig, new_pipeline
+from probe.record import estimate_seconds, plan_recording, record
+from store import Clip, Selection, make_scene, open_recording, read_clip
+from store.errors import (
+    ClipError,
+    InvalidInputError,
+    NotRecordedError,
+    OutputExistsError,
+    PlanTooLargeError,
+    RecordingError,
+    UnknownLayerError,
+)
+
+SELECTION = Selection(steps=[0, 3, -1], layers=[0, 2])
+
+
+@pytest.fixture(scope="module")
+def mini() -> Backbone:
+    torch.manual_seed(0)
+    return load_backbone(new_pipeline(MiniConfig(layers=3, heads=2, channels=16)), device="cpu")
+
+
+@pytest.fixture
+def scene() -> Clip:
+    return make_scene(2)
+
+
+def captures_of_clip(backbone: Backbone, clip: Clip, noise: str = "clean") -> dict[tuple[int, int], Capture]:
+    found: list[Capture] = []
+    run_clip(backbone, clip, SELECTION, found.append, noise=noise, steps=5, seed=4)
+    return {(capture.step, capture.layer): capture for capture in found}
+
+
+@pytest.mark.parametrize("noise", ["clean", "forward", "inversion"])
+def test_a_recorded_clip_reads_back_what_the_probe_saw(mini: Backbone, scene: Clip, tmp_path: Path, noise: str) -> None:
+    recording = record(mini, scene, SELECTION, tmp_path / "run.zarr", noise=noise, steps=5, seed=4)
+    expected = captures_of_clip(mini, scene, noise)
+    assert set(expected) == {(step, layer) for step in (0, 3, 4) for layer in (0, 2)}
+    for (step, layer), capture in expected.items():
+        query, key = recording.read(step=step, layer=layer)
+        np.testing.assert_array_equal(query, capture.query.half().numpy())
+        np.testing.assert_array_equal(key, capture.key.half().numpy())
+        text_query, _ = recording.read_text(step=step, layer=layer)
+        np.testing.assert_array_equal(text_query, capture.text_query.half().numpy())
+    assert recording.state == "complete"
+    np.testing.assert_allclose(recording.timesteps, np.array(mini.timesteps(5))[[0, 3, 4]])
+
+
+def test_a_recorded_prompt_is_what_sampling_shows_and_leaves_the_clip_alone(mini: Backbone, tmp_path: Path) -> None:
+    words = "a red disc moves left over blue stripes"
+    selection = Selection(steps=[1], layers=[1], branches=("cond", "uncond"))
+    video = tmp_path / "clip.mp4"
+    recording = record(mini, words, selection, tmp_path / "run.zarr", steps=3, seed=9, save_clip=video)
+    found: list[Capture] = []
+    run_prompt(mini, words, selection, found.append, steps=3, seed=9)
+    for capture in found:
+        query, _ = recording.read(step=1, layer=1, branch=capture.branch)
+        np.testing.assert_array_equal(query, capture.query.half().numpy())
+    assert {capture.branch for capture in found} == {"cond", "uncond"}
+    assert recording.provenance.prompt == words
+    plain = mini.generate(words, steps=3, seed=9)
+    assert np.abs(read_clip(video).images.astype(int) - plain.images).mean() < 4
+
+
+def test_what_was_run_is_kept(mini: Backbone, scene: Clip, tmp_path: Path) -> None:
+    recording = record(mini, scene, SELECTION, tmp_path / "run.zarr", noise="forward", steps=5, seed=4)
+    provenance = recording.provenance
+    assert provenance.model == mini.name
+    assert (provenance.seed, provenance.noise, provenance.window) == (4, "forward", 0)
+    assert provenance.scheduler == "CogVideoXDDIMScheduler"
+    assert provenance.prompt == scene.prompt
+    assert provenance.extra["images"] == "images 0 to 4 of 5, 32 x 32 px"
+
+
+def test_an_interrupted_recording_is_completed_and_equals_an_uninterrupted_one(
+    mini: Backbone, scene: Clip, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5, on_step=stop)
+    half = open_recording(tmp_path / "run.zarr")
+    assert half.state == "open"
+    assert half.is_done(step=0, layer=2)
+    with pytest.raises(OutputExistsError):
+        record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5)
+    with pytest.raises(RecordingError):
+        record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5, seed=1, resume=True)
+    passes: list[int] = []
+    recording = record(
+        mini,
+        scene,
+        SELECTION,
+        tmp_path / "run.zarr",
+        steps=5,
+        resume=True,
+        on_step=lambda done, total: passes.append(total),
+    )
+    assert passes == [1], "only the unfinished step is run again"
+    whole = record(mini, scene, SELECTION, tmp_path / "whole.zarr", steps=5)
+    for step, layer in [(0, 0), (3, 2), (4, 0), (4, 2)]:
+        np.testing.assert_array_equal(recording.read(step=step, layer=layer)[1], whole.read(step=step, layer=layer)[1])
+
+
+def test_the_job_is_known_before_anything_runs(mini: Backbone, scene: Clip) -> None:
+    job = plan_recording(mini, scene, SELECTION, steps=5)
+    assert job.passes == 3
+    assert str(job).endswith(
+        "  source    images 0 to 4 of 5, 32 x 32 px\n  model     3 forward passes at 32 x 32 px and 5 images"
+    )
+    assert plan_recording(mini, scene, SELECTION, steps=5, noise="inversion").passes == 6
+    assert plan_recording(mini, "a disc", SELECTION, steps=5).passes == 5
+    assert 0 < estimate_seconds(mini, job, scene.prompt) < 60
+    with pytest.raises(PlanTooLargeError):
+        plan_recording(mini, scene, SELECTION, steps=5, limit_bytes=1000)
+
+
+def test_bad_requests_are_refused_before_anything_is_written(mini: Backbone, scene: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    with pytest.raises(UnknownLayerError, match=r"^layer 7 does not exist\. The backbone has layers 0 to 2\.$"):
+        record(mini, scene, Selection([-1], [7]), path)
+    with pytest.raises(InvalidInputError, match=r"^window 1 does not exist: the clip has windows 0 to 0\.$"):
+        record(mini, scene, SELECTION, path, window=1)
+    with pytest.raises(InvalidInputError, match=r"^noise 'pink' is unknown\."):
+        record(mini, scene, SELECTION, path, noise="pink")
+    with pytest.raises(InvalidInputError, match=r"^window and stride choose a part of a clip; a prompt has none\.$"):
+        record(mini, "a disc", SELECTION, path, window=1)
+    assert not path.exists()
+
+
+def test_reading_what_was_not_recorded_says_what_was(mini: Backbone, scene: Clip, tmp_path: Path) -> None:
+    recording = record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5)
+    with pytest.raises(NotRecordedError) as caught:
+        recording.read(step=3, layer=1)
+    assert str(caught.value) == "layer 1 was not recorded. Recorded layers: 0, 2. Record again with layers=[0, 1, 2]."
+
+
+def test_long_clips_are_cut_and_resized_with_their_tracks(mini: Backbone) -> None:
+    clip = make_scene(1, images=13, height=48, width=64)
+    windows = cut_windows(mini, clip)
+    assert [window.first_image for window in windows] == [0, 5]
+    second = windows[1].clip
+    np.testing.assert_allclose(second.tracks, clip.tracks[5:10] * [0.5, 32 / 48])
+    np.testing.assert_array_equal(second.visibility, clip.visibility[5:10])
+    assert str(windows[1]) == "images 5 to 9 of 13, 32 x 32 px, resized from 48 x 64"
+
+
+def test_a_stride_takes_every_so_many_images(mini: Backbone) -> None:
+    clip = make_scene(1, images=14)
+    (window,) = cut_windows(mini, clip, stride=3)
+    np.testing.assert_array_equal(window.clip.images, clip.images[0:13:3])
+    np.testing.assert_array_equal(window.clip.tracks, clip.tracks[0:13:3])
+    assert window.clip.fps == clip.fps / 3
+    assert str(window) == "images 0 to 12, every 3 of 14, 32 x 32 px"
+
+
+def test_short_clips_get_a_window_of_their_own_length_or_a_clear_refusal(mini: Backbone) -> None:
+    clip = make_scene(1, images=3)
+    assert [window.size for window in cut_windows(mini, clip)] == [(32, 32, 3)]
+    with pytest.raises(ClipError, match=r"^a window of 5 images at stride 1 needs 5 images; the clip has 3\.$"):
+        cut_windows(mini, clip, images=5)
+    with pytest.raises(InvalidInputError, match=r"^stride must be at least 1; got 0\.$"):
+        cut_windows(mini, clip, stride=0)
+
+
+def test_a_single_mask_stays_with_the_window_that_starts_at_image_0(mini: Backbone) -> None:
+    clip = dataclasses.replace(make_scene(1, images=10), masks=np.ones((1, 32, 32), bool))
+    assert [window.clip.masks is not None for window in cut_windows(mini, clip)] == [True, False]

@@ -126,12 +126,14 @@ class RecordingWriter:
         check_space(self.path, plan.nbytes // plan.records * (plan.records - self._ledger.done))
 
     def __enter__(self) -> Self:
-        if not self._resuming:
-            self._create()
-        else:
+        try:
+            if not self._resuming:
+                self._create()
             for partial in self._group.rglob("*.partial"):
                 partial.unlink()
-        self._write_state("open" if self._ledger.done < self.plan.records else "complete")
+            self._write_state("open" if self._ledger.done < self.plan.records else "complete")
+        except OSError as failure:
+            raise RecordingError(f"{self.path} could not be created: {failure}.") from failure
         for number in range(self._threads_wanted):
             thread = threading.Thread(target=self._work, name=f"recording-writer-{number}", daemon=True)
             thread.start()
@@ -344,8 +346,6 @@ class RecordingWriter:
             if self.path.exists():
                 shutil.rmtree(self.path)
             os.replace(staging, self.path)
-        except OSError as failure:
-            raise RecordingError(f"{self.path} could not be created: {failure}.") from failure
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

@@ -1,0 +1,183 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from store import Clip, read_clips, read_difftrack, read_mtbench, tracks_without_video, write_clip
+from store.errors import ClipError, UnsafePickleError
+
+DATA = Path(os.environ.get("DITPROBE_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real clips: set DITPROBE_DATA to a folder that has them")
+
+
+def video(path, images=5, height=80, width=112):
+    return write_clip(path, Clip(np.full((images, height, width, 3), 90, np.uint8), 8))
+
+
+def difftrack_folder(folder, names=("000", "001"), videos=("001",), images=5):
+    (folder / "tracks").mkdir(parents=True)
+    (folder / "visibility").mkdir()
+    for number, name in enumerate(names):
+        np.save(folder / "tracks" / f"{name}.npy", np.full((1, 5, 4, 2), number, np.float32))
+        np.save(folder / "visibility" / f"{name}.npy", np.arange(20).reshape(1, 5, 4) % 3 == 0)
+    (folder / "prompt.txt").write_text("first\nsecond\n")
+    for name in videos:
+        video(folder / f"{name}.mp4", images)
+    return folder
+
+
+def mtbench_entry(folder, name="dance", masks=5):
+    video(folder / "videos" / f"{name}.mp4")
+    (folder / "masks" / name).mkdir(parents=True)
+    for number in range(masks):
+        mask = np.zeros((80, 112), np.uint8)
+        mask[number] = 255
+        Image.fromarray(mask).save(folder / "masks" / name / f"{number:05d}.png")
+    (folder / "trajectories").mkdir()
+    trajectories = torch.tensor([0.5, 0.25, 1.0]).repeat(5, 4, 1)
+    trajectories[3, 2, 2] = 0
+    torch.save(trajectories, folder / "trajectories" / f"{name}.pth")
+    for kind, line in [("videos", f"{name}.mp4"), ("masks", name), ("trajectories", f"{name}.pth")]:
+        (folder / f"{kind}.txt").write_text(f"{kind}/{line}")
+    (folder / "prompts.txt").write_text("A dancer.\n")
+    return folder
+
+
+def test_difftrack(tmp_path):
+    folder = difftrack_folder(tmp_path / "fg")
+    clips = read_difftrack(folder)
+    assert list(clips) == ["001"]
+    assert clips["001"].prompt == "second"
+    assert clips["001"].tracks.shape == (5, 4, 2)
+    assert (clips["001"].tracks == 1).all()
+    assert clips["001"].visibility.sum() == 7
+    assert tracks_without_video(folder) == ["000"]
+
+
+def test_difftrack_without_any_video(tmp_path):
+    folder = difftrack_folder(tmp_path / "bg", videos=())
+    with pytest.raises(ClipError) as caught:
+        read_difftrack(folder)
+    assert str(caught.value) == (f"{folder} has tracks for 000 to 001 but no video. Put 000.mp4 beside tracks/.")
+
+
+def test_difftrack_video_of_another_length(tmp_path):
+    folder = difftrack_folder(tmp_path / "fg", images=4)
+    with pytest.raises(ClipError) as caught:
+        read_difftrack(folder)
+    assert str(caught.value) == (f"{folder}/001: tracks cover 5 images, the clip has 4. Cut one to fit the other.")
+
+
+def test_difftrack_pickle_is_refused(tmp_path):
+    folder = difftrack_folder(tmp_path / "fg")
+    np.save(folder / "tracks" / "001.npy", np.array([{}], dtype=object))
+    with pytest.raises(UnsafePickleError, match="holds pickled objects and was not read"):
+        read_difftrack(folder)
+    (folder / "tracks" / "001.npy").write_bytes(b"")
+    with pytest.raises(ClipError, match="cannot be read as an npy file"):
+        read_difftrack(folder)
+
+
+def test_mtbench_entry(tmp_path):
+    clip = read_mtbench(mtbench_entry(tmp_path / "entry"))["dance"]
+    assert clip.prompt == "A dancer."
+    np.testing.assert_allclose(clip.tracks[1, 2], [56.0, 20.0])  # fractions of width, then of height
+    assert clip.visibility.sum() == 19
+    assert not clip.visibility[3, 2]
+
+
+@pytest.mark.parametrize(("masks", "kept"), [(5, 5), (8, 5), (3, 1)])
+def test_mtbench_masks_are_used_only_where_they_fit(tmp_path, masks, kept):
+    clip = read_mtbench(mtbench_entry(tmp_path / "entry", masks=masks))["dance"]
+    assert clip.masks.shape == (kept, 80, 112)
+    assert [int(np.flatnonzero(mask.any(1))[0]) for mask in clip.masks] == list(range(kept))
+
+
+def test_mtbench_parent_folder(tmp_path):
+    for name in ("b", "a"):
+        mtbench_entry(tmp_path / name, name)
+    assert list(read_mtbench(tmp_path)) == ["a", "b"]
+
+
+def test_the_same_name_in_two_folders_is_told_apart(tmp_path):
+    for name in ("a", "b"):
+        mtbench_entry(tmp_path / name, "dance")
+    assert list(read_clips(tmp_path)) == ["dance", "b/dance"]
+
+
+def test_mtbench_pickle_missing_file_and_path_outside(tmp_path):
+    folder = mtbench_entry(tmp_path / "entry")
+    torch.save(Path("anything"), folder / "trajectories" / "dance.pth")
+    with pytest.raises(UnsafePickleError, match=r"dance\.pth holds more than tensors and was not read"):
+        read_mtbench(folder)
+    torch.save(torch.zeros(5, 4), folder / "trajectories" / "dance.pth")
+    with pytest.raises(ClipError, match=r"must be a tensor \(image, point, 3\) of x, y and visibility; got \(5, 4\)"):
+        read_mtbench(folder)
+    (folder / "trajectories" / "dance.pth").unlink()
+    with pytest.raises(ClipError, match=r"dance\.pth is missing"):
+        read_mtbench(folder)
+    (folder / "videos.txt").write_text("../../other.mp4")
+    with pytest.raises(ClipError, match=r"names '\.\./\.\./other\.mp4', which lies outside it"):
+        read_mtbench(folder)
+
+
+class TestReadClips:
+    def test_one_video(self, tmp_path):
+        assert list(read_clips(video(tmp_path / "one.mp4"))) == ["one"]
+
+    def test_a_folder_of_videos(self, tmp_path):
+        for name in ("b.mp4", "a.mkv"):
+            video(tmp_path / name)
+        assert list(read_clips(tmp_path)) == ["a", "b"]
+
+    def test_an_entry_and_a_difftrack_folder(self, tmp_path):
+        assert read_clips(mtbench_entry(tmp_path / "entry"))["dance"].masks is not None
+        assert read_clips(difftrack_folder(tmp_path / "fg"))["001"].tracks is not None
+
+    def test_a_folder_of_everything(self, tmp_path):
+        mtbench_entry(tmp_path / "entry")
+        difftrack_folder(tmp_path / "fg")
+        difftrack_folder(tmp_path / "bg", videos=())
+        video(tmp_path / "plain" / "one.mp4")
+        assert list(read_clips(tmp_path)) == ["dance", "001", "one"]
+
+    def test_nothing(self, tmp_path):
+        with pytest.raises(ClipError) as caught:
+            read_clips(tmp_path / "nowhere")
+        assert str(caught.value) == f"{tmp_path}/nowhere does not exist. Name a video, or a folder of clips."
+        with pytest.raises(ClipError) as caught:
+            read_clips(tmp_path)
+        assert str(caught.value) == (
+            f"{tmp_path} holds no clips: no video (.mp4, .mov, .mkv, .webm, .avi, .m4v), no DiffTrack folder (tracks/ "
+            f"and visibility/), no MTBench entry (videos.txt), and no folder of these."
+        )
+
+
+@needs_data
+def test_real_davis_clips():
+    clips = read_mtbench(DATA / "det")
+    assert list(clips) == ["dance-twirl", "dog-agility"]
+    dance, dog = clips.values()
+    assert (len(dance), dance.height, dance.width) == (49, 480, 720)
+    assert dance.masks.shape == (49, 480, 720)
+    assert dog.masks.shape == (1, 480, 720)
+    assert dance.tracks.shape == dog.tracks.shape == (49, 100, 2)
+    assert round(100 * dance.visibility[0].mean()) == 54
+    assert round(100 * dog.visibility[0].mean()) == 27
+    assert dog.prompt == "A dog running through a series of red and white poles."
+    y, x = dance.tracks[0, dance.visibility[0]].T[::-1]
+    assert dance.masks[0][y.astype(int), x.astype(int)].mean() > 0.9  # the points lie on the dancer
+
+
+@needs_data
+def test_real_difftrack_clips():
+    folder = DATA / "difftrack" / "cogvideox_t2v_2b" / "fg"
+    clips = read_clips(folder)
+    assert list(clips) == ["000"]
+    assert clips["000"].tracks.shape == (49, 400, 2)
+    assert round(100 * clips["000"].visibility[0].mean()) == 7
+    assert clips["000"].prompt.startswith("A vibrant honeybee")
+    assert tracks_without_video(folder) == [f"{number:03d}" for number in range(1, 10)]

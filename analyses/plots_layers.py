@@ -23,6 +23,7 @@ from analyses.plots_theme import (
     step_names,
     step_ticks,
     ticks,
+    unit,
 )
 from store.errors import InvalidInputError, UnknownLayerError
 
@@ -44,7 +45,9 @@ def _limits(values: xr.DataArray, limits: Limits | None) -> tuple[float, float, 
 
 
 def _cell_format(high: float) -> str:
-    return ".0f" if high >= 10 else ".2f" if high >= 0.095 else ".1e"
+    """Whole numbers from ten on, else two digits of the largest value, in every cell alike."""
+    decimals = 0 if high >= 10 else max(2, 1 - int(np.floor(np.log10(high))))
+    return f".{decimals}f" if decimals <= 4 else ".1e"
 
 
 def _matrix(
@@ -64,7 +67,7 @@ def _matrix(
             xgap=1,
             ygap=1,
             hoverongaps=False,
-            colorbar={"title": {"text": label(values), "side": "right"}, "thickness": 12, "outlinewidth": 0},
+            colorbar={"title": {"text": unit(values), "side": "right"}, "thickness": 12, "outlinewidth": 0},
             texttemplate=f"%{{z:{_cell_format(high)}}}" if len(x) <= 14 and len(y) <= 14 else None,
             hovertemplate=f"%{{x}}<br>%{{y}}<br>{label(values)}: %{{z:.4g}}<extra></extra>",
         )
@@ -140,6 +143,13 @@ def plot_heads(
     return figure
 
 
+def _with_values(values: xr.DataArray) -> xr.DataArray:
+    """The clips that have at least one value; all of them where none has."""
+    others = [dim for dim in values.dims if dim != "clip"]
+    keep = np.flatnonzero(values.notnull().any(others).values)
+    return values.isel(clip=keep) if len(keep) else values
+
+
 def bootstrap_mean(values: xr.DataArray, *, resamples: int = 2000, seed: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
     """A 95 % interval of the mean over clips, by resampling whole clips.
 
@@ -150,7 +160,8 @@ def bootstrap_mean(values: xr.DataArray, *, resamples: int = 2000, seed: int = 0
 
     Returns
     -------
-    lower, upper : DataArrays without ``clip``; NaN where no clip has a value, or where there is but one source
+    lower, upper : DataArrays without ``clip``; NaN where no clip has a value, or where there is but one source.
+        Clips without any value are not drawn.
 
     Examples
     --------
@@ -158,7 +169,7 @@ def bootstrap_mean(values: xr.DataArray, *, resamples: int = 2000, seed: int = 0
     >>> lower.item(), upper.item()
     (1.0, 1.0)
     """
-    values = values.transpose("clip", ...)
+    values = _with_values(values.transpose("clip", ...))
     sources = np.asarray(values["source"].values if "source" in values.coords else np.arange(values.sizes["clip"]))
     _, group = np.unique(sources, return_inverse=True)
     count = int(group.max()) + 1
@@ -280,7 +291,8 @@ def _add_curve(
 
 def _finish_curves(figure: go.Figure, values: xr.DataArray, baseline: xr.DataArray | None, title: str | None) -> None:
     heading = title if title is not None else f"{label(values).split(' [')[0].capitalize()} of the best layers"
-    entitle(figure, heading, _interval_note(values), height=420, top=92)
+    entitle(figure, heading, _interval_note(values), height=430, top=64)
+    figure.update_layout(legend={"y": -0.24, "yanchor": "top"})
     figure.update_xaxes(**step_ticks(values))
     figure.update_yaxes(title={"text": label(values)}, rangemode="tozero")
     if baseline is not None and np.isfinite(baseline.values).any():
@@ -290,6 +302,7 @@ def _finish_curves(figure: go.Figure, values: xr.DataArray, baseline: xr.DataArr
 
 
 def _interval_note(values: xr.DataArray) -> str:
+    values = _with_values(values)
     entries = values.sizes["clip"]
     sources = len(np.unique(values["source"].values)) if "source" in values.coords else entries
     if sources == 1:

@@ -62,6 +62,12 @@ def label(values: xr.DataArray) -> str:
     return f"{name} [{escape(units)}]" if units not in ("", "1") else name
 
 
+def unit(values: xr.DataArray) -> str:
+    """The unit for a colour bar, which is too short for a name: ``%``, or the name where there is no unit."""
+    text = label(values)
+    return text.split(" [")[1].removesuffix("]") if " [" in text else text
+
+
 def entitle(figure: go.Figure, heading: str, note: str, *, height: int, top: int) -> None:
     """Theme, height, and a title with a quiet line below it, always as far from the upper edge."""
     text = f"{heading}<br><span style='font-size:12px;color:{SOFT}'>{note}</span>"
@@ -98,7 +104,7 @@ def mean_over_clips(values: xr.DataArray) -> xr.DataArray:
     return values.mean("clip", skipna=True, keep_attrs=True) if "clip" in values.dims else values
 
 
-def numbers(values: xr.DataArray, dim: str) -> np.ndarray:
+def numbers(values: xr.DataArray | xr.Dataset, dim: str) -> np.ndarray:
     """The recorded numbers along a dim: its coordinate, or 0, 1, 2 ... without one."""
     return np.asarray(values[dim].values) if dim in values.coords else np.arange(values.sizes[dim])
 
@@ -134,13 +140,17 @@ def step_ticks(values: xr.DataArray) -> dict[str, Any]:
     timed = "timestep" in values.coords and values.timestep.dims == ("step",)
     times = [f"<br><span style='color:{SOFT}'>{time:g}</span>" for time in values.timestep.values] if timed else None
     texts = [step + time for step, time in zip(steps, times, strict=True)] if times else steps
-    return ticks(names, texts, 12) | {"title": {"text": "step (timestep below); noise falls to the right"}}
+    return (
+        ticks(names, texts, 12)
+        | {"tickangle": 0}
+        | {"title": {"text": "step (timestep below); noise falls to the right"}}
+    )
 
 
 def mark_missing(figure: go.Figure, values: np.ndarray, x: Sequence[str], y: Sequence[str], note: str) -> None:
     """Hatch the cells that are NaN in grey and say so in the legend; zero keeps its colour."""
-    rows, columns = np.nonzero(np.isnan(values))
-    if not len(rows):
+    rows, columns = (places.tolist() for places in np.nonzero(np.isnan(values)))
+    if not rows:
         return
     grey = np.where(np.isnan(values), 0, np.nan).astype(np.float32)
     figure.add_heatmap(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analyses.plots_theme import SOFT, as_images, entitle, evenly, image_trace
+from analyses.plots_theme import INK, SOFT, as_images, entitle, evenly, image_trace
 from store.errors import InvalidInputError
 
 # Colours of the four corners (Okabe and Ito), mixed by where a point starts.
@@ -52,14 +52,15 @@ def start_colours(points: np.ndarray, height: int, width: int) -> list[str]:
     return [f"rgb({r},{g},{b})" for r, g, b in np.round(top * (1 - y) + bottom * y).astype(int)]
 
 
-def _errors(drawn: _Drawn, image: int) -> go.Scatter:
-    """Thin lines from the truth to the prediction, for visible points."""
+def _errors(drawn: _Drawn, image: int) -> list[go.Scatter]:
+    """Thin lines from the truth to the prediction, for visible points; dark below white shows on any image."""
     lines = np.full((drawn.predicted.shape[1], 3, 2), np.nan)
     if drawn.tracks is not None:
         lines[:, 0], lines[:, 1] = drawn.tracks[image], drawn.predicted[image]
         lines[drawn.hidden[image]] = np.nan
     x, y = np.round(lines.reshape(-1, 2), 2).T
-    return go.Scatter(x=x, y=y, mode="lines", line={"color": "white", "width": 1.5}, showlegend=False, hoverinfo="skip")
+    strokes = ({"color": "rgba(31,36,48,0.75)", "width": 3.5}, {"color": "white", "width": 1.5})
+    return [go.Scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="skip") for line in strokes]
 
 
 def _truth(drawn: _Drawn, image: int) -> go.Scatter:
@@ -71,7 +72,7 @@ def _truth(drawn: _Drawn, image: int) -> go.Scatter:
         x=np.round(places[:, 0], 2),
         y=np.round(places[:, 1], 2),
         mode="markers",
-        marker={"symbol": "x-thin", "size": 8, "line": {"color": "white", "width": 2}},
+        marker={"symbol": "x", "size": 8, "color": "white", "line": {"color": INK, "width": 1}},
         showlegend=False,
         customdata=np.arange(len(places)),
         hovertemplate="point %{customdata}, truth<br>x %{x:.1f}, y %{y:.1f} px<extra></extra>",
@@ -101,20 +102,28 @@ def _prediction(drawn: _Drawn, image: int) -> go.Scatter:
 def _layers_of(drawn: _Drawn, pictures: np.ndarray, image: int) -> list[Any]:
     height, width = pictures.shape[1:3]
     background = image_trace(pictures[image], (0, 0, width, height))
-    return [background, _errors(drawn, image), _truth(drawn, image), _prediction(drawn, image)]
+    return [background, *_errors(drawn, image), _truth(drawn, image), _prediction(drawn, image)]
+
+
+def _frame(drawn: _Drawn, pictures: np.ndarray, image: int) -> go.Frame:
+    layers = _layers_of(drawn, pictures, image)
+    return go.Frame(name=str(image), data=layers, traces=list(range(len(layers))))
 
 
 def _legend(drawn: _Drawn) -> list[go.Scatter]:
     """Entries that explain the marks; they draw nothing themselves."""
-    entries = {"prediction": "circle"}
+    entries = {"predicted": "circle"}
     if drawn.hidden.any():
-        entries["prediction, point hidden"] = "circle-open"
+        entries["predicted, hidden"] = "circle-open"
     if drawn.tracks is not None:
-        entries["truth, joined to its prediction"] = "x-thin"
-    mark = {"size": 9, "color": SOFT, "line": {"width": 2, "color": SOFT}}
+        entries["truth"] = "x"
+    mark = {"size": 9, "color": SOFT, "line": {"width": 1.5, "color": SOFT}}
+    marks = [mark | {"symbol": symbol} for symbol in entries.values()]
+    if drawn.tracks is not None:
+        marks[-1] |= {"color": "white"}
     return [
-        go.Scatter(x=[None], y=[None], mode="markers", marker=mark | {"symbol": symbol}, name=name, hoverinfo="skip")
-        for name, symbol in entries.items()
+        go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=name, hoverinfo="skip")
+        for name, mark in zip(entries, marks, strict=True)
     ]
 
 
@@ -124,6 +133,7 @@ def _slider(shown: list[int]) -> dict[str, Any]:
     steps = [{"label": str(image), "method": "animate", "args": [[str(image)], options]} for image in shown]
     return {
         "steps": steps,
+        "active": len(steps) - 1,
         "currentvalue": {"prefix": "image ", "font": {"size": 13}, "xanchor": "left"},
         "pad": {"t": 14, "b": 4, "l": 4, "r": 4},
         "len": 1,
@@ -170,10 +180,12 @@ def plot_tracks(
         raise InvalidInputError(f"max_images and max_points must be at least 1; got {max_images} and {max_points}.")
     drawn, total = _drawn(pictures, predicted, tracks, visibility, predicted_visibility, max_points)
     shown = evenly(len(pictures), max_images)
-    figure = go.Figure(_layers_of(drawn, pictures, shown[0]) + _legend(drawn))
+    # The last image comes first: in image 0 a tracker has not had to do anything yet.
+    figure = go.Figure(_layers_of(drawn, pictures, shown[-1]) + _legend(drawn))
     if len(shown) > 1:
         figure.frames = [
-            go.Frame(name=str(image), data=_layers_of(drawn, pictures, image), traces=[0, 1, 2, 3]) for image in shown
+            go.Frame(name=str(image), data=_layers_of(drawn, pictures, image), traces=[0, 1, 2, 3, 4])
+            for image in shown
         ]
         figure.update_layout(sliders=[_slider(shown)])
     _finish(figure, pictures, title or "Predicted tracks", _note(drawn, total, len(shown), len(pictures)))
@@ -205,7 +217,7 @@ def _drawn(
 
 def _note(drawn: _Drawn, points: int, shown: int, images: int) -> str:
     kept = drawn.predicted.shape[1]
-    parts = ["colour: where a point starts"]
+    parts = ["colour: where a point starts" + ("; lines: errors" if drawn.tracks is not None else "")]
     if kept < points:
         parts.append(f"{kept} of {points} points")
     if shown < images:

@@ -29,8 +29,8 @@ def _grid(frames: int, height: int, width: int, rows_of: int = 1, most: int = 7)
     """Rows, columns and figure height for frames set side by side; ``rows_of`` rows belong together."""
     rows = -(-frames // most)
     columns = -(-frames // rows)
-    tall = min(260.0, 1000 / columns * height / width)
-    return rows * rows_of, columns, int(130 + rows * rows_of * (tall + 34))
+    tall = min(240.0, 820 / columns * height / width)
+    return rows * rows_of, columns, int(128 + rows * rows_of * (tall + 34))
 
 
 def _frames_figure(titles: list[str], rows: int, columns: int, height: int, cells: tuple[int, int]) -> go.Figure:
@@ -131,12 +131,13 @@ def _frame_titles(attention: xr.DataArray) -> list[list[str]]:
 
 def _point_names(attention: xr.DataArray) -> list[str]:
     names = [f"point {point}" for point in numbers(attention, "point")]
+    if "point_x" in attention.coords and "point_y" in attention.coords:
+        places = zip(names, attention["point_x"].values, attention["point_y"].values, strict=True)
+        names = [f"{name} at x {x:g}, y {y:g} px" for name, x, y in places]
     if "text" in attention.coords and (attention["text"] > 0).any():
-        names = [f"{name} (text {100 * t:.3g} %)" for name, t in zip(names, attention["text"].values, strict=True)]
-    if "point_x" not in attention.coords or "point_y" not in attention.coords:
-        return names
-    places = zip(attention["point_x"].values, attention["point_y"].values, strict=True)
-    return [f"{name} at x {x:g}, y {y:g} px" for name, (x, y) in zip(names, places, strict=True)]
+        shares = 100 * attention["text"].values
+        names = [f"{name} (text: {share:.3g} %)" for name, share in zip(names, shares, strict=True)]
+    return names
 
 
 def plot_attention(

@@ -1,0 +1,161 @@
+"""The report of a layer sweep: one HTML file that needs no network and is the same for the same input."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly.offline
+import xarray as xr
+from markupsafe import Markup
+
+from analyses.plots import plot_selection
+from analyses.selection import LayerSelection
+from ditprobe import report_words as words
+from ditprobe.report_figures import Example, curves, embed, heads, maps, measures, show_example
+from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
+from store.errors import InvalidInputError, OutputExistsError
+
+
+def write_report(
+    path: str | Path,
+    sweep: xr.Dataset,
+    selection: LayerSelection | None,
+    *,
+    examples: Sequence[Example] = (),
+    title: str = "Which layers carry temporal correspondence",
+    overwrite: bool = False,
+) -> Path:
+    """Write the report of a sweep as one HTML file; the answer comes first.
+
+    Parameters
+    ----------
+    path : the file to write; written whole or not at all
+    sweep : Dataset of :func:`analyses.sweep.sweep`
+    selection : LayerSelection, or None where no clip has true tracks
+    examples : clips with predicted tracks
+    title : heading of the page; plain text
+    overwrite : replace an existing file
+
+    Returns
+    -------
+    Path of the file.
+
+    Raises
+    ------
+    OutputExistsError
+        When the path is taken and ``overwrite`` is False.
+    InvalidInputError
+        When the sweep lacks a dim, the selection names a layer that the sweep does not have, or an example's tracks
+        do not fit its clip.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from analyses.selection import select_layers
+    >>> cross = np.arange(24.0).reshape(2, 3, 4, 1) / 100
+    >>> measures = {name: (("clip", "step", "layer", "target"), cross) for name in ("confidence", "attention_score")}
+    >>> measures["accuracy"] = (("clip", "step", "layer"), 100 * cross[..., 0], {"units": "%"})
+    >>> names = {"clip": ["a", "b"], "step": [0, 20, 49], "layer": [0, 1, 2, 3], "target": ["cross"]}
+    >>> found = xr.Dataset(measures, names)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(f"{folder}/report.html", found, select_layers(found, 2)).name
+    'report.html'
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder. Name a file, e.g. {path / 'report.html'}.")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists. Choose another path, or pass overwrite=True to replace it.")
+    text = render_report(sweep, selection, examples=examples, title=title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def render_report(
+    sweep: xr.Dataset, selection: LayerSelection | None, *, examples: Sequence[Example] = (), title: str
+) -> str:
+    """The page as text; the same input gives the same bytes. See :func:`write_report`."""
+    _check(sweep, selection)
+    names = (f"figure-{number}" for number in range(1, 10_000))
+    selected = selection.layers if selection is not None else ()
+    page: dict[str, Any] = {
+        "title": title,
+        "version": metadata.version("ditprobe"),
+        "plotly_js": Markup(plotly.offline.get_plotlyjs()),
+        "summary": words.summary(sweep),
+        "answer": words.answer(sweep, selection),
+        "answer_figures": [embed(plot_selection(selection), names, 480)] if selection is not None else [],
+        "facts": words.facts(sweep),
+        "clips": clip_table(sweep, words.clip_details(sweep)),
+        "maps": maps(sweep, selected, names),
+        "curves": curves(sweep, selected, names),
+        "heads": heads(sweep, selection, names),
+        "examples": [show_example(example, names) for example in examples],
+        "tables": _tables(sweep, selection),
+        "notes": words.notes(sweep, selection),
+    }
+    return _template().render(page, contents=_contents(page))
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("ditprobe")
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
+        "report.html"
+    )
+
+
+def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
+    parts = [
+        ("answer", "Selected layers"),
+        ("run", "What was run"),
+        ("maps", "Layers and steps"),
+        ("curves", "Best layers"),
+        ("heads", "Heads"),
+        ("examples", "Example clips"),
+        ("tables", "Tables"),
+        ("notes", "Notes and limits"),
+    ]
+    return [(key, text) for key, text in parts if key not in ("curves", "heads", "examples") or page[key]]
+
+
+def _check(sweep: xr.Dataset, selection: LayerSelection | None) -> None:
+    missing = [dim for dim in ("clip", "step", "layer") if dim not in sweep.dims]
+    if missing:
+        raise InvalidInputError(
+            f"the sweep needs dims (clip, step, layer); got ({', '.join(map(str, sweep.dims))}): "
+            f"{', '.join(missing)} missing."
+        )
+    if not all(sweep.sizes[dim] for dim in ("clip", "step", "layer")):
+        raise InvalidInputError(f"the sweep is empty: {dict(sweep.sizes)}. Sweep at least one clip, step and layer.")
+    layers = sweep["layer"].values.tolist()
+    unknown = [layer for layer in (selection.layers if selection else ()) if layer not in layers]
+    if unknown:
+        raise InvalidInputError(
+            f"the selection names layer {unknown[0]}, which this sweep does not have. Layers of the sweep: "
+            f"{', '.join(map(str, layers))}. Select from this sweep."
+        )
+
+
+def _tables(sweep: xr.Dataset, selection: LayerSelection | None) -> list[Table]:
+    selected = selection.layers if selection is not None else ()
+    tables = [selection_table(selection)] if selection is not None else []
+    for name, digits, heading, values in measures(sweep):
+        unit = " [%]" if name.endswith("accuracy") else ""
+        caption = f"{heading}{unit} by layer and step" + (", mean over clips." if "clip" in values.dims else ".")
+        tables.append(layer_step_table(f"table-{name.replace('_', '-')}", values, caption, digits, selected))
+    return tables

@@ -1,0 +1,189 @@
+"""The figures of a report: each sweep picture as HTML with a fixed id, and the example clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from markupsafe import Markup
+
+from analyses.plots import plot_attention, plot_best_layers, plot_heads, plot_layer_step, plot_tracks
+from analyses.plots_theme import PALETTE
+from analyses.selection import LayerSelection
+from ditprobe import report_words as words
+from store.clip import Clip
+
+# (variable, table digits, heading), in the order of the report.
+MEASURES = (
+    ("accuracy", ".1f", "Accuracy"),
+    ("moving_accuracy", ".1f", "Accuracy on moving points"),
+    ("feature_accuracy", ".1f", "Accuracy of intermediate features"),
+    ("confidence", ".4f", "Cross confidence"),
+    ("attention_score", ".4f", "Cross attention score"),
+    ("harmonic_mean", ".3f", "Harmonic mean"),
+)
+CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage"]]}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One clip as the report shows it: predicted tracks, and where some points look.
+
+    Parameters
+    ----------
+    name : str
+    clip : Clip; tracks and visibility are the truth where it has them
+    predicted : (image, point, 2) float, (x, y) in pixels of the clip
+    layer, step : int, where the prediction comes from
+    attention : DataArray (point, frame, y, x), optional, as of :func:`analyses.attention.attention_of_points`
+    """
+
+    name: str
+    clip: Clip
+    predicted: np.ndarray
+    layer: int
+    step: int
+    attention: xr.DataArray | None = None
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure as HTML; on a screen narrower than ``width`` px it scrolls sideways in its own frame."""
+
+    html: Markup
+    width: int
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The heat maps and the sentence before them; ``narrow`` ones stand two abreast."""
+
+    intro: str
+    figures: tuple[ReportFigure, ...]
+    narrow: bool
+
+
+@dataclass(frozen=True)
+class ShownExample:
+    """An example as the page shows it."""
+
+    name: str
+    prompt: str
+    words: str
+    figures: tuple[ReportFigure, ...]
+
+
+def embed(figure: go.Figure, names: Iterator[str], width: int = 0) -> ReportFigure:
+    """A figure as HTML with a fixed id; drags are left to the page, so that it scrolls on a touch screen."""
+    figure = go.Figure(figure).update_layout(dragmode=False)
+    name = next(names)
+    html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=CONFIG, auto_play=False)
+    return ReportFigure(Markup(html), width)
+
+
+def measures(sweep: xr.Dataset) -> Iterator[tuple[str, str, str, xr.DataArray]]:
+    """The recorded measures over (clip,) step and layer; of those over targets the cross one."""
+    for name, digits, heading in MEASURES:
+        if words.recorded(sweep, name):
+            values = sweep[name]
+            if "target" in values.dims:
+                values = values.sel(target="cross", drop=True)
+            if np.isfinite(values.values).any():
+                yield name, digits, heading, values
+
+
+def maps(sweep: xr.Dataset, selected: Sequence[int], names: Iterator[str]) -> Maps:
+    """A heat map over layer and step for each measure that was recorded."""
+    found = list(measures(sweep))
+    figures = []
+    for name, _, heading, values in found:
+        limits = (0.0, 1.0) if name == "harmonic_mean" else None
+        figure = plot_layer_step(values, selected=selected, limits=limits, title=heading)
+        figures.append(embed(figure, names, _cells_width(values.sizes["step"])))
+    kept = {name for name, *_ in found}
+    absent = [heading.lower() for name, _, heading in MEASURES if name not in kept]
+    intro = "Means over clips; layers run downwards in execution order"
+    intro += ", bold ones are selected." if selected else "."
+    intro += f" Not recorded in this sweep: {words.listed(absent)}." if absent else ""
+    return Maps(intro, tuple(figures), sweep.sizes["step"] <= 12)
+
+
+def curves(sweep: xr.Dataset, selected: Sequence[int], names: Iterator[str]) -> list[ReportFigure]:
+    """Accuracy of the best selected layers over the steps; nothing without a selection."""
+    if not selected or not words.recorded(sweep, "accuracy"):
+        return []
+    layers = list(selected)[: len(PALETTE)]
+    static = sweep.get("static_accuracy")
+    figures = [embed(plot_best_layers(sweep["accuracy"], layers, baseline=static, title="Accuracy"), names)]
+    if words.recorded(sweep, "moving_accuracy"):
+        moving = plot_best_layers(sweep["moving_accuracy"], layers, title="Accuracy on moving points")
+        figures.append(embed(moving, names))
+    return figures
+
+
+def heads(sweep: xr.Dataset, selection: LayerSelection | None, names: Iterator[str]) -> list[ReportFigure]:
+    """Every variable over heads, at the step that the selection ranks by (the last one otherwise)."""
+    step = sweep["step"].values[-1] if selection is None or selection.step is None else selection.step
+    figures = []
+    for name, values in sweep.data_vars.items():
+        if "head" not in values.dims or not np.isfinite(values.values).any():
+            continue
+        values = values.sel(target="cross", drop=True) if "target" in values.dims else values
+        heading = f"{str(name).removeprefix('head_').replace('_', ' ').capitalize()} of single heads at step {step}"
+        selected = selection.layers if selection is not None else ()
+        figure = plot_heads(values.sel(step=step), selected=selected, title=heading)
+        figures.append(embed(figure, names, _cells_width(values.sizes["head"])))
+    return figures
+
+
+def _frames_width(frames: int) -> int:
+    """The width that keeps the titles of frames apart."""
+    return 90 + 110 * min(frames, 7)
+
+
+def _cells_width(columns: int) -> int:
+    """The width that a heat map needs to stay legible."""
+    return min(520, 110 + 28 * columns)
+
+
+def show_example(example: Example, names: Iterator[str]) -> ShownExample:
+    """Tracks against the truth, the attention of points where given, and both in words."""
+    clip = example.clip
+    tracks = plot_tracks(
+        clip.images,
+        example.predicted,
+        tracks=clip.tracks,
+        visibility=clip.visibility,
+        title=f"Tracks predicted by layer {example.layer} at step {example.step}",
+    )
+    figures = [embed(tracks, names)]
+    if example.attention is not None:
+        heading = f"Where points of frame 0 look: layer {example.layer}, step {example.step}, mean over heads"
+        figures.append(
+            embed(
+                plot_attention(example.attention, images=clip.images, title=heading),
+                names,
+                _frames_width(example.attention.sizes["frame"]),
+            )
+        )
+    return ShownExample(example.name, clip.prompt or "", _example_words(example), tuple(figures))
+
+
+def _example_words(example: Example) -> str:
+    clip = example.clip
+    size = f"{len(clip)} images of {clip.width} x {clip.height} px (width x height)."
+    if clip.tracks is None or clip.visibility is None:
+        return f"{size} This clip has no true tracks; only the prediction is drawn."
+    errors = np.linalg.norm(np.asarray(example.predicted) - clip.tracks, axis=-1)
+    counted = clip.visibility & clip.visibility[:1]
+    counted[0] = False
+    if not counted.any():
+        return f"{size} No point of image 0 is visible later."
+    inside = errors[counted]
+    return (
+        f"{size} Median error {np.median(inside):.1f} px over {inside.size} visible (point, image) pairs after image 0 "
+        "of points visible in image 0."
+    )

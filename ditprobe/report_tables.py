@@ -1,0 +1,119 @@
+"""The tables of a report: plain text cells, ready to be shown and copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analyses.plots_theme import mean_over_clips, numbers
+from analyses.selection import LayerSelection
+
+NOT_RECORDED = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; ``strong`` are the positions of rows in bold, ``key`` the id in the page."""
+
+    key: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    strong: tuple[int, ...] = ()
+
+
+def number(value: float, digits: str) -> str:
+    """A number as text; what was not recorded is a dash, never a zero.
+
+    Examples
+    --------
+    >>> number(12.345, ".1f"), number(float("nan"), ".1f")
+    ('12.3', '–')
+    """
+    return format(float(value), digits) if np.isfinite(value) else NOT_RECORDED
+
+
+def layer_step_table(key: str, values: xr.DataArray, caption: str, digits: str, selected: Collection[int]) -> Table:
+    """One row a layer, one column a step; the mean over clips where there are clips."""
+    values = mean_over_clips(values).transpose("layer", "step")
+    layers, steps = numbers(values, "layer"), numbers(values, "step")
+    timed = "timestep" in values.coords and values["timestep"].dims == ("step",)
+    times = values["timestep"].values if timed else [None] * len(steps)
+    heads = [f"step {step}" + (f" (t {time:g})" if timed else "") for step, time in zip(steps, times, strict=True)]
+    rows = [
+        (f"layer {layer}", *(number(value, digits) for value in row))
+        for layer, row in zip(layers, values.values, strict=True)
+    ]
+    strong = tuple(index for index, layer in enumerate(layers) if int(layer) in selected)
+    return Table(key, caption, ("", *heads), tuple(rows), strong)
+
+
+def selection_table(selection: LayerSelection) -> Table:
+    """Every layer, best first, with interval and probability."""
+    where = "averaged over the steps" if selection.step is None else f"at step {selection.step}"
+    header = ("rank", "layer", "harmonic mean", "95 % from", "95 % to", f"probability of the top {selection.count}")
+    rows = [
+        (
+            str(row["rank"]),
+            str(row["layer"]),
+            *(number(row[name], ".3f") for name in ("mean", "low", "high", "probability")),
+        )
+        for row in selection.table()
+    ]
+    caption = f"Layers by harmonic mean {where}; bold: selected."
+    return Table("table-selection", caption, header, tuple(rows), tuple(range(selection.count)))
+
+
+# What is said of each clip: from the sweep's attributes, then from its variables.
+DETAILS = {"images": "images", "resized_from": "resized from", "truth": "truth", "prompt": "prompt"}
+COUNTS = {
+    "points": "points",
+    "pairs": "pairs",
+    "moving_pairs": "moving pairs",
+    "static_accuracy": "“nothing moves” [%]",
+}
+
+
+def clip_table(sweep: xr.Dataset, details: Sequence[dict[str, Any]]) -> Table:
+    """One row a clip, or a window of one: its images and size, its truth, how much there is to match, its prompt."""
+    columns: dict[str, list[str]] = {}
+    for name, heading in COUNTS.items():
+        if name in sweep:
+            digits = ".1f" if name == "static_accuracy" else ".0f"
+            columns[heading] = [number(value, digits) for value in sweep[name].values]
+    for name, heading in DETAILS.items():
+        values = [_detail(name, detail.get(name)) for detail in details]
+        if any(value not in ("", NOT_RECORDED) for value in values):
+            columns[heading] = values
+    rows = zip([str(name) for name in numbers(sweep, "clip")], *columns.values(), strict=True)
+    caption = "The clips; where one was cut into windows, each window is a row."
+    return Table("table-clips", caption, ("clip", *columns), tuple(rows))
+
+
+def _detail(name: str, value: Any) -> str:
+    if name == "resized_from" and isinstance(value, list | tuple) and len(value) == 2:
+        return f"{value[1]} x {value[0]} px"
+    return plain(value)
+
+
+def plain(value: Any) -> str:
+    """Any value of the attributes as one line of plain text.
+
+    Examples
+    --------
+    >>> plain({"torch": "2.13", "numpy": 2}), plain([1, 2.5]), plain(None), plain(True)
+    ('torch 2.13, numpy 2', '1, 2.5', '–', 'yes')
+    """
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple | np.ndarray):
+        return ", ".join(plain(item) for item in value)
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return NOT_RECORDED
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)

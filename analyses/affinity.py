@@ -179,7 +179,7 @@ def affinity_values(
 
 def _weights(query: torch.Tensor, key: torch.Tensor, text_key: torch.Tensor | None) -> torch.Tensor:
     """Attention of (head, row, channel) queries on all tokens, video first: (head, row, token)."""
-    keys = key.to(query.dtype).flatten(1, 2)
+    keys = key.to(query.dtype).contiguous().flatten(1, 2)
     if text_key is not None:
         keys = torch.cat([keys, text_key.to(query.dtype)], 1)
     return torch.softmax(torch.bmm(query, keys.transpose(-1, -2)), -1)

@@ -116,9 +116,12 @@ def _backward(
     return chosen
 
 
-def _by_pair(tokens: torch.Tensor, frames: int) -> torch.Tensor:
-    """(head, frame or 1, cell, channel) as (head * frame, cell, channel)."""
-    return tokens.expand(-1, frames, -1, -1).flatten(0, 1)
+def _by_pair(tokens: torch.Tensor, frames: int, dtype: torch.dtype) -> torch.Tensor:
+    """(head, frame or 1, cell, channel) as (head * frame, cell, channel) of the dtype.
+
+    Contiguous, so that a live capture and its recording take the same path to the last bit.
+    """
+    return tokens.to(dtype).contiguous().expand(-1, frames, -1, -1).flatten(0, 1)
 
 
 def cost_blocks(
@@ -154,9 +157,9 @@ def cost_blocks(
         count = frame.stop - frame.start
         for start in range(0, heads, size.heads):
             head = slice(start, min(start + size.heads, heads))
-            asked = query[head, :1].index_select(2, sources).to(dtype).div_(divisor)
-            cost = _forward(_by_pair(asked, count), _by_pair(key[head, frame].to(dtype), count), scratch.forward)
-            others = _by_pair(query[head, frame].to(dtype) / divisor, count)
-            back = _backward(others, _by_pair(key[head, :1].to(dtype), count), sources, size.rows, scratch)
+            asked = _by_pair(query[head, :1].index_select(2, sources), count, dtype) / divisor
+            cost = _forward(asked, _by_pair(key[head, frame], count, dtype), scratch.forward)
+            others = _by_pair(query[head, frame], count, dtype) / divisor
+            back = _backward(others, _by_pair(key[head, :1], count, dtype), sources, size.rows, scratch)
             shape = (head.stop - head.start, count, len(sources), cells)
             yield CostBlock(head, slice(frame.start - 1, frame.stop - 1), cost.add_(back).mul_(0.5).view(shape))

@@ -101,7 +101,9 @@ def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataAr
 
 def mean_over_clips(values: xr.DataArray) -> xr.DataArray:
     """The mean over clips that have a value, attrs kept; NaN only where no clip has one."""
-    return values.mean("clip", skipna=True, keep_attrs=True) if "clip" in values.dims else values
+    if not isinstance(values, xr.DataArray) or "clip" not in values.dims:
+        return values
+    return values.mean("clip", skipna=True, keep_attrs=True)
 
 
 def numbers(values: xr.DataArray | xr.Dataset, dim: str) -> np.ndarray:

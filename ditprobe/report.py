@@ -140,8 +140,9 @@ def _check(sweep: xr.Dataset, selection: LayerSelection | None) -> None:
             f"the sweep needs dims (clip, step, layer); got ({', '.join(map(str, sweep.dims))}): "
             f"{', '.join(missing)} missing."
         )
-    if not all(sweep.sizes[dim] for dim in ("clip", "step", "layer")):
-        raise InvalidInputError(f"the sweep is empty: {dict(sweep.sizes)}. Sweep at least one clip, step and layer.")
+    sizes = {dim: sweep.sizes[dim] for dim in ("clip", "step", "layer")}
+    if not all(sizes.values()):
+        raise InvalidInputError(f"the sweep is empty: {sizes}. Sweep at least one clip, step and layer.")
     layers = sweep["layer"].values.tolist()
     unknown = [layer for layer in (selection.layers if selection else ()) if layer not in layers]
     if unknown:

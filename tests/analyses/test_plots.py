@@ -1,0 +1,401 @@
+"""Pictures show what the arrays hold: orientation, missing cells, intervals, what sliders and dropdowns choose."""
+
+import json
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import xarray as xr
+
+from analyses.plots import (
+    bootstrap_mean,
+    plot_attention,
+    plot_best_layers,
+    plot_heads,
+    plot_layer_step,
+    plot_pca,
+    plot_selection,
+    plot_tracks,
+)
+from analyses.selection import select_layers
+from store.errors import InvalidInputError, UnknownLayerError
+
+DIMS = ("clip", "step", "layer")
+IMAGES = np.random.default_rng(5).integers(0, 256, (9, 80, 112, 3), dtype=np.uint8)
+
+
+def measure(clips=5, steps=(0, 20, 49), layers=(1, 2, 4, 7), seed=0, **attrs):
+    values = np.random.default_rng(seed).uniform(1, 99, (clips, len(steps), len(layers)))
+    coords = {
+        "clip": [f"clip {i}" for i in range(clips)],
+        "step": list(steps),
+        "timestep": ("step", [999.0 - 20 * step for step in steps]),
+        "layer": list(layers),
+        "layer_name": ("layer", [f"blocks.{layer}.<attn>" for layer in layers]),
+    }
+    return xr.DataArray(values, coords, DIMS, "accuracy", {"long_name": "matching accuracy", "units": "%"} | attrs)
+
+
+def sweep():
+    cross = np.stack([measure(seed=seed).values / 100 for seed in (1, 2)], axis=-1)
+    data = {
+        name: ((*DIMS, "target"), cross[..., [index]]) for index, name in enumerate(("confidence", "attention_score"))
+    }
+    return measure().to_dataset().assign(data).assign_coords(target=["cross"])
+
+
+def heat_maps(figure):
+    return [trace for trace in figure.data if isinstance(trace, go.Heatmap)]
+
+
+def refused(text, function, *args, error=InvalidInputError, **options):
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    assert str(caught.value) == text
+
+
+# Heat maps ---------------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_means_over_clips_with_layers_downwards_and_steps_rightwards():
+    values = measure()
+    figure = plot_layer_step(values)
+    (trace,) = heat_maps(figure)
+    np.testing.assert_allclose(trace.z, values.values.mean(0).T, rtol=1e-6)
+    assert list(trace.x) == ["step 0, timestep 999", "step 20, timestep 599", "step 49, timestep 19"]
+    assert trace.y[0] == "layer 1, blocks.1.&lt;attn&gt;"
+    assert figure.layout.yaxis.autorange == "reversed"
+    assert [text.split("<")[0] for text in figure.layout.xaxis.ticktext] == ["0", "20", "49"]
+
+
+def test_order_of_dims_does_not_matter():
+    values = measure()
+    assert plot_layer_step(values) == plot_layer_step(values.transpose("layer", "clip", "step"))
+
+
+def test_scale_unit_and_normalisation_are_stated():
+    figure = plot_layer_step(measure())
+    (trace,) = heat_maps(figure)
+    assert (trace.zmin, trace.zmax, trace.colorbar.title.text) == (0, 100, "%")
+    assert "colour from 0 to 100 %" in figure.layout.title.text
+    figure = plot_layer_step(measure(units="1", long_name="confidence"))
+    (trace,) = heat_maps(figure)
+    assert trace.zmax == pytest.approx(measure().values.mean(0).max())
+    assert trace.colorbar.title.text == "confidence"
+    assert "colour from 0 to the largest value" in figure.layout.title.text
+
+
+def test_missing_cells_are_hatched_and_zero_is_not():
+    values = measure().mean("clip", keep_attrs=True)
+    values[{"step": 1, "layer": 2}] = np.nan
+    values[{"step": 0, "layer": 0}] = 0
+    figure = plot_layer_step(values)
+    shown, grey = heat_maps(figure)
+    assert np.argwhere(np.isnan(shown.z)).tolist() == np.argwhere(~np.isnan(grey.z)).tolist() == [[2, 1]]
+    (hatch,) = (trace for trace in figure.data if isinstance(trace, go.Scatter))
+    assert (hatch.x, hatch.y, hatch.name) == ((shown.x[1],), (shown.y[2],), "not recorded")
+    assert hatch.showlegend
+
+
+def test_one_step_and_one_layer_keep_their_rank():
+    figure = plot_layer_step(measure(clips=1, steps=(49,), layers=(3,)))
+    assert heat_maps(figure)[0].z.shape == (1, 1)
+
+
+def test_all_missing_is_drawn_as_missing():
+    figure = plot_layer_step(measure() * np.nan)
+    assert np.isnan(heat_maps(figure)[0].z).all()
+
+
+def test_selected_layers_are_bold_and_ticks_stop_at_recorded_values():
+    figure = plot_layer_step(measure(layers=range(42), steps=range(50)), selected=[0, 41])
+    texts = figure.layout.yaxis.ticktext
+    assert (texts[0], texts[-1]) == ("<b>0</b>", "<b>41</b>")
+    assert set(figure.layout.xaxis.tickvals) <= set(heat_maps(figure)[0].x)
+    assert len(figure.layout.xaxis.tickvals) <= 13
+
+
+def test_heads_are_layers_by_heads():
+    values = xr.DataArray(np.arange(8.0).reshape(2, 4), dims=("head", "layer"), name="accuracy")
+    (trace,) = heat_maps(plot_heads(values))
+    np.testing.assert_array_equal(trace.z, values.values.T)
+    assert list(trace.x) == ["head 0", "head 1"]
+
+
+def test_heat_maps_refuse_other_arrays():
+    refused("values must be an xarray.DataArray; got ndarray.", plot_best_layers, np.zeros((3, 4, 2)), [0])
+    refused("values must be an xarray.DataArray; got ndarray.", plot_heads, np.zeros((3, 4)))
+    refused(
+        "values needs dims (layer, step); got (layer): step missing.", plot_layer_step, measure().mean(["clip", "step"])
+    )
+    refused(
+        "values needs dims (layer, step); got (step, layer, target). Choose one first, e.g. values.sel(target=...).",
+        plot_layer_step,
+        measure().mean("clip").expand_dims(target=2, axis=2),
+    )
+    refused("limits must rise from low to high; got (1, 1).", plot_layer_step, measure(), limits=(1, 1))
+    refused("values is empty: {'step': 0, 'layer': 4}.", plot_layer_step, measure().mean("clip")[:0])
+
+
+# Curves and selection ----------------------------------------------------------------------------------------------
+
+
+def test_intervals_draw_whole_clips():
+    values = measure(clips=6).assign_coords(source=("clip", ["a", "a", "a", "b", "c", "c"]))
+    lower, upper = bootstrap_mean(values, resamples=300, seed=3)
+    groups = [values.values[:3], values.values[3:4], values.values[4:]]
+    means = []
+    for draw in np.random.default_rng(3).multinomial(3, [1 / 3] * 3, size=300):
+        means.append(np.concatenate([group for group, n in zip(groups, draw, strict=True) for _ in range(n)]).mean(0))
+    np.testing.assert_allclose(lower, np.quantile(means, 0.025, axis=0))
+    np.testing.assert_allclose(upper, np.quantile(means, 0.975, axis=0))
+    assert lower.dims == ("step", "layer")
+
+
+def test_intervals_leave_out_clips_without_values():
+    values = measure(clips=4)
+    padded = xr.concat([values, values[:2].assign_coords(clip=["x", "y"]) * np.nan], "clip")
+    for ours, theirs in zip(bootstrap_mean(padded), bootstrap_mean(values), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_one_clip_has_no_interval():
+    lower, upper = bootstrap_mean(measure(clips=1))
+    assert np.isnan(lower).all()
+    assert np.isnan(upper).all()
+    assert "one clip: no interval over clips" in plot_best_layers(measure(clips=1), [2]).layout.title.text
+
+
+def test_curves_follow_the_chosen_layers():
+    values = measure()
+    static = xr.DataArray([10.0, np.nan, 20.0, 30.0, 20.0], dims="clip")
+    figure = plot_best_layers(values, [7, 1], baseline=static)
+    curves = {trace.name: trace for trace in figure.data if trace.name}
+    np.testing.assert_allclose(curves["layer 7"].y, values.sel(layer=7).mean("clip"))
+    np.testing.assert_allclose(curves["layer 1"].y, values.sel(layer=1).mean("clip"))
+    lower, upper = bootstrap_mean(values)
+    np.testing.assert_allclose(curves["layer 7"].customdata[:, 0], lower.sel(layer=7))
+    bands = [trace for trace in figure.data if trace.fill == "tonexty"]
+    np.testing.assert_allclose(bands[0].y, lower.sel(layer=7))
+    np.testing.assert_allclose(figure.data[list(figure.data).index(bands[0]) - 1].y, upper.sel(layer=7))
+    (line,) = figure.layout.shapes
+    assert (line.y0, line.name) == (20, "nothing moves: 20")
+    assert sum(trace.name == "other layers" for trace in figure.data) == 2
+
+
+def test_one_step_has_error_bars_instead_of_bands():
+    figure = plot_best_layers(measure(steps=(49,)), [2])
+    assert figure.data[-1].error_y.visible
+    assert not [trace for trace in figure.data if trace.fill]
+
+
+def test_curves_refuse_unknown_and_too_many_layers():
+    refused(
+        "layer 3 is not in this sweep. Layers: 1, 2, 4, 7.", plot_best_layers, measure(), [3], error=UnknownLayerError
+    )
+    refused("layers must name 1 to 6 layers; got 0.", plot_best_layers, measure(), [])
+
+
+def test_selection_shows_its_table():
+    selection = select_layers(sweep(), 2)
+    figure = plot_selection(selection, max_layers=3)
+    table = selection.table()[:3]
+    assert list(figure.data[0].y) == [str(row["layer"]) for row in table]
+    np.testing.assert_allclose(figure.data[0].x, [row["mean"] for row in table])
+    np.testing.assert_allclose(figure.data[0].error_x.array, [row["high"] - row["mean"] for row in table])
+    np.testing.assert_allclose(figure.data[1].x, [100 * row["probability"] for row in table])
+    assert len(set(figure.data[1].marker.color[:2])) == 1
+    assert figure.data[1].marker.color[2] != figure.data[1].marker.color[0]
+    assert "the best 3 of 4 layers" in figure.layout.title.text
+    refused("max_layers must be at least 1; got 0.", plot_selection, selection, max_layers=0)
+
+
+def test_selection_from_one_clip_claims_no_interval():
+    figure = plot_selection(select_layers(sweep().isel(clip=[0]), 1))
+    assert "one clip: neither interval nor probability" in figure.layout.title.text
+    assert set(figure.data[1].text) == {""}
+
+
+# Frames ------------------------------------------------------------------------------------------------------------
+
+
+def rows(points=2):
+    values = np.random.default_rng(4).random((points, 3, 5, 7)).astype(np.float32)
+    values /= values.sum((1, 2, 3), keepdims=True)
+    coords = {
+        "point_x": ("point", np.arange(points) * 16.0 + 8),
+        "point_y": ("point", [40.0] * points),
+        "row": ("point", [2] * points),
+        "column": ("point", np.arange(points)),
+        "image": ("frame", [0, 2, 6]),
+    }
+    return xr.DataArray(values, coords, ("point", "frame", "y", "x"), "attention")
+
+
+def test_attention_is_sent_as_whole_percents_of_the_largest_value():
+    attention = rows()
+    maps = heat_maps(plot_attention(attention))
+    assert len(maps) == 6
+    for trace, cells in zip(maps, attention.values.reshape(6, 5, 7), strict=True):
+        assert trace.z.dtype == np.uint8
+        np.testing.assert_array_equal(trace.z, np.round(100 * cells / cells.max()))
+    whole = heat_maps(plot_attention(attention, normalise="point"))
+    np.testing.assert_array_equal(whole[4].z, np.round(100 * attention.values[1, 1] / attention.values[1].max()))
+
+
+@pytest.mark.parametrize("images", [None, IMAGES])
+def test_each_choice_shows_one_point_with_its_own_titles(images):
+    attention = rows(points=4)
+    figure = plot_attention(attention, images=images)
+    behind = 0 if images is None else 3
+    for point, button in enumerate(figure.layout.updatemenus[0].buttons):
+        shown = np.flatnonzero(button.args[0]["visible"]).tolist()
+        assert shown == [*range(behind), *range(behind + 4 * point, behind + 4 * point + 4)]
+        square = figure.data[shown[-1]]
+        assert (np.mean(square.x[:4]), np.mean(square.y[:4])) == (point, 2)
+        share = 100 * float(attention[point, 1].sum())
+        assert button.args[1]["annotations"][1]["text"] == f"frame 1 ({share:.3g} %)"
+        assert button.label == f"point {point} at x {16 * point + 8}, y 40 px"
+    assert [bool(trace.visible) for trace in figure.data] == figure.layout.updatemenus[0].buttons[0].args[0]["visible"]
+
+
+def test_images_lie_under_the_cells_they_cover():
+    figure = plot_attention(rows(), images=IMAGES)
+    picture = figure.data[0]
+    assert (picture.x0 - picture.dx / 2, picture.y0 - picture.dy / 2) == pytest.approx((-0.5, -0.5))
+    assert (picture.dx * 112, picture.dy * 80) == pytest.approx((7, 5))
+
+
+def test_one_point_and_one_frame_keep_their_rank():
+    figure = plot_attention(rows().isel(point=[1], frame=[0]))
+    assert len(heat_maps(figure)) == len(figure.layout.updatemenus[0].buttons) == 1
+
+
+def test_attention_refuses_what_it_cannot_show():
+    refused("unknown normalise 'row'. Known values: 'frame', 'point'.", plot_attention, rows(), normalise="row")
+    refused("attention holds negative values or values that are not finite.", plot_attention, -rows())
+    refused(
+        "images holds 4 images and attention must say which image each frame shows in its coordinate 'image' (frame), "
+        "within 0 to 3; attention_of_points writes it.",
+        plot_attention,
+        rows(),
+        images=IMAGES[:4],
+    )
+    refused(
+        "images needs uint8 (image, y, x, 3), one image at least; got float64 (9, 80, 112, 3).",
+        plot_attention,
+        rows(),
+        images=IMAGES / 255,
+    )
+
+
+def test_components_become_colours_of_one_scale():
+    values = np.zeros((3, 5, 7, 3))
+    values[..., 0] = np.arange(7)
+    values[..., 1] = np.arange(5)[:, None]
+    components = xr.DataArray(values, {"explained": ("component", [0.5, 0.3, 0.1])}, ("frame", "y", "x", "component"))
+    figure = plot_pca(components, components[..., ::-1])
+    assert len(figure.data) == 6
+    red, green, blue = np.moveaxis(figure.data[1].z, -1, 0)
+    assert (red[0].tolist(), green[:, 0].tolist()) == (red[4].tolist(), green[:, 6].tolist())
+    assert red[0, 0] == 0
+    assert red[0, 6] == 255
+    assert (np.diff(red[0].astype(int)) > 0).all()
+    assert (np.diff(green[:, 0].astype(int)) > 0).all()
+    assert not blue.any()
+    assert "query: 90 % of the variance (50, 30, 10); key: 90 % of the variance" in figure.layout.title.text
+    refused(
+        "query and key differ in grid: (3, 5, 7) and (2, 5, 7).", plot_pca, components, components.isel(frame=slice(2))
+    )
+
+
+# Tracks ------------------------------------------------------------------------------------------------------------
+
+
+def tracks(seed=0, points=4):
+    return np.random.default_rng(seed).uniform(0, 80, (9, points, 2))
+
+
+def test_slider_stops_at_the_images_drawn_and_shows_their_points():
+    predicted, truth = tracks(0), tracks(1)
+    visibility = np.ones((9, 4), bool)
+    visibility[4, 2] = False
+    figure = plot_tracks(IMAGES, predicted, tracks=truth, visibility=visibility, max_images=3)
+    stops = figure.layout.sliders[0].steps
+    assert [stop.label for stop in stops] == [stop.args[0][0] for stop in stops] == ["0", "4", "8"]
+    assert [frame.name for frame in figure.frames] == ["0", "4", "8"]
+    _, _, line, cross, disc = figure.frames[1].data
+    np.testing.assert_allclose(disc.x, predicted[4, :, 0], atol=0.005)
+    np.testing.assert_allclose(disc.y, predicted[4, :, 1], atol=0.005)
+    assert list(disc.marker.symbol) == ["circle", "circle", "circle-open", "circle"]
+    np.testing.assert_allclose(cross.x, np.where(visibility[4], truth[4, :, 0], np.nan), atol=0.005)
+    ends = np.stack([truth[4, :, 0], predicted[4, :, 0], [np.nan] * 4], axis=-1)
+    ends[2] = np.nan
+    np.testing.assert_allclose(line.x, ends.ravel(), atol=0.005)
+    assert figure.layout.sliders[0].active == 2
+    np.testing.assert_array_equal(figure.data[4].x, figure.frames[2].data[4].x)
+    assert "3 of 9 images" in figure.layout.title.text
+
+
+def test_without_truth_only_the_prediction_is_drawn():
+    seen = np.zeros((9, 4), bool)
+    figure = plot_tracks(IMAGES, tracks(), predicted_visibility=seen)
+    assert np.isnan(figure.data[3].x).all()
+    assert set(figure.data[4].marker.symbol) == {"circle-open"}
+    assert [trace.name for trace in figure.data if trace.name] == ["predicted", "predicted, hidden"]
+    assert "no truth for this clip" in figure.layout.title.text
+
+
+def test_one_image_has_no_slider_and_many_points_are_thinned():
+    figure = plot_tracks(IMAGES[:1], tracks(points=40)[:1], max_points=10)
+    assert not figure.layout.sliders
+    assert len(figure.data[4].x) == 10
+    assert "10 of 40 points" in figure.layout.title.text
+
+
+def test_pixels_are_drawn_where_they_are():
+    figure = plot_tracks(np.repeat(np.repeat(IMAGES, 5, 1), 5, 2), tracks(), max_images=2)
+    picture = figure.data[0]
+    assert picture.source.startswith("data:image/jpeg;base64,")
+    assert picture.x0 - picture.dx / 2 == pytest.approx(0)
+    assert picture.dx * 384 == pytest.approx(560)
+    assert list(figure.layout.xaxis.range) == [0, 560]
+    assert list(figure.layout.yaxis.range) == [400, 0]
+
+
+def test_tracks_refuse_what_does_not_fit():
+    refused(
+        "predicted needs dims (image, point, 2) with 9 images; got shape (8, 4, 2).", plot_tracks, IMAGES, tracks()[:8]
+    )
+    refused(
+        "predicted has 4 points and tracks 3. Pass the same points in both.",
+        plot_tracks,
+        IMAGES,
+        tracks(),
+        tracks=tracks()[:, :3],
+    )
+    refused(
+        "visibility needs bool (image, point) (9, 4); got int64 (9, 4).",
+        plot_tracks,
+        IMAGES,
+        tracks(),
+        visibility=np.ones((9, 4), np.int64),
+    )
+    refused("max_images and max_points must be at least 1; got 0 and 150.", plot_tracks, IMAGES, tracks(), max_images=0)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plot_layer_step(measure()),
+        lambda: plot_best_layers(measure(), [7, 1]),
+        lambda: plot_selection(select_layers(sweep(), 2)),
+        lambda: plot_attention(rows(), images=IMAGES),
+        lambda: plot_tracks(IMAGES, tracks(0), tracks=tracks(1)),
+    ],
+)
+def test_the_same_input_gives_the_same_figure_and_leaves_it_alone(draw):
+    first, second = draw(), draw()
+    assert isinstance(first, go.Figure)
+    assert first.to_json() == second.to_json()
+    assert json.loads(first.to_json())["layout"]["height"] > 100

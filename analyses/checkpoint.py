@@ -52,7 +52,8 @@ def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise RecordingError(f"the sweep cannot be written to {path}: {error}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.exists():
+            partial.unlink()
 
 
 def load_sweep(path: str | os.PathLike[str]) -> xr.Dataset:

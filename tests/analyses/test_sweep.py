@@ -1,0 +1,346 @@
+"""Sweeps of a small random backbone: numbers, windows, prompts, recordings, saving and resuming."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from analyses.checkpoint import load_sweep, save_sweep
+from analyses.measure import measure
+from analyses.selection import select_layers
+from analyses.sweep import sweep, sweep_recording
+from analyses.truth import Target, Truth
+from probe import Backbone, Capture, load_backbone, run_clip
+from probe.mini import MiniConfig, new_pipeline
+from probe.record import record
+from store.clip import Clip
+from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.scene import make_scene
+from store.selection import Selection
+
+SELECTION = Selection(steps=[0, 30, -1], layers="all")
+
+
+@pytest.fixture(scope="module")
+def mini() -> Iterator[Backbone]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield load_backbone(new_pipeline(MiniConfig(layers=2)))
+    torch.set_num_threads(threads)
+
+
+def test_sweep_measures_every_capture(mini: Backbone) -> None:
+    scene = make_scene(3)
+    found = sweep(mini, {"three": scene}, SELECTION, per_head=True, seed=5)
+    captures: list[Capture] = []
+
+    def keep(capture: Capture) -> None:
+        tensors = {name: getattr(capture, name).clone() for name in ("query", "key", "text_key", "features")}
+        captures.append(Capture(**{**vars(capture), **tensors}))
+
+    run_clip(mini, scene, SELECTION, keep, noise="forward", seed=5, features=True)
+    assert len(captures) == 6
+    layout = captures[0].layout
+    target = Target.of(Truth.of_tracks(scene.tracks, scene.visibility, layout), layout)
+    for capture in captures:
+        expected = measure(
+            capture.query,
+            capture.key,
+            target,
+            text_key=capture.text_key,
+            features=capture.features,
+            per_head=True,
+        )
+        at = found.sel(clip="three", step=capture.step, layer=capture.layer)
+        assert at["timestep"] == capture.timestep
+        for name, value in expected.items():
+            np.testing.assert_array_equal(at[name], value)
+    assert found["step"].values.tolist() == [0, 30, 49]
+    assert found["static_accuracy"].item() == target.static_accuracy
+    assert found["pairs"].item() == target.pairs
+    assert found["head_confidence"].dims == ("clip", "step", "layer", "head", "target")
+    assert found["layer_name"].values.tolist() == ["transformer_blocks.0.attn1", "transformer_blocks.1.attn1"]
+
+
+def test_every_variable_and_coordinate_is_labelled(mini: Backbone) -> None:
+    found = sweep(mini, make_scene(0), Selection([-1], [1]), per_head=True)
+    assert found["accuracy"].dims == ("clip", "step", "layer")
+    for name, variable in found.variables.items():
+        assert variable.attrs["long_name"], name
+    for name, variable in found.data_vars.items():
+        assert variable.attrs["units"] == ("%" if "accuracy" in str(name) else "1"), name
+    assert found["clip"].values.tolist() == ["clip 0"]
+    assert found.attrs["noise"] == "forward"
+    assert found.attrs["threshold_cells"] == 0.5
+    (details,) = found.attrs["clips"]
+    assert details["images"] == "images 0 to 4 of 5, 32 x 32 px"
+
+
+def test_harmonic_mean_comes_from_the_means_over_clips(mini: Backbone) -> None:
+    found = sweep(mini, [make_scene(0), make_scene(1)], SELECTION)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        return (values - values.min()) / (values.max() - values.min())
+
+    accuracy = scaled(found["accuracy"].values.mean(0))
+    cross = [scaled(found[n].sel(target="cross").values.mean(0)) for n in ("confidence", "attention_score")]
+    for index in np.ndindex(3, 2):
+        values = [accuracy[index], cross[0][index], cross[1][index]]
+        expected = 0 if min(values) == 0 else 3 / sum(1 / value for value in values)
+        assert found["harmonic_mean"].values[index] == pytest.approx(expected)
+    assert len(select_layers(found, 1, samples=20).layers) == 1
+
+
+def test_long_and_large_clips_become_windows(mini: Backbone) -> None:
+    scene = make_scene(4, images=12, height=48, width=40)
+    visibility = scene.visibility.copy()
+    visibility[5] = False
+    visibility[5, :3] = True
+    clip = Clip(scene.images, scene.fps, scene.tracks, visibility)
+    found = sweep(mini, {"long": scene, "hidden": clip}, Selection([-1], [0]))
+    assert found["clip"].values.tolist() == ["long [0]", "long [1]", "hidden [0]"]
+    assert found["source"].values.tolist() == ["long", "long", "hidden"]
+    assert found["first_image"].values.tolist() == [0, 5, 0]
+    assert found.attrs["skipped"] == [
+        f"hidden, window 1 at image 5: 3 of {scene.tracks.shape[1]} tracked points are visible in image 5, fewer than 4"
+    ]
+    assert found.attrs["resized"] == "2 of 2 clips, with their tracks"
+    assert found.attrs["windows"] == "3 windows of 2 of 2 clips"
+    assert found.attrs["clips"][1]["images"] == "images 5 to 9 of 12, 32 x 32 px, resized from 48 x 40"
+    alone = sweep(mini, scene.window(5, 10).resized(32, 32), Selection([-1], [0]))
+    np.testing.assert_array_equal(found["accuracy"][1], alone["accuracy"][0])
+    with pytest.raises(InvalidInputError) as error:
+        sweep(mini, {"hidden": clip.window(5, 10)}, Selection([-1], [0]))
+    assert str(error.value) == (
+        f"every window was skipped: hidden window 0: 3 of {scene.tracks.shape[1]} tracked points are visible in "
+        "image 0, fewer than 4. Pass clips with more tracks, or min_points=1."
+    )
+
+
+def test_a_plain_video_has_everything_but_accuracy(mini: Backbone) -> None:
+    plain = Clip(make_scene(2).images, 8.0)
+    found = sweep(mini, {"plain": plain}, SELECTION)
+    for name in ("accuracy", "moving_accuracy", "feature_accuracy", "static_accuracy", "harmonic_mean"):
+        assert np.isnan(found[name]).all(), name
+    assert np.isfinite(found["confidence"]).all()
+    assert found["points"].item() == 64
+    assert found["harmonic_mean"].attrs["reason"] == (
+        "no clip has tracks, so there is no accuracy and no harmonic mean"
+    )
+    assert found.attrs["clips"][0]["truth"] == "none: a grid of points"
+    mixed = sweep(mini, {"plain": plain, "scene": make_scene(2)}, SELECTION)
+    assert np.isfinite(mixed["harmonic_mean"]).all()
+    assert "reason" not in mixed["harmonic_mean"].attrs
+
+
+def test_prompts_are_analysed_while_they_are_generated(mini: Backbone) -> None:
+    few = Selection(steps=[1], layers=[0, 1])
+    found = sweep(mini, ["a red ball moves right", "a blue square"], few, steps=3)
+    assert found["clip"].values.tolist() == ["prompt 0", "prompt 1"]
+    assert np.isnan(found["accuracy"]).all()
+    assert np.isfinite(found["attention_score"]).all()
+    scene = make_scene(6)
+    known = sweep(mini, {"ball": "a red ball"}, few, steps=3, truth={"ball": (scene.tracks, scene.visibility)})
+    assert np.isfinite(known["accuracy"]).all()
+
+
+def test_the_difftrack_preset_counts_the_query_image_and_hidden_points(mini: Backbone) -> None:
+    scene = make_scene(8)
+    visibility = scene.visibility.copy()
+    visibility[0, :5] = False
+    clip = Clip(scene.images, scene.fps, scene.tracks, visibility)
+    found = {preset: sweep(mini, clip, Selection([-1], [1]), preset=preset) for preset in ("exact", "difftrack")}
+    assert found["difftrack"]["pairs"].item() == visibility.sum()
+    assert found["exact"]["pairs"].item() == visibility[1:, visibility[0]].sum()
+    assert found["difftrack"]["points"].item() == found["exact"]["points"].item() + 5
+
+
+@pytest.fixture
+def recordings(mini: Backbone, tmp_path: Path) -> Callable[..., dict[str, Path]]:
+    def make(backbone: Backbone, clips: dict[str, Clip], **options: int) -> dict[str, Path]:
+        paths = {name: tmp_path / f"{name}.zarr" for name in clips}
+        for name, clip in clips.items():
+            record(backbone, clip, SELECTION, paths[name], noise="forward", features=True, **options)
+        return paths
+
+    return make
+
+
+def test_recordings_of_half_precision_give_the_same_numbers(recordings: Callable[..., dict[str, Path]]) -> None:
+    torch.manual_seed(1)
+    half = load_backbone(new_pipeline(MiniConfig(layers=2)), dtype=torch.bfloat16)
+    clips = {"a": make_scene(10), "b": make_scene(11)}
+    live = sweep(half, clips, SELECTION, per_head=True)
+    stored = sweep_recording(recordings(half, clips), clips, per_head=True)
+    for name in live.data_vars:
+        # bfloat16 has values below 2^-17 that float16 rounds; they move the last bit of a softmax and no match.
+        tolerance = 0 if "accuracy" in str(name) else 1e-6
+        np.testing.assert_allclose(stored[name], live[name], rtol=tolerance, err_msg=str(name))
+        assert stored[name].attrs == live[name].attrs
+    np.testing.assert_array_equal(stored["timestep"], live["timestep"])
+
+
+def test_recordings_of_single_precision_agree(mini: Backbone, recordings: Callable[..., dict[str, Path]]) -> None:
+    clips = {"a": make_scene(12)}
+    live, stored = sweep(mini, clips, SELECTION), sweep_recording(recordings(mini, clips), clips)
+    np.testing.assert_allclose(stored["confidence"], live["confidence"], rtol=2e-3)
+    assert abs(stored["accuracy"] - live["accuracy"]).max() < 5
+    assert stored.attrs["noise"] == "forward"
+
+
+def test_a_recorded_window_finds_its_part_of_the_clip(
+    mini: Backbone, recordings: Callable[..., dict[str, Path]]
+) -> None:
+    scene = make_scene(13, images=12, height=48, width=40)
+    (path,) = recordings(mini, {"long": scene}, window=1).values()
+    whole = sweep_recording(path, scene)
+    part = sweep_recording(path, scene.window(5, 10))
+    without = sweep_recording(path)
+    assert whole["clip"].values.tolist() == ["recording 0"]
+    assert whole["first_image"].item() == 5
+    np.testing.assert_array_equal(whole["accuracy"], part["accuracy"])
+    assert np.isnan(without["accuracy"]).all()
+    with pytest.raises(InvalidInputError) as error:
+        sweep_recording({"run": path}, {"run": scene.window(0, 7)})
+    assert str(error.value) == (
+        "recording 'run' holds images 5 to 9, its clip has 7 images. Pass the clip that was recorded, whole or that "
+        "window of it."
+    )
+
+
+def test_recordings_must_be_alike(mini: Backbone, tmp_path: Path) -> None:
+    scene = make_scene(14)
+    for name, selection in {"a": Selection([-1], [0]), "b": Selection([-1], [1])}.items():
+        record(mini, scene, selection, tmp_path / name)
+    paths = {name: tmp_path / name for name in "ab"}
+    for call, message in [
+        (
+            lambda: sweep_recording(paths),
+            "recording 'b' holds layers (1,), 'a' holds (0,). Sweep recordings of the same selection together.",
+        ),
+        (
+            lambda: sweep_recording(tmp_path / "a", [scene, scene]),
+            "2 clips were given for 1 recordings. Pass one for each.",
+        ),
+        (
+            lambda: sweep_recording({"a": tmp_path / "a"}, {"c": scene}),
+            "clips names 'c'; the recordings are 'a'.",
+        ),
+    ]:
+        with pytest.raises(InvalidInputError) as error:
+            call()
+        assert str(error.value) == message
+
+
+class Stop(BaseException):
+    """Stands for Ctrl-C."""
+
+
+def test_an_interrupted_sweep_keeps_finished_clips_and_resumes(mini: Backbone, tmp_path: Path) -> None:
+    clips = {name: make_scene(seed) for name, seed in (("b", 20), ("a", 21), ("c", 22))}
+    path = tmp_path / "sub" / "sweep.nc"
+
+    def stop_in_the_second(done: int, total: int, name: str) -> None:
+        assert total == 9
+        if name == "a" and done == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        sweep(mini, clips, SELECTION, save=path, progress=stop_in_the_second)
+    assert load_sweep(path)["clip"].values.tolist() == ["b"]
+    assert [item.name for item in path.parent.iterdir()] == ["sweep.nc"]
+
+    seen: list[tuple[int, int, str]] = []
+    resumed = sweep(mini, clips, SELECTION, save=path, resume=True, progress=lambda *state: seen.append(state))
+    assert seen == [(4, 9, "a"), (5, 9, "a"), (6, 9, "a"), (7, 9, "c"), (8, 9, "c"), (9, 9, "c")]
+    whole = sweep(mini, clips, SELECTION, save=tmp_path / "whole.nc")
+    xr.testing.assert_identical(resumed, whole)
+    xr.testing.assert_identical(load_sweep(path), whole)
+    again = sweep(mini, clips, SELECTION, save=path, resume=True, progress=lambda *state: pytest.fail("ran again"))
+    xr.testing.assert_identical(again, whole)
+
+
+def test_resuming_refuses_what_does_not_go_together(mini: Backbone, tmp_path: Path) -> None:
+    path, one = tmp_path / "sweep.nc", Selection([-1], [0])
+    clips = {"a": make_scene(30), "b": make_scene(31)}
+    sweep(mini, clips, one, save=path)
+    for options, message in [
+        (
+            {"clips_or_prompts": clips, "seed": 1},
+            f"{path} holds a sweep with other settings: seed was 0, now 1. "
+            "Resume with the same ones, or save to another path.",
+        ),
+        (
+            {"clips_or_prompts": {**clips, "b": make_scene(32)}},
+            f"{path} holds clip 'b', which is another clip now. Pass the same clips, or save to another path.",
+        ),
+        (
+            {"clips_or_prompts": {"b": clips["b"]}},
+            f"{path} holds clip 'a', which was not asked for. Pass the same clips, or save to another path.",
+        ),
+    ]:
+        with pytest.raises(InvalidInputError) as error:
+            sweep(mini, selection=one, save=path, resume=True, **options)
+        assert str(error.value) == message
+    with pytest.raises(OutputExistsError) as taken:
+        sweep(mini, clips, one, save=path)
+    assert str(taken.value) == f"{path} exists. Choose another path, or pass resume=True to go on with it."
+    with pytest.raises(OutputExistsError) as folder:
+        sweep(mini, clips, one, save=tmp_path)
+    assert str(folder.value) == f"{tmp_path} is a folder. Name a file, for example {tmp_path / 'sweep.nc'}."
+
+
+def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
+    text, other = tmp_path / "text.nc", tmp_path / "other.nc"
+    text.write_text("no netCDF")
+    xr.Dataset({"a": ("x", [1.0])}).to_netcdf(other, engine="scipy")
+    with pytest.raises(RecordingError) as error:
+        load_sweep(tmp_path)
+    assert str(error.value) == f"{tmp_path} is not a sweep: it is a folder."
+    for path in (text, other):
+        with pytest.raises(RecordingError) as error:
+            load_sweep(path)
+        assert str(error.value).startswith(f"{path} is not a sweep, or it is damaged: ")
+    with pytest.raises(RecordingError) as error:
+        save_sweep(xr.Dataset(), text / "below.nc")
+    assert str(error.value).startswith(f"the sweep cannot be written to {text / 'below.nc'}: ")
+
+
+def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analyses.sweep.run_clip", lambda *args, **options: pytest.fail("the model ran"))
+    scene, one = make_scene(0), Selection([-1], [0])
+    for call, message in [
+        (
+            lambda: sweep(mini, scene, Selection([-1], [0], branches=("cond", "uncond"))),
+            "a sweep looks at one branch; got cond, uncond. Select branches=('cond',), and sweep again for the other.",
+        ),
+        (
+            lambda: sweep(mini, scene, Selection([-1], [0], frames=[0, 1])),
+            "a sweep needs every frame: its points are followed through all of them. Leave out frames.",
+        ),
+        (lambda: sweep(mini, [], one), "there is nothing to sweep: no clip was given."),
+        (lambda: sweep(mini, {"a": 3}, one), "'a' is a int; a sweep takes clips and prompts."),
+        (
+            lambda: sweep(mini, {"a": scene}, one, truth={"b": (scene.tracks, scene.visibility)}),
+            "truth names 'b', which is not swept. Swept: 'a'.",
+        ),
+        (
+            lambda: sweep(mini, {"a": scene}, one, truth={"a": (scene.tracks, scene.visibility)}),
+            "clip 'a' has tracks of its own. Give truth for prompts only.",
+        ),
+        (
+            lambda: sweep(mini, scene, one, threshold_cells=0),
+            "threshold_cells must be a positive number of cells; got 0.",
+        ),
+        (
+            lambda: sweep(mini, scene, one, noise="pink"),
+            "noise 'pink' is unknown. Known kinds: 'clean', 'forward', 'inversion'.",
+        ),
+    ]:
+        with pytest.raises(InvalidInputError) as error:
+            call()
+        assert str(error.value) == message

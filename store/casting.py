@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from store.errors import InvalidInputError
+from store.shards import aligned_empty
 
 _EXPONENT = np.uint16(0x7C00)  # all exponent bits set: an infinity or a NaN
 _MAGNITUDE = np.uint16(0x7FFF)
 
 
-def to_float16(values: Any, shape: tuple[int, ...], what: str, *, copy: bool = True) -> tuple[np.ndarray, int]:
+def to_float16(
+    values: Any, shape: tuple[int, ...], what: str, *, copy: bool = True, out: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
     """Values as little-endian float16 in C order, and how many of them the cast changed.
 
     Parameters
@@ -24,6 +27,8 @@ def to_float16(values: Any, shape: tuple[int, ...], what: str, *, copy: bool = T
         Names the values in errors.
     copy : bool
         Copy even when nothing has to be cast, so that the caller may reuse the memory.
+    out : float16 array of ``shape``, optional
+        Where to put the result of a cast or copy; fresh memory costs more than the copy itself.
 
     Raises
     ------
@@ -40,10 +45,14 @@ def to_float16(values: Any, shape: tuple[int, ...], what: str, *, copy: bool = T
     if values.shape != shape or values.dtype.kind != "f":
         raise InvalidInputError(f"{what} must be floats of shape {shape}; got {values.dtype} of shape {values.shape}.")
     if values.dtype == np.float16:
-        result = np.array(values, dtype="<f2", order="C", copy=copy or None)
-        _check_finite(result, values, what)
+        result = np.ascontiguousarray(values, "<f2")
+        if copy:
+            result = aligned_empty(shape) if out is None else out
+            result[...] = values
+        for part in result:
+            _check_finite(part, part, what)
         return result, 0
-    result, inexact = np.empty(shape, "<f2"), 0
+    result, inexact = aligned_empty(shape) if out is None else out, 0
     for part, source in zip(result, values, strict=True):  # one head at a time, which stays in the cache
         with np.errstate(over="ignore", under="ignore"):
             part[...] = source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from store.errors import RecordingError
 from store.plan import Plan
 from store.recording_files import LocalSource, Position, positions, small_path
 from store.recording_schema import DONE, DROPPED, GROUP, MISSING, check_attributes, fingerprint
-from store.shards import ShardFormat, write_whole
+from store.shards import ShardFormat, sync_folder, write_whole
 
 
 class Ledger:
@@ -31,6 +32,7 @@ class Ledger:
         self._times = {name: np.full(len(plan.steps), np.nan) for name in ("timestep", "sigma")}
         self._times_changed = False
         self._finished: list[tuple[Position, int, list[int]]] = []
+        self._next_commit = 0.0
         self._lock, self._commit_lock = threading.Lock(), threading.Lock()
 
     def load(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,23 +67,35 @@ class Ledger:
         with self._lock:
             self._finished.append((position, state, checksums))
 
-    def commit(self) -> None:
-        """Write down every finished record; several threads' records share one commit."""
+    def commit(self, *, lazily: bool = False) -> None:
+        """Write down every finished record; lazily: not when that would take more than a tenth of the time.
+
+        What is finished and not yet written down is recorded again after a kill, no more.
+        """
         with self._commit_lock:
+            start = time.monotonic()
+            if lazily and start < self._next_commit:
+                return
             with self._lock:
                 finished, self._finished = self._finished, []
             if self._times_changed:
                 self._times_changed = False
                 for name, values in self._times.items():
                     self._write(name, values)
-            if not finished:
-                return
-            status = self.status.copy()
-            for position, state, checksums in finished:
-                status[position], self._checksums[position] = state, checksums
-            self._write("checksum", self._checksums)
-            self._write("status", status)
-            self.status = status
+            if finished:
+                self._mark(finished)
+            self._next_commit = time.monotonic() + 10 * (time.monotonic() - start)
+
+    def _mark(self, finished: list[tuple[Position, int, list[int]]]) -> None:
+        if self._sync:
+            for array in self._plan.arrays:
+                sync_folder(self._path / GROUP / array.name)
+        status = self.status.copy()
+        for position, state, checksums in finished:
+            status[position], self._checksums[position] = state, checksums
+        self._write("checksum", self._checksums)
+        self._write("status", status)
+        self.status = status
 
     def _write(self, name: str, values: np.ndarray) -> None:
         little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
@@ -93,8 +107,10 @@ class Ledger:
 
     @property
     def done(self) -> int:
-        """How many records are done."""
-        return int((self.status == DONE).sum())
+        """How many records are done, written down or about to be."""
+        with self._lock:
+            waiting = sum(state == DONE for _, state, _ in self._finished)
+        return int((self.status == DONE).sum()) + waiting
 
 
 def _check_same_run(attributes: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

@@ -22,7 +22,7 @@ from store.recording_files import LocalSource, Position, check_replaceable, chec
 from store.recording_ledger import Ledger
 from store.recording_schema import DONE, DROPPED, GROUP, MISSING, create, create_latents, identity
 from store.selection import resolve_number
-from store.shards import ShardFormat, crc32c, sync_folder, write_whole
+from store.shards import ShardFormat, crc32c, write_whole
 
 Policy = Literal["block", "drop", "error"]
 
@@ -32,6 +32,7 @@ class _Record:
     position: Position
     what: str
     parts: dict[str, np.ndarray]
+    ours: frozenset[str]  # names of the parts whose memory can be used for a later record
 
 
 class RecordingWriter:
@@ -112,6 +113,7 @@ class RecordingWriter:
         self._group = self.path / GROUP
         self._shards = {array.name: ShardFormat(array) for array in plan.arrays}
         self._queue: queue.Queue[_Record | None] = queue.Queue(queue_records)
+        self._spare: dict[str, list[np.ndarray]] = {name: [] for name in self._shards}
         self._threads: list[threading.Thread] = []
         self._taken: set[Position] = set()
         self._error: RecordingError | None = None
@@ -212,7 +214,9 @@ class RecordingWriter:
         self._ledger.note_times(position[0], {"timestep": timestep, "sigma": sigma})
         if self._make_room(position, what):
             given = {"query": query, "key": key, "text_query": text_query, "text_key": text_key, "features": features}
-            record = _Record(position, what, self._parts(given, what, copy))
+            parts = self._parts(given, what, copy)
+            ours = frozenset(name for name in parts if not np.may_share_memory(parts[name], given[name]))
+            record = _Record(position, what, parts, ours)
             self._taken.add(position)
             self._queue.put(record)
 
@@ -263,8 +267,9 @@ class RecordingWriter:
             if name.startswith("text_") and values.ndim == 3:
                 tokens = shape[1] - values.shape[1]
                 shape = (shape[0], min(values.shape[1], shape[1]), shape[2])
+            spare = self._spare[name].pop() if self._spare[name] and shape == shard.shape else None
             try:
-                cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy)
+                cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy, out=spare)
             except InvalidInputError as error:
                 self.overflowing_casts += "beyond float16" in str(error)
                 raise
@@ -319,11 +324,10 @@ class RecordingWriter:
             file = shard.path(self._group, record.position)
             write_whole(file, values, shard.index, sync=self._sync)
             checksums.append(crc32c(values))
-        if self._sync:
-            for name in record.parts:
-                sync_folder(self._group / name)
+            if name in record.ours:
+                self._spare[name].append(values)
         self._ledger.finish(record.position, DONE, checksums)
-        self._ledger.commit()
+        self._ledger.commit(lazily=True)
 
     def _fail(self, what: str, failure: Exception) -> None:
         error = RecordingError(

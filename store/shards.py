@@ -6,6 +6,7 @@ the C-order array: it is written with one call and read through a memory map.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ import numpy as np
 
 from store.errors import CorruptRecordingError
 from store.plan import PlannedArray
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+_ALIGNMENT = 4096  # of address, length and place in the file: what any disk accepts for writes past the page cache
+_LARGE = 1 << 20
 
 # Leading dims of each array that are cut into inner chunks of one; the rest of the dims is whole in every chunk.
 _CHUNKED_DIMS = {
@@ -105,6 +114,15 @@ class ShardFormat:
         return payload
 
 
+def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
+    """An empty float16 array at an address from which files can be written past the page cache."""
+    nbytes = 2 * math.prod(shape)
+    buffer = np.empty(nbytes + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    result: np.ndarray = buffer[start : start + nbytes].view("<f2").reshape(shape)
+    return result
+
+
 def write_whole(path: Path, *parts: bytes | np.ndarray, sync: bool = True) -> None:
     """Write a file so that it appears whole or not at all: ``<path>.partial``, fsync, rename."""
     partial = path.with_name(path.name + ".partial")
@@ -114,6 +132,8 @@ def write_whole(path: Path, *parts: bytes | np.ndarray, sync: bool = True) -> No
             for part in parts:
                 buffer: Any = part
                 left = memoryview(buffer).cast("B")
+                if sync and isinstance(part, np.ndarray) and part.ctypes.data % _ALIGNMENT == 0:
+                    left = _write_directly(descriptor, left)
                 while len(left):
                     left = left[os.write(descriptor, left) :]
             if sync:
@@ -124,6 +144,26 @@ def write_whole(path: Path, *parts: bytes | np.ndarray, sync: bool = True) -> No
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _write_directly(descriptor: int, data: memoryview) -> memoryview:
+    """Write large data past the page cache, which would copy it once more; what is left over when that ends.
+
+    Left over are the bytes after the last whole block, or everything where the system or its file system refuses.
+    """
+    if fcntl is None or not hasattr(os, "O_DIRECT") or len(data) < _LARGE:
+        return data
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+        while len(data) >= _ALIGNMENT:
+            data = data[os.write(descriptor, data[: len(data) // _ALIGNMENT * _ALIGNMENT]) :]
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+    return data
 
 
 def sync_folder(path: Path) -> None:

@@ -129,9 +129,9 @@ def layer_names(values: xr.DataArray) -> list[str]:
 
 def ticks(names: Sequence[str], texts: Sequence[str], most: int = MAX_TICKS) -> dict[str, Any]:
     """Ticks of a category axis at a whole stride, about ``most`` of them, the first and the last among them."""
-    stride = -(-len(names) // most)
-    keep = [i for i in range(0, len(names), stride) if len(names) - 1 - i >= stride / 2] or [0]
-    keep += [len(names) - 1] if len(names) > 1 else []
+    keep = strided(len(names), most)
+    if len(keep) > 2 and keep[-1] - keep[-2] <= (keep[1] - keep[0]) / 2:
+        del keep[-2]
     return {"tickmode": "array", "tickvals": [names[i] for i in keep], "ticktext": [texts[i] for i in keep]}
 
 
@@ -211,6 +211,20 @@ def evenly(count: int, most: int) -> list[int]:
     ([0, 4, 8], [0, 1])
     """
     return sorted({int(i) for i in np.linspace(0, count - 1, min(count, most)).round()})
+
+
+def strided(count: int, most: int) -> list[int]:
+    """At most ``most`` indices of ``count`` at a whole stride from 0, and the last one.
+
+    Examples
+    --------
+    >>> strided(9, 3), strided(11, 4), strided(2, 5), strided(7, 1)
+    ([0, 4, 8], [0, 4, 8, 10], [0, 1], [6])
+    """
+    if most == 1:
+        return [count - 1]
+    stride = max(1, -(-(count - 1) // (most - 1)))
+    return [*range(0, count - 1, stride), count - 1]
 
 
 def chooser(labels: Iterable[str], updates: Iterable[list[dict[str, Any]]]) -> dict[str, Any]:

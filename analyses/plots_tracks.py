@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analyses.plots_theme import INK, SOFT, as_images, entitle, evenly, image_trace
+from analyses.plots_theme import INK, SOFT, as_images, entitle, evenly, image_trace, strided
 from store.errors import InvalidInputError
 
 # Colours of the four corners (Okabe and Ito), mixed by where a point starts.
@@ -162,7 +162,7 @@ def plot_tracks(
     predicted, tracks : (image, point, 2) float, (x, y) in pixels of the clip
     visibility, predicted_visibility : (image, point) bool, optional. Hidden points are drawn hollow, by the truth
         where it is given, by the prediction otherwise; the error of a hidden point is not drawn.
-    max_images, max_points : more than these are thinned evenly, and the title says so
+    max_images, max_points : more than these are thinned, and the title says so
 
     Raises
     ------
@@ -179,7 +179,7 @@ def plot_tracks(
     if max_images < 1 or max_points < 1:
         raise InvalidInputError(f"max_images and max_points must be at least 1; got {max_images} and {max_points}.")
     drawn, total = _drawn(pictures, predicted, tracks, visibility, predicted_visibility, max_points)
-    shown = evenly(len(pictures), max_images)
+    shown = strided(len(pictures), max_images)
     # The last image comes first: in image 0 a tracker has not had to do anything yet.
     figure = go.Figure(_layers_of(drawn, pictures, shown[-1]) + _legend(drawn))
     if len(shown) > 1:

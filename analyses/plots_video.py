@@ -90,7 +90,7 @@ def _add_rows(figure: go.Figure, cells: np.ndarray, columns: int, *, scale_text:
             zmin=0,
             zmax=100,
             colorscale=SEQUENTIAL,
-            opacity=0.65 if over else 1.0,
+            opacity=0.6 if over else 1.0,
             visible=False,
             showscale=frame == 0,
             colorbar={

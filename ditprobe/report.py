@@ -150,6 +150,17 @@ def _check(sweep: xr.Dataset, selection: LayerSelection | None) -> None:
             f"the selection names layer {unknown[0]}, which this sweep does not have. Layers of the sweep: "
             f"{', '.join(map(str, layers))}. Select from this sweep."
         )
+    if selection is not None:
+        _check_step(sweep, selection)
+
+
+def _check_step(sweep: xr.Dataset, selection: LayerSelection) -> None:
+    steps = sweep["step"].values.tolist()
+    if selection.step is not None and selection.step not in steps:
+        raise InvalidInputError(
+            f"the selection ranks by step {selection.step}, which this sweep does not have. Steps of the sweep: "
+            f"{', '.join(map(str, steps))}. Select from this sweep."
+        )
 
 
 def _tables(sweep: xr.Dataset, selection: LayerSelection | None) -> list[Table]:

@@ -117,26 +117,29 @@ def curves(sweep: xr.Dataset, selected: Sequence[int], names: Iterator[str]) -> 
         return []
     layers = list(selected)[: len(PALETTE)]
     static = sweep.get("static_accuracy")
-    figures = [embed(plot_best_layers(sweep["accuracy"], layers, baseline=static, title="Accuracy"), names)]
+    width = _cells_width(sweep.sizes["step"])
+    figures = [embed(plot_best_layers(sweep["accuracy"], layers, baseline=static, title="Accuracy"), names, width)]
     if words.recorded(sweep, "moving_accuracy"):
         moving = plot_best_layers(sweep["moving_accuracy"], layers, title="Accuracy on moving points")
-        figures.append(embed(moving, names))
+        figures.append(embed(moving, names, width))
     return figures
 
 
-def heads(sweep: xr.Dataset, selection: LayerSelection | None, names: Iterator[str]) -> list[ReportFigure]:
-    """Every variable over heads, at the step that the selection ranks by (the last one otherwise)."""
+def heads(sweep: xr.Dataset, selection: LayerSelection | None, names: Iterator[str]) -> Maps | None:
+    """A map over layer and head for each measure of single heads, at the step that the selection ranks by."""
     step = sweep["step"].values[-1] if selection is None or selection.step is None else selection.step
+    selected = selection.layers if selection is not None else ()
     figures = []
-    for name, values in sweep.data_vars.items():
-        if "head" not in values.dims or not np.isfinite(values.values).any():
+    for name, _, heading in MEASURES:
+        if not words.recorded(sweep, f"head_{name}"):
             continue
+        values = sweep[f"head_{name}"].sel(step=step)
         values = values.sel(target="cross", drop=True) if "target" in values.dims else values
-        heading = f"{str(name).removeprefix('head_').replace('_', ' ').capitalize()} of single heads at step {step}"
-        selected = selection.layers if selection is not None else ()
-        figure = plot_heads(values.sel(step=step), selected=selected, title=heading)
+        figure = plot_heads(values, selected=selected, title=heading)
         figures.append(embed(figure, names, _cells_width(values.sizes["head"])))
-    return figures
+    if not figures:
+        return None
+    return Maps(f"Each head alone at step {step}; means over clips.", tuple(figures), sweep.sizes["head"] <= 12)
 
 
 def _frames_width(frames: int) -> int:

@@ -227,6 +227,7 @@ def test_every_part_is_there(page):
     text = " ".join(page.text)
     assert "Median error 5.0 px over 32 visible (point, image) pairs after image 0" in text
     assert "A title" in text
+    assert "Each head alone at step 49; means over clips." in text
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path, html):
@@ -278,6 +279,12 @@ def test_refusals_say_what_is_wrong(tmp_path):
         write_report(tmp_path / "a.html", sweep().isel(layer=slice(2)), select_layers(sweep(), 1))
     assert str(error.value) == (
         "the selection names layer 4, which this sweep does not have. Layers of the sweep: 1, 2. Select from this "
+        "sweep."
+    )
+    with pytest.raises(InvalidInputError) as error:
+        write_report(tmp_path / "a.html", sweep().isel(step=slice(2)), select_layers(sweep(), 1))
+    assert str(error.value) == (
+        "the selection ranks by step 49, which this sweep does not have. Steps of the sweep: 0, 20. Select from this "
         "sweep."
     )
     with pytest.raises(InvalidInputError) as error:

@@ -31,6 +31,13 @@ def read_difftrack(folder: str | os.PathLike[str]) -> dict[str, Clip]:
         The layout is another, no entry has a video, or a video does not fit its tracks.
     UnsafePickleError
         An array holds pickled objects.
+
+    Examples
+    --------
+    >>> read_difftrack("nowhere")
+    Traceback (most recent call last):
+    ...
+    store.errors.ClipError: nowhere has not the DiffTrack layout: it needs tracks/*.npy and visibility/*.npy.
     """
     folder = Path(folder)
     if not _is_difftrack(folder):
@@ -81,6 +88,13 @@ def read_mtbench(folder: str | os.PathLike[str]) -> dict[str, Clip]:
         The layout is another, or a file it names is missing or does not fit.
     UnsafePickleError
         Trajectories hold more than tensors.
+
+    Examples
+    --------
+    >>> read_mtbench("nowhere")
+    Traceback (most recent call last):
+    ...
+    store.errors.ClipError: nowhere is not a folder.
     """
     folder = Path(folder)
     if _is_mtbench(folder):
@@ -95,6 +109,8 @@ def _mtbench_entry(folder: Path) -> dict[str, Clip]:
     lists = {name: _lines(folder / f"{name}.txt") for name in ("videos", "prompts", "masks", "trajectories")}
     clips = {}
     for number, video in enumerate(lists["videos"]):
+        if not video:
+            continue
         row = {name: lines[number] if number < len(lines) else None for name, lines in lists.items()}
         clip = read_clip(_inside(folder, video))
         tracks, visibility = None, None

@@ -196,3 +196,9 @@ def create_latents(path: Path, steps: int, shape: tuple[int, ...]) -> None:
         chunk_key_encoding=_SEPARATOR,
         attributes={"long_name": "latents after the step"},
     )
+
+
+def latents_shape(path: Path) -> tuple[int, ...] | None:
+    """Shape of the latents of one step, None before the first."""
+    file = path / GROUP / "latents" / "zarr.json"
+    return tuple(json.loads(file.read_bytes())["shape"][1:]) if file.is_file() else None

@@ -20,7 +20,7 @@ from store.plan import Plan
 from store.provenance import Provenance
 from store.recording_files import LocalSource, Position, check_replaceable, check_space, write_attributes
 from store.recording_ledger import Ledger
-from store.recording_schema import DONE, DROPPED, GROUP, MISSING, create, create_latents, identity
+from store.recording_schema import DONE, DROPPED, GROUP, MISSING, create, create_latents, identity, latents_shape
 from store.selection import resolve_number
 from store.shards import ShardFormat, crc32c, write_whole
 
@@ -234,11 +234,13 @@ class RecordingWriter:
             raise InvalidInputError(
                 f"latents of step {step} must be finite (frame, channel, y, x); got shape {values.shape}."
             )
-        folder = self._group / "latents"
-        if not folder.exists():
-            create_latents(self.path, len(self.plan.steps), values.shape)
-        file = folder / ".".join(["c", str(position), "0", "0", "0", "0"])
+        file = self._group / "latents" / ".".join(["c", str(position), "0", "0", "0", "0"])
         try:
+            known = latents_shape(self.path)
+            if known is None:
+                create_latents(self.path, len(self.plan.steps), values.shape)
+            elif known != values.shape:
+                raise InvalidInputError(f"latents of step {step} have shape {values.shape}; earlier ones have {known}.")
             write_whole(file, values, crc32c(values).to_bytes(4, "little"), sync=self._sync)
         except OSError as failure:
             self._fail(f"the latents of step {step}", failure)

@@ -462,6 +462,13 @@ class TestInput:
         ):
             writer.write_latents(9, np.zeros((3, 4)))
 
+    def test_latents_of_another_shape_than_before(self, tmp_path, plan):
+        with RecordingWriter(tmp_path / "run.zarr", plan) as writer:
+            writer.write_latents(9, np.zeros((3, 12, 10, 14)))
+            with pytest.raises(InvalidInputError) as caught:
+                writer.write_latents(9, np.zeros((2, 12, 10, 14)))
+        assert str(caught.value) == ("latents of step 9 have shape (2, 12, 10, 14); earlier ones have (3, 12, 10, 14).")
+
     def test_outside_a_with_block(self, tmp_path, plan, good):
         with pytest.raises(RecordingError, match=r"the writer is not open. Use it in a with block."):
             RecordingWriter(tmp_path / "run.zarr", plan).write(step=9, layer=4, **good)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from analyses.accuracy import matching_accuracy
+from analyses.costs import _Blocking, sources_within
 from analyses.matching import match_features, match_points, match_points_by_head
 from analyses.resampling import to_images
 from store.errors import InvalidInputError
@@ -129,6 +130,21 @@ def test_the_budget_changes_no_match(budget: int) -> None:
     assert torch.equal(match_points(query, key, points, LAYOUT, budget_bytes=budget), expected)
     heads = match_points_by_head(query, key, points, LAYOUT, budget_bytes=budget)
     assert torch.equal(heads, match_points_by_head(query, key, points, LAYOUT))
+
+
+@pytest.mark.parametrize("budget", [100_000, 10**6, 2 * 10**7, 10**9])
+@pytest.mark.parametrize("cells", [35, 64, 1350])
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_blocks_fit_the_budget(budget: int, cells: int, on_cpu: bool) -> None:
+    most = sources_within(budget, cells, 4)
+    for sources in {1, min(most, cells) // 2 + 1, min(most, cells)}:
+        size = _Blocking.within(budget, (30, 12), sources, cells, torch.float32, on_cpu)
+        rows = 2 * size.heads * size.frames * sources * cells
+        product = size.heads * size.frames * cells * size.rows
+        assert 4 * (rows + product + 2 * size.frames * sources * cells) <= budget
+        assert size.heads <= 30
+        assert size.frames <= 12
+        assert size.rows <= cells
 
 
 def test_a_budget_too_small_for_one_cell_is_refused() -> None:

@@ -123,9 +123,12 @@ class Backbone(PipelineArguments):
     @property
     def config_hash(self) -> str:
         """Twelve hexadecimal digits that change when the configuration of any part does."""
-        parts = {name: dict(part.config) for name, part in self._configured() if hasattr(part, "config")}
-        for part in parts.values():
-            part.pop("_name_or_path", None)
+        # names that begin with an underscore say where and with which version it was loaded
+        parts = {
+            name: {key: value for key, value in dict(part.config).items() if not key.startswith("_")}
+            for name, part in self._configured()
+            if hasattr(part, "config")
+        }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def _configured(self) -> list[tuple[str, Any]]:

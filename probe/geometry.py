@@ -41,6 +41,11 @@ class TokenGeometry:
         return int(self.pipeline.vae_scale_factor_temporal), int(self.pipeline.vae_scale_factor_spatial)
 
     @property
+    def image_step(self) -> int:
+        """A clip has 1 + a multiple of this many images."""
+        return self.strides[0]
+
+    @property
     def default_size(self) -> Size:
         """The size that the pipeline generates when none is asked for."""
         defaults = inspect.signature(type(self.pipeline).__call__).parameters
@@ -48,12 +53,11 @@ class TokenGeometry:
 
     def nearest_size(self, height: int, width: int, images: int) -> Size:
         """The size nearest to the one asked for that the model takes; images are rounded down."""
-        temporal, spatial = self.strides
-        _, cell_y, cell_x = (spatial * n for n in self.patch)
+        _, cell_y, cell_x = (self.strides[1] * n for n in self.patch)
         return Size(
             max(1, round(height / cell_y)) * cell_y,
             max(1, round(width / cell_x)) * cell_x,
-            max(0, images - 1) // temporal * temporal + 1,
+            max(0, images - 1) // self.image_step * self.image_step + 1,
         )
 
     def check_size(self, height: int, width: int, images: int) -> None:
@@ -66,9 +70,8 @@ class TokenGeometry:
         """
         asked, nearest = Size(height, width, images), self.nearest_size(height, width, images)
         if asked != nearest:
-            temporal, spatial = self.strides
-            _, cell_y, cell_x = (spatial * n for n in self.patch)
-            count = "any number of images" if temporal == 1 else f"1 + {temporal} n images"
+            _, cell_y, cell_x = (self.strides[1] * n for n in self.patch)
+            count = "any number of images" if self.image_step == 1 else f"1 + {self.image_step} n images"
             raise InvalidInputError(
                 f"{self.name} does not take {asked}: heights must be multiples of {cell_y} px, widths of {cell_x} px, "
                 f"with {count}. The nearest size that fits is {nearest}; its default is {self.default_size}."

@@ -234,7 +234,13 @@ def _watch(attend: Callable[..., Any], see: Callable[[dict[str, Any]], None], *,
                 tensors = {name: tensor.transpose(1, 2) for name, tensor in tensors.items()}
             mask = args[0] if args else kwargs.get("attn_mask")
             scale = kwargs.get("scale")
-            see({**tensors, "mask": mask, "scale": 1 / math.sqrt(query.shape[-1]) if scale is None else scale})
+            # What an observer computes is not recomputed, so checkpointing must not count its saved tensors.
+            with torch.autograd.graph.saved_tensors_hooks(_same, _same):
+                see({**tensors, "mask": mask, "scale": 1 / math.sqrt(query.shape[-1]) if scale is None else scale})
         return output
 
     return attention
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor

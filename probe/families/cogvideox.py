@@ -42,6 +42,12 @@ class CogVideoX(Backbone):
         return config.patch_size_t or 1, config.patch_size, config.patch_size
 
     @property
+    def image_step(self) -> int:
+        """Twice the stride: from an even number of latent frames the VAE decodes more images than it encoded."""
+        stride = self.strides[0]
+        return stride if stride == 1 else 2 * stride
+
+    @property
     def default_size(self) -> Size:
         """The size that the model was trained for, from its configuration."""
         config, spatial = self.pipeline.transformer.config, self.strides[1]

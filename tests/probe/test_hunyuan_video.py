@@ -1,0 +1,73 @@
+"""HunyuanVideo: double- then single-stream layers, text last and masked, distilled guidance."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import tiny_pipelines as tiny
+import torch
+from contract import BackboneContract
+
+from probe import load_backbone
+from store.errors import InvalidInputError
+
+TEXT = 11
+
+
+class TestHunyuanVideo(BackboneContract):
+    layer_names = ("transformer_blocks.0.attn", "single_transformer_blocks.0.attn")
+    channels = 10
+    text_counts = (8, 5, 6)
+    guided: ClassVar[dict[str, Any]] = {"guidance_scale": 4.0, "true_cfg_scale": 3.0}
+    unguided: ClassVar[dict[str, Any]] = {"guidance_scale": 4.0, "true_cfg_scale": 1.0}
+
+    @classmethod
+    def make_pipeline(cls) -> Any:
+        return tiny.hunyuan_video()
+
+    @classmethod
+    def conditioning(cls, prompts: tuple[int, ...] = (0,), *, negative: bool = True) -> dict[str, Any]:
+        batch = len(prompts)
+        chosen = {
+            "prompt_embeds": torch.cat([tiny.embeds(TEXT, 16, n) for n in prompts]),
+            "pooled_prompt_embeds": torch.cat([tiny.embeds(1, 8, n)[0] for n in prompts]),
+            "prompt_attention_mask": torch.cat([cls.mask(cls.text_counts[n]) for n in prompts]),
+        }
+        if negative:
+            chosen["negative_prompt_embeds"] = tiny.embeds(TEXT, 16, 9).expand(batch, -1, -1)
+            chosen["negative_pooled_prompt_embeds"] = tiny.embeds(1, 8, 9)[0].expand(batch, -1)
+            chosen["negative_prompt_attention_mask"] = cls.mask(cls.text_counts[2]).expand(batch, -1)
+        return chosen
+
+    @staticmethod
+    def mask(count: int) -> torch.Tensor:
+        return (torch.arange(TEXT) < count).float()[None]
+
+
+def test_text_tokens_are_those_of_the_prompt_without_the_template() -> None:
+    pipeline = tiny.hunyuan_video()
+    assert load_backbone(pipeline).layout(80, 112, 9, prompt="three short words").text_tokens == 256
+    # a token a character; the pipeline drops the first 95 tokens, its template
+    pipeline.tokenizer = lambda text: SimpleNamespace(input_ids=list(text))
+    template = len("<|start_header_id|>")
+    backbone = load_backbone(pipeline)
+    short, long = (backbone.layout(80, 112, 9, prompt=prompt).text_tokens for prompt in ("", "x" * 7))
+    assert long == min(256, short + 7)
+    assert template < short <= 256
+
+
+def test_a_negative_prompt_without_true_guidance_is_refused() -> None:
+    backbone = load_backbone(tiny.hunyuan_video())
+    backbone.pipeline.text_encoder = torch.nn.Identity()
+    with pytest.raises(InvalidInputError) as caught:
+        backbone.generate("a dog", negative_prompt="a cat", **tiny.SIZE)
+    assert str(caught.value) == (
+        "HunyuanVideoPipeline has its guidance distilled into the model, so a negative prompt alone has no effect. "
+        "Pass conditioning={'true_cfg_scale': ...} above 1 with it, or leave it out."
+    )
+
+
+def test_default_size_is_the_pipelines() -> None:
+    assert str(load_backbone(tiny.hunyuan_video()).default_size) == "720 x 1280 px and 129 images"

@@ -1,0 +1,162 @@
+"""load_backbone: every kind of source, and every way in which there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny_pipelines as tiny
+import torch
+from diffusers import SanaVideoTransformer3DModel
+from torch import nn
+
+from probe import load_backbone
+from probe.mini import new_pipeline, save_mini
+from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
+
+SUPPORTED = (
+    "Supported: CogVideoX (CogVideoXPipeline, CogVideoXImageToVideoPipeline); Wan (WanPipeline); HunyuanVideo "
+    "(HunyuanVideoPipeline)."
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "wan"
+    tiny.wan().save_pretrained(folder)
+    return folder
+
+
+def refusal(kind: type[Exception], source: Any, **options: Any) -> str:
+    with pytest.raises(kind) as caught:
+        load_backbone(source, **options)
+    return str(caught.value)
+
+
+def test_a_pipeline_object_is_taken_as_it_is() -> None:
+    pipeline = tiny.wan()
+    backbone = load_backbone(pipeline)
+    assert backbone.pipeline is pipeline
+    assert (backbone.name, backbone.family, backbone.dtype) == ("WanPipeline", "Wan", torch.float32)
+    assert (backbone.device.type, backbone.revision) == ("cpu", None)
+
+
+def test_dtype_is_set_where_asked() -> None:
+    assert load_backbone(tiny.cogvideox(), dtype="bfloat16").dtype == torch.bfloat16
+    assert load_backbone(tiny.cogvideox(), dtype=torch.float16).dtype == torch.float16
+
+
+@pytest.mark.parametrize("as_path", [True, False])
+def test_a_saved_folder_is_loaded(saved: Path, as_path: bool) -> None:
+    backbone = load_backbone(saved if as_path else str(saved), device="cpu")
+    original = load_backbone(tiny.wan())
+    assert backbone.name == str(saved)
+    assert backbone.config_hash == original.config_hash
+    for name, weight in original.pipeline.transformer.state_dict().items():
+        assert torch.equal(weight, backbone.pipeline.transformer.state_dict()[name])
+
+
+def test_revision_of_a_hub_snapshot_is_its_commit(saved: Path, tmp_path: Path) -> None:
+    commit = "0123456789abcdef" * 2 + "01234567"
+    snapshot = tmp_path / "snapshots" / commit
+    snapshot.parent.mkdir()
+    snapshot.symlink_to(saved)
+    assert load_backbone(snapshot, device="cpu").revision == commit
+
+
+def test_a_folder_with_a_mini_backbone_is_loaded(tmp_path: Path) -> None:
+    save_mini(new_pipeline(), tmp_path / "trained")
+    backbone = load_backbone(tmp_path / "trained", device="cpu")
+    assert backbone.layout(32, 32, 5).spans == tuple(range(n, n + 1) for n in range(5))
+    assert backbone.text_tokens() == 32
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "images").mkdir()
+    assert refusal(BackboneNotFoundError, tmp_path) == (
+        f"{tmp_path} is no pipeline: it has no model_index.json. It holds: images, notes.txt. Pass the folder that a "
+        "pipeline's save_pretrained wrote, with model_index.json and a folder for each component."
+    )
+
+
+def test_an_incomplete_folder_is_refused(tmp_path: Path) -> None:
+    index = {
+        "_class_name": "WanPipeline",
+        "vae": ["diffusers", "A"],
+        "scheduler": ["d", "S"],
+        "tokenizer": [None, None],
+    }
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "scheduler").mkdir()
+    assert refusal(BackboneNotFoundError, tmp_path) == (
+        f"{tmp_path} is an incomplete pipeline: its model_index.json names vae, scheduler, but there is no folder vae. "
+        "Save or copy the pipeline again."
+    )
+
+
+def test_missing_folders_and_files_are_refused(tmp_path: Path) -> None:
+    missing, file = tmp_path / "missing", tmp_path / "file"
+    file.touch()
+    remedy = "Pass the folder that a pipeline's save_pretrained wrote."
+    assert refusal(BackboneNotFoundError, str(missing)) == f"{missing} does not exist. {remedy}"
+    assert refusal(BackboneNotFoundError, str(file)) == f"{file} is a file, not a folder. {remedy}"
+
+
+def test_a_folder_of_another_family_is_refused_before_its_weights_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    assert refusal(UnsupportedBackboneError, tmp_path) == (
+        f"FluxPipeline cannot be probed: it is of no supported family. {SUPPORTED}"
+    )
+
+
+def test_an_unknown_hub_id_is_refused() -> None:
+    message = refusal(BackboneNotFoundError, "nobody/nothing", local_files_only=True)
+    assert message.startswith("the pipeline 'nobody/nothing' could not be loaded: ")
+    assert message.endswith(
+        " Give a hub id that exists (and a network, or the files from an earlier download), the folder of a saved "
+        "pipeline, or 'mini', which is bundled."
+    )
+
+
+def test_a_pipeline_of_another_family_is_refused() -> None:
+    class OtherVideoPipeline(SimpleNamespace):
+        pass
+
+    pipeline = OtherVideoPipeline(components={}, transformer=nn.Linear(2, 2))
+    assert refusal(UnsupportedBackboneError, pipeline) == (
+        f"OtherVideoPipeline cannot be probed: it is of no supported family. {SUPPORTED}"
+    )
+
+
+def test_linear_attention_is_refused_with_its_reason() -> None:
+    transformer = SanaVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        num_layers=1,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=12,
+        cross_attention_dim=24,
+        caption_channels=8,
+    )
+    pipeline = SimpleNamespace(components={}, transformer=transformer)
+    assert refusal(UnsupportedBackboneError, pipeline) == (
+        "SanaVideoTransformer3DModel layer transformer_blocks.0.attn1 has the attention processor "
+        "SanaLinearAttnProcessor3_0, which never multiplies queries and keys: it calls neither "
+        "scaled_dot_product_attention nor dispatch_attention_fn. Its attention is linear (or otherwise without a "
+        "softmax over keys), so there is no attention to probe."
+    )
+
+
+def test_something_else_is_refused() -> None:
+    assert refusal(UnsupportedBackboneError, 7) == (
+        "int is neither a name, a path nor a diffusers pipeline. Pass one of these."
+    )
+    assert refusal(InvalidInputError, "mini", dtype="int8") == (
+        "dtype 'int8' is unknown. Use 'auto', 'float32', 'bfloat16' or 'float16'."
+    )

@@ -213,8 +213,7 @@ def test_random_tokens_match_by_chance() -> None:
         hits += int((found[1:] == points).all(-1).sum())
         tries += 2 * len(points)
     expected, spread = tries / 35, math.sqrt(tries / 35 * (34 / 35))
-    # Matches within a frame are not independent; twice the binomial spread covers that at four sigma.
-    assert abs(hits - expected) < 8 * spread
+    assert abs(hits - expected) < 3 * spread
 
 
 def test_static_clip_does_not_drift() -> None:

@@ -1,1 +1,66 @@
+"""ditprobe: probe and analyse the attention of video diffusion transformers.
 
+>>> import ditprobe as dp
+>>> dp.make_scene(0).images.shape
+(5, 32, 32, 3)
+
+The names below are loaded when they are first used, so that importing ditprobe costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "store": (
+        "Clip",
+        "Plan",
+        "Provenance",
+        "Recording",
+        "RecordingWriter",
+        "Selection",
+        "TokenLayout",
+        "make_scene",
+        "open_recording",
+        "read_clip",
+        "write_clip",
+    ),
+    "store.readers": ("read_clips", "read_difftrack", "read_mtbench"),
+    "probe": ("Backbone", "Capture", "Probe", "load_backbone", "run_clip", "run_prompt"),
+    "probe.fitting": ("cut_windows",),
+    "probe.record": ("plan_recording", "record"),
+    "analyses.accuracy": ("matching_accuracy",),
+    "analyses.affinity": ("Affinity", "affinity"),
+    "analyses.attention": ("attention_of_points",),
+    "analyses.checkpoint": ("load_sweep", "save_sweep"),
+    "analyses.components": ("principal_components",),
+    "analyses.matching": ("match_features", "match_points", "match_points_by_head"),
+    "analyses.plots": (
+        "plot_attention",
+        "plot_best_layers",
+        "plot_heads",
+        "plot_layer_step",
+        "plot_pca",
+        "plot_selection",
+        "plot_tracks",
+    ),
+    "analyses.resampling": ("to_images",),
+    "analyses.selection": ("LayerSelection", "harmonic_mean", "select_layers"),
+    "analyses.sweep": ("sweep", "sweep_recording"),
+    "ditprobe.examples": ("make_examples",),
+    "ditprobe.report": ("Example", "write_report"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"ditprobe has no {name!r}. It has: {', '.join(__all__)}.")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

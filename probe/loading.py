@@ -69,31 +69,51 @@ def load_backbone(
     if source == MINI or _is_mini(folder):
         from probe.mini import load_mini
 
-        pipeline: Any = load_mini() if source == MINI else load_mini(folder)
-        return _wrap(pipeline.to(target, to_dtype), name=str(source), revision=revision)
+        pipeline: Any = load_mini(dtype=to_dtype) if source == MINI else load_mini(folder, dtype=to_dtype)
+        return _wrap(pipeline.to(target), name=str(source), revision=revision)
     if _names_a_folder(source):
         _check_folder(folder)
-        location, options = str(folder), {}
+        pipeline = _load(str(folder), folder / "model_index.json", to_dtype)
+        revision = _commit(folder) or revision
     else:
-        location, options = str(source), {"revision": revision, "local_files_only": local_files_only}
-    pipeline = _load(location, options, to_dtype)
-    return _wrap(pipeline.to(target), name=str(source), revision=_commit(location, options) or revision)
+        options = {"revision": revision, "local_files_only": local_files_only}
+        index = _fetch_index(str(source), options)
+        pipeline = _load(str(source), index, to_dtype, **options)
+        revision = _commit(index) or revision
+    return _wrap(pipeline.to(target), name=str(source), revision=revision)
 
 
-def _load(location: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
-    from diffusers import DiffusionPipeline
+def _fetch_index(name: str, options: dict[str, Any]) -> Path:
+    """The model_index.json of a hub id: small, and enough to refuse what cannot be probed."""
+    from huggingface_hub import hf_hub_download
 
     try:
-        _check_supported(str(DiffusionPipeline.load_config(location, **options).get("_class_name")))
-        return DiffusionPipeline.from_pretrained(location, torch_dtype=dtype, **options)
-    except UnsupportedBackboneError:
-        raise
+        index = Path(hf_hub_download(name, "model_index.json", **options))
     except (OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise BackboneNotFoundError(
-            f"the pipeline {location!r} could not be loaded: {reason} Give a hub id that exists (and a network, or the "
-            f"files from an earlier download), the folder of a saved pipeline, or {MINI!r}, which is bundled."
-        ) from error
+        raise _not_loaded(name, error) from error
+    _check_supported(str(json.loads(index.read_text()).get("_class_name")))
+    return index
+
+
+def _load(location: str, index: Path, dtype: torch.dtype, **options: Any) -> Any:
+    import diffusers
+    from packaging.version import Version
+
+    argument = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
+    # a pipeline saved without a part (its text encoder, say) loads only when told so
+    absent = {name: None for name, kind in json.loads(index.read_text()).items() if kind == [None, None]}
+    try:
+        return diffusers.DiffusionPipeline.from_pretrained(location, **{argument: dtype}, **options, **absent)
+    except (OSError, ValueError) as error:
+        raise _not_loaded(location, error) from error
+
+
+def _not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return BackboneNotFoundError(
+        f"the pipeline {location!r} could not be loaded: {reason} Give a hub id that exists (and a network, or the "
+        f"files from an earlier download), the folder of a saved pipeline, or {MINI!r}, which is bundled."
+    )
 
 
 def _wrap(pipeline: Any, *, name: str | None = None, revision: str | None = None) -> Backbone:
@@ -188,12 +208,7 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _commit(location: str, options: dict[str, Any]) -> str | None:
-    """The commit of a pipeline from the hub's cache, which keeps each under snapshots/<commit>."""
-    path: Any = location
-    if options:
-        from huggingface_hub import try_to_load_from_cache
-
-        path = try_to_load_from_cache(location, "model_index.json", revision=options["revision"])
-    found = re.search(r"snapshots/([0-9a-f]{40})", str(path))
+def _commit(path: Path) -> str | None:
+    """The commit of a file or folder in the hub's cache, which keeps each under snapshots/<commit>."""
+    found = re.search(r"snapshots/([0-9a-f]{40})", path.as_posix())
     return found.group(1) if found else None

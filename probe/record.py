@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -257,7 +258,7 @@ def record(
         window=None if job.window is None else window,
         softmax_scale=job.plan.channels**-0.5,
         source_dtype=str(backbone.dtype).removeprefix("torch."),
-        extra={} if job.window is None else {"images": str(job.window)},
+        extra={} if job.window is None else _described(job.window),
     )
     common: dict[str, Any] = {
         "seed": seed,
@@ -296,6 +297,16 @@ def _run(
     return run_prompt(
         backbone, text, selection, sink, height=height, width=width, images=images, want_clip=want_clip, **common
     )
+
+
+def _described(window: Window) -> dict[str, Any]:
+    """Which part of which clip; the hash keeps a recording from being resumed with another clip."""
+    return {
+        "images": str(window),
+        "first_image": window.first_image,
+        "stride": window.stride,
+        "clip_hash": hashlib.sha256(np.ascontiguousarray(window.clip.images)).hexdigest()[:12],
+    }
 
 
 def _missing(writer: RecordingWriter, selection: Selection) -> Selection | None:

@@ -46,14 +46,14 @@ def _causal_spans(frames: int, images: int) -> tuple[range, ...]:
             raise InvalidInputError(
                 f"1 frame cannot cover {images} images without spans. Pass spans=[range(0, {images})]."
             )
-        return (range(0, 1),)
+        return (range(1),)
     stride, rest = divmod(images - 1, frames - 1)
     if rest or stride < 1:
         raise InvalidInputError(
             f"{images} images do not divide into image 0 and {frames - 1} equal spans. "
             f"Pass spans: one range of images per frame."
         )
-    return (range(0, 1), *(range(1 + stride * k, 1 + stride * (k + 1)) for k in range(frames - 1)))
+    return (range(1), *(range(1 + stride * k, 1 + stride * (k + 1)) for k in range(frames - 1)))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
 
 from probe.mini.codec import PixelCodec
@@ -89,8 +90,14 @@ def save_mini(pipeline: Any, folder: str | Path) -> None:
         part.save_pretrained(Path(folder) / name)
 
 
-def load_mini(folder: str | Path = WEIGHTS) -> CogVideoXPipeline:
+def load_mini(folder: str | Path = WEIGHTS, *, dtype: torch.dtype = torch.float32) -> CogVideoXPipeline:
     """The bundled mini backbone as a diffusers pipeline, without a network.
+
+    Parameters
+    ----------
+    folder : of weights that :func:`save_mini` wrote; the bundled ones by default
+    dtype : torch.dtype
+        Of the transformer, the text encoder and the codec.
 
     Raises
     ------
@@ -103,19 +110,21 @@ def load_mini(folder: str | Path = WEIGHTS) -> CogVideoXPipeline:
     'CogVideoXTransformer3DModel'
     """
     folder = Path(folder)
-    parts = {
-        "tokenizer": WordTokenizer,
+    models: dict[str, Any] = {
         "text_encoder": WordEncoder,
         "vae": PixelCodec,
         "transformer": CogVideoXTransformer3DModel,
-        "scheduler": CogVideoXDDIMScheduler,
     }
-    missing = [name for name in parts if not (folder / name).is_dir()]
+    others: dict[str, Any] = {"tokenizer": WordTokenizer, "scheduler": CogVideoXDDIMScheduler}
+    missing = [name for name in (*others, *models) if not (folder / name).is_dir()]
     if missing:
         raise BackboneNotFoundError(
             f"no mini backbone at {folder}: {', '.join(missing)} missing. Train one with python -m probe.mini.train."
         )
-    return CogVideoXPipeline(**{name: part.from_pretrained(folder / name) for name, part in parts.items()})
+    parts: dict[str, Any] = {name: part.from_pretrained(folder / name) for name, part in others.items()}
+    for name, part in models.items():
+        parts[name] = part.from_pretrained(folder / name, torch_dtype=dtype).eval()
+    return CogVideoXPipeline(**parts)
 
 
 __all__ = ["MiniConfig", "load_mini", "new_pipeline", "new_scheduler", "new_transformer", "save_mini"]

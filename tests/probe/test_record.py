@@ -102,6 +102,9 @@ def test_an_interrupted_recording_is_completed_and_equals_an_uninterrupted_one(
         record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5)
     with pytest.raises(RecordingError):
         record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5, seed=1, resume=True)
+    other = dataclasses.replace(scene, images=scene.images[::-1].copy())
+    with pytest.raises(RecordingError, match="clip_hash"):
+        record(mini, other, SELECTION, tmp_path / "run.zarr", steps=5, resume=True)
     passes: list[int] = []
     recording = record(
         mini,

@@ -1,0 +1,152 @@
+"""Example clips for a report: tracks predicted by one layer, and where some points look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from analyses.attention import attention_of_points
+from analyses.matching import match_points
+from analyses.resampling import to_images
+from ditprobe.report_figures import Example
+from probe import Backbone, Capture, Noise, run_clip, run_prompt
+from probe.fitting import cut_windows
+from store.clip import Clip
+from store.layout import TokenLayout
+from store.selection import Selection
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How the model is shown a clip: the settings of the sweep that the examples go with."""
+
+    noise: Noise = "forward"
+    seed: int = 0
+    steps: int = 50
+    size: tuple[int, int] | None = None
+    images: int | None = None
+    stride: int = 1
+    branch: str = "cond"
+    prompt: str | None = None
+    guidance_scale: float | None = None
+    negative_prompt: str | None = None
+
+    @classmethod
+    def of_sweep(cls, attrs: Mapping[str, Any]) -> Shown:
+        """Read from a sweep's attributes."""
+        size = attrs.get("size")
+        return cls(
+            noise=attrs.get("noise", "forward"),
+            seed=int(attrs.get("seed", 0)),
+            steps=int(attrs.get("steps", 50)),
+            size=None if size is None else (int(size[0]), int(size[1])),
+            images=attrs.get("images"),
+            stride=int(attrs.get("stride", 1)),
+            branch=attrs.get("branch", "cond"),
+            prompt=attrs.get("prompt_for_all"),
+            guidance_scale=attrs.get("guidance_scale"),
+            negative_prompt=attrs.get("negative_prompt") or None,
+        )
+
+
+def make_examples(
+    backbone: Backbone,
+    sources: Mapping[str, Clip | str],
+    *,
+    layer: int,
+    step: int,
+    shown: Shown | None = None,
+    count: int = 3,
+    points: int = 3,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Example]:
+    """The first window of the first ``count`` clips (or prompts) with the tracks that one layer predicts.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    sources : names to clips or prompts
+    layer, step : where the queries and keys come from
+    shown : Shown
+        How the model is shown the clips.
+    count : int
+        How many sources.
+    points : int
+        How many points get a picture of their attention.
+    progress : callable, optional
+        Called with (examples done, in all, name).
+
+    Returns
+    -------
+    list of Example
+        Points are those tracked and visible in image 0, or a grid where there are no tracks.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import MiniConfig, new_pipeline
+    >>> from store.scene import make_scene
+    >>> mini = load_backbone(new_pipeline(MiniConfig(layers=2)))
+    >>> (example,) = make_examples(mini, {"scene": make_scene(0)}, layer=1, step=-1, points=2)
+    >>> example.predicted.shape, example.attention.sizes["point"]
+    ((5, 64, 2), 2)
+    """
+    shown = shown or Shown()
+    chosen = dict(list(sources.items())[:count])
+    found = []
+    for number, (name, source) in enumerate(chosen.items()):
+        found.append(_example(backbone, name, source, layer, step, shown, points))
+        if progress is not None:
+            progress(number + 1, len(chosen), name)
+    return found
+
+
+def _example(
+    backbone: Backbone, name: str, source: Clip | str, layer: int, step: int, shown: Shown, points: int
+) -> Example:
+    captures: list[Capture] = []
+    clip = _show(backbone, source, Selection([step], [layer], shown.branch), captures.append, shown)
+    capture = captures[0]
+    clip, queries = _queried(clip, capture.layout)
+    tracks = match_points(capture.query.float(), capture.key.float(), queries, capture.layout)
+    predicted = to_images(np.asarray(tracks.cpu(), dtype=np.float64), capture.layout, len(clip))
+    picked = np.linspace(0, len(queries) - 1, min(points, len(queries)) + 2)[1:-1].round().astype(int)
+    attention = attention_of_points(
+        capture.query, capture.key, queries[picked], capture.layout, text_key=capture.text_key
+    )
+    return Example(name, clip, predicted, capture.layer, capture.step, attention)
+
+
+def _show(
+    backbone: Backbone, source: Clip | str, selection: Selection, sink: Callable[[Capture], None], shown: Shown
+) -> Clip:
+    common: dict[str, Any] = {
+        "seed": shown.seed,
+        "steps": shown.steps,
+        "guidance_scale": shown.guidance_scale,
+        "negative_prompt": shown.negative_prompt,
+    }
+    if isinstance(source, Clip):
+        clip = cut_windows(backbone, source, size=shown.size, images=shown.images, stride=shown.stride)[0].clip
+        run_clip(backbone, clip, selection, sink, noise=shown.noise, prompt=shown.prompt, **common)
+        return clip
+    height, width = shown.size or (None, None)
+    made = run_prompt(
+        backbone, source, selection, sink, height=height, width=width, images=shown.images, want_clip=True, **common
+    )
+    return made if made is not None else Clip(np.zeros((1, 1, 1, 3), np.uint8), 1.0)
+
+
+def _queried(clip: Clip, layout: TokenLayout) -> tuple[Clip, np.ndarray]:
+    """The clip with only the points that can be queried, and those points (point, 2) in image 0."""
+    if clip.tracks is None or clip.visibility is None:
+        cells = np.stack(np.meshgrid(np.arange(layout.width), np.arange(layout.height)), -1).reshape(-1, 2)
+        return clip, np.asarray(layout.to_pixels(cells.astype(np.float64)))
+    start = clip.tracks[0]
+    inside = ((start >= 0) & (start <= [layout.pixel_width, layout.pixel_height])).all(-1)
+    keep = clip.visibility[0] & inside
+    kept = replace(clip, tracks=clip.tracks[:, keep], visibility=clip.visibility[:, keep])
+    return kept, np.asarray(start[keep], dtype=np.float64)

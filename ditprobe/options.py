@@ -1,0 +1,133 @@
+"""Options that several verbs share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from store.clip import Clip
+from store.errors import InvalidInputError
+from store.readers import read_clips
+from store.scene import make_scene
+from store.selection import Selection
+
+if TYPE_CHECKING:
+    from probe.backbone import Backbone
+
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+BackboneName = Annotated[
+    str, typer.Option("--backbone", "-b", help="'mini', a folder written by save_pretrained, or a hub id.")
+]
+Device = Annotated[str, typer.Option(help="'auto' is a GPU where there is one.")]
+Dtype = Annotated[str, typer.Option(help="'auto', 'float32', 'bfloat16' or 'float16'.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
+LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Never ask the hub.")]
+Layers = Annotated[str, typer.Option(help="Layers, 0-based: 'all', '13,17', '0:30:2', '-1'.")]
+Heads = Annotated[str | None, typer.Option(help="Heads, 0-based; all by default.")]
+At = Annotated[str, typer.Option(help="Which denoising steps, 0 = most noise: 'all', '0,25,-1', '0:50:5'.")]
+Steps = Annotated[int, typer.Option(min=1, help="Denoising steps of the whole run.")]
+Branches = Annotated[str, typer.Option(help="'cond', 'uncond' or 'cond,uncond'.")]
+Seed = Annotated[int, typer.Option(help="Seed of the sampling or of the noise.")]
+SizeText = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH in pixels of what the model sees.")]
+Images = Annotated[int | None, typer.Option(min=1, help="Images per clip; the backbone's own number by default.")]
+Stride = Annotated[int, typer.Option(min=1, help="Take every so many images of a clip.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the output path.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same settings.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the estimated time, write nothing.")]
+NoiseKind = Literal["clean", "forward", "inversion"]
+
+
+def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | None:
+    """Numbers as people write them; a ``start:stop[:step]`` range excludes its stop, as in Python.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> numbers("3,0:6:2,-1", "layers"), numbers("all", "layers")
+    ((3, 0, 2, 4, -1), 'all')
+    """
+    if text is None or text == "all":
+        return text  # type: ignore[return-value]
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(-?\d+)(?::(-?\d+)(?::(\d+))?)?\s*", part)
+        if match is None or match[3] == "0":
+            raise InvalidInputError(
+                f"--{name} {text!r}: {part!r} is neither a number nor a range. Write for example 'all', '0,3,-1' or "
+                "'0:50:5'."
+            )
+        start, stop, step = (None if group is None else int(group) for group in match.groups())
+        found.extend([start] if stop is None else range(start, stop, step or 1))  # type: ignore[list-item,arg-type]
+    return tuple(found)
+
+
+def selection(
+    layers: str, at: str, branches: str = "cond", heads: str | None = None, frames: str | None = None
+) -> Selection:
+    """A :class:`Selection` from the text of its options."""
+    return Selection(
+        numbers(at, "at") or (),
+        numbers(layers, "layers") or (),
+        tuple(branch.strip() for branch in branches.split(",")),
+        numbers(heads, "heads"),
+        numbers(frames, "frames"),
+    )
+
+
+def pixel_size(text: str | None) -> tuple[int, int] | None:
+    """``HEIGHTxWIDTH`` as two numbers.
+
+    Examples
+    --------
+    >>> pixel_size("480x720")
+    (480, 720)
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)\s*[xX]\s*(\d+)", text.strip())
+    if match is None:
+        raise InvalidInputError(f"--size {text!r} is not HEIGHTxWIDTH. Write for example 480x720.")
+    return int(match[1]), int(match[2])
+
+
+def byte_count(text: str) -> int:
+    """``20GB`` as a number of bytes.
+
+    Examples
+    --------
+    >>> byte_count("1.5 GB")
+    1500000000
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?b?)", text.strip().lower())
+    unit = "" if match is None else match[2].rstrip("b") + "b" if match[2].rstrip("b") else ""
+    if match is None or unit not in _UNITS:
+        raise InvalidInputError(f"--limit {text!r} is no size. Write for example 500MB or 20GB.")
+    return round(float(match[1]) * _UNITS[unit])
+
+
+def scene_clips(text: str) -> dict[str, Clip]:
+    """Synthetic scenes by their seeds, named ``scene 3``."""
+    seeds = numbers(text, "scenes")
+    if seeds in (None, "all") or not seeds:
+        raise InvalidInputError(f"--scenes {text!r} names no seeds. Write for example '0:16'.")
+    return {f"scene {seed}": make_scene(int(seed)) for seed in seeds}
+
+
+def clips_from(clips: Path | None, scenes: str | None) -> dict[str, Clip]:
+    """The clips of ``--clips`` and ``--scenes`` together, by name."""
+    found = {} if clips is None else dict(read_clips(clips))
+    return {**found, **({} if scenes is None else scene_clips(scenes))}
+
+
+def backbone_of(name: str, device: str, dtype: str, revision: str | None, local_files_only: bool) -> Backbone:
+    """The backbone of the shared options."""
+    from probe.loading import load_backbone
+
+    return load_backbone(name, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only)

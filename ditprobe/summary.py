@@ -1,0 +1,44 @@
+"""A sweep in a few lines of text."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from analyses.selection import LayerSelection, select_layers
+
+
+def selection_of(sweep: xr.Dataset, count: int = 3) -> LayerSelection | None:
+    """The best layers of a sweep, as many as there are at most; None where no clip has true tracks."""
+    if not np.isfinite(sweep["accuracy"]).any():
+        return None
+    return select_layers(sweep, min(count, sweep.sizes["layer"]))
+
+
+def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
+    """Accuracy by layer (rows) and step (columns) as text, means over clips, at up to ``steps`` steps.
+
+    Examples
+    --------
+    >>> values = xr.DataArray(np.full((1, 2, 2), 50.0), dims=("clip", "step", "layer"))
+    >>> print(accuracy_table(xr.Dataset({"accuracy": values}, {"step": [0, 49], "layer": [3, 4]})))
+    accuracy, %, mean over 1 clips; columns are steps
+    layer      0     49
+        3   50.0   50.0
+        4   50.0   50.0
+    """
+    name = "accuracy" if np.isfinite(sweep["accuracy"]).any() else "confidence"
+    values = sweep[name]
+    if "target" in values.dims:
+        values = values.sel(target="cross", drop=True)
+    values = values.mean("clip", skipna=True)
+    chosen = np.unique(np.linspace(0, values.sizes["step"] - 1, min(steps, values.sizes["step"])).round().astype(int))
+    values = values.isel(step=chosen).transpose("layer", "step")
+    unit, form = (", %", "7.1f") if name == "accuracy" else (" (cross)", "7.3f")
+    lines = [f"{name}{unit}, mean over {sweep.sizes['clip']} clips; columns are steps"]
+    lines.append("layer" + "".join(f"{int(step):7d}" for step in values["step"].values))
+    for layer, row in zip(values["layer"].values, values.values, strict=True):
+        lines.append(f"{int(layer):5d}" + "".join(f"{value:{form}}" for value in row))
+    if name == "accuracy" and "static_accuracy" in sweep:
+        lines.append(f"nothing moves: {float(sweep['static_accuracy'].mean()):.1f} %")
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""``ditprobe info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ditprobe import options
+from ditprobe.console import say, verb
+from store.recording import BadRecord, open_recording
+
+if TYPE_CHECKING:
+    from probe.backbone import Backbone
+
+EXAMPLES = """
+\b
+Examples:
+  ditprobe info mini
+  ditprobe info recording.zarr --verify
+  ditprobe info dance.mp4
+"""
+
+
+@verb
+def info(
+    what: Annotated[str, typer.Argument(help="A recording, a sweep, a clip, or a backbone (name, folder, hub id).")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check every checksum of a recording.")] = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    local_files_only: options.LocalOnly = False,
+) -> None:
+    """Say what is in a model, a recording, a sweep or a clip."""
+    path = Path(what)
+    if (path / "attn").is_dir():
+        recording = open_recording(path)
+        say(recording)
+        if verify:
+            _verify(recording.verify())
+    elif path.suffix == ".nc":
+        from analyses.checkpoint import load_sweep
+
+        say(load_sweep(path))
+    elif path.is_file():
+        from store.video import read_clip
+
+        say(read_clip(path))
+    else:
+        _describe(options.backbone_of(what, device, dtype, revision, local_files_only))
+
+
+def _verify(bad: list[BadRecord]) -> None:
+    for record in bad:
+        say(f"  {record}")
+    if bad:
+        raise typer.Exit(1)
+    say("  every record that is marked done is whole")
+
+
+def _describe(backbone: Backbone) -> None:
+    say(repr(backbone))
+    size = backbone.default_size
+    layout = backbone.layout(*size)
+    say(f"  pipeline   {type(backbone.pipeline).__name__}, scheduler {type(backbone.pipeline.scheduler).__name__}")
+    say(f"  clip       {size} by default")
+    cells = f"{layout.frames} frames of {layout.height} x {layout.width} cells"
+    dy, dx = layout.cell_size
+    say(f"  tokens     {cells} of {dy:g} x {dx:g} px, {layout.text_tokens} text tokens")
+    say(f"  config     {backbone.config_hash}, revision {backbone.revision or 'unknown'}")
+    say("  layers")
+    for layer in backbone.layers:
+        say(f"    {layer.index:3d}  {layer.name:40s} {layer.heads} heads x {layer.channels} channels")

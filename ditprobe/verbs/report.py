@@ -1,0 +1,85 @@
+"""``ditprobe report``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ditprobe import options
+from ditprobe.console import progress, say, verb
+from store.clip import Clip
+from store.errors import OutputExistsError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from analyses.selection import LayerSelection
+    from probe.backbone import Backbone
+
+EXAMPLES = """
+\b
+Examples:
+  ditprobe report sweep.nc --out sweep.html
+  ditprobe report sweep.nc --scenes 0:3 --backbone mini --out sweep.html
+"""
+
+
+@verb
+def report(
+    sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
+    count: Annotated[int, typer.Option(min=1, help="How many layers to select.")] = 3,
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+    clips: Annotated[Path | None, typer.Option(help="Clips to show as examples: needs the backbone.")] = None,
+    scenes: Annotated[str | None, typer.Option(help="Synthetic scenes to show as examples.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="How many examples.")] = 3,
+    backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="By default the sweep's own.")] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    local_files_only: options.LocalOnly = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Make one HTML page of a sweep; with clips, it shows their tracks as the best layer predicts them."""
+    from analyses.checkpoint import load_sweep
+    from ditprobe.summary import selection_of
+
+    found = load_sweep(sweep)
+    if out.exists() and not overwrite:
+        raise OutputExistsError(f"{out} exists. Choose another --out, or add --overwrite.")
+    sources = options.clips_from(clips, scenes)
+    model = None
+    if sources and examples:
+        name = backbone or found.attrs["backbone"]
+        model = options.backbone_of(name, device, dtype, revision, local_files_only)
+    chosen = selection_of(found, count)
+    say(build(found, chosen, out, model, sources, examples=examples, title=title, overwrite=overwrite))
+
+
+def build(
+    found: xr.Dataset,
+    chosen: LayerSelection | None,
+    out: Path,
+    model: Backbone | None,
+    sources: Mapping[str, Clip | str],
+    *,
+    examples: int = 3,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the report of a sweep, with examples where there is a model to run them."""
+    from ditprobe.examples import Shown, make_examples
+    from ditprobe.report import write_report
+
+    made = []
+    if model is not None and sources:
+        layer = chosen.layers[0] if chosen is not None else int(found["layer"].values[-1])
+        step = int(found["step"].values[-1])
+        with progress("examples") as bar:
+            shown = Shown.of_sweep(found.attrs)
+            made = make_examples(model, sources, layer=layer, step=step, shown=shown, count=examples, progress=bar)
+    named = {} if title is None else {"title": title}
+    return write_report(out, found, chosen, examples=made, overwrite=overwrite, **named)

@@ -1,0 +1,177 @@
+"""``ditprobe sweep``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ditprobe import options
+from ditprobe.console import progress, say, seconds_for_people, verb
+from store.errors import InvalidInputError, OutputExistsError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from probe.backbone import Backbone
+
+EXAMPLES = """
+\b
+Examples:
+  ditprobe sweep --scenes 0:16 --threshold-cells 1 --report sweep.html
+  ditprobe sweep -b mini --clips ../shared/data/det --stride 4 --out det.nc
+  ditprobe sweep -b THUDM/CogVideoX-2b --prompt "a dog runs" --at 0:50:7 --dry-run
+  ditprobe sweep --recording a.zarr --recording b.zarr --out stored.nc
+"""
+
+
+@verb
+def sweep(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The sweep to write, a netCDF file.")] = Path("sweep.nc"),
+    backbone: options.BackboneName = "mini",
+    clips: Annotated[
+        Path | None, typer.Option(help="A video, a folder of videos, a DiffTrack folder or an MTBench entry.")
+    ] = None,
+    scenes: Annotated[str | None, typer.Option(help="Seeds of synthetic scenes: '0:16'.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt to analyse while it is generated.")] = None,
+    recording: Annotated[list[Path] | None, typer.Option(help="A recording to sweep instead of a model.")] = None,
+    layers: options.Layers = "all",
+    at: options.At = "0:50:7",
+    branch: Annotated[str, typer.Option(help="'cond' or 'uncond'.")] = "cond",
+    heads: options.Heads = None,
+    noise: Annotated[options.NoiseKind, typer.Option(help="How a clip is noised.")] = "forward",
+    seed: options.Seed = 0,
+    steps: options.Steps = 50,
+    threshold_cells: Annotated[float, typer.Option(help="How near counts as found, in cells.")] = 0.5,
+    preset: Annotated[Literal["exact", "difftrack"], typer.Option(help="Whose definitions.")] = "exact",
+    per_head: Annotated[bool, typer.Option("--per-head", help="Measure each head alone too.")] = False,
+    features: Annotated[bool, typer.Option("--features/--no-features", help="Match features too.")] = True,
+    size: options.SizeText = None,
+    images: options.Images = None,
+    stride: options.Stride = 1,
+    count: Annotated[int, typer.Option(min=1, help="How many layers to select at the end.")] = 3,
+    report: Annotated[Path | None, typer.Option(help="Write a report with example clips too.")] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    local_files_only: options.LocalOnly = False,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Measure how well every layer matches points, at every chosen step."""
+    _check_output(out, report, overwrite, resume, dry_run)
+    how: dict[str, Any] = {"threshold_cells": threshold_cells, "preset": preset, "per_head": per_head}
+    if recording:
+        found = _sweep_recordings(recording, clips, scenes, branch, how, dry_run)
+        if found is not None:
+            _finish(found, out, count, report, None, {}, overwrite)
+        return
+    sources = _sources(clips, scenes, prompt)
+    chosen = options.selection(layers, at, branch, heads)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
+    run["size"] = options.pixel_size(size)
+    if dry_run:
+        _dry_run(model, sources, chosen, run)
+        return
+    from analyses.sweep import sweep as run_sweep
+
+    if overwrite:
+        out.unlink(missing_ok=True)
+    with progress("sweeping") as bar:
+        found = run_sweep(
+            model, sources, chosen, features=features, save=out, resume=resume, progress=bar, **run, **how
+        )
+    _finish(found, out, count, report, model, sources, overwrite)
+
+
+def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool, dry_run: bool) -> None:
+    """Refuse taken paths before the model is loaded."""
+    if dry_run:
+        return
+    if out.exists() and not (overwrite or resume):
+        raise OutputExistsError(f"{out} exists. Choose another --out, or add --resume or --overwrite.")
+    if report is not None and report.exists() and not (overwrite or resume):
+        raise OutputExistsError(f"{report} exists. Choose another --report, or add --overwrite.")
+
+
+def _sources(clips: Path | None, scenes: str | None, prompts: list[str] | None) -> dict[str, Any]:
+    found: dict[str, Any] = options.clips_from(clips, scenes)
+    found.update({text: text for text in prompts or ()})
+    if not found:
+        raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
+    return found
+
+
+def _sweep_recordings(
+    recordings: list[Path], clips: Path | None, scenes: str | None, branch: str, how: dict[str, Any], dry_run: bool
+) -> xr.Dataset | None:
+    from analyses.recorded import sweep_recording
+    from store.recording import open_recording
+
+    opened = {path.stem: open_recording(path) for path in recordings}
+    if dry_run:
+        for item in opened.values():
+            say(item)
+        return None
+    truth = list(options.clips_from(clips, scenes).values()) or None
+    with progress("sweeping") as bar:
+        return sweep_recording(opened, truth, branch=branch, progress=bar, **how)
+
+
+def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any]) -> None:
+    """What would run, and how long the model would take."""
+    from probe.fitting import cut_windows
+    from probe.record import estimate_seconds, plan_recording
+
+    say(repr(model))
+    where = {"size": run["size"], "images": run["images"]}
+    passes, job = 0, None
+    for name, source in sources.items():
+        if isinstance(source, str):
+            job = plan_recording(model, source, chosen, steps=run["steps"], limit_bytes=None, **where)
+            passes += job.passes
+            say(f"  {name!r}: {job.passes} forward passes at {job.size}")
+            continue
+        windows = cut_windows(model, source, stride=run["stride"], **where)
+        job = plan_recording(
+            model,
+            source,
+            chosen,
+            noise=run["noise"],
+            steps=run["steps"],
+            stride=run["stride"],
+            limit_bytes=None,
+            **where,
+        )
+        passes += job.passes * len(windows)
+        say(f"  {name!r}: {len(windows)} windows, each {job.passes} forward passes at {job.size}")
+    if job is not None:
+        each = estimate_seconds(model, job) / job.passes
+        say(f"  time      about {seconds_for_people(each * passes)} for the model, {passes} forward passes in all")
+
+
+def _finish(
+    found: xr.Dataset,
+    out: Path,
+    count: int,
+    report: Path | None,
+    model: Backbone | None,
+    sources: dict[str, Any],
+    overwrite: bool,
+) -> None:
+    from analyses.checkpoint import save_sweep
+    from ditprobe.summary import accuracy_table, selection_of
+
+    if model is None:
+        save_sweep(found, out)
+    say(accuracy_table(found))
+    chosen = selection_of(found, count)
+    say(f"\n{chosen if chosen is not None else 'No clip has true tracks: no accuracy, and no layers selected.'}")
+    say(f"\nwritten to {out}")
+    if report is not None:
+        from ditprobe.verbs.report import build
+
+        say(f"report at {build(found, chosen, report, model, sources, examples=3, overwrite=True)}")

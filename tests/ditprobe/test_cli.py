@@ -1,0 +1,218 @@
+"""The command line as its users call it: what it prints, what it leaves, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner, Result
+
+from analyses.checkpoint import load_sweep
+from ditprobe.cli import app
+from store import Clip, make_scene, open_recording, read_clip, write_clip
+
+DATA = Path(os.environ.get("DITPROBE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert result.exit_code == code, f"exit {result.exit_code}: {result.output}\n{result.exception!r}"
+        return result
+
+    return call
+
+
+@pytest.fixture
+def data() -> Path:
+    if not DATA.is_dir():
+        pytest.skip(f"no real clips at {DATA}; set DITPROBE_DATA")
+    return DATA
+
+
+SHORT = ("--steps", 4, "--at", "0,-1")
+
+
+@pytest.mark.parametrize("verb", ["record", "sweep", "select", "report", "info"])
+def test_every_verb_has_help_with_an_example(run: Run, verb: str) -> None:
+    text = run(verb, "--help").output
+    assert "Examples:" in text
+    assert f"  ditprobe {verb} " in text
+
+
+def test_no_verb_shows_the_verbs(run: Run) -> None:
+    assert "sweep" in run("--help").output
+
+
+def test_record_a_scene_then_ask_what_is_in_it(run: Run) -> None:
+    printed = run("record", "--scene", 3, "--layers", "1,4", *SHORT, "--out", "run.zarr").output
+    assert printed.startswith("Plan for mini: 4 records, ")
+    assert "written to run.zarr" in printed
+    assert open_recording("run.zarr").layers == (1, 4)
+    assert "every record that is marked done is whole" in run("info", "run.zarr", "--verify").output
+    with xr.open_zarr("run.zarr", group="attn", consolidated=False, chunks=None) as opened:
+        assert opened["query"].sizes["layer"] == 2
+
+
+def test_record_a_prompt_keeps_the_generated_clip(run: Run) -> None:
+    run("record", "--prompt", "a red disc moves left", "--layers", 0, *SHORT, "--save-clip", "made.mp4")
+    assert len(read_clip("made.mp4")) == 5
+    assert open_recording("recording.zarr").provenance.prompt == "a red disc moves left"
+
+
+def test_a_dry_run_says_how_long_and_how_much_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    printed = run("record", "--scene", 3, *SHORT, "--dry-run").output
+    assert "time      about" in printed
+    assert "2 forward passes at 32 x 32 px and 5 images" in printed
+    printed = run("sweep", "--scenes", "0:3", *SHORT, "--dry-run").output
+    assert "6 forward passes in all" in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_sweep_select_and_report(run: Run) -> None:
+    printed = run("sweep", "--scenes", "0:3", *SHORT, "--threshold-cells", 1, "--report", "swept.html").output
+    assert "nothing moves:" in printed
+    assert "LayerSelection: layers" in printed
+    found = load_sweep("sweep.nc")
+    assert found["accuracy"].shape == (3, 2, 6)
+    page = Path("swept.html").read_text()
+    assert "scene 0" in page
+    rows = json.loads(run("select", "sweep.nc", "--count", 2, "--json").output)
+    assert len(rows["layers"]) == 2
+    assert len(rows["table"]) == 6
+    assert "in top 2" in run("select", "sweep.nc", "--count", 2).output
+    run("report", "sweep.nc", "--scenes", "0", "--out", "again.html")
+    assert "accuracy" in run("info", "sweep.nc").output
+
+
+def test_a_sweep_of_recordings_gives_the_numbers_of_the_live_one(run: Run) -> None:
+    for seed in (0, 1):
+        run("record", "--scene", seed, *SHORT, "--noise", "forward", "--features", "--out", f"scene{seed}.zarr")
+    run("sweep", "--recording", "scene0.zarr", "--recording", "scene1.zarr", "--scenes", "0,1", "--out", "stored.nc")
+    run("sweep", "--scenes", "0,1", *SHORT, "--out", "live.nc")
+    stored, live = load_sweep("stored.nc"), load_sweep("live.nc")
+    # the store rounds the model's float32 to float16, which can move a match between two near-equal cells
+    np.testing.assert_allclose(stored["accuracy"].values, live["accuracy"].values, atol=3)
+    np.testing.assert_allclose(stored["confidence"].values, live["confidence"].values, rtol=0.02)
+
+
+def test_ctrl_c_keeps_finished_clips_and_resume_completes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import analyses.sweep as sweep_module
+
+    real, calls = sweep_module.run_clip, []
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(sweep_module, "run_clip", interrupted)
+    result = run("sweep", "--scenes", "0:4", *SHORT, code=130)
+    assert "Finished work is kept" in result.output
+    assert load_sweep("sweep.nc")["clip"].values.tolist() == ["scene 0", "scene 1"]
+    run("sweep", "--scenes", "0:4", *SHORT, "--resume")
+    assert len(calls) == 3 + 2, "finished clips are not run again"
+    monkeypatch.undo()
+
+
+def test_clips_without_tracks_get_everything_but_accuracy(run: Run) -> None:
+    scene = make_scene(4, images=11, height=48, width=40)
+    write_clip("plain.mp4", Clip(scene.images, fps=8))
+    printed = run("sweep", "--clips", "plain.mp4", *SHORT, "--report", "plain.html").output
+    assert "No clip has true tracks: no accuracy, and no layers selected." in printed
+    found = load_sweep("sweep.nc")
+    assert found.sizes["clip"] == 2
+    assert np.isnan(found["accuracy"]).all()
+    assert np.isfinite(found["confidence"].sel(target="cross")).all()
+    assert "resized from 48 x 40" in Path("plain.html").read_text()
+
+
+def test_real_clips_are_resized_cut_and_reported(run: Run, data: Path) -> None:
+    printed = run(
+        "sweep", "--clips", data / "det", "--stride", 10, *SHORT, "--threshold-cells", 1, "--report", "det.html"
+    ).output
+    found = load_sweep("sweep.nc")
+    assert set(found["source"].values) == {"dance-twirl", "dog-agility"}
+    assert np.isfinite(found["accuracy"]).all()
+    assert "nothing moves:" in printed
+    assert "resized from 480 x 720" in Path("det.html").read_text()
+
+
+def test_a_generated_clip_of_the_published_set_is_read(run: Run, data: Path) -> None:
+    folder = data / "difftrack" / "cogvideox_t2v_2b" / "fg"
+    run("sweep", "--clips", folder, "--stride", 12, *SHORT, "--no-features")
+    assert np.isfinite(load_sweep("sweep.nc")["accuracy"]).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("record",), "error: nothing to record. Give --prompt, --clip or --scene."),
+        (("record", "--scene", 1, "--layers", 9), "error: layer 9 does not exist. The backbone has layers 0 to 5."),
+        (("record", "--scene", 1, "--heads", 4), "error: head 4 does not exist. The backbone has heads 0 to 3."),
+        (("record", "--scene", 1, "--at", 50), "error: step 50 does not exist. The run has steps 0 to 49."),
+        (
+            ("record", "--scene", 1, "--layers", "x"),
+            "error: --layers 'x': 'x' is neither a number nor a range. Write for example 'all', '0,3,-1' or '0:50:5'.",
+        ),
+        (("record", "--scene", 1, "--size", "9"), "error: --size '9' is not HEIGHTxWIDTH. Write for example 480x720."),
+        (
+            ("record", "--scene", 1, "--limit", "lots"),
+            "error: --limit 'lots' is no size. Write for example 500MB or 20GB.",
+        ),
+        (("sweep",), "error: nothing to sweep. Give --clips, --scenes, --prompt or --recording."),
+        (("select", "absent.nc"), "error: absent.nc is not a sweep: it does not exist."),
+        (("record", "--clip", "absent.mp4"), "error: "),
+        (
+            ("info", "./absent"),
+            "error: absent does not exist. Pass the folder that a pipeline's save_pretrained wrote.",
+        ),
+    ],
+)
+def test_bad_input_is_told_in_a_line_and_leaves_nothing(
+    run: Run, tmp_path: Path, words: tuple[object, ...], message: str
+) -> None:
+    printed = run(*words, code=2).output
+    assert message in printed
+    assert "Traceback" not in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_over_the_limit_is_refused(run: Run, tmp_path: Path) -> None:
+    printed = run("record", "--scene", 1, "--limit", "10kB", code=2).output
+    assert "10.0 kB" in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_path_is_not_overwritten(run: Run) -> None:
+    Path("sweep.nc").write_text("precious")
+    printed = run("sweep", "--scenes", 0, *SHORT, code=2).output
+    assert printed == "error: sweep.nc exists. Choose another --out, or add --resume or --overwrite.\n"
+    assert Path("sweep.nc").read_text() == "precious"
+
+
+def test_a_truncated_video_is_refused(run: Run) -> None:
+    write_clip("whole.mp4", make_scene(0, images=30, height=64, width=64))
+    whole = Path("whole.mp4").read_bytes()
+    Path("cut.mp4").write_bytes(whole[: len(whole) // 2])
+    assert "cut.mp4" in run("record", "--clip", "cut.mp4", code=2).output
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(run: Run) -> None:
+    Path("folder").mkdir()
+    Path("folder/notes.txt").write_text("nothing")
+    printed = run("info", "folder", code=2).output
+    assert printed == (
+        "error: folder is no pipeline: it has no model_index.json. It holds: notes.txt. Pass the folder that a "
+        "pipeline's save_pretrained wrote, with model_index.json and a folder for each component.\n"
+    )

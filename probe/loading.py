@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from probe.tap import check_multiplies
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
 MINI = "mini"
+_NO_HOOKS = SimpleNamespace(hooks={})
 
 
 def load_backbone(
@@ -67,10 +70,11 @@ def load_backbone(
         to_dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
     folder = Path(source).expanduser()
     if source == MINI or _is_mini(folder):
-        from probe.mini import load_mini
+        from probe.mini.model import WEIGHTS, load_mini
 
-        pipeline: Any = load_mini(dtype=to_dtype) if source == MINI else load_mini(folder, dtype=to_dtype)
-        return _wrap(pipeline.to(target), name=str(source), revision=revision)
+        weights = WEIGHTS if source == MINI else folder
+        pipeline: Any = load_mini(weights, dtype=to_dtype)
+        return _wrap(pipeline.to(target), name=str(source), revision=_digest(weights / "transformer"))
     if _names_a_folder(source):
         _check_folder(folder)
         pipeline = _load(str(folder), folder / "model_index.json", to_dtype)
@@ -155,7 +159,9 @@ def _placed(pipeline: Any, device: str | torch.device, dtype: torch.dtype | None
 
 def _is_offloaded(pipeline: Any) -> bool:
     parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    hooked = any(hasattr(module, "_hf_hook") for part in parts for module in part.modules())
+    modules = [module for part in parts for module in part.modules()]
+    hooked = any(hasattr(module, "_hf_hook") for module in modules)  # accelerate's
+    hooked |= any("group_offloading" in getattr(module, "_diffusers_hook", _NO_HOOKS).hooks for module in modules)
     return hooked or getattr(pipeline, "hf_device_map", None) is not None
 
 
@@ -212,3 +218,11 @@ def _commit(path: Path) -> str | None:
     """The commit of a file or folder in the hub's cache, which keeps each under snapshots/<commit>."""
     found = re.search(r"snapshots/([0-9a-f]{40})", path.as_posix())
     return found.group(1) if found else None
+
+
+def _digest(folder: Path) -> str:
+    """Twelve hexadecimal digits of the weights themselves, for a backbone that has no commit."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

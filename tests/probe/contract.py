@@ -365,6 +365,21 @@ class BackboneContract:
         assert found[0].abs().max() > 0
         assert torch.allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
 
+    # Replaying ----------------------------------------------------------------------------------------------------
+
+    def test_a_forward_pass_predicts_what_the_pipeline_does_at_every_step(self, backbone: Backbone) -> None:
+        calls: list[tuple[Tensor, Tensor]] = []
+        hook = backbone.pipeline.transformer.register_forward_hook(
+            lambda module, args, kwargs, output: calls.append((kwargs["hidden_states"], output[0])), with_kwargs=True
+        )
+        self.sample(backbone, steps=3)
+        hook.remove()
+        forward = self.forward(backbone, steps=3, guidance_scale=self.unguided["guidance_scale"])
+        assert len(calls) == 3
+        for step, (latents, output) in enumerate(calls):
+            with torch.no_grad():
+                assert torch.equal(forward.predict(latents, step)["cond"], output)
+
     # Clips --------------------------------------------------------------------------------------------------------
 
     def forward(self, backbone: Backbone, **options: Any) -> ForwardPass:

@@ -106,14 +106,24 @@ def test_image_to_video_takes_image_0_of_a_clip() -> None:
 
 
 def test_dynamic_guidance_keeps_its_branches() -> None:
-    """The pipeline overwrites its guidance scale while it samples, below 1 too."""
+    """The pipeline overwrites its guidance scale while it samples; at timestep 200 of these 40 steps with exactly 1."""
     backbone = load_backbone(tiny.cogvideox())
+    backbone.pipeline.scheduler.register_to_config(timestep_spacing="leading")
     found: list[Capture] = []
+    scales: set[float] = set()
     conditioning = {**TestCogVideoX.conditioning(), "use_dynamic_cfg": True, "guidance_scale": 3.0}
     run_prompt(
-        backbone, None, Selection("all", [0], ("cond", "uncond")), found.append, steps=3, conditioning=conditioning
+        backbone,
+        None,
+        Selection("all", [0], ("cond", "uncond")),
+        found.append,
+        steps=40,
+        conditioning=conditioning,
+        want_clip=False,
+        on_step=lambda done, total: scales.add(backbone.pipeline.guidance_scale),
     )
-    assert [capture.branch for capture in found] == ["uncond", "cond"] * 3
+    assert 1.0 in scales
+    assert [capture.branch for capture in found] == ["uncond", "cond"] * 40
 
 
 def test_prompts_without_a_text_encoder_are_refused() -> None:

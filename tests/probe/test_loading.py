@@ -72,6 +72,21 @@ def test_a_folder_with_a_mini_backbone_is_loaded(tmp_path: Path) -> None:
     backbone = load_backbone(tmp_path / "trained", device="cpu")
     assert backbone.layout(32, 32, 5).spans == tuple(range(n, n + 1) for n in range(5))
     assert backbone.text_tokens() == 32
+    assert len(backbone.revision) == 12
+    save_mini(new_pipeline(), tmp_path / "other")
+    assert load_backbone(tmp_path / "other", device="cpu").revision != backbone.revision
+
+
+@pytest.mark.parametrize("kind", ["accelerate", "group"])
+def test_an_offloaded_pipeline_is_not_moved(kind: str) -> None:
+    pipeline = tiny.cogvideox()
+    if kind == "accelerate":
+        pipeline.enable_model_cpu_offload(device="cpu")
+    else:
+        pipeline.transformer.enable_group_offload(torch.device("cpu"), offload_type="leaf_level")
+    load_backbone(pipeline, device="meta")
+    assert not pipeline.transformer.proj_out.weight.is_meta
+    assert load_backbone(tiny.cogvideox(), device="meta").pipeline.transformer.proj_out.weight.is_meta
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:

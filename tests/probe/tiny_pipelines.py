@@ -32,10 +32,10 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
     """Random weights everywhere: gates and norms that start at 0 or 1 would hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for name, parameter in module.named_parameters():
             spread = 0.5 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.3
-            noise = torch.randn(parameter.shape, generator=generator) * spread
-            parameter.copy_(noise if parameter.ndim > 1 else parameter + noise)
+            centre = 1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0  # the scale of a norm
+            parameter.copy_(centre + torch.randn(parameter.shape, generator=generator) * spread)
 
 
 def cogvideox_vae() -> AutoencoderKLCogVideoX:

@@ -1,0 +1,103 @@
+"""The notebooks run from top to bottom and show their pictures; building them keeps what it cannot replace."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nbformat
+import pytest
+from PIL import Image
+
+from store import make_scene, write_clip
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8}
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    """``notebooks/build.py``, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("notebooks_build", NOTEBOOKS / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def outputs(notebook: Any) -> list[Any]:
+    return [output for cell in notebook.cells for output in cell.get("outputs", ())]
+
+
+def test_every_notebook_is_tested(build: ModuleType) -> None:
+    assert [source.stem for source in build.sources()] == list(FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_notebook_runs_and_shows_its_pictures(
+    build: ModuleType, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes about ten seconds alone on a core; ``build.SECONDS_PER_CELL`` ends a cell that hangs."""
+    data, folder = tmp_path / "data", tmp_path / "folder"
+    (data / "det").mkdir(parents=True)
+    folder.mkdir()
+    write_clip(data / "det" / "clip.mp4", make_scene(11, images=17, height=48, width=80))
+    monkeypatch.setenv("DITPROBE_DATA", str(data))
+    notebook = build.execute(NOTEBOOKS / f"{name}.py", folder)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert [output for output in outputs(notebook) if output.output_type == "error"] == []
+    assert [output.text for output in outputs(notebook) if output.get("name") == "stderr"] == []
+    assert len(list(build.figures(notebook))) >= FIGURES[name]
+    assert list(folder.iterdir()) == []
+    assert len(nbformat.writes(notebook)) < 1_500_000
+
+
+def write_source(folder: Path, code: str) -> Path:
+    source = folder / "small.py"
+    source.write_text(f"# %% [markdown]\n# # Small\n\n# %%\n{code}\n")
+    return source
+
+
+def test_build_writes_the_outputs(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "find_browser", lambda: None)
+    source = write_source(tmp_path, "print(6 * 7)")
+    assert build.main([str(source), "--out", str(tmp_path)]) == 0
+    notebook = json.loads((tmp_path / "small.ipynb").read_text())
+    assert "".join(notebook["cells"][1]["outputs"][0]["text"]) == "42\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.ipynb", "small.py"]
+
+
+def test_build_that_fails_keeps_the_earlier_notebook(
+    build: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.ipynb").write_text("earlier")
+    source = write_source(tmp_path, "1 / 0")
+    assert build.main([str(source), "--out", str(tmp_path)]) == 1
+    assert (tmp_path / "small.ipynb").read_text() == "earlier"
+    assert "small.py failed; its notebook was not written." in capsys.readouterr().err
+
+
+def test_pictures_are_drawn_where_a_browser_is_found(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (7, 5)).save(buffer, "png")
+    picture = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    drawn: list[Any] = []
+
+    def draw(shown: list[Any], browser: str) -> list[str]:
+        drawn.extend(shown)
+        return [picture for _ in shown]
+
+    monkeypatch.setattr(build, "_draw", draw)
+    figure = {"data": [], "layout": {"height": 230}}
+    cell = nbformat.v4.new_code_cell("figure", outputs=[nbformat.v4.new_output("display_data", {build.PLOTLY: figure})])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    build.add_pictures(notebook, "browser")
+    assert drawn == [{"data": [], "layout": {"height": 230}, "width": 900, "height": 230}]
+    assert outputs(notebook)[0].data["image/png"].startswith("iVBORw0KGgo")
+    assert outputs(notebook)[0].metadata == {"image/png": {"width": 900, "height": 230}}

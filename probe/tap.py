@@ -14,6 +14,7 @@ import math
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -228,15 +229,18 @@ def _watched(target: Any, name: str, see: Callable[[dict[str, Any]], None]) -> A
 def _watch(attend: Callable[..., Any], see: Callable[[dict[str, Any]], None], *, heads_first: bool) -> Any:
     def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         output = attend(query, key, value, *args, **kwargs)
-        if torch._C._current_graph_task_id() == -1:  # otherwise: checkpointing recomputes within backward
-            tensors = {"query": query, "key": key, "value": value, "output": output}
-            if not heads_first:
-                tensors = {name: tensor.transpose(1, 2) for name, tensor in tensors.items()}
-            mask = args[0] if args else kwargs.get("attn_mask")
-            scale = kwargs.get("scale")
-            # What an observer computes is not recomputed, so checkpointing must not count its saved tensors.
-            with torch.autograd.graph.saved_tensors_hooks(_same, _same):
-                see({**tensors, "mask": mask, "scale": 1 / math.sqrt(query.shape[-1]) if scale is None else scale})
+        grad = torch.is_grad_enabled()
+        if grad and torch._C._current_graph_task_id() != -1:  # checkpointing recomputes within backward
+            return output
+        tensors = {"query": query, "key": key, "value": value, "output": output}
+        if not heads_first:
+            tensors = {name: tensor.transpose(1, 2) for name, tensor in tensors.items()}
+        mask = args[0] if args else kwargs.get("attn_mask")
+        scale = kwargs.get("scale")
+        call = {**tensors, "mask": mask, "scale": 1 / math.sqrt(query.shape[-1]) if scale is None else scale}
+        # What an observer computes is not recomputed, so checkpointing must not count its saved tensors.
+        with torch.autograd.graph.saved_tensors_hooks(_same, _same) if grad else nullcontext():
+            see(call)
         return output
 
     return attention

@@ -110,7 +110,7 @@ def test_a_compiled_module_is_seen() -> None:
     module, calls = attention(), []
     with torch.no_grad(), AttentionTap({0: module}, lambda call: calls.append(call.query.shape)):
         expected = module(tokens())
-        compiled = torch.compile(module, backend="eager")
+        compiled = torch.compile(module, backend="eager", fullgraph=True)
         assert torch.allclose(compiled(tokens()), expected)
     assert calls == [(1, 2, 35, 4)] * 2
 

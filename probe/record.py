@@ -93,6 +93,7 @@ def plan_recording(
     size: tuple[int, int] | None = None,
     images: int | None = None,
     stride: int = 1,
+    conditioning: Mapping[str, Any] | None = None,
     features: bool = False,
     limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
 ) -> Job:
@@ -113,7 +114,9 @@ def plan_recording(
         height, width = size or default[:2]
         chosen, shape, prompt = None, Size(height, width, images or default.images), source
         count = steps
-    layout = backbone.layout(*shape, prompt)
+    # where a run's text is not this one prompt, there is room for as much text as the backbone takes
+    one_text = tuple(selection.branches) == ("cond",) and "prompt_embeds" not in (conditioning or {})
+    layout = backbone.layout(*shape, prompt if one_text else None)
     plan = selection.plan(backbone, layout, steps, features=features, limit_bytes=limit_bytes)
     return Job(plan, chosen, shape, count * len(plan.branches))
 
@@ -240,6 +243,7 @@ def record(
         size=size,
         images=images,
         stride=stride,
+        conditioning=conditioning,
         features=features,
         limit_bytes=limit_bytes,
     )
@@ -305,7 +309,7 @@ def _described(window: Window) -> dict[str, Any]:
         "images": str(window),
         "first_image": window.first_image,
         "stride": window.stride,
-        "clip_hash": hashlib.sha256(np.ascontiguousarray(window.clip.images)).hexdigest()[:12],
+        "clip_hash": hashlib.sha256(window.clip.images.tobytes()).hexdigest()[:12],
     }
 
 

@@ -73,6 +73,19 @@ def test_build_writes_the_outputs(build: ModuleType, tmp_path: Path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.ipynb", "small.py"]
 
 
+def test_building_twice_gives_the_same_bytes(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "find_browser", lambda: None)
+    source = write_source(tmp_path, "import xarray\nxarray.Dataset({'a': ('x', [1, 2])})")
+    written = []
+    for _ in range(2):
+        assert build.main([str(source), "--out", str(tmp_path)]) == 0
+        written.append((tmp_path / "small.ipynb").read_bytes())
+    assert b"xr-section" in written[0]
+    assert written[0] == written[1]
+
+
 def test_build_that_fails_keeps_the_earlier_notebook(
     build: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,7 @@ def train(
     device: str = "auto",
     workers: int = 1,
     save_every: int = 500,
+    on_save: Callable[[int], object] | None = None,
 ) -> Path:
     """Train, or go on training, a mini backbone.
 
@@ -177,6 +178,10 @@ def train(
         Receives ``checkpoint.pt``, ``log.csv`` (step, loss, learning rate, seconds) and ``weights/``, the averaged
         weights that :func:`probe.mini.load_mini` reads; all three are renewed every ``save_every`` steps.
     device : "auto" is a GPU where there is one.
+    workers : int
+        Processes that draw scenes.
+    on_save : callable, optional
+        Called with the number of steps done after each saving.
 
     Returns
     -------
@@ -213,6 +218,8 @@ def train(
             average.swap()
             save_mini(pipeline, out / "weights")
             average.swap()
+            if on_save is not None:
+                on_save(step + 1)
     return out / "weights"
 
 

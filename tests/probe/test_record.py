@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_pipelines as tiny
 import torch
 
 from probe import Capture, load_backbone, run_clip, run_prompt
@@ -185,3 +186,38 @@ def test_short_clips_get_a_window_of_their_own_length_or_a_clear_refusal(mini: B
 def test_a_single_mask_stays_with_the_window_that_starts_at_image_0(mini: Backbone) -> None:
     clip = dataclasses.replace(make_scene(1, images=10), masks=np.ones((1, 32, 32), bool))
     assert [window.clip.masks is not None for window in cut_windows(mini, clip)] == [True, False]
+
+
+FAMILIES = {
+    "cogvideox": (tiny.cogvideox, {"prompt_embeds": tiny.embeds(tiny.TEXT, 32, 7)}),
+    "wan": (tiny.wan, {"prompt_embeds": tiny.embeds(5, 32, 7)}),
+    "hunyuan_video": (
+        tiny.hunyuan_video,
+        {
+            "prompt_embeds": tiny.embeds(6, 16, 7),
+            "pooled_prompt_embeds": tiny.embeds(1, 8, 8)[:, 0],
+            "prompt_attention_mask": torch.tensor([[1, 1, 1, 1, 0, 0]]),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_recorded_as_the_probe_sees_it(family: str, tmp_path: Path) -> None:
+    make, conditioning = FAMILIES[family]
+    backbone = load_backbone(make(), device="cpu")
+    clip = make_scene(5, images=9, height=80, width=112, cell=16)
+    selection = Selection(steps=[-1], layers=[0, 1])
+    options = {"steps": 3, "seed": 2, "noise": "forward", "conditioning": conditioning}
+    recording = record(backbone, clip, selection, tmp_path / "run.zarr", size=(80, 112), images=9, **options)
+    found: list[Capture] = []
+    run_clip(backbone, clip, selection, found.append, **options)
+    assert recording.layout.spans == (range(1), range(1, 5), range(5, 9))
+    for capture in found:
+        query, key = recording.read(step=-1, layer=capture.layer)
+        np.testing.assert_array_equal(query, capture.query.half().numpy())
+        np.testing.assert_array_equal(key, capture.key.half().numpy())
+        if capture.text_key is not None:
+            _, text_key = recording.read_text(step=-1, layer=capture.layer)
+            np.testing.assert_array_equal(text_key, capture.text_key.half().numpy())
+    assert {capture.layer for capture in found} == {0, 1}

@@ -10,6 +10,7 @@ import typer
 
 from store.clip import Clip
 from store.errors import InvalidInputError
+from store.layout import TokenLayout
 from store.readers import read_clips
 from store.scene import make_scene
 from store.selection import Selection
@@ -112,18 +113,27 @@ def byte_count(text: str) -> int:
     return round(float(match[1]) * _UNITS[unit])
 
 
-def scene_clips(text: str) -> dict[str, Clip]:
-    """Synthetic scenes by their seeds, named ``scene 3``."""
+def scene_clips(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
+    """Synthetic scenes by their seeds, named ``scene 3``, with a point in every cell of the layout."""
     seeds = numbers(text, "scenes")
     if seeds in (None, "all") or not seeds:
         raise InvalidInputError(f"--scenes {text!r} names no seeds. Write for example '0:16'.")
-    return {f"scene {seed}": make_scene(int(seed)) for seed in seeds}
+    images = stride * (layout.images - 1) + 1
+    size = (images, layout.pixel_height, layout.pixel_width)
+    return {f"scene {seed}": make_scene(int(seed), *size, cell=layout.cell_size[0]) for seed in seeds}
 
 
-def clips_from(clips: Path | None, scenes: str | None) -> dict[str, Clip]:
+def clips_from(clips: Path | None, scenes: str | None, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
     """The clips of ``--clips`` and ``--scenes`` together, by name."""
     found = {} if clips is None else dict(read_clips(clips))
-    return {**found, **({} if scenes is None else scene_clips(scenes))}
+    return {**found, **({} if scenes is None else scene_clips(scenes, layout, stride))}
+
+
+def layout_of(backbone: Backbone, size: tuple[int, int] | None, images: int | None) -> TokenLayout:
+    """The layout of what the model sees under the shared options."""
+    default = backbone.default_size
+    height, width = size or default[:2]
+    return backbone.layout(height, width, images or default.images)
 
 
 def backbone_of(name: str, device: str, dtype: str, revision: str | None, local_files_only: bool) -> Backbone:

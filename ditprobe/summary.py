@@ -7,6 +7,8 @@ import xarray as xr
 
 from analyses.selection import LayerSelection, select_layers
 
+STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
+
 
 def selection_of(sweep: xr.Dataset, count: int = 3) -> LayerSelection | None:
     """The best layers of a sweep, as many as there are at most; None where no clip has true tracks."""
@@ -40,5 +42,8 @@ def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
     for layer, row in zip(values["layer"].values, values.values, strict=True):
         lines.append(f"{int(layer):5d}" + "".join(f"{value:{form}}" for value in row))
     if name == "accuracy" and "static_accuracy" in sweep:
-        lines.append(f"nothing moves: {float(sweep['static_accuracy'].mean()):.1f} %")
+        static = float(sweep["static_accuracy"].mean())
+        lines.append(f"nothing moves: {static:.1f} %")
+        if static > STILL:
+            lines.append("The points hardly move, so accuracy says little here. A larger --stride shows more motion.")
     return "\n".join(lines)

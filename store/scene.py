@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ DIRECTIONS = ("right", "down right", "down", "down left", "left", "up left", "up
 
 _REFERENCE_SIZE = 32.0  # lengths below are pixels of a 32-pixel image and grow with the image
 _OVERSAMPLING = 2
+_SAMPLES_AT_ONCE = 1_000_000
 
 
 def _rotation(angle: np.ndarray | float) -> np.ndarray:
@@ -53,6 +54,11 @@ class _Layer:
     texture: Texture
     shape: str | None  # None covers everything
     radius: float
+
+    def part(self, images: slice) -> _Layer:
+        """The layer in some of the images."""
+        motion = _Motion(self.motion.position[images], self.motion.angle[images], self.motion.scale[images])
+        return replace(self, motion=motion)
 
     def covers(self, local: np.ndarray) -> np.ndarray:
         """(..., 2) coordinates of the layer to bool: does the layer hide what lies behind?"""
@@ -144,19 +150,27 @@ def _compose(rng: np.random.Generator, images: int, height: int, width: int) -> 
 
 
 def _render(layers: list[_Layer], images: int, height: int, width: int) -> np.ndarray:
-    """(image, y, x, 3) uint8, every pixel the mean of 2 x 2 samples."""
+    """(image, y, x, 3) uint8, every pixel the mean of 2 x 2 samples; a few images at a time to bound memory."""
     step = 1.0 / _OVERSAMPLING
     rows = (np.arange(height * _OVERSAMPLING, dtype=np.float32) + 0.5) * step
     columns = (np.arange(width * _OVERSAMPLING, dtype=np.float32) + 0.5) * step
     grid = np.stack(np.broadcast_arrays(columns[None, :], rows[:, None]), -1)
+    count = max(1, _SAMPLES_AT_ONCE // (len(rows) * len(columns)))
+    parts = [slice(start, min(start + count, images)) for start in range(0, images, count)]
+    return np.concatenate([_render_part([layer.part(part) for layer in layers], grid) for part in parts])
+
+
+def _render_part(layers: list[_Layer], grid: np.ndarray) -> np.ndarray:
+    images = len(layers[0].motion.angle)
     samples = np.broadcast_to(grid, (images, *grid.shape))
     canvas = np.empty((*samples.shape[:-1], 3), dtype=np.float32)
-    open_ = np.ones(samples.shape[:-1], dtype=bool)
+    free = np.ones(samples.shape[:-1], dtype=bool)
     for layer in layers:
         local = layer.motion.to_local(samples)
-        mask = open_ & layer.covers(local)
+        mask = free & layer.covers(local)
         canvas[mask] = layer.texture.at(local[mask])
-        open_ &= ~mask
+        free &= ~mask
+    height, width = (length // _OVERSAMPLING for length in grid.shape[:2])
     shape = (images, height, _OVERSAMPLING, width, _OVERSAMPLING, 3)
     return np.round(canvas.reshape(shape).mean(axis=(2, 4)) * 255).astype(np.uint8)
 

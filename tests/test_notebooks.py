@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jupytext
 import nbformat
 import pytest
 from PIL import Image
@@ -35,6 +36,14 @@ def outputs(notebook: Any) -> list[Any]:
 
 def test_every_notebook_is_tested(build: ModuleType) -> None:
     assert [source.stem for source in build.sources()] == list(FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_committed_notebook_is_that_of_its_source(name: str) -> None:
+    built = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    source = jupytext.read(NOTEBOOKS / f"{name}.py")
+    cells = [[(cell.cell_type, cell.source) for cell in notebook.cells] for notebook in (built, source)]
+    assert cells[0] == cells[1], "run `make notebooks`"
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -58,10 +58,15 @@ def record(
     from probe import record as recording
 
     chosen = options.selection(layers, at, branches, heads, frames)
-    source = _source(prompt, clip, scene)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
     shape: dict[str, Any] = {"size": options.pixel_size(size), "images": images, "stride": stride}
     limits: dict[str, Any] = {"features": features, "limit_bytes": options.byte_count(limit)}
+    _check_source(prompt, clip, scene)
+    shown = None if clip is None else read_clip(clip)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    if scene is not None:
+        layout = options.layout_of(model, shape["size"], images)
+        (shown,) = options.scene_clips(str(scene), layout, stride).values()
+    source: str | Clip = shown if shown is not None else prompt or ""
     job = recording.plan_recording(model, source, chosen, noise=noise, steps=steps, window=window, **shape, **limits)
     say(job)
     if dry_run:
@@ -91,13 +96,8 @@ def record(
     say(f"\nwritten to {out}\n{done!r}")
 
 
-def _source(prompt: str | None, clip: Path | None, scene: int | None) -> str | Clip:
+def _check_source(prompt: str | None, clip: Path | None, scene: int | None) -> None:
     if clip is not None and scene is not None:
         raise InvalidInputError("--clip and --scene exclude each other.")
-    if clip is not None:
-        return read_clip(clip)
-    if scene is not None:
-        return next(iter(options.scene_clips(str(scene)).values()))
-    if prompt is None:
+    if prompt is None and clip is None and scene is None:
         raise InvalidInputError("nothing to record. Give --prompt, --clip or --scene.")
-    return prompt

@@ -50,11 +50,14 @@ def report(
     found = load_sweep(sweep)
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists. Choose another --out, or add --overwrite.")
-    sources = options.clips_from(clips, scenes)
-    model = None
-    if sources and examples:
-        name = backbone or found.attrs["backbone"]
+    model, sources = None, {}
+    if examples and (clips is not None or scenes is not None):
+        from ditprobe.examples import Shown
+
+        name, shown = backbone or found.attrs["backbone"], Shown.of_sweep(found.attrs)
         model = options.backbone_of(name, device, dtype, revision, local_files_only)
+        layout = options.layout_of(model, shown.size, shown.images)
+        sources = options.clips_from(clips, scenes, layout, shown.stride)
     chosen = selection_of(found, count)
     say(build(found, chosen, out, model, sources, examples=examples, title=title, overwrite=overwrite))
 

@@ -68,11 +68,14 @@ def sweep(
         if found is not None:
             _finish(found, out, count, report, None, {}, overwrite)
         return
-    sources = _sources(clips, scenes, prompt)
+    if not (clips or scenes or prompt):
+        raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
     chosen = options.selection(layers, at, branch, heads)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
     run["size"] = options.pixel_size(size)
+    sources: dict[str, Any] = {text: text for text in prompt or ()}
+    sources.update(options.clips_from(clips, scenes, options.layout_of(model, run["size"], images), stride))
     if dry_run:
         _dry_run(model, sources, chosen, run)
         return
@@ -97,14 +100,6 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
         raise OutputExistsError(f"{report} exists. Choose another --report, or add --overwrite.")
 
 
-def _sources(clips: Path | None, scenes: str | None, prompts: list[str] | None) -> dict[str, Any]:
-    found: dict[str, Any] = options.clips_from(clips, scenes)
-    found.update({text: text for text in prompts or ()})
-    if not found:
-        raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
-    return found
-
-
 def _sweep_recordings(
     recordings: list[Path], clips: Path | None, scenes: str | None, branch: str, how: dict[str, Any], dry_run: bool
 ) -> xr.Dataset | None:
@@ -116,7 +111,8 @@ def _sweep_recordings(
         for item in opened.values():
             say(item)
         return None
-    truth = list(options.clips_from(clips, scenes).values()) or None
+    first = next(iter(opened.values())).layout
+    truth = list(options.clips_from(clips, scenes, first).values()) or None
     with progress("sweeping") as bar:
         return sweep_recording(opened, truth, branch=branch, progress=bar, **how)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from store import scene
 from store.errors import InvalidInputError
 from store.scene import (
     DIRECTIONS,
@@ -34,6 +35,12 @@ def test_the_same_seed_gives_the_same_clip_and_another_seed_another() -> None:
     np.testing.assert_array_equal(first.tracks, again.tracks)
     assert first.prompt == again.prompt
     assert (first.images != other.images).any()
+
+
+def test_the_picture_does_not_depend_on_how_many_images_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_scene(5).images
+    monkeypatch.setattr(scene, "_SAMPLES_AT_ONCE", 2 * 64 * 64)
+    np.testing.assert_array_equal(make_scene(5).images, whole)
 
 
 def test_shapes_follow_the_arguments() -> None:

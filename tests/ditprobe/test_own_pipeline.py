@@ -1,0 +1,78 @@
+"""The commands on pipelines of the user's own: saved folders with tokenizer and text encoder, tiny and random."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXPipeline, WanPipeline
+from transformers import T5Config, T5EncoderModel, T5Tokenizer, UMT5Config, UMT5EncoderModel
+from typer.testing import CliRunner
+
+from analyses.checkpoint import load_sweep
+from ditprobe.cli import app
+from store import open_recording
+
+WORDS = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -3.0) for letter in "▁abcdefghijklmnopqrstuvwxyz")]
+TEXT: dict[str, Any] = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+SIZE = ("--size", "80x112", "--images", "9", "--steps", "3", "--at", "0,-1")
+
+
+def tiny_pipelines() -> ModuleType:
+    path = Path(__file__).parents[1] / "probe" / "tiny_pipelines.py"
+    spec = importlib.util.spec_from_file_location("tiny_pipelines_of_probe", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", params=["cogvideox", "wan"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny, path = tiny_pipelines(), tmp_path_factory.mktemp(request.param) / "pipeline"
+    torch.manual_seed(0)
+    tokenizer = T5Tokenizer(vocab=WORDS, extra_ids=0)
+    if request.param == "cogvideox":
+        parts = tiny.cogvideox().components
+        pipeline = CogVideoXPipeline(
+            **{**parts, "tokenizer": tokenizer, "text_encoder": T5EncoderModel(T5Config(**TEXT))}
+        )
+    else:
+        parts = {name: part for name, part in tiny.wan().components.items() if part is not None}
+        encoder = UMT5EncoderModel(UMT5Config(**TEXT))
+        pipeline = WanPipeline(**{**parts, "tokenizer": tokenizer, "text_encoder": encoder})
+    pipeline.save_pretrained(path)
+    return path
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    return result.output
+
+
+def test_info_names_the_layers_of_a_folder(folder: Path) -> None:
+    assert ".attn1" in run("info", folder)
+
+
+def test_a_folder_is_swept_and_reported(folder: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "sweep.nc", tmp_path / "sweep.html"
+    run("sweep", "-b", folder, "--scenes", "0:2", *SIZE, "--out", out, "--report", page)
+    found = load_sweep(out)
+    assert np.isfinite(found["accuracy"]).all()
+    assert found.sizes["clip"] == 2
+    joint = "cogvideox" in str(folder)
+    assert np.isfinite(found["confidence"].sel(target="text")).all() == joint
+    assert page.stat().st_size > 1_000_000
+
+
+def test_a_prompt_is_recorded_while_a_folder_samples(folder: Path, tmp_path: Path) -> None:
+    run("record", "-b", folder, "--prompt", "a red disc", "--layers", 1, *SIZE, "--out", tmp_path / "run.zarr")
+    recording = open_recording(tmp_path / "run.zarr")
+    query, _ = recording.read(step=-1, layer=1)
+    assert query.shape[1:4] == (3, 5, 7)
+    assert recording.provenance.model == str(folder)

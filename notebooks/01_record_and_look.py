@@ -20,8 +20,11 @@
 #
 # Everything runs on a small backbone that comes with ditprobe, in seconds and without a GPU or a network.
 # It is built from the classes of CogVideoX, so the same lines work on the real one.
+#
+# In JupyterLab and VS Code the pictures slide, zoom and tell their values under the mouse; on GitHub they are still.
 
 # %%
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -77,7 +80,7 @@ strip(scene.images)
 
 # %%
 layout = backbone.layout(scene.height, scene.width, len(scene), scene.prompt)
-print(layout.frames, "frames of", layout.height, "x", layout.width, "cells, one cell =", layout.cell_size, "pixels (dy, dx)")
+print(f"{layout.frames} frames of {layout.height} x {layout.width} cells of {layout.cell_size} pixels (dy, dx)")
 print("images of each frame:", [list(span) for span in layout.spans])
 print("text tokens in the same attention:", layout.text_tokens)
 
@@ -162,7 +165,8 @@ print(f"best on this one scene: layer {best}")
 
 # %% [markdown]
 # One scene is an anecdote. Notebook 02 does this over many, with intervals. Here is what that layer found; move the
-# slider. Discs are predictions, crosses the truth, lines the error between them; a hollow disc is a point that is hidden.
+# slider. Discs are predictions, crosses the truth, lines the error between them; a hollow disc is a point that is
+# hidden.
 
 # %%
 dp.plot_tracks(
@@ -172,8 +176,8 @@ dp.plot_tracks(
 # %% [markdown]
 # ## Where a point looks
 #
-# The attention of single points over all frames; the orange square marks the point's own cell in frame 0, and the dropdown
-# (in a running notebook) changes the point. The softmax runs over every frame *and* the text, so we pass the text keys.
+# The attention of single points over all frames; the orange square marks the point's own cell in frame 0, and the
+# dropdown changes the point. The softmax runs over every frame *and* the text, so we pass the text keys.
 #
 # Each panel is scaled to its own largest value so that faint frames stay readable; the number above it says how much of
 # the attention the frame holds. And it is a mean over heads: a map with two spots may be two heads that disagree.
@@ -193,8 +197,9 @@ dp.plot_attention(looks, images=scene.images, title=f"Where a moving point looks
 # ## What the tokens have in common
 #
 # The three directions in which the queries (and keys) of a layer differ most, shown as red, green and blue. Cells of
-# one colour are alike to this layer. An object that keeps its colour while it moves is represented as an object; a fixed
-# gradient from corner to corner is the position embedding. Colours of query and key cannot be compared with each other.
+# one colour are alike to this layer. An object that keeps its colour while it moves is told apart by content; a
+# gradient that stays in place while everything moves is position. Colours of query and key cannot be compared with each
+# other.
 
 # %%
 dp.plot_pca(dp.principal_components(query), dp.principal_components(key), title=f"Layer {best}, last step")
@@ -245,6 +250,4 @@ for step, layer in ((-1, other), (10, best), (-1, 99)):
         print(f"{type(error).__name__}: {error}\n")
 
 # %%
-import shutil
-
 shutil.rmtree(folder)

@@ -22,6 +22,7 @@
 
 # %%
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -36,8 +37,8 @@ backbone
 # Six scenes that the model has not seen, ten of fifty steps, all layers. Each step sees the clip with the noise of that
 # step (`noise="forward"`). Queries and keys are measured where they are made, and nothing is stored but the numbers.
 #
-# `threshold_cells` is how near a match must be. One cell suits this backbone, whose cells are coarse beside its objects;
-# the published value is half a cell, which is the default.
+# `threshold_cells` is how near a match must be. One cell suits this backbone, whose cells are coarse beside its
+# objects; the published value is half a cell, which is the default.
 
 # %%
 clips = {f"scene {seed}": dp.make_scene(seed) for seed in range(6)}
@@ -67,14 +68,15 @@ dp.plot_layer_step(sweep["accuracy"])
 
 # %% [markdown]
 # Read it against `nothing moves` above, not against zero: much of a scene barely moves, and a layer that always looks
-# at its own cell is right there. `moving_accuracy` counts only what moved by more than a cell, where standing still scores 0.
+# at its own cell is right there. `moving_accuracy` counts only what moved by more than a cell, where standing still
+# scores 0.
 
 # %%
 dp.plot_layer_step(sweep["moving_accuracy"])
 
 # %% [markdown]
-# **Cross confidence**: the largest attention weight that a point has in another frame. It needs no truth. A layer can be
-# confident and wrong, or right with its attention spread thin, so it is no substitute for accuracy.
+# **Cross confidence**: the largest attention weight that a point has in another frame. It needs no truth. A layer can
+# be confident and wrong, or right with its attention spread thin, so it is no substitute for accuracy.
 
 # %%
 dp.plot_layer_step(sweep["confidence"].sel(target="cross"), title="Confidence across frames")
@@ -111,8 +113,8 @@ print("selected:", {number: f"{float(last.sel(layer=number)):.1f} %" for number 
 print(f"highest accuracy at this step: layer {int(last.idxmax('layer'))}, {float(last.max()):.1f} %")
 
 # %% [markdown]
-# Six clips are few. A probability near 0.5 means: sweep more clips before you build on that layer. What the intervals do
-# not cover is other kinds of video; they are about clips like these.
+# Six clips are few. A probability near 0.5 means: sweep more clips before you build on that layer. What the intervals
+# do not cover is other kinds of video; they are about clips like these.
 #
 # The selected layers over the steps, with the baseline:
 
@@ -132,7 +134,8 @@ dp.plot_heads(heads, selected=selection.layers, title="Accuracy of single heads 
 mean = heads.mean("clip")
 layer, head = (int(mean[mean.argmax(["layer", "head"])][name]) for name in ("layer", "head"))
 together = float(last.sel(layer=layer))
-print(f"best single head: head {head} of layer {layer}, {float(mean.max()):.1f} %; all heads of that layer: {together:.1f} %")
+print(f"best single head: head {head} of layer {layer}, {float(mean.max()):.1f} %")
+print(f"all heads of that layer together: {together:.1f} %")
 
 # %% [markdown]
 # The best of many heads is partly luck: it was chosen on the clips it is scored on. Confirm it on others.
@@ -190,8 +193,8 @@ else:
 # %% [markdown]
 # ## Your model
 #
-# The same lines on a real pipeline. Any diffusers pipeline of the CogVideoX, Wan or HunyuanVideo family can be passed as
-# an object, with its parts offloaded if need be. The code below needs a GPU and the weights, and is not run here.
+# The same lines on a real pipeline. Any diffusers pipeline of the CogVideoX, Wan or HunyuanVideo family can be passed
+# as an object, with its parts offloaded if need be. The code below needs a GPU and the weights, and is not run here.
 #
 # ```python
 # import torch
@@ -206,8 +209,8 @@ else:
 # backbone = dp.load_backbone("hunyuanvideo-community/HunyuanVideo", device="cuda", dtype="bfloat16")
 # ```
 #
-# Then sweep clips with tracks, or prompts. A prompt is analysed while it is generated; pass its tracks as `truth` if you
-# have them (from a tracker run on the same seed), otherwise there is confidence but no accuracy.
+# Then sweep clips with tracks, or prompts. A prompt is analysed while it is generated; pass its tracks as `truth` if
+# you have them (from a tracker run on the same seed), otherwise there is confidence but no accuracy.
 #
 # ```python
 # clips = dp.read_clips("my_clips")
@@ -222,6 +225,4 @@ else:
 # rounding, and leave `threshold_cells` at 0.5.
 
 # %%
-import shutil
-
 shutil.rmtree(folder)

@@ -184,9 +184,11 @@ print(report.name, f"{report.stat().st_size / 1e6:.1f} MB")
 data = Path(os.environ.get("DITPROBE_DATA", "no data")) / "det"
 if data.is_dir():
     name, clip = next(iter(dp.read_clips(data).items()))
-    real = dp.sweep(backbone, {name: clip.window(0, 17)}, dp.Selection(steps=[0, -1], layers="all"), stride=4)
+    ends = dp.Selection(steps=[0, -1], layers="all")
+    real = dp.sweep(backbone, {name: clip.window(0, 17)}, ends, stride=4, threshold_cells=1.0)
     print(real.attrs["windows"], "|", real.attrs["resized"])
     print(real["accuracy"].mean("clip").round(1).to_dataframe()["accuracy"].unstack("layer"))
+    print(f"'nothing moves' would score: {float(real['static_accuracy'].mean()):.1f} %")
 else:
     print("No real clips here: set DITPROBE_DATA to a folder that holds them.")
 

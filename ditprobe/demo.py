@@ -49,27 +49,22 @@ def demo(
     say(best)
     if best is None:
         raise typer.Exit(1)
-    say("\n3. Recording of the selected layers while a clip is generated")
-    selection = dp.Selection(steps=[0, STEPS // 2, -1], layers=best.layers)
-    prompt = clips["scene 0"].prompt
-    say(dp.plan_recording(backbone, prompt, selection, steps=STEPS))
+    say("\n3. Recordings of the selected layers: a scene at every tenth step, and a prompt while it is sampled")
+    scene, prompt = clips["scene 0"], clips["scene 0"].prompt
+    wanted = dp.Selection(steps=[*range(0, STEPS, 10), STEPS - 1], layers=best.layers)
+    say(dp.plan_recording(backbone, scene, wanted, noise="forward", steps=STEPS))
     with progress("recording") as bar:
-        recording = dp.record(
-            backbone,
-            prompt,
-            selection,
-            out / "recording.zarr",
-            steps=STEPS,
-            save_clip=out / "generated.mp4",
-            on_step=bar,
+        dp.record(backbone, scene, wanted, out / "scene.zarr", noise="forward", steps=STEPS, on_step=bar)
+        dp.record(
+            backbone, prompt, wanted, out / "sampled.zarr", steps=STEPS, save_clip=out / "sampled.mp4", on_step=bar
         )
     say("\n4. Report")
     build(found, best, out / "report.html", backbone, clips, title="The demo: which layers of mini match points")
     say(f"\nDone in {seconds_for_people(time.monotonic() - began)}.")
     say(f"  three best layers  {', '.join(map(str, best.layers))}")
     say(f"  sweep              {out / 'sweep.nc'}")
-    say(f"  recording          {out / 'recording.zarr'} ({recording.plan.records} records)")
-    say(f"  generated clip     {out / 'generated.mp4'}")
+    say(f"  recordings         {out / 'scene.zarr'}, {out / 'sampled.zarr'}")
+    say(f"  sampled clip       {out / 'sampled.mp4'}")
     say(f"  report             {(out / 'report.html').resolve().as_uri()}")
 
 

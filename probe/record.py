@@ -28,7 +28,7 @@ from store.selection import Selection
 from store.video import write_clip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
     """What a recording will do: printed and checked before the model runs.
 
@@ -48,7 +48,7 @@ class Job:
     size: Size
     passes: int
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         source = "a prompt, while it is sampled" if self.window is None else str(self.window)
         return f"{self.plan!r}\n  source    {source}\n  model     {self.passes} forward passes at {self.size}"
 

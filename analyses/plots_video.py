@@ -133,7 +133,7 @@ def _point_names(attention: xr.DataArray) -> list[str]:
     names = [f"point {point}" for point in numbers(attention, "point")]
     if "point_x" in attention.coords and "point_y" in attention.coords:
         places = zip(names, attention["point_x"].values, attention["point_y"].values, strict=True)
-        names = [f"{name} at x {x:g}, y {y:g} px" for name, x, y in places]
+        names = [f"{name} at x {x:.4g}, y {y:.4g} px" for name, x, y in places]
     if "text" in attention.coords and (attention["text"] > 0).any():
         shares = 100 * attention["text"].values
         names = [f"{name} (text: {share:.3g} %)" for name, share in zip(names, shares, strict=True)]

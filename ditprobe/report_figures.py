@@ -177,7 +177,7 @@ def show_example(example: Example, names: Iterator[str]) -> ShownExample:
 
 def _example_words(example: Example) -> str:
     clip = example.clip
-    size = f"{len(clip)} images of {clip.width} x {clip.height} px (width x height)."
+    size = f"{len(clip)} images of {clip.height} x {clip.width} px (height x width)."
     if clip.tracks is None or clip.visibility is None:
         return f"{size} This clip has no true tracks; only the prediction is drawn."
     errors = np.linalg.norm(np.asarray(example.predicted) - clip.tracks, axis=-1)

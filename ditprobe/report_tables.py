@@ -69,7 +69,7 @@ def selection_table(selection: LayerSelection) -> Table:
 
 
 # What is said of each clip: from the sweep's attributes, then from its variables.
-DETAILS = {"images": "images", "resized_from": "resized from", "truth": "truth", "prompt": "prompt"}
+DETAILS = {"images": "images", "resized_from": "resized from (height x width)", "truth": "truth", "prompt": "prompt"}
 COUNTS = {
     "points": "points",
     "pairs": "pairs",
@@ -96,7 +96,7 @@ def clip_table(sweep: xr.Dataset, details: Sequence[dict[str, Any]]) -> Table:
 
 def _detail(name: str, value: Any) -> str:
     if name == "resized_from" and isinstance(value, list | tuple) and len(value) == 2:
-        return f"{value[1]} x {value[0]} px"
+        return f"{value[0]} x {value[1]} px"
     return plain(value)
 
 

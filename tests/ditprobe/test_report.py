@@ -180,7 +180,8 @@ def test_clips_are_told_with_size_window_and_prompt():
         for i in range(5)
     ]
     page = Page(render_report(sweep(clips=details), None, title="Report"))
-    header = page.rows.index(["clip", "points", "“nothing moves” [%]", "images", "resized from (height x width)", "prompt"])
+    names = ["clip", "points", "“nothing moves” [%]", "images", "resized from (height x width)", "prompt"]
+    header = page.rows.index(names)
     assert page.rows[header + 2] == ["clip 1", "35", "20.0", "images 0 to 4 of 1, 32 x 48 px", "480 x 854 px", EVIL]
 
 

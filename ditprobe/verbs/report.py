@@ -42,6 +42,7 @@ def report(
     revision: options.Revision = None,
     local_files_only: options.LocalOnly = False,
     overwrite: options.Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the page would hold, write nothing.")] = False,
 ) -> None:
     """Make one HTML page of a sweep; with clips, it shows their tracks as the best layer predicts them."""
     from analyses.checkpoint import load_sweep
@@ -50,6 +51,12 @@ def report(
     found = load_sweep(sweep)
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists. Choose another --out, or add --overwrite.")
+    chosen = selection_of(found, count)
+    if dry_run:
+        shown = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
+        say(f"{out}: {found.sizes['clip']} clips, {found.sizes['step']} steps, {found.sizes['layer']} layers, {shown}")
+        say(chosen if chosen is not None else "No clip has true tracks: no accuracy, and no layers selected.")
+        return
     model, sources = None, {}
     if examples and (clips is not None or scenes is not None):
         from ditprobe.examples import Shown
@@ -58,7 +65,6 @@ def report(
         model = options.backbone_of(name, device, dtype, revision, local_files_only)
         layout = options.layout_of(model, shown.size, shown.images)
         sources = options.clips_from(clips, scenes, layout, shown.stride)
-    chosen = selection_of(found, count)
     say(build(found, chosen, out, model, sources, examples=examples, title=title, overwrite=overwrite))
 
 

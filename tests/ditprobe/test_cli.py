@@ -90,6 +90,10 @@ def test_sweep_select_and_report(run: Run) -> None:
     assert len(rows["layers"]) == 2
     assert len(rows["table"]) == 6
     assert "in top 2" in run("select", "sweep.nc", "--count", 2).output
+    assert (
+        "again.html: 3 clips, 2 steps, 6 layers" in run("report", "sweep.nc", "--out", "again.html", "--dry-run").output
+    )
+    assert not Path("again.html").exists()
     run("report", "sweep.nc", "--scenes", "0", "--out", "again.html")
     assert "accuracy" in run("info", "sweep.nc").output
 

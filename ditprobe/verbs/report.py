@@ -53,8 +53,8 @@ def report(
         raise OutputExistsError(f"{out} exists. Choose another --out, or add --overwrite.")
     chosen = selection_of(found, count)
     if dry_run:
-        shown = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
-        say(f"{out}: {found.sizes['clip']} clips, {found.sizes['step']} steps, {found.sizes['layer']} layers, {shown}")
+        some = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
+        say(f"{out}: {found.sizes['clip']} clips, {found.sizes['step']} steps, {found.sizes['layer']} layers, {some}")
         say(chosen if chosen is not None else "No clip has true tracks: no accuracy, and no layers selected.")
         return
     model, sources = None, {}

@@ -1,12 +1,11 @@
 """Every picture, each a pure function of labelled arrays that returns a ``plotly.graph_objects.Figure``."""
 
-from analyses.plots_layers import bootstrap_mean, plot_best_layers, plot_heads, plot_layer_step
+from analyses.plots_layers import plot_best_layers, plot_heads, plot_layer_step
 from analyses.plots_selection import plot_selection
 from analyses.plots_tracks import plot_tracks
 from analyses.plots_video import plot_attention, plot_pca
 
 __all__ = [
-    "bootstrap_mean",
     "plot_attention",
     "plot_best_layers",
     "plot_heads",

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from analyses.clips import bootstrap_mean, mean_over_clips
 from analyses.plots_theme import (
     PALETTE,
     SEQUENTIAL,
@@ -17,7 +18,6 @@ from analyses.plots_theme import (
     label,
     layer_names,
     mark_missing,
-    mean_over_clips,
     need_dims,
     numbers,
     step_names,
@@ -143,50 +143,6 @@ def plot_heads(
     return figure
 
 
-def _with_values(values: xr.DataArray) -> xr.DataArray:
-    """The clips that have at least one value; all of them where none has."""
-    others = [dim for dim in values.dims if dim != "clip"]
-    keep = np.flatnonzero(values.notnull().any(others).values)
-    return values.isel(clip=keep) if len(keep) else values
-
-
-def bootstrap_mean(values: xr.DataArray, *, resamples: int = 2000, seed: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
-    """A 95 % interval of the mean over clips, by resampling whole clips.
-
-    Parameters
-    ----------
-    values : DataArray with dim ``clip``; windows of one clip share its ``source`` and are drawn together
-    resamples, seed : bootstrap samples, and the seed that makes them repeat
-
-    Returns
-    -------
-    lower, upper : DataArrays without ``clip``; NaN where no clip has a value, or where there is but one source.
-        Clips without any value are not drawn.
-
-    Examples
-    --------
-    >>> lower, upper = bootstrap_mean(xr.DataArray([[1.0], [1.0], [1.0]], dims=("clip", "layer")))
-    >>> lower.item(), upper.item()
-    (1.0, 1.0)
-    """
-    values = _with_values(values.transpose("clip", ...))
-    sources = np.asarray(values["source"].values if "source" in values.coords else np.arange(values.sizes["clip"]))
-    _, group = np.unique(sources, return_inverse=True)
-    count = int(group.max()) + 1
-    flat = values.values.reshape(len(group), -1).astype(np.float64)
-    sums, seen = np.zeros((count, flat.shape[1])), np.zeros((count, flat.shape[1]))
-    np.add.at(sums, group, np.nan_to_num(flat))
-    np.add.at(seen, group, np.isfinite(flat))
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
-    held = draws @ seen
-    means = np.where(held > 0, draws @ sums / np.maximum(held, 1), np.nan)
-    ends = np.full((2, flat.shape[1]), np.nan)
-    usable = np.isfinite(means).any(0) & (count > 1)
-    ends[:, usable] = np.nanquantile(means[:, usable], [0.025, 0.975], axis=0)
-    blank = values.isel(clip=0, drop=True)
-    return blank.copy(data=ends[0].reshape(blank.shape)), blank.copy(data=ends[1].reshape(blank.shape))
-
-
 def _rgba(colour: str, alpha: float) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
@@ -296,15 +252,18 @@ def _finish_curves(figure: go.Figure, values: xr.DataArray, baseline: xr.DataArr
     figure.update_xaxes(**step_ticks(values))
     figure.update_yaxes(title={"text": label(values)}, rangemode="tozero")
     if baseline is not None and np.isfinite(baseline.values).any():
-        height = float(np.nanmean(need_dims("baseline", baseline, ("clip",)).values))
+        height = float(mean_over_clips(need_dims("baseline", baseline, ("clip",))))
         line = {"dash": "dash", "width": 1.5, "color": SOFT}
-        figure.add_hline(y=height, line=line, name=f"nothing moves: {height:.3g}", showlegend=True)
+        suffix = f" {unit(values)}" if unit(values) else ""
+        figure.add_hline(y=height, line=line, name=f"nothing moves: {height:.3g}{suffix}", showlegend=True)
 
 
 def _interval_note(values: xr.DataArray) -> str:
-    values = _with_values(values)
-    entries = values.sizes["clip"]
-    sources = len(np.unique(values["source"].values)) if "source" in values.coords else entries
+    with_values = values.notnull().any([dim for dim in values.dims if dim != "clip"]).values
+    entries = int(with_values.sum()) or values.sizes["clip"]
+    sources = entries
+    if "source" in values.coords:
+        sources = len(np.unique(values["source"].values[with_values if with_values.any() else slice(None)]))
     if sources == 1:
         return "one clip: no interval over clips"
     windows = f" ({entries} windows)" if entries > sources else ""

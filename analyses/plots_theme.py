@@ -99,13 +99,6 @@ def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataAr
     return values.transpose(*dims)
 
 
-def mean_over_clips(values: xr.DataArray) -> xr.DataArray:
-    """The mean over clips that have a value, attrs kept; NaN only where no clip has one."""
-    if not isinstance(values, xr.DataArray) or "clip" not in values.dims:
-        return values
-    return values.mean("clip", skipna=True, keep_attrs=True)
-
-
 def numbers(values: xr.DataArray | xr.Dataset, dim: str) -> np.ndarray:
     """The recorded numbers along a dim: its coordinate, or 0, 1, 2 ... without one."""
     return np.asarray(values[dim].values) if dim in values.coords else np.arange(values.sizes[dim])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from analyses.affinity import TARGETS
-from analyses.selection import harmonic_mean
+from analyses.clips import mean_over_clips
+from analyses.selection import harmonic_mean, scored_clips
 
 RECORD = ("step", "layer")
 PERCENT, SHARE = "%", "1"
@@ -134,15 +134,13 @@ def combine(entries: Sequence[xr.Dataset], attrs: Mapping[str, Any]) -> xr.Datas
 
 
 def with_harmonic_mean(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset with ``harmonic_mean`` (step, layer): means over clips first, then the scaling."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        accuracy = dataset["accuracy"].mean("clip", skipna=True)
-        cross = [
-            dataset[name].sel(target="cross", drop=True).mean("clip", skipna=True)
-            for name in ("confidence", "attention_score")
-        ]
-    mean = harmonic_mean(accuracy, *cross)
+    """The dataset with ``harmonic_mean`` (step, layer): means over clips first, then the scaling.
+
+    Only clips with an accuracy count, so that the three measures speak of the same clips.
+    """
+    scored = scored_clips(dataset)
+    cross = [scored[name].sel(target="cross", drop=True) for name in ("confidence", "attention_score")]
+    mean = harmonic_mean(*(mean_over_clips(values) for values in (scored["accuracy"], *cross)))
     if not np.isfinite(dataset["accuracy"]).any():
         mean.attrs["reason"] = "no clip has tracks, so there is no accuracy and no harmonic mean"
     return dataset.assign(harmonic_mean=mean)

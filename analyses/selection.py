@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from analyses.clips import by_source, draw_clips, interval_levels
 from store.errors import InvalidInputError
 
 By = Literal["last", "mean"]
@@ -115,16 +116,29 @@ class LayerSelection:
         for row in self.table()[: self.count]:
             interval = "no interval from one clip"
             if np.isfinite(row["low"]):
-                interval = (
-                    f"95 % interval {row['low']:.3f} to {row['high']:.3f}, "
-                    f"in the top {self.count} with probability {row['probability']:.2f}"
-                )
+                sure = f"in the top {self.count} with probability {row['probability']:.2f}"
+                interval = f"{interval_in_words(row['low'], row['high'])}, {sure}"
             lines.append(f"  layer {row['layer']}: {row['mean']:.3f}, {interval}")
         return "\n".join(lines)
 
 
+def interval_in_words(low: float, high: float) -> str:
+    """An interval of a harmonic mean; at an end of its scale it has no width, which is no certainty.
+
+    Examples
+    --------
+    >>> interval_in_words(0.62, 0.71)
+    '95 % interval 0.620 to 0.710'
+    >>> interval_in_words(1.0, 1.0)
+    'at the end of the scale in every resample'
+    """
+    if f"{low:.3f}" == f"{high:.3f}" and (low < 5e-4 or high > 1 - 5e-4):
+        return "at the end of the scale in every resample"
+    return f"95 % interval {low:.3f} to {high:.3f}"
+
+
 def select_layers(
-    sweep: xr.Dataset, count: int = 3, *, by: By = "last", samples: int = 1000, seed: int = 0
+    sweep: xr.Dataset, count: int = 3, *, by: By = "last", samples: int = 2000, seed: int = 0
 ) -> LayerSelection:
     """The layers with the largest harmonic mean, with the uncertainty that comes from the choice of clips.
 
@@ -135,7 +149,8 @@ def select_layers(
     count : how many layers
     by : "last" ranks at the last step of the sweep, "mean" by the mean over its steps
     samples : bootstrap samples; each draws whole clips with replacement (the windows of a clip, which share the
-        coordinate ``source``, stay together) and recomputes the harmonic mean
+        coordinate ``source``, are averaged first) and recomputes the harmonic mean. Clips without an accuracy do not
+        count. See :func:`analyses.clips.interval_levels`
     seed : of the bootstrap
 
     Returns
@@ -173,7 +188,8 @@ def select_layers(
         raise InvalidInputError(f"samples must be at least 1; got {samples}.")
     whole = np.ones((1, measures.shape[1]))
     mean = _ranked_by(measures, whole, by)[0]
-    weights, sources = _bootstrap_weights(sweep, samples, seed)
+    sources = measures.shape[1]
+    weights = draw_clips(sources, samples, seed)
     scores = _uncertainty(_ranked_by(measures, weights, by), count, sources)
     data = {"mean": ("layer", mean, {"long_name": "harmonic mean", "units": "1"})}
     dataset = xr.Dataset(data | scores, coords={"layer": layers})
@@ -182,22 +198,29 @@ def select_layers(
     return LayerSelection(chosen, dataset, count, by, step, samples, seed, sources)
 
 
+def scored_clips(sweep: xr.Dataset) -> xr.Dataset:
+    """The clips (or windows) that have an accuracy; all of them where none has."""
+    accuracy = sweep["accuracy"].transpose("clip", ...).values
+    scored = np.isfinite(accuracy.reshape(len(accuracy), -1)).any(1)
+    return sweep.isel(clip=np.flatnonzero(scored)) if scored.any() else sweep
+
+
 def _measures(sweep: xr.Dataset) -> np.ndarray:
-    """(measure, clip, step, layer) accuracy, cross confidence and cross attention score."""
+    """(measure, clip, step, layer) accuracy, cross confidence and cross attention score of whole clips."""
     missing = [name for name in ("accuracy", "confidence", "attention_score") if name not in sweep]
     if missing:
         raise InvalidInputError(
             f"the sweep has no {', '.join(missing)}; it has {', '.join(map(str, sweep.data_vars))}."
         )
-    cross = [sweep[name].sel(target="cross") for name in ("confidence", "attention_score")]
-    arrays = [array.transpose("clip", "step", "layer").values for array in (sweep["accuracy"], *cross)]
-    measures = np.stack([array.astype(np.float64) for array in arrays])
-    if not np.isfinite(measures[0]).any():
+    if not np.isfinite(sweep["accuracy"]).any():
         raise InvalidInputError(
             "the sweep has no accuracy: none of its clips has tracks, so its layers cannot be ranked. "
             "Sweep clips with tracks."
         )
-    return measures
+    scored = scored_clips(sweep)
+    cross = [scored[name].sel(target="cross", drop=True) for name in ("confidence", "attention_score")]
+    arrays = (scored["accuracy"], *cross)
+    return np.stack([by_source(values).transpose("clip", "step", "layer").values for values in arrays])
 
 
 def _ranked_by(measures: np.ndarray, weights: np.ndarray, by: By) -> np.ndarray:
@@ -210,15 +233,6 @@ def _ranked_by(measures: np.ndarray, weights: np.ndarray, by: By) -> np.ndarray:
     return values[:, -1] if by == "last" else values.mean(1)
 
 
-def _bootstrap_weights(sweep: xr.Dataset, samples: int, seed: int) -> tuple[np.ndarray, int]:
-    """(sample, clip) how often each entry is drawn, and how many whole clips there are."""
-    clips = sweep.sizes["clip"]
-    names = sweep["source"].values if "source" in sweep.coords else np.arange(clips)
-    unique, member = np.unique(names, return_inverse=True)
-    drawn = np.random.default_rng(seed).multinomial(len(unique), np.full(len(unique), 1 / len(unique)), samples)
-    return drawn[:, member].astype(np.float64), len(unique)
-
-
 def _uncertainty(values: np.ndarray, count: int, sources: int) -> dict[str, Any]:
     """Interval and probability of the top ``count`` from (sample, layer) values."""
     names = {"low": "lower end of the 95 % interval", "high": "upper end of the 95 % interval"}
@@ -227,7 +241,7 @@ def _uncertainty(values: np.ndarray, count: int, sources: int) -> dict[str, Any]
     if sources < 2 or not len(values):
         found = dict.fromkeys(texts, np.full(values.shape[-1], np.nan))
     else:
-        low, high = np.percentile(values, [2.5, 97.5], axis=0)
+        low, high = np.quantile(values, interval_levels(sources), axis=0)
         found = {"low": low, "high": high, "probability": _in_top(values, count).mean(0)}
     return {name: ("layer", found[name], {"long_name": text, "units": "1"}) for name, text in texts.items()}
 

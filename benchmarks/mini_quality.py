@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 
 from analyses.accuracy import matching_accuracy
+from analyses.clips import bootstrap_mean
 from analyses.matching import match_features
-from analyses.plots import bootstrap_mean
 from analyses.selection import select_layers
 from analyses.sweep import sweep
 from probe import load_backbone

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.plots_theme import mean_over_clips, numbers
+from analyses.clips import mean_over_clips
+from analyses.plots_theme import numbers
 from analyses.selection import LayerSelection
 
 NOT_RECORDED = "–"

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.plots_layers import bootstrap_mean
-from analyses.plots_theme import mean_over_clips
-from analyses.selection import LayerSelection
+from analyses.clips import bootstrap_mean, mean_over_clips
+from analyses.selection import LayerSelection, interval_in_words
 from ditprobe.report_tables import plain
 
 # Attributes that are told first, by the names a reader knows. What is not here follows by its own name.
@@ -121,8 +120,8 @@ def answer(sweep: xr.Dataset, selection: LayerSelection | None) -> Answer:
         f"{kind} {listed(selection.layers)} {verb} temporal correspondence best, by the harmonic mean of accuracy, "
         f"cross confidence and cross attention score {where}, over {counted(selection.sources, 'clip')}"
     )
-    scored = _scored_sources(sweep)
-    headline += f", {scored} of them with true tracks." if scored < selection.sources else "."
+    left_out = source_count(sweep) - selection.sources
+    headline += f"; {counted(left_out, 'clip')} without true tracks left out." if left_out > 0 else "."
     return Answer(headline, _tiles(sweep, selection), (*_against_static(sweep, selection), *_layer_lines(selection)))
 
 
@@ -132,19 +131,13 @@ def _against_static(sweep: xr.Dataset, selection: LayerSelection) -> list[str]:
         return []
     layer = selection.layers[0]
     best = float(mean_over_clips(sweep["accuracy"]).sel(layer=layer).max())
-    static = float(sweep["static_accuracy"].mean(skipna=True))
+    static = float(mean_over_clips(sweep["static_accuracy"]))
     if best > static:
         return []
     return [
         f"Layer {layer} finds no more points at its best step ({best:.1f} %) than the guess that nothing moves "
         f"({static:.1f} %): the ranking says which layer is best, not that it is good."
     ]
-
-
-def _scored_sources(sweep: xr.Dataset) -> int:
-    """How many whole clips have an accuracy."""
-    scored = sweep["accuracy"].notnull().any(["step", "layer"])
-    return source_count(sweep.isel(clip=np.flatnonzero(scored.values)))
 
 
 def _tiles(sweep: xr.Dataset, selection: LayerSelection) -> tuple[Tile, ...]:
@@ -166,7 +159,7 @@ def _tiles(sweep: xr.Dataset, selection: LayerSelection) -> tuple[Tile, ...]:
         note = f"step {int(sweep['step'].values[0])}, the most noise"
         tiles.append(Tile("best layer of the first step", f"{float(first.max()):.1f} %", note))
     if recorded(sweep, "static_accuracy"):
-        value = float(sweep["static_accuracy"].mean(skipna=True))
+        value = float(mean_over_clips(sweep["static_accuracy"]))
         tiles.append(Tile("“nothing moves”", f"{value:.1f} %", "a guess that needs no model"))
     if recorded(sweep, "moving_accuracy"):
         moving = mean_over_clips(sweep["moving_accuracy"]).sel(layer=layer).isel(step=best)
@@ -180,7 +173,7 @@ def _layer_lines(selection: LayerSelection) -> list[str]:
         means = [f"layer {row['layer']}: {row['mean']:.3f}" for row in table[: selection.count]]
         return [f"Harmonic means: {'; '.join(means)}.", "One clip alone: neither intervals nor probabilities."]
     lines = [
-        f"Layer {row['layer']}: harmonic mean {row['mean']:.3f} (95 % interval {row['low']:.3f} to {row['high']:.3f}); "
+        f"Layer {row['layer']}: harmonic mean {row['mean']:.3f} ({interval_in_words(row['low'], row['high'])}); "
         f"in the top {selection.count} with probability {row['probability']:.2f}"
         + (". This choice is not settled by these clips." if row["probability"] < 0.8 else ".")
         for row in table[: selection.count]
@@ -230,8 +223,9 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
     lines = [
         "Accuracy is the percentage of visible (point, image) pairs within the threshold; the query image itself and "
         "points hidden in it do not count, unless a preset says otherwise.",
-        "Means are over clips that have a value. Intervals resample whole clips: windows of one clip are drawn "
-        "together. They say how much another choice of clips would change the numbers, not how another model would do.",
+        "Means are over whole clips that have a value; the windows of a clip are averaged first. Intervals resample "
+        "whole clips: they say how much another choice of clips would change the numbers, not how another model, "
+        "another noise or a fresh choice of the best step and layer would.",
         "The harmonic mean scales each measure to 0-1 over this sweep's own layers and steps: it compares layers "
         "within this report and is no absolute score.",
         "Numbers of publications are measured on other clips, sizes and models; none is shown beside these.",

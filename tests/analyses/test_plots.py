@@ -1,14 +1,15 @@
 """Pictures show what the arrays hold: orientation, missing cells, intervals, what sliders and dropdowns choose."""
 
 import json
+from statistics import NormalDist
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import xarray as xr
 
+from analyses.clips import bootstrap_mean
 from analyses.plots import (
-    bootstrap_mean,
     plot_attention,
     plot_best_layers,
     plot_heads,
@@ -143,12 +144,13 @@ def test_heat_maps_refuse_other_arrays():
 def test_intervals_draw_whole_clips():
     values = measure(clips=6).assign_coords(source=("clip", ["a", "a", "a", "b", "c", "c"]))
     lower, upper = bootstrap_mean(values, resamples=300, seed=3)
-    groups = [values.values[:3], values.values[3:4], values.values[4:]]
+    groups = [values.values[:3].mean(0), values.values[3], values.values[4:].mean(0)]
     means = []
     for draw in np.random.default_rng(3).multinomial(3, [1 / 3] * 3, size=300):
-        means.append(np.concatenate([group for group, n in zip(groups, draw, strict=True) for _ in range(n)]).mean(0))
-    np.testing.assert_allclose(lower, np.quantile(means, 0.025, axis=0))
-    np.testing.assert_allclose(upper, np.quantile(means, 0.975, axis=0))
+        means.append(np.mean([group for group, n in zip(groups, draw, strict=True) for _ in range(n)], axis=0))
+    level = NormalDist().cdf(-4.302653 * 1.5**0.5)  # 4.302653: Student's t at 97.5 % with 2 degrees of freedom
+    np.testing.assert_allclose(lower, np.quantile(means, level, axis=0))
+    np.testing.assert_allclose(upper, np.quantile(means, 1 - level, axis=0))
     assert lower.dims == ("step", "layer")
 
 
@@ -179,7 +181,7 @@ def test_curves_follow_the_chosen_layers():
     np.testing.assert_allclose(bands[0].y, lower.sel(layer=7))
     np.testing.assert_allclose(figure.data[list(figure.data).index(bands[0]) - 1].y, upper.sel(layer=7))
     (line,) = figure.layout.shapes
-    assert (line.y0, line.name) == (20, "nothing moves: 20")
+    assert (line.y0, line.name) == (20, "nothing moves: 20 %")
     assert sum(trace.name == "other layers" for trace in figure.data) == 2
 
 

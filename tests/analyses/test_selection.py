@@ -1,5 +1,7 @@
 """Harmonic mean and layer selection."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -99,27 +101,34 @@ def test_bootstrap_is_the_loop_over_resampled_clips() -> None:
     sweep = made_sweep(clips=6, noise=0.4, sources=["a", "a", "b", "c", "c", "c"])
     found = select_layers(sweep, 1, samples=50, seed=7)
     assert found.sources == 3
-    members = {"a": [0, 1], "b": [2], "c": [3, 4, 5]}
+    members = ([0, 1], [2], [3, 4, 5])
     draws = np.random.default_rng(7).multinomial(3, np.full(3, 1 / 3), 50)
     values = []
     for draw in draws:
-        clips = [clip for name, times in zip(members, draw, strict=True) for clip in members[name] * times]
-        chosen = sweep.isel(clip=clips)
-        means = [chosen["accuracy"], *(chosen[n].sel(target="cross") for n in ("confidence", "attention_score"))]
-        values.append(brute_force(*(array.mean("clip").values for array in means))[-1])
-    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+        arrays = [sweep["accuracy"], *(sweep[n].sel(target="cross") for n in ("confidence", "attention_score"))]
+        means = []
+        for array in arrays:
+            whole = [array.isel(clip=clips).mean("clip").values for clips in members]
+            means.append(np.mean([mean for mean, times in zip(whole, draw, strict=True) for _ in range(times)], axis=0))
+        values.append(brute_force(*means)[-1])
+    level = NormalDist().cdf(-4.302653 * 1.5**0.5)  # 4.302653: Student's t at 97.5 % with 2 degrees of freedom
+    low, high = np.quantile(values, [level, 1 - level], axis=0)
     np.testing.assert_allclose(found.scores["low"], low)
     np.testing.assert_allclose(found.scores["high"], high)
     share = np.bincount(np.argmax(values, 1), minlength=4) / 50
     np.testing.assert_allclose(found.scores["probability"], share)
 
 
-def test_clips_without_truth_do_not_count_in_the_accuracy() -> None:
-    sweep = made_sweep()
+def test_clips_without_truth_do_not_count() -> None:
+    sweep = made_sweep(noise=0.4)
     sweep["accuracy"][3] = np.nan
-    means = [sweep["accuracy"], *(sweep[n].sel(target="cross") for n in ("confidence", "attention_score"))]
+    rest = sweep.drop_isel(clip=3)
+    means = [rest["accuracy"], *(rest[n].sel(target="cross") for n in ("confidence", "attention_score"))]
     expected = brute_force(*(array.mean("clip").values for array in means))
-    np.testing.assert_allclose(select_layers(sweep).scores["mean"], expected[-1])
+    found = select_layers(sweep)
+    np.testing.assert_allclose(found.scores["mean"], expected[-1])
+    assert found.sources == sweep.sizes["clip"] - 1
+    np.testing.assert_allclose(found.scores["low"], select_layers(rest).scores["low"])
 
 
 def test_one_clip_has_no_interval() -> None:
@@ -145,7 +154,7 @@ def test_table_and_repr() -> None:
     }
     assert repr(found) == (
         "LayerSelection: layers 5, 2 by the harmonic mean at step 49, 8 clips\n"
-        "  layer 5: 1.000, 95 % interval 1.000 to 1.000, in the top 2 with probability 1.00\n"
+        "  layer 5: 1.000, at the end of the scale in every resample, in the top 2 with probability 1.00\n"
         "  layer 2: 0.588, 95 % interval 0.588 to 0.588, in the top 2 with probability 1.00"
     )
     assert repr(select_layers(made_sweep(noise=0), 2, by="mean", samples=10)).splitlines()[0] == (

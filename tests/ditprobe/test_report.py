@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from analyses.attention import attention_of_points
-from analyses.selection import select_layers
+from analyses.selection import interval_in_words, select_layers
 from ditprobe.report import render_report, write_report
 from ditprobe.report_figures import Example
 from ditprobe.report_words import answer, facts, notes
@@ -113,7 +113,7 @@ def test_the_answer_is_said_with_its_uncertainty():
     )
     row = selection.table()[0]
     assert said.details[0] == (
-        f"Layer 4: harmonic mean {row['mean']:.3f} (95 % interval {row['low']:.3f} to {row['high']:.3f}); in the top 2 "
+        f"Layer 4: harmonic mean {row['mean']:.3f} ({interval_in_words(row['low'], row['high'])}); in the top 2 "
         "with probability 1.00."
     )
     curve = found["accuracy"].mean("clip").sel(layer=4)
@@ -137,7 +137,7 @@ def test_clips_without_truth_are_named():
     found["accuracy"][1] = np.nan
     said = answer(found, select_layers(found, 1)).headline
     assert said.startswith("Layer 4 carries temporal correspondence best")
-    assert said.endswith("over 5 clips, 4 of them with true tracks.")
+    assert said.endswith("over 4 clips; 1 clip without true tracks left out.")
     assert notes(found, None)[0] == "Without true tracks, and so without accuracy: clip 1."
 
 

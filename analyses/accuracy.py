@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from analyses.tensors import as_tensor
+from analyses.tensors import as_tensor, check_visibility
 from store.errors import InvalidInputError
 
 
@@ -39,8 +39,8 @@ def matching_accuracy(predicted: Any, tracks: Any, visibility: Any, threshold: f
     >>> matching_accuracy(tracks + torch.tensor([5.0, 0.0]), tracks, torch.ones(3, 2, dtype=torch.bool))
     100.0
     """
-    predicted, tracks, visible = (as_tensor(array) for array in (predicted, tracks, visibility))
-    visible = visible.bool().to(predicted.device)
+    predicted, tracks = as_tensor(predicted), as_tensor(tracks)
+    visible = check_visibility(visibility).to(predicted.device)
     check_tracks(predicted, tracks, visible)
     if not threshold > 0:
         raise InvalidInputError(f"threshold must be a positive number of pixels; got {threshold}.")

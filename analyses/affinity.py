@@ -11,7 +11,15 @@ import torch
 import xarray as xr
 
 from analyses.corners import Geometry, check_preset
-from analyses.tensors import BUDGET_BYTES, as_points, as_tensor, check_finite, compute_dtype, query_and_key
+from analyses.tensors import (
+    BUDGET_BYTES,
+    as_points,
+    as_tensor,
+    check_finite,
+    check_visibility,
+    compute_dtype,
+    query_and_key,
+)
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -68,7 +76,7 @@ class QueriedRows:
                 f"visibility needs the shape (image, point) = {wanted}; got {tuple(visibility.shape)}."
             )
         cells, row = torch.unique(_queried_cells(points, layout, preset), return_inverse=True)
-        visible = visibility.bool().to(points.device)
+        visible = check_visibility(visibility).to(points.device)
         spans = [layout.images_of(frame) for frame in range(layout.frames)]
         seen = torch.stack([visible[span.start : span.stop].all(0) for span in spans])
         return cls(cells, row, visible[0], seen, preset)

@@ -50,18 +50,30 @@ def as_points(points: Any, layout: TokenLayout, device: torch.device) -> torch.T
     return points.to(device)
 
 
-def check_finite(tensor: torch.Tensor, name: str) -> None:
-    """Refuse a tensor that holds NaN or infinite values."""
+def check_finite(tensor: torch.Tensor, name: str) -> float:
+    """The largest size of a value; a tensor that holds NaN or infinite values is refused."""
     if not tensor.numel():
         raise InvalidInputError(f"{name} is empty: shape {tuple(tensor.shape)}.")
     # aminmax lets a NaN through, so one pass without a temporary finds both.
     low, high = torch.aminmax(tensor)
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
         raise InvalidInputError(f"{name} holds NaN or infinite values. Nothing can be matched with them.")
+    return max(abs(float(low)), abs(float(high)))
 
 
-def video_tokens(tensor: Any, name: str, layout: TokenLayout) -> torch.Tensor:
-    """Query or key as (head, frame, cell, channel), checked against the layout."""
+def check_visibility(visibility: Any) -> torch.Tensor:
+    """Visibility as a bool tensor; shares and numbers are refused, since half visible has no meaning here."""
+    visibility = as_tensor(visibility)
+    if visibility.dtype != torch.bool:
+        raise InvalidInputError(
+            f"visibility must be bool; got {str(visibility.dtype).removeprefix('torch.')}. Say from where on a point "
+            "counts as visible, e.g. visibility > 0.5."
+        )
+    return visibility
+
+
+def video_tokens(tensor: Any, name: str, layout: TokenLayout) -> tuple[torch.Tensor, float]:
+    """Query or key as (head, frame, cell, channel), checked against the layout, and its largest size."""
     tensor = as_tensor(tensor)
     wanted = (layout.frames, layout.height, layout.width)
     if tensor.ndim != 5 or tuple(tensor.shape[1:4]) != wanted:
@@ -69,16 +81,23 @@ def video_tokens(tensor: Any, name: str, layout: TokenLayout) -> torch.Tensor:
             f"{name} needs the shape (head, frame, y, x, channel) with (frame, y, x) = {wanted}; "
             f"got {tuple(tensor.shape)}."
         )
-    check_finite(tensor, name)
-    return tensor.flatten(2, 3)
+    return tensor.flatten(2, 3), check_finite(tensor, name)
 
 
 def query_and_key(query: Any, key: Any, layout: TokenLayout) -> tuple[torch.Tensor, torch.Tensor]:
     """Query and key as (head, frame, cell, channel) tensors of one shape."""
-    query, key = video_tokens(query, "query", layout), video_tokens(key, "key", layout)
+    (query, largest_query), (key, largest_key) = (
+        video_tokens(query, "query", layout),
+        video_tokens(key, "key", layout),
+    )
     if query.shape != key.shape:
         raise InvalidInputError(
             f"query and key need the same shape; got {tuple(query.shape)} and {tuple(key.shape)} "
             f"as (head, frame, cell, channel)."
+        )
+    if largest_query * largest_key * query.shape[-1] > torch.finfo(compute_dtype(query, key)).max:
+        raise InvalidInputError(
+            f"query and key reach {largest_query:.3g} and {largest_key:.3g}: their products overflow, and no match "
+            "could be told from another. Something before the attention has diverged."
         )
     return query, key

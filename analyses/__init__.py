@@ -1,1 +1,37 @@
-"""Pure functions on queries, keys and tracks: matching, affinity, accuracy and the selection of layers."""
+"""Floor 3: pure functions on labelled arrays; ``analyses.sweep`` alone drives a probe.
+
+The public functions are here by name, loaded when first used. ``analyses.sweep`` and ``analyses.affinity`` are modules
+that hold a function of the same name; ``import ditprobe as dp`` has those as ``dp.sweep`` and ``dp.affinity``.
+
+Examples
+--------
+>>> from analyses import harmonic_mean, match_points
+>>> match_points.__module__
+'analyses.matching'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "analyses.accuracy": ("matching_accuracy",),
+    "analyses.affinity": ("Affinity",),
+    "analyses.attention": ("attention_of_points",),
+    "analyses.checkpoint": ("load_sweep", "save_sweep"),
+    "analyses.components": ("principal_components",),
+    "analyses.matching": ("match_features", "match_points", "match_points_by_head"),
+    "analyses.recorded": ("sweep_recording",),
+    "analyses.resampling": ("to_images",),
+    "analyses.selection": ("LayerSelection", "harmonic_mean", "select_layers"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'analyses' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)

@@ -12,6 +12,20 @@ from probe.geometry import Size, TokenGeometry
 from store.errors import InvalidInputError
 
 
+def described(value: object) -> str:
+    """What was given in place of one text, for a message: its kind, and how many a list has.
+
+    Examples
+    --------
+    >>> described(["a", "b"]), described(7)
+    ('a list of 2', 'the int 7')
+    """
+    kind = type(value).__name__
+    if isinstance(value, list | tuple):
+        return f"a {kind} of {len(value)}"
+    return f"the {kind} {value!r}" if isinstance(value, int | float) else f"an object of type {kind}"
+
+
 class PipelineArguments(TokenGeometry):
     """What a backbone knows about calling its pipeline."""
 
@@ -39,9 +53,13 @@ class PipelineArguments(TokenGeometry):
         size = Size(
             *(given or default for given, default in zip((height, width, images), self.default_size, strict=True))
         )
+        for text in (prompt, negative_prompt):
+            if text is not None and not isinstance(text, str):
+                raise InvalidInputError(
+                    f"generate makes one clip from one prompt; got {described(text)}. Call it once for each prompt."
+                )
         self.check_size(*size)
-        if steps < 1:
-            raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+        self.check_steps(steps)
         chosen: dict[str, Any] = {"height": size.height, "width": size.width, "num_frames": size.images}
         chosen["num_inference_steps"] = steps
         chosen["generator"] = torch.Generator("cpu").manual_seed(seed)
@@ -49,6 +67,25 @@ class PipelineArguments(TokenGeometry):
         chosen.update(self._prompt_arguments(prompt, negative_prompt, conditioning or {}))
         chosen.update(conditioning or {})
         return chosen
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a number of steps that the scheduler does not have.
+
+        Raises
+        ------
+        InvalidInputError
+            Below one, or more than the whole timesteps that the model was trained with (flow-matching Euler takes
+            any number: its timesteps need not be whole).
+        """
+        if steps < 1:
+            raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+        scheduler = self.pipeline.scheduler
+        most = getattr(scheduler.config, "num_train_timesteps", None)
+        if most is not None and steps > most and hasattr(scheduler, "alphas_cumprod"):
+            raise InvalidInputError(
+                f"a run of {steps} steps was asked for; {type(scheduler).__name__} has {most} timesteps, so at most "
+                f"steps={most}."
+            )
 
     def _guidance_arguments(
         self, scale: float | None, negative_prompt: str | None, conditioning: Mapping[str, Any]

@@ -199,10 +199,9 @@ class Backbone(PipelineArguments):
         Raises
         ------
         InvalidInputError
-            For less than one step.
+            For less than one step, or more than the scheduler has.
         """
-        if steps < 1:
-            raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+        self.check_steps(steps)
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         self._set_timesteps(scheduler, steps)
         return Schedule.of(scheduler)
@@ -260,7 +259,8 @@ class Backbone(PipelineArguments):
         Raises
         ------
         InvalidInputError
-            Before the model runs, for a size it does not take or a prompt it cannot read.
+            Before the model runs, for a size or a number of steps it does not take, a prompt it cannot read, or
+            several prompts.
         """
         arguments = self.arguments(
             prompt,

@@ -17,6 +17,9 @@ from probe.tap import check_multiplies
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
 MINI = "mini"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+# Ends of names that are files or recordings, never hub ids, although owner/name.mp4 could be one.
+_FILE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".zarr", ".nc", ".html", ".pth"}
 _NO_HOOKS = SimpleNamespace(hooks={})
 
 
@@ -52,7 +55,10 @@ def load_backbone(
     Raises
     ------
     BackboneNotFoundError
-        No such folder or hub id, or a folder that is no pipeline.
+        No such folder or hub id, or a folder that is no pipeline. The hub is asked only for names that can be a hub
+        id, which is owner/name.
+    InvalidInputError
+        An unknown data type, or a device that is unknown or not there.
     UnsupportedBackboneError
         A pipeline of a family that cannot be probed; known before its weights are loaded.
 
@@ -65,7 +71,9 @@ def load_backbone(
     source, to_dtype = name_or_path_or_pipeline, _dtype(dtype)
     if not isinstance(source, str | Path):
         return _wrap(_placed(source, device, to_dtype), revision=revision)
-    target = _device(device)
+    if isinstance(source, str):
+        _check_name(source)
+    target = resolve_device(device)
     if to_dtype is None:
         to_dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
     folder = Path(source).expanduser()
@@ -152,8 +160,9 @@ def _placed(pipeline: Any, device: str | torch.device, dtype: torch.dtype | None
         )
     if dtype is not None:
         pipeline.to(dtype)
-    if device != "auto" and not _is_offloaded(pipeline):
-        pipeline.to(torch.device(device))
+    target = None if device == "auto" else resolve_device(device)
+    if target is not None and not _is_offloaded(pipeline):
+        pipeline.to(target)
     return pipeline
 
 
@@ -165,10 +174,34 @@ def _is_offloaded(pipeline: Any) -> bool:
     return hooked or getattr(pipeline, "hf_device_map", None) is not None
 
 
-def _device(device: str | torch.device) -> torch.device:
+def resolve_device(device: str | torch.device) -> torch.device:
+    """A device that is there; "auto" is the GPU where there is one.
+
+    Raises
+    ------
+    InvalidInputError
+        For a device that is unknown or not available; names those that are.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    available = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
+    try:
+        target = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidInputError(f"device {device!r} is unknown. Available here: {available}.") from error
+    try:
+        torch.empty(1, device=target)
+    except (AssertionError, RuntimeError) as error:  # what torch raises differs by kind of device
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InvalidInputError(
+            f"device {str(target)!r} cannot be used: {reason}. Available here: {available}."
+        ) from error
+    return target
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
@@ -180,10 +213,25 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
     return found
 
 
+def _check_name(name: str) -> None:
+    """Refuse at once what can be neither a path that exists nor a hub id; the hub would be asked for long."""
+    remedy = f"Give a folder that exists, {MINI!r}, which is bundled, or a hub id, which is owner/name."
+    if not name.strip():
+        raise BackboneNotFoundError(f"no backbone was named: the name is empty. {remedy}")
+    if name == MINI or Path(name).expanduser().exists() or _is_explicit_path(name):
+        return
+    if not _HUB_ID.fullmatch(name) or Path(name).suffix.lower() in _FILE_SUFFIXES:
+        raise BackboneNotFoundError(f"no file, folder or bundled backbone named {name!r}. {remedy}")
+
+
+def _is_explicit_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
 def _names_a_folder(source: str | Path) -> bool:
     if isinstance(source, Path) or Path(source).expanduser().exists():
         return True
-    return source.startswith((".", "/", "~")) or source.count("/") > 1
+    return _is_explicit_path(source)
 
 
 def _is_mini(folder: Path) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from probe.arguments import described
 from probe.backbone import Backbone, OnStep
 from probe.capture import Capture
 from probe.fitting import Window, cut_windows
@@ -19,13 +22,13 @@ from probe.forward import ForwardPass
 from probe.geometry import Size
 from probe.run import Noise, check_noise, pass_count, run_clip, run_prompt
 from store.clip import Clip
-from store.errors import InvalidInputError
+from store.errors import ClipError, InvalidInputError, OutputExistsError
 from store.plan import DEFAULT_LIMIT_BYTES, Plan
 from store.provenance import Provenance
 from store.recording import Recording, open_recording
 from store.recording_writer import RecordingWriter
 from store.selection import Selection
-from store.video import write_clip
+from store.video import extras_path, write_clip
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,6 +107,11 @@ def plan_recording(
     InvalidInputError, UnknownLayerError, PlanTooLargeError
     """
     check_noise(noise)
+    if not isinstance(source, str | Clip):
+        raise InvalidInputError(
+            f"record takes one prompt or one Clip; got {described(source)}. Call it once for each, with a path of its own."
+        )
+    backbone.check_steps(steps)
     if isinstance(source, Clip):
         chosen = _window(cut_windows(backbone, source, size=size, images=images, stride=stride), window)
         shape, prompt, count = chosen.size, source.prompt, pass_count(selection, noise=noise, steps=steps)
@@ -119,6 +127,51 @@ def plan_recording(
     layout = backbone.layout(*shape, prompt if one_text else None)
     plan = selection.plan(backbone, layout, steps, features=features, limit_bytes=limit_bytes)
     return Job(plan, chosen, shape, count * len(plan.branches))
+
+
+def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse, before a model runs, a path to which no clip can be written afterwards.
+
+    Parameters
+    ----------
+    path : of a video to be written by :func:`store.video.write_clip`
+    overwrite : bool
+        Whether an existing video is to be replaced.
+
+    Raises
+    ------
+    OutputExistsError
+        The video, or the npz beside it, exists.
+    InvalidInputError
+        A suffix that cannot hold the video, a folder, or a folder that cannot be made.
+
+    Examples
+    --------
+    >>> check_clip_path("made.txt")
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: a clip cannot be saved to made.txt: '.txt' holds no H.264 video. Name it made.mp4.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InvalidInputError(f"a clip cannot be saved to {path}: it is a folder. Name a file, such as {path}.mp4.")
+    taken = [str(file) for file in (path, extras_path(path)) if file.exists()]
+    if taken and not overwrite:
+        exist = "exists" if len(taken) == 1 else "exist"
+        raise OutputExistsError(
+            f"{' and '.join(taken)} {exist} already. Choose another path for the clip, or pass overwrite=True."
+        )
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = "not writable" if folder.is_dir() else "no folder"
+        raise InvalidInputError(f"a clip cannot be saved to {path}: {folder} is {what}. Choose another path.")
+    with tempfile.TemporaryDirectory() as trial:
+        try:
+            write_clip(f"{trial}/trial{path.suffix}", Clip(np.zeros((1, 16, 16, 3), np.uint8), fps=8))
+        except (ClipError, InvalidInputError) as error:
+            holds = f"{path.suffix!r} holds no H.264 video" if path.suffix else "it has no video suffix"
+            named = path.with_suffix(".mp4")
+            raise InvalidInputError(f"a clip cannot be saved to {path}: {holds}. Name it {named}.") from error
 
 
 def _window(windows: tuple[Window, ...], index: int) -> Window:
@@ -205,9 +258,10 @@ def record(
     limit_bytes : int or None
         Refuse a larger plan.
     overwrite, resume : bool
-        Replace an existing recording, or complete one of the same run.
+        Replace an existing recording, or complete one of the same run; both replace the file ``save_clip``.
     save_clip : path, optional
-        Where to write the clip that the model generated or was shown.
+        Where to write the clip that the model generated or was shown. Where nothing is left to record, a prompt is
+        sampled again for it.
     on_step : callable, optional
         Called with (steps done, steps to do).
 
@@ -247,6 +301,8 @@ def record(
         features=features,
         limit_bytes=limit_bytes,
     )
+    if save_clip is not None:
+        check_clip_path(save_clip, overwrite=overwrite or resume)
     text = source if isinstance(source, str) else (source.prompt if prompt is None else prompt)
     provenance = Provenance(
         model=backbone.name,
@@ -275,32 +331,34 @@ def record(
     }
     with RecordingWriter(path, job.plan, provenance=provenance, overwrite=overwrite, resume=resume) as writer:
         missing = _missing(writer, selection)
-        if missing is not None:
-            sink = RecordingSink(writer, backbone.sigmas(steps))
-            clip = _run(backbone, source, job, missing, sink, noise, text, save_clip is not None, common)
-            if save_clip is not None and clip is not None:
-                write_clip(save_clip, clip, overwrite=overwrite or resume)
+        sink = RecordingSink(writer, backbone.sigmas(steps))
+        clip = _run(backbone, job, missing, sink, noise, text, save_clip is not None, common)
+    if save_clip is not None and clip is not None:
+        write_clip(save_clip, clip, overwrite=overwrite or resume)
     return open_recording(path)
 
 
 def _run(
     backbone: Backbone,
-    source: str | Clip,
     job: Job,
-    selection: Selection,
+    missing: Selection | None,
     sink: RecordingSink,
     noise: Noise,
     text: str | None,
     want_clip: bool,
     common: dict[str, Any],
 ) -> Clip | None:
+    """Record what is missing; the clip that was shown, or generated where it is wanted."""
     if job.window is not None:
-        run_clip(backbone, job.window.clip, selection, sink, noise=noise, prompt=text, **common)
+        if missing is not None:
+            run_clip(backbone, job.window.clip, missing, sink, noise=noise, prompt=text, **common)
         return job.window.clip
-    height, width, images = job.size
-    return run_prompt(
-        backbone, text, selection, sink, height=height, width=width, images=images, want_clip=want_clip, **common
-    )
+    size = dict(zip(("height", "width", "images"), job.size, strict=True))
+    if missing is not None:
+        return run_prompt(backbone, text, missing, sink, want_clip=want_clip, **size, **common)
+    if not want_clip:
+        return None
+    return backbone.generate(text, **size, **{name: value for name, value in common.items() if name != "features"})
 
 
 def _described(window: Window) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from store.clip import Clip
@@ -42,9 +44,10 @@ def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     {'sizes': [1, 2]}
     """
     path = Path(path)
-    flat = dataset.copy()
+    # How a file once stored its names says nothing of the longer ones that have joined them.
+    flat = dataset.drop_encoding()
     flat.attrs = _flat(dataset.attrs)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         flat.to_netcdf(partial, engine="scipy")
@@ -52,7 +55,7 @@ def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise RecordingError(f"the sweep cannot be written to {path}: {error}.") from error
     finally:
-        if partial.exists():
+        if partial.exists():  # after an error or Ctrl-C
             partial.unlink()
 
 
@@ -74,11 +77,19 @@ def load_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
     if not Path(path).is_file():
         raise RecordingError(f"{os.fspath(path)} is not a sweep: it {_what(Path(path))}.")
     try:
-        dataset = xr.load_dataset(path, engine="scipy")
+        with Path(path).open("rb") as file:
+            known = file.read(3) == b"CDF"
+    except OSError as error:
+        raise RecordingError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from error
+    if not known:
+        raise RecordingError(f"{os.fspath(path)} is not a sweep: it is no netCDF 3 file.")
+    try:
+        dataset = xr.load_dataset(path, engine="scipy").drop_encoding()
         encoded = json.loads(dataset.attrs.pop(_ENCODED))
         dataset.attrs |= {name: json.loads(dataset.attrs[name]) for name in encoded}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordingError(f"{os.fspath(path)} is not a sweep, or it is damaged: {error}.") from error
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise RecordingError(f"{os.fspath(path)} is not a sweep, or it is damaged: {reason}.") from error
     return dataset
 
 
@@ -93,13 +104,52 @@ def _what(path: Path) -> str:
     return "is a folder" if path.is_dir() else "does not exist"
 
 
-def check_output(path: str | os.PathLike[str], *, resume: bool) -> None:
-    """Refuse to overwrite a sweep that is not to be resumed, and a path that cannot be a file."""
+def check_output(path: str | os.PathLike[str], *, resume: bool = False, overwrite: bool = False) -> None:
+    """Refuse a taken path that is neither to be resumed nor overwritten, and one that no file can be written to."""
+    path = Path(path)
+    check_modes(resume=resume, overwrite=overwrite)
+    check_file(path, "sweep.nc")
+    if path.exists() and not (resume or overwrite):
+        raise OutputExistsError(
+            f"{path} exists. Choose another path, or pass resume=True to go on with it or overwrite=True to replace it."
+        )
+
+
+def check_modes(*, resume: bool, overwrite: bool) -> None:
+    """Refuse to go on with a sweep and to replace it at once."""
+    if resume and overwrite:
+        raise InvalidInputError("resume goes on with a sweep, overwrite replaces it. Ask for one of them.")
+
+
+def check_file(path: str | os.PathLike[str], example: str) -> None:
+    """Refuse a path that no file can be written to, before the work that would be lost.
+
+    Raises
+    ------
+    OutputExistsError
+        For a folder, and for a path below a file.
+    RecordingError
+        Where the system refuses.
+
+    Examples
+    --------
+    >>> check_file(".", "sweep.nc")
+    Traceback (most recent call last):
+    ...
+    store.errors.OutputExistsError: . is a folder. Name a file, for example sweep.nc.
+    """
     path = Path(path)
     if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder. Name a file, for example {path / 'sweep.nc'}.")
-    if path.exists() and not resume:
-        raise OutputExistsError(f"{path} exists. Choose another path, or pass resume=True to go on with it.")
+        raise OutputExistsError(f"{path} is a folder. Name a file, for example {path / example}.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise OutputExistsError(f"{path} cannot be written: {folder} is a file, not a folder. Choose another path.")
+    try:
+        # Permission bits alone do not say it: not of a read-only disk, and not to an administrator.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be written: {error.strerror} in {folder}. Choose another path.") from error
 
 
 def digest_of(clip: Clip | None, *parts: Any) -> str:
@@ -114,6 +164,36 @@ def digest_of(clip: Clip | None, *parts: Any) -> str:
             digest.update(f"{array.shape}{array.dtype}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def digest_of_value(value: Any) -> str:
+    """Eight hexadecimal digits of a pipeline's argument: of the bytes of a tensor, an array or an image.
+
+    Of what has no such content, its type.
+
+    Examples
+    --------
+    >>> digest_of_value(torch.zeros(2)) == digest_of_value(torch.zeros(3)), digest_of_value(3) == digest_of_value(3.0)
+    (False, False)
+    """
+    return digest_of(None, *_parts(value))[:8]
+
+
+def _parts(value: Any) -> list[Any]:
+    """What is hashed of a value: texts and arrays."""
+    if isinstance(value, torch.Tensor):
+        # As bytes, since numpy has no bfloat16.
+        whole = value.detach().cpu().contiguous()
+        return [f"{whole.dtype}{tuple(whole.shape)}", whole.reshape(-1).view(torch.uint8).numpy()]
+    if isinstance(value, Mapping):
+        return [part for name in sorted(value, key=str) for part in (str(name), *_parts(value[name]))]
+    if isinstance(value, list | tuple):
+        return [f"{len(value)} items", *(part for item in value for part in _parts(item))]
+    if value is None or isinstance(value, str | bytes | bool | int | float):
+        return [repr(value)]
+    if isinstance(value, np.ndarray) or hasattr(value, "__array_interface__"):
+        return [np.asarray(value)]
+    return [type(value).__qualname__]
 
 
 def finished_clips(

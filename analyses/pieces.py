@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
+
+import numpy as np
 
 from analyses.corners import Geometry
 from analyses.results import Entry, Grid
-from analyses.truth import Target, Truth
+from analyses.truth import Target, Truth, inside
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -61,6 +65,7 @@ def named(clips: Any, what: str) -> dict[str, Any]:
     {'prompt 0': 'a red ball', 'prompt 1': 'a blue box'}
     """
     if isinstance(clips, Mapping):
+        check_distinct([str(name) for name in clips])
         found = {str(name): clip for name, clip in clips.items()}
     else:
         alone = isinstance(clips, (str, Clip)) or not isinstance(clips, Iterable)
@@ -69,6 +74,13 @@ def named(clips: Any, what: str) -> dict[str, Any]:
     if not found:
         raise InvalidInputError(f"there is nothing to sweep: no {what} was given.")
     return found
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Refuse equal names, of which one would replace the other."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InvalidInputError(f"{twice[0]!r} names two of what is swept. Rename one of them.")
 
 
 def entry_of(piece: Piece, grid: Grid, target: Target) -> Entry:
@@ -91,14 +103,34 @@ def details_of(truth: Truth, prompt: str | None, digest: str = "") -> dict[str, 
 
 def truth_of(clip: Clip | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int) -> Truth | str:
     """The truth of a clip that fits the layout and starts at ``first_image``, or why there is too little of it."""
-    if clip is None or clip.tracks is None:
+    tracks = None if clip is None else (clip.tracks, clip.visibility)
+    return truth_of_tracks(None if tracks is None or tracks[0] is None else tracks, layout, preset, least, first_image)
+
+
+def truth_of_tracks(
+    given: tuple[Any, Any] | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int = 0
+) -> Truth | str:
+    """The truth of (tracks, visibility), or of a grid where nothing is known; or why there is too little of it."""
+    if layout.frames < 2:
+        images = "it has one image" if layout.images == 1 else f"its {layout.images} images are one frame of the model"
+        return f"{images}, so there is nothing to follow"
+    if given is None:
         return Truth.of_grid(layout)
-    truth = Truth.of_tracks(clip.tracks, clip.visibility, layout, preset)
-    if len(truth.points) >= least:
-        return truth
+    truth = Truth.of_tracks(given[0], given[1], layout, preset)
+    if len(truth.points) < least:
+        return _too_few(np.asarray(given[0]), len(truth.points), layout, preset, least, first_image)
+    # The query image does not count where the definitions are exact.
+    if not truth.visibility[1 if preset == "exact" else 0 :].any():
+        return f"none of its {len(truth.points)} points is visible after image {first_image}"
+    return truth
+
+
+def _too_few(tracks: np.ndarray, found: int, layout: TokenLayout, preset: Geometry, least: int, first: int) -> str:
     state = "visible in" if preset == "exact" else "within"
-    count = f"{len(truth.points)} of {clip.tracks.shape[1]} tracked points"
-    return f"{count} are {state} image {first_image}, fewer than {least}"
+    reason = f"{found} of {tracks.shape[1]} tracked points are {state} image {first}, fewer than {least}"
+    outside = int((~inside(tracks[0], layout)).sum())
+    # Not worth a word where enough lie inside, and are hidden.
+    return f"{reason}; {outside} tracked points lie outside the image" if tracks.shape[1] - outside < least else reason
 
 
 def check_any_left(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> None:
@@ -111,7 +143,9 @@ def check_any_left(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> None:
     """
     if not pieces:
         reasons = "; ".join(f"{item.source} window {item.window}: {item.reason}" for item in skipped)
-        raise InvalidInputError(f"every window was skipped: {reasons}. Pass clips with more tracks, or min_points=1.")
+        few = any("fewer than" in item.reason for item in skipped)
+        remedy = "Pass clips with more tracks, or min_points=1." if few else "Pass longer clips, or other ones."
+        raise InvalidInputError(f"every window was skipped: {reasons}. {remedy}")
 
 
 def described(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> dict[str, Any]:
@@ -132,3 +166,24 @@ def described(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> dict[str, 
         f"{item.source}, window {item.window} at image {item.first_image}: {item.reason}" for item in skipped
     ]
     return facts
+
+
+class Bar:
+    """Steps of the model, counted over all pieces."""
+
+    def __init__(self, progress: Progress | None, pieces: Sequence[Piece], passes: Mapping[str, int]) -> None:
+        self._progress = progress
+        self._of_source = {
+            source: passes[source] * len(list(group))
+            for source, group in groupby(pieces, key=lambda piece: piece.source)
+        }
+        self._before = 0
+
+    def tell(self, name: str, before: int, done: int, of_piece: int) -> None:
+        """So many steps of a piece are done, after ``before`` steps of the pieces of its source."""
+        if self._progress is not None:
+            self._progress(self._before + before + done, sum(self._of_source.values()), name)
+
+    def finish(self, source: str) -> None:
+        """All pieces of a source are done."""
+        self._before += self._of_source[source]

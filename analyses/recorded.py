@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
@@ -41,7 +42,7 @@ def sweep_recording(
         All of the same steps, layers and heads.
     clips : Clip or None for each recording, by the same names or in the same order
         The whole clip, of which the recorded window is taken, or that window itself. Without one there is no
-        accuracy.
+        accuracy. A recording knows the images that the model saw, and another clip is refused.
     threshold_cells, preset, per_head, min_points, budget_bytes : as in :func:`sweep`
     branch : "cond" or "uncond"
     progress : called with (records done, in all, name of the recording)
@@ -201,4 +202,16 @@ def _recorded_window(clip: Clip | None, recording: Recording, name: str) -> tupl
         if stride > 1:
             tracks, seen = (None if a is None else a[::stride] for a in (clip.tracks, clip.visibility))
             clip = Clip(clip.images[::stride], clip.fps / stride, tracks, seen, None, clip.prompt)
-    return clip.resized(layout.pixel_height, layout.pixel_width), first
+    clip = clip.resized(layout.pixel_height, layout.pixel_width)
+    _check_seen(clip, recording, name)
+    return clip, first
+
+
+def _check_seen(clip: Clip, recording: Recording, name: str) -> None:
+    """Refuse a clip whose images are not those that were recorded; recordings without a hash take any."""
+    expected = recording.provenance.extra.get("clip_hash")
+    if expected is not None and hashlib.sha256(clip.images.tobytes()).hexdigest()[:12] != expected:
+        raise InvalidInputError(
+            f"recording {name!r} is of another clip: the images given for it are not those that the model saw. Pass "
+            f"the clip that was recorded, one for each recording in the same order."
+        )

@@ -12,14 +12,27 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.checkpoint import check_output, digest_of, finished_clips, save_sweep
+from analyses.checkpoint import check_modes, check_output, digest_of, digest_of_value, finished_clips, save_sweep
 from analyses.corners import Geometry
 from analyses.measure import Measuring
-from analyses.pieces import Piece, Progress, Skipped, check_any_left, described, details_of, entry_of, named, truth_of
+from analyses.pieces import (
+    Bar,
+    Piece,
+    Progress,
+    Skipped,
+    check_any_left,
+    check_distinct,
+    described,
+    details_of,
+    entry_of,
+    named,
+    truth_of,
+    truth_of_tracks,
+)
 from analyses.recorded import sweep_recording
 from analyses.results import Entry, Grid, combine, concatenate
 from analyses.tensors import BUDGET_BYTES
-from analyses.truth import Target, Truth
+from analyses.truth import Target
 from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
 from probe.backbone import OnStep
 from probe.fitting import Window, cut_windows
@@ -47,6 +60,7 @@ class _Running:
     prompt: str | None
     guidance_scale: float | None
     negative_prompt: str | None
+    conditioning: Mapping[str, Any]
 
     def passes(self, source: Any) -> int:
         """Steps of the model for one piece."""
@@ -72,6 +86,7 @@ class _Running:
             "steps": self.steps,
             "guidance_scale": self.guidance_scale,
             "negative_prompt": self.negative_prompt,
+            "conditioning": self.conditioning,
             "features": self.features,
             "on_step": on_step,
         }
@@ -103,8 +118,10 @@ def sweep(
     prompt: str | None = None,
     guidance_scale: float | None = None,
     negative_prompt: str | None = None,
+    conditioning: Mapping[str, Any] | None = None,
     save: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     budget_bytes: int = BUDGET_BYTES,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -130,12 +147,14 @@ def sweep(
     features : match features too
     truth : mapping of names of ``clips_or_prompts`` to (tracks, visibility), for prompts; in pixels and images of the
         generated clip
-    min_points : windows with fewer points to query are skipped, and ``attrs["skipped"]`` says so
+    min_points : windows with fewer points to query are skipped, as those of one image are; ``attrs["skipped"]`` says so
     size, images, stride : how clips are cut, and the size of what prompts generate
     prompt : the text shown with every clip; by default the clip's own
-    guidance_scale, negative_prompt : as in :meth:`Backbone.generate`
+    guidance_scale, negative_prompt, conditioning : as in :meth:`Backbone.generate`, the same for all clips and prompts;
+        ``attrs["conditioning"]`` keeps a hash of each argument
     save : file to write after each finished clip, by custom ``.nc``; read it with ``load_sweep``
     resume : go on with that file where its settings and clips are the same
+    overwrite : replace that file once the first clip is finished
     budget_bytes : working memory of the measuring
     progress : called with (steps of the model done, in all, name of the clip)
 
@@ -167,7 +186,8 @@ def sweep(
     >>> dict(found["accuracy"].sizes)
     {'clip': 1, 'step': 2, 'layer': 2}
     """
-    check_noise(noise)
+    _check_run(noise, seed, steps)
+    check_modes(resume=resume, overwrite=overwrite)
     how = Measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
     running = _Running(
         backbone,
@@ -182,6 +202,7 @@ def sweep(
         prompt,
         guidance_scale,
         negative_prompt,
+        dict(conditioning or {}),
     )
     _check_selection(selection)
     resolved = running.resolved()
@@ -192,8 +213,8 @@ def sweep(
     attrs = _attrs_of_run(running, resolved) | how.attrs()
     names = tuple(backbone.layers[layer].name for layer in resolved.layers)
     grid = Grid(resolved.steps, resolved.layers, names, resolved.heads)
-    done = _saved(save, resume, attrs, pieces)
-    bar = _Bar(progress, pieces, {name: running.passes(source) for name, source in sources.items()})
+    done = _saved(save, resume, overwrite, attrs, pieces)
+    bar = Bar(progress, pieces, {name: running.passes(source) for name, source in sources.items()})
     for source, group in groupby(pieces, key=lambda piece: piece.source):
         if source in done:
             bar.finish(source)
@@ -205,6 +226,14 @@ def sweep(
 
 
 # What is swept -----------------------------------------------------------------------------------------------------
+
+
+def _check_run(noise: str, seed: int, steps: int) -> None:
+    check_noise(noise)
+    if seed < 0:
+        raise InvalidInputError(f"seed must not be negative; got {seed}.")
+    if steps < 1:
+        raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
 
 
 def _check_selection(selection: Selection) -> None:
@@ -239,8 +268,9 @@ def _pieces(
             found.append(_prompt_piece(running, name, source, given, how, digest))
         else:
             raise InvalidInputError(f"{name!r} is a {type(source).__name__}; a sweep takes clips and prompts.")
-    skipped = [item for item in found if isinstance(item, Skipped)]
-    return [item for item in found if isinstance(item, Piece)], skipped
+    pieces = [item for item in found if isinstance(item, Piece)]
+    check_distinct([piece.name for piece in pieces])
+    return pieces, [item for item in found if isinstance(item, Skipped)]
 
 
 def _clip_pieces(running: _Running, name: str, clip: Clip, how: Measuring, digest: str) -> Iterator[Piece | Skipped]:
@@ -265,10 +295,9 @@ def _prompt_piece(
     running: _Running, name: str, prompt: str, given: Any, how: Measuring, digest: str
 ) -> Piece | Skipped:
     size = running.prompt_size()
-    layout = running.backbone.layout(*size)
-    truth = Truth.of_grid(layout) if given is None else Truth.of_tracks(given[0], given[1], layout, how.preset)
-    if len(truth.points) < how.min_points:
-        return Skipped(name, 0, 0, f"{len(truth.points)} points can be queried, fewer than {how.min_points}")
+    truth = truth_of_tracks(given, running.backbone.layout(*size), how.preset, how.min_points)
+    if isinstance(truth, str):
+        return Skipped(name, 0, 0, truth)
     made = f"{size[2]} generated images of {size[0]} x {size[1]} px"
     return Piece(name, name, 0, 0, truth, {"images": made, **details_of(truth, prompt, digest)})
 
@@ -276,28 +305,8 @@ def _prompt_piece(
 # Running -----------------------------------------------------------------------------------------------------------
 
 
-class _Bar:
-    """Steps of the model, counted over all pieces."""
-
-    def __init__(self, progress: Progress | None, pieces: list[Piece], passes: Mapping[str, int]) -> None:
-        self._progress = progress
-        self._of_source = {
-            source: passes[source] * len(list(group))
-            for source, group in groupby(pieces, key=lambda piece: piece.source)
-        }
-        self._before = 0
-
-    def tell(self, name: str, before: int, done: int, of_piece: int) -> None:
-        """So many steps of a piece are done, after ``before`` steps of the pieces of its source."""
-        if self._progress is not None:
-            self._progress(self._before + before + done, sum(self._of_source.values()), name)
-
-    def finish(self, source: str) -> None:
-        self._before += self._of_source[source]
-
-
 def _run_source(
-    running: _Running, source: str | Clip, pieces: list[Piece], grid: Grid, how: Measuring, bar: _Bar
+    running: _Running, source: str | Clip, pieces: list[Piece], grid: Grid, how: Measuring, bar: Bar
 ) -> xr.Dataset:
     """All pieces of one clip or prompt."""
     windows = running.windows(source) if isinstance(source, Clip) else ()
@@ -329,12 +338,12 @@ def _run_piece(
 
 
 def _saved(
-    save: str | os.PathLike[str] | None, resume: bool, attrs: Mapping[str, Any], pieces: list[Piece]
+    save: str | os.PathLike[str] | None, resume: bool, overwrite: bool, attrs: Mapping[str, Any], pieces: list[Piece]
 ) -> dict[str, xr.Dataset]:
     """The finished clips of a saved sweep by source; those whose every window is there."""
     if save is None:
         return {}
-    check_output(save, resume=resume)
+    check_output(save, resume=resume, overwrite=overwrite)
     digests = {piece.source: piece.details["digest"] for piece in pieces}
     saved = finished_clips(save, attrs, digests) if resume else None
     if saved is None:
@@ -358,6 +367,7 @@ def _whole(
 
 def _attrs_of_run(running: _Running, resolved: ResolvedSelection) -> dict[str, Any]:
     backbone = running.backbone
+    hashes = {name: digest_of_value(value) for name, value in sorted(running.conditioning.items())}
     return {
         "backbone": backbone.name,
         "revision": backbone.revision or "",
@@ -378,4 +388,5 @@ def _attrs_of_run(running: _Running, resolved: ResolvedSelection) -> dict[str, A
         "images": running.images,
         "stride": running.stride,
         "features": running.features,
+        **({"conditioning": hashes} if hashes else {}),
     }

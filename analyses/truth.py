@@ -68,8 +68,7 @@ class Truth:
             )
         if not np.isfinite(tracks[visibility]).all():
             raise InvalidInputError("a visible point has a track that is not finite. Mark it as hidden.")
-        size = (layout.pixel_width, layout.pixel_height)
-        kept = ((tracks[0] >= 0) & (tracks[0] <= size)).all(-1)
+        kept = inside(tracks[0], layout)
         if preset == "exact":
             kept &= visibility[0]
         return cls(tracks[0, kept], tracks[:, kept], visibility[:, kept])
@@ -167,6 +166,11 @@ class Target:
         kinds = torch.stack([self.counted, self.moving]).flatten(1).double()
         hits = kinds @ correct.flatten(1).double().T
         return (100 * hits / kinds.sum(-1, keepdim=True)).cpu().numpy()
+
+
+def inside(points: np.ndarray, layout: TokenLayout) -> np.ndarray:
+    """Which of (..., 2) points, (x, y) in pixels, lie within the image; its edges count."""
+    return ((points >= 0) & (points <= (layout.pixel_width, layout.pixel_height))).all(-1)
 
 
 def in_cells(offsets: torch.Tensor, layout: TokenLayout) -> torch.Tensor:

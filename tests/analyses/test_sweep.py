@@ -1,5 +1,6 @@
 """Sweeps of a small random backbone: numbers, windows, prompts, recordings, saving and resuming."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -288,10 +289,97 @@ def test_resuming_refuses_what_does_not_go_together(mini: Backbone, tmp_path: Pa
         assert str(error.value) == message
     with pytest.raises(OutputExistsError) as taken:
         sweep(mini, clips, one, save=path)
-    assert str(taken.value) == f"{path} exists. Choose another path, or pass resume=True to go on with it."
+    assert str(taken.value) == (
+        f"{path} exists. Choose another path, or pass resume=True to go on with it or overwrite=True to replace it."
+    )
     with pytest.raises(OutputExistsError) as folder:
         sweep(mini, clips, one, save=tmp_path)
     assert str(folder.value) == f"{tmp_path} is a folder. Name a file, for example {tmp_path / 'sweep.nc'}."
+
+
+def test_overwriting_keeps_the_old_sweep_until_the_new_one_has_a_clip(mini: Backbone, tmp_path: Path) -> None:
+    path, one = tmp_path / "sweep.nc", Selection([-1], [0])
+    sweep(mini, {"old": make_scene(30)}, one, save=path)
+    before = path.read_bytes()
+
+    def stop(*state: object) -> None:
+        raise Stop
+
+    with pytest.raises(InvalidInputError):
+        sweep(mini, {"new": make_scene(31)}, Selection([-1], [0], frames=[0]), save=path, overwrite=True)
+    with pytest.raises(Stop):
+        sweep(mini, {"new": make_scene(31)}, one, save=path, overwrite=True, progress=stop)
+    assert path.read_bytes() == before
+    sweep(mini, {"new": make_scene(31)}, one, save=path, overwrite=True)
+    assert load_sweep(path)["clip"].values.tolist() == ["new"]
+    with pytest.raises(OutputExistsError) as folder:
+        sweep(mini, {"new": make_scene(31)}, one, save=tmp_path, overwrite=True)
+    assert str(folder.value) == f"{tmp_path} is a folder. Name a file, for example {tmp_path / 'sweep.nc'}."
+    with pytest.raises(OutputExistsError) as below:
+        sweep(mini, {"new": make_scene(31)}, one, save=path / "sweep.nc")
+    assert str(below.value) == (
+        f"{path / 'sweep.nc'} cannot be written: {path} is a file, not a folder. Choose another path."
+    )
+
+
+def test_a_resumed_sweep_may_get_longer_names(mini: Backbone, tmp_path: Path) -> None:
+    """xarray warns of a saved name's width, and warnings are errors here."""
+    path, one = tmp_path / "sweep.nc", Selection([-1], [0])
+    clips = {"a": make_scene(30), "a much longer name": make_scene(31)}
+    sweep(mini, {"a": clips["a"]}, one, save=path)
+    resumed = sweep(mini, clips, one, save=path, resume=True)
+    assert load_sweep(path)["clip"].values.tolist() == list(clips)
+    save_sweep(resumed, tmp_path / "again.nc")
+
+
+def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def fail(dataset: xr.Dataset, partial: Path, **options: object) -> None:
+        partial.write_text("half")
+        seen.append(partial.name)
+        raise Stop
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
+    with pytest.raises(Stop):
+        save_sweep(xr.Dataset(), tmp_path / "sweep.nc")
+    assert seen == [f"sweep.nc.{os.getpid()}.partial"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_with_nothing_to_follow_are_skipped(mini: Backbone) -> None:
+    scene, one = make_scene(5), Selection([-1], [0])
+    hidden = scene.visibility.copy()
+    hidden[1:] = False
+    unseen = Clip(scene.images, scene.fps, scene.tracks, hidden)
+    outside = Clip(scene.images, scene.fps, scene.tracks + 400, scene.visibility)
+    found = sweep(mini, {"still": scene.window(0, 1), "unseen": unseen, "outside": outside, "whole": scene}, one)
+    count = scene.tracks.shape[1]
+    assert found["clip"].values.tolist() == ["whole"]
+    assert found.attrs["skipped"] == [
+        "still, window 0 at image 0: it has one image, so there is nothing to follow",
+        f"unseen, window 0 at image 0: none of its {hidden[0].sum()} points is visible after image 0",
+        f"outside, window 0 at image 0: 0 of {count} tracked points are visible in image 0, fewer than 4; "
+        f"{count} tracked points lie outside the image",
+    ]
+    for source, options in ((scene.window(0, 1), {}), ("a red ball", {"images": 1})):
+        with pytest.raises(InvalidInputError) as error:
+            sweep(mini, {"still": source}, one, **options)
+        assert str(error.value) == (
+            "every window was skipped: still window 0: it has one image, so there is nothing to follow. "
+            "Pass longer clips, or other ones."
+        )
+
+
+def test_a_recording_refuses_another_clip(mini: Backbone, recordings: Callable[..., dict[str, Path]]) -> None:
+    paths = recordings(mini, {"a": make_scene(15, images=12, height=48, width=40)}, stride=2)
+    assert sweep_recording(paths, [make_scene(15, images=12, height=48, width=40)]).sizes["clip"] == 1
+    with pytest.raises(InvalidInputError) as error:
+        sweep_recording(paths, [make_scene(16, images=12, height=48, width=40)])
+    assert str(error.value) == (
+        "recording 'a' is of another clip: the images given for it are not those that the model saw. Pass the clip "
+        "that was recorded, one for each recording in the same order."
+    )
 
 
 def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
@@ -301,10 +389,19 @@ def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(RecordingError) as error:
         load_sweep(tmp_path)
     assert str(error.value) == f"{tmp_path} is not a sweep: it is a folder."
-    for path in (text, other):
+    with pytest.raises(RecordingError) as error:
+        load_sweep(text)
+    assert str(error.value) == f"{text} is not a sweep: it is no netCDF 3 file."
+    with pytest.raises(RecordingError) as error:
+        load_sweep(other)
+    assert str(error.value) == f"{other} is not a sweep, or it is damaged: 'json_attributes'."
+    whole = other.read_bytes()
+    for length in (5, 40, len(whole) - 9):
+        other.write_bytes(whole[:length])
         with pytest.raises(RecordingError) as error:
-            load_sweep(path)
-        assert str(error.value).startswith(f"{path} is not a sweep, or it is damaged: ")
+            load_sweep(other)
+        assert str(error.value).startswith(f"{other} is not a sweep, or it is damaged: ")
+        assert "\n" not in str(error.value)
     with pytest.raises(RecordingError) as error:
         save_sweep(xr.Dataset(), text / "below.nc")
     assert str(error.value).startswith(f"the sweep cannot be written to {text / 'below.nc'}: ")
@@ -335,6 +432,19 @@ def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest
         (
             lambda: sweep(mini, scene, one, threshold_cells=0),
             "threshold_cells must be a positive number of cells; got 0.",
+        ),
+        (lambda: sweep(mini, scene, one, steps=0), "a run needs at least 1 step; got steps=0."),
+        (lambda: sweep(mini, "a red ball", one, steps=-1), "a run needs at least 1 step; got steps=-1."),
+        (lambda: sweep(mini, scene, one, seed=-3), "seed must not be negative; got -3."),
+        (lambda: sweep(mini, "a red ball", one, seed=-3), "seed must not be negative; got -3."),
+        (lambda: sweep(mini, {1: scene, "1": scene}, one), "'1' names two of what is swept. Rename one of them."),
+        (
+            lambda: sweep(mini, {"a": make_scene(0, images=10), "a [1]": scene}, one),
+            "'a [1]' names two of what is swept. Rename one of them.",
+        ),
+        (
+            lambda: sweep(mini, scene, one, resume=True, overwrite=True),
+            "resume goes on with a sweep, overwrite replaces it. Ask for one of them.",
         ),
         (
             lambda: sweep(mini, scene, one, noise="pink"),

@@ -22,7 +22,7 @@ from probe.arguments import PipelineArguments
 from probe.schedule import Schedule
 from probe.tap import check_multiplies, check_no_cache
 from store.clip import Clip
-from store.errors import InvalidInputError, UnsupportedBackboneError
+from store.errors import UnsupportedBackboneError
 
 OnStep = Callable[[int, int], object]
 

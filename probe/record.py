@@ -109,7 +109,7 @@ def plan_recording(
     check_noise(noise)
     if not isinstance(source, str | Clip):
         raise InvalidInputError(
-            f"record takes one prompt or one Clip; got {described(source)}. Call it once for each, with a path of its own."
+            f"record takes one prompt or one Clip; got {described(source)}. Call it once for each, with its own path."
         )
     backbone.check_steps(steps)
     if isinstance(source, Clip):

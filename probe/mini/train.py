@@ -1,16 +1,18 @@
 """Train the mini backbone: ``python -m probe.mini.train --out runs/mini``.
 
 Every batch, timestep and noise is drawn from the seed and the step's number alone, so a stopped training that is
-started again with the same command goes on exactly where its last checkpoint was.
+started again with the same command goes on exactly where its last checkpoint was. Other settings are refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import pickle
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from probe.loading import resolve_device
 from probe.mini.model import MiniConfig, new_pipeline, save_mini
+from store.errors import DitprobeError, InvalidInputError
 from store.scene import FIRST_TRAINING_SEED, make_scene
+
+_SCENES_OF_A_SEED = 2**32
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,25 @@ class TrainConfig:
     seed: int = 0
     optimiser: str = "muon"
 
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "batch": 1, "warm_up": 1, "seed": 0, "weight_decay": 0}
+        for name, low in least.items():
+            if not getattr(self, name) >= low:
+                raise InvalidInputError(f"{name} must be at least {low}; got {getattr(self, name)}.")
+        for name in ("decay", "prompt_dropout", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name} must lie between 0 and 1; got {getattr(self, name)}.")
+        for name in ("learning_rate", "low_noise"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InvalidInputError(f"{name} must be above 0; got {getattr(self, name)}.")
+        if self.optimiser not in ("muon", "adamw"):
+            raise InvalidInputError(f"optimiser {self.optimiser!r} is unknown. Known: 'muon', 'adamw'.")
+
+    @property
+    def constant_until(self) -> int:
+        """Steps before which the learning rate does not depend on ``steps``."""
+        return int((1 - self.decay) * self.steps)
+
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         falling = (self.steps - step) / max(1.0, self.decay * self.steps)
@@ -55,7 +80,8 @@ class _Scenes(Dataset):
         return self.config.steps
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, list[str]]:
-        first = FIRST_TRAINING_SEED + (self.config.seed * self.config.steps + step) * self.config.batch
+        # apart by more than any training draws, so that what a step sees does not depend on the number of steps
+        first = FIRST_TRAINING_SEED + self.config.seed * _SCENES_OF_A_SEED + step * self.config.batch
         sizes = (self.mini.images, self.mini.height, self.mini.width)
         clips = [make_scene(first + index, *sizes) for index in range(self.config.batch)]
         dropped = np.random.default_rng([self.config.seed, step]).random(self.config.batch)
@@ -126,9 +152,12 @@ def _loss(pipeline: Any, batch: tuple[torch.Tensor, list[str]], step: int, confi
     return (predicted.float() - target).square().mean()
 
 
-def _checkpoint(path: Path, step: int, pipeline: Any, optimisers: list[Any], average: Average) -> None:
+def _checkpoint(
+    path: Path, step: int, settings: dict[str, Any], pipeline: Any, optimisers: list[Any], average: Average
+) -> None:
     state = {
         "step": step,
+        "settings": settings,
         "transformer": pipeline.transformer.state_dict(),
         "text_encoder": pipeline.text_encoder.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
@@ -139,10 +168,62 @@ def _checkpoint(path: Path, step: int, pipeline: Any, optimisers: list[Any], ave
     partial.replace(path)
 
 
-def _resume(path: Path, pipeline: Any, optimisers: list[Any], average: Average) -> int:
+def _settings(mini: MiniConfig, config: TrainConfig) -> dict[str, Any]:
+    """All that decides the weights, by name."""
+    return {**asdict(config), **asdict(mini)}
+
+
+def _load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
     if not path.exists():
-        return 0
-    state = torch.load(path, map_location=pipeline.transformer.device, weights_only=True)
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise InvalidInputError(
+            f"{path} is damaged or no checkpoint. Remove it or train into another folder."
+        ) from error
+    return state
+
+
+def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config: TrainConfig) -> None:
+    """Refuse to go on with other settings than those of the steps that are done.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    before, now, done = state.get("settings"), _settings(mini, config), int(state["step"])
+    if before is None:
+        raise InvalidInputError(
+            f"{path} was written before checkpoints kept their settings, so whether they are the same is unknown. "
+            "Train into another folder."
+        )
+    changed = sorted(name for name in {*before, *now} - {"steps"} if before.get(name) != now.get(name))
+    if changed:
+        difference = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in changed)
+        raise InvalidInputError(
+            f"{path} was trained with other settings: {difference}. Go on with the same ones, or train into another "
+            "folder."
+        )
+    if config.steps < done:
+        raise InvalidInputError(
+            f"{path} has {done} steps already; steps={config.steps} is less. Go on with steps={before['steps']}, or "
+            "train into another folder."
+        )
+    # the rate of the steps done must have been the same under both numbers
+    if config.steps != before["steps"]:
+        constant = min(
+            TrainConfig(**{**asdict(config), "steps": n}).constant_until for n in (config.steps, before["steps"])
+        )
+        if done > constant:
+            raise InvalidInputError(
+                f"{path} has {done} steps of a training of {before['steps']}; it cannot become one of {config.steps}, "
+                f"whose learning rate is another after step {constant}: it falls over the last {config.decay:.0%} of "
+                f"the steps. Go on with steps={before['steps']}, or train into another folder."
+            )
+
+
+def _resume(state: dict[str, Any], pipeline: Any, optimisers: list[Any], average: Average) -> int:
     pipeline.transformer.load_state_dict(state["transformer"])
     pipeline.text_encoder.load_state_dict(state["text_encoder"])
     for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
@@ -187,17 +268,32 @@ def train(
     -------
     Path
         The folder of weights.
+
+    Raises
+    ------
+    InvalidInputError
+        Before anything is trained: a device that is not there, or a checkpoint in ``out`` of other settings. The
+        number of steps alone may change, while the learning rate has not begun to fall under either number.
     """
     mini, config, out = mini or MiniConfig(), config or TrainConfig(), Path(out)
+    for name, value, low in (("workers", workers, 0), ("save_every", save_every, 1)):
+        if value < low:
+            raise InvalidInputError(f"{name} must be at least {low}; got {value}.")
+    target, saved = resolve_device(device), out / "checkpoint.pt"
     out.mkdir(parents=True, exist_ok=True)
+    state = _load_checkpoint(saved, target)
+    if state is not None:
+        _check_settings(saved, state, mini, config)
     torch.manual_seed(config.seed)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline: Any = new_pipeline(mini)
-    pipeline.to(device)
+    pipeline.to(target)
     modules = [pipeline.transformer.train(), pipeline.text_encoder.train()]
     optimisers, average = _optimisers(pipeline, config), Average(modules, config.ema)
-    start = _resume(out / "checkpoint.pt", pipeline, optimisers, average)
+    start = 0 if state is None else _resume(state, pipeline, optimisers, average)
+    if start == config.steps:
+        _save_weights(pipeline, average, out / "weights")
+        print(f"{out} has all {config.steps} steps already: nothing left to train.", flush=True)
+        return out / "weights"
     losses: list[float] = []
     began = time.monotonic()
     for step, batch in enumerate(_batches(mini, config, start, workers), start):
@@ -214,13 +310,17 @@ def train(
         if (step + 1) % save_every == 0 or step + 1 == config.steps:
             _log(out / "log.csv", step + 1, float(np.mean(losses)), config.rate(step), time.monotonic() - began)
             losses.clear()
-            _checkpoint(out / "checkpoint.pt", step + 1, pipeline, optimisers, average)
-            average.swap()
-            save_mini(pipeline, out / "weights")
-            average.swap()
+            _checkpoint(saved, step + 1, _settings(mini, config), pipeline, optimisers, average)
+            _save_weights(pipeline, average, out / "weights")
             if on_save is not None:
                 on_save(step + 1)
     return out / "weights"
+
+
+def _save_weights(pipeline: Any, average: Average, folder: Path) -> None:
+    average.swap()
+    save_mini(pipeline, folder)
+    average.swap()
 
 
 def _log(path: Path, step: int, loss: float, rate: float, seconds: float) -> None:
@@ -233,8 +333,8 @@ def _log(path: Path, step: int, loss: float, rate: float, seconds: float) -> Non
     print(f"step {step:6d}  loss {loss:.4f}  {seconds:7.0f} s", flush=True)
 
 
-def main() -> None:
-    """Command line of the training."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of the training: exit code 2 for bad settings, 1 for failure, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="python -m probe.mini.train")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     parser.add_argument("--steps", type=int, default=TrainConfig.steps)
@@ -245,16 +345,23 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     parser.add_argument("--save-every", type=int, default=500)
-    options = parser.parse_args()
-    config = TrainConfig(
-        steps=options.steps,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        optimiser=options.optimiser,
-        seed=options.seed,
-    )
-    train(options.out, config=config, device=options.device, workers=options.workers, save_every=options.save_every)
+    options = vars(parser.parse_args(arguments))
+    try:
+        config = TrainConfig(**{name: options.pop(name) for name in asdict(TrainConfig()) if name in options})
+        train(options.pop("out"), config=config, **options)
+    except DitprobeError as error:
+        return _said(f"error: {error}", 2)
+    except OSError as error:
+        return _said(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        return _said("interrupted. The same command goes on from the last checkpoint.", 130)
+    return 0
+
+
+def _said(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import typer
 from rich.console import Console
@@ -19,10 +21,80 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
+Interrupted = Callable[[Mapping[str, Any]], str]
+
+# What messages of the library call an argument, the option that it is here, and the parameter of a verb that has it.
+_OPTIONS: tuple[tuple[str, Callable[[re.Match[str]], str], str], ...] = (
+    (r"overwrite=True", lambda _: "--overwrite", "overwrite"),
+    (r"resume=True", lambda _: "--resume", "resume"),
+    (r"features=True", lambda _: "--features", "features"),
+    (r"limit_bytes=(\d+)", lambda found: f"--limit {found[1]}", "limit"),
+    (r"\bsteps=(\d+)", lambda found: f"--steps {found[1]}", "steps"),
+    (r"\bsteps=\[([\d, -]+)\]", lambda found: f"--at {_listed(found[1])}", "at"),
+    (r"\b(layers|heads|frames)=\[([\d, -]+)\]", lambda found: f"--{found[1]} {_listed(found[2])}", "layers"),
+    (r"\bbranches=\(([\w', ]+)\)", lambda found: f"--branches {_listed(found[1])}", "branches"),
+    (r"\bnoise='(\w+)'", lambda found: f"--noise {found[1]}", "noise"),
+    (r"\ba guidance_scale above", lambda _: "a --guidance-scale above", "guidance_scale"),
+    (r"\ba negative_prompt and", lambda _: "a --negative-prompt and", "negative_prompt"),
+)
 
 
-def verb(function: Verb) -> Verb:
-    """Turn what a verb raises into a message and an exit code: 2 for bad input, 1 for failure, 130 for Ctrl-C."""
+def _listed(text: str) -> str:
+    """A list as its option takes it: ``'cond', 'uncond'`` as ``cond,uncond``."""
+    return ",".join(part.strip(" '") for part in text.split(",") if part.strip())
+
+
+def for_command_line(message: str, parameters: Collection[str] = ()) -> str:
+    """An error's message with the options of a verb in place of the arguments of Python.
+
+    Parameters
+    ----------
+    message : str
+    parameters : names of the verb's parameters
+        An argument that is no option of the verb keeps its name in Python.
+
+    Examples
+    --------
+    >>> for_command_line("select less, or raise it with limit_bytes=2000.", ["limit"])
+    'select less, or raise it with --limit 2000.'
+    """
+    for pattern, option, parameter in _OPTIONS:
+        if parameter in parameters:
+            message = re.sub(pattern, option, message)
+    if "conditioning={" in message:
+        message += " There is no option for conditioning: run this from Python."
+    return message
+
+
+@overload
+def verb(function: Verb) -> Verb: ...
+
+
+@overload
+def verb(*, interrupted: Interrupted) -> Callable[[Verb], Verb]: ...
+
+
+def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted | None = None) -> Callable[..., Any]:
+    """Turn what a verb raises into a message and an exit code: 2 for bad input, 1 for failure, 130 for Ctrl-C.
+
+    Parameters
+    ----------
+    function : the verb
+    interrupted : callable, optional
+        From the verb's arguments to what to say at Ctrl-C about the work that is done. By default a verb with a
+        parameter ``resume`` names that option and others say nothing.
+
+    Examples
+    --------
+    >>> @verb
+    ... def double(number: int) -> int:
+    ...     return 2 * number
+    >>> double(4)
+    8
+    """
+    if function is None:
+        return functools.partial(verb, interrupted=interrupted)
+    parameters, kept = inspect.signature(function).parameters, interrupted or _resumable
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -31,13 +103,25 @@ def verb(function: Verb) -> Verb:
         except DitprobeError as error:
             # a disk that is full or broken is no mistake of the caller
             failed = isinstance(error, RecordingError) and isinstance(error.__cause__, OSError)
-            err.print(f"error: {error}", style="red", markup=False)
+            err.print(f"error: {for_command_line(str(error), parameters)}", style="red", markup=False)
             raise typer.Exit(FAILURE if failed else BAD_INPUT) from error
         except KeyboardInterrupt as error:
-            err.print("interrupted. Finished work is kept; the same command with --resume goes on.", style="yellow")
+            err.print(f"interrupted. {kept(kwargs)}".rstrip(), style="yellow", markup=False)
             raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError:
+            raise  # `| head` has read enough; typer ends quietly
+        except OSError as error:
+            err.print(f"error: {error}", style="red", markup=False)
+            raise typer.Exit(FAILURE) from error
 
-    return run  # type: ignore[return-value]
+    return run
+
+
+def _resumable(given: Mapping[str, Any]) -> str:
+    if "resume" not in given or given.get("dry_run"):
+        return ""
+    how = "--resume in place of --overwrite" if given.get("overwrite") else "--resume"
+    return f"Finished work is kept; the same command with {how} goes on."
 
 
 @contextmanager

@@ -4,19 +4,55 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ditprobe.console import progress, say, seconds_for_people, verb
+from store.errors import OutputExistsError
 
 SCENES = range(24)
 STEPS = 50
 THRESHOLD_CELLS = 1.0
+MARKER = ".ditprobe-demo"
+SWEEP, SCENE, SAMPLED, CLIP, REPORT = "sweep.nc", "scene.zarr", "sampled.zarr", "sampled.mp4", "report.html"
+MADE = (SWEEP, SCENE, SAMPLED, CLIP, f"{CLIP}.npz", REPORT)
 
 
-@verb
+def prepare(folder: Path) -> None:
+    """Make the demo's folder, or empty it of what an earlier demo left there; nothing else is ever removed.
+
+    Raises
+    ------
+    OutputExistsError
+        A file, or a folder with something in it that no demo made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError(f"{folder} is a file; the demo needs a folder of its own. Choose another --out.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise OutputExistsError(
+            f"{folder} holds files and was not made by the demo (it has no {MARKER}), so nothing in it is touched. "
+            "Choose another --out, or remove the folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).write_text("Made by ditprobe.demo, which replaces its own files here when it runs again.\n")
+    for path in (folder / name for name in MADE):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _kept(given: Mapping[str, Any]) -> str:
+    sweep = Path(given["out"]) / SWEEP
+    if not sweep.is_file():
+        return "No scene was finished."
+    return f"The scenes that were finished are in {sweep}; the demo run again begins anew."
+
+
+@verb(interrupted=_kept)
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that is made.")] = Path("demo"),
     scenes: Annotated[int, typer.Option(min=2, help="How many scenes.")] = len(SCENES),
@@ -24,14 +60,11 @@ def demo(
 ) -> None:
     """Record, sweep, select and report on synthetic scenes; prints where everything is."""
     import ditprobe as dp
-    from analyses.checkpoint import save_sweep
     from ditprobe.summary import accuracy_table, selection_of
     from ditprobe.verbs.report import build
 
     began = time.monotonic()
-    if out.exists():
-        shutil.rmtree(out)  # only ever this folder, which the demo alone fills
-    out.mkdir(parents=True)
+    prepare(out)
     backbone = dp.load_backbone("mini")
     clips = {f"scene {seed}": dp.make_scene(seed) for seed in range(scenes)}
     say(repr(backbone))
@@ -40,9 +73,15 @@ def demo(
     chosen_steps = dp.Selection(steps=steps, layers="all")
     with progress("sweeping") as bar:
         found = dp.sweep(
-            backbone, clips, chosen_steps, steps=STEPS, threshold_cells=THRESHOLD_CELLS, per_head=True, progress=bar
+            backbone,
+            clips,
+            chosen_steps,
+            steps=STEPS,
+            threshold_cells=THRESHOLD_CELLS,
+            per_head=True,
+            save=out / SWEEP,
+            progress=bar,
         )
-    save_sweep(found, out / "sweep.nc")
     say(accuracy_table(found))
     say("\n2. Selection")
     best = selection_of(found, 3)
@@ -54,12 +93,10 @@ def demo(
     wanted = dp.Selection(steps=[*range(0, STEPS, 10), STEPS - 1], layers=best.layers)
     say(dp.plan_recording(backbone, scene, wanted, noise="forward", steps=STEPS))
     with progress("recording") as bar:
-        dp.record(backbone, scene, wanted, out / "scene.zarr", noise="forward", steps=STEPS, on_step=bar)
-        dp.record(
-            backbone, prompt, wanted, out / "sampled.zarr", steps=STEPS, save_clip=out / "sampled.mp4", on_step=bar
-        )
+        dp.record(backbone, scene, wanted, out / SCENE, noise="forward", steps=STEPS, on_step=bar)
+        dp.record(backbone, prompt, wanted, out / SAMPLED, steps=STEPS, save_clip=out / CLIP, on_step=bar)
     say("\n4. Report")
-    build(found, best, out / "report.html", backbone, clips, title="The demo: which layers of mini match points")
+    build(found, best, out / REPORT, backbone, clips, title="The demo: which layers of mini match points")
     say(f"\nDone in {seconds_for_people(time.monotonic() - began)}.")
     say(f"  three best layers  {', '.join(map(str, best.layers))}")
     say(f"  sweep              {out / 'sweep.nc'}")

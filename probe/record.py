@@ -353,7 +353,7 @@ def _run(
         if missing is not None:
             run_clip(backbone, job.window.clip, missing, sink, noise=noise, prompt=text, **common)
         return job.window.clip
-    size = dict(zip(("height", "width", "images"), job.size, strict=True))
+    size: dict[str, Any] = dict(zip(("height", "width", "images"), job.size, strict=True))
     if missing is not None:
         return run_prompt(backbone, text, missing, sink, want_clip=want_clip, **size, **common)
     if not want_clip:

@@ -34,7 +34,7 @@ def info(
 ) -> None:
     """Say what is in a model, a recording, a sweep or a clip."""
     path = Path(what)
-    if (path / "attn").is_dir():
+    if (path / "attn").is_dir() or (path.is_dir() and path.suffix == ".zarr"):
         recording = open_recording(path)
         say(recording)
         if verify:

@@ -61,6 +61,10 @@ def record(
     shape: dict[str, Any] = {"size": options.pixel_size(size), "images": images, "stride": stride}
     limits: dict[str, Any] = {"features": features, "limit_bytes": options.byte_count(limit)}
     _check_source(prompt, clip, scene)
+    if save_clip is not None and not dry_run:
+        if clip is not None and save_clip.resolve() == clip.resolve():
+            raise InvalidInputError("--save-clip would replace --clip. Choose another path.")
+        recording.check_clip_path(save_clip, overwrite=overwrite or resume)
     shown = None if clip is None else read_clip(clip)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
     if scene is not None:

@@ -14,12 +14,15 @@ import numpy as np
 
 from store.clip import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError, UnsafePickleError
+from store.truncation import is_cut_off
 
 _BT601 = 6  # SMPTE 170M in H.273: the matrix that swscale uses by default, so say so in the file
 # swscale: bicubic (4), colour at full horizontal resolution both ways, accurate rounding. Its defaults darken every
 # picture by more than one grey level.
 _FAITHFUL = 0x4 | 0x2000 | 0x4000 | 0x40000
 _SMALL = 128  # pixels; below it, cells are so small that half-resolution colour changes what a model sees
+_WRITABLE = (".mp4", ".mov", ".m4v", ".mkv", ".avi")  # what holds H.264 and comes back as it was
+_FAST_START = (".mp4", ".mov", ".m4v")
 _EXTRAS = ("tracks", "visibility", "masks", "prompt")
 
 
@@ -34,7 +37,9 @@ def read_clip(path: str | os.PathLike[str]) -> Clip:
     Parameters
     ----------
     path : path of a video file
-        Anything that FFmpeg decodes; rotation noted in the file is applied.
+        Anything that FFmpeg decodes; rotation noted in the file is applied. A truncated MP4, MOV, MKV, WebM or AVI
+        is refused; of other formats only what FFmpeg itself finds broken, or, in MPEG-TS, a file that ends within a
+        packet: those do not state how long they are.
 
     Raises
     ------
@@ -65,9 +70,11 @@ def read_clip(path: str | os.PathLike[str]) -> Clip:
 
 def _decode(path: Path) -> tuple[np.ndarray, float]:
     images: list[np.ndarray] = []
-    expected = 0
+    expected, damaged, cut_off = 0, False, is_cut_off(path)
     try:
         with av.open(str(path)) as container:
+            if not container.streams.video and cut_off:
+                raise ClipError(_truncated(path, 0, 0, "the file ends early"))
             if not container.streams.video:
                 raise ClipError(f"{path} holds no video stream.")
             stream = container.streams.video[0]
@@ -75,11 +82,14 @@ def _decode(path: Path) -> tuple[np.ndarray, float]:
             rate = stream.average_rate or stream.guessed_rate
             for frame in container.decode(stream):
                 images.append(_upright(frame))
-            cut_off = _ends_early(path, stream)
+                damaged = frame.is_corrupt
+            cut_off |= _ends_early(path, stream) and len(images) < expected
     except av.error.FFmpegError as error:
         raise ClipError(_truncated(path, len(images), expected, f"FFmpeg says: {error.strerror}")) from error
-    if cut_off and len(images) < expected:
+    if cut_off:
         raise ClipError(_truncated(path, len(images), expected, "the file ends early"))
+    if damaged:
+        raise ClipError(_truncated(path, len(images), expected, "the last one is damaged"))
     if not images:
         raise ClipError(f"{path} holds no images: 0 were decoded of {expected} expected.")
     if any(image.shape != images[0].shape for image in images):
@@ -128,7 +138,7 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
 
     Parameters
     ----------
-    path : path ending in a video suffix such as ``.mp4``
+    path : path ending in .mp4, .mov, .m4v, .mkv or .avi
     clip : Clip
     overwrite : bool
         Replace existing files.
@@ -141,6 +151,8 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
 
     Raises
     ------
+    InvalidInputError
+        For another suffix.
     OutputExistsError
         When the video or its npz exists and ``overwrite`` is False.
 
@@ -153,8 +165,11 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
     'night'
     """
     path = Path(path)
-    if not path.suffix:
-        raise InvalidInputError(f"{path} has no video suffix. Name it {path}.mp4.")
+    if path.suffix.lower() not in _WRITABLE:
+        raise InvalidInputError(
+            f"{path} cannot be written: a clip goes to a file ending in {', '.join(_WRITABLE[:-1])} or "
+            f"{_WRITABLE[-1]}. Name it {path.with_suffix('.mp4')}."
+        )
     beside = extras_path(path)
     taken = [str(file) for file in (path, beside) if file.exists()]
     if taken and not overwrite:
@@ -185,8 +200,9 @@ def _appearing_whole(path: Path) -> Iterator[Path]:
 def _encode(path: Path, clip: Clip, crf: int) -> None:
     halve_colour = clip.height % 2 == clip.width % 2 == 0 and min(clip.height, clip.width) >= _SMALL
     rate = Fraction(clip.fps).limit_denominator(100_000)
+    options = {"movflags": "faststart"} if path.suffix.lower() in _FAST_START else {}
     try:
-        with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        with av.open(str(path), "w", options=options) as container:
             stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
             stream.width, stream.height = clip.width, clip.height
             stream.pix_fmt = "yuv420p" if halve_colour else "yuv444p"
@@ -196,4 +212,4 @@ def _encode(path: Path, clip: Clip, crf: int) -> None:
                 container.mux(stream.encode(frame.reformat(format=stream.pix_fmt, interpolation=_FAITHFUL)))
             container.mux(stream.encode())
     except (av.error.FFmpegError, ValueError) as error:
-        raise ClipError(f"{path.suffix} cannot hold an H.264 video: {error}. Name the file .mp4.") from error
+        raise ClipError(f"the clip cannot be written as {path.suffix}: {error}. Name the file .mp4.") from error

@@ -1,5 +1,4 @@
 import pickle
-import re
 
 import av
 import numpy as np
@@ -181,12 +180,31 @@ def test_a_plain_clip_writes_no_npz_and_removes_a_stale_one(tmp_path):
     assert read_clip(path).tracks is None
 
 
-def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(ClipError, match=r"\.gif cannot hold an H\.264 video"):
-        write_clip(tmp_path / "clip.gif", Clip(smooth_images(), 8))
-    with pytest.raises(InvalidInputError, match=re.escape("has no video suffix. Name it")):
-        write_clip(tmp_path / "clip", Clip(smooth_images(), 8))
+@pytest.mark.parametrize("name", ["clip.gif", "clip.webm", "clip.txt", "clip"])
+def test_a_suffix_that_cannot_be_written_leaves_nothing(tmp_path, name):
+    with pytest.raises(InvalidInputError) as caught:
+        write_clip(tmp_path / "new" / name, Clip(smooth_images(), 8))
+    assert str(caught.value) == (
+        f"{tmp_path}/new/{name} cannot be written: a clip goes to a file ending in .mp4, .mov, .m4v, .mkv or .avi. "
+        f"Name it {tmp_path}/new/clip.mp4."
+    )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(ClipError, match=r"the clip cannot be written as \.mp4: .*\. Name the file \.mp4\."):
+        write_clip(tmp_path / "clip.mp4", Clip(smooth_images(), 8), crf="no number")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "CLIP.MP4", "clip.mov", "clip.m4v", "clip.mkv", "clip.avi"])
+def test_every_suffix_that_can_be_written_comes_back_without_a_word(tmp_path, name, caplog, capfd):
+    clip = Clip(smooth_images(9, 160, 224), 12.5)
+    back = read_clip(write_clip(tmp_path / name, clip))
+    assert np.abs(back.images.astype(int) - clip.images).mean() < 1.5
+    assert back.fps == 12.5
+    assert caplog.text == ""
+    assert capfd.readouterr() == ("", "")
 
 
 class TestBadFiles:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import pickletools
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -85,7 +89,7 @@ def read_mtbench(folder: str | os.PathLike[str]) -> dict[str, Clip]:
     Raises
     ------
     ClipError
-        The layout is another, or a file it names is missing or does not fit.
+        The layout is another, or a file it names is missing, damaged, named twice or does not fit.
     UnsafePickleError
         Trajectories hold more than tensors.
 
@@ -108,6 +112,7 @@ def read_mtbench(folder: str | os.PathLike[str]) -> dict[str, Clip]:
 def _mtbench_entry(folder: Path) -> dict[str, Clip]:
     lists = {name: _lines(folder / f"{name}.txt") for name in ("videos", "prompts", "masks", "trajectories")}
     clips = {}
+    names = _names([video for video in lists["videos"] if video], folder / "videos.txt")
     for number, video in enumerate(lists["videos"]):
         if not video:
             continue
@@ -119,10 +124,19 @@ def _mtbench_entry(folder: Path) -> dict[str, Clip]:
             tracks = values[..., :2] * np.array([clip.width, clip.height], values.dtype)
             visibility = values[..., 2] > 0.5
         masks = _read_masks(_inside(folder, row["masks"]), clip) if row["masks"] else None
-        clips[Path(video).stem] = _assembled(_inside(folder, video), clip, tracks, visibility, masks, row["prompts"])
+        clips[names[video]] = _assembled(_inside(folder, video), clip, tracks, visibility, masks, row["prompts"])
     if not clips:
         raise ClipError(f"{folder / 'videos.txt'} names no video.")
     return clips
+
+
+def _names(videos: Sequence[str], folder: Path) -> dict[str, str]:
+    """What to call each video: its name without suffix, or as it was given where that would mean two of them."""
+    twice = [video for video, count in Counter(videos).items() if count > 1]
+    if twice:
+        raise ClipError(f"{folder} names {twice[0]!r} twice. Name every video once.")
+    stems = Counter([*(Path(video).stem for video in videos), *videos])
+    return {video: Path(video).stem if stems[Path(video).stem] == 1 else video for video in videos}
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -151,14 +165,33 @@ def _load_pth(path: Path) -> np.ndarray:
     if not path.is_file():
         raise ClipError(f"{path} is missing.")
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols; what cannot be read is refused below
+            values = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise UnsafePickleError(f"{path} holds more than tensors and was not read.") from error
+        if _is_whole_pickle(path):
+            raise UnsafePickleError(f"{path} holds more than tensors and was not read.") from error
+        raise ClipError(f"{path} is damaged or no torch file: it holds no whole pickle. Get it again.") from error
+    except Exception as error:  # of a cut file: EOFError, RuntimeError or OSError, by where it was cut
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ClipError(f"{path} is damaged or no torch file: {reason}. Get it again.") from error
     if not isinstance(values, torch.Tensor) or values.ndim != 3 or values.shape[2] != 3:
         found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
         raise ClipError(f"{path} must be a tensor (image, point, 3) of x, y and visibility; got {found}.")
     array: np.ndarray = values.float().numpy()
     return array
+
+
+def _is_whole_pickle(path: Path) -> bool:
+    """Whether a torch file, a zip or not, has a pickle that can be parsed to its end; nothing in it is run."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                return bool(list(pickletools.genops(archive.read(name))))
+        with path.open("rb") as file:
+            return bool(list(pickletools.genops(file)))
+    except Exception:  # damaged zips and pickles raise a dozen kinds
+        return False
 
 
 def _load_npy(path: Path) -> np.ndarray:
@@ -184,7 +217,8 @@ def read_clips(path: str | os.PathLike[str]) -> dict[str, Clip]:
     """Clips of whatever lies at a path, by name.
 
     Recognised are a video file, a folder of DiffTrack's or MTBench's layout (:func:`read_difftrack`,
-    :func:`read_mtbench`), a folder of such folders, and a folder of plain videos.
+    :func:`read_mtbench`), a folder of such folders, and a folder of plain videos. A clip's name is that of its video
+    without the suffix; where two would share it, with the suffix, and in folders of folders with the folder.
 
     Raises
     ------
@@ -223,8 +257,8 @@ def _read_folder(path: Path) -> dict[str, Clip] | None:
         return read_mtbench(path)
     if _is_difftrack(path):
         return read_difftrack(path)
-    videos = _videos(path)
-    return {video.stem: read_clip(video) for video in videos} if videos else None
+    names = _names([video.name for video in _videos(path)], path)
+    return {name: read_clip(path / video) for video, name in names.items()} or None
 
 
 def _merged(folder: Path, parts: list[Path], read: Callable[[Path], dict[str, Clip]]) -> dict[str, Clip]:
@@ -232,7 +266,10 @@ def _merged(folder: Path, parts: list[Path], read: Callable[[Path], dict[str, Cl
     clips: dict[str, Clip] = {}
     for part in parts:
         for name, clip in read(part).items():
-            clips[name if name not in clips else f"{part.name}/{name}"] = clip
+            free = name if name not in clips else f"{part.name}/{name}"
+            if free in clips:
+                raise ClipError(f"two clips of {folder} are called {free!r}. Rename one of them.")
+            clips[free] = clip
     return clips
 
 

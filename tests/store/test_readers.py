@@ -1,4 +1,5 @@
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,36 @@ def test_the_same_name_in_two_folders_is_told_apart(tmp_path):
     assert list(read_clips(tmp_path)) == ["dance", "b/dance"]
 
 
+def test_two_videos_of_one_name_in_an_entry_keep_their_paths(tmp_path):
+    folder = mtbench_entry(tmp_path / "entry")
+    video(folder / "videos" / "dance.mkv", images=4)
+    (folder / "videos.txt").write_text("videos/dance.mp4\nvideos/dance.mkv\n")
+    clips = read_mtbench(folder)
+    assert {name: len(clip) for name, clip in clips.items()} == {"videos/dance.mp4": 5, "videos/dance.mkv": 4}
+    (folder / "videos.txt").write_text("videos/dance.mp4\n\nvideos/dance.mp4\n")
+    with pytest.raises(ClipError) as caught:
+        read_mtbench(folder)
+    assert str(caught.value) == f"{folder}/videos.txt names 'videos/dance.mp4' twice. Name every video once."
+
+
+def test_trajectories_that_are_damaged_are_told_from_unsafe_ones(tmp_path):
+    file = mtbench_entry(tmp_path / "entry") / "trajectories" / "dance.pth"
+    whole = file.read_bytes()
+    cuts = [whole[:length] for length in (0, 100, len(whole) // 2, len(whole) - 30)]
+    for data in (*cuts, b"no torch file at all\n", b"\x80\x02cos\nsys"):
+        file.write_bytes(data)
+        with pytest.raises(ClipError) as caught:
+            read_mtbench(tmp_path / "entry")
+        assert str(caught.value).startswith(f"{file} is damaged or no torch file: ")
+        assert str(caught.value).endswith(". Get it again.")
+        assert "weights_only" not in str(caught.value)
+    for code in (pickle.dumps(print), pickle.dumps(Path("anything"), protocol=2)):
+        file.write_bytes(code)
+        with pytest.raises(UnsafePickleError) as caught:
+            read_mtbench(tmp_path / "entry")
+        assert str(caught.value) == f"{file} holds more than tensors and was not read."
+
+
 def test_mtbench_pickle_missing_file_and_path_outside(tmp_path):
     folder = mtbench_entry(tmp_path / "entry")
     torch.save(Path("anything"), folder / "trajectories" / "dance.pth")
@@ -132,6 +163,25 @@ class TestReadClips:
         for name in ("b.mp4", "a.mkv"):
             video(tmp_path / name)
         assert list(read_clips(tmp_path)) == ["a", "b"]
+
+    def test_videos_that_differ_in_the_suffix_alone_keep_it(self, tmp_path):
+        for number, name in enumerate(["a.mp4", "a.mkv", "b.mov"]):
+            video(tmp_path / name, images=3 + number)
+        assert {name: len(clip) for name, clip in read_clips(tmp_path).items()} == {"a.mp4": 3, "a.mkv": 4, "b": 5}
+        video(tmp_path / "a.mkv.avi", images=6)
+        assert sorted(read_clips(tmp_path)) == ["a.mkv", "a.mkv.avi", "a.mp4", "b"]
+
+    def test_names_that_a_folder_cannot_tell_apart_are_refused(self, tmp_path):
+        entry = mtbench_entry(tmp_path / "1", "dance")
+        for name in ("b", "c"):
+            video(entry / name / "dance.mp4")
+        (entry / "videos.txt").write_text("b/dance.mp4\nc/dance.mp4\n")
+        for name in ("2", "b"):
+            for suffix in ("mp4", "mkv"):
+                video(tmp_path / name / f"dance.{suffix}")
+        with pytest.raises(ClipError) as caught:
+            read_clips(tmp_path)
+        assert str(caught.value) == f"two clips of {tmp_path} are called 'b/dance.mp4'. Rename one of them."
 
     def test_an_entry_and_a_difftrack_folder(self, tmp_path):
         assert read_clips(mtbench_entry(tmp_path / "entry"))["dance"].masks is not None

@@ -14,7 +14,7 @@ from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedEr
 from store.layout import TokenLayout
 from store.plan import PlannedArray, format_bytes
 from store.provenance import Provenance
-from store.recording_files import Position, Source, open_source, positions
+from store.recording_files import Position, Source, check_arrays, open_source, positions
 from store.recording_schema import DONE, DROPPED, GROUP, RECORD_DIMS, check_attributes, plan_of, provenance_of
 from store.selection import BRANCHES, resolve_number
 
@@ -53,7 +53,7 @@ def open_recording(path: str | os.PathLike[str], *, memmap: bool | None = None, 
     FormatVersionError
         It was written in a newer format.
     CorruptRecordingError
-        Its metadata is damaged.
+        Its metadata is damaged, or an array is missing as a whole.
 
     Examples
     --------
@@ -83,6 +83,7 @@ class Recording:
         self._checked: set[tuple[str, Position]] = set()
         self.plan = plan_of(attributes, path)
         self._arrays = {array.name: array for array in self.plan.arrays}
+        check_arrays(source, self.plan.arrays, path)
         counts = (len(self.steps), len(self.branches), len(self.layers))
         self._status = source.small("status", counts, "u1")
         self._checksums = source.small("checksum", (*counts, len(self._arrays)), "<u4")
@@ -177,6 +178,8 @@ class Recording:
             It exists but was not recorded; the message names what was.
         UnknownLayerError
             The backbone or the run has no such step, layer or head.
+        InvalidInputError
+            ``heads`` is empty or no iterable, or a number is no int.
         CorruptRecordingError
             The record is missing or damaged; all others stay readable.
         """
@@ -261,6 +264,8 @@ class Recording:
     def _rows(self, heads: Iterable[int] | None) -> list[int] | None:
         if heads is None:
             return None
+        if isinstance(heads, str) or not isinstance(heads, Iterable):
+            raise InvalidInputError(f"heads must be an iterable of ints, such as heads=[0]; got {heads!r}.")
         asked = sorted({resolve_number("head", head, self.plan.head_count) for head in heads})
         if not asked:
             raise InvalidInputError("heads is empty: nothing would be read. Leave it out to read all of them.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,10 @@ class Source(Protocol):
         """Attributes of the group."""
         ...
 
+    def has(self, name: str) -> bool:
+        """Whether there is an array of this name, with whatever records."""
+        ...
+
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """A small array as a whole."""
         ...
@@ -37,6 +42,19 @@ class Source(Protocol):
     def latents(self, position: int) -> np.ndarray | None:
         """The latents of a step, None when there are none."""
         ...
+
+
+def check_arrays(source: Source, arrays: Iterable[PlannedArray], path: object) -> None:
+    """Refuse a recording that lost a whole array; reads no record.
+
+    Raises
+    ------
+    CorruptRecordingError
+    """
+    missing = [repr(array.name) for array in arrays if not source.has(array.name)]
+    if missing:
+        what = f"the array {missing[0]}" if len(missing) == 1 else f"the arrays {', '.join(missing)}"
+        raise CorruptRecordingError(f"{what} of {path} {'is' if len(missing) == 1 else 'are'} missing. Copy it again.")
 
 
 def positions(chosen: np.ndarray) -> list[Position]:
@@ -66,6 +84,10 @@ class LocalSource:
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptRecordingError(f"the metadata {file} is damaged: {error!r}.") from error
         return attributes
+
+    def has(self, name: str) -> bool:
+        """Whether there is an array of this name."""
+        return (self.group / name / "zarr.json").is_file()
 
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """A small array as a whole."""
@@ -102,9 +124,17 @@ class ZarrSource:
         """Attributes of the group."""
         return dict(self._group.attrs)
 
+    def has(self, name: str) -> bool:
+        """Whether there is an array of this name."""
+        return name in self._group
+
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """A small array as a whole."""
-        return np.asarray(self._group[name][...], dtype).reshape(shape)  # type: ignore[index]
+        stored: Any = self._group
+        try:
+            return np.asarray(stored[name][...], dtype).reshape(shape)
+        except (KeyError, ValueError) as error:
+            raise CorruptRecordingError(f"the array {name!r} of {self._path} is damaged: {error}.") from error
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
         """One record through Zarr."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from store.errors import RecordingError
 from store.plan import Plan
-from store.recording_files import LocalSource, Position, positions, small_path
+from store.recording_files import LocalSource, Position, check_arrays, positions, small_path
 from store.recording_schema import DONE, DROPPED, GROUP, MISSING, check_attributes, fingerprint
 from store.shards import ShardFormat, sync_folder, write_whole
 
@@ -47,6 +47,7 @@ class Ledger:
         attributes = source.attributes()
         check_attributes(attributes, self._path)
         _check_same_run(attributes, wanted, self._path)
+        check_arrays(source, self._plan.arrays, self._path)
         self.status = source.small("status", self.status.shape, "u1")
         self._checksums = source.small("checksum", self._checksums.shape, "<u4")
         self._times = {name: source.small(name, values.shape, "<f8") for name, values in self._times.items()}

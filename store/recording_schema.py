@@ -78,11 +78,16 @@ def check_attributes(attributes: Mapping[str, Any], path: object) -> None:
 
     Raises
     ------
-    RecordingError, FormatVersionError
+    RecordingError, FormatVersionError, CorruptRecordingError
     """
     version = attributes.get("schema_version")
-    if attributes.get("format") != FORMAT or not isinstance(version, int):
+    if attributes.get("format") != FORMAT:
         raise RecordingError(f"{path} is not a recording: its group {GROUP!r} was not written by ditprobe.")
+    if not isinstance(version, int) or version < 1:
+        raise CorruptRecordingError(
+            f"{path} has an unreadable format version {version!r}; versions are numbers from 1 to {SCHEMA_VERSION}. "
+            f"Copy it again."
+        )
     if version > SCHEMA_VERSION:
         raise FormatVersionError(
             f"{path} has recording format {version}; this ditprobe reads up to format {SCHEMA_VERSION}. "

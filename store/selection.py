@@ -22,15 +22,27 @@ def resolve_number(kind: str, number: int, count: int, owner: str = "backbone") 
     ------
     UnknownLayerError
         Names what exists.
+    InvalidInputError
+        ``number`` is no int, or nothing exists: ``count`` is below 1.
 
     Examples
     --------
     >>> resolve_number("layer", -1, 30)
     29
     """
+    _check_count(kind, count, owner)
+    try:
+        number = operator.index(number)
+    except TypeError as error:
+        raise InvalidInputError(f"{kind} must be an int; got {number!r}.") from error
     if not -count <= number < count:
         raise UnknownLayerError(f"{kind} {number} does not exist. The {owner} has {kind}s 0 to {count - 1}.")
     return number % count
+
+
+def _check_count(kind: str, count: int, owner: str) -> None:
+    if count < 1:
+        raise InvalidInputError(f"a {owner} needs at least 1 {kind}; got {kind}s={count}.")
 
 
 def _as_numbers(name: str, numbers: Any) -> tuple[int, ...] | Literal["all"]:
@@ -48,6 +60,7 @@ def _as_numbers(name: str, numbers: Any) -> tuple[int, ...] | Literal["all"]:
 
 
 def _resolve(kind: str, numbers: Any, count: int, owner: str) -> tuple[int, ...]:
+    _check_count(kind, count, owner)
     if numbers is None or numbers == "all":
         return tuple(range(count))
     return tuple(sorted({resolve_number(kind, number, count, owner) for number in numbers}))
@@ -124,6 +137,8 @@ class Selection:
         ------
         UnknownLayerError
             Names the first number that does not exist, and what does.
+        InvalidInputError
+            A count is below 1.
         """
         frames = None if frame_count is None else _resolve("frame", self.frames, frame_count, "layout")
         return ResolvedSelection(
@@ -177,8 +192,7 @@ class Selection:
           query  float16  3.4 kB  (step: 1, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)
           key    float16  3.4 kB  (step: 1, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)
         """
-        if steps < 1:
-            raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+        _check_count("step", steps, "run")
         layers = [backbone.layers[n] for n in _resolve("layer", self.layers, len(backbone.layers), "backbone")]
         heads, channels = _uniform(layers)
         chosen = self.resolve(len(backbone.layers), steps, heads, layout.frames)

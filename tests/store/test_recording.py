@@ -190,6 +190,19 @@ NOT_THERE = [
         InvalidInputError,
         "heads is empty: nothing would be read. Leave it out to read all of them.",
     ),
+    (
+        {"step": 9, "layer": 1, "heads": 1},
+        InvalidInputError,
+        "heads must be an iterable of ints, such as heads=[0]; got 1.",
+    ),
+    (
+        {"step": 9, "layer": 1, "heads": "01"},
+        InvalidInputError,
+        "heads must be an iterable of ints, such as heads=[0]; got '01'.",
+    ),
+    ({"step": 9, "layer": 1, "heads": ["1"]}, InvalidInputError, "head must be an int; got '1'."),
+    ({"step": "0", "layer": 1}, InvalidInputError, "step must be an int; got '0'."),
+    ({"step": 9, "layer": None}, InvalidInputError, "layer must be an int; got None."),
 ]
 
 
@@ -313,6 +326,25 @@ class TestDamage:
         with pytest.raises(CorruptRecordingError, match=r"the metadata .*zarr.json is damaged"):
             open_recording(recorded.path)
 
+    @pytest.mark.parametrize("memmap", [True, False])
+    def test_a_missing_array_is_named_when_the_recording_is_opened(self, recorded, memmap):
+        shutil.rmtree(shard(recorded, "key").parent)
+        with pytest.raises(CorruptRecordingError) as caught:
+            open_recording(recorded.path, memmap=memmap)
+        assert str(caught.value) == f"the array 'key' of {recorded.path} is missing. Copy it again."
+        with pytest.raises(CorruptRecordingError, match=r"the array 'key' of .* is missing"):
+            RecordingWriter(recorded.path, recorded.plan, provenance=PROVENANCE, resume=True)
+        shutil.rmtree(shard(recorded, "query").parent)
+        with pytest.raises(CorruptRecordingError) as caught:
+            open_recording(recorded.path, memmap=memmap)
+        assert str(caught.value) == f"the arrays 'query', 'key' of {recorded.path} are missing. Copy it again."
+
+    @pytest.mark.parametrize("memmap", [True, False])
+    def test_a_missing_status(self, recorded, memmap):
+        shutil.rmtree(shard(recorded).parent.parent / "status")
+        with pytest.raises(CorruptRecordingError, match=r"the array 'status' of .* is damaged"):
+            open_recording(recorded.path, memmap=memmap)
+
     def test_attributes_that_lost_a_value(self, recorded):
         change_attributes(recorded.path, run_steps=None, geometry={})
         with pytest.raises(CorruptRecordingError, match=r"the attributes of .* are damaged: KeyError"):
@@ -335,6 +367,17 @@ def test_a_newer_format_is_refused(recorded, memmap):
         open_recording(recorded.path, memmap=memmap)
     assert str(caught.value) == (
         f"{recorded.path} has recording format 2; this ditprobe reads up to format 1. Update ditprobe to read it."
+    )
+
+
+@pytest.mark.parametrize("version", ["x", None, 0, 1.5])
+def test_a_format_version_that_is_no_version_is_refused(recorded, version):
+    change_attributes(recorded.path, schema_version=version)
+    with pytest.raises(CorruptRecordingError) as caught:
+        open_recording(recorded.path)
+    assert str(caught.value) == (
+        f"{recorded.path} has an unreadable format version {version!r}; versions are numbers from 1 to 1. "
+        f"Copy it again."
     )
 
 

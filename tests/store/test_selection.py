@@ -6,6 +6,7 @@ import pytest
 from store import Selection, TokenLayout
 from store.errors import InvalidInputError, PlanTooLargeError, UnknownLayerError
 from store.plan import format_bytes
+from store.selection import resolve_number
 
 LAYOUT = TokenLayout(3, 5, 7, 80, 112, 9)
 TEXT_LAYOUT = TokenLayout(3, 5, 7, 80, 112, 9, text_tokens=6)
@@ -181,3 +182,18 @@ def test_repr():
 )
 def test_format_bytes(count, text):
     assert format_bytes(count) == text
+
+
+def test_a_run_without_steps_is_refused_wherever_numbers_are_resolved():
+    for call in (
+        lambda: Selection([0], [0]).resolve(6, 0, 4),
+        lambda: Selection("all", [0]).resolve(6, 0, 4),
+        lambda: Selection([0], [0]).plan(tiny(), LAYOUT, 0),
+        lambda: resolve_number("step", 0, 0, "run"),
+    ):
+        with pytest.raises(InvalidInputError) as caught:
+            call()
+        assert str(caught.value) == "a run needs at least 1 step; got steps=0."
+    with pytest.raises(InvalidInputError) as caught:
+        Selection([0], "all").resolve(0, 5, 4)
+    assert str(caught.value) == "a backbone needs at least 1 layer; got layers=0."

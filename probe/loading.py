@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,7 +77,7 @@ def load_backbone(
     target = resolve_device(device)
     if to_dtype is None:
         to_dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
-    folder = Path(source).expanduser()
+    folder = _expanded(source)
     if source == MINI or _is_mini(folder):
         from probe.mini.model import WEIGHTS, load_mini
 
@@ -218,10 +219,14 @@ def _check_name(name: str) -> None:
     remedy = f"Give a folder that exists, {MINI!r}, which is bundled, or a hub id, which is owner/name."
     if not name.strip():
         raise BackboneNotFoundError(f"no backbone was named: the name is empty. {remedy}")
-    if name == MINI or Path(name).expanduser().exists() or _is_explicit_path(name):
+    if name == MINI or _expanded(name).exists() or _is_explicit_path(name):
         return
     if not _HUB_ID.fullmatch(name) or Path(name).suffix.lower() in _FILE_SUFFIXES:
         raise BackboneNotFoundError(f"no file, folder or bundled backbone named {name!r}. {remedy}")
+
+
+def _expanded(name: str | Path) -> Path:
+    return Path(os.path.expanduser(name))  # a ~user that does not exist stays as it is, unlike in pathlib
 
 
 def _is_explicit_path(name: str) -> bool:
@@ -229,7 +234,7 @@ def _is_explicit_path(name: str) -> bool:
 
 
 def _names_a_folder(source: str | Path) -> bool:
-    if isinstance(source, Path) or Path(source).expanduser().exists():
+    if isinstance(source, Path) or _expanded(source).exists():
         return True
     return _is_explicit_path(source)
 

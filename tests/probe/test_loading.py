@@ -13,7 +13,7 @@ import torch
 from diffusers import SanaVideoTransformer3DModel
 from torch import nn
 
-from probe import load_backbone
+from probe import load_backbone, loading
 from probe.mini import new_pipeline, save_mini
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
@@ -119,6 +119,73 @@ def test_missing_folders_and_files_are_refused(tmp_path: Path) -> None:
     remedy = "Pass the folder that a pipeline's save_pretrained wrote."
     assert refusal(BackboneNotFoundError, str(missing)) == f"{missing} does not exist. {remedy}"
     assert refusal(BackboneNotFoundError, str(file)) == f"{file} is a file, not a folder. {remedy}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothere.mp4",
+        "owner/clip.MP4",
+        "runs/run.zarr",
+        "mimi",
+        "two words/x",
+        "clips/*",
+        "owner/",
+        "owner/name@main",
+        "a\\b",
+    ],
+)
+def test_what_can_be_no_hub_id_is_refused_without_asking_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*args: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(loading, "_fetch_index", asked)
+    assert refusal(BackboneNotFoundError, name) == (
+        f"no file, folder or bundled backbone named {name!r}. Give a folder that exists, 'mini', which is bundled, or "
+        "a hub id, which is owner/name."
+    )
+    with pytest.raises(AssertionError, match="the hub was asked"):
+        load_backbone("owner/some_name-1.5B")
+
+
+@pytest.mark.parametrize("name", ["./absent", "/absent/pipeline", "~absent/x", "some/deep/path"])
+def test_paths_are_refused_without_asking_the_hub(name: str) -> None:
+    assert " does not exist. Pass the folder that a pipeline's save_pretrained wrote." in refusal(
+        BackboneNotFoundError, name
+    )
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_not_the_current_folder(name: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(saved)
+    assert refusal(BackboneNotFoundError, name) == (
+        "no backbone was named: the name is empty. Give a folder that exists, 'mini', which is bundled, or a hub id, "
+        "which is owner/name."
+    )
+
+
+@pytest.mark.parametrize("source", ["mini", "pipeline"])
+def test_a_device_that_cannot_be_used_is_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    given = tiny.wan() if source == "pipeline" else source
+    assert refusal(InvalidInputError, given, device="foo") == (
+        "device 'foo' is unknown. Available here: cpu, cuda:0, cuda:1."
+    )
+
+    def empty(*args: object, **kwargs: object) -> None:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch, "empty", empty)
+    assert refusal(InvalidInputError, given, device="cuda:7") == (
+        "device 'cuda:7' cannot be used: Torch not compiled with CUDA enabled. Available here: cpu, cuda:0, cuda:1."
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_cuda_without_a_gpu_is_refused() -> None:
+    message = refusal(InvalidInputError, "mini", device="cuda")
+    assert message.startswith("device 'cuda' cannot be used: ")
+    assert message.endswith(". Available here: cpu.")
 
 
 def test_a_folder_of_another_family_is_refused_before_its_weights_are_loaded(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from probe import load_backbone
+from probe import load_backbone, run_prompt
 from probe.backbone import Backbone
 from probe.mini import MiniConfig, load_mini, new_pipeline, save_mini
 from probe.mini.model import WEIGHTS
 from probe.mini.text import UNKNOWN, WordTokenizer, vocabulary
-from probe.mini.train import TrainConfig, train
-from store import make_scene
+from probe.mini.train import TrainConfig, main, train
+from store import Selection, make_scene
 from store.errors import BackboneNotFoundError, InvalidInputError
 
 SMALL = MiniConfig(images=3, height=16, width=24, layers=1, heads=2, channels=16)
@@ -120,6 +122,167 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     log = (tmp_path / "parts" / "log.csv").read_text().splitlines()
     assert log[0] == "step,loss,learning_rate,seconds"
     assert [line.split(",")[0] for line in log[1:]] == ["2", "4"]
+
+
+def trained(folder: Path, **changed: object) -> Path:
+    """One of ten planned steps, the last three of which have a falling rate."""
+    config = TrainConfig(**{"steps": 10, "batch": 1, "warm_up": 1, **changed})
+    return train(folder, SMALL, config, device="cpu", workers=0, save_every=1, on_save=stop_after(folder))
+
+
+class Stopped(Exception):
+    """Ends a training."""
+
+
+def stop_after(folder: Path, steps: int = 1) -> object:
+    def stop(step: int) -> None:
+        if step == steps:
+            raise Stopped
+
+    return stop
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    with pytest.raises(Stopped):
+        trained(tmp_path)
+    return tmp_path
+
+
+def refused(folder: Path, **changed: object) -> str:
+    before = (folder / "checkpoint.pt").read_bytes()
+    with pytest.raises(InvalidInputError) as caught:
+        trained(folder, **changed)
+    assert (folder / "checkpoint.pt").read_bytes() == before
+    return str(caught.value).removeprefix(str(folder / "checkpoint.pt"))
+
+
+def test_training_goes_on_with_the_same_settings_only(begun: Path) -> None:
+    assert refused(begun, batch=2, optimiser="adamw") == (
+        " was trained with other settings: batch was 1, now 2; optimiser was 'muon', now 'adamw'. Go on with the same "
+        "ones, or train into another folder."
+    )
+    with pytest.raises(InvalidInputError, match="channels was 16, now 8"):
+        train(begun, dataclasses.replace(SMALL, channels=8), TrainConfig(steps=10, batch=1, warm_up=1), device="cpu")
+
+
+def test_the_number_of_steps_changes_only_while_the_rate_is_constant(begun: Path, tmp_path: Path) -> None:
+    state = torch.load(begun / "checkpoint.pt", weights_only=True)
+    for done in (2, 7, 8, 10):
+        folder = tmp_path / str(done)
+        folder.mkdir()
+        torch.save({**state, "step": done}, folder / "checkpoint.pt")
+    rest = "falls over the last 30% of the steps. Go on with steps=10, or train into another folder."
+    assert refused(tmp_path / "8", steps=20) == (
+        " has 8 steps of a training of 10; it cannot become one of 20, whose learning rate is another after step 7: "
+        f"it {rest}"
+    )
+    assert refused(tmp_path / "7", steps=9).endswith(f"after step 6: it {rest}")
+    assert refused(tmp_path / "8", steps=5) == (
+        " has 8 steps already; steps=5 is less. Go on with steps=10, or train into another folder."
+    )
+    assert refused(tmp_path / "10", steps=20).startswith(" has 10 steps of a training of 10; it cannot become one")
+    with pytest.raises(InvalidInputError, match="has 10 steps of"):
+        trained(tmp_path / "10", steps=11)
+    train(tmp_path / "2", SMALL, TrainConfig(steps=3, batch=1, warm_up=1), device="cpu", workers=0)
+    assert torch.load(tmp_path / "2" / "checkpoint.pt", weights_only=True)["settings"]["steps"] == 3
+
+
+def test_a_changed_number_of_steps_gives_the_weights_of_an_uninterrupted_training(tmp_path: Path) -> None:
+    config = TrainConfig(steps=8, batch=1, warm_up=1, seed=3)
+    with pytest.raises(Stopped):
+        trained(tmp_path / "parts", seed=3)
+    train(tmp_path / "parts", SMALL, config, device="cpu", workers=0)
+    train(tmp_path / "whole", SMALL, config, device="cpu", workers=0)
+    parts, whole = (load_file(next((tmp_path / n).rglob("transformer/*.safetensors"))) for n in ("parts", "whole"))
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=0, atol=0)
+
+
+def test_a_finished_training_says_so_and_keeps_its_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = TrainConfig(steps=2, batch=1, warm_up=1)
+    weights = train(tmp_path, SMALL, config, device="cpu", workers=0)
+    first = load_file(next(weights.rglob("transformer/*.safetensors")))
+    shutil.rmtree(weights)
+    capsys.readouterr()
+    assert train(tmp_path, SMALL, config, device="cpu", workers=0) == weights
+    assert capsys.readouterr().out == f"{tmp_path} has all 2 steps already: nothing left to train.\n"
+    for name, value in load_file(next(weights.rglob("transformer/*.safetensors"))).items():
+        torch.testing.assert_close(value, first[name], rtol=0, atol=0)
+
+
+def test_a_checkpoint_without_settings_or_damaged_is_refused(begun: Path) -> None:
+    path = begun / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["settings"]
+    torch.save(state, path)
+    assert refused(begun) == (
+        " was written before checkpoints kept their settings, so whether they are the same is unknown. Train into "
+        "another folder."
+    )
+    path.write_bytes(b"nothing")
+    assert refused(begun) == " is damaged or no checkpoint. Remove it or train into another folder."
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--steps", "0"), 2, "error: steps must be at least 1; got 0."),
+        (("--batch", "0"), 2, "error: batch must be at least 1; got 0."),
+        (("--seed", "-1"), 2, "error: seed must be at least 0; got -1."),
+        (("--learning-rate", "nan"), 2, "error: learning_rate must be above 0; got nan."),
+        (("--workers", "-1"), 2, "error: workers must be at least 0; got -1."),
+        (("--save-every", "0"), 2, "error: save_every must be at least 1; got 0."),
+        (("--device", "foo"), 2, "error: device 'foo' is unknown. Available here: cpu."),
+    ],
+)
+def test_bad_settings_of_the_training_are_one_line(
+    words: tuple[str, ...], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--device" in words and torch.cuda.is_available():
+        pytest.skip("has a GPU")
+    out = tmp_path / "out"
+    assert main(["--out", str(out), *words]) == code
+    assert capsys.readouterr() == ("", f"{message}\n")
+    assert not out.exists()
+
+
+def test_a_training_that_cannot_write_or_is_stopped_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["--out", str(file), "--device", "cpu"]) == 1
+    assert capsys.readouterr().err.startswith("error: [Errno ")
+
+    def stopped(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("probe.mini.train.train", stopped)
+    assert main(["--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "interrupted. The same command goes on from the last checkpoint.\n"
+
+
+def test_one_clip_is_made_from_one_prompt(mini: Backbone) -> None:
+    message = r"^generate makes one clip from one prompt; got a list of 2\. Call it once for each prompt\.$"
+    with pytest.raises(InvalidInputError, match=message):
+        mini.generate(["a", "b"], steps=1)
+    with pytest.raises(InvalidInputError, match=message):
+        mini.generate("a", negative_prompt=["b", "c"], steps=1)
+    with pytest.raises(InvalidInputError, match=message):
+        run_prompt(mini, ["a", "b"], Selection([0], [0]), [].append, steps=1)
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_a_number_of_steps_that_the_scheduler_has_not_is_refused(mini: Backbone, steps: int) -> None:
+    message = {
+        0: r"^a run needs at least 1 step; got steps=0\.$",
+        1001: r"^a run of 1001 steps was asked for; CogVideoXDDIMScheduler has 1000 timesteps, so at most steps=1000",
+    }[steps]
+    for run in (mini.schedule, mini.sigmas, lambda n: mini.generate("a", steps=n)):
+        with pytest.raises(InvalidInputError, match=message):
+            run(steps)
+    assert len(mini.schedule(1000)) == 1000
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:

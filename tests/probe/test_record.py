@@ -148,6 +148,68 @@ def test_bad_requests_are_refused_before_anything_is_written(mini: Backbone, sce
     assert not path.exists()
 
 
+def test_a_clip_that_cannot_be_saved_is_refused_before_anything_is_written(
+    mini: Backbone, scene: Clip, tmp_path: Path
+) -> None:
+    path, video = tmp_path / "run.zarr", tmp_path / "made.mp4"
+    video.write_text("precious")
+    with pytest.raises(OutputExistsError) as caught:
+        record(mini, scene, SELECTION, path, steps=5, save_clip=video)
+    assert str(caught.value) == (f"{video} exists already. Choose another path for the clip, or pass overwrite=True.")
+    with pytest.raises(InvalidInputError) as invalid:
+        record(mini, scene, SELECTION, path, steps=5, save_clip=video / "inside.mp4")
+    assert str(invalid.value) == (
+        f"a clip cannot be saved to {video / 'inside.mp4'}: {video} is no folder. Choose another path."
+    )
+    assert video.read_text() == "precious"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+def test_a_complete_recording_still_gives_its_clip(mini: Backbone, scene: Clip, tmp_path: Path, prompt: bool) -> None:
+    source = "a red disc moves left" if prompt else scene
+    path, first, again = (tmp_path / name for name in ("run.zarr", "first.mp4", "again.mp4"))
+    options = {"steps": 5, "seed": 3}
+    record(mini, source, SELECTION, path, **options, save_clip=first)
+    before = open_recording(path).read(step=3, layer=2)[0]
+    done: list[tuple[int, int]] = []
+    recording = record(
+        mini, source, SELECTION, path, **options, resume=True, save_clip=again, on_step=lambda *at: done.append(at)
+    )
+    assert recording.state == "complete"
+    np.testing.assert_array_equal(recording.read(step=3, layer=2)[0], before)
+    np.testing.assert_array_equal(read_clip(again).images, read_clip(first).images)
+    assert read_clip(again).prompt == read_clip(first).prompt
+    assert done == ([(n, 5) for n in range(1, 6)] if prompt else [])
+
+
+def test_a_clip_that_fails_to_be_written_leaves_the_recording_complete(
+    mini: Backbone, scene: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: object, clip: Clip, overwrite: bool = False) -> None:
+        if len(clip) > 1:  # the one image that tries the suffix passes
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("probe.record.write_clip", full)
+    with pytest.raises(OSError, match="No space left"):
+        record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5, save_clip=tmp_path / "made.mp4")
+    assert open_recording(tmp_path / "run.zarr").state == "complete"
+
+
+def test_one_source_and_a_number_of_steps_that_exists(mini: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError) as several:
+        record(mini, ["a disc", "a ring"], SELECTION, tmp_path / "run.zarr", steps=5)
+    assert str(several.value) == (
+        "record takes one prompt or one Clip; got a list of 2. Call it once for each, with its own path."
+    )
+    with pytest.raises(InvalidInputError) as many:
+        plan_recording(mini, "a disc", SELECTION, steps=1001)
+    assert str(many.value) == (
+        "a run of 1001 steps was asked for; CogVideoXDDIMScheduler has 1000 timesteps, so at most steps=1000."
+    )
+    assert not (tmp_path / "run.zarr").exists()
+
+
 def test_reading_what_was_not_recorded_says_what_was(mini: Backbone, scene: Clip, tmp_path: Path) -> None:
     recording = record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5)
     with pytest.raises(NotRecordedError) as caught:

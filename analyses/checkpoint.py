@@ -80,7 +80,7 @@ def load_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
         with Path(path).open("rb") as file:
             known = file.read(3) == b"CDF"
     except OSError as error:
-        raise RecordingError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from error
+        raise RecordingError(f"{os.fspath(path)} cannot be read: {error.strerror or error}.") from error
     if not known:
         raise RecordingError(f"{os.fspath(path)} is not a sweep: it is no netCDF 3 file.")
     try:

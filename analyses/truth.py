@@ -170,7 +170,8 @@ class Target:
 
 def inside(points: np.ndarray, layout: TokenLayout) -> np.ndarray:
     """Which of (..., 2) points, (x, y) in pixels, lie within the image; its edges count."""
-    return ((points >= 0) & (points <= (layout.pixel_width, layout.pixel_height))).all(-1)
+    within = (points >= 0) & (points <= (layout.pixel_width, layout.pixel_height))
+    return np.asarray(within.all(-1))
 
 
 def in_cells(offsets: torch.Tensor, layout: TokenLayout) -> torch.Tensor:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from analyses.attention import attention_of_points
+from analyses.checkpoint import digest_of_value
 from analyses.matching import match_points
 from analyses.resampling import to_images
 from ditprobe.report_figures import Example
 from probe import Backbone, Capture, Noise, run_clip, run_prompt
 from probe.fitting import cut_windows
 from store.clip import Clip
+from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.selection import Selection
 
@@ -33,10 +35,18 @@ class Shown:
     prompt: str | None = None
     guidance_scale: float | None = None
     negative_prompt: str | None = None
+    conditioning: Mapping[str, Any] | None = None
 
     @classmethod
-    def of_sweep(cls, attrs: Mapping[str, Any]) -> Shown:
-        """Read from a sweep's attributes."""
+    def of_sweep(cls, attrs: Mapping[str, Any], *, conditioning: Mapping[str, Any] | None = None) -> Shown:
+        """Read from a sweep's attributes, which know of its ``conditioning`` only that it was given.
+
+        Raises
+        ------
+        InvalidInputError
+            When the arguments given here are not those of the sweep.
+        """
+        _check_conditioning(attrs, conditioning or {})
         size = attrs.get("size")
         return cls(
             noise=attrs.get("noise", "forward"),
@@ -49,6 +59,19 @@ class Shown:
             prompt=attrs.get("prompt_for_all"),
             guidance_scale=attrs.get("guidance_scale"),
             negative_prompt=attrs.get("negative_prompt") or None,
+            conditioning=conditioning,
+        )
+
+
+def _check_conditioning(attrs: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    swept = dict(attrs.get("conditioning", {}))
+    now = {name: digest_of_value(value) for name, value in given.items()}
+    other = sorted(name for name in {*swept, *now} if swept.get(name) != now.get(name))
+    if other:
+        what = "was" if len(other) == 1 else "were"
+        raise InvalidInputError(
+            f"{', '.join(other)} {what} not given as for the sweep. Make the examples in Python with the sweep's own "
+            f"conditioning, or leave them out."
         )
 
 
@@ -128,6 +151,7 @@ def _show(
         "steps": shown.steps,
         "guidance_scale": shown.guidance_scale,
         "negative_prompt": shown.negative_prompt,
+        "conditioning": shown.conditioning,
     }
     if isinstance(source, Clip):
         clip = cut_windows(backbone, source, size=shown.size, images=shown.images, stride=shown.stride)[0].clip

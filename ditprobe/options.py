@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +34,11 @@ Heads = Annotated[str | None, typer.Option(help="Heads, 0-based; all by default.
 At = Annotated[str, typer.Option(help="Which denoising steps, 0 = most noise: 'all', '0,25,-1', '0:50:5'.")]
 Steps = Annotated[int, typer.Option(min=1, help="Denoising steps of the whole run.")]
 Branches = Annotated[str, typer.Option(help="'cond', 'uncond' or 'cond,uncond'.")]
+Count = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many layers to select; 3, or as many as there are.", show_default=False),
+]
+By = Annotated[Literal["last", "mean"], typer.Option(help="Rank at the last step, or by the mean over steps.")]
 Seed = Annotated[int, typer.Option(help="Seed of the sampling or of the noise.")]
 SizeText = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH in pixels of what the model sees.")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images per clip; the backbone's own number by default.")]
@@ -118,6 +125,9 @@ def scene_clips(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Cl
     seeds = numbers(text, "scenes")
     if seeds in (None, "all") or not seeds:
         raise InvalidInputError(f"--scenes {text!r} names no seeds. Write for example '0:16'.")
+    twice = [seed for seed, count in Counter(seeds).items() if count > 1]
+    if twice:
+        raise InvalidInputError(f"--scenes {text!r} names {twice[0]} twice.")
     images = stride * (layout.images - 1) + 1
     size = (images, layout.pixel_height, layout.pixel_width)
     return {f"scene {seed}": make_scene(int(seed), *size, cell=layout.cell_size[0]) for seed in seeds}
@@ -126,7 +136,70 @@ def scene_clips(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Cl
 def clips_from(clips: Path | None, scenes: str | None, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
     """The clips of ``--clips`` and ``--scenes`` together, by name."""
     found = {} if clips is None else dict(read_clips(clips))
-    return {**found, **({} if scenes is None else scene_clips(scenes, layout, stride))}
+    return joined(found, {} if scenes is None else scene_clips(scenes, layout, stride))
+
+
+def joined(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Sources by name, of which none may replace another.
+
+    Examples
+    --------
+    >>> joined({"a dog": 1}, {"scene 0": 2})
+    {'a dog': 1, 'scene 0': 2}
+    """
+    found: dict[str, Any] = {}
+    for more in sources:
+        for name in more:
+            if name in found:
+                raise InvalidInputError(
+                    f"{name!r} names two of what was given by --clips, --scenes and --prompt. Rename one, or leave it "
+                    f"out."
+                )
+        found.update(more)
+    return found
+
+
+def prompts_from(texts: Sequence[str] | None) -> dict[str, str]:
+    """Prompts, each by its own text."""
+    twice = [text for text, count in Counter(texts or ()).items() if count > 1]
+    if twice:
+        raise InvalidInputError(f"--prompt {twice[0]!r} is given twice.")
+    return {text: text for text in texts or ()}
+
+
+def check_count(count: int | None, layers: int) -> None:
+    """Refuse to select more layers than there are, in the words of :func:`analyses.selection.select_layers`."""
+    if count is not None and not 1 <= count <= layers:
+        raise InvalidInputError(f"count must lie between 1 and the {layers} layers of the sweep; got {count}.")
+
+
+def refuse_given(ctx: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that the user gave and that would have no effect.
+
+    Parameters
+    ----------
+    ctx : typer.Context
+    names : parameters of the verb
+    why : what follows the option's name in the message
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    given = [name for name in names if _was_given(ctx, name)]
+    if given:
+        raise InvalidInputError(f"{_flag(ctx, given[0])} {why}")
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _flag(ctx: typer.Context, name: str) -> str:
+    """The option as it was written: ``--no-features`` where that is its value."""
+    option = next(option for option in ctx.command.params if option.name == name)
+    return option.secondary_opts[0] if option.secondary_opts and ctx.params[name] is False else option.opts[0]
 
 
 def layout_of(backbone: Backbone, size: tuple[int, int] | None, images: int | None) -> TokenLayout:

@@ -14,12 +14,13 @@ import plotly.offline
 import xarray as xr
 from markupsafe import Markup
 
+from analyses.checkpoint import check_file
 from analyses.plots import plot_selection
 from analyses.selection import LayerSelection
 from ditprobe import report_words as words
 from ditprobe.report_figures import Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
-from store.errors import InvalidInputError, OutputExistsError
+from store.errors import InvalidInputError, OutputExistsError, RecordingError
 
 
 def write_report(
@@ -49,7 +50,9 @@ def write_report(
     Raises
     ------
     OutputExistsError
-        When the path is taken and ``overwrite`` is False.
+        When the path is taken and ``overwrite`` is False, or is a folder, or lies below a file.
+    RecordingError
+        When it cannot be written.
     InvalidInputError
         When the sweep lacks a dim, the selection names a layer that the sweep does not have, or an example's tracks
         do not fit its clip.
@@ -70,9 +73,19 @@ def write_report(
     path = Path(path)
     if path.is_dir():
         raise OutputExistsError(f"{path} is a folder. Name a file, e.g. {path / 'report.html'}.")
+    check_file(path, "report.html")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists. Choose another path, or pass overwrite=True to replace it.")
     text = render_report(sweep, selection, examples=examples, title=title)
+    try:
+        _write_whole(path, text)
+    except OSError as error:
+        raise RecordingError(f"the report cannot be written to {path}: {error.strerror or error}.") from error
+    return path
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
@@ -83,7 +96,6 @@ def write_report(
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
-    return path
 
 
 def render_report(

@@ -6,16 +6,16 @@ import numpy as np
 import xarray as xr
 
 from analyses.clips import mean_over_clips
-from analyses.selection import LayerSelection, select_layers
+from analyses.selection import By, LayerSelection, select_layers
 
 STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
 
 
-def selection_of(sweep: xr.Dataset, count: int = 3) -> LayerSelection | None:
-    """The best layers of a sweep, as many as there are at most; None where no clip has true tracks."""
+def selection_of(sweep: xr.Dataset, count: int | None = None, *, by: By = "last") -> LayerSelection | None:
+    """The best layers of a sweep, by default three or as many as there are; None where no clip has true tracks."""
     if not np.isfinite(sweep["accuracy"]).any():
         return None
-    return select_layers(sweep, min(count, sweep.sizes["layer"]))
+    return select_layers(sweep, min(3, sweep.sizes["layer"]) if count is None else count, by=by)
 
 
 def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:

@@ -178,10 +178,12 @@ print(report.name, f"{report.stat().st_size / 1e6:.1f} MB")
 # Clips are resized to what the model takes, with their tracks, and long ones are cut into windows, each an entry of
 # `clip`; intervals still resample whole clips. A clip without tracks gets a grid of points: everything but accuracy.
 #
-# This cell runs when `DITPROBE_DATA` names a folder that holds `det`, real clips with published trajectories.
+# This cell reads `det`, real clips with published trajectories, from the folder that `DITPROBE_DATA` names, by default
+# `shared/data` beside the repository, and says so where there is none.
 
 # %%
-data = Path(os.environ.get("DITPROBE_DATA", "no data")) / "det"
+beside = Path(dp.__file__).parents[1] / "../shared/data"
+data = Path(os.environ.get("DITPROBE_DATA", beside)) / "det"
 if data.is_dir():
     name, clip = next(iter(dp.read_clips(data).items()))
     ends = dp.Selection(steps=[0, -1], layers="all")
@@ -190,7 +192,7 @@ if data.is_dir():
     print(real["accuracy"].mean("clip").round(1).to_dataframe()["accuracy"].unstack("layer"))
     print(f"'nothing moves' would score: {float(real['static_accuracy'].mean()):.1f} %")
 else:
-    print("No real clips here: set DITPROBE_DATA to a folder that holds them.")
+    print("The real clips are absent: set DITPROBE_DATA to a folder that holds them.")
 
 # %% [markdown]
 # ## Your model

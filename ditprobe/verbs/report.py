@@ -31,7 +31,8 @@ Examples:
 def report(
     sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
-    count: Annotated[int, typer.Option(min=1, help="How many layers to select.")] = 3,
+    count: options.Count = None,
+    by: options.By = "last",
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     clips: Annotated[Path | None, typer.Option(help="Clips to show as examples: needs the backbone.")] = None,
     scenes: Annotated[str | None, typer.Option(help="Synthetic scenes to show as examples.")] = None,
@@ -45,13 +46,17 @@ def report(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the page would hold, write nothing.")] = False,
 ) -> None:
     """Make one HTML page of a sweep; with clips, it shows their tracks as the best layer predicts them."""
-    from analyses.checkpoint import load_sweep
+    from analyses.checkpoint import check_file, load_sweep
     from ditprobe.summary import selection_of
 
     found = load_sweep(sweep)
-    if out.exists() and not overwrite:
+    if out.exists() and out.samefile(sweep):
+        raise OutputExistsError(f"{out} is the sweep itself. Choose another --out.")
+    if out.is_file() and not overwrite:
         raise OutputExistsError(f"{out} exists. Choose another --out, or add --overwrite.")
-    chosen = selection_of(found, count)
+    check_file(out, "report.html")
+    options.check_count(count, found.sizes["layer"])
+    chosen = selection_of(found, count, by=by)
     if dry_run:
         some = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
         say(f"{out}: {found.sizes['clip']} clips, {found.sizes['step']} steps, {found.sizes['layer']} layers, {some}")
@@ -61,6 +66,7 @@ def report(
     if examples and (clips is not None or scenes is not None):
         from ditprobe.examples import Shown
 
+        # refused here already, before a model is loaded, where the sweep had arguments that no option gives
         name, shown = backbone or found.attrs["backbone"], Shown.of_sweep(found.attrs)
         model = options.backbone_of(name, device, dtype, revision, local_files_only)
         layout = options.layout_of(model, shown.size, shown.images)

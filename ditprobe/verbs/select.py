@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
+from ditprobe import options
 from ditprobe.console import say, verb
 
 EXAMPLES = """
@@ -21,22 +23,36 @@ Examples:
 @verb
 def select(
     sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
-    count: Annotated[int, typer.Option(min=1, help="How many layers.")] = 3,
-    by: Annotated[Literal["last", "mean"], typer.Option(help="Rank at the last step, or by the mean.")] = "last",
+    count: options.Count = None,
+    by: options.By = "last",
     samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples over clips.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
     """Choose the layers that match best, and say how sure that is."""
     from analyses.checkpoint import load_sweep
     from analyses.selection import select_layers
 
-    chosen = select_layers(load_sweep(sweep), count, by=by, samples=samples, seed=seed)
+    found = load_sweep(sweep)
+    wanted = min(3, found.sizes.get("layer", 1)) if count is None else count
+    chosen = select_layers(found, wanted, by=by, samples=samples, seed=seed)
     if as_json:
-        say(json.dumps({"layers": list(chosen.layers), "by": by, "table": chosen.table()}, indent=1))
+        table = [{name: _or_null(value) for name, value in row.items()} for row in chosen.table()]
+        say(json.dumps({"layers": list(chosen.layers), "by": by, "table": table}, indent=1))
         return
     say(chosen)
-    say("\n rank  layer  harmonic mean  95 % interval      in top " + str(count))
+    if chosen.sources < 2:
+        say("\n rank  layer  harmonic mean, no interval from one clip")
+    else:
+        say(f"\n rank  layer  harmonic mean  95 % interval      in top {wanted}")
     for row in chosen.table():
-        interval = f"{row['low']:.3f} to {row['high']:.3f}"
-        say(f"{row['rank']:5d}  {row['layer']:5d}  {row['mean']:13.3f}  {interval:17s}  {row['probability']:.2f}")
+        line = f"{row['rank']:5d}  {row['layer']:5d}  {row['mean']:13.3f}"
+        if math.isfinite(row["low"]):
+            interval = f"{row['low']:.3f} to {row['high']:.3f}"
+            line += f"  {interval:17s}  {row['probability']:.2f}"
+        say(line)
+
+
+def _or_null(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

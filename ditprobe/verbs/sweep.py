@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,8 +27,17 @@ Examples:
 """
 
 
+# What a recording settles, and what a prompt, which is generated at its full length, has no use for.
+NOT_OF_RECORDINGS = (
+    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "steps", "features", "size", "images", "stride"),
+    *("device", "dtype", "revision", "local_files_only", "resume"),
+)
+NOT_OF_PROMPTS = ("noise", "stride")
+
+
 @verb
 def sweep(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="The sweep to write, a netCDF file.")] = Path("sweep.nc"),
     backbone: options.BackboneName = "mini",
     clips: Annotated[
@@ -50,7 +60,8 @@ def sweep(
     size: options.SizeText = None,
     images: options.Images = None,
     stride: options.Stride = 1,
-    count: Annotated[int, typer.Option(min=1, help="How many layers to select at the end.")] = 3,
+    count: options.Count = None,
+    by: options.By = "last",
     report: Annotated[Path | None, typer.Option(help="Write a report with example clips too.")] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -62,59 +73,101 @@ def sweep(
 ) -> None:
     """Measure how well every layer matches points, at every chosen step."""
     _check_output(out, report, overwrite, resume, dry_run)
+    _check_given(ctx)
     how: dict[str, Any] = {"threshold_cells": threshold_cells, "preset": preset, "per_head": per_head}
     if recording:
-        found = _sweep_recordings(recording, clips, scenes, branch, how, dry_run)
+        found = _sweep_recordings(recording, clips, scenes, branch, how, count, dry_run)
         if found is not None:
-            _finish(found, out, count, report, None, {}, overwrite)
+            _finish(found, out, count, by, report, None, {})
         return
-    if not (clips or scenes or prompt):
-        raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
     chosen = options.selection(layers, at, branch, heads)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
     run["size"] = options.pixel_size(size)
-    sources: dict[str, Any] = {text: text for text in prompt or ()}
-    sources.update(options.clips_from(clips, scenes, options.layout_of(model, run["size"], images), stride))
+    options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
+    layout = options.layout_of(model, run["size"], images)
+    sources = options.joined(options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride))
     if dry_run:
         _dry_run(model, sources, chosen, run)
         return
     from analyses.sweep import sweep as run_sweep
 
-    if overwrite:
-        out.unlink(missing_ok=True)
+    saved: dict[str, Any] = {"save": out, "resume": resume, "overwrite": overwrite}
     with progress("sweeping") as bar:
-        found = run_sweep(
-            model, sources, chosen, features=features, save=out, resume=resume, progress=bar, **run, **how
-        )
-    _finish(found, out, count, report, model, sources, overwrite)
+        found = run_sweep(model, sources, chosen, features=features, progress=bar, **run, **how, **saved)
+    swept = set(found["source"].values.tolist())
+    _finish(found, out, count, by, report, model, {name: sources[name] for name in sources if name in swept})
 
 
 def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool, dry_run: bool) -> None:
-    """Refuse taken paths before the model is loaded."""
+    """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    if resume and overwrite:
+        raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
     if dry_run:
         return
-    if out.exists() and not (overwrite or resume):
+    from analyses.checkpoint import check_file
+
+    if out.is_file() and not (overwrite or resume):
         raise OutputExistsError(f"{out} exists. Choose another --out, or add --resume or --overwrite.")
-    if report is not None and report.exists() and not (overwrite or resume):
+    check_file(out, "sweep.nc")
+    if report is None:
+        return
+    if report.absolute() == out.absolute():
+        raise InvalidInputError(f"--report and --out are both {out}. Give them different paths.")
+    if report.is_file() and not (overwrite or resume):
         raise OutputExistsError(f"{report} exists. Choose another --report, or add --overwrite.")
+    check_file(report, "report.html")
+
+
+def _check_given(ctx: typer.Context) -> None:
+    """Refuse sweeping nothing, and options without effect on what is swept."""
+    given = ctx.params
+    if given["recording"]:
+        options.refuse_given(
+            ctx, NOT_OF_RECORDINGS, "does not apply to recordings: the run that they hold is over. Leave it out."
+        )
+        return
+    if not (given["clips"] or given["scenes"] or given["prompt"]):
+        raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
+    if not (given["clips"] or given["scenes"]):
+        options.refuse_given(ctx, NOT_OF_PROMPTS, "does not apply to prompts, only to clips. Leave it out.")
 
 
 def _sweep_recordings(
-    recordings: list[Path], clips: Path | None, scenes: str | None, branch: str, how: dict[str, Any], dry_run: bool
+    recordings: list[Path],
+    clips: Path | None,
+    scenes: str | None,
+    branch: str,
+    how: dict[str, Any],
+    count: int | None,
+    dry_run: bool,
 ) -> xr.Dataset | None:
     from analyses.recorded import sweep_recording
     from store.recording import open_recording
 
-    opened = {path.stem: open_recording(path) for path in recordings}
+    opened = {name: open_recording(path) for name, path in _names(recordings).items()}
+    first = next(iter(opened.values()))
+    options.check_count(count, len(first.layers))
     if dry_run:
         for item in opened.values():
             say(item)
         return None
-    first = next(iter(opened.values())).layout
-    truth = list(options.clips_from(clips, scenes, first).values()) or None
+    stride = int(first.provenance.extra.get("stride", 1))
+    truth = list(options.clips_from(clips, scenes, first.layout, stride).values()) or None
     with progress("sweeping") as bar:
         return sweep_recording(opened, truth, branch=branch, progress=bar, **how)
+
+
+def _names(recordings: list[Path]) -> dict[str, Path]:
+    """Recordings by the name of their folder, or by their path where several have the same name."""
+    stems = Counter(path.stem for path in recordings)
+    found: dict[str, Path] = {}
+    for path in recordings:
+        name = path.stem if stems[path.stem] == 1 else str(path)
+        if name in found:
+            raise InvalidInputError(f"--recording {path} is given twice.")
+        found[name] = path
+    return found
 
 
 def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any]) -> None:
@@ -152,11 +205,11 @@ def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[st
 def _finish(
     found: xr.Dataset,
     out: Path,
-    count: int,
+    count: int | None,
+    by: Literal["last", "mean"],
     report: Path | None,
     model: Backbone | None,
     sources: dict[str, Any],
-    overwrite: bool,
 ) -> None:
     from analyses.checkpoint import save_sweep
     from ditprobe.summary import accuracy_table, selection_of
@@ -164,7 +217,7 @@ def _finish(
     if model is None:
         save_sweep(found, out)
     say(accuracy_table(found))
-    chosen = selection_of(found, count)
+    chosen = selection_of(found, count, by=by)
     say(f"\n{chosen if chosen is not None else 'No clip has true tracks: no accuracy, and no layers selected.'}")
     say(f"\nwritten to {out}")
     if report is not None:

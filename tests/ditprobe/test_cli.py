@@ -220,3 +220,150 @@ def test_a_folder_that_is_no_pipeline_is_refused(run: Run) -> None:
         "error: folder is no pipeline: it has no model_index.json. It holds: notes.txt. Pass the folder that a "
         "pipeline's save_pretrained wrote, with model_index.json and a folder for each component.\n"
     )
+
+
+@pytest.fixture
+def swept(run: Run) -> Path:
+    run("sweep", "--scenes", "0", *SHORT, "--out", "swept.nc")
+    return Path("swept.nc")
+
+
+def test_overwriting_loses_nothing_to_a_bad_request(run: Run, swept: Path) -> None:
+    before = swept.read_bytes()
+    printed = run("sweep", "--scenes", 1, *SHORT, "--out", swept, "--overwrite", "--threshold-cells", 0, code=2).output
+    assert printed.strip() == "error: threshold_cells must be a positive number of cells; got 0.0."
+    printed = run("sweep", "--scenes", 1, *SHORT, "--out", swept, "--overwrite", "--resume", code=2).output
+    assert printed == "error: --resume goes on with a sweep, --overwrite replaces it. Give one of them.\n"
+    assert swept.read_bytes() == before
+    run("sweep", "--scenes", 1, *SHORT, "--out", swept, "--overwrite")
+    assert load_sweep(swept)["clip"].values.tolist() == ["scene 1"]
+
+
+def test_paths_that_cannot_be_written_are_refused_before_anything_runs(run: Run, swept: Path, tmp_path: Path) -> None:
+    Path("folder").mkdir()
+    for words, message in [
+        (
+            ("sweep", "--scenes", 1, "--out", "folder", "--overwrite"),
+            "folder is a folder. Name a file, for example folder/sweep.nc.",
+        ),
+        (
+            ("sweep", "--scenes", 1, "--report", "folder", "--overwrite"),
+            "folder is a folder. Name a file, for example folder/report.html.",
+        ),
+        (
+            ("sweep", "--scenes", 1, "--report", "swept.nc/r.html"),
+            f"swept.nc/r.html cannot be written: {tmp_path / 'swept.nc'} is a file, not a folder. Choose another path.",
+        ),
+        (
+            ("sweep", "--scenes", 1, "--report", "sweep.nc"),
+            "--report and --out are both sweep.nc. Give them different paths.",
+        ),
+        (
+            ("report", "swept.nc", "-o", "folder", "--overwrite"),
+            "folder is a folder. Name a file, for example folder/report.html.",
+        ),
+        (
+            ("report", "swept.nc", "-o", "swept.nc/r.html"),
+            f"swept.nc/r.html cannot be written: {tmp_path / 'swept.nc'} is a file, not a folder. Choose another path.",
+        ),
+        (
+            ("report", "swept.nc", "-o", "swept.nc", "--overwrite"),
+            "swept.nc is the sweep itself. Choose another --out.",
+        ),
+    ]:
+        assert run(*words, code=2).output == f"error: {message}\n"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["folder", "swept.nc"]
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs a folder that takes no files")
+def test_a_report_where_no_file_can_be_made_is_refused(run: Run, swept: Path) -> None:
+    for words in (("report", swept, "-o", "/proc/r.html"), ("sweep", "--scenes", 1, "--report", "/proc/r.html")):
+        printed = run(*words, code=1).output
+        assert printed.startswith("error: /proc/r.html cannot be written: ")
+        assert printed.endswith(" in /proc. Choose another path.\n")
+        assert printed.count("\n") == 1
+
+
+def test_recordings_of_equal_names_are_kept_apart(run: Run) -> None:
+    for seed, folder in enumerate("ab"):
+        run("record", "--scene", seed, *SHORT, "--layers", 1, "--noise", "forward", "--out", f"{folder}/run.zarr")
+    both = ("--recording", "a/run.zarr", "--recording", "b/run.zarr")
+    run("sweep", *both, "--scenes", "0,1", "--out", "both.nc")
+    assert load_sweep("both.nc")["clip"].values.tolist() == ["a/run.zarr", "b/run.zarr"]
+    printed = run("sweep", *both, "--scenes", "1,0", code=2).output
+    assert printed.strip().startswith("error: recording 'a/run.zarr' is of another clip: ")
+    printed = run("sweep", "--recording", "a/run.zarr", "--recording", "a/run.zarr", code=2).output
+    assert printed == "error: --recording a/run.zarr is given twice.\n"
+    printed = run("sweep", *both, "--count", 2, code=2).output
+    assert printed == "error: count must lie between 1 and the 1 layers of the sweep; got 2.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (("--layers", "all"), "--layers"),
+        (("--at", "-1"), "--at"),
+        (("--no-features",), "--no-features"),
+        (("-b", "mini"), "--backbone"),
+        (("--resume",), "--resume"),
+        (("--seed", 0), "--seed"),
+        (("--prompt", "a dog"), "--prompt"),
+    ],
+)
+def test_options_without_effect_on_recordings_are_refused(run: Run, words: tuple[object, ...], flag: str) -> None:
+    printed = run("sweep", "--recording", "any.zarr", *words, code=2).output
+    assert printed == f"error: {flag} does not apply to recordings: the run that they hold is over. Leave it out.\n"
+
+
+def test_equal_names_and_idle_options_of_a_sweep_are_refused(run: Run) -> None:
+    Path("clips").mkdir()
+    write_clip("clips/scene 0.mp4", make_scene(1))
+    for words, message in [
+        (
+            ("--clips", "clips", "--scenes", 0),
+            "'scene 0' names two of what was given by --clips, --scenes and --prompt. Rename one, or leave it out.",
+        ),
+        (
+            ("--prompt", "scene 0", "--scenes", 0),
+            "'scene 0' names two of what was given by --clips, --scenes and --prompt. Rename one, or leave it out.",
+        ),
+        (("--prompt", "a", "--prompt", "a"), "--prompt 'a' is given twice."),
+        (("--scenes", "0,1,0"), "--scenes '0,1,0' names 0 twice."),
+        (("--prompt", "a", "--noise", "clean"), "--noise does not apply to prompts, only to clips. Leave it out."),
+        (("--prompt", "a", "--stride", 2), "--stride does not apply to prompts, only to clips. Leave it out."),
+        (
+            ("--scenes", 0, "--layers", "1,2", "--count", 3),
+            "count must lie between 1 and the 2 layers of the sweep; got 3.",
+        ),
+    ]:
+        assert run("sweep", *words, code=2).output == f"error: {message}\n"
+    assert not Path("sweep.nc").exists()
+
+
+def test_one_image_is_no_clip_without_tracks(run: Run) -> None:
+    Path("clips").mkdir()
+    write_clip("clips/photo.mp4", make_scene(1).window(0, 1))
+    printed = run("sweep", "--clips", "clips", *SHORT, code=2).output
+    assert "photo window 0: it has one image, so there is nothing to follow" in printed
+    printed = run("sweep", "--clips", "clips", "--scenes", 0, *SHORT, "--report", "swept.html").output
+    assert "No clip has true tracks" not in printed
+    assert "photo, window 0 at image 0: it has one image" in Path("swept.html").read_text()
+
+
+def test_one_clip_has_no_interval(run: Run, swept: Path) -> None:
+    printed = run("select", swept).output
+    assert "no interval from one clip" in printed
+    assert "nan" not in printed
+    (row, *_) = json.loads(run("select", swept, "--json").output, parse_constant=pytest.fail)["table"]
+    assert row["low"] is None
+
+
+def test_report_selects_as_select_does(run: Run) -> None:
+    run("sweep", "--scenes", "0,1", *SHORT, "--layers", "1,2", "--by", "mean")
+    assert (
+        "by the harmonic mean at the mean over steps" in run("report", "sweep.nc", "--by", "mean", "--dry-run").output
+    )
+    assert "layers " in run("select", "sweep.nc").output, "as many as there are, where no number is asked for"
+    for verb in ("select", "report"):
+        printed = run(verb, "sweep.nc", "--count", 3, code=2).output
+        assert printed == "error: count must lie between 1 and the 2 layers of the sweep; got 3.\n"

@@ -15,8 +15,12 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer, UMT5Config, UMT5
 from typer.testing import CliRunner
 
 from analyses.checkpoint import load_sweep
+from analyses.sweep import sweep
 from ditprobe.cli import app
-from store import open_recording
+from ditprobe.examples import Shown, make_examples
+from probe import load_backbone
+from store import Selection, make_scene, open_recording
+from store.errors import InvalidInputError
 
 WORDS = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -3.0) for letter in "▁abcdefghijklmnopqrstuvwxyz")]
 TEXT: dict[str, Any] = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
@@ -76,3 +80,35 @@ def test_a_prompt_is_recorded_while_a_folder_samples(folder: Path, tmp_path: Pat
     query, _ = recording.read(step=-1, layer=1)
     assert query.shape[1:4] == (3, 5, 7)
     assert recording.provenance.model == str(folder)
+
+
+def test_a_pipeline_without_text_encoder_is_swept_with_embeddings(tmp_path: Path) -> None:
+    tiny, path = tiny_pipelines(), tmp_path / "sweep.nc"
+    backbone = load_backbone(tiny.cogvideox())
+    negative = {"negative_prompt_embeds": tiny.embeds(tiny.TEXT, 32, 3)}
+    first, second = ({"prompt_embeds": tiny.embeds(tiny.TEXT, 32, seed), **negative} for seed in (1, 2))
+    scene = make_scene(0, 9, 80, 112, cell=16)
+    common: dict[str, Any] = {"steps": 3, "size": (80, 112), "images": 9}
+    where = Selection(steps=[-1], layers=[0, 2])
+    with pytest.raises(InvalidInputError, match="has no text encoder"):
+        sweep(backbone, scene, where, **common)
+    sources = {"scene": scene, "made": "a red disc"}
+    found = sweep(backbone, sources, where, conditioning=first, save=path, **common)
+    assert np.isfinite(found["accuracy"].sel(clip="scene")).all()
+    assert np.isfinite(found["confidence"]).all()
+    assert {name: len(text) for name, text in found.attrs["conditioning"].items()} == dict.fromkeys(first, 8)
+    other = sweep(backbone, sources, where, conditioning=second, **common)
+    assert (other["confidence"] != found["confidence"]).any(["step", "layer", "target"]).all()
+    with pytest.raises(InvalidInputError, match="holds a sweep with other settings: conditioning was "):
+        sweep(backbone, sources, where, conditioning=second, save=path, resume=True, **common)
+    sweep(backbone, sources, where, conditioning=first, save=path, resume=True, **common)
+
+    shown = Shown.of_sweep(load_sweep(path).attrs, conditioning=first)
+    assert len(make_examples(backbone, sources, layer=2, step=-1, shown=shown)) == 2
+    for given, what in ((None, "negative_prompt_embeds, prompt_embeds were"), (second, "prompt_embeds was")):
+        with pytest.raises(InvalidInputError) as error:
+            Shown.of_sweep(load_sweep(path).attrs, conditioning=given)
+        assert str(error.value) == (
+            f"{what} not given as for the sweep. Make the examples in Python with the sweep's own "
+            "conditioning, or leave them out."
+        )

@@ -154,7 +154,9 @@ def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
     """
     path = Path(path)
     if path.is_dir():
-        raise InvalidInputError(f"a clip cannot be saved to {path}: it is a folder. Name a file, such as {path / 'clip.mp4'}.")
+        raise InvalidInputError(
+            f"a clip cannot be saved to {path}: it is a folder. Name a file, such as {path / 'clip.mp4'}."
+        )
     taken = [str(file) for file in (path, extras_path(path)) if file.exists()]
     if taken and not overwrite:
         exist = "exists" if len(taken) == 1 else "exist"

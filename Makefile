@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/python -m ditprobe.demo
 
 test: $(READY) lint
-	$(BIN)/pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -62,7 +62,7 @@ def tables(found: xr.Dataset, patches: np.ndarray, threshold_cells: float) -> st
         f"Best layer {layer} at its best late step {step}: {_interval(here['accuracy'])} %, moving points "
         f"{_interval(here['moving_accuracy'])} %, intermediate features {_interval(here['feature_accuracy'])} %.",
         f"Median layer at that step: {median:.1f} %; best minus median {float(late.max()) - median:.1f} points.",
-        f"Best layer of step 0: layer {int(first.idxmax('layer'))}, {float(first.max()):.1f} %; "
+        f"Best layer of step 0 (pure noise, no clip): layer {int(first.idxmax('layer'))}, {float(first.max()):.1f} %; "
         f"the best late minus that: {float(late.max()) - float(first.max()):.1f} points.",
         f"Raw patches (cosine): {_interval(baseline)} %. Nothing moves: {_interval(found['static_accuracy'])} %.",
     ]

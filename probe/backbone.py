@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -348,13 +349,13 @@ class Backbone(PipelineArguments):
         video = vae.decode(values, return_dict=False)[0][0].float().permute(1, 2, 3, 0)
         return Clip(_to_uint8((video / 2 + 0.5).cpu().numpy()), self.fps)
 
+    @abstractmethod
     def _scale(self, latents: Tensor) -> Tensor:
         """From what the VAE encodes, (batch, channel, frame, y, x), to the pipeline's latents."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _unscale(self, latents: Tensor, images: int) -> Tensor:
         """From the pipeline's latents to what the VAE decodes, (batch, channel, frame, y, x)."""
-        raise NotImplementedError
 
 
 def _expand(root: nn.Module, path: str) -> Sequence[tuple[str, nn.Module]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,7 +22,7 @@ class Size(NamedTuple):
         return f"{self.height} x {self.width} px and {self.images} image{'s' * (self.images != 1)}"
 
 
-class TokenGeometry:
+class TokenGeometry(ABC):
     """What a backbone knows about sizes; everything follows from the pipeline's strides and the patch."""
 
     pipeline: Any
@@ -31,9 +32,9 @@ class TokenGeometry:
     """Axis of the frames in the latents; the channels are on the other one of 1 and 2."""
 
     @property
+    @abstractmethod
     def patch(self) -> tuple[int, int, int]:
         """Latent frames, rows and columns of one token."""
-        raise NotImplementedError
 
     @property
     def strides(self) -> tuple[int, int]:

@@ -133,8 +133,9 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
     """Write a clip as H.264, and what a video cannot hold to ``<path>.npz``.
 
     Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
-    under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. Both files
-    appear whole or not at all.
+    under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. The small ones
+    are also written without loss, whatever ``crf``: they come back within 3 of 255. Both files appear whole or not at
+    all.
 
     Parameters
     ----------
@@ -198,12 +199,15 @@ def _appearing_whole(path: Path) -> Iterator[Path]:
 
 
 def _encode(path: Path, clip: Clip, crf: int) -> None:
-    halve_colour = clip.height % 2 == clip.width % 2 == 0 and min(clip.height, clip.width) >= _SMALL
+    small = min(clip.height, clip.width) < _SMALL
+    halve_colour = clip.height % 2 == clip.width % 2 == 0 and not small
+    # x264's choices for tiny pictures vary from call to call; without loss they decode to the same images all the same
+    quality = {"qp": "0"} if small else {"crf": str(crf)}
     rate = Fraction(clip.fps).limit_denominator(100_000)
     options = {"movflags": "faststart"} if path.suffix.lower() in _FAST_START else {}
     try:
         with av.open(str(path), "w", options=options) as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
+            stream = container.add_stream("libx264", rate=rate, options={**quality, "preset": "medium"})
             stream.width, stream.height = clip.width, clip.height
             stream.pix_fmt = "yuv420p" if halve_colour else "yuv444p"
             stream.codec_context.colorspace = _BT601

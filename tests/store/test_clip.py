@@ -162,6 +162,15 @@ def test_a_written_clip_comes_back(tmp_path, size):
     assert sorted(file.name for file in (tmp_path / "deep").iterdir()) == ["clip.mp4", "clip.mp4.npz"]
 
 
+@pytest.mark.parametrize("size", [(80, 112), (33, 46)])
+def test_small_pictures_come_back_within_two_levels_and_the_same_every_time(tmp_path, size):
+    noise = np.random.default_rng(0).integers(0, 256, (5, *size, 3)).astype(np.uint8)
+    back = [read_clip(write_clip(tmp_path / f"{n}.mp4", Clip(noise, 8), crf=30)).images for n in range(3)]
+    assert np.abs(back[0].astype(int) - noise).max() <= 3
+    for again in back[1:]:
+        np.testing.assert_array_equal(again, back[0])
+
+
 def test_colours_are_halved_only_where_players_gain_and_pictures_do_not_lose(tmp_path):
     formats = {}
     for size in [(160, 224), (80, 112), (161, 224)]:
@@ -193,7 +202,7 @@ def test_a_suffix_that_cannot_be_written_leaves_nothing(tmp_path, name):
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(ClipError, match=r"the clip cannot be written as \.mp4: .*\. Name the file \.mp4\."):
-        write_clip(tmp_path / "clip.mp4", Clip(smooth_images(), 8), crf="no number")
+        write_clip(tmp_path / "clip.mp4", Clip(smooth_images(3, 160, 224), 8), crf="no number")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ def layouts(draw: st.DrawFn) -> TokenLayout:
     return TokenLayout(frames, height, width, height * dy, width * dx, 1 + stride * (frames - 1))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, derandomize=True, max_examples=50)
 @given(layouts(), st.floats(0, 1), st.floats(0, 1))
 def test_points_come_back_from_cells_and_lie_in_their_cell(layout: TokenLayout, across: float, down: float) -> None:
     point = np.array([across * layout.pixel_width, down * layout.pixel_height])
@@ -31,7 +31,7 @@ def test_points_come_back_from_cells_and_lie_in_their_cell(layout: TokenLayout, 
     assert abs(near_y - y) <= 0.5 + 1e-9
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, derandomize=True, max_examples=50)
 @given(layouts())
 def test_every_image_belongs_to_exactly_one_frame(layout: TokenLayout) -> None:
     owners = [layout.frame_of(image) for image in range(layout.images)]
@@ -41,7 +41,7 @@ def test_every_image_belongs_to_exactly_one_frame(layout: TokenLayout) -> None:
     assert (np.diff(layout.frame_centres) > 0).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, derandomize=True, max_examples=50)
 @given(st.lists(st.integers(-10, 9), min_size=1), st.lists(st.integers(-6, 5), min_size=1))
 def test_a_selection_is_ascending_unique_and_within_range(steps: list[int], layers: list[int]) -> None:
     found = Selection(steps, layers).resolve(6, 10, 4)

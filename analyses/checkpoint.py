@@ -107,7 +107,7 @@ def _what(path: Path) -> str:
 def check_output(path: str | os.PathLike[str], *, resume: bool = False, overwrite: bool = False) -> None:
     """Refuse a taken path that is neither to be resumed nor overwritten, and one that no file can be written to."""
     path = Path(path)
-    check_modes(resume=resume, overwrite=overwrite)
+    check_modes(path, resume=resume, overwrite=overwrite)
     check_file(path, "sweep.nc")
     if path.exists() and not (resume or overwrite):
         raise OutputExistsError(
@@ -115,10 +115,15 @@ def check_output(path: str | os.PathLike[str], *, resume: bool = False, overwrit
         )
 
 
-def check_modes(*, resume: bool, overwrite: bool) -> None:
-    """Refuse to go on with a sweep and to replace it at once."""
+def check_modes(save: str | os.PathLike[str] | None, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to go on with a sweep and to replace it at once, and either without a file."""
     if resume and overwrite:
         raise InvalidInputError("resume goes on with a sweep, overwrite replaces it. Ask for one of them.")
+    if save is None and (resume or overwrite):
+        asked = "resume" if resume else "overwrite"
+        raise InvalidInputError(
+            f"{asked}=True is about a saved sweep, but no file is named. Pass save=, or leave it out."
+        )
 
 
 def check_file(path: str | os.PathLike[str], example: str) -> None:

@@ -187,7 +187,7 @@ def sweep(
     {'clip': 1, 'step': 2, 'layer': 2}
     """
     _check_run(noise, seed, steps)
-    check_modes(resume=resume, overwrite=overwrite)
+    check_modes(save, resume=resume, overwrite=overwrite)
     how = Measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
     running = _Running(
         backbone,

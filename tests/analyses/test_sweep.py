@@ -443,6 +443,10 @@ def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest
             "'a [1]' names two of what is swept. Rename one of them.",
         ),
         (
+            lambda: sweep(mini, scene, one, overwrite=True),
+            "overwrite=True is about a saved sweep, but no file is named. Pass save=, or leave it out.",
+        ),
+        (
             lambda: sweep(mini, scene, one, resume=True, overwrite=True),
             "resume goes on with a sweep, overwrite replaces it. Ask for one of them.",
         ),

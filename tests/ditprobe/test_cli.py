@@ -10,26 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from analyses.checkpoint import load_sweep
-from ditprobe.cli import app
 from store import Clip, make_scene, open_recording, read_clip, write_clip
 
 DATA = Path(os.environ.get("DITPROBE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        assert result.exit_code == code, f"exit {result.exit_code}: {result.output}\n{result.exception!r}"
-        return result
-
-    return call
 
 
 @pytest.fixture

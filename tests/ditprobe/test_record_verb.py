@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 import typer
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import probe.record as recording
-from ditprobe.cli import app
 from ditprobe.console import for_command_line, verb
 from store import make_scene, read_clip, write_clip
 from store.errors import InvalidInputError
@@ -21,18 +20,6 @@ from store.errors import InvalidInputError
 Run = Callable[..., Result]
 ONE = ("--layers", "1", "--at", "-1", "--steps", "3")
 needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        assert result.exit_code == code, f"exit {result.exit_code}: {result.output}\n{result.exception!r}"
-        return result
-
-    return call
 
 
 @pytest.fixture

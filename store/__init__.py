@@ -3,6 +3,7 @@
 from store.clip import Clip
 from store.layout import TokenLayout
 from store.plan import Plan, PlannedArray
+from store.prompt import ScenePrompt, parse_prompt
 from store.provenance import Provenance
 from store.readers import read_clips, read_difftrack, read_mtbench, tracks_without_video
 from store.recording import BadRecord, Recording, open_recording
@@ -19,10 +20,12 @@ __all__ = [
     "Provenance",
     "Recording",
     "RecordingWriter",
+    "ScenePrompt",
     "Selection",
     "TokenLayout",
     "make_scene",
     "open_recording",
+    "parse_prompt",
     "read_clip",
     "read_clips",
     "read_difftrack",

@@ -57,3 +57,7 @@ class BackboneNotFoundError(DitprobeError, FileNotFoundError):
 
 class UnsafePickleError(DitprobeError, ValueError):
     """A pickle holds more than arrays and was refused unread."""
+
+
+class MissingOpenCVError(DitprobeError, ImportError):
+    """OpenCV is needed and not installed."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from store.clip import Clip
 from store.errors import InvalidInputError
-from store.texture import BACKGROUND_PATTERNS, COLOURS, Texture
+from store.prompt import DIRECTIONS, MOST_OBJECTS, SHAPES, TEXTURES, CameraWords, ObjectWords, ScenePrompt, parse_prompt
+from store.texture import COLOURS, PATTERNS, Texture
 
 FIRST_TRAINING_SEED = 10_000_000
-SHAPES = ("disc", "square", "triangle", "ring", "cross", "star")
-DIRECTIONS = ("right", "down right", "down", "down left", "left", "up left", "up", "up right")
 
 _REFERENCE_SIZE = 32.0  # lengths below are pixels of a 32-pixel image and grow with the image
 _OVERSAMPLING = 2
@@ -64,10 +64,33 @@ class _Layer:
         """(..., 2) coordinates of the layer to bool: does the layer hide what lies behind?"""
         if self.shape is None:
             return np.ones(local.shape[:-1], dtype=bool)
-        return _inside(self.shape, local / self.radius)
+        return inside_shape(self.shape, local / self.radius)
 
 
-def _inside(shape: str, unit: np.ndarray) -> np.ndarray:
+def inside_shape(shape: str, unit: np.ndarray) -> np.ndarray:
+    """Which points lie inside an upright shape around the origin.
+
+    Parameters
+    ----------
+    shape : one of :data:`store.prompt.SHAPES`
+    unit : (..., 2) float, (x, y) in radii of the shape, y pointing down
+
+    Returns
+    -------
+    (...) bool
+
+    Raises
+    ------
+    InvalidInputError
+        For another shape.
+
+    Examples
+    --------
+    >>> inside_shape("ring", np.array([[0.0, 0.0], [0.0, 0.9], [1.1, 0.0]]))
+    array([False,  True, False])
+    """
+    if shape not in SHAPES:
+        raise InvalidInputError(f"unknown shape {shape!r}; known shapes: {', '.join(SHAPES)}.")
     x, y = unit[..., 0], unit[..., 1]
     if shape == "square":
         return np.maximum(abs(x), abs(y)) < 0.85
@@ -96,57 +119,65 @@ def direction_word(velocity: np.ndarray) -> str:
     return DIRECTIONS[sector]
 
 
-def _velocity(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
-    angle, speed = rng.uniform(0, 2 * math.pi), rng.uniform(low, high)
-    return speed * np.array([math.cos(angle), math.sin(angle)])
+def _pick(rng: np.random.Generator, options: Iterable[str]) -> str:
+    options = tuple(options)
+    return options[rng.integers(len(options))]
 
 
-def _camera(rng: np.random.Generator, time: np.ndarray, centre: np.ndarray, unit: float) -> tuple[_Motion, str]:
-    """How the background moves, and the words for how the camera does (the background moves the other way)."""
-    shift = _velocity(rng, 4.5, 12.0) * unit
-    words = f"while the camera pans {direction_word(-shift)}"
-    zoom = turn = 0.0
-    extra = rng.random()
-    if extra < 0.25:
-        zoom = rng.choice([-1.0, 1.0]) * rng.uniform(0.1, 0.25)
-        words += f" and zooms {'in' if zoom > 0 else 'out'}"
-    elif extra < 0.5:
-        turn = rng.choice([-1.0, 1.0]) * rng.uniform(0.1, 0.3)
-        words += f" and turns {'left' if turn > 0 else 'right'}"
-    return _Motion(centre + time[:, None] * shift, time * turn, np.exp(time * zoom)), words
+def _draw_prompt(rng: np.random.Generator) -> ScenePrompt:
+    """What is in the scene. All colours differ; half the scenes have one object; two in ten cameras stand still."""
+    count = 1 + rng.choice(MOST_OBJECTS, p=(0.5, 0.3, 0.2))
+    colours = rng.permutation(tuple(COLOURS))[: count + 1].tolist()
+    objects = tuple(
+        ObjectWords(
+            colour, _pick(rng, SHAPES), _pick(rng, DIRECTIONS), None if rng.random() < 0.5 else _pick(rng, TEXTURES)
+        )
+        for colour in colours[:-1]
+    )
+    pattern, camera = _pick(rng, PATTERNS), CameraWords()
+    if rng.random() > 0.2:
+        pan = _pick(rng, DIRECTIONS) if rng.random() < 0.9 else None
+        change = rng.random() if pan else rng.uniform(0.5, 1.0)
+        zoom = _pick(rng, ("in", "out")) if 0.5 <= change < 0.75 else None
+        camera = CameraWords(pan, zoom, _pick(rng, ("left", "right")) if change >= 0.75 else None)
+    return ScenePrompt(objects, colours[-1], pattern, camera)
 
 
-def _object(
-    rng: np.random.Generator, time: np.ndarray, size: np.ndarray, unit: float, colour: str
-) -> tuple[_Layer, str]:
-    velocity = _velocity(rng, 4.5, 12.0) * unit
-    middle = rng.uniform(0.2, 0.8, 2) * size
-    shape = SHAPES[rng.integers(len(SHAPES))]
+def _velocity(rng: np.random.Generator, direction: str, low: float, high: float) -> np.ndarray:
+    """(x, y) of a motion that :func:`direction_word` calls ``direction``, ``low`` to ``high`` long."""
+    angle = (DIRECTIONS.index(direction) + rng.uniform(-0.5, 0.5)) * math.pi / 4
+    return rng.uniform(low, high) * np.array([math.cos(angle), math.sin(angle)])
+
+
+def _camera(rng: np.random.Generator, words: CameraWords, time: np.ndarray, centre: np.ndarray, unit: float) -> _Motion:
+    """How the background moves: the other way than the camera does."""
+    shift = -_velocity(rng, words.pan, 5.0, 13.0) * unit if words.pan else np.zeros(2)
+    zoom = {None: 0.0, "in": 1.0, "out": -1.0}[words.zoom] * rng.uniform(0.1, 0.25)
+    turn = {None: 0.0, "left": 1.0, "right": -1.0}[words.turn] * rng.uniform(0.1, 0.3)
+    return _Motion(centre + time[:, None] * shift, time * turn, np.exp(time * zoom))
+
+
+def _object(rng: np.random.Generator, words: ObjectWords, time: np.ndarray, size: np.ndarray, unit: float) -> _Layer:
+    near_centre = rng.uniform(0.35, 0.65, 2) * size
     motion = _Motion(
-        middle + (time[:, None] - 0.5) * velocity,
-        rng.uniform(0, 2 * math.pi) + time * rng.uniform(-0.5, 0.5),
+        near_centre + (time[:, None] - 0.25) * _velocity(rng, words.direction, 10.0, 18.0) * unit,
+        rng.uniform(-0.4, 0.4) + time * rng.uniform(-0.4, 0.4),
         np.exp((time - 0.5) * rng.uniform(-0.25, 0.25)),
     )
-    texture = Texture.draw(rng, colour, "clouds", unit)
-    return _Layer(
-        motion, texture, shape, rng.uniform(5.0, 8.5) * unit
-    ), f"a {colour} {shape} moves {direction_word(velocity)}"
+    pattern = TEXTURES[words.texture] if words.texture else "clouds"
+    texture = Texture.draw(rng, words.colour, pattern, unit, period=(5.0, 8.0))
+    return _Layer(motion, texture, words.shape, rng.uniform(6.0, 9.5) * unit)
 
 
-def _compose(rng: np.random.Generator, images: int, height: int, width: int) -> tuple[list[_Layer], str]:
-    """Layers from front to back, and the sentence that describes them."""
+def _compose(rng: np.random.Generator, prompt: ScenePrompt, images: int, height: int, width: int) -> list[_Layer]:
+    """Layers from front to back."""
     time = np.linspace(0.0, 1.0, images) if images > 1 else np.zeros(1)
     size = np.array([width, height], dtype=np.float64)
     unit = min(height, width) / _REFERENCE_SIZE
-    count = rng.integers(1, 4)
-    colours = rng.permutation(len(COLOURS))[: count + 1]
-    names = [list(COLOURS)[index] for index in colours]
-    objects = [_object(rng, time, size, unit, name) for name in names[:-1]]
-    pattern = BACKGROUND_PATTERNS[rng.integers(len(BACKGROUND_PATTERNS))]
-    motion, camera = _camera(rng, time, size / 2, unit)
-    background = _Layer(motion, Texture.draw(rng, names[-1], pattern, unit), None, 1.0)
-    sentence = " and ".join(words for _, words in objects) + f" over {names[-1]} {pattern} {camera}"
-    return [*(layer for layer, _ in objects), background], sentence
+    objects = [_object(rng, words, time, size, unit) for words in prompt.objects]
+    motion = _camera(rng, prompt.camera, time, size / 2, unit)
+    texture = Texture.draw(rng, prompt.background_colour, prompt.background_pattern, unit)
+    return [*objects, _Layer(motion, texture, None, 1.0)]
 
 
 def _render(layers: list[_Layer], images: int, height: int, width: int) -> np.ndarray:
@@ -193,13 +224,21 @@ def _track(layers: list[_Layer], points: np.ndarray, height: int, width: int) ->
 
 
 def make_scene(
-    seed: int, images: int = 5, height: int = 32, width: int = 32, *, cell: float = 4.0, fps: float = 8.0
+    seed: int,
+    images: int = 6,
+    height: int = 40,
+    width: int = 40,
+    *,
+    prompt: str | None = None,
+    cell: float = 4.0,
+    fps: float = 8.0,
 ) -> Clip:
     """A clip of moving textured shapes with exact tracks, exact occlusion and a prompt that describes it.
 
-    One to three objects of six shapes move, turn, grow and hide one another over a textured background that a
-    camera pans across, zooms and turns. Motion is as seen in the image, at constant speed, and spans the same share
-    of the image whatever the number of images. The defaults are the geometry of the bundled backbone.
+    One to three objects of six shapes move, turn, grow and hide one another (the first named lies in front) over a
+    textured background that a camera pans across, zooms and turns. Motion is as seen in the image, at constant speed,
+    and spans the same share of the image whatever the number of images. The defaults are the geometry of the bundled
+    backbones.
 
     Parameters
     ----------
@@ -207,6 +246,9 @@ def make_scene(
         Same seed, same clip. Training draws only from seeds >= 10,000,000; lower ones are for tests and evaluation.
     images, height, width : int
         Video frames and their size in pixels.
+    prompt : str, optional
+        What to draw, in the grammar of :mod:`store.prompt`; the seed then decides only what it leaves open (places,
+        speeds, sizes, noise). By default the seed decides that as well.
     cell : float
         Spacing of the tracked points in pixels: they start at the centres of cells of this size.
     fps : float
@@ -216,18 +258,20 @@ def make_scene(
     -------
     Clip
         images uint8 (image, y, x, 3); tracks (image, point, 2) float64, (x, y) in pixels, pixel centres at +0.5;
-        visibility (image, point), all true in image 0.
+        visibility (image, point), all true in image 0; the prompt.
 
     Raises
     ------
     InvalidInputError
-        For sizes that hold no cell, or a negative seed.
+        For sizes that hold no cell, a negative seed, or a prompt outside the grammar.
 
     Examples
     --------
     >>> clip = make_scene(3)
     >>> clip.images.shape, clip.tracks.shape
-    ((5, 32, 32, 3), (5, 64, 2))
+    ((6, 40, 40, 3), (6, 100, 2))
+    >>> make_scene(3, prompt="a red disc moves left over blue stripes").prompt
+    'a red disc moves left over blue stripes'
     """
     if seed < 0:
         raise InvalidInputError(f"seed must not be negative; got {seed}.")
@@ -237,8 +281,9 @@ def make_scene(
             f"got {images} images of {height} x {width}."
         )
     rng = np.random.default_rng(seed)
-    layers, prompt = _compose(rng, images, height, width)
+    words = _draw_prompt(rng) if prompt is None else parse_prompt(prompt)
+    layers = _compose(rng, words, images, height, width)
     ys, xs = (cell * (np.arange(int(length // cell)) + 0.5) for length in (height, width))
     points = np.stack(np.broadcast_arrays(xs[None, :], ys[:, None]), -1).reshape(-1, 2)
     tracks, visible = _track(layers, points, height, width)
-    return Clip(_render(layers, images, height, width), fps=fps, tracks=tracks, visibility=visible, prompt=prompt)
+    return Clip(_render(layers, images, height, width), fps=fps, tracks=tracks, visibility=visible, prompt=str(words))

@@ -20,7 +20,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "white": (0.90, 0.90, 0.90),
     "grey": (0.45, 0.45, 0.45),
 }
-BACKGROUND_PATTERNS = ("clouds", "stripes", "checks", "dots", "waves")
+PATTERNS = ("clouds", "stripes", "checks", "dots", "waves")
 
 _TEXELS = 64
 _TEXELS_PER_PIXEL = 1.0
@@ -54,18 +54,20 @@ class Texture:
     period: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, colour: str, pattern: str, unit: float) -> Texture:
-        """A texture of that colour and pattern with its own noise, angle and period."""
+    def draw(
+        cls, rng: np.random.Generator, colour: str, pattern: str, unit: float, period: tuple[float, float] = (9.0, 14.0)
+    ) -> Texture:
+        """A texture of that colour and pattern with its own noise, angle and period (pixels of a 32-pixel image)."""
         noise = _noise(rng)
-        return cls(COLOURS[colour], pattern, noise, unit, rng.uniform(0, math.pi), rng.uniform(9.0, 14.0))
+        return cls(COLOURS[colour], pattern, noise, unit, rng.uniform(0, math.pi), rng.uniform(*period))
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """(n, 2) coordinates (x, y) of the layer in pixels to (n, 3) float32 colours in 0 to 1."""
         points = points.astype(np.float32) / np.float32(self.unit)
         brightness, tint = self._sample_noise(points)
-        value = 0.2 * brightness + 0.10 * self._pattern_at(points)
+        value = 0.16 * brightness + 0.20 * self._pattern_at(points)
         colour = np.asarray(self.colour, dtype=np.float32)
-        shift = np.asarray([0.16, 0.0, -0.16], dtype=np.float32)
+        shift = np.asarray([0.11, 0.0, -0.11], dtype=np.float32)
         return np.clip(colour * (1 + value)[:, None] + 0.25 * value[:, None] + shift * tint[:, None], 0.0, 1.0)
 
     def _sample_noise(self, points: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Floor 3: pure functions on labelled arrays; ``analyses.sweep`` alone drives a probe.
+"""Floor 3: pure functions on labelled arrays; ``analyses.sweep`` and ``analyses.tracking`` alone drive a probe.
 
 The public functions are here by name, loaded when first used. ``analyses.sweep`` and ``analyses.affinity`` are modules
 that hold a function of the same name; ``import ditprobe as dp`` has those as ``dp.sweep`` and ``dp.affinity``.
@@ -18,13 +18,18 @@ from typing import Any
 _HOMES = {
     "analyses.accuracy": ("matching_accuracy",),
     "analyses.affinity": ("Affinity",),
+    "analyses.agreement": ("PromptAgreement", "agreement_dataset", "prompt_agreement"),
     "analyses.attention": ("attention_of_points",),
+    "analyses.baselines": ("match_patches",),
     "analyses.checkpoint": ("load_sweep", "save_sweep"),
     "analyses.components": ("principal_components",),
     "analyses.matching": ("match_features", "match_points", "match_points_by_head"),
     "analyses.recorded": ("sweep_recording",),
     "analyses.resampling": ("to_images",),
+    "analyses.point_tracks": ("PointTracks",),
     "analyses.selection": ("LayerSelection", "harmonic_mean", "select_layers"),
+    "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),
+    "analyses.tracking": ("TrackingOptions", "track_points"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

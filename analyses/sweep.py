@@ -80,6 +80,12 @@ class _Running:
         height, width = self.size or default[:2]
         return height, width, self.images or default.images
 
+    def text_of(self, source: str | Clip) -> str | None:
+        """What the model reads of a prompt or with a clip."""
+        if isinstance(source, str):
+            return source
+        return self.backbone.caption_of(source) if self.prompt is None else self.prompt
+
     def run(self, source: str | Clip, sink: Callable[[Capture], None], on_step: OnStep) -> None:
         common: dict[str, Any] = {
             "seed": self.seed,
@@ -91,7 +97,8 @@ class _Running:
             "on_step": on_step,
         }
         if isinstance(source, Clip):
-            run_clip(self.backbone, source, self.selection, sink, noise=self.noise, prompt=self.prompt, **common)
+            text = self.text_of(source)
+            run_clip(self.backbone, source, self.selection, sink, noise=self.noise, prompt=text, **common)
             return
         height, width, images = self.prompt_size()
         common |= {"height": height, "width": width, "images": images, "want_clip": False}
@@ -258,6 +265,8 @@ def _pieces(
         )
     found: list[Piece | Skipped] = []
     for name, source in sources.items():
+        if isinstance(source, str | Clip):
+            running.backbone.check_prompt(running.text_of(source), running.negative_prompt, running.conditioning)
         given = truths.get(name)
         if isinstance(source, Clip):
             if given is not None:
@@ -286,7 +295,7 @@ def _clip_pieces(running: _Running, name: str, clip: Clip, how: Measuring, diges
             "images": str(window),
             "of_windows": len(windows),
             "resized_from": None if size[:2] == window.original[:2] else list(window.original[:2]),
-            **details_of(truth, window.clip.prompt if running.prompt is None else running.prompt, digest),
+            **details_of(truth, running.text_of(window.clip), digest),
         }
         yield Piece(label, name, window.index, first, truth, details)
 

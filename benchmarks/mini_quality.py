@@ -1,102 +1,78 @@
-"""What the bundled backbone shows: ``python -m benchmarks.mini_quality``.
+"""What the bundled backbones show, in tables: ``python -m benchmarks.mini_quality``.
 
-Accuracy of query-key matching by layer and step on scenes that nobody trained on, within one cell, beside raw patches
-and "nothing moves", with 95 % bootstrap intervals over scenes.
+Correspondence on unseen scenes, agreement of generated clips with their prompts, real clips, the codec, and the stored
+profiles over training seeds. ``--parts`` chooses some of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 
 import numpy as np
-import xarray as xr
 
-from analyses.accuracy import matching_accuracy
-from analyses.clips import bootstrap_mean
-from analyses.matching import match_features
-from analyses.selection import select_layers
-from analyses.sweep import sweep
-from probe import load_backbone
-from store import Clip, Selection, TokenLayout, make_scene
+from benchmarks.mini_accuracy import accuracy_report
+from benchmarks.mini_prompts import prompt_report
+from benchmarks.mini_real import SIZE, data_folder, real_report, tracked_clips
+from benchmarks.mini_seeds import seeds_report
+from probe import Backbone, load_backbone
 
-STEPS = (0, 5, 10, 15, 20, 25, 30, 35, 40, 43, 46, 48, 49)
+PARTS = ("accuracy", "prompts", "real", "codec", "seeds")
 
 
-def patch_accuracy(clip: Clip, layout: TokenLayout, threshold: float) -> float:
-    """Percent of visible points that matching raw patches of pixels by cosine finds."""
-    images, y, x = len(clip), layout.height, layout.width
-    pixels = clip.images.astype(np.float64) / 127.5 - 1
-    patches = pixels.reshape(images, y, clip.height // y, x, clip.width // x, 3).transpose(0, 1, 3, 2, 4, 5)
-    patches = patches.reshape(images, y, x, -1)
-    patches /= np.linalg.norm(patches, axis=-1, keepdims=True)
-    predicted = match_features(patches, clip.tracks[0], layout)
-    return matching_accuracy(predicted[1:], clip.tracks[1:], clip.visibility[1:], threshold)
+def codec_report(backbone: Backbone) -> str:
+    """How near a real clip comes back from encode and decode."""
+    clips = tracked_clips()
+    if not clips:
+        return f"No real clips: {data_folder()} is absent. Set DITPROBE_DATA."
+    lines = []
+    for name, clip in clips.items():
+        part = clip.window(0, backbone.default_size.images).resized(*SIZE)
+        back = backbone.decode(backbone.encode(part))
+        error = np.mean((back.images.astype(np.float64) - part.images) ** 2)
+        ratio = "without loss" if error == 0 else f"{10 * math.log10(255**2 / error):.1f} dB"
+        lines.append(f"{name} at {SIZE[1]} x {SIZE[0]} px: {ratio}")
+    return "; ".join(lines) + "."
 
 
-def _interval(values: xr.DataArray) -> str:
-    low, high = bootstrap_mean(values)
-    return f"{float(values.mean('clip')):.1f} ({float(low):.1f}-{float(high):.1f})"
-
-
-def tables(found: xr.Dataset, patches: np.ndarray, threshold_cells: float) -> str:
-    """The tables as Markdown."""
-    accuracy, moving = (found[name].mean("clip") for name in ("accuracy", "moving_accuracy"))
-    steps = found["step"].values
-    lines = [f"Within {threshold_cells:g} cell, {found.sizes['clip']} scenes; all visible points / moving ones, %.", ""]
-    lines.append("| step (timestep) | " + " | ".join(f"layer {layer}" for layer in found["layer"].values) + " |")
-    lines.append("|---|" + "---|" * found.sizes["layer"])
-    for number, step in enumerate(steps):
-        pairs = zip(accuracy.values[number], moving.values[number], strict=True)
-        cells = " | ".join(f"{every:.1f} / {some:.1f}" for every, some in pairs)
-        lines.append(f"| {step} ({float(found['timestep'][number]):.0f}) | {cells} |")
-    late = accuracy.sel(step=slice(40, None))
-    place = late.argmax(...)
-    step, layer = int(late["step"][place["step"]]), int(late["layer"][place["layer"]])
-    here = found.sel(step=step, layer=layer)
-    median = float(accuracy.sel(step=step).median("layer"))
-    first = accuracy.sel(step=0)
-    baseline = xr.DataArray(patches, dims="clip")
-    lines += [
-        "",
-        f"Best layer {layer} at its best late step {step}: {_interval(here['accuracy'])} %, moving points "
-        f"{_interval(here['moving_accuracy'])} %, intermediate features {_interval(here['feature_accuracy'])} %.",
-        f"Median layer at that step: {median:.1f} %; best minus median {float(late.max()) - median:.1f} points.",
-        f"Best layer of step 0 (pure noise, no clip): layer {int(first.idxmax('layer'))}, {float(first.max()):.1f} %; "
-        f"the best late minus that: {float(late.max()) - float(first.max()):.1f} points.",
-        f"Raw patches (cosine): {_interval(baseline)} %. Nothing moves: {_interval(found['static_accuracy'])} %.",
-    ]
-    heads = found["head_accuracy"].sel(step=step).mean("clip")
-    lines += [
-        "",
-        f"Single heads at step {step}, %:",
-        "",
-        "| layer | " + " | ".join(map(str, heads["head"].values)) + " |",
-    ]
-    lines.append("|---|" + "---|" * heads.sizes["head"])
-    lines += [
-        f"| {n} | " + " | ".join(f"{v:.1f}" for v in heads.sel(layer=n).values) + " |" for n in found["layer"].values
-    ]
-    return "\n".join(lines)
+def report(backbone: Backbone, parts: list[str], *, first: int, scenes: int, prompts: int, cells: float) -> None:
+    """Print the tables of one backbone as they are finished."""
+    print(f"\n## {backbone.name}\n\n{backbone!r}", flush=True)
+    found, layer, step = accuracy_report(backbone, first=first, count=scenes, threshold_cells=cells)
+    if "accuracy" in parts:
+        print(f"\n### Correspondence\n\n{found}", flush=True)
+    if "real" in parts:
+        print(f"\n### Real clips\n\n{real_report(backbone, layer, step, cells)}", flush=True)
+    if "codec" in parts:
+        print(f"\n### Codec\n\nEncoded and decoded: {codec_report(backbone)}", flush=True)
+    if "prompts" in parts:
+        print(f"\n### Prompts\n\n{prompt_report(backbone, first=first, count=prompts)}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], help="names or folders")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--scenes", type=int, default=100)
+    parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--first", type=int, default=1000, help="seed of the first scene")
     parser.add_argument("--threshold-cells", type=float, default=1.0)
-    parser.add_argument("--backbone", default="mini")
     options = parser.parse_args(arguments)
-    backbone = load_backbone(options.backbone)
-    clips = {f"scene {seed}": make_scene(seed) for seed in range(options.first, options.first + options.scenes)}
     began = time.perf_counter()
-    cells = options.threshold_cells
-    found = sweep(backbone, clips, Selection(STEPS, "all"), threshold_cells=cells, per_head=True)
-    layout = backbone.layout(*backbone.default_size)
-    patches = np.array([patch_accuracy(clip, layout, cells * layout.cell_size[0]) for clip in clips.values()])
-    print(tables(found, patches, cells))
-    print(f"\n{select_layers(found)!r}\n\n{time.perf_counter() - began:.0f} s")
+    for name in options.backbones:
+        report(
+            load_backbone(name),
+            options.parts,
+            first=options.first,
+            scenes=options.scenes,
+            prompts=options.prompts,
+            cells=options.threshold_cells,
+        )
+    if "seeds" in options.parts:
+        print(f"\n## Three trainings of mini\n\n{seeds_report()}")
+    print(f"\n{time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

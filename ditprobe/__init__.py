@@ -2,7 +2,7 @@
 
 >>> import ditprobe as dp
 >>> dp.make_scene(0).images.shape
-(5, 32, 32, 3)
+(6, 40, 40, 3)
 
 The names below are loaded when they are first used, so that importing ditprobe costs nothing.
 """
@@ -26,12 +26,14 @@ _HOMES = {
         "read_clip",
         "write_clip",
     ),
+    "store.prompt": ("ScenePrompt", "parse_prompt"),
     "store.readers": ("read_clips", "read_difftrack", "read_mtbench"),
     "probe": ("Backbone", "Capture", "Probe", "load_backbone", "run_clip", "run_prompt"),
     "probe.fitting": ("cut_windows",),
     "probe.record": ("plan_recording", "record"),
     "analyses.accuracy": ("matching_accuracy",),
     "analyses.affinity": ("Affinity", "affinity"),
+    "analyses.agreement": ("prompt_agreement",),
     "analyses.attention": ("attention_of_points",),
     "analyses.checkpoint": ("load_sweep", "save_sweep"),
     "analyses.components": ("principal_components",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, overload
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from store.errors import DitprobeError, RecordingError
+from store.prompt import PromptWarning
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -99,7 +101,8 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with _told_warnings():
+                return function(*args, **kwargs)
         except DitprobeError as error:
             # a disk that is full or broken is no mistake of the caller
             failed = isinstance(error, RecordingError) and isinstance(error.__cause__, OSError)
@@ -115,6 +118,24 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
             raise typer.Exit(FAILURE) from error
 
     return run
+
+
+@contextmanager
+def _told_warnings() -> Iterator[None]:
+    """Our own warnings in a line on standard error, each once, without the line of source that Python would add."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        told: set[str] = set()
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, PromptWarning):
+                show(message, category, *where, **more)
+            elif str(message) not in told:
+                told.add(str(message))  # Python forgets what it has shown whenever a library changes the filters
+                err.print(f"warning: {message}", style="yellow", markup=False)
+
+        warnings.showwarning = tell
+        yield
 
 
 def _resumable(given: Mapping[str, Any]) -> str:

@@ -115,7 +115,7 @@ def make_examples(
     >>> mini = load_backbone(new_pipeline(MiniConfig(layers=2)))
     >>> (example,) = make_examples(mini, {"scene": make_scene(0)}, layer=1, step=-1, points=2)
     >>> example.predicted.shape, example.attention.sizes["point"]
-    ((5, 64, 2), 2)
+    ((6, 100, 2), 2)
     """
     shown = shown or Shown()
     chosen = dict(list(sources.items())[:count])

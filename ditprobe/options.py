@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 BackboneName = Annotated[
-    str, typer.Option("--backbone", "-b", help="'mini', a folder written by save_pretrained, or a hub id.")
+    str, typer.Option("--backbone", "-b", help="'mini', 'mini-rope', a folder of save_pretrained, or a hub id.")
 ]
 Device = Annotated[str, typer.Option(help="'auto' is a GPU where there is one.")]
 Dtype = Annotated[str, typer.Option(help="'auto', 'float32', 'bfloat16' or 'float16'.")]

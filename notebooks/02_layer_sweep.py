@@ -187,7 +187,8 @@ data = Path(os.environ.get("DITPROBE_DATA", beside)) / "det"
 if data.is_dir():
     name, clip = next(iter(dp.read_clips(data).items()))
     ends = dp.Selection(steps=[0, -1], layers="all")
-    real = dp.sweep(backbone, {name: clip.window(0, 17)}, ends, stride=4, threshold_cells=1.0)
+    # mini knows only the words of scenes: no prompt in place of the clip's own
+    real = dp.sweep(backbone, {name: clip.window(0, 21)}, ends, stride=4, threshold_cells=1.0, prompt="")
     print(real.attrs["windows"], "|", real.attrs["resized"])
     print(real["accuracy"].mean("clip").round(1).to_dataframe()["accuracy"].unstack("layer"))
     print(f"'nothing moves' would score: {float(real['static_accuracy'].mean()):.1f} %")

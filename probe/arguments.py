@@ -53,11 +53,7 @@ class PipelineArguments(TokenGeometry):
         size = Size(
             *(given or default for given, default in zip((height, width, images), self.default_size, strict=True))
         )
-        for text in (prompt, negative_prompt):
-            if text is not None and not isinstance(text, str):
-                raise InvalidInputError(
-                    f"generate makes one clip from one prompt; got {described(text)}. Call it once for each prompt."
-                )
+        self.check_prompt(prompt, negative_prompt, conditioning)
         self.check_size(*size)
         self.check_steps(steps)
         chosen: dict[str, Any] = {"height": size.height, "width": size.width, "num_frames": size.images}
@@ -67,6 +63,21 @@ class PipelineArguments(TokenGeometry):
         chosen.update(self._prompt_arguments(prompt, negative_prompt, conditioning or {}))
         chosen.update(conditioning or {})
         return chosen
+
+    def check_prompt(
+        self, prompt: str | None, negative_prompt: str | None = None, conditioning: Mapping[str, Any] | None = None
+    ) -> None:
+        """Refuse what is not one prompt, or has words that the model cannot read; every run begins with it.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        for text in (prompt, negative_prompt):
+            if text is not None and not isinstance(text, str):
+                raise InvalidInputError(
+                    f"generate makes one clip from one prompt; got {described(text)}. Call it once for each prompt."
+                )
 
     def check_steps(self, steps: int) -> None:
         """Refuse a number of steps that the scheduler does not have.
@@ -109,8 +120,12 @@ class PipelineArguments(TokenGeometry):
 
     def wants_guidance(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a pipeline call with these arguments runs both branches."""
+        return self.guidance_of(arguments) > 1.0
+
+    def guidance_of(self, arguments: Mapping[str, Any]) -> float:
+        """The guidance scale of a pipeline call with these arguments."""
         default = inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default
-        return float(arguments.get("guidance_scale", default)) > 1.0
+        return float(arguments.get("guidance_scale", default))
 
     def of_branch(self, arguments: Mapping[str, Any], branch: str) -> dict[str, Any]:
         """Arguments of a pipeline call without classifier-free guidance that runs one branch alone.

@@ -309,6 +309,10 @@ class Backbone(PipelineArguments):
             else:
                 self.pipeline._progress_bar_config = before
 
+    def caption_of(self, clip: Clip) -> str | None:
+        """The text that the model reads while it is shown a clip and no other text is given: the clip's prompt."""
+        return clip.prompt
+
     def conditioning_of(self, clip: Clip) -> dict[str, Any]:
         """Pipeline arguments that the model needs of a clip besides its latents (image-to-video: an image)."""
         return {}

@@ -87,7 +87,7 @@ def cut_windows(
     >>> from store.scene import make_scene
     >>> mini = CogVideoX(new_pipeline(MiniConfig(layers=1)), name="mini")
     >>> [str(window) for window in cut_windows(mini, make_scene(0, images=12, height=48, width=40))]
-    ['images 0 to 4 of 12, 32 x 32 px, resized from 48 x 40', 'images 5 to 9 of 12, 32 x 32 px, resized from 48 x 40']
+    ['images 0 to 5 of 12, 40 x 40 px, resized from 48 x 40', 'images 6 to 11 of 12, 40 x 40 px, resized from 48 x 40']
     """
     if stride < 1:
         raise InvalidInputError(f"stride must be at least 1; got {stride}.")

@@ -52,11 +52,11 @@ class ForwardPass:
     >>> from probe import load_backbone
     >>> from probe.mini import new_pipeline
     >>> backbone = load_backbone(new_pipeline())
-    >>> forward = ForwardPass(backbone, "a red ball", steps=9)
+    >>> forward = ForwardPass(backbone, "a red disc moves left over blue stripes", steps=9)
     >>> with torch.no_grad():
-    ...     predictions = forward.predict(torch.zeros(1, 5, 12, 16, 16), step=-1)
+    ...     predictions = forward.predict(torch.zeros(1, 6, 12, 20, 20), step=-1)
     >>> predictions["cond"].shape
-    torch.Size([1, 5, 12, 16, 16])
+    torch.Size([1, 6, 12, 20, 20])
     """
 
     def __init__(

@@ -52,12 +52,18 @@ class TokenGeometry(ABC):
         defaults = inspect.signature(type(self.pipeline).__call__).parameters
         return Size(*(int(defaults[name].default) for name in ("height", "width", "num_frames")))
 
+    @property
+    def pixel_steps(self) -> tuple[int, int]:
+        """Heights and widths are multiples of these: whole cells."""
+        _, rows, columns = (self.strides[1] * n for n in self.patch)
+        return rows, columns
+
     def nearest_size(self, height: int, width: int, images: int) -> Size:
         """The size nearest to the one asked for that the model takes; images are rounded down."""
-        _, cell_y, cell_x = (self.strides[1] * n for n in self.patch)
+        rows, columns = self.pixel_steps
         return Size(
-            max(1, round(height / cell_y)) * cell_y,
-            max(1, round(width / cell_x)) * cell_x,
+            max(1, round(height / rows)) * rows,
+            max(1, round(width / columns)) * columns,
             max(0, images - 1) // self.image_step * self.image_step + 1,
         )
 
@@ -71,10 +77,10 @@ class TokenGeometry(ABC):
         """
         asked, nearest = Size(height, width, images), self.nearest_size(height, width, images)
         if asked != nearest:
-            _, cell_y, cell_x = (self.strides[1] * n for n in self.patch)
+            rows, columns = self.pixel_steps
             count = "any number of images" if self.image_step == 1 else f"1 + {self.image_step} n images"
             raise InvalidInputError(
-                f"{self.name} does not take {asked}: heights must be multiples of {cell_y} px, widths of {cell_x} px, "
+                f"{self.name} does not take {asked}: heights must be multiples of {rows} px, widths of {columns} px, "
                 f"with {count}. The nearest size that fits is {nearest}; its default is {self.default_size}."
             )
 

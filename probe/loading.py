@@ -1,4 +1,4 @@
-"""Finding a backbone: a pipeline object, a folder, a hub id, or the bundled mini."""
+"""Finding a backbone: a pipeline object, a folder, a hub id, or a bundled mini."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +14,18 @@ from typing import Any
 import torch
 
 from probe.backbone import Backbone
-from probe.families import FAMILIES, family_of
+from probe.families import FAMILIES, CogVideoX, family_of
 from probe.tap import check_multiplies
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
-MINI = "mini"
+MINIS = ("mini", "mini-rope")
+"""Names of the bundled backbones."""
+
+_BUNDLED = f"{' or '.join(map(repr, MINIS))}, which are bundled"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # Ends of names that are files or recordings, never hub ids, although owner/name.mp4 could be one.
 _FILE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".zarr", ".nc", ".html", ".pth"}
+_CODEC = "PixelCodec"
 _NO_HOOKS = SimpleNamespace(hooks={})
 
 
@@ -37,8 +42,8 @@ def load_backbone(
     Parameters
     ----------
     name_or_path_or_pipeline : str, path or diffusers pipeline
-        ``"mini"`` (bundled, needs no network), a folder that ``save_pretrained`` wrote, a hub id such as
-        ``"THUDM/CogVideoX-2b"``, or a pipeline object.
+        ``"mini"`` or ``"mini-rope"`` (bundled, need no network), a folder that ``save_pretrained`` wrote, a hub id such
+        as ``"THUDM/CogVideoX-2b"``, or a pipeline object.
     device : str or torch.device
         "auto" is the GPU where there is one; a pipeline object stays where it is, and one whose parts are offloaded
         is never moved.
@@ -67,7 +72,7 @@ def load_backbone(
     --------
     >>> from probe.mini import new_pipeline
     >>> load_backbone(new_pipeline())
-    CogVideoX('CogVideoXPipeline': 6 layers of 4 heads x 32 channels, 32 x 32 px and 5 images, float32 on cpu)
+    Mini('CogVideoXPipeline': 6 layers of 4 heads x 32 channels, 40 x 40 px and 6 images, float32 on cpu)
     """
     source, to_dtype = name_or_path_or_pipeline, _dtype(dtype)
     if not isinstance(source, str | Path):
@@ -78,10 +83,10 @@ def load_backbone(
     if to_dtype is None:
         to_dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
     folder = _expanded(source)
-    if source == MINI or _is_mini(folder):
-        from probe.mini.model import WEIGHTS, load_mini
+    if source in MINIS or _is_mini(folder):
+        from probe.mini.model import BUNDLED, load_mini
 
-        weights = WEIGHTS if source == MINI else folder
+        weights = BUNDLED[str(source)] if source in MINIS else folder
         pipeline: Any = load_mini(weights, dtype=to_dtype)
         return _wrap(pipeline.to(target), name=str(source), revision=_digest(weights / "transformer"))
     if _names_a_folder(source):
@@ -114,7 +119,10 @@ def _load(location: str, index: Path, dtype: torch.dtype, **options: Any) -> Any
 
     argument = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
     # a pipeline saved without a part (its text encoder, say) loads only when told so
-    absent = {name: None for name, kind in json.loads(index.read_text()).items() if kind == [None, None]}
+    parts = json.loads(index.read_text())
+    absent = {name: None for name, kind in parts.items() if kind == [None, None]}
+    if parts.get("vae") == ["probe.mini.codec", _CODEC]:
+        import_module("probe.mini")  # diffusers takes classes only from modules that are imported already
     try:
         return diffusers.DiffusionPipeline.from_pretrained(location, **{argument: dtype}, **options, **absent)
     except (OSError, ValueError) as error:
@@ -125,17 +133,27 @@ def _not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return BackboneNotFoundError(
         f"the pipeline {location!r} could not be loaded: {reason} Give a hub id that exists (and a network, or the "
-        f"files from an earlier download), the folder of a saved pipeline, or {MINI!r}, which is bundled."
+        f"files from an earlier download), the folder of a saved pipeline, or {_BUNDLED}."
     )
 
 
 def _wrap(pipeline: Any, *, name: str | None = None, revision: str | None = None) -> Backbone:
-    family = family_of(pipeline)
+    family = _family_of(pipeline)
     if family is None:
         _check_linear(pipeline)
         _check_supported(type(pipeline).__name__)
         raise UnsupportedBackboneError(f"{type(pipeline).__name__} is no pipeline of a supported family.")
     return family(pipeline, name=name, revision=revision)
+
+
+def _family_of(pipeline: Any) -> type[Backbone] | None:
+    """The family of a pipeline: that of the bundled backbones where it has their codec and reads their prompts."""
+    family = family_of(pipeline)
+    if family is not CogVideoX or type(pipeline.vae).__name__ != _CODEC:
+        return family
+    from probe.mini.family import Mini, reads_scenes
+
+    return Mini if reads_scenes(pipeline) else family
 
 
 def _check_supported(kind: str) -> None:
@@ -216,10 +234,10 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
 
 def _check_name(name: str) -> None:
     """Refuse at once what can be neither a path that exists nor a hub id; the hub would be asked for long."""
-    remedy = f"Give a folder that exists, {MINI!r}, which is bundled, or a hub id, which is owner/name."
+    remedy = f"Give a folder that exists, {_BUNDLED}, or a hub id, which is owner/name."
     if not name.strip():
         raise BackboneNotFoundError(f"no backbone was named: the name is empty. {remedy}")
-    if name == MINI or _expanded(name).exists() or _is_explicit_path(name):
+    if name in MINIS or _expanded(name).exists() or _is_explicit_path(name):
         return
     if not _HUB_ID.fullmatch(name) or Path(name).suffix.lower() in _FILE_SUFFIXES:
         raise BackboneNotFoundError(f"no file, folder or bundled backbone named {name!r}. {remedy}")
@@ -240,9 +258,12 @@ def _names_a_folder(source: str | Path) -> bool:
 
 
 def _is_mini(folder: Path) -> bool:
-    """Whether a folder holds a mini backbone that was trained here."""
-    config = folder / "vae" / "config.json"
-    return config.is_file() and json.loads(config.read_text()).get("_class_name") == "PixelCodec"
+    """Whether a folder holds a mini backbone; others may have its codec, but not its tokenizer."""
+    codec, index = folder / "vae" / "config.json", folder / "model_index.json"
+    if not codec.is_file() or json.loads(codec.read_text()).get("_class_name") != _CODEC:
+        return False
+    parts = json.loads(index.read_text()) if index.is_file() else {}
+    return not parts or parts.get("tokenizer") == ["probe.mini.text", "SceneTokenizer"]
 
 
 def _check_folder(folder: Path) -> None:

@@ -65,9 +65,9 @@ class Probe:
     >>> from probe.mini import new_pipeline
     >>> backbone, captures = load_backbone(new_pipeline()), []
     >>> with Probe(backbone, Selection(steps=[-1], layers=[4]), captures.append):
-    ...     clip = backbone.generate("a red ball rolls to the right", steps=2)
+    ...     clip = backbone.generate("a red disc moves right over blue dots", steps=2)
     >>> captures[0].step, captures[0].layer_name, tuple(captures[0].query.shape)
-    (1, 'transformer_blocks.4.attn1', (4, 5, 8, 8, 32))
+    (1, 'transformer_blocks.4.attn1', (4, 6, 10, 10, 32))
     """
 
     def __init__(

@@ -287,7 +287,7 @@ def record(
     ...     run = record(mini, make_scene(0), Selection(steps=[-1], layers=[1]), f"{folder}/run.zarr")
     ...     query, key = run.read(step=-1, layer=1)
     >>> query.shape
-    (4, 5, 8, 8, 32)
+    (4, 6, 10, 10, 32)
     """
     job = plan_recording(
         backbone,
@@ -305,7 +305,8 @@ def record(
     )
     if save_clip is not None:
         check_clip_path(save_clip, overwrite=overwrite or resume)
-    text = source if isinstance(source, str) else (source.prompt if prompt is None else prompt)
+    text = source if isinstance(source, str) else backbone.caption_of(source) if prompt is None else prompt
+    backbone.check_prompt(text, negative_prompt, conditioning)
     provenance = Provenance(
         model=backbone.name,
         revision=backbone.revision,

@@ -155,7 +155,7 @@ def run_clip(
     steps : int
         Denoising steps of the run whose timesteps are used.
     prompt : str, optional
-        The clip's own where not given, else empty.
+        The clip's own where not given (see :meth:`Backbone.caption_of`), else empty.
     guidance_scale, negative_prompt, conditioning
         As in :meth:`Backbone.generate`; the scale matters only where guidance is an input of the model.
     features : bool
@@ -173,7 +173,7 @@ def run_clip(
     >>> from probe import load_backbone
     >>> from probe.mini import new_pipeline
     >>> backbone, captures = load_backbone(new_pipeline()), []
-    >>> clip = backbone.generate("a red ball", steps=2)
+    >>> clip = backbone.generate("a red disc moves left over blue stripes", steps=2)
     >>> run_clip(backbone, clip, Selection(steps=[10, -1], layers=[4]), captures.append, noise="forward")
     >>> [(capture.step, capture.timestep) for capture in captures]
     [(10, 799.0), (49, 19.0)]
@@ -185,7 +185,7 @@ def run_clip(
     backbone.check_ready()
     forward = ForwardPass(
         backbone,
-        clip.prompt if prompt is None else prompt,
+        backbone.caption_of(clip) if prompt is None else prompt,
         steps=steps,
         branches=_branches(selection, noise),
         height=height,
@@ -261,7 +261,8 @@ def run_prompt(
     >>> from probe import load_backbone
     >>> from probe.mini import new_pipeline
     >>> backbone, captures = load_backbone(new_pipeline()), []
-    >>> run_prompt(backbone, "a red ball", Selection([0], [2, 4]), captures.append, steps=9, want_clip=False)
+    >>> prompt = "a red disc moves left over blue stripes"
+    >>> run_prompt(backbone, prompt, Selection([0], [2, 4]), captures.append, steps=9, want_clip=False)
     >>> [capture.layer for capture in captures]
     [2, 4]
     """

@@ -54,7 +54,7 @@ def test_notebook_runs_and_shows_its_pictures(
     data, folder = tmp_path / "data", tmp_path / "folder"
     (data / "det").mkdir(parents=True)
     folder.mkdir()
-    write_clip(data / "det" / "clip.mp4", make_scene(11, images=17, height=48, width=80))
+    write_clip(data / "det" / "clip.mp4", make_scene(11, images=21, height=48, width=80))
     monkeypatch.setenv("DITPROBE_DATA", str(data))
     notebook = build.execute(NOTEBOOKS / f"{name}.py", folder)
     nbformat.validate(notebook)

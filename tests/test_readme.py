@@ -27,7 +27,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
         exec(block, names)
     assert len(bundled) == 2
     assert len(shown) == 1
-    assert names["tracks"].shape == (5, 64, 2)
+    assert names["tracks"].shape == (6, 100, 2)
 
 
 def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

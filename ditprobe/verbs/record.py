@@ -74,7 +74,7 @@ def record(
     job = recording.plan_recording(model, source, chosen, noise=noise, steps=steps, window=window, **shape, **limits)
     say(job)
     if dry_run:
-        text = prompt if isinstance(source, str) else prompt or source.prompt
+        text = prompt if isinstance(source, str) else prompt or model.caption_of(source)
         say(f"  time      about {seconds_for_people(recording.estimate_seconds(model, job, text))} for the model")
         return
     with progress("recording") as bar:

@@ -180,6 +180,7 @@ def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[st
     passes, job = 0, None
     for name, source in sources.items():
         if isinstance(source, str):
+            model.check_prompt(source)
             job = plan_recording(model, source, chosen, steps=run["steps"], limit_bytes=None, **where)
             passes += job.passes
             say(f"  {name!r}: {job.passes} forward passes at {job.size}")

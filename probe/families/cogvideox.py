@@ -7,6 +7,7 @@ part in the attention like any other, so a capture holds all of them (226 in the
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -46,6 +47,12 @@ class CogVideoX(Backbone):
         """Twice the stride: from an even number of latent frames the VAE decodes more images than it encoded."""
         stride = self.strides[0]
         return stride if stride == 1 else 2 * stride
+
+    @property
+    def pixel_steps(self) -> tuple[int, int]:
+        """Whole cells; besides, the pipeline refuses what 8 does not divide, which matters where cells are smaller."""
+        rows, columns = super().pixel_steps
+        return math.lcm(rows, 8), math.lcm(columns, 8)
 
     @property
     def default_size(self) -> Size:

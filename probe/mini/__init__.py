@@ -1,5 +1,5 @@
-"""The bundled backbone ``mini``: trained on :func:`store.make_scene`, a few megabytes, no download."""
+"""The bundled backbones ``mini`` and ``mini-rope``: trained on :func:`store.make_scene`, megabytes, no download."""
 
-from probe.mini.model import MiniConfig, load_mini, new_pipeline, save_mini
+from probe.mini.model import BUNDLED, MiniConfig, load_mini, new_pipeline, save_mini
 
-__all__ = ["MiniConfig", "load_mini", "new_pipeline", "save_mini"]
+__all__ = ["BUNDLED", "MiniConfig", "load_mini", "new_pipeline", "save_mini"]

@@ -1,33 +1,47 @@
-"""The mini backbone: a CogVideoX pipeline small enough to train on a laptop, with weights in the package."""
+"""The mini backbones: CogVideoX pipelines small enough to train on a laptop, with weights in the package."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+from transformers import CLIPTextModel
+from transformers.utils import logging as transformers_logging
 
 from probe.mini.codec import PixelCodec
-from probe.mini.text import WordEncoder, WordTokenizer, vocabulary
+from probe.mini.text import SceneTokenizer, new_text_encoder, new_tokenizer
 from store.errors import BackboneNotFoundError
 
 WEIGHTS = Path(__file__).parent / "weights"
+BUNDLED = {name: WEIGHTS / name for name in ("mini", "mini-rope")}
+"""Folders of the weights in the package: added sinusoidal positions, and rotary ones."""
+
+_PARTS = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
 
 
 @dataclass(frozen=True)
 class MiniConfig:
-    """Sizes of the mini backbone. Images are pixels; a cell is 4 x 4 pixels (2 x 2 codec, patch 2)."""
+    """Sizes of a mini backbone. Images are pixels; a cell is 4 x 4 pixels (2 x 2 codec, patch 2).
 
-    images: int = 5
-    height: int = 32
-    width: int = 32
+    ``rotary`` chooses rotary positions (as CogVideoX-5B), otherwise sinusoids are added to the tokens (as 2B).
+    """
+
+    images: int = 6
+    height: int = 40
+    width: int = 40
     layers: int = 6
     heads: int = 4
     channels: int = 32
-    text_tokens: int = 32
-    text_channels: int = 64
+    text_tokens: int = 40
+    text_channels: int = 128
+    rotary: bool = False
 
 
 def new_scheduler() -> CogVideoXDDIMScheduler:
@@ -46,7 +60,7 @@ def new_scheduler() -> CogVideoXDDIMScheduler:
 
 
 def new_transformer(config: MiniConfig) -> CogVideoXTransformer3DModel:
-    """A randomly initialised transformer of diffusers' own CogVideoX class, with additive sinusoidal positions."""
+    """A randomly initialised transformer of diffusers' own CogVideoX class."""
     return CogVideoXTransformer3DModel(
         num_attention_heads=config.heads,
         attention_head_dim=config.channels,
@@ -61,7 +75,8 @@ def new_transformer(config: MiniConfig) -> CogVideoXTransformer3DModel:
         patch_size=2,
         temporal_compression_ratio=1,
         max_text_seq_length=config.text_tokens,
-        use_rotary_positional_embeddings=False,
+        spatial_interpolation_scale=1.0,
+        use_rotary_positional_embeddings=config.rotary,
     )
 
 
@@ -74,10 +89,10 @@ def new_pipeline(config: MiniConfig | None = None) -> CogVideoXPipeline:
     1
     """
     config = config or MiniConfig()
-    words = vocabulary()
+    tokenizer = new_tokenizer(config.text_tokens)
     return CogVideoXPipeline(
-        tokenizer=WordTokenizer(words, config.text_tokens),
-        text_encoder=WordEncoder(len(words), config.text_channels, config.text_tokens),
+        tokenizer=tokenizer,
+        text_encoder=new_text_encoder(len(tokenizer), config.text_channels, config.text_tokens),
         vae=PixelCodec(),
         transformer=new_transformer(config),
         scheduler=new_scheduler(),
@@ -85,17 +100,29 @@ def new_pipeline(config: MiniConfig | None = None) -> CogVideoXPipeline:
 
 
 def save_mini(pipeline: Any, folder: str | Path) -> None:
-    """Write the five components of a mini pipeline, one folder each."""
-    for name, part in pipeline.components.items():
-        part.save_pretrained(Path(folder) / name)
+    """Write a mini pipeline as diffusers does: ``model_index.json`` and one folder for each of the five components.
+
+    :func:`load_mini` and :func:`probe.load_backbone` read it, and so does ``CogVideoXPipeline.from_pretrained`` once
+    :mod:`probe.mini`, which has the classes of the codec and the tokenizer, is imported.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_mini(new_pipeline(MiniConfig(layers=1)), folder)
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['model_index.json', 'scheduler', 'text_encoder', 'tokenizer', 'transformer', 'vae']
+    """
+    with _without_bars():
+        pipeline.save_pretrained(folder)
 
 
-def load_mini(folder: str | Path = WEIGHTS, *, dtype: torch.dtype = torch.float32) -> CogVideoXPipeline:
-    """The bundled mini backbone as a diffusers pipeline, without a network.
+def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch.float32) -> CogVideoXPipeline:
+    """A mini backbone as a diffusers pipeline, without a network.
 
     Parameters
     ----------
-    folder : of weights that :func:`save_mini` wrote; the bundled ones by default
+    name_or_folder : "mini", "mini-rope", or a folder that :func:`save_mini` wrote
     dtype : torch.dtype
         Of the transformer, the text encoder and the codec.
 
@@ -109,22 +136,47 @@ def load_mini(folder: str | Path = WEIGHTS, *, dtype: torch.dtype = torch.float3
     >>> type(load_mini().transformer).__name__
     'CogVideoXTransformer3DModel'
     """
-    folder = Path(folder)
-    models: dict[str, Any] = {
-        "text_encoder": WordEncoder,
-        "vae": PixelCodec,
-        "transformer": CogVideoXTransformer3DModel,
-    }
-    others: dict[str, Any] = {"tokenizer": WordTokenizer, "scheduler": CogVideoXDDIMScheduler}
-    missing = [name for name in (*others, *models) if not (folder / name).is_dir()]
+    bundled = BUNDLED.get(name_or_folder) if isinstance(name_or_folder, str) else None
+    folder = bundled or Path(name_or_folder)
+    missing = [name for name in _PARTS if not (folder / name).is_dir()]
     if missing:
         raise BackboneNotFoundError(
-            f"no mini backbone at {folder}: {', '.join(missing)} missing. Train one with python -m probe.mini.train."
+            f"no mini backbone at {folder}: {', '.join(missing)} missing. Bundled are {' and '.join(BUNDLED)}; train "
+            "another with python -m probe.mini.train."
         )
-    parts: dict[str, Any] = {name: part.from_pretrained(folder / name) for name, part in others.items()}
-    for name, part in models.items():
-        parts[name] = part.from_pretrained(folder / name, torch_dtype=dtype).eval()
-    return CogVideoXPipeline(**parts)
+    scheduler = CogVideoXDDIMScheduler.load_config(folder / "scheduler")
+    with _without_bars():
+        text_encoder: Any = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    # cast afterwards: transformers 4 and 5 call the argument for the data type differently
+    return CogVideoXPipeline(
+        tokenizer=SceneTokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder=text_encoder.to(dtype).eval(),
+        vae=_loaded(PixelCodec, folder / "vae", dtype),
+        transformer=_loaded(CogVideoXTransformer3DModel, folder / "transformer", dtype),
+        scheduler=getattr(diffusers, scheduler["_class_name"]).from_config(scheduler),
+    )
 
 
-__all__ = ["MiniConfig", "load_mini", "new_pipeline", "new_scheduler", "new_transformer", "save_mini"]
+def _loaded(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    part = kind.from_pretrained(folder, torch_dtype=dtype).eval()
+    part.register_to_config(_name_or_path=folder.parent.name)  # or each copy would name the folder it came from
+    return part
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the progress bars of transformers, which also switches those of the hub; both are put back."""
+    if not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    hub_hidden = are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.enable_progress_bar()
+        if hub_hidden:
+            disable_progress_bars()
+
+
+__all__ = ["BUNDLED", "MiniConfig", "load_mini", "new_pipeline", "new_scheduler", "new_transformer", "save_mini"]

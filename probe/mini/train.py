@@ -1,4 +1,4 @@
-"""Train the mini backbone: ``python -m probe.mini.train --out runs/mini``.
+"""Train a mini backbone: ``python -m probe.mini.train --out runs/mini``, with ``--rotary`` for mini-rope.
 
 Every batch, timestep and noise is drawn from the seed and the step's number alone, so a stopped training that is
 started again with the same command goes on exactly where its last checkpoint was. Other settings are refused.
@@ -12,17 +12,22 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, Dataset
 
 from probe.loading import resolve_device
 from probe.mini.model import MiniConfig, new_pipeline, save_mini
+from probe.mini.progress import record_progress
 from store.errors import DitprobeError, InvalidInputError
 from store.scene import FIRST_TRAINING_SEED, make_scene
 
@@ -31,16 +36,26 @@ _SCENES_OF_A_SEED = 2**32
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What decides the weights. The learning rate warms up, stays, and falls to zero over the last ``decay`` share."""
+    """What decides the weights. The learning rate warms up, stays, and falls to zero over the last ``decay`` share.
 
-    steps: int = 20_000
+    Clips grow during the training: a share ``small`` of the steps sees 0.6 times the final height and width, the next
+    ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8).
+    Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans towards much noise, where the prompt
+    decides most; it is ``small_exponent`` for the small clips, then ``exponent``.
+    """
+
+    steps: int = 10_000
     batch: int = 8
     learning_rate: float = 1.5e-3
     warm_up: int = 200
     decay: float = 0.3
     weight_decay: float = 0.01
     prompt_dropout: float = 0.1
-    low_noise: float = 1.3  # timesteps are 1000 u^low_noise for uniform u: above 1 leans towards little noise
+    small: float = 0.4
+    medium: float = 0.2
+    wide: float = 0.3
+    small_exponent: float = 0.3
+    exponent: float = 0.8
     ema: float = 0.999
     seed: int = 0
     optimiser: str = "muon"
@@ -50,10 +65,10 @@ class TrainConfig:
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise InvalidInputError(f"{name} must be at least {low}; got {getattr(self, name)}.")
-        for name in ("decay", "prompt_dropout", "ema"):
+        for name in ("decay", "prompt_dropout", "ema", "small", "medium", "wide"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name} must lie between 0 and 1; got {getattr(self, name)}.")
-        for name in ("learning_rate", "low_noise"):
+        for name in ("learning_rate", "small_exponent", "exponent"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InvalidInputError(f"{name} must be above 0; got {getattr(self, name)}.")
         if self.optimiser not in ("muon", "adamw"):
@@ -61,13 +76,36 @@ class TrainConfig:
 
     @property
     def constant_until(self) -> int:
-        """Steps before which the learning rate does not depend on ``steps``."""
-        return int((1 - self.decay) * self.steps)
+        """Steps before which neither the learning rate nor the size of the clips depends on ``steps``."""
+        shares = [1 - self.decay, *(share for share in (self.small, self.small + self.medium) if share > 0)]
+        return int(min(shares) * self.steps)
+
+    def size(self, step: int, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the clips of a step in pixels, whole cells of 4."""
+        tall = across = self.scale(step)
+        draw = np.random.default_rng([self.seed, step, 1]).random()
+        if tall == 1.0 and draw < self.wide:
+            tall, across = (0.8, 1.2) if draw < self.wide / 2 else (1.2, 0.8)
+        return _whole_cells(tall * height), _whole_cells(across * width)
+
+    def scale(self, step: int) -> float:
+        """How large the clips of a step are, of the final size."""
+        share = step / self.steps
+        return 0.6 if share < self.small else 0.8 if share < self.small + self.medium else 1.0
+
+    def timesteps(self, step: int, uniform: torch.Tensor) -> torch.Tensor:
+        """Uniform numbers in 0 to 1 as the timesteps of a step."""
+        exponent = self.small_exponent if step / self.steps < self.small else self.exponent
+        return (1000 * uniform**exponent).long().clamp(max=999)  # float32 rounds the largest up to 1000
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         falling = (self.steps - step) / max(1.0, self.decay * self.steps)
         return self.learning_rate * min(1.0, (step + 1) / self.warm_up, max(falling, 0.0))
+
+
+def _whole_cells(length: float) -> int:
+    return 4 * max(1, round(length / 4))
 
 
 class _Scenes(Dataset):
@@ -82,8 +120,8 @@ class _Scenes(Dataset):
     def __getitem__(self, step: int) -> tuple[torch.Tensor, list[str]]:
         # apart by more than any training draws, so that what a step sees does not depend on the number of steps
         first = FIRST_TRAINING_SEED + self.config.seed * _SCENES_OF_A_SEED + step * self.config.batch
-        sizes = (self.mini.images, self.mini.height, self.mini.width)
-        clips = [make_scene(first + index, *sizes) for index in range(self.config.batch)]
+        height, width = self.config.size(step, self.mini.height, self.mini.width)
+        clips = [make_scene(first + index, self.mini.images, height, width) for index in range(self.config.batch)]
         dropped = np.random.default_rng([self.config.seed, step]).random(self.config.batch)
         prompts = [
             "" if drop < self.config.prompt_dropout else clip.prompt or ""
@@ -130,6 +168,17 @@ def _optimisers(pipeline: Any, config: TrainConfig) -> list[torch.optim.Optimize
     return found
 
 
+class _PlainAttention(TorchFunctionMode):
+    """Attention as two bfloat16 products and a softmax: on a CPU three times as fast to train as the fused kernel."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        with torch.autocast("cpu", enabled=False):
+            q, k, v = (tensor.to(torch.bfloat16) for tensor in args[:3])
+            return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), -1) @ v
+
+
 def _loss(pipeline: Any, batch: tuple[torch.Tensor, list[str]], step: int, config: TrainConfig) -> torch.Tensor:
     """Mean squared error of the predicted velocity at a random timestep per clip."""
     device = pipeline.transformer.device
@@ -138,15 +187,23 @@ def _loss(pipeline: Any, batch: tuple[torch.Tensor, list[str]], step: int, confi
     video = images.to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     latents = pipeline.vae.encode(video).latent_dist.mode().transpose(1, 2) * pipeline.vae.config.scaling_factor
     noise = torch.randn(latents.shape, generator=generator).to(device)
-    timesteps = (1000 * torch.rand(len(latents), generator=generator) ** config.low_noise).long().to(device)
-    text = pipeline.text_encoder(pipeline.tokenizer(prompts).input_ids.to(device))[0]
+    timesteps = config.timesteps(step, torch.rand(len(latents), generator=generator)).to(device)
+    words = pipeline.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    text = pipeline.text_encoder(words.to(device))[0]
     scheduler = pipeline.scheduler
     target = scheduler.get_velocity(latents, noise, timesteps)
-    with torch.autocast(device.type, torch.bfloat16):
+    # the cells of smaller clips stand as far apart as makes them fill the final picture (rotary ones always do)
+    pipeline.transformer.patch_embed.spatial_interpolation_scale = config.scale(step)
+    rotary = None
+    if pipeline.transformer.config.use_rotary_positional_embeddings:
+        rotary = pipeline._prepare_rotary_positional_embeddings(*video.shape[-2:], latents.shape[1], device)
+    plain = _PlainAttention() if device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, torch.bfloat16), plain:
         predicted = pipeline.transformer(
             hidden_states=scheduler.add_noise(latents, noise, timesteps),
             encoder_hidden_states=text,
             timestep=timesteps,
+            image_rotary_emb=rotary,
             return_dict=False,
         )[0]
     return (predicted.float() - target).square().mean()
@@ -210,16 +267,16 @@ def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config:
             f"{path} has {done} steps already; steps={config.steps} is less. Go on with steps={before['steps']}, or "
             "train into another folder."
         )
-    # the rate of the steps done must have been the same under both numbers
+    # the rate and the sizes of the steps done must have been the same under both numbers
     if config.steps != before["steps"]:
         constant = min(
             TrainConfig(**{**asdict(config), "steps": n}).constant_until for n in (config.steps, before["steps"])
         )
         if done > constant:
             raise InvalidInputError(
-                f"{path} has {done} steps of a training of {before['steps']}; it cannot become one of {config.steps}, "
-                f"whose learning rate is another after step {constant}: it falls over the last {config.decay:.0%} of "
-                f"the steps. Go on with steps={before['steps']}, or train into another folder."
+                f"{path} has {done} steps of a training of {before['steps']}; in one of {config.steps} the learning "
+                f"rate or the size of the clips would have been another after step {constant}. Go on with "
+                f"steps={before['steps']}, or train into another folder."
             )
 
 
@@ -337,6 +394,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of the training: exit code 2 for bad settings, 1 for failure, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="python -m probe.mini.train")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
+    parser.add_argument("--rotary", action="store_true", help="rotary positions (mini-rope) instead of added sinusoids")
     parser.add_argument("--steps", type=int, default=TrainConfig.steps)
     parser.add_argument("--batch", type=int, default=TrainConfig.batch)
     parser.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
@@ -348,7 +406,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     try:
         config = TrainConfig(**{name: options.pop(name) for name in asdict(TrainConfig()) if name in options})
-        train(options.pop("out"), config=config, **options)
+        out, mini = options.pop("out"), MiniConfig(rotary=options.pop("rotary"))
+        train(out, mini, config, on_save=partial(record_progress, out), **options)
     except DitprobeError as error:
         return _said(f"error: {error}", 2)
     except OSError as error:

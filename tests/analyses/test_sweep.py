@@ -23,6 +23,7 @@ from store.scene import make_scene
 from store.selection import Selection
 
 SELECTION = Selection(steps=[0, 30, -1], layers="all")
+PROMPT = "a red disc moves right over blue stripes"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_every_variable_and_coordinate_is_labelled(mini: Backbone) -> None:
     assert found.attrs["noise"] == "forward"
     assert found.attrs["threshold_cells"] == 0.5
     (details,) = found.attrs["clips"]
-    assert details["images"] == "images 0 to 4 of 5, 32 x 32 px"
+    assert details["images"] == "images 0 to 5 of 6, 40 x 40 px"
 
 
 def test_harmonic_mean_comes_from_the_means_over_clips(mini: Backbone) -> None:
@@ -97,25 +98,25 @@ def test_harmonic_mean_comes_from_the_means_over_clips(mini: Backbone) -> None:
 
 
 def test_long_and_large_clips_become_windows(mini: Backbone) -> None:
-    scene = make_scene(4, images=12, height=48, width=40)
+    scene = make_scene(4, images=12, height=48, width=56)
     visibility = scene.visibility.copy()
-    visibility[5] = False
-    visibility[5, :3] = True
+    visibility[6] = False
+    visibility[6, np.flatnonzero(scene.visibility[6])[:3]] = True
     clip = Clip(scene.images, scene.fps, scene.tracks, visibility)
     found = sweep(mini, {"long": scene, "hidden": clip}, Selection([-1], [0]))
     assert found["clip"].values.tolist() == ["long [0]", "long [1]", "hidden [0]"]
     assert found["source"].values.tolist() == ["long", "long", "hidden"]
-    assert found["first_image"].values.tolist() == [0, 5, 0]
+    assert found["first_image"].values.tolist() == [0, 6, 0]
     assert found.attrs["skipped"] == [
-        f"hidden, window 1 at image 5: 3 of {scene.tracks.shape[1]} tracked points are visible in image 5, fewer than 4"
+        f"hidden, window 1 at image 6: 3 of {scene.tracks.shape[1]} tracked points are visible in image 6, fewer than 4"
     ]
     assert found.attrs["resized"] == "2 of 2 clips, with their tracks"
     assert found.attrs["windows"] == "3 windows of 2 of 2 clips"
-    assert found.attrs["clips"][1]["images"] == "images 5 to 9 of 12, 32 x 32 px, resized from 48 x 40"
-    alone = sweep(mini, scene.window(5, 10).resized(32, 32), Selection([-1], [0]))
+    assert found.attrs["clips"][1]["images"] == "images 6 to 11 of 12, 40 x 40 px, resized from 48 x 56"
+    alone = sweep(mini, scene.window(6, 12).resized(40, 40), Selection([-1], [0]))
     np.testing.assert_array_equal(found["accuracy"][1], alone["accuracy"][0])
     with pytest.raises(InvalidInputError) as error:
-        sweep(mini, {"hidden": clip.window(5, 10)}, Selection([-1], [0]))
+        sweep(mini, {"hidden": clip.window(6, 12)}, Selection([-1], [0]))
     assert str(error.value) == (
         f"every window was skipped: hidden window 0: 3 of {scene.tracks.shape[1]} tracked points are visible in "
         "image 0, fewer than 4. Pass clips with more tracks, or min_points=1."
@@ -128,7 +129,7 @@ def test_a_plain_video_has_everything_but_accuracy(mini: Backbone) -> None:
     for name in ("accuracy", "moving_accuracy", "feature_accuracy", "static_accuracy", "harmonic_mean"):
         assert np.isnan(found[name]).all(), name
     assert np.isfinite(found["confidence"]).all()
-    assert found["points"].item() == 64
+    assert found["points"].item() == 100
     assert found["harmonic_mean"].attrs["reason"] == (
         "no clip has tracks, so there is no accuracy and no harmonic mean"
     )
@@ -140,12 +141,14 @@ def test_a_plain_video_has_everything_but_accuracy(mini: Backbone) -> None:
 
 def test_prompts_are_analysed_while_they_are_generated(mini: Backbone) -> None:
     few = Selection(steps=[1], layers=[0, 1])
-    found = sweep(mini, ["a red ball moves right", "a blue square"], few, steps=3)
+    found = sweep(
+        mini, ["a red disc moves right over blue dots", "a cyan square moves up over grey waves"], few, steps=3
+    )
     assert found["clip"].values.tolist() == ["prompt 0", "prompt 1"]
     assert np.isnan(found["accuracy"]).all()
     assert np.isfinite(found["attention_score"]).all()
     scene = make_scene(6)
-    known = sweep(mini, {"ball": "a red ball"}, few, steps=3, truth={"ball": (scene.tracks, scene.visibility)})
+    known = sweep(mini, {"disc": PROMPT}, few, steps=3, truth={"disc": (scene.tracks, scene.visibility)})
     assert np.isfinite(known["accuracy"]).all()
 
 
@@ -196,19 +199,19 @@ def test_recordings_of_single_precision_agree(mini: Backbone, recordings: Callab
 def test_a_recorded_window_finds_its_part_of_the_clip(
     mini: Backbone, recordings: Callable[..., dict[str, Path]]
 ) -> None:
-    scene = make_scene(13, images=12, height=48, width=40)
+    scene = make_scene(13, images=12, height=48, width=56)
     (path,) = recordings(mini, {"long": scene}, window=1).values()
     whole = sweep_recording(path, scene)
-    part = sweep_recording(path, scene.window(5, 10))
+    part = sweep_recording(path, scene.window(6, 12))
     without = sweep_recording(path)
     assert whole["clip"].values.tolist() == ["recording 0"]
-    assert whole["first_image"].item() == 5
+    assert whole["first_image"].item() == 6
     np.testing.assert_array_equal(whole["accuracy"], part["accuracy"])
     assert np.isnan(without["accuracy"]).all()
     with pytest.raises(InvalidInputError) as error:
         sweep_recording({"run": path}, {"run": scene.window(0, 7)})
     assert str(error.value) == (
-        "recording 'run' holds images 5 to 9, its clip has 7 images. Pass the clip that was recorded, whole or that "
+        "recording 'run' holds images 6 to 11, its clip has 7 images. Pass the clip that was recorded, whole or that "
         "window of it."
     )
 
@@ -362,7 +365,7 @@ def test_windows_with_nothing_to_follow_are_skipped(mini: Backbone) -> None:
         f"outside, window 0 at image 0: 0 of {count} tracked points are visible in image 0, fewer than 4; "
         f"{count} tracked points lie outside the image",
     ]
-    for source, options in ((scene.window(0, 1), {}), ("a red ball", {"images": 1})):
+    for source, options in ((scene.window(0, 1), {}), (PROMPT, {"images": 1})):
         with pytest.raises(InvalidInputError) as error:
             sweep(mini, {"still": source}, one, **options)
         assert str(error.value) == (
@@ -372,10 +375,10 @@ def test_windows_with_nothing_to_follow_are_skipped(mini: Backbone) -> None:
 
 
 def test_a_recording_refuses_another_clip(mini: Backbone, recordings: Callable[..., dict[str, Path]]) -> None:
-    paths = recordings(mini, {"a": make_scene(15, images=12, height=48, width=40)}, stride=2)
-    assert sweep_recording(paths, [make_scene(15, images=12, height=48, width=40)]).sizes["clip"] == 1
+    paths = recordings(mini, {"a": make_scene(15, images=12, height=48, width=56)}, stride=2)
+    assert sweep_recording(paths, [make_scene(15, images=12, height=48, width=56)]).sizes["clip"] == 1
     with pytest.raises(InvalidInputError) as error:
-        sweep_recording(paths, [make_scene(16, images=12, height=48, width=40)])
+        sweep_recording(paths, [make_scene(16, images=12, height=48, width=56)])
     assert str(error.value) == (
         "recording 'a' is of another clip: the images given for it are not those that the model saw. Pass the clip "
         "that was recorded, one for each recording in the same order."
@@ -434,12 +437,12 @@ def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest
             "threshold_cells must be a positive number of cells; got 0.",
         ),
         (lambda: sweep(mini, scene, one, steps=0), "a run needs at least 1 step; got steps=0."),
-        (lambda: sweep(mini, "a red ball", one, steps=-1), "a run needs at least 1 step; got steps=-1."),
+        (lambda: sweep(mini, PROMPT, one, steps=-1), "a run needs at least 1 step; got steps=-1."),
         (lambda: sweep(mini, scene, one, seed=-3), "seed must not be negative; got -3."),
-        (lambda: sweep(mini, "a red ball", one, seed=-3), "seed must not be negative; got -3."),
+        (lambda: sweep(mini, PROMPT, one, seed=-3), "seed must not be negative; got -3."),
         (lambda: sweep(mini, {1: scene, "1": scene}, one), "'1' names two of what is swept. Rename one of them."),
         (
-            lambda: sweep(mini, {"a": make_scene(0, images=10), "a [1]": scene}, one),
+            lambda: sweep(mini, {"a": make_scene(0, images=12), "a [1]": scene}, one),
             "'a [1]' names two of what is swept. Rename one of them.",
         ),
         (

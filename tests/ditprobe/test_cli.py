@@ -51,15 +51,16 @@ def test_record_a_scene_then_ask_what_is_in_it(run: Run) -> None:
 
 
 def test_record_a_prompt_keeps_the_generated_clip(run: Run) -> None:
-    run("record", "--prompt", "a red disc moves left", "--layers", 0, *SHORT, "--save-clip", "made.mp4")
-    assert len(read_clip("made.mp4")) == 5
-    assert open_recording("recording.zarr").provenance.prompt == "a red disc moves left"
+    prompt = "a red disc moves left over blue stripes"
+    run("record", "--prompt", prompt, "--layers", 0, *SHORT, "--save-clip", "made.mp4")
+    assert len(read_clip("made.mp4")) == 6
+    assert open_recording("recording.zarr").provenance.prompt == prompt
 
 
 def test_a_dry_run_says_how_long_and_how_much_and_writes_nothing(run: Run, tmp_path: Path) -> None:
     printed = run("record", "--scene", 3, *SHORT, "--dry-run").output
     assert "time      about" in printed
-    assert "2 forward passes at 32 x 32 px and 5 images" in printed
+    assert "2 forward passes at 40 x 40 px and 6 images" in printed
     printed = run("sweep", "--scenes", "0:3", *SHORT, "--dry-run").output
     assert "6 forward passes in all" in printed
     assert not list(tmp_path.iterdir())
@@ -117,7 +118,7 @@ def test_ctrl_c_keeps_finished_clips_and_resume_completes_them(run: Run, monkeyp
 
 
 def test_clips_without_tracks_get_everything_but_accuracy(run: Run) -> None:
-    scene = make_scene(4, images=11, height=48, width=40)
+    scene = make_scene(4, images=13, height=48, width=56)
     write_clip("plain.mp4", Clip(scene.images, fps=8))
     printed = run("sweep", "--clips", "plain.mp4", *SHORT, "--report", "plain.html").output
     assert "No clip has true tracks: no accuracy, and no layers selected." in printed
@@ -125,13 +126,17 @@ def test_clips_without_tracks_get_everything_but_accuracy(run: Run) -> None:
     assert found.sizes["clip"] == 2
     assert np.isnan(found["accuracy"]).all()
     assert np.isfinite(found["confidence"].sel(target="cross")).all()
-    assert "resized from 48 x 40" in Path("plain.html").read_text()
+    assert "resized from 48 x 56" in Path("plain.html").read_text()
 
 
+@pytest.mark.filterwarnings("default::store.prompt.PromptWarning")
 def test_real_clips_are_resized_cut_and_reported(run: Run, data: Path) -> None:
-    printed = run(
+    result = run(
         "sweep", "--clips", data / "det", "--stride", 10, *SHORT, "--threshold-cells", 1, "--report", "det.html"
-    ).output
+    )
+    printed, warned = result.output, [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == 2, "a line for each clip, whose words mini does not know"
+    assert all("the clip is shown to mini without its prompt " in line for line in warned)
     found = load_sweep("sweep.nc")
     assert set(found["source"].values) == {"dance-twirl", "dog-agility"}
     assert np.isfinite(found["accuracy"]).all()
@@ -139,6 +144,7 @@ def test_real_clips_are_resized_cut_and_reported(run: Run, data: Path) -> None:
     assert "resized from 480 x 720" in Path("det.html").read_text()
 
 
+@pytest.mark.filterwarnings("ignore::store.prompt.PromptWarning")
 def test_a_generated_clip_of_the_published_set_is_read(run: Run, data: Path) -> None:
     folder = data / "difftrack" / "cogvideox_t2v_2b" / "fg"
     run("sweep", "--clips", folder, "--stride", 12, *SHORT, "--no-features")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import probe.record as recording
 from ditprobe.console import for_command_line, verb
 from store import make_scene, read_clip, write_clip
 from store.errors import InvalidInputError
+from store.prompt import PromptWarning
 
 Run = Callable[..., Result]
 ONE = ("--layers", "1", "--at", "-1", "--steps", "3")
@@ -53,14 +55,14 @@ def test_the_clip_that_is_shown_is_never_replaced(run: Run) -> None:
     write_clip("shown.mp4", make_scene(1))
     words = ("record", "--clip", "shown.mp4", *ONE, "--save-clip", "./shown.mp4", "--overwrite")
     assert run(*words, code=2).output == "error: --save-clip would replace --clip. Choose another path.\n"
-    assert len(read_clip("shown.mp4")) == 5
+    assert len(read_clip("shown.mp4")) == 6
 
 
-@pytest.mark.parametrize("source", [("--prompt", "a red disc"), ("--scene", 1)])
+@pytest.mark.parametrize("source", [("--prompt", "a red disc moves left over blue stripes"), ("--scene", 1)])
 def test_a_complete_recording_resumed_still_saves_its_clip(run: Run, source: tuple[object, ...]) -> None:
     run("record", *source, *ONE)
     run("record", *source, *ONE, "--resume", "--save-clip", "made.mp4")
-    assert len(read_clip("made.mp4")) == 5
+    assert len(read_clip("made.mp4")) == 6
 
 
 def test_refusals_name_options(run: Run) -> None:
@@ -90,8 +92,8 @@ def test_a_device_that_is_not_there_is_told_in_a_line(run: Run) -> None:
 
 def test_info_of_nothing_says_so_at_once(run: Run) -> None:
     assert run("info", "nothere.mp4", code=2).output == (
-        "error: no file, folder or bundled backbone named 'nothere.mp4'. Give a folder that exists, 'mini', which is "
-        "bundled, or a hub id, which is owner/name.\n"
+        "error: no file, folder or bundled backbone named 'nothere.mp4'. Give a folder that exists, 'mini' or "
+        "'mini-rope', which are bundled, or a hub id, which is owner/name.\n"
     )
     assert run("info", "", code=2).output.startswith("error: no backbone was named: the name is empty. ")
     Path("empty.zarr").mkdir()
@@ -168,9 +170,19 @@ def test_failures_of_the_disk_are_one_line_and_others_are_not_hidden(capsys: pyt
         verb(closed)()
 
 
+def test_a_warning_about_a_prompt_is_told_once_however_often_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    def warned() -> None:
+        warnings.simplefilter("always")
+        for text in ("one", "two", "one", "one"):
+            warnings.warn(text, PromptWarning, stacklevel=1)
+
+    verb(warned)()
+    assert capsys.readouterr().err == "warning: one\nwarning: two\n"
+
+
 def test_a_clip_in_a_folder_that_cannot_be_made_is_refused_and_nothing_replaced(run: Run) -> None:
     run("record", "--scene", 1, *ONE, "--save-clip", "deep/er/made.mp4")
-    assert len(read_clip("deep/er/made.mp4")) == 5
+    assert len(read_clip("deep/er/made.mp4")) == 6
     shutil.rmtree("deep")
     Path("deep").touch()
     printed = run("record", "--scene", 1, *ONE, "--overwrite", "--save-clip", "deep/er/made.mp4", code=2).output

@@ -70,9 +70,11 @@ def test_revision_of_a_hub_snapshot_is_its_commit(saved: Path, tmp_path: Path) -
 def test_a_folder_with_a_mini_backbone_is_loaded(tmp_path: Path) -> None:
     save_mini(new_pipeline(), tmp_path / "trained")
     backbone = load_backbone(tmp_path / "trained", device="cpu")
-    assert backbone.layout(32, 32, 5).spans == tuple(range(n, n + 1) for n in range(5))
-    assert backbone.text_tokens() == 32
+    assert backbone.layout(40, 40, 6).spans == tuple(range(n, n + 1) for n in range(6))
+    assert backbone.text_tokens() == 40
     assert len(backbone.revision) == 12
+    (tmp_path / "trained" / "model_index.json").unlink()
+    assert load_backbone(tmp_path / "trained", device="cpu").revision == backbone.revision
     save_mini(new_pipeline(), tmp_path / "other")
     assert load_backbone(tmp_path / "other", device="cpu").revision != backbone.revision
 
@@ -141,8 +143,8 @@ def test_what_can_be_no_hub_id_is_refused_without_asking_the_hub(name: str, monk
 
     monkeypatch.setattr(loading, "_fetch_index", asked)
     assert refusal(BackboneNotFoundError, name) == (
-        f"no file, folder or bundled backbone named {name!r}. Give a folder that exists, 'mini', which is bundled, or "
-        "a hub id, which is owner/name."
+        f"no file, folder or bundled backbone named {name!r}. Give a folder that exists, 'mini' or 'mini-rope', which "
+        "are bundled, or a hub id, which is owner/name."
     )
     with pytest.raises(AssertionError, match="the hub was asked"):
         load_backbone("owner/some_name-1.5B")
@@ -159,12 +161,12 @@ def test_paths_are_refused_without_asking_the_hub(name: str) -> None:
 def test_an_empty_name_is_not_the_current_folder(name: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(saved)
     assert refusal(BackboneNotFoundError, name) == (
-        "no backbone was named: the name is empty. Give a folder that exists, 'mini', which is bundled, or a hub id, "
-        "which is owner/name."
+        "no backbone was named: the name is empty. Give a folder that exists, 'mini' or 'mini-rope', which are "
+        "bundled, or a hub id, which is owner/name."
     )
 
 
-@pytest.mark.parametrize("source", ["mini", "pipeline"])
+@pytest.mark.parametrize("source", ["mini", "mini-rope", "pipeline"])
 def test_a_device_that_cannot_be_used_is_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     given = tiny.wan() if source == "pipeline" else source
@@ -200,7 +202,7 @@ def test_an_unknown_hub_id_is_refused() -> None:
     assert message.startswith("the pipeline 'nobody/nothing' could not be loaded: ")
     assert message.endswith(
         " Give a hub id that exists (and a network, or the files from an earlier download), the folder of a saved "
-        "pipeline, or 'mini', which is bundled."
+        "pipeline, or 'mini' or 'mini-rope', which are bundled."
     )
 
 

@@ -16,6 +16,9 @@ from store.clip import Clip
 from store.errors import InvalidInputError, UnknownLayerError, UnsupportedBackboneError
 from store.selection import Selection
 
+PROMPT = "a red disc moves left over blue stripes"
+OTHER = "a green square moves up over grey dots"
+
 
 @pytest.fixture(scope="module")
 def mini() -> Backbone:
@@ -24,13 +27,13 @@ def mini() -> Backbone:
 
 @pytest.fixture(scope="module")
 def clip(mini: Backbone) -> Clip:
-    return mini.generate("a red ball", steps=1)
+    return mini.generate(PROMPT, steps=1)
 
 
 def see(backbone: Backbone, steps: int, selection: Selection, **options: Any) -> list[Capture]:
     found: list[Capture] = []
     with Probe(backbone, selection, found.append, **options):
-        backbone.generate("a red ball", steps=steps)
+        backbone.generate(PROMPT, steps=steps)
     return found
 
 
@@ -38,7 +41,7 @@ def test_negative_steps_count_from_the_end_of_whatever_run_there_is(mini: Backbo
     found: list[Capture] = []
     with Probe(mini, Selection([-1], [0]), found.append):
         for steps in (2, 4):
-            mini.generate("a red ball", steps=steps)
+            mini.generate(PROMPT, steps=steps)
     assert [(capture.step, capture.timestep) for capture in found] == [(1, 499.0), (3, 249.0)]
 
 
@@ -52,7 +55,7 @@ def test_several_sinks_get_the_same_capture(mini: Backbone) -> None:
     one: list[Capture] = []
     other: list[Capture] = []
     with Probe(mini, Selection([0], [3]), [one.append, other.append]):
-        mini.generate("a red ball", steps=1)
+        mini.generate(PROMPT, steps=1)
     assert one == other
     assert len(one) == 1
 
@@ -65,7 +68,7 @@ def test_a_probe_without_sinks_is_refused(mini: Backbone) -> None:
 
 def test_a_call_by_hand_is_what_it_is_announced_to_be(mini: Backbone) -> None:
     transformer, found = mini.pipeline.transformer, []
-    call = (torch.zeros(3, 5, 12, 16, 16), torch.zeros(3, 32, 64), torch.full((3,), 321))
+    call = (torch.zeros(3, 6, 12, 20, 20), torch.zeros(3, 40, 128), torch.full((3,), 321))
     with torch.no_grad(), Probe(mini, Selection([-2], [1], ("uncond",)), found.append):
         with mini.announce(48, 321.0, "uncond", steps=50):
             transformer(*call)
@@ -81,8 +84,8 @@ def test_probes_nest_and_see_the_same(mini: Backbone) -> None:
     outer: list[Capture] = []
     with Probe(mini, Selection([0, 1], [2]), outer.append):
         with Probe(mini, Selection([1], [2, 4]), inner.append):
-            mini.generate("a red ball", steps=2)
-        mini.generate("a red ball", steps=2)
+            mini.generate(PROMPT, steps=2)
+        mini.generate(PROMPT, steps=2)
     assert [(c.step, c.layer) for c in inner] == [(1, 2), (1, 4)]
     assert [(c.step, c.layer) for c in outer] == [(0, 2), (1, 2)] * 2
     assert torch.equal(inner[0].query, outer[1].query)
@@ -90,8 +93,8 @@ def test_probes_nest_and_see_the_same(mini: Backbone) -> None:
 
 def test_unknown_frames_are_refused(mini: Backbone) -> None:
     with pytest.raises(UnknownLayerError) as caught:
-        see(mini, 1, Selection([0], [0], frames=[5]))
-    assert str(caught.value) == "frame 5 does not exist. The layout has frames 0 to 4."
+        see(mini, 1, Selection([0], [0], frames=[6]))
+    assert str(caught.value) == "frame 6 does not exist. The layout has frames 0 to 5."
 
 
 def test_rearranged_tokens_are_refused() -> None:
@@ -109,8 +112,8 @@ def test_rearranged_tokens_are_refused() -> None:
 
 
 def test_an_unprepared_branch_and_an_unknown_step_are_refused(mini: Backbone) -> None:
-    forward = ForwardPass(mini, "a red ball", steps=9)
-    latents = torch.zeros(1, 5, 12, 16, 16)
+    forward = ForwardPass(mini, PROMPT, steps=9)
+    latents = torch.zeros(1, 6, 12, 20, 20)
     with pytest.raises(UnknownLayerError) as caught:
         forward.predict(latents, 0, branches=("uncond",))
     assert str(caught.value) == (
@@ -124,20 +127,20 @@ def test_an_unprepared_branch_and_an_unknown_step_are_refused(mini: Backbone) ->
 def test_a_forward_pass_leaves_the_pipelines_progress_bar_and_hooks_alone(mini: Backbone) -> None:
     pipeline = mini.pipeline
     pipeline.set_progress_bar_config(desc="mine")
-    ForwardPass(mini, "a red ball", steps=9)
+    ForwardPass(mini, PROMPT, steps=9)
     assert pipeline._progress_bar_config == {"desc": "mine"}
     assert not pipeline.transformer._forward_pre_hooks
     del pipeline._progress_bar_config
-    ForwardPass(mini, "a red ball", steps=9)
+    ForwardPass(mini, PROMPT, steps=9)
     assert not hasattr(pipeline, "_progress_bar_config")
 
 
 def test_prompts_of_a_clip_matter_and_can_be_replaced(mini: Backbone, clip: Clip) -> None:
     found: dict[str | None, Capture] = {}
-    for prompt in (None, "a red ball", "a blue square moves left"):
+    for prompt in (None, PROMPT, OTHER):
         run_clip(mini, clip, Selection([-1], [2]), lambda c, p=prompt: found.update({p: c}), prompt=prompt)
-    assert torch.equal(found[None].key, found["a red ball"].key)
-    assert not torch.equal(found[None].key, found["a blue square moves left"].key)
+    assert torch.equal(found[None].key, found[PROMPT].key)
+    assert not torch.equal(found[None].key, found[OTHER].key)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +159,9 @@ def test_bad_options_are_refused_before_the_model_runs(
 
 
 def test_sizes_of_the_mini_follow_its_own_codec(mini: Backbone, clip: Clip) -> None:
-    assert mini.default_size == (32, 32, 5)
+    assert mini.default_size == (40, 40, 6)
     assert mini.nearest_size(480, 854, 90) == (480, 856, 90)
-    assert mini.layout(32, 32, 5).text_tokens == 32
+    assert mini.layout(40, 40, 6).text_tokens == 40
     assert (mini.decode(mini.encode(clip)).images == clip.images).all()
 
 

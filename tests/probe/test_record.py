@@ -27,6 +27,7 @@ from store.errors import (
 )
 
 SELECTION = Selection(steps=[0, 3, -1], layers=[0, 2])
+PROMPT = "a red disc moves left over blue stripes"
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +63,17 @@ def test_a_recorded_clip_reads_back_what_the_probe_saw(mini: Backbone, scene: Cl
 
 
 def test_a_recorded_prompt_is_what_sampling_shows_and_leaves_the_clip_alone(mini: Backbone, tmp_path: Path) -> None:
-    words = "a red disc moves left over blue stripes"
     selection = Selection(steps=[1], layers=[1], branches=("cond", "uncond"))
     video = tmp_path / "clip.mp4"
-    recording = record(mini, words, selection, tmp_path / "run.zarr", steps=3, seed=9, save_clip=video)
+    recording = record(mini, PROMPT, selection, tmp_path / "run.zarr", steps=3, seed=9, save_clip=video)
     found: list[Capture] = []
-    run_prompt(mini, words, selection, found.append, steps=3, seed=9)
+    run_prompt(mini, PROMPT, selection, found.append, steps=3, seed=9)
     for capture in found:
         query, _ = recording.read(step=1, layer=1, branch=capture.branch)
         np.testing.assert_array_equal(query, capture.query.half().numpy())
     assert {capture.branch for capture in found} == {"cond", "uncond"}
-    assert recording.provenance.prompt == words
-    plain = mini.generate(words, steps=3, seed=9)
+    assert recording.provenance.prompt == PROMPT
+    plain = mini.generate(PROMPT, steps=3, seed=9)
     assert np.abs(read_clip(video).images.astype(int) - plain.images).mean() < 4
 
 
@@ -84,7 +84,7 @@ def test_what_was_run_is_kept(mini: Backbone, scene: Clip, tmp_path: Path) -> No
     assert (provenance.seed, provenance.noise, provenance.window) == (4, "forward", 0)
     assert provenance.scheduler == "CogVideoXDDIMScheduler"
     assert provenance.prompt == scene.prompt
-    assert provenance.extra["images"] == "images 0 to 4 of 5, 32 x 32 px"
+    assert provenance.extra["images"] == "images 0 to 5 of 6, 40 x 40 px"
 
 
 def test_an_interrupted_recording_is_completed_and_equals_an_uninterrupted_one(
@@ -126,10 +126,10 @@ def test_the_job_is_known_before_anything_runs(mini: Backbone, scene: Clip) -> N
     job = plan_recording(mini, scene, SELECTION, steps=5)
     assert job.passes == 3
     assert str(job).endswith(
-        "  source    images 0 to 4 of 5, 32 x 32 px\n  model     3 forward passes at 32 x 32 px and 5 images"
+        "  source    images 0 to 5 of 6, 40 x 40 px\n  model     3 forward passes at 40 x 40 px and 6 images"
     )
     assert plan_recording(mini, scene, SELECTION, steps=5, noise="inversion").passes == 6
-    assert plan_recording(mini, "a disc", SELECTION, steps=5).passes == 5
+    assert plan_recording(mini, PROMPT, SELECTION, steps=5).passes == 5
     assert 0 < estimate_seconds(mini, job, scene.prompt) < 60
     with pytest.raises(PlanTooLargeError):
         plan_recording(mini, scene, SELECTION, steps=5, limit_bytes=1000)
@@ -144,7 +144,7 @@ def test_bad_requests_are_refused_before_anything_is_written(mini: Backbone, sce
     with pytest.raises(InvalidInputError, match=r"^noise 'pink' is unknown\."):
         record(mini, scene, SELECTION, path, noise="pink")
     with pytest.raises(InvalidInputError, match=r"^window and stride choose a part of a clip; a prompt has none\.$"):
-        record(mini, "a disc", SELECTION, path, window=1)
+        record(mini, PROMPT, SELECTION, path, window=1)
     assert not path.exists()
 
 
@@ -167,7 +167,7 @@ def test_a_clip_that_cannot_be_saved_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("prompt", [True, False])
 def test_a_complete_recording_still_gives_its_clip(mini: Backbone, scene: Clip, tmp_path: Path, prompt: bool) -> None:
-    source = "a red disc moves left" if prompt else scene
+    source = PROMPT if prompt else scene
     path, first, again = (tmp_path / name for name in ("run.zarr", "first.mp4", "again.mp4"))
     options = {"steps": 5, "seed": 3}
     record(mini, source, SELECTION, path, **options, save_clip=first)
@@ -203,7 +203,7 @@ def test_one_source_and_a_number_of_steps_that_exists(mini: Backbone, tmp_path: 
         "record takes one prompt or one Clip; got a list of 2. Call it once for each, with its own path."
     )
     with pytest.raises(InvalidInputError) as many:
-        plan_recording(mini, "a disc", SELECTION, steps=1001)
+        plan_recording(mini, PROMPT, SELECTION, steps=1001)
     assert str(many.value) == (
         "a run of 1001 steps was asked for; CogVideoXDDIMScheduler has 1000 timesteps, so at most steps=1000."
     )
@@ -220,11 +220,11 @@ def test_reading_what_was_not_recorded_says_what_was(mini: Backbone, scene: Clip
 def test_long_clips_are_cut_and_resized_with_their_tracks(mini: Backbone) -> None:
     clip = make_scene(1, images=13, height=48, width=64)
     windows = cut_windows(mini, clip)
-    assert [window.first_image for window in windows] == [0, 5]
+    assert [window.first_image for window in windows] == [0, 6]
     second = windows[1].clip
-    np.testing.assert_allclose(second.tracks, clip.tracks[5:10] * [0.5, 32 / 48])
-    np.testing.assert_array_equal(second.visibility, clip.visibility[5:10])
-    assert str(windows[1]) == "images 5 to 9 of 13, 32 x 32 px, resized from 48 x 64"
+    np.testing.assert_allclose(second.tracks, clip.tracks[6:12] * [40 / 64, 40 / 48])
+    np.testing.assert_array_equal(second.visibility, clip.visibility[6:12])
+    assert str(windows[1]) == "images 6 to 11 of 13, 40 x 40 px, resized from 48 x 64"
 
 
 def test_a_stride_takes_every_so_many_images(mini: Backbone) -> None:
@@ -233,12 +233,12 @@ def test_a_stride_takes_every_so_many_images(mini: Backbone) -> None:
     np.testing.assert_array_equal(window.clip.images, clip.images[0:13:3])
     np.testing.assert_array_equal(window.clip.tracks, clip.tracks[0:13:3])
     assert window.clip.fps == clip.fps / 3
-    assert str(window) == "images 0 to 12, every 3 of 14, 32 x 32 px"
+    assert str(window) == "images 0 to 12, every 3 of 14, 40 x 40 px"
 
 
 def test_short_clips_get_a_window_of_their_own_length_or_a_clear_refusal(mini: Backbone) -> None:
     clip = make_scene(1, images=3)
-    assert [window.size for window in cut_windows(mini, clip)] == [(32, 32, 3)]
+    assert [window.size for window in cut_windows(mini, clip)] == [(40, 40, 3)]
     with pytest.raises(ClipError, match=r"^a window of 5 images at stride 1 needs 5 images; the clip has 3\.$"):
         cut_windows(mini, clip, images=5)
     with pytest.raises(InvalidInputError, match=r"^stride must be at least 1; got 0\.$"):
@@ -246,7 +246,7 @@ def test_short_clips_get_a_window_of_their_own_length_or_a_clear_refusal(mini: B
 
 
 def test_a_single_mask_stays_with_the_window_that_starts_at_image_0(mini: Backbone) -> None:
-    clip = dataclasses.replace(make_scene(1, images=10), masks=np.ones((1, 32, 32), bool))
+    clip = dataclasses.replace(make_scene(1, images=12), masks=np.ones((1, 40, 40), bool))
     assert [window.clip.masks is not None for window in cut_windows(mini, clip)] == [True, False]
 
 

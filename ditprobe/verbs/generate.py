@@ -1,0 +1,152 @@
+"""``ditprobe generate``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ditprobe import options
+from ditprobe.console import progress, say, seconds_for_people, verb
+from store.clip import Clip
+from store.selection import Selection
+
+if TYPE_CHECKING:
+    from probe.backbone import Backbone
+
+EXAMPLES = """
+\b
+Examples:
+  ditprobe generate "a red disc moves left over blue stripes"
+  ditprobe generate "a pink ring moves up over grey dots while the camera pans left" --count 4 --scale 8 --out rings.mp4
+  ditprobe generate -b THUDM/CogVideoX-2b "a dog runs along the beach" --steps 30 --dry-run
+"""
+
+_LONGEST_NAME = 80
+
+
+def _interrupted(given: Mapping[str, Any]) -> str:
+    return "Clips that were finished are kept." if given["count"] > 1 else ""
+
+
+@verb(interrupted=_interrupted)
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The video to write; by default named after the prompt.")
+    ] = None,
+    backbone: options.BackboneName = "mini",
+    seed: options.Seed = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many clips, with seeds from --seed upwards.")] = 1,
+    steps: options.Steps = 50,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-scale", "--guidance", help="Of classifier-free guidance; the backbone's own by default."
+        ),
+    ] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="Text of the uncond branch.")] = None,
+    images: options.Images = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
+    scale: Annotated[int, typer.Option(min=1, help="Write each pixel this many times as high and wide.")] = 1,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    local_files_only: options.LocalOnly = False,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Generate clips from a prompt and write them as videos."""
+    from probe.record import check_clip_path
+    from store.video import write_clip
+
+    paths = output_paths(out or Path(file_name(prompt)), seed, count)
+    if not dry_run:
+        for path in paths.values():
+            check_clip_path(path, overwrite=overwrite)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    run: dict[str, Any] = {"steps": steps, "height": height, "width": width, "images": images}
+    run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
+    arguments = model.arguments(prompt, **run)
+    how = f"{steps} steps with guidance {model.guidance_of(arguments):g}"
+    if dry_run:
+        say(f"{model!r}\n  clips     {', '.join(map(str, paths.values()))}")
+        say(f"  prompt    {prompt!r}\n  run       {how}")
+        say(f"  time      about {seconds_for_people(count * _seconds(model, prompt, arguments))} for the model")
+        return
+    with progress("generating") as bar:
+        for number, (each, path) in enumerate(paths.items()):
+
+            def on_step(done: int, _: int, before: int = number * steps) -> None:
+                bar(before + done, count * steps)
+
+            clip = enlarged(model.generate(prompt, seed=each, on_step=on_step, **run), scale)
+            write_clip(path, clip, overwrite=overwrite)
+            say(f"{path}: {_described(clip)}, seed {each}")
+    say(f"{model.name}, {how}: {prompt!r}")
+
+
+def file_name(prompt: str) -> str:
+    """A name for the video of a prompt: its words, as many as fit.
+
+    Examples
+    --------
+    >>> file_name("A red disc moves left!"), file_name("")
+    ('a-red-disc-moves-left.mp4', 'clip.mp4')
+    """
+    words = "-".join(re.findall(r"\w+", prompt.lower()))
+    if len(words) > _LONGEST_NAME:
+        words = words[: _LONGEST_NAME + 1].rpartition("-")[0] or words[:_LONGEST_NAME]
+    return f"{words or 'clip'}.mp4"
+
+
+def output_paths(out: Path, seed: int, count: int) -> dict[int, Path]:
+    """Where the clip of each seed goes: ``out``, or with several clips ``out`` with the seed in its name.
+
+    Examples
+    --------
+    >>> [str(path) for path in output_paths(Path("runs/ring.mp4"), 7, 2).values()]
+    ['runs/ring-7.mp4', 'runs/ring-8.mp4']
+    """
+    if count == 1:
+        return {seed: out}
+    return {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in range(seed, seed + count)}
+
+
+def enlarged(clip: Clip, scale: int) -> Clip:
+    """A clip without tracks whose pixels are repeated ``scale`` times in both directions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> enlarged(Clip(np.zeros((3, 5, 7, 3), np.uint8), fps=8), 4).images.shape
+    (3, 20, 28, 3)
+    """
+    return clip if scale == 1 else replace(clip, images=clip.images.repeat(scale, axis=1).repeat(scale, axis=2))
+
+
+def _described(clip: Clip) -> str:
+    """Size and duration."""
+    return f"{len(clip)} images of {clip.height} x {clip.width} px at {clip.fps:g} fps"
+
+
+def _seconds(model: Backbone, prompt: str, arguments: Mapping[str, Any]) -> float:
+    """Seconds of the model for one clip, from timing one call."""
+    from probe.record import estimate_seconds, plan_recording
+
+    branches = ("cond", "uncond") if model.wants_guidance(arguments) else ("cond",)
+    job = plan_recording(
+        model,
+        prompt,
+        Selection(steps=[-1], layers=[0], branches=branches),
+        steps=arguments["num_inference_steps"],
+        size=(arguments["height"], arguments["width"]),
+        images=arguments["num_frames"],
+        limit_bytes=None,
+    )
+    return estimate_seconds(model, job, prompt)

@@ -1,0 +1,103 @@
+"""The bundled backbones as a family: CogVideoX, with a check that a prompt says what it can read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from probe.families.cogvideox import CogVideoX
+from probe.mini.text import PAD, UNKNOWN
+from store.clip import Clip
+from store.prompt import PromptError, PromptWarning, parse_prompt, scene_words
+
+GUIDANCE_SCALE = 6.0
+"""Of classifier-free guidance where none is asked for; the model card has what was measured."""
+
+
+def reads_scenes(pipeline: Any) -> bool:
+    """Whether the tokenizer of a pipeline knows exactly the words of scene prompts.
+
+    Examples
+    --------
+    >>> from probe.mini import MiniConfig, new_pipeline
+    >>> reads_scenes(new_pipeline(MiniConfig(layers=1)))
+    True
+    """
+    tokenizer = pipeline.tokenizer
+    return hasattr(tokenizer, "get_vocab") and set(tokenizer.get_vocab()) == {PAD, UNKNOWN, *scene_words()}
+
+
+class Mini(CogVideoX):
+    """A CogVideoX pipeline that was trained on :func:`store.make_scene` and reads no other prompts.
+
+    Unknown words are refused. Known ones in an order that :mod:`store.prompt` does not have are run with a warning.
+    The empty prompt is fine: it was part of the training.
+    """
+
+    def check_prompt(
+        self, prompt: str | None, negative_prompt: str | None = None, conditioning: Mapping[str, Any] | None = None
+    ) -> None:
+        """Refuse words that it was not trained on; warn where their order is another.
+
+        Raises
+        ------
+        InvalidInputError
+            As for any backbone; a :class:`store.prompt.PromptError` for an unknown word.
+
+        Warns
+        -----
+        PromptWarning
+            When the prompt, not the negative one, is outside the grammar.
+        """
+        super().check_prompt(prompt, negative_prompt, conditioning)
+        given = {"prompt": prompt, "negative_prompt": negative_prompt, **(conditioning or {})}
+        if given.get("prompt_embeds") is not None:
+            return
+        _error_of(given["negative_prompt"])
+        error = _error_of(given["prompt"])
+        if error is not None:
+            _warn(f"{self.name} was trained on another kind of prompt than {given['prompt']!r}: {error}")
+
+    def caption_of(self, clip: Clip) -> str | None:
+        """The clip's own prompt, or an empty one, with a warning, where it has words that the model does not know.
+
+        Warns
+        -----
+        PromptWarning
+        """
+        try:
+            _error_of(clip.prompt)
+        except PromptError as error:
+            _warn(f"the clip is shown to {self.name} without its prompt {clip.prompt!r}: {error}")
+            return ""
+        return clip.prompt
+
+    def _guidance_arguments(
+        self, scale: float | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return super()._guidance_arguments(GUIDANCE_SCALE if scale is None else scale, negative_prompt, conditioning)
+
+
+def _warn(message: str) -> None:
+    # as of this line, wherever it is called from, so that Python shows a message once and not at every run
+    warnings.warn(message, PromptWarning, stacklevel=1)
+
+
+def _error_of(prompt: str | None) -> PromptError | None:
+    """Why a prompt of known words is outside the grammar, or None.
+
+    Raises
+    ------
+    PromptError
+        For an unknown word.
+    """
+    if not (prompt or "").strip():
+        return None
+    try:
+        parse_prompt(str(prompt))
+    except PromptError as error:
+        if not error.known_words:
+            raise
+        return error
+    return None

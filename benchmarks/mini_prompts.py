@@ -15,7 +15,7 @@ from probe.mini.family import GUIDANCE_SCALE
 from store import make_scene
 
 SCALES = (1.0, 2.0, 4.0, 6.0, 8.0)
-STEPS = 50
+STEPS = 25
 _BATCH = 20
 _NAMES = ("colour", "shape", "direction", "background", "pan")
 

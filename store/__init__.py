@@ -10,6 +10,7 @@ from store.recording import BadRecord, Recording, open_recording
 from store.recording_writer import RecordingWriter
 from store.scene import make_scene
 from store.selection import Selection
+from store.tapvid import iter_tapvid, read_tapvid, write_tapvid
 from store.video import read_clip, write_clip
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ScenePrompt",
     "Selection",
     "TokenLayout",
+    "iter_tapvid",
     "make_scene",
     "open_recording",
     "parse_prompt",
@@ -30,6 +32,8 @@ __all__ = [
     "read_clips",
     "read_difftrack",
     "read_mtbench",
+    "read_tapvid",
     "tracks_without_video",
     "write_clip",
+    "write_tapvid",
 ]

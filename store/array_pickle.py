@@ -1,0 +1,198 @@
+"""Pickles of plain arrays, read without running anything that they ask for.
+
+A pickle is a list of instructions, and one of them is "import this name and call it". Here every name that numpy
+writes for plain arrays is answered with a stand-in of this module, and any other name is refused. Not even numpy's own
+unpickling sees what the file says before it is checked: a dtype made up by hand would let it take bytes for pointers.
+(What this does not stop is a made-up file that asks for more memory than there is.)
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store.errors import ClipError, UnsafePickleError
+
+_DTYPES = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,8})")
+_BYTE_ORDERS = ("<", ">", "=", "|")
+
+
+def load_array_pickle(path: str | os.PathLike[str]) -> Any:
+    """What a pickle of arrays holds: dicts, lists, tuples, strings, bytes, numbers and numpy arrays.
+
+    Parameters
+    ----------
+    path : path of a pickle of protocol 0 to 5, as numpy from 1.16 on writes it
+
+    Returns
+    -------
+    Any
+        Arrays hold bools, numbers or fixed-length strings, and may be read-only. The whole file is in memory.
+
+    Raises
+    ------
+    ClipError
+        No such file, a truncated or damaged one, an array whose bytes do not fit its shape.
+    UnsafePickleError
+        The file asks for anything but arrays, or for arrays of Python objects; the message names it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "arrays.pkl")
+    ...     _ = path.write_bytes(pickle.dumps({"points": np.zeros((3, 2), np.float32)}))
+    ...     load_array_pickle(path)["points"].shape
+    (3, 2)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ClipError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; a pickle file is needed.")
+    try:
+        with path.open("rb") as file:
+            return _ArrayUnpickler(file).load()
+    except _Refused as error:
+        raise UnsafePickleError(f"{path} asks for {error}, which no TAP-Vid file needs; nothing was run.") from error
+    except Exception as error:  # a damaged pickle raises a dozen kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ClipError(f"{path} is damaged or no pickle of arrays: {reason}. Get it again.") from error
+
+
+class _Refused(Exception):
+    """What a file asked for and does not get."""
+
+
+class _StandIn:
+    """What a file gets for a name it asks for: it can be called, and nothing can be set on it."""
+
+    __slots__ = ("_build",)
+    _build: Callable[..., Any]
+
+    def __init__(self, build: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_build", build)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._build(*arguments)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"nothing can be set here, not even {name}")
+
+
+class _Dtype:
+    """A dtype of plain numbers or fixed-length strings, its byte order set by the state that follows in the file."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if isinstance(code, str) and code.lstrip("<>=|").startswith("O"):
+            raise _Refused("an array of Python objects")
+        if not isinstance(code, str) or not _DTYPES.fullmatch(code):
+            raise ValueError(f"it holds an array of dtype {code!r}")
+        self.value = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) < 5 or state[1] not in _BYTE_ORDERS:
+            raise ValueError(f"the dtype {self.value} has the state {state!r}")
+        if any(part is not None for part in state[2:5]):
+            raise ValueError(f"the dtype {self.value} has fields")
+        self.value = self.value.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array that is empty until the file gives its state, once."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        if self.size or not isinstance(raw, bytes):
+            raise ValueError("an array's bytes are missing or given twice")
+        value = _array(raw, dtype, shape).dtype
+        super().__setstate__((1, shape, value, bool(fortran), raw))  # type: ignore[arg-type]
+
+
+def _array(raw: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
+    """A view of bytes as an array, after a look at everything that describes it."""
+    if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
+        raise ValueError("an array is described by something else than bytes, a dtype and a shape")
+    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"an array has the shape {shape!r}")
+    if math.prod(shape) * dtype.value.itemsize != len(raw):
+        raise ValueError(f"an array of shape {shape} and dtype {dtype.value} has {len(raw)} bytes")
+    return np.ndarray(shape, dtype.value, raw, order=order)
+
+
+def _new_array(shape: Any, code: Any, raw: Any) -> np.ndarray:
+    return _array(raw, _Dtype(code), shape)
+
+
+def _reconstruct(kind: Any, *_: Any) -> np.ndarray:
+    if kind is not _NDARRAY:
+        raise ValueError("an array is of another kind than numpy.ndarray")
+    return np.ndarray.__new__(_Array, (0,), np.uint8)
+
+
+def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> np.ndarray:
+    if order == "K":
+        return _array(raw, dtype, shape).transpose(axes)
+    return _array(raw, dtype, shape, order)
+
+
+def _scalar(dtype: Any, raw: Any) -> Any:
+    return _array(raw, dtype, ())[()]
+
+
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError("bytes are written in an unknown way")
+    return text.encode("latin1")
+
+
+def _bytes(raw: Any = b"", *encoding: Any) -> bytes:
+    if isinstance(raw, bytes) and not encoding:
+        return raw
+    return _encode(raw, *encoding)
+
+
+def _mapping(*arguments: Any) -> dict[Any, Any]:
+    if arguments:
+        raise ValueError("a dict is written in an unknown way")
+    return {}
+
+
+_NDARRAY = _StandIn(_new_array)
+_BY_NUMPY_MODULE = {
+    "multiarray": {"_reconstruct": _StandIn(_reconstruct), "scalar": _StandIn(_scalar)},
+    "numeric": {"_frombuffer": _StandIn(_frombuffer)},
+}
+_ALLOWED: dict[tuple[str, str], _StandIn] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _StandIn(_Dtype),
+    ("_codecs", "encode"): _StandIn(_encode),
+    ("builtins", "bytes"): _StandIn(_bytes),
+    ("builtins", "bytearray"): _StandIn(_bytes),
+    ("__builtin__", "bytes"): _StandIn(_bytes),
+    ("__builtin__", "bytearray"): _StandIn(_bytes),
+    ("collections", "OrderedDict"): _StandIn(_mapping),
+}
+for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
+    for _module, _names in _BY_NUMPY_MODULE.items():
+        _ALLOWED |= {(f"{_core}.{_module}", _name): _stand_in for _name, _stand_in in _names.items()}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows the names of plain arrays and no others; never imports."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise _Refused(f"{module}.{name}") from None
+
+    def persistent_load(self, name: Any) -> Any:
+        raise _Refused(f"the outside object {name!r}")

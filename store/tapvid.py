@@ -1,0 +1,356 @@
+"""Clips of the TAP-Vid sets (DAVIS, RGB-stacking, Kinetics, RoboTAP), and clips written as TAP-Vid writes them."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from store.array_pickle import load_array_pickle
+from store.clip import Clip
+from store.errors import ClipError, InvalidInputError, OutputExistsError
+
+RASTER = 256
+"""Pixels along each side of the raster on which TAP-Vid measures distances, whatever the size of the clip."""
+
+FPS = 25.0
+"""TAP-Vid files state no rate; Kinetics was extracted at this one, and TAP-Vid's own pictures are shown at it."""
+
+_KEYS = ("video", "points", "occluded")
+
+
+def read_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> dict[str, Clip]:
+    """Every clip of a TAP-Vid pickle, or of a folder of them, by name.
+
+    All clips are in memory at once: :func:`iter_tapvid` gives one at a time, which Kinetics and RoboTAP need.
+
+    Parameters
+    ----------
+    path : a pickle, or a folder of pickles (``*.pkl``, read in the order of their names)
+        Read are a dict of clips by name (DAVIS, RoboTAP) and a list of clips (RGB-stacking, Kinetics). A clip is a
+        dict: ``video`` uint8 (image, y, x, 3), or JPEG or PNG files as bytes, one an image; ``points`` float
+        (point, image, 2) as (x, y) in fractions of width and height; ``occluded`` bool (point, image).
+    size : (height, width), optional
+        Resize every clip (bicubic, antialiased), its points with it.
+
+    Returns
+    -------
+    dict of str to Clip
+        Clips of a list are called by their number, ``"000"``, in a folder behind the file, ``"0003_of_0010/000"``.
+        Tracks are float64 (image, point, 2) in pixels of the clip, pixel centres at +0.5. Hidden points that are not
+        finite come back as (0, 0). ``fps`` is 25, which the files do not state.
+
+    Raises
+    ------
+    ClipError
+        Nothing is there, a file is damaged, or a clip lacks a key or has a wrong shape, kind or value.
+    UnsafePickleError
+        A file asks for more than arrays. Nothing in it is run.
+
+    Notes
+    -----
+    TAP-Vid stores positions in fractions of the raster, (0, 0) the upper left corner of the upper left pixel and
+    (1, 1) the lower right corner of the lower right one, so pixel centres lie at +0.5 there as they do here and no
+    half pixel is added or taken away. (TAP-Vid's script for Kinetics takes half a pixel from what annotators clicked
+    before it stores the fraction. Its evaluation reads the result as above, and so does this.)
+
+    Examples
+    --------
+    >>> read_tapvid("tapvid_davis.pkl")
+    Traceback (most recent call last):
+    ...
+    store.errors.ClipError: tapvid_davis.pkl does not exist. Name a TAP-Vid pickle or a folder of them.
+    """
+    return dict(iter_tapvid(path, size=size))
+
+
+def iter_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> Iterator[tuple[str, Clip]]:
+    """The clips of :func:`read_tapvid` one after the other, as (name, clip).
+
+    One file at a time is in memory, as it is stored, and one clip decoded; a clip's part of the file is let go when
+    the clip has been made.
+
+    Parameters, returned clips and errors are those of :func:`read_tapvid`; that a path holds no pickle at all is said
+    at once, the rest when the clip is reached.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> clip = Clip(np.zeros((3, 80, 112, 3), np.uint8), fps=25, tracks=np.ones((3, 4, 2)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_tapvid(f"{folder}/two.pkl", {"goat": clip, "swan": clip})
+    ...     for name, clip in iter_tapvid(path, size=(40, 56)):
+    ...         print(name, clip)
+    goat Clip(3 images of 40 x 56 px (height x width) at 25 fps, 4 tracked points (100 % visible))
+    swan Clip(3 images of 40 x 56 px (height x width) at 25 fps, 4 tracked points (100 % visible))
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ClipError(f"{path} does not exist. Name a TAP-Vid pickle or a folder of them.")
+    if size is not None and (len(size) != 2 or not all(float(side).is_integer() and side >= 1 for side in size)):
+        raise InvalidInputError(f"size must be (height, width) in whole pixels; got {size}.")
+    files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
+    if not files:
+        raise ClipError(f"{path} holds no TAP-Vid pickle (*.pkl).")
+    return _clips(files, size, several=path.is_dir())
+
+
+def _clips(files: list[Path], size: tuple[int, int] | None, *, several: bool) -> Iterator[tuple[str, Clip]]:
+    seen: set[str] = set()
+    for file in files:
+        for name, entry in _entries(file, prefix=f"{file.stem}/" if several else ""):
+            free = name if name not in seen else f"{file.stem}/{name}"
+            if free in seen:
+                raise ClipError(f"two clips of {file.parent} are called {free!r}. Rename one of them.")
+            seen.add(free)
+            clip = _clip(f"{file}, clip {name!r}", entry, size)
+            del entry  # as large as the clip, and not needed while the caller works on it
+            yield free, clip
+
+
+def _entries(file: Path, prefix: str) -> Iterator[tuple[str, Any]]:
+    """What a file holds, by name; each is taken out of the file's content as it is given."""
+    content = load_array_pickle(file)
+    if isinstance(content, list | tuple):
+        content = {f"{prefix}{number:03d}": entry for number, entry in enumerate(content)}
+    if not isinstance(content, dict):
+        raise ClipError(
+            f"{file} has not a TAP-Vid layout: it needs a dict or a list of clips; got {_described(content)}."
+        )
+    if not content:
+        raise ClipError(f"{file} holds no clips.")
+    for name in list(content):
+        if not isinstance(name, str):
+            raise ClipError(f"{file} has not a TAP-Vid layout: a clip is called {name!r}, which is not a text.")
+        yield name, content.pop(name)
+
+
+def _clip(where: str, entry: Any, size: tuple[int, int] | None) -> Clip:
+    missing = [key for key in _KEYS if not isinstance(entry, dict) or key not in entry]
+    if missing:
+        found = f"the keys {', '.join(map(str, entry))}" if isinstance(entry, dict) else _described(entry)
+        raise ClipError(f"{where}: {', '.join(missing)} missing. It needs a dict with {', '.join(_KEYS)}; got {found}.")
+    points, occluded = _points(where, entry["points"], entry["occluded"])
+    images = _images(where, entry["video"], size)
+    tracks = points.swapaxes(0, 1) * [images.shape[2], images.shape[1]]
+    try:
+        return Clip(images, FPS, tracks, np.ascontiguousarray(~occluded.T))
+    except ClipError as error:
+        raise ClipError(f"{where}: {error}") from error
+
+
+def _points(where: str, points: Any, occluded: Any) -> tuple[np.ndarray, np.ndarray]:
+    if not _is_array(points, "f", 3) or points.shape[2] != 2:
+        raise ClipError(f"{where}: points must be floats (point, image, 2); got {_described(points)}.")
+    if not _is_array(occluded, "b", 2) or occluded.shape != points.shape[:2]:
+        raise ClipError(
+            f"{where}: occluded must be bool (point, image) = {points.shape[:2]} like the points; "
+            f"got {_described(occluded)}."
+        )
+    points, occluded = np.array(points, np.float64), np.asarray(occluded)
+    lost = ~np.isfinite(points).all(-1)
+    bad = np.argwhere(lost & ~occluded)
+    if len(bad):
+        point, image = bad[0].tolist()
+        raise ClipError(
+            f"{where}: {len(bad)} visible points are not finite, first point {point} in image {image}. "
+            f"Mark them in occluded."
+        )
+    visible = np.abs(points[~occluded])
+    if visible.size and np.median(visible) > 2:
+        raise ClipError(
+            f"{where}: points reach {visible.max():g}, but TAP-Vid stores fractions of width and height. Divide them."
+        )
+    points[lost] = 0
+    return points, occluded
+
+
+def _is_array(value: Any, kind: str, dims: int) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == kind and value.ndim == dims
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return f"{type(value).__name__}"
+
+
+def _images(where: str, video: Any, size: tuple[int, int] | None) -> np.ndarray:
+    """(image, y, x, 3) uint8 of its own, decoded and resized one image at a time."""
+    raw = _is_array(video, "u", 4) and video.dtype == np.uint8
+    if not raw and not _is_array(video, "S", 1) and not isinstance(video, list | tuple):
+        raise ClipError(
+            f"{where}: video must be uint8 (image, y, x, 3), or one JPEG or PNG file an image; got {_described(video)}."
+        )
+    if not len(video):
+        raise ClipError(f"{where}: the clip has no images.")
+    images, first = np.empty(0, np.uint8), ()
+    for number, stored in enumerate(video):
+        image = _image(f"{where}, image {number}", stored)
+        if not number:
+            first = image.shape
+            images = np.empty((len(video), *(size or first[:2]), 3), np.uint8)
+        if image.shape != first:
+            raise ClipError(f"{where}: image {number} has the shape {image.shape}, image 0 has {first}.")
+        images[number] = image if size in (None, first[:2]) else _resized(image, size)
+    return images
+
+
+def _image(where: str, stored: Any) -> np.ndarray:
+    if isinstance(stored, bytes):
+        return _decoded(where, stored)
+    if not _is_array(stored, "u", 3) or stored.dtype != np.uint8 or stored.shape[2] != 3 or not stored.size:
+        raise ClipError(f"{where} must be uint8 (y, x, 3), or a JPEG or PNG file; got {_described(stored)}.")
+    return np.asarray(stored)
+
+
+def _decoded(where: str, stored: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(stored), formats=("JPEG", "PNG")) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ClipError(f"{where} cannot be decoded as JPEG or PNG ({len(stored)} bytes).") from error
+
+
+def _resized(image: np.ndarray, size: Sequence[int] | None) -> np.ndarray:
+    height, width = size or image.shape[:2]
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, overwrite: bool = False) -> Path:
+    """Write clips with their tracks, true or predicted, as a pickle of TAP-Vid's DAVIS layout.
+
+    The file is a dict of clips by name; it holds nothing but ``numpy.ndarray`` calls, so that TAP-Vid's own tools load
+    it with any version of numpy. Points are float32 fractions of width and height (:func:`read_tapvid` says which),
+    good to about 0.0001 px. Prompts, masks and the rate have no place in it. The file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : path of the pickle
+    clips : Clips with tracks, by name; for predictions, give each clip the predicted tracks and visibility
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Path of the pickle.
+
+    Raises
+    ------
+    InvalidInputError
+        No clips, a name that is not a text, a clip without tracks.
+    OutputExistsError
+        When the file exists and ``overwrite`` is False.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> clip = Clip(np.zeros((3, 64, 128, 3), np.uint8), fps=25, tracks=np.full((3, 1, 2), 28.0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_tapvid(f"{folder}/one.pkl", {"goat": clip})
+    ...     read_tapvid(path)["goat"].tracks[0]
+    array([[28., 28.]])
+    """
+    path = Path(path)
+    if not isinstance(clips, Mapping) or not clips:
+        raise InvalidInputError(f"clips must be a dict of Clips by name with at least one; got {_described(clips)}.")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists already. Choose another path or pass overwrite=True.")
+    content = {name: _entry(name, clip) for name, clip in clips.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            _ArrayPickler(file, protocol=5).dump(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _entry(name: Any, clip: Clip) -> dict[str, np.ndarray]:
+    if not isinstance(name, str):
+        raise InvalidInputError(f"clips are called by texts; got {name!r}.")
+    if clip.tracks is None or clip.visibility is None:
+        raise InvalidInputError(f"clip {name!r} has no tracks, and a TAP-Vid file is about tracks. Leave it out.")
+    points = (clip.tracks / [clip.width, clip.height]).swapaxes(0, 1).astype(np.float32)
+    return {"video": clip.images, "points": points, "occluded": ~clip.visibility.T}
+
+
+class _ArrayPickler(pickle.Pickler):
+    """Arrays as calls of ``numpy.ndarray``: numpy's own pickles name modules that moved in numpy 2."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return NotImplemented
+        return np.ndarray, (value.shape, value.dtype.str, bytearray(value.tobytes()))
+
+
+def to_raster(points: Any, clip: Clip) -> np.ndarray:
+    """Positions on TAP-Vid's 256 x 256 raster, from pixels of the clip.
+
+    Both count from the upper left corner of the upper left pixel, pixel centres at +0.5, so this only scales, width
+    and height each by its own factor. It is what resizing the clip to 256 x 256 px does to its tracks.
+
+    Parameters
+    ----------
+    points : (..., 2) float, (x, y) in pixels of the clip
+    clip : Clip
+        The clip the points lie in.
+
+    Returns
+    -------
+    (..., 2) float64, (x, y) on the raster
+
+    Raises
+    ------
+    InvalidInputError
+        When the last dim is not (x, y).
+
+    Examples
+    --------
+    >>> clip = Clip(np.zeros((1, 64, 128, 3), np.uint8), fps=25)
+    >>> to_raster([[64.5, 32.0]], clip)
+    array([[129., 128.]])
+    """
+    return _positions(points) / [clip.width, clip.height] * RASTER
+
+
+def from_raster(points: Any, clip: Clip) -> np.ndarray:
+    """Positions in pixels of the clip, from TAP-Vid's 256 x 256 raster: the inverse of :func:`to_raster`.
+
+    Parameters
+    ----------
+    points : (..., 2) float, (x, y) on the raster
+    clip : Clip
+        The clip the points lie in.
+
+    Returns
+    -------
+    (..., 2) float64, (x, y) in pixels of the clip
+
+    Raises
+    ------
+    InvalidInputError
+        When the last dim is not (x, y).
+
+    Examples
+    --------
+    >>> clip = Clip(np.zeros((1, 64, 128, 3), np.uint8), fps=25)
+    >>> from_raster([[129.0, 128.0]], clip)
+    array([[64.5, 32. ]])
+    """
+    return _positions(points) / RASTER * [clip.width, clip.height]
+
+
+def _positions(points: Any) -> np.ndarray:
+    points = np.asarray(points, np.float64)
+    if not points.ndim or points.shape[-1] != 2:
+        raise InvalidInputError(f"points need the shape (..., 2), as (x, y); got {points.shape}.")
+    return points

@@ -1,0 +1,179 @@
+"""Tracks of points with visibility and confidence: what a tracker returns, whoever it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+
+from store.errors import InvalidInputError
+
+
+@dataclass(frozen=True, eq=False)
+class PointTracks:
+    """Where each query point is in every image.
+
+    Parameters
+    ----------
+    queries : (point, 3) float, (image, x, y), x and y in pixels of the clip
+    tracks : (image, point, 2) float, (x, y) in pixels of the clip, pixel centres at +0.5; in a point's own image it is
+        the query, unchanged
+    visibility : (image, point) bool
+    confidence : (image, point) float, 0 to 1
+    details : how they were made: JSON values by name
+
+    Raises
+    ------
+    InvalidInputError
+        For shapes that do not belong together, or values that are not finite.
+
+    Examples
+    --------
+    >>> PointTracks.still(np.array([[2, 10.0, 20.0]]), 9)
+    PointTracks(1 point in 9 images, 100 % visible)
+    """
+
+    queries: np.ndarray
+    tracks: np.ndarray
+    visibility: np.ndarray
+    confidence: np.ndarray
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.tracks.ndim != 3:
+            raise InvalidInputError(f"tracks needs the shape (image, point, 2); got {self.tracks.shape}.")
+        images, points = self.tracks.shape[:2]
+        wanted = {
+            "queries": (points, 3),
+            "tracks": (images, points, 2),
+            "visibility": (images, points),
+            "confidence": (images, points),
+        }
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise InvalidInputError(
+                    f"{name} needs the shape {shape} for {images} images of {points} points; "
+                    f"got {getattr(self, name).shape}."
+                )
+        if self.visibility.dtype != bool:
+            raise InvalidInputError(f"visibility must be bool; got {self.visibility.dtype}.")
+        for name in ("queries", "tracks", "confidence"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise InvalidInputError(f"{name} holds values that are not finite.")
+
+    def __repr__(self) -> str:
+        images, points = self.visibility.shape
+        share = f", {100 * self.visibility.mean():.0f} % visible" if points else ""
+        return f"PointTracks({points} point{'s' * (points != 1)} in {images} image{'s' * (images != 1)}{share})"
+
+    @classmethod
+    def still(cls, queries: np.ndarray, images: int) -> PointTracks:
+        """Nothing moves and everything is visible: the simplest baseline."""
+        tracks = np.broadcast_to(queries[None, :, 1:], (images, len(queries), 2)).astype(np.float64)
+        seen = np.ones(tracks.shape[:2], bool)
+        return cls(np.asarray(queries, np.float64), tracks, seen, seen.astype(np.float64), {"tracker": "nothing moves"})
+
+    def to_dataset(self) -> xr.Dataset:
+        """``tracks`` (image, point, xy), ``visibility`` and ``confidence`` (image, point), ``queries`` as coordinates.
+
+        It saves with ``to_zarr`` or ``to_netcdf``; :meth:`from_dataset` reads it back. :meth:`save` does it all.
+        """
+        point = ("point",)
+        return xr.Dataset(
+            {
+                "tracks": (("image", "point", "xy"), self.tracks, {"units": "px", "long_name": "position"}),
+                "visibility": (("image", "point"), self.visibility, {"long_name": "whether the point is seen"}),
+                "confidence": (("image", "point"), self.confidence, {"units": "1", "long_name": "confidence"}),
+            },
+            {
+                "xy": np.array(["x", "y"], object),  # Zarr has no specification for text of fixed length
+                "query_image": (point, self.queries[:, 0].astype(np.int64)),
+                "query_x": (point, self.queries[:, 1], {"units": "px"}),
+                "query_y": (point, self.queries[:, 2], {"units": "px"}),
+            },
+            {"details": json.dumps(dict(self.details))},
+        )
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write to ``.npz``, ``.nc`` or ``.zarr``: :func:`analyses.track_files.save_tracks`."""
+        from analyses.track_files import save_tracks
+
+        return save_tracks(self, path, overwrite=overwrite)
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> PointTracks:
+        """What :meth:`to_dataset` made."""
+        queries = np.stack([dataset[f"query_{name}"].values.astype(np.float64) for name in ("image", "x", "y")], -1)
+        return cls(
+            queries,
+            dataset["tracks"].values,
+            dataset["visibility"].values.astype(bool),
+            dataset["confidence"].values,
+            json.loads(dataset.attrs.get("details", "{}")),
+        )
+
+
+class Tracker(Protocol):
+    """Anything that tracks points; what baselines and evaluations call."""
+
+    def __call__(self, images: np.ndarray, queries: np.ndarray) -> PointTracks:
+        """uint8 (image, y, x, 3) and (point, 3) queries as (image, x, y) to tracks."""
+        ...
+
+
+def check_queries(queries: Any, images: int, height: int, width: int) -> np.ndarray:
+    """Queries as float64 (point, 3), refused when a point is not in the clip.
+
+    Raises
+    ------
+    InvalidInputError
+        Names the first offending query, and says so where exchanging x and y would mend it.
+
+    Examples
+    --------
+    >>> check_queries([[0, 12.5, 3.0]], images=9, height=80, width=112)
+    array([[ 0. , 12.5,  3. ]])
+    """
+    try:
+        found = np.asarray(queries, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"queries need the shape (point, 3), each as (image, x, y) in pixels, and hold numbers: {error}"
+        ) from error
+    if found.size == 0:
+        return np.zeros((0, 3))
+    if found.ndim != 2 or found.shape[1] != 3:
+        raise InvalidInputError(
+            f"queries need the shape (point, 3), each as (image, x, y) in pixels; got {found.shape}."
+        )
+    if not np.isfinite(found).all():
+        bad = int(np.flatnonzero(~np.isfinite(found).all(1))[0])
+        raise InvalidInputError(f"query {bad} is not finite: {found[bad].tolist()}.")
+    if (found[:, 0] != np.round(found[:, 0])).any():
+        bad = int(np.flatnonzero(found[:, 0] != np.round(found[:, 0]))[0])
+        raise InvalidInputError(
+            f"query {bad} asks for image {found[bad, 0]:g}; queries are (image, x, y) with a whole image number first."
+        )
+    outside = (found[:, 0] < 0) | (found[:, 0] >= images)
+    if outside.any():
+        bad = int(np.flatnonzero(outside)[0])
+        raise InvalidInputError(
+            f"query {bad} is in image {found[bad, 0]:g}, but the clip has images 0 to {images - 1}."
+        )
+    x, y = found[:, 1], found[:, 2]
+    outside = (x < 0) | (x > width) | (y < 0) | (y > height)
+    if outside.any():
+        bad = int(np.flatnonzero(outside)[0])
+        swapped = ((y >= 0) & (y <= width) & (x >= 0) & (x <= height)).all()
+        hint = " With x and y exchanged all would lie inside: are they (y, x)?" if swapped else ""
+        raise InvalidInputError(
+            f"query {bad} at (x, y) = ({x[bad]:g}, {y[bad]:g}) lies outside the clip of {width} x {height} px "
+            f"(width x height).{hint}"
+        )
+    return found

@@ -1,0 +1,40 @@
+"""Every tracker: the baselines beside which attention is judged, models that are plugged in, and attention itself.
+
+Each is an :class:`analyses.point_tracks.Tracker`, called with images and queries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analyses.point_tracks import PointTracks
+from analyses.trackers_backbone import BackboneTracker
+from analyses.trackers_cotracker import CoTracker
+from analyses.trackers_flow import FlowTracker
+from analyses.trackers_input import clip_and_queries
+from analyses.trackers_patches import PatchTracker
+
+__all__ = ["BackboneTracker", "CoTracker", "FlowTracker", "PatchTracker", "still_tracker"]
+
+
+def still_tracker(images: Any, queries: Any) -> PointTracks:
+    """Nothing moves, and everything is visible: what any tracker should beat.
+
+    Parameters
+    ----------
+    images : Clip, or uint8 (image, y, x, 3)
+    queries : (point, 3) as (image, x, y)
+
+    Raises
+    ------
+    InvalidInputError
+        For what is no clip, and queries outside it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> still_tracker(np.zeros((9, 80, 112, 3), np.uint8), [[2, 10.0, 20.0]]).tracks[8].tolist()
+    [[10.0, 20.0]]
+    """
+    video, asked = clip_and_queries(images, queries)
+    return PointTracks.still(asked, len(video))

@@ -1,0 +1,64 @@
+"""A backbone's attention as a tracker: what evaluations call beside the baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from analyses.point_tracks import PointTracks
+from analyses.tensors import BUDGET_BYTES
+from analyses.tracking import TrackingOptions, track_points
+from probe.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class BackboneTracker:
+    """:func:`analyses.tracking.track_points` with everything but the clip decided.
+
+    Parameters
+    ----------
+    backbone, layer, step, heads, options, prompt, steps, seed, size, budget_bytes : as there
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import MiniConfig, new_pipeline
+    >>> from store.scene import make_scene
+    >>> tracker = BackboneTracker(load_backbone(new_pipeline(MiniConfig(layers=2))), layer=1)
+    >>> tracker(make_scene(0, images=3).images, [[0, 12.0, 20.0]]).tracks.shape
+    (3, 1, 2)
+    """
+
+    backbone: Backbone
+    layer: int | None = None
+    step: int | None = None
+    heads: tuple[int, ...] | None = None
+    options: TrackingOptions | None = None
+    prompt: str = ""
+    steps: int = 50
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    budget_bytes: int = BUDGET_BYTES
+
+    def __call__(self, images: Any, queries: Any) -> PointTracks:
+        """Positions of the query points in every image; see :class:`analyses.point_tracks.Tracker`.
+
+        Raises
+        ------
+        InvalidInputError, UnknownLayerError
+            As :func:`analyses.tracking.track_points` does.
+        """
+        return track_points(
+            images,
+            queries,
+            self.backbone,
+            layer=self.layer,
+            step=self.step,
+            heads=self.heads,
+            options=self.options,
+            prompt=self.prompt,
+            steps=self.steps,
+            seed=self.seed,
+            size=self.size,
+            budget_bytes=self.budget_bytes,
+        )

@@ -1,0 +1,31 @@
+"""What every tracker does first: check the clip and the queries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from analyses.point_tracks import check_queries
+from store.clip import Clip
+
+
+def clip_and_queries(images: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (image, y, x, 3) and float64 (point, 3), or an error that says what is wrong with them.
+
+    Raises
+    ------
+    ClipError
+        For what is no clip.
+    InvalidInputError
+        For a query outside the clip, see :func:`analyses.point_tracks.check_queries`.
+
+    Examples
+    --------
+    >>> images, queries = clip_and_queries(np.zeros((9, 80, 112, 3), np.uint8), [[8, 100.0, 20.0]])
+    >>> queries.dtype
+    dtype('float64')
+    """
+    video = images.images if isinstance(images, Clip) else np.asarray(images)
+    video = Clip(video, fps=8.0).images  # refuses what is no clip
+    return video, check_queries(queries, *video.shape[:3])

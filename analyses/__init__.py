@@ -29,6 +29,7 @@ _HOMES = {
     "analyses.point_tracks": ("PointTracks",),
     "analyses.selection": ("LayerSelection", "harmonic_mean", "select_layers"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),
+    "analyses.track_files": ("load_tracks", "save_tracks"),
     "analyses.tracking": ("TrackingOptions", "track_points"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

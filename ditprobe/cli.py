@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ditprobe.console import say
-from ditprobe.verbs import generate, info, record, report, select, sweep
+from ditprobe.verbs import generate, info, record, report, select, sweep, track
 
 app = typer.Typer(
     name="ditprobe",
@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (generate, record, sweep, select, report, info):
+for module in (generate, record, sweep, select, report, track, info):
     name = module.__name__.rpartition(".")[2]
     app.command(name, epilog=module.EXAMPLES)(getattr(module, name))
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from store.errors import DitprobeError, RecordingError
-from store.prompt import PromptWarning
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
+_OURS = ("store", "probe", "analyses", "generators")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -128,7 +128,7 @@ def _told_warnings() -> Iterator[None]:
         told: set[str] = set()
 
         def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if not issubclass(category, PromptWarning):
+            if category.__module__.partition(".")[0] not in _OURS:
                 show(message, category, *where, **more)
             elif str(message) not in told:
                 told.add(str(message))  # Python forgets what it has shown whenever a library changes the filters

@@ -29,7 +29,7 @@ def data() -> Path:
 SHORT = ("--steps", 4, "--at", "0,-1")
 
 
-@pytest.mark.parametrize("verb", ["record", "sweep", "select", "report", "info"])
+@pytest.mark.parametrize("verb", ["record", "sweep", "select", "report", "track", "info"])
 def test_every_verb_has_help_with_an_example(run: Run, verb: str) -> None:
     text = run(verb, "--help").output
     assert "Examples:" in text

@@ -1,0 +1,330 @@
+"""``ditprobe track``."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from ditprobe import options
+from ditprobe.console import progress, say, seconds_for_people, verb
+from store.clip import Clip
+from store.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from analyses.point_tracks import PointTracks
+    from analyses.tracking import TrackingOptions
+    from probe.backbone import Backbone
+
+EXAMPLES = """
+\b
+Examples:
+  ditprobe track clip.mp4 --grid 10
+  ditprobe track clip.mp4 --points points.csv --out tracks.nc --no-overlay
+  ditprobe track clip.mp4 --grid 6 --image 12 --stride 2 --trail 20 --scale 4
+  ditprobe track clip.mp4 --grid 10 -b THUDM/CogVideoX-2b --preset difftrack-tracking --dry-run
+"""
+
+_COLUMNS = ("image", "x", "y")
+
+
+@verb
+def track(
+    ctx: typer.Context,
+    clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
+    grid: Annotated[
+        int | None, typer.Option(min=1, help="Track so many x so many points, evenly spaced over --image.")
+    ] = None,
+    points: Annotated[
+        Path | None, typer.Option(help="Track the points of a CSV file with the columns image, x, y (pixels).")
+    ] = None,
+    image: Annotated[int, typer.Option(min=0, help="The image that the points of --grid are in.")] = 0,
+    first: Annotated[int, typer.Option(min=0, help="Begin the clip with this image, which is then image 0.")] = 0,
+    last: Annotated[int | None, typer.Option(min=0, help="The last image of the clip to take.")] = None,
+    stride: options.Stride = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The tracks: .npz, .nc or .zarr; <clip>.tracks.npz by default.")
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="The clip with the points drawn on it; <clip>.tracks.mp4 by default.")
+    ] = None,
+    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Draw nothing.")] = False,
+    trail: Annotated[int, typer.Option(min=0, help="Images of the past that the way behind a point covers.")] = 10,
+    scale: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draw each pixel this many times as high and wide; what suits the clip by default."),
+    ] = None,
+    backbone: options.BackboneName = "mini",
+    layer: Annotated[
+        int | None, typer.Option(help="Whose queries and keys are matched; what is known to track best by default.")
+    ] = None,
+    step: Annotated[int | None, typer.Option(help="The denoising step that the clip is shown at, 0 = noise.")] = None,
+    heads: options.Heads = None,
+    preset: Annotated[Literal["exact", "difftrack-tracking"], typer.Option(help="Whose procedure.")] = "exact",
+    encode: Annotated[
+        Literal["images", "clip"], typer.Option(help="Encode images alone, or those of a chunk together.")
+    ] = "images",
+    noise: Annotated[options.NoiseKind, typer.Option(help="How the clip is noised.")] = "clean",
+    prompt: Annotated[str, typer.Option(help="What the model reads.")] = "",
+    seed: options.Seed = 0,
+    steps: options.Steps = 50,
+    size: options.SizeText = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    local_files_only: options.LocalOnly = False,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Track points through a clip, and draw them on it."""
+    from store.video import write_clip
+
+    tracks_path = out or Path(f"{clip.stem}.tracks.npz")
+    overlay_path = None if no_overlay else overlay or Path(f"{clip.stem}.tracks.mp4")
+    _check_given(ctx)
+    _check_paths(clip, tracks_path, overlay_path)
+    if not dry_run:
+        _check_free(tracks_path, overlay_path, overwrite)
+    wanted = np.zeros((0, 3)) if points is None else read_points(points)
+    shown = part_of(clip, first, last, stride)
+    queries = wanted if grid is None else grid_points(grid, image, shown.height, shown.width)
+    _check_queries(queries, shown, points)
+    head_numbers = options.numbers(heads, "heads")
+    run: dict[str, Any] = {"options": _options(preset, encode, noise), "prompt": prompt, "seed": seed, "steps": steps}
+    run |= {"heads": None if head_numbers == "all" else head_numbers, "size": options.pixel_size(size)}
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    run["layer"], run["step"], run["heads"] = _matched(model, layer, step, run["heads"])
+
+    from analyses.tracking import track_points
+
+    follow = partial(track_points, shown, queries, model, **run)
+    if dry_run:
+        took = seconds_for_people(_estimate(follow))
+        say(f"{model!r}\n  clip      {len(shown)} images of {clip}, {shown.width} x {shown.height} px (width x height)")
+        say(f"  points    {len(queries)}\n  tracks    {tracks_path}\n  overlay   {overlay_path or 'none'}")
+        say(f"  run       layer {run['layer']} at step {run['step']} of {steps}\n  time      about {took}")
+        return
+    with progress("tracking") as bar:
+        found = follow(progress=bar)
+    taken = {"clip": clip.name, "first": first, "stride": stride}
+    found = replace(found, details={**found.details, **taken})
+    found.save(tracks_path, overwrite=overwrite)
+    say(f"{tracks_path}: {len(queries)} point{'s' * (len(queries) != 1)} in {len(shown)} images")
+    if overlay_path is not None:
+        drawn = _drawn(shown, found, trail, scale, stride)
+        write_clip(overlay_path, drawn, overwrite=overwrite)
+        say(f"{overlay_path}: {len(drawn)} images of {drawn.height} x {drawn.width} px at {drawn.fps:g} fps")
+    _tell(found)
+
+
+def read_points(path: Path) -> np.ndarray:
+    """The points of a CSV file as (point, 3) float, (image, x, y), x and y in pixels of the clip.
+
+    The first line names the columns, in any order; others than ``image``, ``x`` and ``y`` are not read.
+
+    Raises
+    ------
+    InvalidInputError
+        With the number of the line that is wrong.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "points.csv"
+    ...     _ = path.write_text("image,x,y\\n0,12.5,3\\n")
+    ...     read_points(path)
+    array([[ 0. , 12.5,  3. ]])
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"--points {path} is {'a folder' if path.is_dir() else 'missing'}. Give a CSV file.")
+    found: list[list[float]] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            names = [name.strip().lower() for name in next(rows, [])]
+            if any(names.count(name) != 1 for name in _COLUMNS):
+                raise InvalidInputError(
+                    f"{path}, line 1: the columns are {', '.join(map(repr, names)) or 'none'}. The first line has to "
+                    "name image, x and y, once each, with commas between them: 'image,x,y'."
+                )
+            for row in rows:
+                if any(value.strip() for value in row):
+                    found.append(_point(row, names, f"{path}, line {rows.line_num}"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInputError(f"{path} is no CSV file: {error}. Save it as UTF-8 text.") from error
+    if not found:
+        raise InvalidInputError(f"{path} holds no points below its first line.")
+    return np.array(found)
+
+
+def _point(row: list[str], names: list[str], where: str) -> list[float]:
+    """Image, x and y of one row."""
+    if len(row) != len(names):
+        raise InvalidInputError(
+            f"{where}: {len(row)} value{'s' * (len(row) != 1)} in {','.join(row)!r}, but {len(names)} columns."
+        )
+    values = []
+    for name in _COLUMNS:
+        text = row[names.index(name)].strip()
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise InvalidInputError(f"{where}: {name} is {text!r}, which is no number.")
+        if name == "image" and (value < 0 or value != int(value)):
+            raise InvalidInputError(f"{where}: image is {text!r}. Images are numbered 0, 1, 2 ...")
+        values.append(value)
+    return values
+
+
+def grid_points(count: int, image: int, height: int, width: int) -> np.ndarray:
+    """``count`` x ``count`` points (point, 3), (image, x, y): the centres of equal parts, row after row.
+
+    Examples
+    --------
+    >>> grid_points(2, 5, height=40, width=80).tolist()
+    [[5.0, 20.0, 10.0], [5.0, 60.0, 10.0], [5.0, 20.0, 30.0], [5.0, 60.0, 30.0]]
+    """
+    centres = (np.arange(count) + 0.5) / count
+    y, x = np.meshgrid(centres * height, centres * width, indexing="ij")
+    return np.stack([np.full(count * count, float(image)), x.ravel(), y.ravel()], -1)
+
+
+def part_of(path: Path, first: int, last: int | None, stride: int) -> Clip:
+    """Every so many images of a video from one image to another, both included."""
+    from store.video import read_clip
+
+    clip = read_clip(path)
+    end = len(clip) - 1 if last is None else last
+    if not first <= end < len(clip):
+        asked = f"from --first {first}" + ("" if last is None else f" to --last {last}")
+        raise InvalidInputError(f"{path} has images 0 to {len(clip) - 1}; {asked} there are none to take.")
+    return Clip(clip.images[first : end + 1 : stride], clip.fps / stride)
+
+
+def _check_given(ctx: typer.Context) -> None:
+    """Refuse no points, points twice, and options without effect."""
+    given = ctx.params
+    if (given["grid"] is None) == (given["points"] is None):
+        what = "no points are given" if given["grid"] is None else "--grid and --points both say which points"
+        raise InvalidInputError(f"{what}. Give one of --grid and --points.")
+    if given["points"] is not None:
+        options.refuse_given(ctx, ("image",), "is about --grid; each point of --points has its own. Leave it out.")
+    if given["no_overlay"]:
+        options.refuse_given(ctx, ("overlay", "trail", "scale"), "has no effect with --no-overlay. Leave one out.")
+    if given["preset"] == "difftrack-tracking" and given["encode"] == "clip":
+        raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
+
+
+def _check_paths(clip: Path, tracks: Path, overlay: Path | None) -> None:
+    """Refuse outputs that would replace the clip, what belongs to it, or each other."""
+    from store.video import extras_path
+
+    for option, path in (("--out", tracks), ("--overlay", overlay)):
+        if path is not None and path.resolve() in (clip.resolve(), extras_path(clip).resolve()):
+            raise InvalidInputError(f"{option} {path} is the clip itself, or what belongs to it. Choose another path.")
+    if overlay is not None and tracks.resolve() in (overlay.resolve(), extras_path(overlay).resolve()):
+        raise InvalidInputError(f"--out {tracks} and --overlay {overlay} are the same file. Give them different paths.")
+
+
+def _check_free(tracks: Path, overlay: Path | None, overwrite: bool) -> None:
+    """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    from analyses.track_files import check_tracks_path
+    from probe.record import check_clip_path
+
+    check_tracks_path(tracks, overwrite=overwrite)
+    if overlay is not None:
+        check_clip_path(overlay, overwrite=overwrite)
+
+
+def _check_queries(queries: np.ndarray, clip: Clip, points: Path | None) -> None:
+    from analyses.point_tracks import check_queries
+
+    try:
+        check_queries(queries, len(clip), clip.height, clip.width)
+    except InvalidInputError as error:
+        if points is None:
+            raise
+        raise InvalidInputError(f"{points}: {error} Query 0 is the first point of the file.") from error
+
+
+def _options(
+    preset: Literal["exact", "difftrack-tracking"], encode: Literal["images", "clip"], noise: options.NoiseKind
+) -> TrackingOptions:
+    from analyses.tracking import PUBLISHED, TrackingOptions
+
+    if preset == "exact":
+        return TrackingOptions(encode=encode, noise=noise)
+    return replace(PUBLISHED, noise=noise)
+
+
+def _matched(
+    model: Backbone, layer: int | None, step: int | None, heads: tuple[int, ...] | None
+) -> tuple[int, int, tuple[int, ...] | None]:
+    """Layer, step and heads: those that were asked for, otherwise what is known of the backbone."""
+    from analyses.defaults import tracking_defaults
+
+    if layer is not None:
+        return layer, -1 if step is None else step, heads
+    try:
+        known = tracking_defaults(model)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"no layer is known to track well on {model.name}. Give --layer; ditprobe sweep and ditprobe select find "
+            "one."
+        ) from error
+    return known.layer, known.step if step is None else step, known.heads if heads is None else heads
+
+
+class _Enough(Exception):
+    """Ends tracking once its speed is known."""
+
+
+def _estimate(follow: partial[PointTracks]) -> float:
+    """Seconds that tracking would take, from the first chunks."""
+    ends = [time.perf_counter()]
+    total = 0
+
+    def seen(done: int, of: int) -> None:
+        nonlocal total
+        total = of
+        ends.append(time.perf_counter())
+        if done == 3:
+            raise _Enough
+
+    with suppress(_Enough):
+        follow(progress=seen)
+    return total * (ends[-1] - ends[-2]) if total else 0.0
+
+
+def _drawn(clip: Clip, tracks: PointTracks, trail: int, scale: int | None, stride: int) -> Clip:
+    from analyses.overlay import drawn_images, viewing_scale
+
+    pictures = []
+    with progress("drawing") as bar:
+        for picture in drawn_images(
+            clip.images, tracks, trail=trail, scale=scale or viewing_scale(clip.height, clip.width)
+        ):
+            pictures.append(picture)
+            bar(len(pictures), len(clip))
+    return Clip(np.stack(pictures), clip.fps)
+
+
+def _tell(found: PointTracks) -> None:
+    """How many points are visible at the end, and where the time went."""
+    details, visible = found.details, found.visibility[-1]
+    say(f"{details['backbone']}, layer {details['layer']} at step {details['step']} of {details['steps']}")
+    say(f"{visible.sum()} of {len(visible)} points are visible in the last image")
+    if details["seconds"] > 0:
+        share = 100 * details["seconds_in_model"] / details["seconds"]
+        say(f"{seconds_for_people(details['seconds'])} of tracking, {share:.0f} % of it in the model")

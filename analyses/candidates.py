@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from analyses.corners import cells_as_xy
+from analyses.windows import window_around
 from store.layout import TokenLayout
 
 
@@ -48,27 +49,8 @@ def candidates_of(cost: torch.Tensor, layout: TokenLayout, *, count: int, radius
     cells = ranked.topk(min(count, cost.shape[1]), dim=-1).indices
     costs = peaks.gather(-1, cells)
     best = cells_as_xy(cells, layout)
-    around, weight = _window(cost, best, layout, radius)
-    mass = weight.sum(-1)
-    places = best.to(cost.dtype)
-    if refine:
-        places = (around * weight[..., None]).sum(-2) / mass.clamp_min(torch.finfo(cost.dtype).tiny)[..., None]
-    return Candidates(places, costs, mass)
-
-
-def _window(
-    cost: torch.Tensor, best: torch.Tensor, layout: TokenLayout, radius: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cells (source, candidate, window, 2) around the best ones, and their costs, 0 outside the grid."""
-    reach = torch.arange(-radius, radius + 1, device=cost.device)
-    offsets = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), -1).reshape(-1, 2)
-    around = best[..., None, :] + offsets
-    size = around.new_tensor((layout.width, layout.height))
-    inside = ((around >= 0) & (around < size)).all(-1)
-    around = torch.minimum(around.clamp_min(0), size - 1)
-    cells = around[..., 1] * layout.width + around[..., 0]
-    weight = cost.gather(-1, cells.flatten(1)).view(cells.shape) * inside
-    return around, weight
+    mean, mass = window_around(cost[:, None].expand(-1, best.shape[1], -1), best, layout, radius)
+    return Candidates(mean if refine else best.to(cost.dtype), costs, mass)
 
 
 def smoothest(found: Candidates, start: torch.Tensor, stiffness: float, *, reach: float = 4.0) -> torch.Tensor:

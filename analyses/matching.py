@@ -19,6 +19,7 @@ from analyses.tensors import (
     query_and_key,
     restore_kind,
 )
+from analyses.windows import window_around
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -265,13 +266,4 @@ def _match_part(
 def _best_cell(cost: torch.Tensor, layout: TokenLayout, radius: int) -> torch.Tensor:
     """(..., cell) costs as the best (x, y), or the cost-weighted mean of the cells around it."""
     best = cells_as_xy(cost.argmax(-1), layout)
-    if not radius:
-        return best.to(cost.dtype)
-    reach = torch.arange(-radius, radius + 1, device=cost.device)
-    offsets = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), -1).reshape(-1, 2)
-    around = best[..., None, :] + offsets
-    size = around.new_tensor((layout.width, layout.height))
-    inside = ((around >= 0) & (around < size)).all(-1)
-    around = torch.minimum(around.clamp_min(0), size - 1)
-    weight = cost.gather(-1, around[..., 1] * layout.width + around[..., 0]) * inside
-    return (around * weight[..., None]).sum(-2) / weight.sum(-1, keepdim=True)
+    return window_around(cost, best, layout, radius)[0] if radius else best.to(cost.dtype)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-import analyses.tracking as tracking
+import analyses.chunk_tokens as chunk_tokens
+import analyses.following as following
 from analyses.point_tracks import PointTracks
 from analyses.trackers_patches import PatchTracker
 from analyses.tracking import PUBLISHED, AspectWarning, TrackingOptions, track_points
@@ -197,8 +198,8 @@ def test_nothing_to_track_does_not_run_the_model(backbone, images, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("the model was run")
 
-    monkeypatch.setattr(tracking, "run_states", refuse)
-    monkeypatch.setattr(tracking, "ForwardPass", refuse)
+    monkeypatch.setattr(chunk_tokens, "run_states", refuse)
+    monkeypatch.setattr(chunk_tokens, "ForwardPass", refuse)
     queries, told = queries_in(0), []
     one = track_points(images[:1], queries, backbone, layer=1, progress=lambda *counts: told.append(counts))
     np.testing.assert_array_equal(one.tracks, queries[None, :, 1:])
@@ -211,7 +212,7 @@ def test_nothing_to_track_does_not_run_the_model(backbone, images, monkeypatch):
 
 
 def test_bad_input_is_refused_before_the_model_runs(backbone, images, monkeypatch):
-    monkeypatch.setattr(tracking, "ForwardPass", None)
+    monkeypatch.setattr(chunk_tokens, "ForwardPass", None)
     query = [[0, 10.0, 10.0]]
     with pytest.raises(InvalidInputError, match=r"query 0 at \(x, y\) = \(41, 10\) lies outside the clip"):
         track_points(images, [[0, 41.0, 10.0]], backbone, layer=1)
@@ -271,8 +272,8 @@ def test_pending_costs_do_not_grow_with_the_clip(backbone, images, monkeypatch, 
         def __init__(self, cost):
             cost.held_by = self
 
-    frame_costs = tracking.frame_costs
-    monkeypatch.setattr(tracking, "frame_costs", watched)
+    frame_costs = following.frame_costs
+    monkeypatch.setattr(following, "frame_costs", watched)
     for count in (24, 48):
         peaks.append(0)
         options = TrackingOptions(return_cells=np.inf, **how)

@@ -221,7 +221,7 @@ def test_ctrl_c_leaves_no_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     def stopped(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("analyses.tracking._Model.tokens", stopped)
+    monkeypatch.setattr("analyses.chunk_tokens.ChunkTokens.tokens", stopped)
     assert run("track", "clip.mp4", "--grid", 1, *ON_SMALL, code=130).stderr.lstrip("\n") == "interrupted.\n"
     assert files() == ["clip.mp4"]
 

@@ -1,0 +1,128 @@
+"""What tracking needs of a backbone: the tokens of one layer, for chunks of images of a clip."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from analyses.chunks import Chunk
+from analyses.tracking_options import TrackingOptions
+from probe.backbone import Backbone
+from probe.capture import Capture
+from probe.forward import ForwardPass
+from probe.probe import Probe
+from probe.run import run_states
+from store.clip import Clip
+from store.errors import InvalidInputError
+from store.layout import TokenLayout
+from store.selection import Selection
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingRun:
+    """How the model is run, and which layer, step and heads are looked at (numbers, resolved)."""
+
+    prompt: str
+    steps: int
+    step: int
+    layer: int
+    heads: tuple[int, ...] | None
+    seed: int
+
+
+class _Captured(Exception):
+    """Ends a transformer call once the layer was seen."""
+
+
+class ChunkTokens:
+    """The queries and keys of one layer of a backbone, for chosen images of a clip.
+
+    ``seconds`` and ``chunks`` count what the model has cost so far.
+    """
+
+    def __init__(
+        self, backbone: Backbone, images: np.ndarray, size: tuple[int, int], options: TrackingOptions, run: TrackingRun
+    ) -> None:
+        self.backbone, self.images, self.size, self.options, self.run = backbone, images, size, options, run
+        self.seconds, self.chunks = 0.0, 0
+        self._forwards: dict[int, ForwardPass] = {}
+        self._anchor: tuple[int, torch.Tensor] | None = None
+
+    def layout(self, frames: int) -> TokenLayout:
+        """Where the tokens of at least so many latent frames lie."""
+        stride = self.backbone.strides[0]
+        return self.backbone.layout(*self.size, self._fitting((frames - 1) * stride + 1, stride))
+
+    def _fitting(self, images: int, stride: int) -> int:
+        """The next number of images that the backbone takes."""
+        while self.backbone.nearest_size(*self.size, images).images != images:
+            images += stride
+        return images
+
+    def _encoded(self, numbers: tuple[int, ...]) -> torch.Tensor:
+        return self.backbone.encode(Clip(self.images[list(numbers)], fps=8.0).resized(*self.size))
+
+    def _latents(self, chunk: Chunk) -> tuple[torch.Tensor, int]:
+        """Latents of a chunk, and images of a clip with as many; what is missing repeats the last image."""
+        first, *others = chunk.images
+        if self.options.encode == "clip":
+            images = self._fitting(len(chunk.images), 1)
+            return self._encoded((*chunk.images, *chunk.images[-1:] * (images - len(chunk.images)))), images
+        if self._anchor is None or self._anchor[0] != first:
+            self._anchor = (first, self._encoded((first,)))
+        layout = self.layout(len(chunk.images))
+        parts = [self._anchor[1], *(self._encoded((number,)) for number in others)]
+        parts += parts[-1:] * (layout.frames - len(parts))
+        return torch.cat(parts, self.backbone.frame_axis), layout.images
+
+    @torch.no_grad()
+    def tokens(self, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor, TokenLayout]:
+        """Query and key (head, frame, cell, channel) of a chunk, and where they lie."""
+        began = time.perf_counter()
+        latents, images = self._latents(chunk)
+        run = self.run
+        captures: list[Capture] = []
+        if images not in self._forwards:
+            height, width = self.size
+            self._forwards[images] = ForwardPass(
+                self.backbone, run.prompt, steps=run.steps, height=height, width=width, images=images
+            )
+
+        def keep(capture: Capture) -> None:
+            captures.append(capture)
+            raise _Captured  # the layers after it are not needed
+
+        selection = Selection([run.step], [run.layer], heads=run.heads)
+        with Probe(self.backbone, selection, keep, steps=run.steps), suppress(_Captured):
+            states = run_states(self._forwards[images], latents, [run.step], noise=self.options.noise, seed=run.seed)
+            for _ in states:
+                pass
+        (capture,) = captures
+        query, key = capture.query.flatten(2, 3).clone(), capture.key.flatten(2, 3).clone()
+        if query.device.type == "cuda":
+            torch.cuda.synchronize(query.device)
+        self.seconds += time.perf_counter() - began
+        self.chunks += 1
+        return query, key, capture.layout
+
+
+def chunk_length(backbone: Backbone, options: TrackingOptions) -> int:
+    """Images of a chunk: those asked for, or as many as the backbone generates (latent frames, encoded one by one).
+
+    Raises
+    ------
+    InvalidInputError
+        When the backbone joins latent frames, so that an image alone has no token of its own.
+    """
+    if options.encode == "clip":
+        return options.chunk_images or backbone.default_size.images
+    if backbone.patch[0] > 1:
+        raise InvalidInputError(
+            f"{backbone.name} joins {backbone.patch[0]} latent frames in each token, so that an image alone has none "
+            "of its own. Use TrackingOptions(encode='clip')."
+        )
+    return options.chunk_images or backbone.layout(*backbone.default_size).frames

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from benchmarks.mini_accuracy import accuracy_report
-from benchmarks.mini_prompts import prompt_report
+from benchmarks.mini_prompts import SCALES, prompt_report
 from benchmarks.mini_real import SIZE, data_folder, real_report, tracked_clips
 from benchmarks.mini_seeds import seeds_report
 from probe import Backbone, load_backbone
@@ -36,18 +36,18 @@ def codec_report(backbone: Backbone) -> str:
     return "; ".join(lines) + "."
 
 
-def report(backbone: Backbone, parts: list[str], *, first: int, scenes: int, prompts: int, cells: float) -> None:
+def report(backbone: Backbone, parts: list[str], *, first: int, scenes: int, prompts: int, scales: list[float], cells: float) -> None:
     """Print the tables of one backbone as they are finished."""
     print(f"\n## {backbone.name}\n\n{backbone!r}", flush=True)
-    found, layer, step = accuracy_report(backbone, first=first, count=scenes, threshold_cells=cells)
-    if "accuracy" in parts:
+    if "accuracy" in parts or "real" in parts:
+        found, layer, step = accuracy_report(backbone, first=first, count=scenes, threshold_cells=cells)
         print(f"\n### Correspondence\n\n{found}", flush=True)
-    if "real" in parts:
-        print(f"\n### Real clips\n\n{real_report(backbone, layer, step, cells)}", flush=True)
+        if "real" in parts:
+            print(f"\n### Real clips\n\n{real_report(backbone, layer, step, cells)}", flush=True)
     if "codec" in parts:
         print(f"\n### Codec\n\nEncoded and decoded: {codec_report(backbone)}", flush=True)
     if "prompts" in parts:
-        print(f"\n### Prompts\n\n{prompt_report(backbone, first=first, count=prompts)}", flush=True)
+        print(f"\n### Prompts\n\n{prompt_report(backbone, first=first, count=prompts, scales=scales)}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--guidance", type=float, nargs="+", default=list(SCALES), help="scales for the prompts")
     parser.add_argument("--first", type=int, default=1000, help="seed of the first scene")
     parser.add_argument("--threshold-cells", type=float, default=1.0)
     options = parser.parse_args(arguments)
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
             first=options.first,
             scenes=options.scenes,
             prompts=options.prompts,
+            scales=options.guidance,
             cells=options.threshold_cells,
         )
     if "seeds" in options.parts:

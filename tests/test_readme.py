@@ -39,5 +39,5 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}: {result.output}"
         ran += 1
-    assert ran == 6
+    assert ran == 7
     assert (tmp_path / "again.html").exists()

@@ -11,7 +11,7 @@ from probe.mini.text import PAD, UNKNOWN
 from store.clip import Clip
 from store.prompt import PromptError, PromptWarning, parse_prompt, scene_words
 
-GUIDANCE_SCALE = 6.0
+GUIDANCE_SCALE = 4.0
 """Of classifier-free guidance where none is asked for; the model card has what was measured."""
 
 

@@ -56,7 +56,7 @@ def test_help_has_examples_that_are_options_of_the_verb(run: Run) -> None:
 
 def test_the_bundled_backbone_writes_a_video_of_the_prompt(run: Run) -> None:
     printed = run("generate", "--backbone", "mini", PROMPT, "--steps", 2, "--device", "cpu").stdout
-    assert printed == (f"{NAME}: 6 images of 40 x 40 px at 8 fps, seed 0\nmini, 2 steps with guidance 6: '{PROMPT}'\n")
+    assert printed == (f"{NAME}: 6 images of 40 x 40 px at 8 fps, seed 0\nmini, 2 steps with guidance 4: '{PROMPT}'\n")
     assert_shows(NAME, load_backbone("mini", device="cpu").generate(PROMPT, steps=2))
 
 
@@ -87,7 +87,7 @@ def test_several_clips_have_seeds_in_a_row_and_in_their_names(run: Run, small: B
     assert [line.partition(":")[0] for line in printed.splitlines()] == [
         "ring-7.mp4",
         "ring-8.mp4",
-        "./small, 2 steps with guidance 6",
+        "./small, 2 steps with guidance 4",
     ]
     for seed in (7, 8):
         assert_shows(f"ring-{seed}.mp4", small.generate(PROMPT, steps=2, seed=seed))
@@ -116,7 +116,7 @@ def test_a_dry_run_says_what_would_be_made_and_writes_nothing(run: Run) -> None:
     assert printed[1:4] == [
         f"  clips     {stem}-0.mp4, {stem}-1.mp4",
         f"  prompt    '{PROMPT}'",
-        "  run       2 steps with guidance 6",
+        "  run       2 steps with guidance 4",
     ]
     assert printed[4].startswith("  time      about ")
     assert sorted(path.name for path in Path().iterdir()) == [NAME, "small"]

@@ -172,7 +172,7 @@ def test_the_pipeline_of_the_exported_folder_runs_with_its_own_defaults(tmp_path
     frames = pipeline(
         PROMPT, num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np"
     ).frames
-    clip = backbone.generate(PROMPT, steps=2, guidance_scale=4.0)
+    clip = backbone.generate(PROMPT, steps=2, guidance_scale=6.0)
     np.testing.assert_array_equal(np.rint(frames[0] * 255), clip.images)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from analyses.matching import match_features
+from analyses.patches import patch_features
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -49,10 +50,6 @@ def match_patches(images: Any, points: Any, layout: TokenLayout) -> np.ndarray:
             f"multiple of {layout.height} x {layout.width} px."
         )
     middle = np.floor(layout.frame_centres).astype(int)
-    high, wide = layout.pixel_height // layout.height, layout.pixel_width // layout.width
-    patches = pixels[middle].astype(np.float64) / 127.5 - 1
-    patches = patches.reshape(layout.frames, layout.height, high, layout.width, wide, 3).transpose(0, 1, 3, 2, 4, 5)
-    patches = patches.reshape(*patches.shape[:3], -1)
-    length = np.linalg.norm(patches, axis=-1, keepdims=True)
-    found: np.ndarray = match_features(patches / np.maximum(length, 1e-12), np.asarray(points, np.float64), layout)
+    cells = patch_features(pixels[middle], layout).unflatten(1, (layout.height, layout.width))
+    found: np.ndarray = match_features(cells, np.asarray(points, np.float64), layout).numpy()
     return found

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import colorsys
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from analyses.plots_theme import as_images, evenly
 from analyses.point_tracks import PointTracks
+from analyses.start_colours import start_colours
 from store.errors import InvalidInputError
 
 _FINE = 4  # strokes are drawn on images enlarged by this and averaged down, which smooths their edges
@@ -20,28 +20,7 @@ _DARK, _WHITE = (20, 22, 28), (255, 255, 255)
 _LABEL = 18  # pixels below each image of a strip
 _GAP = 4  # pixels between them
 _VIEWED = 320  # pixels of the shorter side from which on a video is comfortable to look at
-
-
-def start_colour(x: float, y: float, width: float, height: float) -> tuple[int, int, int]:
-    """The colour (red, green, blue) of a point by where it starts.
-
-    The hue is the direction from the centre of the image: red to the right, then clockwise on the screen through
-    yellow and green (below), cyan (left) and blue and violet (above). Near the centre colours are pale, at the borders
-    full. All are light, so that they show on a dark edge.
-
-    Parameters
-    ----------
-    x, y, width, height : pixels of the clip
-
-    Examples
-    --------
-    >>> start_colour(112, 40, 112, 80), start_colour(0, 40, 112, 80), start_colour(56, 40, 112, 80)
-    ((255, 51, 51), (51, 255, 255), (255, 255, 255))
-    """
-    right, down = 2 * x / width - 1, 2 * y / height - 1
-    saturation = 0.8 * min(1.0, math.hypot(right, down)) ** 0.5
-    red, green, blue = colorsys.hsv_to_rgb(math.atan2(down, right) / math.tau % 1.0, saturation, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
+_JUMP = 0.125  # in drawn scenes of six images things move by up to 0.09 of the diagonal, in filmed ones by half of that
 
 
 def viewing_scale(height: int, width: int) -> int:
@@ -56,19 +35,28 @@ def viewing_scale(height: int, width: int) -> int:
 
 
 def draw_tracks(
-    images: Any, tracks: PointTracks, *, trail: int = 10, radius: float | None = None, scale: int = 1
+    images: Any,
+    tracks: PointTracks,
+    *,
+    trail: int = 10,
+    jump: float = _JUMP,
+    radius: float | None = None,
+    scale: int = 1,
 ) -> np.ndarray:
     """Every image of a clip with the points on it.
 
     A visible point is a disc, a hidden one hollow: a ring through which the image shows. Both have the colour of where
-    the point was asked for (:func:`start_colour`), a dark edge, and in the image that it was asked for in a white
-    edge. Behind it runs the way that it came, thinner the longer ago; hidden parts are a hair line.
+    the point was asked for (:func:`analyses.start_colours.start_colours`), a dark edge, and in the image that it was
+    asked for in a white edge. Behind it runs the way that it came, thinner the longer ago. The way is broken where the
+    point was hidden and where it jumps: there nobody saw it go.
 
     Parameters
     ----------
     images : (image, y, x, 3) uint8
     tracks : PointTracks of as many images
     trail : images of the past that the way behind a point covers; 0 draws none
+    jump : share of the diagonal of the image; a longer step from one image to the next is not drawn. By default an
+        eighth; ``math.inf`` draws every step
     radius : of the discs, in pixels of the result; by default 1/70 of its shorter side, at least 3
     scale : whole number by which the images are enlarged, every pixel to a square: :func:`viewing_scale` proposes one
 
@@ -87,14 +75,20 @@ def draw_tracks(
     >>> draw_tracks(images, PointTracks.still(np.array([[0, 20.5, 10.5]]), 9), scale=4).shape
     (9, 160, 160, 3)
     """
-    return np.stack(list(drawn_images(images, tracks, trail=trail, radius=radius, scale=scale)))
+    return np.stack(list(drawn_images(images, tracks, trail=trail, jump=jump, radius=radius, scale=scale)))
 
 
 def drawn_images(
-    images: Any, tracks: PointTracks, *, trail: int = 10, radius: float | None = None, scale: int = 1
+    images: Any,
+    tracks: PointTracks,
+    *,
+    trail: int = 10,
+    jump: float = _JUMP,
+    radius: float | None = None,
+    scale: int = 1,
 ) -> Iterator[np.ndarray]:
     """The images of :func:`draw_tracks` one after the other, for clips whose pictures do not fit into memory."""
-    pen = _Pen.of(images, tracks, trail, radius, scale)
+    pen = _Pen.of(images, tracks, trail=trail, jump=jump, radius=radius, scale=scale)
     return (pen.drawn(number) for number in range(len(pen.images)))
 
 
@@ -104,6 +98,7 @@ def overlay_strip(
     count: int = 6,
     *,
     trail: int = 10,
+    jump: float = _JUMP,
     radius: float | None = None,
     scale: int = 1,
 ) -> np.ndarray:
@@ -113,7 +108,7 @@ def overlay_strip(
 
     Parameters
     ----------
-    images, tracks, trail, radius, scale : as in :func:`draw_tracks`
+    images, tracks, trail, jump, radius, scale : as in :func:`draw_tracks`
     count : images of the strip; fewer where the clip has fewer. The first and the last are among them
 
     Returns
@@ -133,7 +128,7 @@ def overlay_strip(
     """
     if count < 1:
         raise InvalidInputError(f"count must be at least 1; got {count}.")
-    pen = _Pen.of(images, tracks, trail, radius, scale)
+    pen = _Pen.of(images, tracks, trail=trail, jump=jump, radius=radius, scale=scale)
     asked_in = set(tracks.queries[:, 0].astype(int).tolist())
     parts = []
     for number in evenly(len(pen.images), count):
@@ -164,10 +159,11 @@ class _Pen:
     trail: int
     radius: float  # fine pixels
     scale: int
-    colours: Sequence[tuple[int, int, int]]
+    colours: list[tuple[int, int, int]]
+    followed: np.ndarray  # (image - 1, point) bool: whether the step to the next image is drawn
 
     @classmethod
-    def of(cls, images: Any, tracks: PointTracks, trail: int, radius: float | None, scale: int) -> _Pen:
+    def of(cls, images: Any, tracks: PointTracks, *, trail: int, jump: float, radius: float | None, scale: int) -> _Pen:
         pictures = as_images(images)
         count, height, width = pictures.shape[:3]
         if len(tracks.tracks) != count:
@@ -176,11 +172,14 @@ class _Pen:
             raise InvalidInputError(f"scale must be a whole number, at least 1; got {scale}.")
         if trail < 0:
             raise InvalidInputError(f"trail must be at least 0 images; got {trail}.")
+        if not jump >= 0:
+            raise InvalidInputError(f"jump must be at least 0, a share of the diagonal of the image; got {jump}.")
         if radius is not None and not radius > 0:
             raise InvalidInputError(f"radius must be a positive number of pixels; got {radius}.")
         radius = radius or max(3.0, scale * min(height, width) / 70)
-        colours = [start_colour(x, y, width, height) for _, x, y in tracks.queries]
-        return cls(pictures, tracks, int(trail), radius * _FINE, int(scale), colours)
+        colours = [(r, g, b) for r, g, b in start_colours(tracks.queries[:, 1:], height, width).tolist()]
+        followed = _followed(tracks, jump * math.hypot(height, width))
+        return cls(pictures, tracks, int(trail), radius * _FINE, int(scale), colours, followed)
 
     def drawn(self, number: int) -> np.ndarray:
         """One image with its points."""
@@ -196,15 +195,14 @@ class _Pen:
 
     def _trail(self, draw: ImageDraw.ImageDraw, number: int, point: int, fine: int) -> None:
         """Dark below coloured strokes, so that it shows on any image."""
-        steps = range(max(1, number - self.trail + 1), number + 1)
-        places, visible = self.tracks.tracks[:, point] * fine, self.tracks.visibility[:, point]
+        first = max(0, number - self.trail)
+        places = self.tracks.tracks[:, point] * fine
+        steps = [image for image in range(first, number) if self.followed[image, point]]
         for colour, edge in ((_DARK, _FINE), (self.colours[point], 0)):
             for image in steps:
-                seen = visible[image - 1] and visible[image]
-                age = 1 - (number - image) / self.trail
-                width = max(_FINE, self.radius * 0.7 * age) if seen else _FINE
-                ends = [(x, y) for x, y in places[image - 1 : image + 1]]
-                draw.line(ends, fill=colour, width=round(width) + (edge if seen else 0))
+                age = 1 - (number - image - 1) / self.trail
+                width = round(max(_FINE, self.radius * 0.7 * age)) + edge
+                draw.line([(x, y) for x, y in places[image : image + 2]], fill=colour, width=width)
 
     def _point(self, draw: ImageDraw.ImageDraw, number: int, point: int, fine: int) -> None:
         centre = self.tracks.tracks[number, point] * fine
@@ -214,6 +212,12 @@ class _Pen:
         visible = self.tracks.visibility[number, point]
         _circle(draw, centre, self.radius + stroke, edge, None if visible else stroke)
         _circle(draw, centre, self.radius, self.colours[point], None if visible else stroke)
+
+
+def _followed(tracks: PointTracks, longest: float) -> np.ndarray:
+    """(image - 1, point) bool: whether a point is seen at both ends of a step, and the step is no longer than that."""
+    length = np.linalg.norm(np.diff(tracks.tracks, axis=0), axis=-1)
+    return tracks.visibility[1:] & tracks.visibility[:-1] & (length <= longest)
 
 
 def _circle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import xarray as xr
 
 from analyses.clips import bootstrap_mean, by_source, mean_over_clips
 from analyses.plots_layers import SYMBOLS
-from analyses.plots_theme import FAINT, INK, PALETTE, entitle, escape, label, need_dims, numbers
+from analyses.plots_theme import INK, PALETTE, entitle, escape, label, need_dims, numbers
 from store.errors import InvalidInputError
 
 
@@ -52,8 +53,9 @@ def plot_error_over_time(errors: xr.DataArray, *, title: str | None = None) -> g
             name=name,
             hovertemplate=_hover("%{x} images since the query"),
         )
-    _finish(figure, errors, title or "Error over the time since the query", _note(errors, "bands"))
-    figure.update_xaxes(title={"text": "images since the query"}, rangemode="tozero")
+    _finish(figure, errors, title or "Error over the time since the query", _note(errors, "bands:"))
+    every = 1 if len(x) <= 12 else None  # half images mean nothing
+    figure.update_xaxes(title={"text": "images since the query"}, rangemode="tozero", dtick=every)
     return figure
 
 
@@ -94,7 +96,7 @@ def plot_accuracy_per_threshold(within: xr.DataArray, *, title: str | None = Non
             name=name,
             hovertemplate=_hover("within %{customdata[2]:g} px"),
         )
-    _finish(figure, within, title or "Accuracy per threshold", _note(within, "bars"))
+    _finish(figure, within, title or "Accuracy per threshold", _note(within, "bars:"))
     text = label(within["threshold"]) if "threshold" in within.coords else "threshold"
     figure.update_xaxes(
         title={"text": text}, type="log", tickmode="array", tickvals=x, ticktext=[f"{value:g}" for value in x]
@@ -131,9 +133,9 @@ def plot_clip_scores(scores: xr.DataArray, *, title: str | None = None) -> go.Fi
         x=np.tile([*places, np.nan], len(clips)),
         y=lines.T.ravel(),
         mode="lines",
-        line={"width": 1, "color": FAINT},
+        line={"width": 1, "color": "rgba(154,160,171,0.5)"},
         name="the same clip",
-        showlegend=len(names) > 1,
+        showlegend=False,
         hoverinfo="skip",
     )
     for index, (name, colour, symbol) in enumerate(zip(names, PALETTE, SYMBOLS, strict=False)):
@@ -159,9 +161,15 @@ def plot_clip_scores(scores: xr.DataArray, *, title: str | None = None) -> go.Fi
             showlegend=False,
             hovertemplate=_hover("mean over clips"),
         )
-    _finish(figure, scores, title or "Every clip", _note(scores, "bars"))
+    joined = "lines: the same clip; " if len(names) > 1 else ""
+    _finish(figure, scores, title or "Every clip", _note(scores, f"{joined}black: mean and its"))
     figure.update_xaxes(
-        tickmode="array", tickvals=places, ticktext=names, range=[-0.5, len(names) - 0.5], showgrid=False
+        tickmode="array",
+        tickvals=places,
+        ticktext=[_wrapped(name) for name in numbers(scores, "tracker")],
+        tickangle=0,
+        range=[-0.5, len(names) - 0.5],
+        showgrid=False,
     )
     return figure
 
@@ -209,10 +217,27 @@ def _hover(where: str) -> str:
 
 
 def _finish(figure: go.Figure, values: xr.DataArray, heading: str, note: str) -> None:
-    entitle(figure, heading, note, height=430, top=64)
+    entitle(figure, heading, _chosen(values) + note, height=430, top=64)
     figure.update_layout(legend={"y": -0.2, "yanchor": "top", "traceorder": "normal"})
     figure.update_traces(cliponaxis=False)
+    figure.update_xaxes(ticks="outside", ticklen=6, tickcolor="rgba(0,0,0,0)")  # numbers below marks at zero
     figure.update_yaxes(title={"text": label(values)}, rangemode="tozero")
+
+
+def _wrapped(name: object) -> str:
+    """A name in short lines, so that six fit side by side."""
+    return "<br>".join(escape(line) for line in wrap(str(name), 16)) or " "
+
+
+def _chosen(values: xr.DataArray) -> str:
+    """What was selected before, with its unit: ``threshold 8 px; ``."""
+    parts = []
+    for name, coordinate in values.coords.items():
+        if coordinate.ndim == 0:
+            value = coordinate.item()
+            text = f"{value:g}" if isinstance(value, int | float) else str(value)
+            parts.append(escape(f"{name} {text} {coordinate.attrs.get('units', '')}".rstrip()) + "; ")
+    return "".join(parts)
 
 
 def _note(values: xr.DataArray, what: str) -> str:
@@ -225,4 +250,4 @@ def _note(values: xr.DataArray, what: str) -> str:
     if most < 2:
         return "one clip: no interval over clips"
     least = int(seen.sum("clip").min())
-    return f"{what}: 95 % bootstrap interval over {f'{least} to ' if least < most else ''}{most} clips"
+    return f"{what} 95 % bootstrap interval over {f'{least} to ' if least < most else ''}{most} clips"

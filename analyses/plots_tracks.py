@@ -9,10 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analyses.plots_theme import INK, SOFT, as_images, entitle, evenly, image_trace, strided
+from analyses.point_tracks import PointTracks
+from analyses.start_colours import start_colours
 from store.errors import InvalidInputError
-
-# Colours of the four corners (Okabe and Ito), mixed by where a point starts.
-CORNERS = np.array([[[0, 114, 178], [0, 158, 115]], [[204, 121, 167], [230, 159, 0]]], dtype=float)
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class _Drawn:
     tracks: np.ndarray | None
     hidden: np.ndarray
     colours: list[str]
+    points: np.ndarray  # their numbers before thinning
 
 
 def _as_tracks(name: str, tracks: Any, images: int) -> np.ndarray:
@@ -37,19 +37,6 @@ def _as_flags(name: str, flags: Any, shape: tuple[int, int]) -> np.ndarray:
     if array.dtype != bool or array.shape != shape:
         raise InvalidInputError(f"{name} needs bool (image, point) {shape}; got {array.dtype} {array.shape}.")
     return array
-
-
-def start_colours(points: np.ndarray, height: int, width: int) -> list[str]:
-    """A colour for each point by where it starts: the four corner colours mixed bilinearly.
-
-    Examples
-    --------
-    >>> start_colours(np.array([[0.0, 0.0], [112.0, 80.0]]), 80, 112)
-    ['rgb(0,114,178)', 'rgb(230,159,0)']
-    """
-    x, y = np.clip(np.nan_to_num(points) / [width, height], 0, 1).T[:, :, None]
-    top, bottom = (CORNERS[row, 0] * (1 - x) + CORNERS[row, 1] * x for row in (0, 1))
-    return [f"rgb({r},{g},{b})" for r, g, b in np.round(top * (1 - y) + bottom * y).astype(int)]
 
 
 def _errors(drawn: _Drawn, image: int) -> list[go.Scatter]:
@@ -74,35 +61,38 @@ def _truth(drawn: _Drawn, image: int) -> go.Scatter:
         mode="markers",
         marker={"symbol": "x", "size": 8, "color": "white", "line": {"color": INK, "width": 1}},
         showlegend=False,
-        customdata=np.arange(len(places)),
+        customdata=drawn.points,
         hovertemplate="point %{customdata}, truth<br>x %{x:.1f}, y %{y:.1f} px<extra></extra>",
     )
 
 
-def _prediction(drawn: _Drawn, image: int) -> go.Scatter:
-    """Discs coloured by start position; hollow where the point is hidden."""
+def _prediction(drawn: _Drawn, image: int) -> list[go.Scatter]:
+    """Discs coloured by start position, hollow where the point is hidden; dark rims, since the colours are light."""
     x, y = np.round(drawn.predicted[image], 2).T
     hidden = drawn.hidden[image]
-    return go.Scatter(
+    symbols = ["circle-open" if flag else "circle" for flag in hidden]
+
+    def marks(colour: Any, widths: tuple[float, float]) -> dict[str, Any]:
+        line = {"width": [widths[int(flag)] for flag in hidden], "color": INK}
+        return {"symbol": symbols, "size": 10, "color": colour, "line": line}
+
+    rims = go.Scatter(x=x, y=y, mode="markers", marker=marks(INK, (1, 4)), showlegend=False, hoverinfo="skip")
+    discs = go.Scatter(
         x=x,
         y=y,
         mode="markers",
-        marker={
-            "symbol": ["circle-open" if flag else "circle" for flag in hidden],
-            "color": drawn.colours,
-            "size": 9,
-            "line": {"width": [2 if flag else 1 for flag in hidden], "color": "white"},
-        },
+        marker=marks(drawn.colours, (1, 2)),
         showlegend=False,
-        customdata=np.arange(len(x)),
+        customdata=drawn.points,
         hovertemplate="point %{customdata}, predicted<br>x %{x:.1f}, y %{y:.1f} px<extra></extra>",
     )
+    return [rims, discs]
 
 
 def _layers_of(drawn: _Drawn, pictures: np.ndarray, image: int) -> list[Any]:
     height, width = pictures.shape[1:3]
     background = image_trace(pictures[image], (0, 0, width, height))
-    return [background, *_errors(drawn, image), _truth(drawn, image), _prediction(drawn, image)]
+    return [background, *_errors(drawn, image), _truth(drawn, image), *_prediction(drawn, image)]
 
 
 def _frame(drawn: _Drawn, pictures: np.ndarray, image: int) -> go.Frame:
@@ -159,7 +149,10 @@ def plot_tracks(
     Parameters
     ----------
     images : (image, y, x, 3) uint8
-    predicted, tracks : (image, point, 2) float, (x, y) in pixels of the clip
+    predicted : PointTracks, or (image, point, 2) float, (x, y) in pixels of the clip
+        Colours are by where a point was asked for (:func:`analyses.start_colours.start_colours`), as in
+        :func:`analyses.overlay.draw_tracks`; without its query, that is where it is in image 0.
+    tracks : (image, point, 2) float, (x, y) in pixels of the clip, optional: the truth
     visibility, predicted_visibility : (image, point) bool, optional. Hidden points are drawn hollow, by the truth
         where it is given, by the prediction otherwise; the error of a hidden point is not drawn.
     max_images, max_points : more than these are thinned, and the title says so
@@ -183,10 +176,7 @@ def plot_tracks(
     # The last image comes first: in image 0 a tracker has not had to do anything yet.
     figure = go.Figure(_layers_of(drawn, pictures, shown[-1]) + _legend(drawn))
     if len(shown) > 1:
-        figure.frames = [
-            go.Frame(name=str(image), data=_layers_of(drawn, pictures, image), traces=[0, 1, 2, 3, 4])
-            for image in shown
-        ]
+        figure.frames = [_frame(drawn, pictures, image) for image in shown]
         figure.update_layout(sliders=[_slider(shown)])
     _finish(figure, pictures, title or "Predicted tracks", _note(drawn, total, len(shown), len(pictures)))
     return figure
@@ -196,6 +186,11 @@ def _drawn(
     pictures: np.ndarray, predicted: Any, tracks: Any, visibility: Any, predicted_visibility: Any, max_points: int
 ) -> tuple[_Drawn, int]:
     """Checked and thinned input, and the number of points before thinning."""
+    queries = None
+    if isinstance(predicted, PointTracks):
+        queries = predicted.queries[:, 1:]
+        predicted_visibility = predicted.visibility if predicted_visibility is None else predicted_visibility
+        predicted = predicted.tracks
     predicted = _as_tracks("predicted", predicted, len(pictures))
     shape = predicted.shape[:2]
     if tracks is not None:
@@ -209,10 +204,11 @@ def _drawn(
     else:
         name, flags = "predicted_visibility", predicted_visibility
     hidden = np.zeros(shape, bool) if flags is None else ~_as_flags(name, flags, shape)
-    keep = evenly(shape[1], max_points)
-    colours = start_colours(predicted[0, keep], *pictures.shape[1:3])
+    keep = np.array(evenly(shape[1], max_points))
+    starts = predicted[0] if queries is None else queries
+    colours = [f"rgb({r},{g},{b})" for r, g, b in start_colours(starts[keep], *pictures.shape[1:3])]
     truth = None if tracks is None else tracks[:, keep]
-    return _Drawn(predicted[:, keep], truth, hidden[:, keep], colours), shape[1]
+    return _Drawn(predicted[:, keep], truth, hidden[:, keep], colours, keep), shape[1]
 
 
 def _note(drawn: _Drawn, points: int, shown: int, images: int) -> str:

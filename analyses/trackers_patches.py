@@ -10,6 +10,7 @@ import torch
 
 from analyses.corners import Corners, cells_as_xy
 from analyses.matching import corners_of, match_feature_sources
+from analyses.patches import patch_features
 from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
 from analyses.trackers_input import clip_and_queries
@@ -114,10 +115,8 @@ class PatchTracker:
 
     def _features(self, image: np.ndarray, layout: TokenLayout) -> torch.Tensor:
         """(cell, channel) of length one."""
-        pixels = Clip(image[None], fps=8.0).resized(layout.pixel_height, layout.pixel_width).images[0]
-        patches = torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1)
-        patches = patches.view(layout.height, self.cell, layout.width, self.cell, 3).transpose(1, 2)
-        return torch.nn.functional.normalize(patches.reshape(layout.height * layout.width, -1), dim=-1)
+        pixels = Clip(image[None], fps=8.0).resized(layout.pixel_height, layout.pixel_width).images
+        return patch_features(pixels, layout)[0]
 
     def _matched(
         self, first: torch.Tensor, other: torch.Tensor, corners: Corners

@@ -1,6 +1,7 @@
 """Data at rest: token layout, selection and plan, recordings, clips and synthetic scenes. No torch here."""
 
 from store.clip import Clip
+from store.encoding import write_video
 from store.layout import TokenLayout
 from store.plan import Plan, PlannedArray
 from store.prompt import ScenePrompt, parse_prompt
@@ -36,4 +37,5 @@ __all__ = [
     "tracks_without_video",
     "write_clip",
     "write_tapvid",
+    "write_video",
 ]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +10,11 @@ import av
 import numpy as np
 
 from store.clip import Clip
-from store.errors import ClipError, InvalidInputError, OutputExistsError, UnsafePickleError
+from store.encoding import FAITHFUL, encode, extras_path, new_video
+from store.errors import ClipError, UnsafePickleError
 from store.truncation import is_cut_off
 
-_BT601 = 6  # SMPTE 170M in H.273: the matrix that swscale uses by default, so say so in the file
-# swscale: bicubic (4), colour at full horizontal resolution both ways, accurate rounding. Its defaults darken every
-# picture by more than one grey level.
-_FAITHFUL = 0x4 | 0x2000 | 0x4000 | 0x40000
-_SMALL = 128  # pixels; below it, cells are so small that half-resolution colour changes what a model sees
-_WRITABLE = (".mp4", ".mov", ".m4v", ".mkv", ".avi")  # what holds H.264 and comes back as it was
-_FAST_START = (".mp4", ".mov", ".m4v")
 _EXTRAS = ("tracks", "visibility", "masks", "prompt")
-
-
-def extras_path(path: str | os.PathLike[str]) -> Path:
-    """Where tracks, visibility, masks and prompt of a video lie: ``<path>.npz``."""
-    return Path(f"{os.fspath(path)}.npz")
 
 
 def read_clip(path: str | os.PathLike[str]) -> Clip:
@@ -98,7 +84,7 @@ def _decode(path: Path) -> tuple[np.ndarray, float]:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    image: np.ndarray = frame.reformat(format="rgb24", interpolation=_FAITHFUL).to_ndarray()
+    image: np.ndarray = frame.reformat(format="rgb24", interpolation=FAITHFUL).to_ndarray()
     turns = round(frame.rotation / 90) % 4
     return np.rot90(image, turns) if turns else image
 
@@ -132,10 +118,8 @@ def _read_extras(path: Path) -> dict[str, Any]:
 def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = False, crf: int = 8) -> Path:
     """Write a clip as H.264, and what a video cannot hold to ``<path>.npz``.
 
-    Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
-    under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. The small ones
-    are also written without loss, whatever ``crf``: they come back within 3 of 255. Both files appear whole or not at
-    all.
+    How colour is written, and that both files appear whole or not at all: see :func:`store.encoding.write_video`,
+    which takes images that do not fit into memory.
 
     Parameters
     ----------
@@ -165,55 +149,9 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
     ...     read_clip(write_clip(f"{folder}/night.mp4", clip)).prompt
     'night'
     """
-    path = Path(path)
-    if path.suffix.lower() not in _WRITABLE:
-        raise InvalidInputError(
-            f"{path} cannot be written: a clip goes to a file ending in {', '.join(_WRITABLE[:-1])} or "
-            f"{_WRITABLE[-1]}. Name it {path.with_suffix('.mp4')}."
-        )
-    beside = extras_path(path)
-    taken = [str(file) for file in (path, beside) if file.exists()]
-    if taken and not overwrite:
-        raise OutputExistsError(f"{' and '.join(taken)} exist already. Choose another path or pass overwrite=True.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     extras = {name: getattr(clip, name) for name in _EXTRAS if getattr(clip, name) is not None}
-    with _appearing_whole(path) as video, _appearing_whole(beside) as npz:
-        _encode(video, clip, crf)
+    with new_video(path, overwrite=overwrite) as (video, npz):
+        encode(video, clip.images, clip.fps, crf)
         if extras:
             np.savez_compressed(npz, **extras)
-        else:
-            beside.unlink(missing_ok=True)
-    return path
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[Path]:
-    """A path beside ``path``, with the same suffix, that takes its place at the end if it was written."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield partial
-        if partial.exists():
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _encode(path: Path, clip: Clip, crf: int) -> None:
-    small = min(clip.height, clip.width) < _SMALL
-    halve_colour = clip.height % 2 == clip.width % 2 == 0 and not small
-    # x264's choices for tiny pictures vary from call to call; without loss they decode to the same images all the same
-    quality = {"qp": "0"} if small else {"crf": str(crf)}
-    rate = Fraction(clip.fps).limit_denominator(100_000)
-    options = {"movflags": "faststart"} if path.suffix.lower() in _FAST_START else {}
-    try:
-        with av.open(str(path), "w", options=options) as container:
-            stream = container.add_stream("libx264", rate=rate, options={**quality, "preset": "medium"})
-            stream.width, stream.height = clip.width, clip.height
-            stream.pix_fmt = "yuv420p" if halve_colour else "yuv444p"
-            stream.codec_context.colorspace = _BT601
-            for image in clip.images:
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-                container.mux(stream.encode(frame.reformat(format=stream.pix_fmt, interpolation=_FAITHFUL)))
-            container.mux(stream.encode())
-    except (av.error.FFmpegError, ValueError) as error:
-        raise ClipError(f"the clip cannot be written as {path.suffix}: {error}. Name the file .mp4.") from error
+    return Path(path)

@@ -1,12 +1,11 @@
 """What is drawn is where the tracks say, in the colours that the docstrings say, and nothing else changes."""
 
-import colorsys
-
 import numpy as np
 import pytest
 
-from analyses.overlay import draw_tracks, drawn_images, overlay_strip, start_colour, viewing_scale
+from analyses.overlay import draw_tracks, drawn_images, overlay_strip, viewing_scale
 from analyses.point_tracks import PointTracks
+from analyses.start_colours import start_colours
 from store.errors import InvalidInputError
 
 GREY = np.full((5, 40, 60, 3), 90, np.uint8)
@@ -25,6 +24,11 @@ def moving(step=8.0, hidden=(), points=1, asked=0):
     return PointTracks(queries, tracks, visibility, visibility.astype(float))
 
 
+def colour_of(x, y):
+    """That of a point that starts there."""
+    return tuple(start_colours([[x, y]], 40, 60)[0].tolist())
+
+
 def at(picture, x, y):
     return tuple(picture[int(y), int(x)].tolist())
 
@@ -38,7 +42,7 @@ def distances(height, width, x, y):
 def test_a_visible_point_is_a_disc_with_a_dark_edge_and_a_white_one_where_it_was_asked_for():
     tracks = moving()
     drawn = draw_tracks(GREY, tracks, trail=0, radius=10, scale=4)
-    colour = start_colour(10.5, 10.5, 60, 40)
+    colour = colour_of(10.5, 10.5)
     for image in range(5):
         x, y = tracks.tracks[image, 0] * 4
         away = distances(160, 240, x, y)
@@ -52,7 +56,7 @@ def test_a_hidden_point_is_hollow():
     x, y = 4 * (10.5 + 16), 42.0
     away = distances(160, 240, x, y)
     assert (drawn[2][away < 6] == 90).all()
-    assert (drawn[2][(away > 8) & (away < 9)] == start_colour(10.5, 10.5, 60, 40)).all()
+    assert (drawn[2][(away > 8) & (away < 9)] == colour_of(10.5, 10.5)).all()
     assert (drawn[2][(away > 11) & (away < 12)] == DARK).all()
     assert (drawn[2][away > 14.5] == 90).all()
 
@@ -65,44 +69,54 @@ def test_edges_are_smooth():
 
 
 def test_the_trail_covers_the_images_that_were_asked_for_and_no_more():
-    tracks = moving(step=10.0)
-    colour = start_colour(10.5, 10.5, 60, 40)
+    tracks = moving()
     drawn = draw_tracks(GREY, tracks, trail=2, radius=4, scale=4)
-    middles = [4 * (10.5 + 10 * (image - 0.5)) for image in range(1, 5)]
-    assert at(drawn[4], middles[3], 42) == colour
-    assert at(drawn[4], middles[2], 42) == colour
+    middles = [4 * (10.5 + 8 * (image - 0.5)) for image in range(1, 5)]
+    assert at(drawn[4], middles[3], 42) == colour_of(10.5, 10.5)
+    assert at(drawn[4], middles[2], 42) != (90, 90, 90)
     assert at(drawn[4], middles[1], 42) == (90, 90, 90)
     assert at(drawn[2], middles[2], 42) == (90, 90, 90)  # what is still to come
     bare = draw_tracks(GREY, tracks, trail=0, radius=4, scale=4)
     assert at(bare[4], middles[3], 42) == (90, 90, 90)
 
 
-def test_the_trail_thins_with_age_and_where_the_point_is_hidden():
-    def thickness(drawn, image, segment):
-        return int((drawn[image][:, int(4 * (10.5 + 10 * (segment - 0.5)))] != 90).any(-1).sum())
+def thickness(drawn, image, segment):
+    """Coloured pixels above and below the middle of a step, at a scale of 4."""
+    return int((drawn[image][:, int(4 * (10.5 + 8 * (segment - 0.5)))] != 90).any(-1).sum())
 
-    drawn = draw_tracks(GREY, moving(step=10.0), trail=4, radius=8, scale=4)
+
+def test_the_trail_thins_with_age():
+    drawn = draw_tracks(GREY, moving(), trail=4, radius=4, scale=4)
     widths = [thickness(drawn, 4, segment) for segment in (1, 2, 3, 4)]
     assert widths == sorted(widths)
-    assert widths[0] < widths[-1]
-    hidden = draw_tracks(GREY, moving(step=10.0, hidden=[(3, 0)]), trail=4, radius=8, scale=4)
-    assert thickness(hidden, 4, 4) < thickness(drawn, 4, 4)
-    assert thickness(hidden, 4, 4) > 0
+    assert 0 < widths[0] < widths[-1]
 
 
-def test_colours_turn_around_the_centre_and_pale_towards_it():
-    right, below, left, above = (start_colour(x, y, 60, 40) for x, y in ((60, 20), (30, 40), (0, 20), (30, 0)))
-    hues = [colorsys.rgb_to_hsv(*(part / 255 for part in colour))[0] for colour in (right, below, left, above)]
-    np.testing.assert_allclose(hues, [0, 0.25, 0.5, 0.75], atol=0.01)
-    saturations = [
-        colorsys.rgb_to_hsv(*(part / 255 for part in start_colour(x, 20, 60, 40)))[1] for x in (30, 36, 45, 60)
-    ]
-    assert saturations == sorted(saturations)
-    assert saturations[0] == 0
+def test_the_trail_is_broken_where_the_point_was_hidden():
+    drawn = draw_tracks(GREY, moving(hidden=[(2, 0)]), trail=4, radius=4, scale=4)
+    assert [thickness(drawn, 4, segment) > 0 for segment in (1, 2, 3, 4)] == [True, False, False, True]
+    assert [thickness(drawn, 3, segment) > 0 for segment in (1, 2)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "joined"), [({}, False), ({"jump": 0.28}, True), ({"jump": 0.27}, False), ({"jump": np.inf}, True)]
+)
+def test_the_trail_is_broken_where_the_point_jumps(options, joined):
+    """From x = 26.5 to 46.5 in an image whose diagonal is 72.1: 0.277 of it; all other steps are 0.111."""
+    tracks = moving()
+    tracks.tracks[3:, 0, 0] += 12
+    drawn = draw_tracks(GREY, tracks, trail=4, radius=4, scale=4, **options)
+    middles = (4 * 14.5, 4 * 22.5, 4 * 36.5, 4 * 50.5)
+    assert [at(drawn[4], x, 42) != (90, 90, 90) for x in middles] == [True, True, joined, True]
+    shorter = draw_tracks(GREY, tracks, trail=4, radius=4, scale=4, jump=0.11)
+    assert all(at(shorter[4], x, 42) == (90, 90, 90) for x in middles)
+
+
+def test_the_colour_stays_that_of_the_start():
     two = draw_tracks(GREY, moving(points=2), trail=0, radius=4)
-    for image in (0, 4):  # the colour stays that of the start
-        assert at(two[image], 10.5 + 8 * image, 10.5) == start_colour(10.5, 10.5, 60, 40)
-        assert at(two[image], 10.5 + 8 * image, 25.5) == start_colour(10.5, 25.5, 60, 40)
+    for image in (0, 4):
+        assert at(two[image], 10.5 + 8 * image, 10.5) == colour_of(10.5, 10.5)
+        assert at(two[image], 10.5 + 8 * image, 25.5) == colour_of(10.5, 25.5)
 
 
 def test_points_of_later_queries_are_marked_in_their_own_image():
@@ -172,6 +186,8 @@ def test_bad_input_is_refused():
         ("scale must be a whole number, at least 1; got 0", {"scale": 0}),
         ("scale must be a whole number, at least 1; got 1.5", {"scale": 1.5}),
         ("trail must be at least 0 images; got -1", {"trail": -1}),
+        ("jump must be at least 0, a share of the diagonal of the image; got -0.1", {"jump": -0.1}),
+        ("jump must be at least 0, a share of the diagonal of the image; got nan", {"jump": float("nan")}),
         ("radius must be a positive number of pixels; got 0", {"radius": 0}),
     ):
         with pytest.raises(InvalidInputError) as caught:

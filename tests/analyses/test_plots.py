@@ -18,6 +18,7 @@ from analyses.plots import (
     plot_selection,
     plot_tracks,
 )
+from analyses.point_tracks import PointTracks
 from analyses.selection import select_layers
 from store.errors import InvalidInputError, UnknownLayerError
 
@@ -326,16 +327,19 @@ def test_slider_stops_at_the_images_drawn_and_shows_their_points():
     stops = figure.layout.sliders[0].steps
     assert [stop.label for stop in stops] == [stop.args[0][0] for stop in stops] == ["0", "4", "8"]
     assert [frame.name for frame in figure.frames] == ["0", "4", "8"]
-    _, _, line, cross, disc = figure.frames[1].data
+    _, _, line, cross, rim, disc = figure.frames[1].data
     np.testing.assert_allclose(disc.x, predicted[4, :, 0], atol=0.005)
     np.testing.assert_allclose(disc.y, predicted[4, :, 1], atol=0.005)
-    assert list(disc.marker.symbol) == ["circle", "circle", "circle-open", "circle"]
+    assert list(disc.marker.symbol) == list(rim.marker.symbol) == ["circle", "circle", "circle-open", "circle"]
+    np.testing.assert_array_equal(rim.x, disc.x)
+    assert rim.marker.line.width[2] > disc.marker.line.width[2]  # dark on both sides of the ring
     np.testing.assert_allclose(cross.x, np.where(visibility[4], truth[4, :, 0], np.nan), atol=0.005)
     ends = np.stack([truth[4, :, 0], predicted[4, :, 0], [np.nan] * 4], axis=-1)
     ends[2] = np.nan
     np.testing.assert_allclose(line.x, ends.ravel(), atol=0.005)
     assert figure.layout.sliders[0].active == 2
-    np.testing.assert_array_equal(figure.data[4].x, figure.frames[2].data[4].x)
+    np.testing.assert_array_equal(figure.data[5].x, figure.frames[2].data[5].x)
+    assert figure.frames[1].traces == tuple(range(6))
     assert "3 of 9 images" in figure.layout.title.text
 
 
@@ -343,15 +347,26 @@ def test_without_truth_only_the_prediction_is_drawn():
     seen = np.zeros((9, 4), bool)
     figure = plot_tracks(IMAGES, tracks(), predicted_visibility=seen)
     assert np.isnan(figure.data[3].x).all()
-    assert set(figure.data[4].marker.symbol) == {"circle-open"}
+    assert set(figure.data[5].marker.symbol) == {"circle-open"}
     assert [trace.name for trace in figure.data if trace.name] == ["predicted", "predicted, hidden"]
     assert "no truth for this clip" in figure.layout.title.text
+
+
+def test_what_a_tracker_returns_is_drawn_with_its_visibility():
+    found = PointTracks.still(np.array([[3, 20.0, 10.0], [0, 50.0, 60.0]]), 9)
+    found.visibility[8, 1] = False
+    disc = plot_tracks(IMAGES, found).data[5]
+    assert (list(disc.x), list(disc.y)) == ([20, 50], [10, 60])
+    assert list(disc.marker.symbol) == ["circle", "circle-open"]
+    seen = plot_tracks(IMAGES, found, predicted_visibility=np.ones((9, 2), bool)).data[5]
+    assert set(seen.marker.symbol) == {"circle"}
 
 
 def test_one_image_has_no_slider_and_many_points_are_thinned():
     figure = plot_tracks(IMAGES[:1], tracks(points=40)[:1], max_points=10)
     assert not figure.layout.sliders
-    assert len(figure.data[4].x) == 10
+    assert len(figure.data[5].x) == 10
+    assert figure.data[5].customdata[-1] == 39  # the point's own number
     assert "10 of 40 points" in figure.layout.title.text
 
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from analyses.clips import bootstrap_mean
-from analyses.plots_tracking import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
+from analyses.plots import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
 from store.errors import InvalidInputError
 
 NAMES = ("ours", "<flow>")
@@ -92,6 +92,16 @@ def test_every_clip_is_a_dot_and_its_dots_are_joined():
         np.testing.assert_allclose(mean.y[0], np.nanmean(scores.values[index]))
         np.testing.assert_allclose(mean.customdata, [[lower.item(), upper.item()]])
     assert list(figure.layout.xaxis.ticktext) == ["ours", "&lt;flow&gt;"]
+    assert note(figure) == "lines: the same clip; black: mean and its 95 % bootstrap interval over 5 to 6 clips"
+
+
+def test_what_was_chosen_is_said_and_long_names_are_wrapped():
+    within = values("threshold", (1.0, 8.0), names=["<the> published procedure", ""])
+    within["threshold"].attrs["units"] = "px"
+    figure = plot_clip_scores(within.sel(threshold=8).assign_coords(split="<test>"))
+    assert note(figure).startswith("threshold 8 px; split &lt;test&gt;; lines: the same clip; black: ")
+    assert list(figure.layout.xaxis.ticktext) == ["&lt;the&gt; published<br>procedure", " "]
+    assert plot_error_over_time(values("lag", (1, 2))).layout.xaxis.dtick == 1
 
 
 def test_windows_of_a_clip_count_once():

@@ -1,0 +1,171 @@
+"""Images to a video file, one after the other, so that a long video is never whole in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from store.errors import ClipError, InvalidInputError, OutputExistsError
+
+_BT601 = 6  # SMPTE 170M in H.273: the matrix that swscale uses by default, so say so in the file
+# swscale: bicubic (4), colour at full horizontal resolution both ways, accurate rounding. Its defaults darken every
+# picture by more than one grey level.
+FAITHFUL = 0x4 | 0x2000 | 0x4000 | 0x40000
+_SMALL = 128  # pixels; below it, cells are so small that half-resolution colour changes what a model sees
+_WRITABLE = (".mp4", ".mov", ".m4v", ".mkv", ".avi")  # what holds H.264 and comes back as it was
+_FAST_START = (".mp4", ".mov", ".m4v")
+
+
+def extras_path(path: str | os.PathLike[str]) -> Path:
+    """Where tracks, visibility, masks and prompt of a video lie: ``<path>.npz``."""
+    return Path(f"{os.fspath(path)}.npz")
+
+
+def write_video(
+    path: str | os.PathLike[str], images: Iterable[np.ndarray], fps: float, *, overwrite: bool = False, crf: int = 8
+) -> Path:
+    """Write images as H.264 while they come; only a few dozen, those that the encoder looks ahead, are in memory.
+
+    Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
+    under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. The small ones
+    are also written without loss, whatever ``crf``: they come back within 3 of 255. The file appears whole or not at
+    all, also when ``images`` fails or the program is killed.
+
+    Parameters
+    ----------
+    path : path ending in .mp4, .mov, .m4v, .mkv or .avi
+    images : of (y, x, 3) uint8, RGB, one at least, all of one size
+    fps : images per second
+    overwrite : bool
+        Replace an existing video. What lies beside it in ``<path>.npz`` belonged to the old one and is removed.
+    crf : int
+        H.264 quality: 0 is lossless in YUV, 51 the worst. At 8 the images come back almost unchanged.
+
+    Returns
+    -------
+    Path of the video.
+
+    Raises
+    ------
+    InvalidInputError
+        For another suffix.
+    OutputExistsError
+        When the video or its npz exists and ``overwrite`` is False.
+    ClipError
+        For no images, and an image of another kind or size than the first; also what the encoder refuses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from store.video import read_clip
+    >>> images = (np.full((80, 112, 3), 20 * n, np.uint8) for n in range(9))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read_clip(write_video(f"{folder}/brighter.mp4", images, fps=8))
+    Clip(9 images of 80 x 112 px (height x width) at 8 fps)
+    """
+    with new_video(path, overwrite=overwrite) as (video, _):
+        encode(video, images, fps, crf)
+    return Path(path)
+
+
+@contextmanager
+def new_video(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """Where to write a video and its npz, which both take their places at the end; an old npz does not survive."""
+    path = Path(path)
+    if path.suffix.lower() not in _WRITABLE:
+        raise InvalidInputError(
+            f"{path} cannot be written: a clip goes to a file ending in {', '.join(_WRITABLE[:-1])} or "
+            f"{_WRITABLE[-1]}. Name it {path.with_suffix('.mp4')}."
+        )
+    beside = extras_path(path)
+    taken = [str(file) for file in (path, beside) if file.exists()]
+    if taken and not overwrite:
+        raise OutputExistsError(f"{' and '.join(taken)} exist already. Choose another path or pass overwrite=True.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _appearing_whole(path) as video, _appearing_whole(beside) as npz:
+        yield video, npz
+        if not npz.exists():
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _appearing_whole(path: Path) -> Iterator[Path]:
+    """A path beside ``path``, with the same suffix, that takes its place at the end if it was written."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        if partial.exists():
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def encode(path: Path, images: Iterable[np.ndarray], fps: float, crf: int) -> None:
+    """Write images to a path that nothing else reads yet; see :func:`write_video`."""
+    if not (np.isfinite(fps) and fps > 0):
+        raise ClipError(f"fps must be a positive number; got {fps}.")
+    images = iter(images)
+    first = next(images, None)
+    if first is None:
+        raise ClipError(f"there are no images to write to a {path.suffix} file.")
+    _check_image(first, 0, None)
+    # What fails in ``images`` is not the encoder's fault, so only the encoder's own steps are watched.
+    with _encoder_fails_as_clip_error(path):
+        container = av.open(
+            str(path), "w", options={"movflags": "faststart"} if path.suffix.lower() in _FAST_START else {}
+        )
+    with container:
+        with _encoder_fails_as_clip_error(path):
+            stream = _stream(container, first.shape, fps, crf)
+        for number, image in enumerate(chain([first], images)):
+            _check_image(image, number, first.shape)
+            with _encoder_fails_as_clip_error(path):
+                container.mux(stream.encode(_frame(image, stream.pix_fmt)))
+        with _encoder_fails_as_clip_error(path):
+            container.mux(stream.encode())
+            container.close()
+
+
+def _check_image(image: Any, number: int, wanted: tuple[int, ...] | None) -> None:
+    found = np.asarray(image)
+    if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3 or not found.size:
+        raise ClipError(f"image {number} must be uint8 (y, x, 3); got {found.dtype} of shape {found.shape}.")
+    if wanted is not None and found.shape != wanted:
+        raise ClipError(
+            f"image {number} is of {found.shape[0]} x {found.shape[1]} px (height x width), but image 0 of "
+            f"{wanted[0]} x {wanted[1]} px. Resize one to the other."
+        )
+
+
+@contextmanager
+def _encoder_fails_as_clip_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ClipError(f"the clip cannot be written as {path.suffix}: {error}. Name the file .mp4.") from error
+
+
+def _stream(container: Any, shape: tuple[int, ...], fps: float, crf: int) -> Any:
+    height, width = shape[:2]
+    small = min(height, width) < _SMALL
+    # x264's choices for tiny pictures vary from call to call; without loss they decode to the same images all the same
+    quality = {"qp": "0"} if small else {"crf": str(crf)}
+    rate = Fraction(fps).limit_denominator(100_000)
+    stream = container.add_stream("libx264", rate=rate, options={**quality, "preset": "medium"})
+    stream.width, stream.height = width, height
+    stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 and not small else "yuv444p"
+    stream.codec_context.colorspace = _BT601
+    return stream
+
+
+def _frame(image: np.ndarray, pix_fmt: str) -> Any:
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    return frame.reformat(format=pix_fmt, interpolation=FAITHFUL)

@@ -47,6 +47,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same settings.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the estimated time, write nothing.")]
 NoiseKind = Literal["clean", "forward", "inversion"]
+MatchedLayer = Annotated[
+    int | None, typer.Option(help="Whose queries and keys are matched; what is known to track best by default.")
+]
+MatchedStep = Annotated[int | None, typer.Option(help="The denoising step that the clip is shown at, 0 = noise.")]
+TrackingPreset = Annotated[Literal["exact", "difftrack-tracking"], typer.Option(help="Whose procedure.")]
+Encode = Annotated[Literal["images", "clip"], typer.Option(help="Encode images alone, or those of a chunk together.")]
+ClipNoise = Annotated[NoiseKind, typer.Option(help="How the clip is noised.")]
+Prompt = Annotated[str, typer.Option(help="What the model reads.")]
 
 
 def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | None:
@@ -89,8 +97,8 @@ def selection(
     )
 
 
-def pixel_size(text: str | None) -> tuple[int, int] | None:
-    """``HEIGHTxWIDTH`` as two numbers.
+def pixel_size(text: str | None, name: str = "size") -> tuple[int, int] | None:
+    """``HEIGHTxWIDTH`` as two numbers; ``name`` is the option's, for the message.
 
     Examples
     --------
@@ -101,7 +109,7 @@ def pixel_size(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d+)\s*[xX]\s*(\d+)", text.strip())
     if match is None:
-        raise InvalidInputError(f"--size {text!r} is not HEIGHTxWIDTH. Write for example 480x720.")
+        raise InvalidInputError(f"--{name} {text!r} is not HEIGHTxWIDTH. Write for example 480x720.")
     return int(match[1]), int(match[2])
 
 

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import csv
 import math
-import time
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.trackers import estimated_seconds, matched, tracking_options
 from store.clip import Clip
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from analyses.point_tracks import PointTracks
-    from analyses.tracking import TrackingOptions
-    from probe.backbone import Backbone
 
 EXAMPLES = """
 \b
@@ -63,17 +61,13 @@ def track(
         typer.Option(min=1, help="Draw each pixel this many times as high and wide; what suits the clip by default."),
     ] = None,
     backbone: options.BackboneName = "mini",
-    layer: Annotated[
-        int | None, typer.Option(help="Whose queries and keys are matched; what is known to track best by default.")
-    ] = None,
-    step: Annotated[int | None, typer.Option(help="The denoising step that the clip is shown at, 0 = noise.")] = None,
+    layer: options.MatchedLayer = None,
+    step: options.MatchedStep = None,
     heads: options.Heads = None,
-    preset: Annotated[Literal["exact", "difftrack-tracking"], typer.Option(help="Whose procedure.")] = "exact",
-    encode: Annotated[
-        Literal["images", "clip"], typer.Option(help="Encode images alone, or those of a chunk together.")
-    ] = "images",
-    noise: Annotated[options.NoiseKind, typer.Option(help="How the clip is noised.")] = "clean",
-    prompt: Annotated[str, typer.Option(help="What the model reads.")] = "",
+    preset: options.TrackingPreset = "exact",
+    encode: options.Encode = "images",
+    noise: options.ClipNoise = "clean",
+    prompt: options.Prompt = "",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
     size: options.SizeText = None,
@@ -85,8 +79,6 @@ def track(
     dry_run: options.DryRun = False,
 ) -> None:
     """Track points through a clip, and draw them on it."""
-    from store.video import write_clip
-
     tracks_path = out or Path(f"{clip.stem}.tracks.npz")
     overlay_path = None if no_overlay else overlay or Path(f"{clip.stem}.tracks.mp4")
     _check_given(ctx)
@@ -98,16 +90,21 @@ def track(
     queries = wanted if grid is None else grid_points(grid, image, shown.height, shown.width)
     _check_queries(queries, shown, points)
     head_numbers = options.numbers(heads, "heads")
-    run: dict[str, Any] = {"options": _options(preset, encode, noise), "prompt": prompt, "seed": seed, "steps": steps}
+    run: dict[str, Any] = {
+        "options": tracking_options(preset, encode, noise),
+        "prompt": prompt,
+        "seed": seed,
+        "steps": steps,
+    }
     run |= {"heads": None if head_numbers == "all" else head_numbers, "size": options.pixel_size(size)}
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
-    run["layer"], run["step"], run["heads"] = _matched(model, layer, step, run["heads"])
+    run["layer"], run["step"], run["heads"] = matched(model, layer, step, run["heads"], steps)
 
     from analyses.tracking import track_points
 
     follow = partial(track_points, shown, queries, model, **run)
     if dry_run:
-        took = seconds_for_people(_estimate(follow))
+        took = seconds_for_people(estimated_seconds(lambda seen: follow(progress=seen)))
         say(f"{model!r}\n  clip      {len(shown)} images of {clip}, {shown.width} x {shown.height} px (width x height)")
         say(f"  points    {len(queries)}\n  tracks    {tracks_path}\n  overlay   {overlay_path or 'none'}")
         say(f"  run       layer {run['layer']} at step {run['step']} of {steps}\n  time      about {took}")
@@ -119,9 +116,7 @@ def track(
     found.save(tracks_path, overwrite=overwrite)
     say(f"{tracks_path}: {len(queries)} point{'s' * (len(queries) != 1)} in {len(shown)} images")
     if overlay_path is not None:
-        drawn = _drawn(shown, found, trail, scale, stride)
-        write_clip(overlay_path, drawn, overwrite=overwrite)
-        say(f"{overlay_path}: {len(drawn)} images of {drawn.height} x {drawn.width} px at {drawn.fps:g} fps")
+        _write_overlay(overlay_path, shown, found, trail, scale, overwrite)
     _tell(found)
 
 
@@ -222,8 +217,6 @@ def _check_given(ctx: typer.Context) -> None:
         options.refuse_given(ctx, ("image",), "is about --grid; each point of --points has its own. Leave it out.")
     if given["no_overlay"]:
         options.refuse_given(ctx, ("overlay", "trail", "scale"), "has no effect with --no-overlay. Leave one out.")
-    if given["preset"] == "difftrack-tracking" and given["encode"] == "clip":
-        raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
 
 
 def _check_paths(clip: Path, tracks: Path, overlay: Path | None) -> None:
@@ -258,66 +251,22 @@ def _check_queries(queries: np.ndarray, clip: Clip, points: Path | None) -> None
         raise InvalidInputError(f"{points}: {error} Query 0 is the first point of the file.") from error
 
 
-def _options(
-    preset: Literal["exact", "difftrack-tracking"], encode: Literal["images", "clip"], noise: options.NoiseKind
-) -> TrackingOptions:
-    from analyses.tracking import PUBLISHED, TrackingOptions
-
-    if preset == "exact":
-        return TrackingOptions(encode=encode, noise=noise)
-    return replace(PUBLISHED, noise=noise)
-
-
-def _matched(
-    model: Backbone, layer: int | None, step: int | None, heads: tuple[int, ...] | None
-) -> tuple[int, int, tuple[int, ...] | None]:
-    """Layer, step and heads: those that were asked for, otherwise what is known of the backbone."""
-    from analyses.defaults import tracking_defaults
-
-    if layer is not None:
-        return layer, -1 if step is None else step, heads
-    try:
-        known = tracking_defaults(model)
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"no layer is known to track well on {model.name}. Give --layer; ditprobe sweep and ditprobe select find "
-            "one."
-        ) from error
-    return known.layer, known.step if step is None else step, known.heads if heads is None else heads
-
-
-class _Enough(Exception):
-    """Ends tracking once its speed is known."""
-
-
-def _estimate(follow: partial[PointTracks]) -> float:
-    """Seconds that tracking would take, from the first chunks."""
-    ends = [time.perf_counter()]
-    total = 0
-
-    def seen(done: int, of: int) -> None:
-        nonlocal total
-        total = of
-        ends.append(time.perf_counter())
-        if done == 3:
-            raise _Enough
-
-    with suppress(_Enough):
-        follow(progress=seen)
-    return total * (ends[-1] - ends[-2]) if total else 0.0
-
-
-def _drawn(clip: Clip, tracks: PointTracks, trail: int, scale: int | None, stride: int) -> Clip:
+def _write_overlay(path: Path, clip: Clip, tracks: PointTracks, trail: int, scale: int | None, overwrite: bool) -> None:
+    """Draw and write image after image: the pictures of a long clip are never all in memory."""
     from analyses.overlay import drawn_images, viewing_scale
+    from store.encoding import write_video
 
-    pictures = []
+    scale = scale or viewing_scale(clip.height, clip.width)
+    pictures = drawn_images(clip.images, tracks, trail=trail, scale=scale)
     with progress("drawing") as bar:
-        for picture in drawn_images(
-            clip.images, tracks, trail=trail, scale=scale or viewing_scale(clip.height, clip.width)
-        ):
-            pictures.append(picture)
-            bar(len(pictures), len(clip))
-    return Clip(np.stack(pictures), clip.fps)
+        write_video(path, _counted(pictures, bar, len(clip)), clip.fps, overwrite=overwrite)
+    say(f"{path}: {len(clip)} images of {scale * clip.height} x {scale * clip.width} px at {clip.fps:g} fps")
+
+
+def _counted(pictures: Iterable[np.ndarray], bar: Callable[[int, int], None], total: int) -> Iterator[np.ndarray]:
+    for done, picture in enumerate(pictures, 1):
+        yield picture
+        bar(done, total)
 
 
 def _tell(found: PointTracks) -> None:

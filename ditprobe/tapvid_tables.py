@@ -1,0 +1,121 @@
+"""An evaluation of trackers as text: clip by clip, and the means of the set with their intervals."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import xarray as xr
+
+from analyses.tapvid import THRESHOLDS
+from analyses.tapvid_evaluation import tapvid_means
+
+_METRICS = {
+    "position": "average_pts_within_thresh",
+    "Jaccard": "average_jaccard",
+    "occlusion": "occlusion_accuracy",
+}
+_LONGEST_NAME = 20
+_HEADING = f"each clip, %; position and Jaccard are means over {', '.join(map(str, THRESHOLDS))} px of 256 x 256"
+
+
+def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
+    """A row for each clip and tracker: position accuracy, average Jaccard and occlusion accuracy in percent.
+
+    Parameters
+    ----------
+    evaluation : Dataset of :func:`analyses.tapvid_evaluation.evaluate_tapvid`
+    most : clips that are shown
+
+    Examples
+    --------
+    >>> metrics = ("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy")
+    >>> found = xr.Dataset({name: (("tracker", "clip"), [[0.5], [0.25]]) for name in metrics})
+    >>> found = found.assign(images=("clip", [90]), queries=("clip", [25]))
+    >>> print(clip_table(found.assign_coords(tracker=["flow", "patches"], clip=["goat"])))
+    each clip, %; position and Jaccard are means over 1, 2, 4, 8, 16 px of 256 x 256
+    clip   images  queries  tracker   position    Jaccard  occlusion
+    goat       90       25  flow          50.0       50.0       50.0
+                            patches       25.0       25.0       25.0
+    """
+    names, trackers = ([str(name) for name in evaluation[dim].values] for dim in ("clip", "tracker"))
+    shown = [_short(name) for name in names[:most]]
+    wide, tall = max(map(len, ("clip", *shown))), max(map(len, ("tracker", *trackers)))
+    lines = [_HEADING, f"{'clip':{wide}}   images  queries  {'tracker':{tall}}" + _heads("  {:>9s}")]
+    for number, name in enumerate(shown):
+        one = evaluation.isel(clip=number)
+        start = f"{name:{wide}}  {int(one['images']):7d}  {int(one['queries']):7d}"
+        for tracker in range(len(trackers)):
+            cells = "".join(f"  {_percent(one[metric][tracker]):>9s}" for metric in _METRICS.values())
+            lines.append(f"{start}  {trackers[tracker]:{tall}}{cells}")
+            start = " " * len(start)
+    if len(names) > most:
+        lines.append(f"... and {len(names) - most} more clips")
+    return "\n".join(lines)
+
+
+def mean_table(evaluation: xr.Dataset) -> str:
+    """The means over clips in percent with 95 % intervals, and the position accuracy within each threshold.
+
+    Examples
+    --------
+    >>> metrics = ["average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"]
+    >>> metrics += [f"pts_within_{pixels}" for pixels in THRESHOLDS]
+    >>> found = xr.Dataset({name: (("tracker", "clip"), [[0.5, 0.25]]) for name in [*metrics, "seconds"]})
+    >>> print(mean_table(found.assign_coords(tracker=["flow"], clip=["goat", "swan"])))
+    mean over 2 clips, % (95 % interval over clips)
+    tracker  position              Jaccard               occlusion
+    flow     37.5 (25.0-50.0)      37.5 (25.0-50.0)      37.5 (25.0-50.0)
+    <BLANKLINE>
+    position accuracy within so many px of 256 x 256, %
+    tracker    1 px   2 px   4 px   8 px  16 px  seconds a clip
+    flow       37.5   37.5   37.5   37.5   37.5             0.4
+    """
+    means, clips = tapvid_means(evaluation), evaluation.sizes["clip"]
+    trackers = [str(name) for name in evaluation["tracker"].values]
+    tall = max(map(len, ("tracker", *trackers)))
+    over = "mean over 1 clip, %" if clips == 1 else f"mean over {clips} clips, % (95 % interval over clips)"
+    lines = [over, f"{'tracker':{tall}}  " + _heads("{:22s}").rstrip()]
+    for name in trackers:
+        one = means.sel(tracker=name)
+        lines.append(f"{name:{tall}}  " + "".join(f"{_interval(one[key]):22s}" for key in _METRICS.values()).rstrip())
+    lines += ["", "position accuracy within so many px of 256 x 256, %"]
+    lines.append(f"{'tracker':{tall}} " + "".join(f"{pixels:4d} px" for pixels in THRESHOLDS) + "  seconds a clip")
+    seconds = evaluation["seconds"].mean("clip")
+    for name in trackers:
+        one = means.sel(tracker=name, bound="mean")
+        cells = "".join(f"{_percent(one[f'pts_within_{pixels}']):>7s}" for pixels in THRESHOLDS)
+        lines.append(f"{name:{tall}} {cells}  {float(seconds.sel(tracker=name)):14.1f}")
+    return "\n".join(lines)
+
+
+def skipped_line(evaluation: xr.Dataset) -> str | None:
+    """Which clips have no query, None where all have one.
+
+    Examples
+    --------
+    >>> skipped_line(xr.Dataset(attrs={"skipped": '["goat", "swan"]'}))
+    'without a point to ask for, left out: goat, swan'
+    """
+    skipped = json.loads(evaluation.attrs["skipped"])
+    return f"without a point to ask for, left out: {', '.join(skipped)}" if skipped else None
+
+
+def _heads(form: str) -> str:
+    return "".join(form.format(name) for name in _METRICS)
+
+
+def _interval(values: xr.DataArray) -> str:
+    mean, low, high = (100 * float(values.sel(bound=bound)) for bound in ("mean", "lower", "upper"))
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} ({low:.1f}-{high:.1f})"
+
+
+def _percent(value: xr.DataArray) -> str:
+    number = 100 * float(value)
+    return "-" if math.isnan(number) else f"{number:.1f}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

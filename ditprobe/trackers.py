@@ -1,0 +1,180 @@
+"""Trackers as the command line names them: what verbs that track have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ditprobe.options import NoiseKind, layout_of
+from store.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from analyses.point_tracks import Tracker
+    from analyses.trackers import BackboneTracker
+    from analyses.tracking import TrackingOptions
+    from probe.backbone import Backbone
+
+TRACKERS = ("backbone", "nothing-moves", "patches", "flow")
+Progress = Callable[[int, int], object]
+
+
+def tracking_options(
+    preset: Literal["exact", "difftrack-tracking"], encode: Literal["images", "clip"], noise: NoiseKind
+) -> TrackingOptions:
+    """The procedure of the options of the same names.
+
+    Raises
+    ------
+    InvalidInputError
+        For clips encoded whole by the published procedure.
+
+    Examples
+    --------
+    >>> tracking_options("difftrack-tracking", "images", "forward").noise
+    'forward'
+    """
+    from analyses.tracking import PUBLISHED, TrackingOptions
+
+    if preset == "exact":
+        return TrackingOptions(encode=encode, noise=noise)
+    if encode == "clip":
+        raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
+    return replace(PUBLISHED, noise=noise)
+
+
+def matched(
+    model: Backbone, layer: int | None, step: int | None, heads: tuple[int, ...] | None, steps: int
+) -> tuple[int, int, tuple[int, ...] | None]:
+    """Layer, step and heads: those that were asked for, otherwise what is known of the backbone.
+
+    Raises
+    ------
+    InvalidInputError
+        When no layer was asked for and nothing is known.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> matched(load_backbone("mini"), 3, None, (1,), 50)
+    (3, -1, (1,))
+    """
+    from analyses.defaults import tracking_defaults
+
+    if layer is not None:
+        return layer, -1 if step is None else step, heads
+    try:
+        known = tracking_defaults(model)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"no layer is known to track well on {model.name}. Give --layer; ditprobe sweep and ditprobe select find "
+            "one."
+        ) from error
+    return known.layer, known.step_of(steps) if step is None else step, known.heads if heads is None else heads
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names that no tracker has.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> check_names(["flow", "flown"])
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: --tracker 'flown' is unknown. Known: backbone, nothing-moves, patches, flow.
+    """
+    unknown = [name for name in names if name not in TRACKERS]
+    if unknown:
+        raise InvalidInputError(f"--tracker {unknown[0]!r} is unknown. Known: {', '.join(TRACKERS)}.")
+
+
+def trackers_named(
+    names: Sequence[str],
+    backbone: BackboneTracker | None,
+    *,
+    cotracker: Path | None = None,
+    cotracker_code: Path | None = None,
+    device: str = "auto",
+) -> dict[str, Tracker]:
+    """Trackers by their names on the command line, in the order given; CoTracker last.
+
+    Parameters
+    ----------
+    names : some of :data:`TRACKERS`; a name that is given twice counts once
+    backbone : what "backbone" is. Raw patches are then compared on its grid, otherwise on cells of 16 px
+    cotracker, cotracker_code : weights of CoTracker3 offline, and a copy of its repository where it is not installed
+    device : of CoTracker
+
+    Raises
+    ------
+    MissingOpenCVError
+        For "flow" where OpenCV is not installed.
+    BackboneNotFoundError, InvalidInputError
+        For weights of CoTracker that are not there, or are something else.
+
+    Examples
+    --------
+    >>> list(trackers_named(["patches", "nothing-moves"], None))
+    ['patches', 'nothing-moves']
+    """
+    from analyses.opencv import opencv
+    from analyses.trackers import CoTracker, FlowTracker, PatchTracker, still_tracker
+    from probe.loading import resolve_device
+
+    found: dict[str, Tracker] = {}
+    for name in names:
+        if name == "backbone" and backbone is not None:
+            found[name] = backbone
+        elif name == "patches":
+            grid = None if backbone is None else layout_of(backbone.backbone, backbone.size, None)
+            found[name] = PatchTracker() if grid is None else PatchTracker.on_grid(grid)
+        elif name == "flow":
+            opencv()  # refuses before anything was tracked
+            found[name] = FlowTracker()
+        elif name == "nothing-moves":
+            found[name] = still_tracker
+    if cotracker is not None:
+        where = resolve_device(device)
+        found["cotracker"] = CoTracker.from_checkpoint(cotracker, repository=cotracker_code, device=where)
+    return found
+
+
+class _Enough(Exception):
+    """Ends tracking once its speed is known."""
+
+
+def estimated_seconds(follow: Callable[[Progress], object]) -> float:
+    """Seconds that tracking would take, from its first chunks.
+
+    Parameters
+    ----------
+    follow : tracks, and calls what it is given with (chunks done, in all)
+
+    Examples
+    --------
+    >>> def follow(progress):
+    ...     for done in range(100):
+    ...         progress(done + 1, 100)
+    >>> estimated_seconds(follow) < 1
+    True
+    """
+    ends = [time.perf_counter()]
+    total = 0
+
+    def seen(done: int, of: int) -> None:
+        nonlocal total
+        total = of
+        ends.append(time.perf_counter())
+        if done == 3:
+            raise _Enough
+
+    with suppress(_Enough):
+        follow(seen)
+    return total * (ends[-1] - ends[-2]) if total else 0.0

@@ -1,0 +1,283 @@
+"""``ditprobe eval-tapvid``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from ditprobe import options
+from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.trackers import check_names, estimated_seconds, matched, trackers_named, tracking_options
+from store.clip import Clip
+from store.errors import ClipError, InvalidInputError
+from store.readers import read_clips
+from store.tapvid import iter_tapvid
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from analyses.point_tracks import PointTracks, Tracker
+    from analyses.tapvid import QueryMode
+    from analyses.trackers import BackboneTracker
+
+EXAMPLES = """
+\b
+Examples:
+  ditprobe eval-tapvid --data tapvid_davis.pkl
+  ditprobe eval-tapvid --data tapvid_rgb_stacking.pkl --mode strided --tracker flow --tracker patches --out table.csv
+  ditprobe eval-tapvid --data tapvid_kinetics/ --limit 200 --out kinetics.nc --resume
+  ditprobe eval-tapvid --data tapvid_davis.pkl -b THUDM/CogVideoX-2b --preset difftrack-tracking --first-image-only
+    --clip-size 256x256 --dry-run
+"""
+
+DEFAULT_TRACKERS = ("backbone", "nothing-moves")
+NOT_OF_BASELINES = (
+    *("backbone", "layer", "step", "heads", "preset", "encode", "noise", "prompt", "seed", "steps", "size"),
+    *("dtype", "revision", "local_files_only"),
+)
+
+Named = tuple[str, Clip]
+
+
+@verb
+def eval_tapvid(
+    ctx: typer.Context,
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="A TAP-Vid pickle or a folder of them (DAVIS, RGB-stacking, Kinetics, RoboTAP), or a DiffTrack or "
+            "MTBench folder, or videos with tracks.",
+            show_default=False,
+        ),
+    ],
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="'backbone', 'nothing-moves', 'patches' or 'flow'; several times for several. The first two by "
+            "default."
+        ),
+    ] = None,
+    cotracker: Annotated[Path | None, typer.Option(help="Weights of CoTracker3 offline, to evaluate it too.")] = None,
+    cotracker_code: Annotated[
+        Path | None, typer.Option(help="A copy of CoTracker's repository, where it is not installed.")
+    ] = None,
+    mode: Annotated[
+        Literal["first", "strided"],
+        typer.Option(help="Ask for points where they are first visible, or in every fifth image."),
+    ] = "first",
+    first_image_only: Annotated[
+        bool, typer.Option("--first-image-only", help="Ask only for points that image 0 shows, as DiffTrack did.")
+    ] = False,
+    clip_size: Annotated[
+        str | None, typer.Option(help="Resize clips to HEIGHTxWIDTH before they are tracked; 256x256 is usual.")
+    ] = None,
+    clip: Annotated[list[str] | None, typer.Option(help="Only clips of this name or pattern: 'goat', 'dog*'.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="No more than so many clips.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The figures: .nc, .csv or .json.")] = Path("tapvid.nc"),
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Where finished clips are kept; <out>.clips.jsonl by default.")
+    ] = None,
+    backbone: options.BackboneName = "mini",
+    layer: options.MatchedLayer = None,
+    step: options.MatchedStep = None,
+    heads: options.Heads = None,
+    preset: options.TrackingPreset = "exact",
+    encode: options.Encode = "images",
+    noise: options.ClipNoise = "clean",
+    prompt: options.Prompt = "",
+    seed: options.Seed = 0,
+    steps: options.Steps = 50,
+    size: options.SizeText = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    local_files_only: options.LocalOnly = False,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Evaluate trackers as TAP-Vid does: position accuracy, Jaccard and occlusion accuracy."""
+    names = tuple(tracker or DEFAULT_TRACKERS)
+    check_names(names)
+    kept = checkpoint or out.with_name(f"{out.name}.clips.jsonl")
+    _check_given(ctx, names)
+    if not dry_run:
+        _check_output(out, kept, overwrite, resume)
+    head_numbers = options.numbers(heads, "heads")
+    run: dict[str, Any] = {"options": tracking_options(preset, encode, noise), "size": options.pixel_size(size)}
+    run |= {"prompt": prompt, "seed": seed, "steps": steps}
+    resized = options.pixel_size(clip_size, "clip-size")
+    clips = clips_of(data, resized, clip, limit)
+    attention = None
+    if "backbone" in names:
+        from analyses.trackers import BackboneTracker
+
+        model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+        wanted = None if head_numbers == "all" else head_numbers
+        attention = BackboneTracker(model, *matched(model, layer, step, wanted, steps), **run)
+    trackers = trackers_named(names, attention, cotracker=cotracker, cotracker_code=cotracker_code, device=device)
+    asking: dict[str, Any] = {"mode": mode, "first_image_only": first_image_only}
+    if dry_run:
+        _dry_run(data, clips, trackers, attention, asking, out, kept)
+        return
+    from analyses.tapvid_evaluation import evaluate_tapvid
+    from analyses.tapvid_evaluation_files import save_evaluation
+
+    called = data.name if resized is None else f"{data.name} at {resized[0]} x {resized[1]}"
+    saved: dict[str, Any] = {"checkpoint": kept, "resume": resume, "overwrite": overwrite}
+    with progress("tracking") as bar:
+        found = evaluate_tapvid(clips, trackers, data=called, progress=bar, **asking, **saved)
+    save_evaluation(found, out, overwrite=overwrite or resume)
+    _tell(found, resized)
+    say(f"\nwritten to {out}, finished clips in {kept}")
+
+
+def clips_of(
+    data: Path, size: tuple[int, int] | None, patterns: Sequence[str] | None, limit: int | None
+) -> Iterator[Named]:
+    """Clips with tracks by name, one at a time; the first is read at once, so that bad data is known before a model.
+
+    Parameters
+    ----------
+    data : what :func:`store.tapvid.iter_tapvid` or :func:`store.readers.read_clips` reads; of the latter, clips without
+        tracks are left out
+    size : (height, width) to resize to
+    patterns : names as in a shell; None is all
+    limit : how many at most
+
+    Raises
+    ------
+    ClipError
+        Nothing is there, no clip has tracks, or the first is damaged.
+    InvalidInputError
+        No clip of these names.
+    UnsafePickleError
+        A pickle with code in it, which is not run.
+
+    Examples
+    --------
+    >>> clips_of(Path("tapvid_davis.pkl"), None, None, None)
+    Traceback (most recent call last):
+    ...
+    store.errors.ClipError: tapvid_davis.pkl does not exist. Name a TAP-Vid pickle or a folder of them.
+    """
+    passed: list[str] = []
+    chosen = islice(_matching(_read(data, size), patterns, passed), limit)
+    try:
+        first = [next(chosen)]
+    except StopIteration:
+        asked = " or ".join(map(repr, patterns or ()))
+        some = ", ".join(passed[:8]) + (", ..." if len(passed) > 8 else "")
+        raise InvalidInputError(f"{data} has no clip {asked}. It has {some}.") from None
+    return chain(_given_away(first), chosen)
+
+
+def _given_away(clips: list[Named]) -> Iterator[Named]:
+    """Each clip, kept here no longer."""
+    while clips:
+        yield clips.pop(0)
+
+
+def _matching(clips: Iterable[Named], patterns: Sequence[str] | None, passed: list[str]) -> Iterator[Named]:
+    for name, clip in clips:
+        if patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns):
+            yield name, clip
+        else:
+            passed.append(name)
+
+
+def _read(data: Path, size: tuple[int, int] | None) -> Iterable[Named]:
+    if not data.exists() or data.suffix == ".pkl" or (data.is_dir() and any(data.glob("*.pkl"))):
+        return iter_tapvid(data, size=size)
+    clips = {name: clip for name, clip in read_clips(data).items() if clip.tracks is not None}
+    if not clips:
+        raise ClipError(f"{data} holds no clip with tracks. Name a TAP-Vid pickle, or clips with tracks beside them.")
+    return ((name, clip if size is None else clip.resized(*size)) for name, clip in clips.items())
+
+
+def _check_given(ctx: typer.Context, names: Sequence[str]) -> None:
+    """Refuse options without effect."""
+    given = ctx.params
+    if "backbone" not in names:
+        why = "is about --tracker backbone, which is not asked for. Leave it out."
+        options.refuse_given(ctx, NOT_OF_BASELINES, why)
+        if given["cotracker"] is None:
+            options.refuse_given(ctx, ("device",), why)
+    if given["cotracker"] is None:
+        options.refuse_given(ctx, ("cotracker_code",), "is about --cotracker, which is not given. Leave it out.")
+    if given["first_image_only"] and given["mode"] != "first":
+        raise InvalidInputError("--first-image-only goes with --mode first. Leave one of them out.")
+
+
+def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) -> None:
+    """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    from analyses.tapvid_evaluation_checkpoint import check_checkpoint
+    from analyses.tapvid_evaluation_files import check_evaluation_path
+
+    if out.absolute() == checkpoint.absolute():
+        raise InvalidInputError(f"--out and --checkpoint are both {out}. Give them different paths.")
+    check_evaluation_path(out, overwrite=overwrite or resume)
+    check_checkpoint(checkpoint, resume=resume, overwrite=overwrite)
+
+
+class _Work:
+    """A tracker that only adds up what there is to track; the first clip is kept."""
+
+    def __init__(self) -> None:
+        self.first: tuple[np.ndarray, np.ndarray] | None = None
+        self.passes: list[int] = []
+
+    def __call__(self, images: np.ndarray, queries: np.ndarray) -> PointTracks:
+        from analyses.trackers import still_tracker
+
+        self.first = self.first or (images, queries)
+        self.passes.append(len(images) * len(np.unique(queries[:, 0])))
+        return still_tracker(images, queries)
+
+
+def _dry_run(
+    data: Path,
+    clips: Iterable[Named],
+    trackers: dict[str, Tracker],
+    attention: BackboneTracker | None,
+    asking: dict[str, QueryMode | bool],
+    out: Path,
+    checkpoint: Path,
+) -> None:
+    from analyses.tapvid_evaluation import evaluate_tapvid
+    from analyses.tracking import track_points
+
+    work = _Work()
+    with progress("reading") as bar:
+        found = evaluate_tapvid(clips, {"work": work}, progress=bar, **asking)  # type: ignore[arg-type]
+    counts = f"{int(found['images'].sum())} images, {int(found['queries'].sum())} queries"
+    say(attention.backbone if attention is not None else "no backbone")
+    say(f"  data        {found.sizes['clip']} clips of {data}: {counts}")
+    say(f"  trackers    {', '.join(trackers)}")
+    if attention is not None and work.first is not None:
+        run = {name: getattr(attention, name) for name in attention.__dataclass_fields__ if name != "backbone"}
+        images, queries = work.first
+        one = estimated_seconds(lambda seen: track_points(images, queries, attention.backbone, progress=seen, **run))
+        took = seconds_for_people(one * sum(work.passes) / work.passes[0])
+        say(f"  backbone    layer {attention.layer} at step {attention.step} of {attention.steps}, about {took}")
+    say(f"  figures     {out}\n  finished    {checkpoint}")
+
+
+def _tell(found: xr.Dataset, clip_size: tuple[int, int] | None) -> None:
+    from ditprobe.published import is_davis, published_figures
+    from ditprobe.tapvid_tables import clip_table, mean_table, skipped_line
+
+    say(f"{clip_table(found)}\n\n{mean_table(found)}")
+    skipped = skipped_line(found)
+    if skipped is not None:
+        say(skipped)
+    settings = json.loads(found.attrs["settings"])
+    if is_davis(found["clip"].values.tolist() + json.loads(found.attrs["skipped"]), settings["data"]):
+        say(f"\n{published_figures(found, clip_size=clip_size)}")

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from analyses.checkpoint import check_modes, check_output, digest_of, digest_of_value, finished_clips, save_sweep
+from analyses.checkpoint import check_modes, digest_of_value, save_sweep
 from analyses.corners import Geometry
 from analyses.measure import Measuring
-from analyses.pieces import (
-    Bar,
-    Piece,
-    Progress,
-    Skipped,
-    check_any_left,
-    check_distinct,
-    described,
-    details_of,
-    entry_of,
-    named,
-    truth_of,
-    truth_of_tracks,
-)
+from analyses.pieces import Bar, Piece, Progress, check_any_left, entry_of, named
 from analyses.recorded import sweep_recording
-from analyses.results import Entry, Grid, combine, concatenate
+from analyses.results import Entry, Grid, concatenate
+from analyses.sweep_pieces import check_run, check_selection, pieces_of, saved_sources, whole
 from analyses.tensors import BUDGET_BYTES
 from analyses.truth import Target
 from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
@@ -38,7 +25,7 @@ from probe.backbone import OnStep
 from probe.fitting import Window, cut_windows
 from probe.run import check_noise
 from store.clip import Clip
-from store.errors import InvalidInputError
+from store.layout import TokenLayout
 from store.selection import ResolvedSelection, Selection
 
 __all__ = ["sweep", "sweep_recording"]
@@ -80,6 +67,12 @@ class _Running:
         height, width = self.size or default[:2]
         return height, width, self.images or default.images
 
+    def layout(self, size: tuple[int, int, int]) -> TokenLayout:
+        return self.backbone.layout(*size)
+
+    def check_text(self, source: str | Clip) -> None:
+        self.backbone.check_prompt(self.text_of(source), self.negative_prompt, self.conditioning)
+
     def text_of(self, source: str | Clip) -> str | None:
         """What the model reads of a prompt or with a clip."""
         if isinstance(source, str):
@@ -103,6 +96,33 @@ class _Running:
         height, width, images = self.prompt_size()
         common |= {"height": height, "width": width, "images": images, "want_clip": False}
         run_prompt(self.backbone, source, self.selection, sink, **common)
+
+    def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
+        """What is said of the model and of how it is run."""
+        backbone = self.backbone
+        hashes = {name: digest_of_value(value) for name, value in sorted(self.conditioning.items())}
+        return {
+            "backbone": backbone.name,
+            "revision": backbone.revision or "",
+            "config_hash": backbone.config_hash,
+            "scheduler": type(backbone.pipeline.scheduler).__name__,
+            "dtype": str(backbone.dtype).removeprefix("torch."),
+            "noise": self.noise,
+            "seed": self.seed,
+            "steps": self.steps,
+            "branch": resolved.branches[0],
+            "selected_steps": list(resolved.steps),
+            "selected_layers": list(resolved.layers),
+            "selected_heads": list(resolved.heads),
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt or "",
+            "prompt_for_all": self.prompt,
+            "size": None if self.size is None else list(self.size),
+            "images": self.images,
+            "stride": self.stride,
+            "features": self.features,
+            **({"conditioning": hashes} if hashes else {}),
+        }
 
 
 def sweep(
@@ -193,7 +213,8 @@ def sweep(
     >>> dict(found["accuracy"].sizes)
     {'clip': 1, 'step': 2, 'layer': 2}
     """
-    _check_run(noise, seed, steps)
+    check_noise(noise)
+    check_run(seed, steps)
     check_modes(save, resume=resume, overwrite=overwrite)
     how = Measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
     running = _Running(
@@ -211,16 +232,16 @@ def sweep(
         negative_prompt,
         dict(conditioning or {}),
     )
-    _check_selection(selection)
+    check_selection(selection)
     resolved = running.resolved()
     backbone.check_ready()
     sources = named(clips_or_prompts, "clip")
-    pieces, skipped = _pieces(running, sources, truth or {}, how, save is not None)
+    pieces, skipped = pieces_of(sources, running, truth or {}, how, digests=save is not None)
     check_any_left(pieces, skipped)
-    attrs = _attrs_of_run(running, resolved) | how.attrs()
+    attrs = running.attrs(resolved) | how.attrs()
     names = tuple(backbone.layers[layer].name for layer in resolved.layers)
     grid = Grid(resolved.steps, resolved.layers, names, resolved.heads)
-    done = _saved(save, resume, overwrite, attrs, pieces)
+    done = saved_sources(save, resume, overwrite, attrs, pieces)
     bar = Bar(progress, pieces, {name: running.passes(source) for name, source in sources.items()})
     for source, group in groupby(pieces, key=lambda piece: piece.source):
         if source in done:
@@ -228,87 +249,8 @@ def sweep(
             continue
         done[source] = _run_source(running, sources[source], list(group), grid, how, bar)
         if save is not None:
-            save_sweep(_whole(done, pieces, skipped, attrs), save)
-    return _whole(done, pieces, skipped, attrs)
-
-
-# What is swept -----------------------------------------------------------------------------------------------------
-
-
-def _check_run(noise: str, seed: int, steps: int) -> None:
-    check_noise(noise)
-    if seed < 0:
-        raise InvalidInputError(f"seed must not be negative; got {seed}.")
-    if steps < 1:
-        raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
-
-
-def _check_selection(selection: Selection) -> None:
-    if len(tuple(selection.branches)) != 1:
-        raise InvalidInputError(
-            f"a sweep looks at one branch; got {', '.join(selection.branches)}. Select branches=('cond',), and sweep "
-            f"again for the other."
-        )
-    if selection.frames is not None:
-        raise InvalidInputError(
-            "a sweep needs every frame: its points are followed through all of them. Leave out frames."
-        )
-
-
-def _pieces(
-    running: _Running, sources: Mapping[str, Any], truths: Mapping[str, Any], how: Measuring, digests: bool
-) -> tuple[list[Piece], list[Skipped]]:
-    unknown = [name for name in truths if name not in sources]
-    if unknown:
-        raise InvalidInputError(
-            f"truth names {', '.join(map(repr, unknown))}, which is not swept. Swept: {', '.join(map(repr, sources))}."
-        )
-    found: list[Piece | Skipped] = []
-    for name, source in sources.items():
-        if isinstance(source, str | Clip):
-            running.backbone.check_prompt(running.text_of(source), running.negative_prompt, running.conditioning)
-        given = truths.get(name)
-        if isinstance(source, Clip):
-            if given is not None:
-                raise InvalidInputError(f"clip {name!r} has tracks of its own. Give truth for prompts only.")
-            found += _clip_pieces(running, name, source, how, digest_of(source) if digests else "")
-        elif isinstance(source, str):
-            digest = digest_of(None, source, *(given or ())) if digests else ""
-            found.append(_prompt_piece(running, name, source, given, how, digest))
-        else:
-            raise InvalidInputError(f"{name!r} is a {type(source).__name__}; a sweep takes clips and prompts.")
-    pieces = [item for item in found if isinstance(item, Piece)]
-    check_distinct([piece.name for piece in pieces])
-    return pieces, [item for item in found if isinstance(item, Skipped)]
-
-
-def _clip_pieces(running: _Running, name: str, clip: Clip, how: Measuring, digest: str) -> Iterator[Piece | Skipped]:
-    windows = running.windows(clip)
-    for window in windows:
-        size, first = window.size, window.first_image
-        truth = truth_of(window.clip, running.backbone.layout(*size), how.preset, how.min_points, first)
-        if isinstance(truth, str):
-            yield Skipped(name, window.index, first, truth)
-            continue
-        label = name if len(windows) == 1 else f"{name} [{window.index}]"
-        details = {
-            "images": str(window),
-            "of_windows": len(windows),
-            "resized_from": None if size[:2] == window.original[:2] else list(window.original[:2]),
-            **details_of(truth, running.text_of(window.clip), digest),
-        }
-        yield Piece(label, name, window.index, first, truth, details)
-
-
-def _prompt_piece(
-    running: _Running, name: str, prompt: str, given: Any, how: Measuring, digest: str
-) -> Piece | Skipped:
-    size = running.prompt_size()
-    truth = truth_of_tracks(given, running.backbone.layout(*size), how.preset, how.min_points)
-    if isinstance(truth, str):
-        return Skipped(name, 0, 0, truth)
-    made = f"{size[2]} generated images of {size[0]} x {size[1]} px"
-    return Piece(name, name, 0, 0, truth, {"images": made, **details_of(truth, prompt, digest)})
+            save_sweep(whole(done, pieces, skipped, attrs), save)
+    return whole(done, pieces, skipped, attrs)
 
 
 # Running -----------------------------------------------------------------------------------------------------------
@@ -344,58 +286,3 @@ def _run_piece(
 
     running.run(source, sink, tell)
     return entries[0].to_dataset()
-
-
-def _saved(
-    save: str | os.PathLike[str] | None, resume: bool, overwrite: bool, attrs: Mapping[str, Any], pieces: list[Piece]
-) -> dict[str, xr.Dataset]:
-    """The finished clips of a saved sweep by source; those whose every window is there."""
-    if save is None:
-        return {}
-    check_output(save, resume=resume, overwrite=overwrite)
-    digests = {piece.source: piece.details["digest"] for piece in pieces}
-    saved = finished_clips(save, attrs, digests) if resume else None
-    if saved is None:
-        return {}
-    saved = saved.drop_vars("harmonic_mean")
-    sources = saved["source"].values.astype(str)
-    return {str(name): saved.isel(clip=np.flatnonzero(sources == name)) for name in dict.fromkeys(sources)}
-
-
-def _whole(
-    done: Mapping[str, xr.Dataset], pieces: list[Piece], skipped: list[Skipped], attrs: Mapping[str, Any]
-) -> xr.Dataset:
-    """The finished clips in the order asked for."""
-    finished = [piece for piece in pieces if piece.source in done]
-    order = list(dict.fromkeys(piece.source for piece in finished))
-    return combine([done[source] for source in order], dict(attrs) | described(finished, skipped))
-
-
-# What is said of it ------------------------------------------------------------------------------------------------
-
-
-def _attrs_of_run(running: _Running, resolved: ResolvedSelection) -> dict[str, Any]:
-    backbone = running.backbone
-    hashes = {name: digest_of_value(value) for name, value in sorted(running.conditioning.items())}
-    return {
-        "backbone": backbone.name,
-        "revision": backbone.revision or "",
-        "config_hash": backbone.config_hash,
-        "scheduler": type(backbone.pipeline.scheduler).__name__,
-        "dtype": str(backbone.dtype).removeprefix("torch."),
-        "noise": running.noise,
-        "seed": running.seed,
-        "steps": running.steps,
-        "branch": resolved.branches[0],
-        "selected_steps": list(resolved.steps),
-        "selected_layers": list(resolved.layers),
-        "selected_heads": list(resolved.heads),
-        "guidance_scale": running.guidance_scale,
-        "negative_prompt": running.negative_prompt or "",
-        "prompt_for_all": running.prompt,
-        "size": None if running.size is None else list(running.size),
-        "images": running.images,
-        "stride": running.stride,
-        "features": running.features,
-        **({"conditioning": hashes} if hashes else {}),
-    }

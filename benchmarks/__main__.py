@@ -5,6 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-for name in ("writer", "recorder", "matching", "mini_quality", "interval_coverage", "motion_metrics"):
+for name in ("writer", "recorder", "matching", "mini_quality", "interval_coverage", "motion_metrics", "training_attention"):
     print(f"\n## {name}\n", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -32,7 +32,7 @@ KNOWN = {
     "windows": "windows",
     "skipped": "skipped",
 }
-# With fewer clips the intervals hold the truth clearly less often than 95 times in 100 (docs/benchmarks.md).
+# From so many clips on intervals hold the truth 95 times in 100; over three clips, 75 to 80 times (docs/benchmarks.md).
 FEW_CLIPS = 8
 # Told elsewhere: in the table of clips, or by the recorded steps and layers.
 ELSEWHERE = ("clips", "selected_steps", "selected_layers")
@@ -229,8 +229,7 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
         "whole clips: they say how much another choice of clips would change the numbers, not how another model, "
         "another noise or a fresh choice of the best step and layer would.",
         "The harmonic mean scales each measure to 0-1 over this sweep's own layers and steps: it compares layers "
-        "within this report and is no absolute score. The interval of a leading layer's harmonic mean is somewhat too "
-        "short with few clips, because the scale moves with them.",
+        "within this report and is no absolute score.",
         "Numbers of publications are measured on other clips, sizes and models; none is shown beside these.",
         "Grey hatched cells and dashes were not recorded. They are not zero.",
     ]

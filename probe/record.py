@@ -4,56 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from probe.arguments import described
 from probe.backbone import Backbone, OnStep
 from probe.capture import Capture
-from probe.fitting import Window, cut_windows
-from probe.forward import ForwardPass
-from probe.geometry import Size
-from probe.run import Noise, check_noise, pass_count, run_clip, run_prompt
+from probe.fitting import Window
+from probe.recording_plan import Job, check_clip_path, estimate_seconds, plan_recording
+from probe.run import Noise, run_clip, run_prompt
 from store.clip import Clip
-from store.errors import ClipError, InvalidInputError, OutputExistsError
-from store.plan import DEFAULT_LIMIT_BYTES, Plan
+from store.plan import DEFAULT_LIMIT_BYTES
 from store.provenance import Provenance
 from store.recording import Recording, open_recording
 from store.recording_writer import RecordingWriter
 from store.selection import Selection
-from store.video import extras_path, write_clip
+from store.video import write_clip
 
-
-@dataclass(frozen=True, repr=False)
-class Job:
-    """What a recording will do: printed and checked before the model runs.
-
-    Parameters
-    ----------
-    plan : Plan
-    window : Window or None
-        The part of the clip that is recorded; None for a prompt.
-    size : Size
-        What the model sees or generates.
-    passes : int
-        Calls of the transformer for all branches.
-    """
-
-    plan: Plan
-    window: Window | None
-    size: Size
-    passes: int
-
-    def __repr__(self) -> str:
-        source = "a prompt, while it is sampled" if self.window is None else str(self.window)
-        return f"{self.plan!r}\n  source    {source}\n  model     {self.passes} forward passes at {self.size}"
+__all__ = ["Job", "RecordingSink", "check_clip_path", "estimate_seconds", "plan_recording", "record"]
 
 
 def _host(tensor: torch.Tensor | None) -> np.ndarray | None:
@@ -83,130 +54,6 @@ class RecordingSink:
             sigma=self.sigmas[capture.step],
             **arrays,
         )
-
-
-def plan_recording(
-    backbone: Backbone,
-    source: str | Clip,
-    selection: Selection,
-    *,
-    noise: Noise = "clean",
-    steps: int = 50,
-    window: int = 0,
-    size: tuple[int, int] | None = None,
-    images: int | None = None,
-    stride: int = 1,
-    conditioning: Mapping[str, Any] | None = None,
-    features: bool = False,
-    limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
-) -> Job:
-    """What :func:`record` would do with the same arguments, without running the model.
-
-    Raises
-    ------
-    InvalidInputError, UnknownLayerError, PlanTooLargeError
-    """
-    check_noise(noise)
-    if not isinstance(source, str | Clip):
-        raise InvalidInputError(
-            f"record takes one prompt or one Clip; got {described(source)}. Call it once for each, with its own path."
-        )
-    backbone.check_steps(steps)
-    if isinstance(source, Clip):
-        chosen = _window(cut_windows(backbone, source, size=size, images=images, stride=stride), window)
-        shape, prompt, count = chosen.size, source.prompt, pass_count(selection, noise=noise, steps=steps)
-    else:
-        if window or stride != 1:
-            raise InvalidInputError("window and stride choose a part of a clip; a prompt has none.")
-        default = backbone.default_size
-        height, width = size or default[:2]
-        chosen, shape, prompt = None, Size(height, width, images or default.images), source
-        count = steps
-    # where a run's text is not this one prompt, there is room for as much text as the backbone takes
-    one_text = tuple(selection.branches) == ("cond",) and "prompt_embeds" not in (conditioning or {})
-    layout = backbone.layout(*shape, prompt if one_text else None)
-    plan = selection.plan(backbone, layout, steps, features=features, limit_bytes=limit_bytes)
-    return Job(plan, chosen, shape, count * len(plan.branches))
-
-
-def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse, before a model runs, a path to which no clip can be written afterwards.
-
-    Parameters
-    ----------
-    path : of a video to be written by :func:`store.video.write_clip`
-    overwrite : bool
-        Whether an existing video is to be replaced.
-
-    Raises
-    ------
-    OutputExistsError
-        The video, or the npz beside it, exists.
-    InvalidInputError
-        A suffix that cannot hold the video, a folder, or a folder that cannot be made.
-
-    Examples
-    --------
-    >>> check_clip_path("made.txt")
-    Traceback (most recent call last):
-    ...
-    store.errors.InvalidInputError: a clip cannot be saved to made.txt: '.txt' holds no H.264 video. Name it made.mp4.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InvalidInputError(
-            f"a clip cannot be saved to {path}: it is a folder. Name a file, such as {path / 'clip.mp4'}."
-        )
-    taken = [str(file) for file in (path, extras_path(path)) if file.exists()]
-    if taken and not overwrite:
-        exist = "exists" if len(taken) == 1 else "exist"
-        raise OutputExistsError(
-            f"{' and '.join(taken)} {exist} already. Choose another path for the clip, or pass overwrite=True."
-        )
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        what = "not writable" if folder.is_dir() else "no folder"
-        raise InvalidInputError(f"a clip cannot be saved to {path}: {folder} is {what}. Choose another path.")
-    with tempfile.TemporaryDirectory() as trial:
-        try:
-            write_clip(f"{trial}/trial{path.suffix}", Clip(np.zeros((1, 16, 16, 3), np.uint8), fps=8))
-        except (ClipError, InvalidInputError) as error:
-            holds = f"{path.suffix!r} holds no H.264 video" if path.suffix else "it has no video suffix"
-            named = path.with_suffix(".mp4")
-            raise InvalidInputError(f"a clip cannot be saved to {path}: {holds}. Name it {named}.") from error
-
-
-def _window(windows: tuple[Window, ...], index: int) -> Window:
-    if not 0 <= index < len(windows):
-        raise InvalidInputError(f"window {index} does not exist: the clip has windows 0 to {len(windows) - 1}.")
-    return windows[index]
-
-
-def estimate_seconds(
-    backbone: Backbone, job: Job, prompt: str | None = None, *, conditioning: Mapping[str, Any] | None = None
-) -> float:
-    """Seconds that the model alone will take, from timing one forward pass (the second, after a warm-up)."""
-    height, width, images = job.size
-    blank = Clip(np.zeros((images, height, width, 3), np.uint8), fps=backbone.fps)
-    forward = ForwardPass(
-        backbone,
-        prompt,
-        steps=job.plan.run_steps,
-        height=height,
-        width=width,
-        images=images,
-        conditioning={**backbone.conditioning_of(blank), **(conditioning or {})},
-    )
-    latents = backbone.encode(blank)
-    took = 0.0
-    for _ in range(2):
-        began = time.perf_counter()
-        with torch.no_grad():
-            forward.predict(latents, -1, capture=False)
-        if latents.is_cuda:
-            torch.cuda.synchronize()
-        took = time.perf_counter() - began
-    return took * job.passes
 
 
 def record(

@@ -1,4 +1,4 @@
-"""What the README tells people to type works."""
+"""What the README and the other pages tell people to type works."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from typer.testing import CliRunner
 
 from ditprobe.cli import app
+from probe import load_backbone
+from probe.mini import MiniConfig, new_pipeline
+from probe.record import record
+from store import Clip, Selection, make_scene
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def python_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+BLOCKS = python_of("README.md")
 COMMANDS = [line.split("  #")[0] for line in re.findall(r"^ditprobe .*$", README, flags=re.MULTILINE)]
 
 
@@ -41,3 +53,46 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         ran += 1
     assert ran == 7
     assert (tmp_path / "again.html").exists()
+
+
+def test_the_python_of_every_page_has_a_test_here() -> None:
+    pages = [path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
+    pages.append("probe/mini/MODEL_CARD.md")
+    found = {page: len(python_of(page)) for page in pages}
+    assert {page: count for page, count in found.items() if count} == {
+        "README.md": 3,  # of which one downloads; tests/ditprobe/test_own_pipeline.py has its like
+        "docs/format.md": 1,
+        "docs/scenes.md": 1,
+        "probe/mini/MODEL_CARD.md": 1,
+    }
+
+
+def test_the_python_of_the_scenes_turns_the_object() -> None:
+    names: dict[str, object] = {}
+    (block,) = python_of("docs/scenes.md")
+    exec(block, names)
+    scene = names["scene"]
+    assert isinstance(scene, Clip)
+    assert scene.prompt == "a red disc moves right over blue stripes"
+    assert names["prompt"].objects[0].direction == "left"
+    np.testing.assert_array_equal(scene.images, make_scene(7, prompt=scene.prompt).images)
+
+
+def test_the_python_of_the_format_reads_a_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mini = MiniConfig(images=2, height=16, width=24, layers=18, heads=1, channels=16)
+    backbone = load_backbone(new_pipeline(mini), device="cpu")
+    run = record(backbone, make_scene(0, 2, 16, 24), Selection([49], [17]), "run.zarr", noise="forward")
+    names: dict[str, object] = {}
+    (block,) = python_of("docs/format.md")
+    exec(block, names)
+    assert names["query"].shape == (1, 2, 4, 6, 16)
+    np.testing.assert_array_equal(names["query"], run.read(step=49, layer=17)[0])
+
+
+def test_the_python_of_the_model_card_generates_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    (block,) = python_of("probe/mini/MODEL_CARD.md")
+    exec(block, names)
+    assert [image.size for image in names["video"]] == 6 * [(40, 40)]

@@ -15,7 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from probe import load_backbone
 from probe.mini import MiniConfig, load_mini, new_pipeline
-from probe.mini.train import TrainConfig, _loss, _PlainAttention, _Scenes, main, train
+from probe.mini.objective import PlainAttention, Scenes, velocity_loss
+from probe.mini.schedule import TrainConfig
+from probe.mini.train import main, train
 from store import make_scene
 from store.errors import InvalidInputError
 from store.scene import FIRST_TRAINING_SEED
@@ -91,7 +93,7 @@ def test_before_the_settings_depend_on_the_steps_they_do_not() -> None:
 
 def test_a_batch_holds_scenes_of_training_seeds_of_that_size_that_never_repeat() -> None:
     config = config_of(steps=4, batch=3, seed=2, prompt_dropout=0.0, wide=0.0)
-    scenes = _Scenes(SMALL, config)
+    scenes = Scenes(SMALL, config)
     seen = []
     for step, (height, width) in enumerate([(8, 16), (8, 16), (12, 20), (16, 24)]):
         images, prompts = scenes[step]
@@ -107,9 +109,9 @@ def test_a_batch_holds_scenes_of_training_seeds_of_that_size_that_never_repeat()
 def test_a_share_of_the_prompts_is_left_out() -> None:
     config = config_of(steps=40, batch=10, prompt_dropout=0.25)
     tiny = dataclasses.replace(SMALL, images=1, height=4, width=4)
-    prompts = [prompt for step in range(40) for prompt in _Scenes(tiny, config)[step][1]]
+    prompts = [prompt for step in range(40) for prompt in Scenes(tiny, config)[step][1]]
     assert prompts.count("") / len(prompts) == pytest.approx(0.25, abs=0.07)
-    assert all(prompts == [""] * 10 for _, prompts in [_Scenes(tiny, dataclasses.replace(config, prompt_dropout=1))[0]])
+    assert all(prompts == [""] * 10 for _, prompts in [Scenes(tiny, dataclasses.replace(config, prompt_dropout=1))[0]])
 
 
 def test_timesteps_lean_towards_noise_as_the_exponent_of_the_stage_says() -> None:
@@ -130,19 +132,21 @@ def test_the_loss_of_a_model_that_predicts_nothing_is_the_variance_of_the_veloci
     torch.nn.init.zeros_(pipeline.transformer.proj_out.weight)
     torch.nn.init.zeros_(pipeline.transformer.proj_out.bias)
     config = config_of(steps=4, batch=4)
-    images, prompts = _Scenes(SMALL, config)[step]
+    images, prompts = Scenes(SMALL, config)[step]
     generator = torch.Generator().manual_seed(step)
     latents = 2 * pipeline.vae.encode(images.permute(0, 4, 1, 2, 3) / 127.5 - 1).latent_dist.mode().transpose(1, 2)
     noise = torch.randn(latents.shape, generator=generator)
     timesteps = (1000 * torch.rand(4, generator=generator) ** exponent).long()
     signal = pipeline.scheduler.alphas_cumprod[timesteps].reshape(-1, 1, 1, 1, 1)
     velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latents
-    torch.testing.assert_close(_loss(pipeline, (images, prompts), step, config), velocity.square().mean().float())
+    torch.testing.assert_close(
+        velocity_loss(pipeline, (images, prompts), step, config), velocity.square().mean().float()
+    )
 
 
 def positions_of_step(pipeline: Any, mini: MiniConfig, config: TrainConfig, step: int) -> torch.Tensor:
     """(frame, y, x, channel): what the model is told of the places of the cells in the loss of a step."""
-    batch = _Scenes(mini, config)[step]
+    batch = Scenes(mini, config)[step]
     frames, height, width = batch[0].shape[1:4]
     told: list[torch.Tensor] = []
 
@@ -160,7 +164,7 @@ def positions_of_step(pipeline: Any, mini: MiniConfig, config: TrainConfig, step
             torch.nn.init.zeros_(part.weight)  # so that the tokens are their positions
             torch.nn.init.zeros_(part.bias)
         handle = transformer.patch_embed.register_forward_hook(keep_added)
-    _loss(pipeline, batch, step, config)
+    velocity_loss(pipeline, batch, step, config)
     handle.remove()
     (positions,) = told
     return positions.detach().float().reshape(frames, height // 4, width // 4, -1)
@@ -199,7 +203,7 @@ def test_plain_attention_is_attention_within_the_rounding_of_bfloat16() -> None:
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, 70, 32, generator=generator).bfloat16().requires_grad_() for _ in range(3))
     expected = scaled_dot_product_attention(query.double(), key.double(), value.double())
-    with torch.autocast("cpu", torch.bfloat16), _PlainAttention():
+    with torch.autocast("cpu", torch.bfloat16), PlainAttention():
         found = scaled_dot_product_attention(query.float(), key, value, attn_mask=None, dropout_p=0.0, is_causal=False)
     assert found.dtype == torch.bfloat16
     # eight bits of mantissa: scores up to about 5 are off by 0.02, and so are the weights in proportion

@@ -17,7 +17,8 @@ class TrainConfig:
     Clips grow during the training: a share ``small`` of the steps sees 0.6 times the final height and width, the next
     ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8).
     Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans towards much noise, where the prompt
-    decides most; it is ``small_exponent`` for the small clips, then ``exponent``.
+    decides most; it is ``small_exponent`` for the small clips, then ``exponent``. ``start_from`` is a folder of weights
+    that the training begins with instead of random ones: a training that is over is continued by another one.
 
     Raises
     ------
@@ -48,6 +49,7 @@ class TrainConfig:
     ema: float = 0.999
     seed: int = 0
     optimiser: str = "muon"
+    start_from: str | None = None
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "warm_up": 1, "seed": 0, "weight_decay": 0}

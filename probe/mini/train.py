@@ -57,7 +57,8 @@ def train(
     Raises
     ------
     InvalidInputError
-        Before anything is trained: a device that is not there, or a checkpoint in ``out`` of other settings. The
+        Before anything is trained: a device that is not there, weights to start from that are no mini backbone or
+        another one, or a checkpoint in ``out`` of other settings. The
         number of steps alone may change, while nothing of the steps done depends on it.
     """
     mini, config, out = mini or MiniConfig(), config or TrainConfig(), Path(out)
@@ -68,6 +69,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     before = load_checkpoint(saved, target, mini, config)
     state = TrainingState.new(mini, config, target)
+    if before is None and config.start_from is not None:
+        state.start_from(config.start_from)
     start = 0 if before is None else state.restore(before)
     if start == config.steps:
         state.save_weights(out / "weights")
@@ -110,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
     parser.add_argument("--optimiser", choices=["muon", "adamw"], default=TrainConfig.optimiser)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start-from", metavar="FOLDER", help="weights to begin with, of a training that is over")
+    for name, what in (("small", "small clips"), ("medium", "medium clips"), ("decay", "a falling learning rate")):
+        parser.add_argument(f"--{name}", type=float, default=getattr(TrainConfig, name), help=f"share with {what}")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     parser.add_argument("--save-every", type=int, default=500)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from probe.mini.model import MiniConfig, new_pipeline, save_mini
+from probe.mini.model import MiniConfig, load_mini, new_pipeline, save_mini
 from probe.mini.schedule import TrainConfig
 from store.errors import InvalidInputError
 
@@ -70,6 +70,26 @@ class TrainingState:
         pipeline.to(device)
         modules = [pipeline.transformer.train(), pipeline.text_encoder.train()]
         return cls(pipeline, _optimisers(pipeline, config), Average(modules, config.ema))
+
+    def start_from(self, folder: str) -> None:
+        """Take over the weights of a mini backbone of the same configuration.
+
+        Raises
+        ------
+        InvalidInputError
+            When it has another configuration.
+        BackboneNotFoundError
+        """
+        before: Any = load_mini(folder)
+        old, new = before.transformer.config, self.pipeline.transformer.config
+        changed = sorted(name for name in new if not name.startswith("_") and old.get(name) != new[name])
+        if changed:
+            difference = "; ".join(f"{name} is {old.get(name)!r}, not {new[name]!r}" for name in changed)
+            raise InvalidInputError(f"this training cannot start from {folder}: its {difference}.")
+        for name in ("transformer", "text_encoder"):
+            getattr(self.pipeline, name).load_state_dict(getattr(before, name).state_dict())
+        for value, parameter in zip(self.average.values, self.average.parameters, strict=True):
+            value.copy_(parameter.detach())
 
     def update(self, step: int, rate: float) -> None:
         """Change the weights by their gradients, which are clipped to a norm of 1 and then cleared."""

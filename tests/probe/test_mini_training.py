@@ -327,6 +327,30 @@ def test_a_changed_number_of_steps_gives_the_weights_of_an_uninterrupted_trainin
     assert_same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
+def test_a_training_begins_with_the_weights_of_another_and_no_longer_needs_them(tmp_path: Path) -> None:
+    before = train(tmp_path / "before", SMALL, config_of(steps=2, batch=1), device="cpu", workers=0)
+    onward = config_of(steps=4, batch=1, seed=1, small=0.0, medium=0.0, start_from=str(before))
+    still = dataclasses.replace(onward, learning_rate=1e-30, weight_decay=0.0)
+    train(tmp_path / "still", SMALL, still, device="cpu", workers=0)
+    assert_same(weights(tmp_path / "still"), weights(tmp_path / "before"))
+    train(tmp_path / "whole", SMALL, onward, device="cpu", workers=0)
+    with pytest.raises(Stopped):
+        train(tmp_path / "twice", SMALL, onward, device="cpu", workers=0, save_every=2, on_save=stop_after(2))
+    shutil.rmtree(tmp_path / "before")
+    train(tmp_path / "twice", SMALL, onward, device="cpu", workers=0)
+    assert_same(weights(tmp_path / "twice"), weights(tmp_path / "whole"))
+
+
+def test_a_training_begins_with_no_other_kind_of_backbone(begun: Path, tmp_path: Path) -> None:
+    config = config_of(steps=2, start_from=str(begun / "weights"))
+    with pytest.raises(InvalidInputError) as refused:
+        train(tmp_path / "other", dataclasses.replace(SMALL, layers=2, rotary=True), config, device="cpu", workers=0)
+    assert str(refused.value) == (
+        f"this training cannot start from {begun / 'weights'}: its num_layers is 1, not 2; "
+        "use_rotary_positional_embeddings is False, not True."
+    )
+
+
 def test_a_finished_training_says_so_and_keeps_its_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = config_of(steps=2, batch=1)
     folder = train(tmp_path, SMALL, config, device="cpu", workers=0)

@@ -341,12 +341,12 @@ def test_a_training_begins_with_the_weights_of_another_and_no_longer_needs_them(
     assert_same(weights(tmp_path / "twice"), weights(tmp_path / "whole"))
 
 
-def test_a_training_begins_with_no_other_kind_of_backbone(begun: Path, tmp_path: Path) -> None:
-    config = config_of(steps=2, start_from=str(begun / "weights"))
+def test_a_training_begins_with_no_other_kind_of_backbone(one_step: Path, tmp_path: Path) -> None:
+    config = config_of(steps=2, start_from=str(one_step / "weights"))
     with pytest.raises(InvalidInputError) as refused:
         train(tmp_path / "other", dataclasses.replace(SMALL, layers=2, rotary=True), config, device="cpu", workers=0)
     assert str(refused.value) == (
-        f"this training cannot start from {begun / 'weights'}: its num_layers is 1, not 2; "
+        f"this training cannot start from {one_step / 'weights'}: its num_layers is 1, not 2; "
         "use_rotary_positional_embeddings is False, not True."
     )
 

@@ -5,6 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-for name in ("writer", "recorder", "matching", "mini_quality", "interval_coverage", "motion_metrics", "training_attention"):
+for name in (
+    "writer",
+    "recorder",
+    "matching",
+    "mini_quality",
+    "interval_coverage",
+    "motion_metrics",
+    "training_attention",
+    "amf",
+    "flow_accuracy",
+):
     print(f"\n## {name}\n", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

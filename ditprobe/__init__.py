@@ -55,6 +55,8 @@ _HOMES = {
         "plot_best_layers",
         "plot_clip_scores",
         "plot_error_over_time",
+        "plot_flow",
+        "plot_flow_arrows",
         "plot_heads",
         "plot_layer_step",
         "plot_pca",
@@ -72,6 +74,9 @@ _HOMES = {
     "analyses.trackers": ("BackboneTracker", "CoTracker", "FlowTracker", "PatchTracker", "still_tracker"),
     "analyses.tracking": ("TrackingOptions", "track_points"),
     "analyses.tracking_errors": ("gather_errors", "tracking_errors"),
+    "generators.amf": ("amf_loss", "attention_motion_flow", "labelled_flow"),
+    "generators.flow_files": ("load_flow", "save_flow"),
+    "generators.reference": ("reference_flow",),
     "ditprobe.examples": ("make_examples",),
     "ditprobe.report": ("Example", "write_report"),
 }

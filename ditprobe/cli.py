@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ditprobe.console import say
-from ditprobe.verbs import generate, info, record, report, select, sweep, track
+from ditprobe.verbs import amf, eval_tapvid, generate, guide, info, record, report, select, sweep, track
 
 app = typer.Typer(
     name="ditprobe",
@@ -18,9 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (generate, record, sweep, select, report, track, info):
+for module in (generate, record, sweep, select, report, track, eval_tapvid, amf, guide, info):
     name = module.__name__.rpartition(".")[2]
-    app.command(name, epilog=module.EXAMPLES)(getattr(module, name))
+    app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, name))
 
 
 def _version(asked: bool) -> None:

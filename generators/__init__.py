@@ -1,1 +1,41 @@
-"""Floor 4: queries and keys turned back into generation. Attention motion flow, guidance and transfer come here."""
+"""Floor 4: queries and keys turned back into generation. Attention motion flow, guidance and transfer come here.
+
+The public functions are here by name, loaded when first used.
+
+Examples
+--------
+>>> from generators import sample
+>>> sample.__module__
+'generators.sampling'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "generators.amf": ("amf_loss", "attention_motion_flow", "labelled_flow"),
+    "generators.attention": ("Attention", "Editor", "inject"),
+    "generators.cag": ("CrossAttentionGuidance", "within_frames"),
+    "generators.defaults": ("guided_layers",),
+    "generators.errors": ("GuidanceDivergedError",),
+    "generators.flow_files": ("load_flow", "save_flow"),
+    "generators.guider": ("CrossAttentionGuider",),
+    "generators.optimise": ("minimise",),
+    "generators.positions": ("AddedPositions", "Positions", "RotaryPositions"),
+    "generators.reading": ("Reading",),
+    "generators.reference": ("reference_flow",),
+    "generators.sampling": ("GuidedSampling", "sample"),
+    "generators.step": ("Step",),
+    "generators.strategy": ("Run", "Strategy"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'generators' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)

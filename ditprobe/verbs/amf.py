@@ -1,0 +1,211 @@
+"""``ditprobe amf``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ditprobe import options
+from ditprobe.console import say, verb
+from ditprobe.verbs.track import part_of
+from store.errors import InvalidInputError, OutputExistsError, RecordingError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    import xarray as xr
+
+    from probe.backbone import Backbone
+    from store.clip import Clip
+
+EXAMPLES = """
+\b
+Examples:
+  ditprobe amf clip.mp4
+  ditprobe amf clip.mp4 --backbone mini --layer 5 --out flow.nc --no-picture
+  ditprobe amf clip.mp4 --soft --step 40 --first 10 --stride 2
+  ditprobe amf clip.mp4 -b THUDM/CogVideoX-5b --preset ditflow --dry-run
+"""
+
+_PICTURES = 6
+
+
+@verb
+def amf(
+    ctx: typer.Context,
+    clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
+    first: Annotated[int, typer.Option(min=0, help="Begin the clip with this image.")] = 0,
+    last: Annotated[int | None, typer.Option(min=0, help="The last image of the clip to take.")] = None,
+    stride: options.Stride = 1,
+    images: options.Images = None,
+    size: options.SizeText = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The flow: .npz, .nc or .zarr; <clip>.flow.npz by default.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="A page with the flow from frame 0 on; <clip>.flow.html by default.")
+    ] = None,
+    no_picture: Annotated[bool, typer.Option("--no-picture", help="Draw nothing.")] = False,
+    backbone: options.BackboneName = "mini",
+    layer: Annotated[
+        int | None, typer.Option(help="Whose attention is taken; what the preset knows of the backbone by default.")
+    ] = None,
+    preset: Annotated[
+        Literal["exact", "ditflow"],
+        typer.Option(help="Whose layer and timestep: those known to hold correspondence, or those of DiTFlow."),
+    ] = "exact",
+    step: Annotated[
+        int | None, typer.Option(help="Show the clip at the timestep of this denoising step; the preset's by default.")
+    ] = None,
+    steps: options.Steps = 50,
+    soft: Annotated[bool, typer.Option("--soft", help="The expected displacement, not that of the best cell.")] = False,
+    temperature: Annotated[float, typer.Option(help="Of the soft flow's attention.")] = 2.0,
+    prompt: options.Prompt = "",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    local_files_only: options.LocalOnly = False,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Extract the attention motion flow of a clip, and draw it."""
+    flow_path = out or Path(f"{clip.stem}.flow.npz")
+    picture_path = None if no_picture else picture or Path(f"{clip.stem}.flow.html")
+    _check_given(ctx, clip, flow_path, picture_path)
+    if not dry_run:
+        _check_free(flow_path, picture_path, overwrite)
+    shown = part_of(clip, first, last, stride)
+    wanted = options.pixel_size(size)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+
+    from generators.flow_files import save_flow
+    from generators.reference import default_step, reference_flow
+    from probe.fitting import cut_windows
+    from store.selection import resolve_number
+
+    window = cut_windows(model, shown, size=wanted, images=images)[0]
+    number = resolve_number("layer", _layer(model, preset) if layer is None else layer, len(model.layers))
+    layout = model.layout(*window.size)
+    step = default_step(model, preset, steps) if step is None else step
+    at = "timestep 0" if step is None else f"step {resolve_number('step', step, steps, 'run')} of {steps}"
+    pairs = f"{layout.frames} x {layout.frames} frames of {layout.height} x {layout.width} cells"
+    if dry_run:
+        say(f"{model!r}\n  clip      {window} of {clip}\n  flow      {flow_path}: {pairs}")
+        say(f"  picture   {picture_path or 'none'}\n  run       layer {number} at {at}, one call of the model")
+        return
+    flow = reference_flow(
+        model,
+        window.clip,
+        layer=number,
+        step=step,
+        prompt=prompt,
+        preset=preset,
+        steps=steps,
+        hard=not soft,
+        temperature=temperature,
+    )
+    taken = {"clip": clip.name, "first": first + stride * window.first_image, "stride": stride}
+    flow.attrs["details"] = json.dumps({**json.loads(flow.attrs["details"]), **taken})
+    save_flow(flow, flow_path, overwrite=overwrite)
+    say(f"{flow_path}: {pairs}")
+    if picture_path is not None:
+        _write_page(picture_path, clip.name, flow, window.clip)
+        say(f"{picture_path}: the flow from frame 0 on")
+    say(f"{model.name}, layer {number} at {at}; {window}")
+
+
+def _check_given(ctx: typer.Context, clip: Path, flow: Path, picture: Path | None) -> None:
+    """Refuse options without effect, and outputs that would replace the clip, what belongs to it, or each other."""
+    from store.video import extras_path
+
+    if not ctx.params["soft"]:
+        options.refuse_given(
+            ctx, ("temperature",), "has an effect on the soft flow alone. Add --soft, or leave it out."
+        )
+    if picture is None:
+        options.refuse_given(ctx, ("picture",), "has no effect with --no-picture. Leave one out.")
+    for option, path in (("--out", flow), ("--picture", picture)):
+        if path is not None and path.resolve() in (clip.resolve(), extras_path(clip).resolve()):
+            raise InvalidInputError(f"{option} {path} is the clip itself, or what belongs to it. Choose another path.")
+    if picture is not None and flow.resolve() == picture.resolve():
+        raise InvalidInputError(f"--out {flow} and --picture {picture} are the same file. Give them different paths.")
+
+
+def _check_free(flow: Path, picture: Path | None, overwrite: bool) -> None:
+    """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    from analyses.checkpoint import check_file
+    from generators.flow_files import check_flow_path
+
+    check_flow_path(flow, overwrite=overwrite)
+    if picture is not None:
+        if picture.suffix.lower() != ".html":
+            raise InvalidInputError(
+                f"--picture {picture} does not end in .html. Name it {picture.with_suffix('.html')}."
+            )
+        check_file(picture, "flow.html")
+        if picture.exists() and not overwrite:
+            raise OutputExistsError(f"{picture} exists already. Choose another path, or pass overwrite=True.")
+
+
+def _layer(model: Backbone, preset: Literal["exact", "ditflow"]) -> int:
+    from generators.reference import default_layer
+
+    try:
+        return default_layer(model, preset)
+    except InvalidInputError as error:
+        if preset == "ditflow":
+            raise InvalidInputError(
+                f"DiTFlow has published no layer for {model.name}. Give --layer, or leave --preset ditflow out."
+            ) from error
+        raise InvalidInputError(
+            f"no layer is known to track well on {model.name}. Give --layer; ditprobe sweep and ditprobe select find "
+            "one."
+        ) from error
+
+
+def _figures(flow: xr.DataArray, clip: Clip) -> list[go.Figure]:
+    """Colours and arrows from frame 0 to a few others, on one scale of colours."""
+    from analyses.plots_flow import plot_flow, plot_flow_arrows
+    from analyses.plots_theme import evenly
+
+    later = range(1, flow.sizes["frame_to"]) if flow.sizes["frame_to"] > 1 else range(1)
+    largest = float((flow.values[0] ** 2).sum(-1).max() ** 0.5) or 1.0
+    found = []
+    for index in evenly(len(later), _PICTURES):
+        found.append(plot_flow(flow, frame_to=later[index], largest=largest))
+        found.append(plot_flow_arrows(flow, clip.images, frame_to=later[index]))
+    return found
+
+
+def _write_page(path: Path, name: str, flow: xr.DataArray, clip: Clip) -> None:
+    """One page that needs no network; a reader sees it whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(_page(name, _figures(flow, clip)), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise RecordingError(f"the picture cannot be written to {path}: {error.strerror or error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _page(name: str, figures: Sequence[go.Figure]) -> str:
+    from html import escape
+
+    from plotly.offline import get_plotlyjs
+
+    parts = [
+        figure.to_html(
+            full_html=False, include_plotlyjs=False, div_id=f"figure-{number}", config={"displaylogo": False}
+        )
+        for number, figure in enumerate(figures, 1)
+    ]
+    title = f"Attention motion flow of {escape(name)}"
+    style = "body{font-family:system-ui,sans-serif;max-width:860px;margin:24px auto;padding:0 12px;color:#1f2430}"
+    head = f"<meta charset='utf-8'><title>{title}</title><style>{style}</style><script>{get_plotlyjs()}</script>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body><h1>{title}</h1>{''.join(parts)}</body></html>\n"

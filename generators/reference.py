@@ -1,0 +1,201 @@
+"""The motion of a reference clip as one layer of a backbone sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+import xarray as xr
+
+from analyses.defaults import tracking_defaults
+from generators.amf import attention_motion_flow, check_temperature, labelled_flow
+from probe.backbone import Backbone
+from probe.capture import Capture
+from probe.forward import ForwardPass
+from probe.probe import Probe
+from probe.run import run_states
+from store.clip import Clip
+from store.errors import InvalidInputError
+from store.provenance import library_versions
+from store.selection import Selection, resolve_number
+
+FlowPreset = Literal["exact", "ditflow"]
+DITFLOW_LAYERS = {"THUDM/CogVideoX-2b": 15, "THUDM/CogVideoX-5b": 20}
+"""The layers of the DiTFlow release, by the name of the backbone."""
+
+
+class _Captured(Exception):
+    """Ends the transformer call once the layer was seen."""
+
+
+@torch.no_grad()
+def reference_flow(
+    backbone: Backbone,
+    clip: Clip,
+    *,
+    layer: int | None = None,
+    step: int | None = None,
+    prompt: str | None = "",
+    conditioning: Mapping[str, Any] | None = None,
+    preset: FlowPreset = "exact",
+    steps: int = 50,
+    hard: bool = True,
+    temperature: float = 2.0,
+) -> xr.DataArray:
+    """The attention motion flow of a clip: its clean latents, one layer, the ``cond`` branch.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    clip : Clip
+        Of a size that the backbone takes; :func:`probe.fitting.cut_windows` makes others fit.
+    layer : int, optional
+        By default that of the preset. Negative ones count from the end.
+    step : int, optional
+        The step at whose timestep the clean latents are shown; by default that of the preset.
+    prompt : str
+        Empty as published. None where ``conditioning`` has ``prompt_embeds``.
+    conditioning : mapping, optional
+        Further arguments of the pipeline, as in :meth:`probe.backbone.Backbone.generate`.
+    preset : "exact" or "ditflow"
+        Whose layer and timestep: "exact" has those that are known to hold correspondence on this backbone
+        (:func:`analyses.defaults.tracking_defaults`), at the last step where nothing is known; "ditflow" the layer of
+        the DiTFlow release (CogVideoX-2B and 5B) at timestep 0.
+    steps : int
+        Of the run that ``step`` belongs to.
+    hard, temperature
+        As in :func:`generators.amf.attention_motion_flow`; the published reference is hard.
+
+    Returns
+    -------
+    DataArray (frame, frame_to, y, x, xy), (dx, dy) in cells, as :func:`generators.amf.labelled_flow` makes it; the
+        attribute ``details`` says how it was found.
+
+    Raises
+    ------
+    InvalidInputError
+        For a size or prompt that the backbone does not take, or where no layer is given and none is known.
+    UnknownLayerError
+        For a layer or step that does not exist.
+
+    Notes
+    -----
+    DiTFlow (Pondaven et al., CVPR 2025); MATH.md, section 7.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store.scene import make_scene
+    >>> flow = reference_flow(load_backbone("mini"), make_scene(3))
+    >>> dict(flow.sizes)
+    {'frame': 6, 'frame_to': 6, 'y': 10, 'x': 10, 'xy': 2}
+    """
+    if preset not in ("exact", "ditflow"):
+        raise InvalidInputError(f"unknown preset {preset!r}. Known: 'exact', 'ditflow'.")
+    number = resolve_number("layer", default_layer(backbone, preset) if layer is None else layer, len(backbone.layers))
+    step = default_step(backbone, preset, steps) if step is None else step
+    check_temperature(temperature)
+    backbone.check_ready()
+    capture = _capture(backbone, clip, number, step, prompt, conditioning or {}, steps)
+    flow = attention_motion_flow(capture.query, capture.key, capture.layout, temperature=temperature, hard=hard)
+    details = {
+        "backbone": backbone.name,
+        "revision": backbone.revision,
+        "config_hash": backbone.config_hash,
+        "layer": number,
+        "layer_name": capture.layer_name,
+        "step": None if step is None else capture.step,
+        "steps": steps,
+        "timestep": capture.timestep,
+        "noise": "clean",
+        "prompt": prompt,
+        "preset": preset,
+        "hard": hard,
+        "temperature": None if hard else temperature,
+        "pixel_size": [capture.layout.pixel_height, capture.layout.pixel_width],
+        "versions": library_versions(),
+    }
+    return labelled_flow(flow, capture.layout, details=details)
+
+
+def default_layer(backbone: Backbone, preset: FlowPreset = "exact") -> int:
+    """The layer whose flow is taken where none is asked for.
+
+    Raises
+    ------
+    InvalidInputError
+        Where nothing is known of the backbone.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> default_layer(load_backbone("mini"))
+    5
+    """
+    if preset == "exact":
+        return tracking_defaults(backbone).layer
+    found = DITFLOW_LAYERS.get(backbone.name.rstrip("/"))
+    if found is None:
+        raise InvalidInputError(
+            f"DiTFlow has published no layer for {backbone.name}. Pass layer=, or use preset='exact'. "
+            f"Published: {', '.join(DITFLOW_LAYERS)}."
+        )
+    return found
+
+
+def default_step(backbone: Backbone, preset: FlowPreset = "exact", steps: int = 50) -> int | None:
+    """The step of a run at which a clip is shown where none is asked for; None is the clean end, timestep 0.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> default_step(load_backbone("mini")), default_step(load_backbone("mini"), "ditflow")
+    (46, None)
+    """
+    if preset == "ditflow":
+        return None
+    try:
+        return tracking_defaults(backbone).step_of(steps)
+    except InvalidInputError:
+        return -1
+
+
+def _capture(
+    backbone: Backbone,
+    clip: Clip,
+    layer: int,
+    step: int | None,
+    prompt: str | None,
+    conditioning: Mapping[str, Any],
+    steps: int,
+) -> Capture:
+    """The queries and keys of one layer for the clean latents of a clip."""
+    captures: list[Capture] = []
+
+    def keep(capture: Capture) -> None:
+        captures.append(capture)
+        raise _Captured  # the layers after it are not needed
+
+    backbone.check_size(clip.height, clip.width, len(clip))
+    forward = ForwardPass(
+        backbone,
+        prompt,
+        steps=steps,
+        height=clip.height,
+        width=clip.width,
+        images=len(clip),
+        conditioning={**backbone.conditioning_of(clip), **conditioning},
+    )
+    if step is None:
+        # a run of one step, whose timestep is that of the clean end
+        forward.schedule = replace(forward.schedule, timesteps=(0.0,), signal=(1.0, 1.0), noise=(0.0, 0.0))
+    at = forward.schedule.resolve(0 if step is None else step)
+    latents = backbone.encode(clip)
+    probe = Probe(backbone, Selection([at], [layer]), keep, steps=len(forward.schedule))
+    with probe, suppress(_Captured):
+        for _ in run_states(forward, latents, [at]):
+            pass
+    return captures[0]

@@ -13,11 +13,11 @@ from probe.mini import new_pipeline
 from store import Selection, make_scene
 
 
-@pytest.fixture(scope="module")
-def swept() -> xr.Dataset:
+@pytest.fixture(scope="module", params=["mini", "mini-rope"])
+def swept(request: pytest.FixtureRequest) -> xr.Dataset:
     clips = {f"scene {seed}": make_scene(seed) for seed in range(100, 116)}
     steps = Selection(steps=[0, 40, 43, 46, 49], layers="all")
-    return sweep(load_backbone("mini", device="cpu"), clips, steps, threshold_cells=1.0)
+    return sweep(load_backbone(request.param, device="cpu"), clips, steps, threshold_cells=1.0)
 
 
 def test_the_best_layer_finds_three_points_of_four_and_far_more_than_the_others(swept: xr.Dataset) -> None:

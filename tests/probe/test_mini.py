@@ -36,13 +36,9 @@ from store.prompt import PromptError, PromptWarning, scene_words
 SMALL = MiniConfig(images=3, height=16, width=24, layers=1, heads=2, channels=16)
 PROMPT = "a red disc moves left over blue stripes"
 DATA = Path(os.environ.get("DITPROBE_DATA", Path(__file__).parents[3] / "shared" / "data"))
-BACKBONES = [
-    pytest.param(name, marks=pytest.mark.skipif(not folder.is_dir(), reason=f"{name} is still being trained"))
-    for name, folder in sorted(BUNDLED.items())
-]
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(scope="module", params=sorted(BUNDLED))
 def mini(request: pytest.FixtureRequest) -> Backbone:
     return load_backbone(request.param, device="cpu")
 

@@ -75,8 +75,12 @@ _HOMES = {
     "analyses.tracking": ("TrackingOptions", "track_points"),
     "analyses.tracking_errors": ("gather_errors", "tracking_errors"),
     "generators.amf": ("amf_loss", "attention_motion_flow", "labelled_flow"),
+    "generators.cag": ("CrossAttentionGuidance",),
     "generators.flow_files": ("load_flow", "save_flow"),
+    "generators.guider": ("CrossAttentionGuider",),
     "generators.reference": ("reference_flow",),
+    "generators.sampling": ("sample",),
+    "generators.strategy": ("Strategy",),
     "ditprobe.examples": ("make_examples",),
     "ditprobe.report": ("Example", "write_report"),
 }

@@ -1,0 +1,166 @@
+"""Cross-attention guidance: away from what the model predicts when its frames do not look at one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from generators.attention import Attend, Attention, Editor
+from generators.defaults import guided_layers
+from generators.step import Step
+from generators.strategy import Run, Strategy
+from probe.backbone import Backbone
+from store.errors import InvalidInputError
+from store.selection import Selection
+
+Preset = Literal["exact", "difftrack", "renormalised"]
+
+CHUNK_BYTES = 256 * 2**20
+"""Of the logits that are held at a time, if a single query needs no more."""
+
+
+@dataclass(frozen=True)
+class CrossAttentionGuidance(Strategy):
+    """Cross-attention guidance, CAG (DiffTrack, Nam et al. 2025): a strategy for :func:`generators.sample`.
+
+    In a second pass the attention of video tokens to *other* frames is set to zero in the chosen layers, after the
+    softmax. What that changes in the conditional prediction, times ``scale``, is added to every branch, so the guided
+    prediction is uncond + w (cond - uncond) + scale (cond - perturbed). A step takes one more pass, of one branch.
+
+    Parameters
+    ----------
+    layers : iterable of int, optional
+        Those of :func:`generators.defaults.guided_layers` where not given. Negative ones count from the end.
+    scale : float
+        The published one is 1; 0 switches it off.
+    steps : iterable of int, optional
+        All by default. Negative ones count from the end.
+    preset : "exact", "difftrack" or "renormalised"
+        "exact" leaves what remains of the attention as it is, as published; "renormalised" lets it sum to 1 again;
+        "difftrack" does as the released code: renormalised in runs without classifier-free guidance, else "exact".
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown preset or a scale that is not finite, when made; for an unknown backbone without ``layers``,
+        before the model runs.
+    UnknownLayerError
+        Before the model runs, for a layer or a step that does not exist.
+
+    Examples
+    --------
+    >>> from generators.sampling import sample
+    >>> from probe import load_backbone
+    >>> prompt = "a red disc moves left over blue stripes"
+    >>> sample(load_backbone("mini"), prompt, CrossAttentionGuidance(steps=range(1)), steps=2).images.shape
+    (6, 40, 40, 3)
+    """
+
+    layers: Iterable[int] | None = None
+    scale: float = 1.0
+    steps: Iterable[int] | None = None
+    preset: Preset = "exact"
+
+    def __post_init__(self) -> None:
+        if self.preset not in get_args(Preset):
+            known = ", ".join(map(repr, get_args(Preset)))
+            raise InvalidInputError(f"preset {self.preset!r} is unknown. Known presets: {known}.")
+        if not torch.isfinite(torch.tensor(float(self.scale))):
+            raise InvalidInputError(f"scale must be finite; got {self.scale}.")
+        for name in ("layers", "steps"):
+            numbers = getattr(self, name)
+            object.__setattr__(self, name, None if numbers is None else tuple(numbers))
+
+    def start(self, run: Run) -> None:
+        """Refuse layers and steps that do not exist.
+
+        Raises
+        ------
+        InvalidInputError, UnknownLayerError
+        """
+        self.resolve(run.backbone, run.steps)
+
+    def resolve(self, backbone: Backbone, steps: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The layers and the steps of a run that are guided, ascending.
+
+        Raises
+        ------
+        InvalidInputError, UnknownLayerError
+        """
+        layers = guided_layers(backbone) if self.layers is None else self.layers
+        found = Selection("all" if self.steps is None else self.steps, layers).resolve(len(backbone.layers), steps, 1)
+        return found.layers, found.steps
+
+    def delta(self, step: Step, prediction: Tensor) -> Tensor | None:
+        """The scaled difference to the perturbed prediction at a guided step."""
+        layers, steps = self.resolve(step.run.backbone, step.run.steps)
+        if step.number not in steps or self.scale == 0:
+            return None
+        editor = within_frames(self.preset == "renormalised" or (self.preset == "difftrack" and not step.run.guided))
+        return self.scale * (prediction - step.predict(editors=dict.fromkeys(layers, editor)))
+
+
+def within_frames(renormalise: bool = False, *, chunk_bytes: int = CHUNK_BYTES) -> Editor:
+    """An editor in which a video token attends to its own frame and to text alone; text attends as before.
+
+    Parameters
+    ----------
+    renormalise : bool
+        False leaves each weight what it was in the softmax over all tokens, so that they sum to less than 1.
+    chunk_bytes : int
+        Queries are taken in chunks whose logits over all tokens, float32, are no larger.
+
+    Examples
+    --------
+    >>> from store.layout import TokenLayout
+    >>> even, value = torch.zeros(1, 1, 3, 2), torch.ones(1, 1, 3, 2)
+    >>> attention = Attention(0, even, even, value, None, 1.0, TokenLayout(3, 1, 1, 16, 16, 9), slice(0, 3))
+    >>> within_frames()(attention, None)[0, 0, :, 0]
+    tensor([0.3333, 0.3333, 0.3333])
+    >>> within_frames(renormalise=True)(attention, None)[0, 0, :, 0]
+    tensor([1., 1., 1.])
+    """
+
+    def editor(attention: Attention, attend: Attend) -> Tensor:
+        chunks = _chunks(attention, chunk_bytes)
+        parts = [_kept(attention.of(queries), frame, renormalise) for frame, queries in chunks]
+        text = attention.text
+        if text is not None:
+            own = attend(attention.of(text))
+            parts.insert(0 if text.start == 0 else len(parts), own)
+        return torch.cat(parts, dim=2)
+
+    return editor
+
+
+def _chunks(attention: Attention, chunk_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Tokens of each frame, and a part of them whose logits over all tokens are small enough."""
+    batch, heads, tokens, _ = attention.key.shape
+    count = max(1, chunk_bytes // (4 * batch * heads * tokens))
+    cells = attention.layout.height * attention.layout.width
+    for start in range(attention.video.start, attention.video.stop, cells):
+        for first in range(start, start + cells, count):
+            yield slice(start, start + cells), slice(first, min(first + count, start + cells))
+
+
+def _kept(attention: Attention, frame: slice, renormalise: bool) -> Tensor:
+    """Output (batch, head, query, channel) of queries of one frame from that frame and the text."""
+    kept = [frame] if attention.text is None else [frame, attention.text]
+    logits = torch.cat([_logits(attention, keys) for keys in kept], dim=-1)
+    over = logits if renormalise else _logits(attention, slice(None))
+    weights = (logits - over.logsumexp(-1, keepdim=True)).exp()
+    value = torch.cat([attention.value[:, :, keys] for keys in kept], dim=2)
+    return (weights @ value.float()).to(attention.query.dtype)
+
+
+def _logits(attention: Attention, keys: slice) -> Tensor:
+    """Products (batch, head, query, key) in float32, minus infinity where the mask forbids."""
+    logits = attention.query.float() @ attention.key[:, :, keys].float().transpose(-1, -2) * attention.scale
+    if attention.mask is None:
+        return logits
+    mask = attention.mask[..., keys]
+    return logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask

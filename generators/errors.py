@@ -1,0 +1,31 @@
+"""What can go wrong while guiding, besides bad input."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from store.errors import DitprobeError
+
+
+class GuidanceDivergedError(DitprobeError, FloatingPointError):
+    """Guidance made a number that is not finite; the run was ended.
+
+    Attributes
+    ----------
+    step : int
+        The denoising step, 0 = most noise.
+    latents : tensor (1, ...)
+        The last good latents: those with which that step began.
+
+    Examples
+    --------
+    >>> import torch
+    >>> error = GuidanceDivergedError("the loss is nan at step 3.", step=3, latents=torch.zeros(1, 4))
+    >>> isinstance(error, ArithmeticError), error.step
+    (True, 3)
+    """
+
+    def __init__(self, message: str, *, step: int, latents: Tensor) -> None:
+        super().__init__(message)
+        self.step = step
+        self.latents = latents

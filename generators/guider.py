@@ -1,0 +1,192 @@
+"""Cross-attention guidance as a diffusers guider, for the pipelines that take one.
+
+These are the modular pipelines of Wan, LTX-Video and HunyuanVideo 1.5, and ``HunyuanVideo15Pipeline``; what they give a
+guider is the transformer alone, so the place of the tokens is read from each call of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from diffusers.configuration_utils import register_to_config
+from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
+from torch import Tensor, nn
+
+from generators.attention import AttentionEdit
+from generators.cag import within_frames
+from store.errors import InvalidInputError, UnsupportedBackboneError
+from store.layout import TokenLayout
+from store.selection import resolve_number
+
+Grid = Callable[[Any, Mapping[str, Any]], tuple[int, int, int]]
+
+
+def _grid_of_latents(denoiser: Any, call: Mapping[str, Any]) -> tuple[int, int, int]:
+    patch = denoiser.config.patch_size
+    patch = (denoiser.config.patch_size_t, patch, patch) if isinstance(patch, int) else patch
+    frames, height, width = (size // p for size, p in zip(call["hidden_states"].shape[2:], patch, strict=True))
+    return frames, height, width
+
+
+def _grid_of_packed(denoiser: Any, call: Mapping[str, Any]) -> tuple[int, int, int]:
+    return call["num_frames"], call["height"], call["width"]
+
+
+_KNOWN: dict[str, tuple[str, str, Grid]] = {
+    "WanTransformer3DModel": ("blocks", "attn1", _grid_of_latents),
+    "LTXVideoTransformer3DModel": ("transformer_blocks", "attn1", _grid_of_packed),
+    "HunyuanVideo15Transformer3DModel": ("transformer_blocks", "attn", _grid_of_latents),
+}
+
+
+class CrossAttentionGuider(BaseGuidance):
+    """Classifier-free guidance and cross-attention guidance in a pipeline of diffusers that takes a guider.
+
+    The prediction is uncond + guidance_scale (cond - uncond) + cross_attention_scale (cond - perturbed); see
+    :class:`generators.cag.CrossAttentionGuidance`. Set it with ``pipeline.update_components(guider=...)`` (modular) or
+    ``pipeline.guider = ...``.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        Self-attention layers to perturb; negative ones count from the end.
+    guidance_scale : float
+        Of classifier-free guidance, which is on at all steps; 1 switches it off.
+    cross_attention_scale : float
+        0 switches it off.
+    renormalise : bool
+        Whether the attention that is left sums to 1; the published method leaves it.
+    start, stop : float
+        Shares of the steps between which cross-attention guidance is on.
+    enabled : bool
+        False leaves the conditional prediction alone.
+
+    Raises
+    ------
+    InvalidInputError
+        Without layers.
+    UnsupportedBackboneError
+        At the first step, for a transformer other than those of the pipelines above.
+    UnknownLayerError
+        At the first step, for a layer that does not exist.
+
+    Examples
+    --------
+    >>> CrossAttentionGuider([13, 17], guidance_scale=5.0).num_conditions
+    3
+    """
+
+    _input_predictions: Any = ["pred_cond", "pred_uncond", "pred_cond_perturbed"]  # noqa: RUF012
+
+    @register_to_config
+    def __init__(
+        self,
+        layers: Sequence[int],
+        guidance_scale: float = 5.0,
+        cross_attention_scale: float = 1.0,
+        renormalise: bool = False,
+        start: float = 0.0,
+        stop: float = 1.0,
+        enabled: bool = True,
+    ) -> None:
+        super().__init__(start, stop, enabled)
+        if not layers:
+            raise InvalidInputError("layers is empty: name at least one layer whose attention is perturbed.")
+        self.layers = tuple(layers)
+        self.guidance_scale = guidance_scale
+        self.cross_attention_scale = cross_attention_scale
+        self.renormalise = renormalise
+        self._open = ExitStack()
+
+    # What diffusers asks a guider ---------------------------------------------------------------------------------
+
+    @property
+    def predictions(self) -> list[str]:
+        """The passes of this step, in order."""
+        chosen = ["pred_cond"]
+        if self._enabled and not math.isclose(self.guidance_scale, 1.0):
+            chosen.append("pred_uncond")
+        if self._enabled and self._within() and not math.isclose(self.cross_attention_scale, 0.0):
+            chosen.append("pred_cond_perturbed")
+        return chosen
+
+    @property
+    def num_conditions(self) -> int:
+        """How many passes this step has."""
+        return len(self.predictions)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the pass under way has the prompt."""
+        return self.predictions[self._count_prepared - 1] != "pred_uncond"
+
+    def prepare_inputs(self, data: Any) -> list[Any]:
+        """A batch for each pass, from its inputs by name."""
+        return [self._prepare_batch(data, name == "pred_uncond", name) for name in self.predictions]
+
+    def prepare_inputs_from_block_state(self, data: Any, input_fields: dict[str, Any]) -> list[Any]:
+        """A batch for each pass, from a modular pipeline's state."""
+        return [
+            self._prepare_batch_from_block_state(input_fields, data, name == "pred_uncond", name)
+            for name in self.predictions
+        ]
+
+    def prepare_models(self, denoiser: nn.Module) -> None:
+        """Before each pass: the perturbed one is edited, from its call of the transformer to its end."""
+        self._open.close()
+        self._count_prepared += 1
+        if self.predictions[self._count_prepared - 1] == "pred_cond_perturbed":
+            modules = _layers(denoiser, self.layers)
+            before = denoiser.register_forward_pre_hook(self._edit(modules), with_kwargs=True)
+            self._open.callback(before.remove)
+            # also where the transformer raises, when diffusers cleans nothing up
+            after = denoiser.register_forward_hook(lambda *_: self._open.close(), always_call=True)
+            self._open.callback(after.remove)
+
+    def cleanup_models(self, denoiser: nn.Module) -> None:
+        """After each pass: nothing of it is left."""
+        self._open.close()
+
+    def forward(
+        self, pred_cond: Tensor, pred_uncond: Tensor | None = None, pred_cond_perturbed: Tensor | None = None
+    ) -> GuiderOutput:
+        """The guided prediction from those of the passes."""
+        guided = pred_cond if pred_uncond is None else pred_uncond + self.guidance_scale * (pred_cond - pred_uncond)
+        if pred_cond_perturbed is not None:
+            guided = guided + self.cross_attention_scale * (pred_cond - pred_cond_perturbed)
+        return GuiderOutput(pred=guided, pred_cond=pred_cond, pred_uncond=pred_uncond)
+
+    # The perturbed pass -------------------------------------------------------------------------------------------
+
+    def _within(self) -> bool:
+        if self._num_inference_steps is None:
+            return True
+        first, end = (int(share * self._num_inference_steps) for share in (self._start, self._stop))
+        return first <= self._step < end
+
+    def _edit(self, modules: Mapping[int, nn.Module]) -> Callable[..., None]:
+        def begin(denoiser: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> None:
+            frames, height, width = _KNOWN[type(denoiser).__name__][2](denoiser, call)
+            layout = TokenLayout(
+                frames, height, width, height, width, frames, spans=[range(n, n + 1) for n in range(frames)]
+            )
+            editors = {layer: [within_frames(self.renormalise)] for layer in modules}
+            self._open.enter_context(AttentionEdit(modules, editors, layout, "last"))
+
+        return begin
+
+
+def _layers(denoiser: Any, layers: Sequence[int]) -> dict[int, nn.Module]:
+    """Self-attention modules by layer."""
+    known = _KNOWN.get(type(denoiser).__name__)
+    if known is None:
+        raise UnsupportedBackboneError(
+            f"{type(denoiser).__name__} cannot be guided by CrossAttentionGuider, which knows {', '.join(_KNOWN)}. "
+            "Use CrossAttentionGuidance with generators.sample for CogVideoX and HunyuanVideo pipelines."
+        )
+    blocks = getattr(denoiser, known[0])
+    chosen = sorted({resolve_number("layer", layer, len(blocks)) for layer in layers})
+    return {layer: getattr(blocks[layer], known[1]) for layer in chosen}

@@ -1,0 +1,77 @@
+"""Gradient descent on what a step starts from: the inner loop of DiTFlow and of its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from generators.step import Step
+from store.errors import InvalidInputError
+
+Loss = Callable[[dict[str, Tensor]], Tensor]
+
+
+def minimise(
+    step: Step, values: Mapping[str, Tensor], loss: Loss, *, learning_rates: Sequence[float]
+) -> dict[str, Tensor]:
+    """Change some tensors by Adam (Kingma and Ba, 2015) so that a loss becomes smaller.
+
+    Parameters
+    ----------
+    step : Step
+        Where the loss is measured.
+    values : mapping of tensors
+        Where to start, such as ``{"latents": step.latents}`` or ``step.positions.tensors()``; not changed.
+    loss : callable
+        From the tensors, which want gradients, to a scalar; normally through ``step.read``.
+    learning_rates : sequence of float
+        One for each iteration.
+
+    Returns
+    -------
+    dict of tensors, float32, without gradients
+
+    Raises
+    ------
+    InvalidInputError
+        Without learning rates, or for a loss that does not depend on one of the tensors.
+    GuidanceDivergedError
+        When the loss, or what it leads to, is not finite.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import new_pipeline
+    >>> from generators.sampling import sample
+    >>> from generators.strategy import Strategy
+    >>> losses = []
+    >>> class Lower(Strategy):
+    ...     def before(self, step):
+    ...         def loss(values):
+    ...             losses.append(step.read([1], latents=values["latents"]).captures[1].query[..., 0].mean())
+    ...             return losses[-1]
+    ...         step.latents = minimise(step, {"latents": step.latents}, loss, learning_rates=[0.02] * 3)["latents"]
+    >>> _ = sample(load_backbone(new_pipeline()), "a red disc moves left over blue stripes", Lower(), steps=1)
+    >>> bool(losses[2] < losses[0])
+    True
+    """
+    if not learning_rates:
+        raise InvalidInputError("learning_rates is empty: give one for each iteration.")
+    with torch.enable_grad():
+        leaves = {name: value.detach().float().clone().requires_grad_() for name, value in values.items()}
+        optimiser = torch.optim.Adam(list(leaves.values()), lr=learning_rates[0])
+        for iteration, rate in enumerate(learning_rates):
+            optimiser.param_groups[0]["lr"] = rate
+            error = loss(leaves)
+            step.check_finite(error, f"the loss of iteration {iteration} is")
+            gradients = torch.autograd.grad(error, list(leaves.values()), allow_unused=True)
+            for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
+                if gradient is None:
+                    raise InvalidInputError(f"the loss does not depend on {name!r}, so nothing can be learnt about it.")
+                leaf.grad = gradient
+            optimiser.step()
+    for name, leaf in leaves.items():
+        step.check_finite(leaf, f"optimised {name} are")
+    return {name: leaf.detach() for name, leaf in leaves.items()}

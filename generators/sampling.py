@@ -1,0 +1,290 @@
+"""Guided sampling: a pipeline runs as it is, and strategies change what its transformer and its scheduler are given.
+
+Nothing is rewritten and nothing is patched for good: hooks on the transformer show a strategy the exact arguments of
+every call, and a wrapper around the scheduler's ``step`` starts it from edited latents. A strategy that changes nothing
+leaves the result the same to the bit. See :mod:`generators.strategy` for what a strategy may do.
+
+Memory. A run without gradients needs what the pipeline needs. Reading a layer with gradients keeps the activations of
+one branch in every layer up to it, and with ``gradient_checkpointing`` the input of each and the activations of one at
+a time. At 13 frames of 30 x 45 cells with 226 text tokens, in bfloat16 and with a fused attention, that is 876 MiB a
+layer for CogVideoX-2B and 1483 MiB for 5B, and with checkpointing 65 and 104 MiB a layer and the former once: 13 GiB
+or 1.8 GiB for layer 15 of 2B. (Counted from what autograd keeps of diffusers' own blocks; no such model was run.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from generators.schedulers import EditedSteps, check_editable, moved
+from generators.step import Step, prediction_of
+from generators.strategy import Run, Strategy
+from probe.backbone import Backbone, OnStep
+from probe.clock import SamplerClock
+from store.clip import Clip
+from store.errors import InvalidInputError
+
+
+def sample(
+    backbone: Backbone,
+    prompt: str | None = None,
+    strategies: Strategy | Iterable[Strategy] = (),
+    *,
+    seed: int = 0,
+    steps: int = 50,
+    height: int | None = None,
+    width: int | None = None,
+    images: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    on_step: OnStep | None = None,
+    gradient_checkpointing: bool = False,
+) -> Clip:
+    """A clip generated from a prompt under guidance.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    strategies : Strategy, or several
+        They take turns at each step in this order; none gives the clip of ``backbone.generate``.
+    prompt, seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning, on_step
+        As in :meth:`probe.Backbone.generate`.
+    gradient_checkpointing : bool
+        Recompute layers where a gradient needs them instead of keeping what they computed.
+
+    Returns
+    -------
+    Clip
+        Images uint8 (image, y, x, 3).
+
+    Raises
+    ------
+    InvalidInputError
+        Before the model runs, for what :meth:`probe.Backbone.generate` or a strategy refuses, and for guidance rescale.
+    UnsupportedBackboneError
+        For a scheduler under which latents cannot be edited.
+    GuidanceDivergedError
+        When a strategy meets numbers that are not finite; names the step and holds the last good latents.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import new_pipeline
+    >>> class Brighter(Strategy):
+    ...     def before(self, step):
+    ...         step.latents = step.latents + 0.1
+    >>> prompt = "a red disc moves left over blue stripes"
+    >>> sample(load_backbone(new_pipeline()), prompt, Brighter(), steps=2).images.shape
+    (6, 40, 40, 3)
+    """
+    arguments = backbone.arguments(
+        prompt,
+        seed=seed,
+        steps=steps,
+        height=height,
+        width=width,
+        images=images,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        conditioning=conditioning,
+    )
+    with GuidedSampling(backbone, strategies, arguments, gradient_checkpointing=gradient_checkpointing):
+        return backbone.call_pipeline(arguments, prompt=prompt, on_step=on_step)
+
+
+class GuidedSampling:
+    """A context manager in which a pipeline run is guided; :func:`sample` is the short way.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    strategies : Strategy, or several
+    arguments : mapping
+        What the pipeline will be called with, as :meth:`probe.Backbone.arguments` gives it: one clip.
+    gradient_checkpointing : bool
+
+    Raises
+    ------
+    InvalidInputError, UnsupportedBackboneError
+        See :func:`sample`.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import new_pipeline
+    >>> backbone = load_backbone(new_pipeline())
+    >>> arguments = backbone.arguments("a red disc moves left over blue stripes", steps=2)
+    >>> with GuidedSampling(backbone, Strategy(), arguments):
+    ...     backbone.pipeline(**arguments, output_type="latent").frames.shape
+    torch.Size([1, 6, 12, 20, 20])
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        strategies: Strategy | Iterable[Strategy],
+        arguments: Mapping[str, Any],
+        *,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        check_editable(backbone.pipeline.scheduler)
+        if arguments.get("guidance_rescale"):
+            raise InvalidInputError(
+                f"guidance_rescale={arguments['guidance_rescale']} scales the guided prediction anew, so that what a "
+                "strategy adds to it would not arrive. Leave guidance_rescale out."
+            )
+        backbone.check_ready()
+        self.backbone = backbone
+        self.strategies = (strategies,) if isinstance(strategies, Strategy) else tuple(strategies)
+        height, width, images = (int(arguments[name]) for name in ("height", "width", "num_frames"))
+        self.run = Run(
+            backbone,
+            backbone.layout(height, width, images, arguments.get("prompt")),
+            int(arguments["num_inference_steps"]),
+            backbone.wants_guidance(arguments),
+        )
+        self._checkpointing = gradient_checkpointing
+        self._clock = SamplerClock(backbone.pipeline.scheduler)
+        self._step: Step | None = None
+        self._delta: Tensor | None = None
+        self._own = False
+        self._exit = ExitStack()
+        self._call = ExitStack()
+
+    def __enter__(self) -> GuidedSampling:
+        for strategy in self.strategies:
+            strategy.start(self.run)
+        with ExitStack() as stack:
+            stack.enter_context(self._clock)
+            stack.enter_context(EditedSteps(self.backbone.pipeline.scheduler, self._edited_sample))
+            for denoiser in self.backbone.denoisers:
+                stack.enter_context(_weights_without_gradients(denoiser))
+                if self._checkpointing:
+                    stack.enter_context(_checkpointed(denoiser))
+                # before other hooks: a probe sees the call as it will be made
+                before = denoiser.register_forward_pre_hook(self._before_call, prepend=True, with_kwargs=True)
+                stack.callback(before.remove)
+                stack.callback(denoiser.register_forward_hook(self._after_call).remove)
+            stack.callback(self._end)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._exit.close()
+
+    def _end(self) -> None:
+        self._call.close()
+        self._step = self._delta = None
+
+    # The pipeline's calls of its transformer ----------------------------------------------------------------------
+
+    def _before_call(
+        self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._own:
+            return None
+        branches = self._branches(kwargs)
+        if self._clock.call == 0:
+            self._begin(denoiser, kwargs, branches.index("cond"))
+        self._clock.call += 1
+        step = self._step
+        if step is None:
+            return None
+        call, edit = self._call.enter_context(step.altered(kwargs))
+        self._call.enter_context(edit)
+        return args, call
+
+    def _after_call(self, denoiser: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if self._own or self._step is None:
+            return None
+        self._call.close()
+        prediction = prediction_of(output)
+        if self._clock.call == 1:
+            # guidance in one call: the conditional branch is the last element, otherwise the only one
+            self._delta = self._total_delta(self._step, prediction[-1:])
+        if self._delta is None:
+            return None
+        guided = prediction + self._delta
+        return (guided, *output[1:]) if isinstance(output, tuple) else type(output)(sample=guided)
+
+    def _branches(self, call: Mapping[str, Any]) -> list[str]:
+        elements = self.backbone.branches_of_call(
+            len(call["hidden_states"]), call=self._clock.call, guided=self.run.guided
+        )
+        if max(sample for _, sample in elements) > 0:
+            raise InvalidInputError(
+                f"one clip is guided at a time; this call of {self.backbone.name} makes several. Call it once for each."
+            )
+        return [branch for branch, _ in elements]
+
+    def _begin(self, denoiser: nn.Module, call: Mapping[str, Any], index: int) -> None:
+        """A new step: strategies look at the conditional branch and change what they want."""
+        timestep, batch = self._clock.timestep, len(call["hidden_states"])
+        cond = {name: value[index : index + 1] if _has_batch(value, batch) else value for name, value in call.items()}
+        self._delta = None
+        self._step = Step(self.run, self._clock.step, float(timestep or 0.0), denoiser, cond, self._apart)
+        for strategy in self.strategies:
+            strategy.before(self._step)
+
+    def _total_delta(self, step: Step, prediction: Tensor) -> Tensor | None:
+        deltas = [strategy.delta(step, prediction) for strategy in self.strategies]
+        total = None
+        for delta in deltas:
+            if delta is not None:
+                step.check_finite(delta, "what is added to the prediction is")
+                total = delta if total is None else total + delta
+        return None if total is None else total.to(prediction)
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Calls of the transformer in here are ours: neither guided nor seen by probes of the caller."""
+        before, self._own = self._own, True
+        try:
+            with self.backbone.announce(None, 0.0):
+                yield
+        finally:
+            self._own = before
+
+    def _edited_sample(self, latents: Tensor) -> Tensor | None:
+        step = self._step
+        edited = None if step is None else step.edited
+        return None if step is None or edited is None else moved(latents, step.shown, edited)
+
+
+def _has_batch(value: Any, batch: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == batch
+
+
+@contextmanager
+def _weights_without_gradients(denoiser: nn.Module) -> Iterator[None]:
+    """Gradients of the latents need none of the weights, and much less is kept for them."""
+    changed = [weight for weight in denoiser.parameters() if weight.requires_grad]
+    for weight in changed:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in changed:
+            weight.requires_grad_(True)
+
+
+@contextmanager
+def _checkpointed(denoiser: Any) -> Iterator[None]:
+    names = ("gradient_checkpointing", "_gradient_checkpointing_func")
+    before = [
+        (module, {name: vars(module)[name] for name in names if name in vars(module)})
+        for module in denoiser.modules()
+        if hasattr(module, "gradient_checkpointing")
+    ]
+    denoiser.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        for module, values in before:
+            for name in names:
+                vars(module).pop(name, None)
+            vars(module).update(values)

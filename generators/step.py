@@ -1,0 +1,266 @@
+"""The step under way, as a strategy sees it: what it may read, try out and change."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generators.attention import AttentionEdit, Editor
+from generators.errors import GuidanceDivergedError
+from generators.positions import Positions, check_positions, read_positions
+from generators.reading import Reading, altered, read_layers
+from generators.strategy import Run
+from probe.backbone import Backbone, Moment
+from probe.schedule import Schedule
+from store.errors import InvalidInputError
+from store.selection import resolve_number
+
+
+class Step:
+    """A denoising step under way, as a strategy sees it.
+
+    Attributes
+    ----------
+    run : Run
+    number : int
+        0 = most noise.
+    timestep : float
+        The scheduler's value.
+    layout : TokenLayout
+        Of the conditional branch, with the actual number of text tokens.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        number: int,
+        timestep: float,
+        denoiser: nn.Module,
+        call: Mapping[str, Any],
+        apart: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.run, self.number, self.timestep = run, number, timestep
+        # probes of ours announce steps on a copy, where probes of the caller do not see them
+        self._backbone = copy.copy(run.backbone)
+        self._denoiser, self._call, self._apart = denoiser, call, apart
+        self.layout = self._backbone.layouts_of_call(call)[0]
+        self._shown = _latents(call["hidden_states"], denoiser, self._backbone)
+        self._latents: Tensor | None = None
+        self._positions: Positions | None = None
+        self._editors: dict[int, list[Editor]] = {}
+
+    def __repr__(self) -> str:
+        return f"Step({self.number} of {self.run.steps}, timestep {self.timestep:g}, {self.layout.frames} frames)"
+
+    # What a strategy may change ----------------------------------------------------------------------------------
+
+    @property
+    def latents(self) -> Tensor:
+        """Latents with which the step begins, (1, ...) float32 in the pipeline's layout; set them to edit them.
+
+        Raises
+        ------
+        InvalidInputError
+            On setting another shape.
+        GuidanceDivergedError
+            On setting numbers that are not finite; the error holds those that were there.
+        """
+        return self._shown.float() if self._latents is None else self._latents
+
+    @latents.setter
+    def latents(self, edited: Tensor) -> None:
+        if edited.shape != self._shown.shape:
+            raise InvalidInputError(
+                f"edited latents must keep the shape {tuple(self._shown.shape)}; got {tuple(edited.shape)}."
+            )
+        self.check_finite(edited, "edited latents are")
+        self._latents = edited.detach().to(self._shown.device, torch.float32)
+
+    @property
+    def positions(self) -> Positions:
+        """Position tables that all branches of this step use; set them to replace them.
+
+        Raises
+        ------
+        InvalidInputError
+            On setting tables of another kind or size.
+        UnsupportedBackboneError
+            When the model's positions are not known.
+        """
+        return self._own_positions() if self._positions is None else self._positions
+
+    @positions.setter
+    def positions(self, positions: Positions) -> None:
+        check_positions(positions, self._own_positions(), self.run.backbone.name)
+        for name, table in positions.tensors().items():
+            self.check_finite(table, f"positions {name!r} are")
+        self._positions = type(positions)(**{name: table.detach() for name, table in positions.tensors().items()})
+
+    def edit_attention(self, layer: int, editor: Editor) -> None:
+        """Put an editor into a layer, for all branches of this step, after those that are there already.
+
+        Raises
+        ------
+        UnknownLayerError
+        """
+        self._editors.setdefault(self._layer(layer), []).append(editor)
+
+    # What a strategy may ask --------------------------------------------------------------------------------------
+
+    @property
+    def schedule(self) -> Schedule:
+        """Noise levels of the run: ``step.schedule.noised(clean, noise, step.number)`` is a reference at this step."""
+        return Schedule.of(self.run.backbone.pipeline.scheduler)
+
+    def read(
+        self,
+        layers: list[int],
+        *,
+        latents: Tensor | None = None,
+        positions: Positions | None = None,
+        features: bool = False,
+        blocks: bool = False,
+    ) -> Reading:
+        """Queries, keys and features of layers, from running the conditional branch up to the last of them.
+
+        Later layers are not evaluated. With gradients enabled they flow to ``latents`` and ``positions``; those of the
+        model's weights are off during a guided run.
+
+        Parameters
+        ----------
+        layers : list of int
+        latents : (1, ...), optional
+            By default this step's.
+        positions : Positions, optional
+            By default this step's.
+        features : bool
+            Captures also hold the attention output.
+        blocks : bool
+            Also the output of the layer's block, which is then evaluated to its end.
+
+        Raises
+        ------
+        UnknownLayerError, InvalidInputError
+            For a layer that does not exist, no layers, or positions that do not fit.
+        """
+        wanted = sorted({self._layer(layer) for layer in layers})
+        if not wanted:
+            raise InvalidInputError("layers is empty: there would be nothing to read.")
+        moment = Moment(self.number, self.timestep, "cond", self.run.steps)
+        with self._own_pass(latents, positions, {}) as (call, edit):
+            return read_layers(
+                self._backbone, self._denoiser, call, wanted, moment, edit, features=features, blocks=blocks
+            )
+
+    def predict(
+        self,
+        *,
+        latents: Tensor | None = None,
+        positions: Positions | None = None,
+        editors: Mapping[int, Editor] | None = None,
+    ) -> Tensor:
+        """The conditional prediction (1, ...) of a pass of one's own, such as one with perturbed attention.
+
+        Parameters
+        ----------
+        latents, positions
+            As for :meth:`read`.
+        editors : mapping from layer to editor, optional
+            Of this pass alone, after those of :meth:`edit_attention`.
+        """
+        with self._own_pass(latents, positions, editors or {}) as (call, edit), edit:
+            output = self._denoiser(**call)
+        return prediction_of(output)
+
+    def check_finite(self, values: Tensor, what: str) -> None:
+        """End the run where there are numbers that are not finite.
+
+        Raises
+        ------
+        GuidanceDivergedError
+            With the latents of this step.
+        """
+        if not bool(torch.isfinite(values).all()):
+            raise GuidanceDivergedError(
+                f"{what} not finite at step {self.number} of {self.run.steps} (timestep {self.timestep:g}). The "
+                "latents with which that step began are kept as the error's .latents. Lower the learning rate or "
+                "the scale, or guide fewer steps.",
+                step=self.number,
+                latents=self.latents.detach(),
+            )
+
+    # Passes -------------------------------------------------------------------------------------------------------
+
+    @property
+    def edited(self) -> Tensor | None:
+        """The edited latents, or None where they are what they were."""
+        if self._latents is None or torch.equal(self._latents, self._shown.float()):
+            return None
+        return self._latents
+
+    @property
+    def shown(self) -> Tensor:
+        """The latents as the pipeline showed them to the model, in the model's data type."""
+        return self._shown
+
+    def altered(self, call: Mapping[str, Any]) -> AbstractContextManager[tuple[dict[str, Any], AttentionEdit]]:
+        """The pipeline's own call of any branch with everything that the strategies changed."""
+        if self.edited is not None:
+            call = {**call, "hidden_states": with_latents(call["hidden_states"], self.edited, self._backbone)}
+        return altered(self._backbone, self._denoiser, call, self.layout, self._positions, self._editors)
+
+    @contextmanager
+    def _own_pass(
+        self, latents: Tensor | None, positions: Positions | None, editors: Mapping[int, Editor]
+    ) -> Iterator[tuple[dict[str, Any], AttentionEdit]]:
+        """The call of the conditional branch with what is given, unseen by probes of the caller."""
+        given = self.latents if latents is None else latents
+        call = {**self._call, "hidden_states": with_latents(self._call["hidden_states"], given, self._backbone)}
+        if positions is None:
+            positions = self._positions
+        else:
+            check_positions(positions, self._own_positions(), self.run.backbone.name)
+        chains = {layer: list(chain) for layer, chain in self._editors.items()}
+        for layer, editor in editors.items():
+            chains.setdefault(self._layer(layer), []).append(editor)
+        with (
+            self._apart(),
+            altered(self._backbone, self._denoiser, call, self.layout, positions, chains) as ready,
+        ):
+            yield ready
+
+    def _layer(self, layer: int) -> int:
+        return resolve_number("layer", layer, len(self._backbone.layers))
+
+    def _own_positions(self) -> Positions:
+        return read_positions(self._denoiser, self._call, self.layout)
+
+
+def prediction_of(output: Any) -> Tensor:
+    """The prediction in what a transformer returns."""
+    prediction: Tensor = output[0] if isinstance(output, tuple) else output.sample
+    return prediction
+
+
+def _channel_axis(backbone: Backbone) -> int:
+    return 3 - backbone.frame_axis
+
+
+def _latents(hidden: Tensor, denoiser: Any, backbone: Backbone) -> Tensor:
+    """The latents in a transformer's input, without the condition channels after them (image-to-video)."""
+    return hidden.narrow(_channel_axis(backbone), 0, denoiser.config.out_channels)
+
+
+def with_latents(hidden: Tensor, latents: Tensor, backbone: Backbone) -> Tensor:
+    """A transformer's input with other latents in every batch element, in its data type."""
+    axis = _channel_axis(backbone)
+    count = latents.shape[axis]
+    latents = latents.to(hidden.device, hidden.dtype).expand(len(hidden), *latents.shape[1:])
+    if hidden.shape[axis] == count:
+        return latents
+    return torch.cat([latents, hidden.narrow(axis, count, hidden.shape[axis] - count)], dim=axis)

@@ -1,0 +1,79 @@
+"""What a method of guidance looks like to the driver: a strategy, and the run it is in.
+
+How the published methods are written as strategies (:mod:`generators.cag` is one that exists):
+
+* **DiTFlow on latents**: ``before(step)`` calls ``generators.optimise.minimise(step, {"latents": step.latents}, loss)``
+  in the first 20 % of the steps, with a loss that reads
+  ``step.read([layer], latents=leaves["latents"]).captures[layer]`` and compares the flow of its query and key with the
+  reference's; then ``step.latents = found["latents"]``.
+* **DiTFlow on positions**: the same with ``step.positions.tensors()`` as leaves and
+  ``step.read([layer], positions=type(step.positions)(**leaves))``; then ``step.positions = ...``, which both branches
+  of guidance use. The strategy keeps the tables of the last step as its start for the next one. Injecting saved
+  tables for a new prompt is ``step.positions = saved[step.number]`` and nothing else.
+* **SMM, MOFT**: as DiTFlow, with ``step.read([layer], latents=..., blocks=True).blocks[layer]``, the block's output
+  (frame, y, x, channel).
+* **MotionClone**: as DiTFlow, on the rows of temporal attention that ``capture.query`` and ``capture.key`` give.
+* **Key and value injection in block 0**: ``before(step)`` noises the reference's latents with
+  ``step.schedule.noised(...)``, takes ``call = step.read([0], latents=noised).attention[0]``, and sets
+  ``step.edit_attention(0, inject(call.key, call.value))`` for all branches.
+* **Cross-attention guidance**: ``delta(step, prediction)`` returns
+  ``scale * (prediction - step.predict(editors={layer: editor}))``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from probe.backbone import Backbone
+from store.layout import TokenLayout
+
+if TYPE_CHECKING:
+    from generators.step import Step
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What is known before the model runs.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    layout : TokenLayout
+        Of the clip to be made; its ``text_tokens`` is the most there can be.
+    steps : int
+        Denoising steps.
+    guided : bool
+        Whether classifier-free guidance is on, so that there are two branches.
+    """
+
+    backbone: Backbone
+    layout: TokenLayout
+    steps: int
+    guided: bool
+
+
+class Strategy:
+    """A method of guidance. Subclasses override what they need; each method does nothing by itself.
+
+    Several strategies take turns in the order in which they are given: each sees the latents, positions and edits
+    of those before it, and what they return from :meth:`delta` is added up.
+    """
+
+    def start(self, run: Run) -> None:
+        """Called once, before the model runs: refuse here what does not fit the backbone or the size of the clip."""
+
+    def before(self, step: Step) -> None:
+        """Called at each step before the model predicts: set ``step.latents``, ``step.positions``, edit attention.
+
+        Gradients are off; :func:`generators.optimise.minimise` and ``torch.enable_grad`` switch them on.
+        """
+
+    def delta(self, step: Step, prediction: Tensor) -> Tensor | None:
+        """Called at each step with the conditional prediction (1, ...): what to add to the prediction of every branch.
+
+        As it is added to each branch, the guided prediction moves by the same amount whatever the guidance scale.
+        """
+        return None

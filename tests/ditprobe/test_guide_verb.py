@@ -1,0 +1,96 @@
+"""``ditprobe guide``: the video that it writes, and what it refuses before a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import Result
+
+from generators.cag import CrossAttentionGuidance
+from generators.sampling import sample
+from probe import load_backbone
+from probe.backbone import Backbone
+from probe.mini import MiniConfig, new_pipeline, save_mini
+from store import read_clip
+
+Run = Callable[..., Result]
+SMALL = MiniConfig(images=3, height=16, width=24, layers=2, heads=2, channels=16)
+PROMPT = "a red disc moves left over blue stripes"
+NAME = "a-red-disc-moves-left-over-blue-stripes-guided.mp4"
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ran(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(Backbone, "call_pipeline", ran)
+
+
+def test_the_bundled_backbone_is_guided_by_its_own_layer(run: Run) -> None:
+    printed = run("guide", PROMPT, "--steps", 2, "--scale", 4, "--device", "cpu").stdout
+    assert printed == (
+        f"{NAME}: 6 images of 40 x 40 px at 8 fps, seed 0\n"
+        "mini, 2 steps with guidance 4, cross-attention guidance 4 (exact) in layers 5 at 2 steps: "
+        f"'{PROMPT}'\n"
+    )
+    mini = load_backbone("mini", device="cpu")
+    found = read_clip(NAME).images.astype(int)
+    expected = sample(mini, PROMPT, CrossAttentionGuidance([5], 4.0), steps=2)
+    assert np.abs(found - expected.images).max() <= 3
+    assert np.abs(found - mini.generate(PROMPT, steps=2).images).max() > 10, "guidance is seen"
+
+
+def test_options_reach_the_strategy_and_the_run(run: Run) -> None:
+    torch.manual_seed(0)
+    save_mini(new_pipeline(SMALL), "small")
+    words = ["-b", "./small", "--device", "cpu", "--steps", 3, "--layers", "-1,0", "--at", "1", "--scale", 0.5]
+    words += ["--preset", "difftrack", "--seed", 7, "--guidance", 2.5, "--images", 4, "--height", 8, "--width", 32]
+    words += ["--pixel-scale", 2, "--out", "deep/er/made.mkv"]
+    printed = run("guide", PROMPT, *words).stdout
+    assert printed == (
+        "deep/er/made.mkv: 4 images of 8 x 32 px at 8 fps, seed 7\n"
+        "./small, 3 steps with guidance 2.5, cross-attention guidance 0.5 (difftrack) in layers 0, 1 at 1 steps: "
+        f"'{PROMPT}'\n"
+    )
+    strategy = CrossAttentionGuidance([0, 1], 0.5, [1], "difftrack")
+    options = {"steps": 3, "seed": 7, "guidance_scale": 2.5, "images": 4, "height": 8, "width": 32}
+    clip = sample(load_backbone("./small", device="cpu"), PROMPT, strategy, **options)
+    found = read_clip("deep/er/made.mkv").images[:, ::2, ::2].astype(int)
+    assert found.shape == clip.images.shape
+    assert np.abs(found - clip.images).max() <= 3
+
+
+def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
+    printed = run("guide", PROMPT, "--steps", 10, "--at", "0:5", "--dry-run", "--device", "cpu").stdout
+    assert printed == (
+        "Mini('mini': 6 layers of 4 heads x 32 channels, 40 x 40 px and 6 images, float32 on cpu)\n"
+        f"  clip      {NAME}\n  prompt    '{PROMPT}'\n  run       10 steps with guidance 4\n"
+        "  guidance  cross-attention guidance 1 (exact) in layers 5 at 5 of 10 steps, one pass more at each\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layers", "6"], "error: layer 6 does not exist. The backbone has layers 0 to 5.\n"),
+        (["--layers", "x"], "error: --layers 'x': 'x' is neither a number nor a range. Write for example "),
+        (["--layers", "all"], "error: --layers 'all' would guide by every layer. Name some, such as '13,17'.\n"),
+        (["--at", "50"], "error: step 50 does not exist. The run has steps 0 to 49.\n"),
+        (["--scale", "inf"], "error: scale must be finite; got inf.\n"),
+    ],
+)
+def test_bad_input_ends_with_2_before_the_model_runs(run: Run, no_model: None, words: list[str], message: str) -> None:
+    result = run("guide", PROMPT, "--device", "cpu", *words, code=2)
+    assert result.stderr.startswith(message)
+
+
+def test_a_backbone_of_which_nothing_is_known_needs_layers(run: Run, no_model: None) -> None:
+    save_mini(new_pipeline(SMALL), "small")
+    result = run("guide", PROMPT, "-b", "./small", "--device", "cpu", code=2)
+    assert result.stderr == (
+        "error: no layers are known to guide ./small by. Give --layers; ditprobe sweep and ditprobe select find them.\n"
+    )

@@ -28,7 +28,9 @@ class Candidates:
     mass: torch.Tensor
 
 
-def candidates_of(cost: torch.Tensor, layout: TokenLayout, *, count: int, radius: int, refine: bool) -> Candidates:
+def candidates_of(
+    cost: torch.Tensor, layout: TokenLayout, *, count: int, radius: int, refine: bool, sharpness: float = 1.0
+) -> Candidates:
     """The highest local maxima of (source, cell) costs.
 
     Parameters
@@ -38,6 +40,8 @@ def candidates_of(cost: torch.Tensor, layout: TokenLayout, *, count: int, radius
     count : candidates kept for each source; the first is the plain best cell
     radius : cells on each side of a peak that belong to it
     refine : put each at the cost-weighted mean of its window, which is what ``refine="soft"`` of matching does
+    sharpness : power to which the costs are raised for that mean, the highest of each source counting 1. Above 1 the
+        mean is pulled less to the middle of the window by cells that hold nothing
     """
     grid = cost.view(len(cost), 1, layout.height, layout.width)
     peaks = cost
@@ -49,7 +53,11 @@ def candidates_of(cost: torch.Tensor, layout: TokenLayout, *, count: int, radius
     cells = ranked.topk(min(count, cost.shape[1]), dim=-1).indices
     costs = peaks.gather(-1, cells)
     best = cells_as_xy(cells, layout)
-    mean, mass = window_around(cost[:, None].expand(-1, best.shape[1], -1), best, layout, radius)
+    around = cost[:, None].expand(-1, best.shape[1], -1)
+    mean, mass = window_around(around, best, layout, radius)
+    if refine and sharpness != 1:
+        powered = (cost / cost.amax(-1, keepdim=True)).pow_(sharpness)
+        mean, _ = window_around(powered[:, None].expand_as(around), best, layout, radius)
     return Candidates(mean if refine else best.to(cost.dtype), costs, mass)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class ChunkTokens:
     ) -> None:
         self.backbone, self.images, self.size, self.options, self.run = backbone, images, size, options, run
         self.seconds, self.chunks = 0.0, 0
+        self._channels = _channels(backbone, options.most_turn)
         self._forwards: dict[int, ForwardPass] = {}
         self._anchor: tuple[int, torch.Tensor] | None = None
 
@@ -102,12 +104,25 @@ class ChunkTokens:
             for _ in states:
                 pass
         (capture,) = captures
-        query, key = capture.query.flatten(2, 3).clone(), capture.key.flatten(2, 3).clone()
+        query, key = (part[..., self._channels].flatten(2, 3).clone() for part in (capture.query, capture.key))
         if query.device.type == "cuda":
             torch.cuda.synchronize(query.device)
         self.seconds += time.perf_counter() - began
         self.chunks += 1
         return query, key, capture.layout
+
+
+def _channels(backbone: Backbone, most_turn: float) -> slice | list[int]:
+    """The channels of a head that take part in the products."""
+    if backbone.rotary is None or math.isinf(most_turn):
+        return slice(None)
+    slow = list(backbone.rotary.slow_channels(most_turn))
+    if not slow:
+        raise InvalidInputError(
+            f"most_turn={most_turn} leaves no channel of {backbone.name}, whose slowest turn by "
+            f"{backbone.rotary.turns().min():.2g} radians a token. Allow at least that."
+        )
+    return slow
 
 
 def chunk_length(backbone: Backbone, options: TrackingOptions) -> int:

@@ -12,14 +12,16 @@ import torch
 
 from analyses.candidates import Candidates, candidates_of, smoothest
 from analyses.chunks import Chunk
-from analyses.corners import Corners, cells_as_xy
-from analyses.frame_costs import frame_costs, return_cells
+from analyses.costs import sources_within
+from analyses.frame_costs import frame_costs, way_back
 from analyses.matching import corners_of
+from analyses.support import CellByCell, Support
 from analyses.tracking_options import TrackingOptions
 from store.layout import TokenLayout
 
 Tokens = Callable[[Chunk], tuple[torch.Tensor, torch.Tensor, TokenLayout]]
 Group = tuple[Chunk, ...]
+Reader = CellByCell | Support
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """One image as matched from the source cells."""
+    """One image as matched: candidates by row of the reader, and how far the way back misses."""
 
     found: Candidates
     wander: torch.Tensor
@@ -78,24 +80,31 @@ class Follower:
     def _from_anchor(self, groups: tuple[Group, ...], points: np.ndarray) -> dict[int, Place]:
         """The points, known in the first image of every chunk, in all the others."""
         inside = np.clip(points, 0, [self.layout.pixel_width, self.layout.pixel_height])
-        corners = corners_of(inside, self.layout, self.options.geometry, torch.device("cpu"))
+        reader = self._reader(inside)
         match = self._matched_in_clips if self.options.encode == "clip" else self._matched
-        seen = {image: one for group in groups for image, one in match(group, corners)}
+        seen = {image: one for group in groups for image, one in match(group, reader)}
         anchor = groups[0][0].images[0]
-        start = cells_as_xy(corners.sources, self.layout).float()
+        stiffness = self.options.stiffness if self.options.encode == "images" else 0.0
         places: dict[int, Place] = {}
         for order in (sorted(i for i in seen if i > anchor), sorted((i for i in seen if i < anchor), reverse=True)):
             if order:
-                places |= _read(seen, order, corners, start, self.options.stiffness)
+                places |= _read(seen, order, reader, stiffness)
         return places
 
-    def _matched(self, group: Group, corners: Corners) -> Iterator[tuple[int, _Seen]]:
+    def _reader(self, points: np.ndarray) -> Reader:
+        """How costs become places of these points, which lie in the image."""
+        options = self.options
+        if options.support:
+            return Support.around(torch.as_tensor(points), self.layout, options.support)
+        return CellByCell(corners_of(points, self.layout, options.geometry, torch.device("cpu")))
+
+    def _matched(self, group: Group, reader: Reader) -> Iterator[tuple[int, _Seen]]:
         """Every image of a group of chunks as soon as its costs are complete."""
         pending: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
         for number, chunk in enumerate(group):
             query, key, _ = self.tokens(chunk)
             later = _images_of(group[number + 1 :])
-            for frame, cost, wander in self._costs(query, key, corners):
+            for frame, cost, wander in self._costs(query, key, reader):
                 if frame >= len(chunk.images):
                     break
                 image = chunk.images[frame]
@@ -106,18 +115,18 @@ class Follower:
                     pending[image] = (before.add_(cost), way + wander, count + 1)
                 if image not in later:
                     total, way, count = pending.pop(image)
-                    yield image, _Seen(self._candidates(total / count), (way / count).cpu())
+                    yield image, _Seen(self._candidates(total / count, reader), way / count)
 
-    def _matched_in_clips(self, group: Group, corners: Corners) -> Iterator[tuple[int, _Seen]]:
+    def _matched_in_clips(self, group: Group, reader: Reader) -> Iterator[tuple[int, _Seen]]:
         """The same for latent frames of several images: matches at their times, straight lines between."""
         pending: dict[int, list[_Seen]] = {}
         for number, chunk in enumerate(group):
             query, key, layout = self.tokens(chunk)
-            start = cells_as_xy(corners.sources, layout).float()[:, None]
+            start = reader.start[:, None]
             ones = torch.ones(len(start), 1)
             frames = [_Seen(Candidates(start, ones, ones), torch.zeros(len(start)))]
-            for _, cost, wander in self._costs(query, key, corners):
-                frames.append(_Seen(self._candidates(cost), wander.float().cpu()))
+            for _, cost, wander in self._costs(query, key, reader):
+                frames.append(_Seen(self._candidates(cost, reader), wander))
             later = _images_of(group[number + 1 :])
             for place, image in enumerate(chunk.images[1:], start=1):
                 if self.options.average or image not in pending:
@@ -126,27 +135,43 @@ class Follower:
                     yield image, _mean(pending.pop(image))
 
     def _costs(
-        self, query: torch.Tensor, key: torch.Tensor, corners: Corners
+        self, query: torch.Tensor, key: torch.Tensor, reader: Reader
     ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """Frame, (source, cell) cost and (source,) cells from each source to where its best match leads back."""
-        published = self.options.geometry == "difftrack-tracking"
+        """Frame, (source, cell) cost and (row,) cells by which the way back from the best match misses."""
+        heads, _, _, channels = query.shape
         how: dict[str, Any] = {
-            "divisor": math.sqrt(query.shape[0] if published else query.shape[-1]),
+            "divisor": math.sqrt(heads if self.options.scale == "heads" else channels),
             "budget_bytes": self.budget_bytes,
         }
-        sources = corners.sources.to(query.device)
-        for frame, cost in frame_costs(query, key, sources, **how):
+        for frame, cost in frame_costs(query, key, reader.sources.to(query.device), **how):
             if math.isinf(self.options.return_cells):
-                yield frame, cost, cost.new_zeros(len(cost))
+                yield frame, cost, torch.zeros(len(reader.start))
                 continue
-            back = return_cells(query, key, frame, cost.argmax(-1), **how)
-            away = cells_as_xy(back, corners.layout) - cells_as_xy(sources, corners.layout)
-            yield frame, cost, away.to(cost.dtype).norm(dim=-1)
 
-    def _candidates(self, cost: torch.Tensor) -> Candidates:
+            def back(cells: torch.Tensor, frame: int = frame) -> torch.Tensor:
+                return way_back(query, key, frame, cells, **how)
+
+            parts = self._parts(cost, reader)
+            yield frame, cost, torch.cat([reader.wander(cost, part, back, self._best) for part in parts])
+
+    def _parts(self, cost: torch.Tensor, reader: Reader) -> list[slice]:
+        """The rows of a reader, so many at a time as the budget holds."""
+        rows, grid = len(reader.start), reader.grid
+        most = sources_within(self.budget_bytes, grid.height * grid.width, cost.itemsize)
+        return [slice(first, first + most) for first in range(0, rows, most)]
+
+    def _candidates(self, cost: torch.Tensor, reader: Reader) -> Candidates:
+        count = self.options.candidates if self.options.stiffness else 1
+        parts = [self._best(reader.rows(cost, part), reader.grid, count) for part in self._parts(cost, reader)]
+        names = ("places", "costs", "mass")
+        return Candidates(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+    def _best(self, rows: torch.Tensor, grid: TokenLayout, count: int = 1) -> Candidates:
+        """The best matches of (row, cell) costs, on the CPU."""
         options = self.options
-        count = options.candidates if options.stiffness else 1
-        found = candidates_of(cost, self.layout, count=count, radius=options.window, refine=options.refine)
+        found = candidates_of(
+            rows, grid, count=count, radius=options.window, refine=options.refine, sharpness=options.sharpness
+        )
         return Candidates(*(getattr(found, name).float().cpu() for name in ("places", "costs", "mass")))
 
 
@@ -155,25 +180,18 @@ def _images_of(chunks: Group) -> set[int]:
     return {image for chunk in chunks for image in chunk.images[1:]}
 
 
-def _read(
-    seen: dict[int, _Seen], order: list[int], corners: Corners, start: torch.Tensor, stiffness: float
-) -> dict[int, Place]:
-    """Source cells to points, for images in the order of time away from the anchor."""
+def _read(seen: dict[int, _Seen], order: list[int], reader: Reader, stiffness: float) -> dict[int, Place]:
+    """Matches to points, for images in the order of time away from the anchor."""
     names = ("places", "costs", "mass")
     found = Candidates(*(torch.stack([getattr(seen[image].found, name) for image in order]) for name in names))
     first = torch.zeros(found.costs.shape[:2], dtype=torch.int64)
-    chosen = smoothest(found, start, stiffness) if stiffness else first
+    chosen = smoothest(found, reader.start, stiffness) if stiffness else first
     cells = found.places.gather(2, chosen[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
     mass = found.mass.gather(2, chosen[..., None])[:, :, 0]
     wander = torch.stack([seen[image].wander for image in order])
-    weights = corners.weights / corners.weights.sum(-1, keepdim=True).clamp_min(1e-12)
-
-    def at_points(values: torch.Tensor) -> np.ndarray:
-        result: np.ndarray = (values[:, corners.index] * weights).sum(-1).double().numpy()
-        return result
-
-    tracks = corners.read(cells).double().numpy()
-    shares, ways = at_points(mass.to(weights.dtype)), at_points(wander.to(weights.dtype))
+    tracks, shares, ways = (
+        values.double().numpy() for values in (reader.read(cells), reader.at_points(mass), reader.at_points(wander))
+    )
     return {image: Place(tracks[n], shares[n], ways[n]) for n, image in enumerate(order)}
 
 

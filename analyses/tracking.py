@@ -134,6 +134,8 @@ def track_points(
             confidence[image, mine], wander[image, mine] = place.mass, place.wander
     seconds = time.perf_counter() - began
     visibility = (wander <= options.return_cells) & (confidence >= options.least_confidence)
+    if options.return_cells != math.inf:
+        visibility &= ((tracks >= 0) & (tracks <= [width, height])).all(-1)
     visibility[asked[:, 0].astype(int), np.arange(len(asked))] = True
     details = {
         "tracker": "ditprobe",

@@ -86,7 +86,11 @@ def tracking_errors(
         },
         {
             "lag": ("lag", lag, {"long_name": "images since the query"}),
-            "threshold": ("threshold", limits, {"long_name": "threshold", "units": f"px of a {RASTER} x {RASTER} image"}),
+            "threshold": (
+                "threshold",
+                limits,
+                {"long_name": "threshold", "units": f"px of a {RASTER} x {RASTER} image"},
+            ),
         },
     )
 

@@ -36,7 +36,9 @@ def codec_report(backbone: Backbone) -> str:
     return "; ".join(lines) + "."
 
 
-def report(backbone: Backbone, parts: list[str], *, first: int, scenes: int, prompts: int, scales: list[float], cells: float) -> None:
+def report(
+    backbone: Backbone, parts: list[str], *, first: int, scenes: int, prompts: int, scales: list[float], cells: float
+) -> None:
     """Print the tables of one backbone as they are finished."""
     print(f"\n## {backbone.name}\n\n{backbone!r}", flush=True)
     if "accuracy" in parts or "real" in parts:

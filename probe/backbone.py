@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.arguments import PipelineArguments
+from probe.rotary import RotaryAxes
 from probe.schedule import Schedule
 from probe.tap import check_multiplies, check_no_cache
 from store.clip import Clip
@@ -110,6 +111,11 @@ class Backbone(PipelineArguments):
         for name, module in found:
             check_multiplies(module, f"{type(denoiser).__name__} layer {name}")
         return tuple(found)
+
+    @property
+    def rotary(self) -> RotaryAxes | None:
+        """Which channels of a head rotary positions turn, and how fast; None where positions are added."""
+        return None
 
     @property
     def device(self) -> torch.device:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from probe.backbone import Backbone
 from probe.geometry import Size
+from probe.rotary import RotaryAxes
 from store.clip import Clip
 from store.errors import InvalidInputError
 
@@ -41,6 +42,15 @@ class CogVideoX(Backbone):
         """Latent frames, rows and columns of one token."""
         config = self.pipeline.transformer.config
         return config.patch_size_t or 1, config.patch_size, config.patch_size
+
+    @property
+    def rotary(self) -> RotaryAxes | None:
+        """A quarter of the channels turns by frame, three eighths by row and by column each; none in 2B."""
+        config = self.pipeline.transformer.config
+        if not config.use_rotary_positional_embeddings:
+            return None
+        eighth = config.attention_head_dim // 8
+        return RotaryAxes(2 * eighth, 3 * eighth, 3 * eighth)
 
     @property
     def image_step(self) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from probe.backbone import Backbone
+from probe.rotary import RotaryAxes
 from store.errors import InvalidInputError
 
 
@@ -39,6 +40,13 @@ class HunyuanVideo(Backbone):
         """Latent frames, rows and columns of one token."""
         config = self.pipeline.transformer.config
         return config.patch_size_t, config.patch_size, config.patch_size
+
+    @property
+    def rotary(self) -> RotaryAxes:
+        """As the configuration says."""
+        config = self.pipeline.transformer.config
+        frame, y, x = config.rope_axes_dim
+        return RotaryAxes(frame, y, x, config.rope_theta)
 
     def text_tokens(self, prompt: str | None = None) -> int:
         """Text tokens of a prompt, or without one the 256 that a prompt is cut to."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.backbone import Backbone
+from probe.rotary import RotaryAxes
 from store.errors import UnsupportedBackboneError
 
 
@@ -57,6 +58,14 @@ class Wan(Backbone):
         transformer: Any = self.denoisers[0]
         frames, height, width = transformer.config.patch_size
         return frames, height, width
+
+    @property
+    def rotary(self) -> RotaryAxes:
+        """A third of the channels turns by row, a third by column, and what is left by frame."""
+        transformer: Any = self.denoisers[0]
+        channels = transformer.config.attention_head_dim
+        third = 2 * (channels // 6)
+        return RotaryAxes(channels - 2 * third, third, third)
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         config = self.pipeline.vae.config

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+import analyses.frame_costs as frame_costs_module
 from analyses.candidates import Candidates, candidates_of, smoothest
-from analyses.frame_costs import frame_costs, return_cells
+from analyses.frame_costs import frame_costs, way_back
+from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 HEADS, FRAMES, HEIGHT, WIDTH, CHANNELS = 3, 4, 5, 7, 4
 CELLS = HEIGHT * WIDTH
 LAYOUT = TokenLayout(FRAMES, HEIGHT, WIDTH, 60, 140, FRAMES)
-SMALL, LARGE = 30_000, 2**28
+TINY, SMALL, LARGE = 2_240, 30_000, 2**28
 
 
 def tokens(seed):
@@ -34,7 +36,7 @@ def dense_costs(query, key, divisor):
     return ((forward + backward.swapaxes(-1, -2)) / 2).mean(0)
 
 
-@pytest.mark.parametrize("budget", [SMALL, LARGE])
+@pytest.mark.parametrize("budget", [SMALL, TINY, LARGE])
 @pytest.mark.parametrize("divisor", [math.sqrt(HEADS), math.sqrt(CHANNELS)])
 def test_frame_costs_are_the_mean_of_two_softmaxes(budget, divisor):
     query, key = tokens(0)
@@ -55,14 +57,36 @@ def test_costs_stay_as_they_were_when_the_next_frame_comes():
         assert torch.equal(cost, copy)
 
 
-@pytest.mark.parametrize("budget", [SMALL, LARGE])
-def test_return_cells_are_the_best_sources_of_the_same_cost(budget):
+@pytest.mark.parametrize("budget", [SMALL, TINY, LARGE])
+def test_the_way_back_has_the_same_costs(budget):
     query, key = tokens(2)
-    expected = dense_costs(query, key, 2.0).argmax(1)
-    cells = torch.tensor([5, 34, 5, 0, 20, 20])
+    expected = dense_costs(query, key, 2.0)
+    cells = torch.tensor([5, 34, 0, 20])
     for frame in range(1, FRAMES):
-        found = return_cells(*map(torch.from_numpy, (query, key)), frame, cells, divisor=2.0, budget_bytes=budget)
-        np.testing.assert_array_equal(found.numpy(), expected[frame - 1][cells.numpy()])
+        found = way_back(*map(torch.from_numpy, (query, key)), frame, cells, divisor=2.0, budget_bytes=budget)
+        np.testing.assert_allclose(found.numpy(), expected[frame - 1].T[cells], atol=1e-12)
+
+
+def test_blocks_stay_within_the_budget(monkeypatch):
+    """Every block is asked for with no more sources than half of the budget holds four arrays of."""
+    asked = []
+    whole = frame_costs_module.cost_blocks
+
+    def watched(query, key, sources, **how):
+        asked.append(len(sources))
+        return whole(query, key, sources, **how)
+
+    monkeypatch.setattr(frame_costs_module, "cost_blocks", watched)
+    query, key = map(torch.from_numpy, tokens(3))
+    list(frame_costs(query, key, torch.arange(CELLS), divisor=2.0, budget_bytes=SMALL))
+    assert max(asked) * 8 * CELLS * 8 <= SMALL
+    assert sum(asked) == CELLS * (FRAMES - 1)
+
+
+def test_a_budget_below_one_source_is_refused():
+    query, key = map(torch.from_numpy, tokens(3))
+    with pytest.raises(InvalidInputError, match=r"budget_bytes=2239 is too small to match one cell against 35"):
+        list(frame_costs(query, key, torch.arange(CELLS), divisor=2.0, budget_bytes=8 * CELLS * 8 - 1))
 
 
 def neighbours(cell, radius):
@@ -94,6 +118,34 @@ def test_candidates_are_the_highest_local_maxima(radius, refine):
                 columns, rows = [cell % WIDTH for cell in near], [cell // WIDTH for cell in near]
                 wanted = [np.average(columns, weights=weight), np.average(rows, weights=weight)]
             np.testing.assert_allclose(place, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.5, 40.0])
+def test_sharpness_raises_the_weights_alone(sharpness):
+    cost = random_costs(4) * 1e-30
+    plain, sharp = (
+        candidates_of(cost, LAYOUT, count=3, radius=1, refine=True, sharpness=power) for power in (1.0, sharpness)
+    )
+    assert torch.equal(sharp.costs, plain.costs)
+    assert torch.equal(sharp.mass, plain.mass)
+    for source, row in enumerate(cost.numpy() * 1e30):
+        near = neighbours(row.argmax(), 1)
+        weight = row[near] ** sharpness
+        columns, rows = [cell % WIDTH for cell in near], [cell // WIDTH for cell in near]
+        wanted = [np.average(columns, weights=weight), np.average(rows, weights=weight)]
+        np.testing.assert_allclose(sharp.places[source, 0], wanted, atol=1e-9)
+
+
+def test_sharpness_finds_a_planted_peak_between_cells():
+    """A Gaussian on a floor: the plain mean falls short of its place, the sharpened one less."""
+    x, y = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+    true = np.array([3.2, 2.3])
+    cost = np.exp(-((x - true[0]) ** 2 + (y - true[1]) ** 2) / (2 * 0.6**2)).reshape(1, -1) + 0.2
+    misses = []
+    for power in (1.0, 1.5):
+        found = candidates_of(torch.from_numpy(cost), LAYOUT, count=1, radius=1, refine=True, sharpness=power)
+        misses.append(np.linalg.norm(found.places[0, 0].numpy() - true))
+    assert misses[1] < 0.75 * misses[0]
 
 
 @pytest.mark.parametrize("count", [1, 5])

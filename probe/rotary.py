@@ -1,0 +1,45 @@
+"""How fast rotary positions turn each channel of queries and keys from one token to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RotaryAxes:
+    """The channels of a head that rotary positions turn along each axis: first by frame, then by row, then by column.
+
+    Neighbouring channels are a pair, turned together; within an axis the first pair turns fastest (Su et al., 2021).
+
+    Attributes
+    ----------
+    frame, y, x : channels of each axis
+    theta : base of the frequencies: pair i of n channels turns by theta ** (-2 i / n) radians a token
+
+    Examples
+    --------
+    >>> RotaryAxes(8, 12, 12).turns()[[0, 2, 8, 10]].round(3).tolist()
+    [1.0, 0.1, 1.0, 0.215]
+    """
+
+    frame: int
+    y: int
+    x: int
+    theta: float = 10_000.0
+
+    def turns(self) -> np.ndarray:
+        """(channel,) radians that each channel turns from one token to the next along its own axis."""
+        axes = [self.theta ** (-np.arange(0, count, 2) / count) for count in (self.frame, self.y, self.x)]
+        return np.repeat(np.concatenate(axes), 2)
+
+    def slow_channels(self, limit: float) -> tuple[int, ...]:
+        """The channels that turn by no more than ``limit`` radians a token.
+
+        Examples
+        --------
+        >>> len(RotaryAxes(8, 12, 12).slow_channels(0.5))
+        26
+        """
+        return tuple(np.flatnonzero(self.turns() <= limit).tolist())

@@ -59,25 +59,22 @@ def _measured(clips: Sequence[np.ndarray], prompts: Sequence[str]) -> xr.Dataset
     return agreement_dataset([prompt_agreement(clip, prompt) for clip, prompt in zip(clips, prompts, strict=True)])
 
 
-def prompt_report(backbone: Backbone, *, first: int, count: int, scales: Sequence[float] = SCALES) -> str:
-    """A table over guidance scales as Markdown, with what the measurement finds in true and in wrong clips."""
+def prompt_rows(backbone: Backbone, *, first: int, count: int, scales: Sequence[float] = SCALES) -> Iterator[str]:
+    """A table over guidance scales, line by line, with what the measurement finds in true and in wrong clips."""
     backbone.pipeline.set_progress_bar_config(disable=True)
-    lines = [
+    yield (
         f"{count} prompts of one object from unseen scenes, {STEPS} steps; right of all, %, with 95 % intervals over "
-        "prompts. A direction is right within 45 degrees; one in four is right by chance, one colour in ten.",
-        "",
-        "| clips | colour | shape | direction | background | camera pan |",
-        "|---|---|---|---|---|---|",
-    ]
+        "prompts. A direction is right within 45 degrees; one in four is right by chance, one colour in ten.\n\n"
+        "| clips | colour | shape | direction | background | camera pan |\n|---|---|---|---|---|---|"
+    )
     single = _scenes(first, count, 1)
     prompts, drawn = [prompt for prompt, _ in single], [images for _, images in single]
-    lines.append(_row("drawn scenes (how good the measurement is)", _measured(drawn, prompts)))
-    lines.append(_row("drawn scenes, prompts of others (chance)", _measured(drawn, prompts[1:] + prompts[:1])))
+    yield _row("drawn scenes (how good the measurement is)", _measured(drawn, prompts))
+    yield _row("drawn scenes, prompts of others (chance)", _measured(drawn, prompts[1:] + prompts[:1]))
     for scale in scales:
-        lines.append(_row(f"guidance {scale:g}", _measured(list(generated(backbone, prompts, scale)), prompts)))
+        yield _row(f"guidance {scale:g}", _measured(list(generated(backbone, prompts, scale)), prompts))
     several = _scenes(first, count, None)
     mixed = [prompt for prompt, _ in several]
-    lines.append(_row("one to three objects, drawn scenes", _measured([images for _, images in several], mixed)))
+    yield _row("one to three objects, drawn scenes", _measured([images for _, images in several], mixed))
     clips = list(generated(backbone, mixed, GUIDANCE_SCALE))
-    lines.append(_row(f"one to three objects, guidance {GUIDANCE_SCALE:g}", _measured(clips, mixed)))
-    return "\n".join(lines)
+    yield _row(f"one to three objects, guidance {GUIDANCE_SCALE:g}", _measured(clips, mixed))

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from benchmarks.mini_accuracy import accuracy_report
-from benchmarks.mini_prompts import SCALES, prompt_report
+from benchmarks.mini_prompts import SCALES, prompt_rows
 from benchmarks.mini_real import SIZE, data_folder, real_report, tracked_clips
 from benchmarks.mini_seeds import seeds_report
 from probe import Backbone, load_backbone
@@ -49,7 +49,9 @@ def report(
     if "codec" in parts:
         print(f"\n### Codec\n\nEncoded and decoded: {codec_report(backbone)}", flush=True)
     if "prompts" in parts:
-        print(f"\n### Prompts\n\n{prompt_report(backbone, first=first, count=prompts, scales=scales)}", flush=True)
+        print("\n### Prompts\n", flush=True)
+        for row in prompt_rows(backbone, first=first, count=prompts, scales=scales):
+            print(row, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

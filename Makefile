@@ -8,7 +8,7 @@ WORKERS ?= 2
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo       recording, sweep, selection and report on scenes nobody trained on"
+	@echo "make demo       recording, sweep, selection, tracking and report on scenes nobody trained on"
 	@echo "make test       the tests, the notebooks, the linters"
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make bench      the figures of docs/benchmarks.md"

@@ -83,6 +83,7 @@ _HOMES = {
     "generators.strategy": ("Strategy",),
     "ditprobe.examples": ("make_examples",),
     "ditprobe.report": ("Example", "write_report"),
+    "ditprobe.report_trackers": ("TrackedClip", "compare_trackers", "usual_trackers"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

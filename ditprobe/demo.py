@@ -1,4 +1,4 @@
-"""``make demo``: scenes nobody trained on, through recording, sweep, selection and report, on the bundled backbone."""
+"""``make demo``: scenes nobody trained on, from recording to tracking and report, on the bundled backbone."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ditprobe.console import progress, say, seconds_for_people, verb
 from store.errors import OutputExistsError
 
+if TYPE_CHECKING:
+    from ditprobe.report_trackers import Compared
+    from probe.backbone import Backbone
+
 SCENES = range(24)
+TRACKED_SCENES, TRACKED_IMAGES = 8, 12  # as many as intervals need; twice the images that the model takes at once
 STEPS = 50
 THRESHOLD_CELLS = 1.0
 MARKER = ".ditprobe-demo"
 SWEEP, SCENE, SAMPLED, CLIP, REPORT = "sweep.nc", "scene.zarr", "sampled.zarr", "sampled.mp4", "report.html"
-MADE = (SWEEP, SCENE, SAMPLED, CLIP, f"{CLIP}.npz", REPORT)
+TRACKING, TRACKED = "tracking.nc", "tracked.mp4"
+MADE = (SWEEP, SCENE, SAMPLED, CLIP, f"{CLIP}.npz", TRACKING, TRACKED, REPORT)
 
 
 def prepare(folder: Path) -> None:
@@ -58,7 +64,7 @@ def demo(
     scenes: Annotated[int, typer.Option(min=2, help="How many scenes.")] = len(SCENES),
     every: Annotated[int, typer.Option(min=1, help="Sweep every so many steps.")] = 1,
 ) -> None:
-    """Record, sweep, select and report on synthetic scenes; prints where everything is."""
+    """Record, sweep, select, track and report on synthetic scenes; prints where everything is."""
     import ditprobe as dp
     from ditprobe.summary import accuracy_table, selection_of
     from ditprobe.verbs.report import build
@@ -95,14 +101,46 @@ def demo(
     with progress("recording") as bar:
         dp.record(backbone, scene, wanted, out / SCENE, noise="forward", steps=STEPS, on_step=bar)
         dp.record(backbone, prompt, wanted, out / SAMPLED, steps=STEPS, save_clip=out / CLIP, on_step=bar)
-    say("\n4. Report")
-    build(found, best, out / REPORT, backbone, clips, title="The demo: which layers of mini match points")
+    tracked_scenes = min(TRACKED_SCENES, scenes)
+    say(f"\n4. Tracking: points through {tracked_scenes} longer scenes, beside other trackers")
+    compared = track(backbone, range(scenes, scenes + tracked_scenes), out)
+    shown = compared.tracked[backbone.name]
+    say("\n5. Report")
+    build(
+        found,
+        best,
+        out / REPORT,
+        backbone,
+        clips,
+        tracking=compared.evaluation,
+        tracked=list(shown.values())[:1],
+        title="The demo: which layers of mini match points",
+    )
     say(f"\nDone in {seconds_for_people(time.monotonic() - began)}.")
     say(f"  three best layers  {', '.join(map(str, best.layers))}")
     say(f"  sweep              {out / 'sweep.nc'}")
     say(f"  recordings         {out / 'scene.zarr'}, {out / 'sampled.zarr'}")
     say(f"  sampled clip       {out / 'sampled.mp4'}")
+    say(f"  tracking           {out / TRACKING}, {out / TRACKED}")
     say(f"  report             {(out / 'report.html').resolve().as_uri()}")
+
+
+def track(backbone: Backbone, seeds: range, out: Path) -> Compared:
+    """Follow the points of scenes with every tracker, write the figures and one scene with its tracks drawn on it."""
+    import ditprobe as dp
+    from analyses.overlay import viewing_scale
+    from ditprobe.report_trackers import compare_trackers, usual_trackers
+    from ditprobe.tapvid_tables import mean_table
+
+    clips = {f"scene {seed}": dp.make_scene(seed, images=TRACKED_IMAGES, cell=5.0) for seed in seeds}
+    with progress("tracking") as bar:
+        compared = compare_trackers(clips, usual_trackers(backbone), progress=bar)
+    say(mean_table(compared.evaluation))
+    dp.save_evaluation(compared.evaluation, out / TRACKING)
+    first = next(iter(compared.tracked[backbone.name].values()))
+    images = dp.drawn_images(first.clip.images, first.tracks, scale=viewing_scale(first.clip.height, first.clip.width))
+    dp.write_video(out / TRACKED, images, first.clip.fps)
+    return compared
 
 
 if __name__ == "__main__":

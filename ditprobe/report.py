@@ -20,6 +20,8 @@ from analyses.selection import LayerSelection
 from ditprobe import report_words as words
 from ditprobe.report_figures import Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
+from ditprobe.report_trackers import TrackedClip
+from ditprobe.report_tracking import tracking_part
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 
 
@@ -29,6 +31,8 @@ def write_report(
     selection: LayerSelection | None,
     *,
     examples: Sequence[Example] = (),
+    tracking: xr.Dataset | None = None,
+    tracked: Sequence[TrackedClip] = (),
     title: str = "Which layers carry temporal correspondence",
     overwrite: bool = False,
 ) -> Path:
@@ -40,6 +44,10 @@ def write_report(
     sweep : Dataset of :func:`analyses.sweep.sweep`
     selection : LayerSelection, or None where no clip has true tracks
     examples : clips with predicted tracks
+    tracking : Dataset of :func:`analyses.tapvid_evaluation.evaluate_tapvid`, optional
+        Where it also holds the variables of :func:`analyses.tracking_errors.gather_errors`, as that of
+        :func:`ditprobe.report_trackers.compare_trackers` does, the error over time is drawn too.
+    tracked : clips with what a tracker found in them
     title : heading of the page; plain text
     overwrite : replace an existing file
 
@@ -54,8 +62,8 @@ def write_report(
     RecordingError
         When it cannot be written.
     InvalidInputError
-        When the sweep lacks a dim, the selection names a layer that the sweep does not have, or an example's tracks
-        do not fit its clip.
+        When the sweep lacks a dim, the selection names a layer that the sweep does not have, an example's tracks do
+        not fit its clip, or ``tracking`` is something else.
 
     Examples
     --------
@@ -76,7 +84,7 @@ def write_report(
     check_file(path, "report.html")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists. Choose another path, or pass overwrite=True to replace it.")
-    text = render_report(sweep, selection, examples=examples, title=title)
+    text = render_report(sweep, selection, examples=examples, tracking=tracking, tracked=tracked, title=title)
     try:
         _write_whole(path, text)
     except OSError as error:
@@ -99,7 +107,13 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def render_report(
-    sweep: xr.Dataset, selection: LayerSelection | None, *, examples: Sequence[Example] = (), title: str
+    sweep: xr.Dataset,
+    selection: LayerSelection | None,
+    *,
+    examples: Sequence[Example] = (),
+    tracking: xr.Dataset | None = None,
+    tracked: Sequence[TrackedClip] = (),
+    title: str,
 ) -> str:
     """The page as text; the same input gives the same bytes. See :func:`write_report`."""
     _check(sweep, selection)
@@ -118,6 +132,7 @@ def render_report(
         "curves": curves(sweep, selected, names),
         "heads": heads(sweep, selection, names),
         "examples": [show_example(example, names) for example in examples],
+        "tracking": tracking_part(tracking, tracked, names),
         "tables": _tables(sweep, selection),
         "notes": words.notes(sweep, selection),
     }
@@ -139,10 +154,12 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("curves", "Best layers"),
         ("heads", "Heads"),
         ("examples", "Example clips"),
+        ("tracking", "Tracking points"),
         ("tables", "Tables"),
         ("notes", "Notes and limits"),
     ]
-    return [(key, text) for key, text in parts if key not in ("curves", "heads", "examples") or page[key]]
+    optional = ("curves", "heads", "examples", "tracking")
+    return [(key, text) for key, text in parts if key not in optional or page[key]]
 
 
 def _check(sweep: xr.Dataset, selection: LayerSelection | None) -> None:

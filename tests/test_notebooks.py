@@ -18,7 +18,7 @@ from PIL import Image
 from store import make_scene, write_clip
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8}
+FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8, "03_track_points": 4}
 
 
 @pytest.fixture(scope="module")

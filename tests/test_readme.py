@@ -16,6 +16,7 @@ from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from probe.record import record
 from store import Clip, Selection, make_scene
+from store.tapvid import read_tapvid, write_tapvid
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,13 +38,18 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     bundled = [block for block in BLOCKS if "from_pretrained" not in block]
     for block in bundled:
         exec(block, names)
-    assert len(bundled) == 2
+    assert len(bundled) == 3
     assert len(shown) == 1
     assert names["tracks"].shape == (6, 100, 2)
+    assert names["followed"].tracks.shape == (12, 2, 2)
+    assert names["strip"].shape == (178, 980, 3)
+    assert list(names["scores"]["tracker"].values) == ["mini", "nothing moves"]
+    assert list(read_tapvid(tmp_path / "scenes.pkl")) == ["scene 4"]
 
 
 def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    write_tapvid("scenes.pkl", {"scene 4": make_scene(4)})  # as the Python above the command does
     ran = 0
     for command in COMMANDS:
         if "CogVideoX" in command or "$DITPROBE_DATA" in command:
@@ -51,8 +57,9 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}: {result.output}"
         ran += 1
-    assert ran == 7
+    assert ran == 9
     assert (tmp_path / "again.html").exists()
+    assert 'id="table-trackers"' in (tmp_path / "trackers.html").read_text()
 
 
 def test_the_python_of_every_page_has_a_test_here() -> None:
@@ -60,7 +67,7 @@ def test_the_python_of_every_page_has_a_test_here() -> None:
     pages.append("probe/mini/MODEL_CARD.md")
     found = {page: len(python_of(page)) for page in pages}
     assert {page: count for page, count in found.items() if count} == {
-        "README.md": 3,  # of which one downloads; tests/ditprobe/test_own_pipeline.py has its like
+        "README.md": 4,  # of which one downloads; tests/ditprobe/test_own_pipeline.py has its like
         "docs/format.md": 1,
         "docs/scenes.md": 1,
         "probe/mini/MODEL_CARD.md": 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from analyses.selection import LayerSelection
+    from ditprobe.report_trackers import TrackedClip
     from probe.backbone import Backbone
 
 EXAMPLES = """
@@ -24,6 +25,7 @@ EXAMPLES = """
 Examples:
   ditprobe report sweep.nc --out sweep.html
   ditprobe report sweep.nc --scenes 0:3 --backbone mini --out sweep.html
+  ditprobe report sweep.nc --tracking tapvid.nc
 """
 
 
@@ -37,6 +39,9 @@ def report(
     clips: Annotated[Path | None, typer.Option(help="Clips to show as examples: needs the backbone.")] = None,
     scenes: Annotated[str | None, typer.Option(help="Synthetic scenes to show as examples.")] = None,
     examples: Annotated[int, typer.Option(min=0, help="How many examples.")] = 3,
+    tracking: Annotated[
+        Path | None, typer.Option(help="Trackers to show beside one another: the .nc of ditprobe eval-tapvid.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="By default the sweep's own.")] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -47,11 +52,14 @@ def report(
 ) -> None:
     """Make one HTML page of a sweep; with clips, it shows their tracks as the best layer predicts them."""
     from analyses.checkpoint import check_file, load_sweep
+    from ditprobe.report_tracking import read_evaluation
     from ditprobe.summary import selection_of
 
     found = load_sweep(sweep)
-    if out.exists() and out.samefile(sweep):
-        raise OutputExistsError(f"{out} is the sweep itself. Choose another --out.")
+    trackers = None if tracking is None else read_evaluation(tracking)
+    for taken, what in ((sweep, "sweep"), (tracking, "evaluation")):
+        if taken is not None and out.exists() and out.samefile(taken):
+            raise OutputExistsError(f"{out} is the {what} itself. Choose another --out.")
     if out.is_file() and not overwrite:
         raise OutputExistsError(f"{out} exists. Choose another --out, or add --overwrite.")
     check_file(out, "report.html")
@@ -59,6 +67,7 @@ def report(
     chosen = selection_of(found, count, by=by)
     if dry_run:
         some = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
+        some += "" if trackers is None else f", {trackers.sizes['tracker']} trackers"
         say(f"{out}: {found.sizes['clip']} clips, {found.sizes['step']} steps, {found.sizes['layer']} layers, {some}")
         say(chosen if chosen is not None else "No clip has true tracks: no accuracy, and no layers selected.")
         return
@@ -71,7 +80,11 @@ def report(
         model = options.backbone_of(name, device, dtype, revision, local_files_only)
         layout = options.layout_of(model, shown.size, shown.images)
         sources = options.clips_from(clips, scenes, layout, shown.stride)
-    say(build(found, chosen, out, model, sources, examples=examples, title=title, overwrite=overwrite))
+    say(
+        build(
+            found, chosen, out, model, sources, examples=examples, tracking=trackers, title=title, overwrite=overwrite
+        )
+    )
 
 
 def build(
@@ -82,6 +95,8 @@ def build(
     sources: Mapping[str, Clip | str],
     *,
     examples: int = 3,
+    tracking: xr.Dataset | None = None,
+    tracked: Sequence[TrackedClip] = (),
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -97,4 +112,6 @@ def build(
             shown = Shown.of_sweep(found.attrs)
             made = make_examples(model, sources, layer=layer, step=step, shown=shown, count=examples, progress=bar)
     named = {} if title is None else {"title": title}
-    return write_report(out, found, chosen, examples=made, overwrite=overwrite, **named)
+    return write_report(
+        out, found, chosen, examples=made, tracking=tracking, tracked=tracked, overwrite=overwrite, **named
+    )

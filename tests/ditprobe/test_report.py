@@ -1,16 +1,29 @@
 """The report: one offline file, the same bytes for the same input, honest about what is not known, nothing injected."""
 
+import itertools
+import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import xarray as xr
+from typer.testing import CliRunner
 
 from analyses.attention import attention_of_points
+from analyses.checkpoint import save_sweep
+from analyses.point_tracks import PointTracks
 from analyses.selection import interval_in_words, select_layers
+from analyses.tapvid import THRESHOLDS
+from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
+from analyses.tapvid_evaluation_files import save_evaluation
+from analyses.trackers import still_tracker
+from analyses.tracking_errors import tracking_errors
+from ditprobe.cli import app
 from ditprobe.report import render_report, write_report
 from ditprobe.report_figures import Example
+from ditprobe.report_trackers import compare_trackers
+from ditprobe.report_tracking import tracking_part
 from ditprobe.report_words import answer, facts, notes
 from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
@@ -299,3 +312,184 @@ def test_refusals_say_what_is_wrong(tmp_path):
 def test_one_clip_step_and_layer_make_a_report():
     found = sweep(count=1, steps=(49,), layers=(3,))
     assert "Layer 3 carries" in render_report(found, select_layers(found, 1), title="Report")
+
+
+def planted_clip(shift, *, late=False):
+    """Two points that move by so many pixels an image; the second appears in image 1 where ``late``."""
+    moves = shift * np.arange(5)[:, None, None] * [1.0, 0.0]
+    tracks = np.array([[20.0, 30.0], [40.0, 50.0]]) + moves
+    visibility = np.ones((5, 2), bool)
+    visibility[0, 1] = not late
+    return Clip(np.zeros((5, 64, 128, 3), np.uint8), 8, tracks=tracks, visibility=visibility, prompt=EVIL)
+
+
+class Moving:
+    """A tracker that lets everything move to the right, and counts its calls."""
+
+    def __init__(self, shift):
+        self.shift, self.calls = shift, 0
+
+    def __call__(self, images, queries):
+        self.calls += 1
+        still = still_tracker(images, queries)
+        lag = np.arange(len(images))[:, None] - queries[:, 0]
+        tracks = still.tracks + self.shift * lag[..., None] * [1.0, 0.0]
+        return PointTracks(still.queries, tracks, still.visibility, still.confidence)
+
+
+CLIPS = {"slow": planted_clip(2.0), "fast": planted_clip(3.0, late=True), "faster": planted_clip(4.0)}
+
+
+def scores(position, *, kinds=None, **attrs):
+    """An evaluation with these position accuracies (tracker, clip); everything else is half of them."""
+    position = np.asarray(position)
+    half = ("average_jaccard", "occlusion_accuracy", *(f"pts_within_{pixels}" for pixels in THRESHOLDS))
+    both = ("tracker", "clip")
+    data = {"average_pts_within_thresh": (both, position)} | dict.fromkeys(half, (both, position / 2))
+    data["queries"] = ("clip", np.full(position.shape[1], 10))
+    names = [f"t{number}" for number in range(len(position))]
+    settings = {"mode": "first", "first_image_only": False, "trackers": dict(zip(names, kinds or names, strict=True))}
+    coords = {"tracker": names, "clip": [f"clip {number}" for number in range(position.shape[1])]}
+    return xr.Dataset(data, coords, {"settings": json.dumps(settings | attrs), "skipped": "[]"})
+
+
+def part_of(evaluation, tracked=()):
+    return tracking_part(evaluation, tracked, (f"figure-{number}" for number in itertools.count(1)))
+
+
+BACKBONE = {"kind": "BackboneTracker"}
+
+
+def test_compared_trackers_score_as_in_an_evaluation_and_run_once_a_clip():
+    moving = Moving(3.0)
+    found = compare_trackers(CLIPS, {"moving": moving, "nothing moves": still_tracker})
+    assert moving.calls == len(CLIPS)
+    alone = evaluate_tapvid(CLIPS, {"moving": Moving(3.0), "nothing moves": still_tracker})
+    metrics = [name for name in alone if name != "seconds"]
+    xr.testing.assert_equal(found.evaluation[metrics], alone[metrics])
+    assert found.evaluation.attrs == alone.attrs
+    errors = found.evaluation["error"].sel(tracker="moving")
+    np.testing.assert_allclose(errors.sel(clip="fast"), 0, atol=1e-9)
+    np.testing.assert_allclose(errors.sel(clip="faster"), [1, 2, 3, 4])
+    one = found.tracked["moving"]["fast"]
+    assert one.tracks.queries[:, 0].tolist() == [0, 1]
+    np.testing.assert_allclose(one.tracks.tracks[one.clip.visibility], one.clip.tracks[one.clip.visibility])
+
+
+def test_truth_of_a_compared_clip_is_in_the_order_of_its_queries():
+    clip = planted_clip(2.0)
+    clip.visibility[:2, 0] = False
+    (one,) = compare_trackers({"clip": clip}, {"moving": Moving(2.0)}).tracked["moving"].values()
+    own = one.tracks.queries[:, 0].astype(int)
+    assert sorted(own) == [0, 2]
+    np.testing.assert_allclose(one.clip.tracks[own, [0, 1]], one.tracks.queries[:, 1:])
+    errors = tracking_errors(one.tracks, one.clip.tracks, one.clip.visibility, (64, 128))
+    np.testing.assert_allclose(errors["error"], 0, atol=1e-9)
+
+
+def test_the_best_tracker_is_named_and_the_backbone_held_against_each():
+    found = scores(
+        [[0.5, 0.6, 0.7], [0.9, 0.9, 0.9], [0.1, 0.2, 0.3], [0.6, 0.6, 0.6]], kinds=[BACKBONE, "a", "b", "c"]
+    )
+    part = part_of(found)
+    assert part.headline == ("Highest position accuracy: t1, 90.0 % (95 % interval 90.0 to 90.0) over 3 clips.")
+    assert part.details[:1] == ("Asked for: 30 points, each in the first image that shows it.",)
+    assert part.details[1].startswith("t0 is behind t1 by 30.0 percentage points of position accuracy (95 % interval ")
+    assert part.details[2] == (
+        "t0 is ahead of t2 by 40.0 percentage points of position accuracy (95 % interval 40.0 to 40.0), paired by clip."
+    )
+    assert re.match("t0 and t3 are not told apart by these clips: [-+]0.0 percentage points", part.details[3])
+    assert part.notes[0] == "3 clips: too few to trust the intervals much."
+
+
+def test_one_clip_has_differences_but_no_interval():
+    part = part_of(scores([[0.5], [0.25]], kinds=[BACKBONE, "still"], mode="strided", stride=5))
+    assert part.headline == "Highest position accuracy: t0, 50.0 % over 1 clip."
+    assert part.details == (
+        "Asked for: 10 points in every 5th image, followed forward and backward in time.",
+        "t0 minus t1: +25.0 percentage points of position accuracy on one clip.",
+    )
+    assert part.tables[0].rows == (("t0", "50.0", "25.0", "25.0"), ("t1", "25.0", "12.5", "12.5"))
+    assert part.tables[0].strong == (0,)
+
+
+def test_the_table_of_trackers_holds_means_and_their_ends():
+    found = compare_trackers(CLIPS, {"moving": Moving(3.0), "nothing moves": still_tracker}).evaluation
+    part = part_of(found)
+    means = 100 * tapvid_means(found)
+    for row, name in zip(part.tables[0].rows, ("moving", "nothing moves"), strict=True):
+        cells = [
+            "{:.1f} ({:.1f} to {:.1f})".format(*means[metric].sel(tracker=name).values)
+            for metric in ("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy")
+        ]
+        assert row == (name, *cells)
+    assert len(part.figures) == 3
+    assert len(part_of(found.drop_dims("lag")).figures) == 2
+
+
+def test_more_trackers_than_colours_are_all_in_the_table():
+    part = part_of(scores(np.full((7, 9), 0.5)))
+    assert len(part.tables[0].rows) == 7
+    assert part.notes[0] == "Drawn are the first 6 of 7 trackers."
+
+
+def test_a_page_about_tracking_is_there_only_where_asked_for():
+    compared = compare_trackers(CLIPS, {"moving": Moving(3.0)})
+    shown = list(compared.tracked["moving"].values())[:1]
+    found = sweep()
+    plain = render_report(found, None, title="Report")
+    assert "tracking" not in Page(plain).ids
+    assert plain == render_report(found, None, tracking=None, tracked=(), title="Report")
+    page = Page(render_report(found, None, tracking=compared.evaluation, tracked=shown, title="Report"))
+    assert "#tracking" in page.links
+    assert {"tracking", "table-trackers"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    words = " ".join(page.text)
+    assert "5 images of 64 x 128 px (height x width); 2 points followed, 0 % of all positions called hidden." in words
+    assert EVIL in words
+    assert "b" not in page.tags
+    alone = Page(render_report(found, None, tracked=shown, title="Report"))
+    assert "tracking" in alone.ids
+    assert "table-trackers" not in alone.ids
+
+
+def test_the_command_shows_an_evaluation_beside_a_sweep(tmp_path):
+    save_sweep(sweep(), tmp_path / "sweep.nc")
+    save_evaluation(scores([[0.5, 0.75], [0.25, 0.25]], kinds=[BACKBONE, "still"]), tmp_path / "tapvid.nc")
+    words = ["report", str(tmp_path / "sweep.nc"), "--tracking", str(tmp_path / "tapvid.nc"), "--out"]
+    dry = CliRunner().invoke(app, [*words, str(tmp_path / "page.html"), "--dry-run"])
+    assert "no examples, 2 trackers" in dry.output
+    made = CliRunner().invoke(app, [*words, str(tmp_path / "page.html")])
+    assert made.exit_code == 0, made.output
+    assert "Highest position accuracy: t0, 62.5 %" in " ".join(Page((tmp_path / "page.html").read_text()).text)
+    before = (tmp_path / "tapvid.nc").read_bytes()
+    taken = CliRunner().invoke(app, [*words, str(tmp_path / "tapvid.nc"), "--overwrite"])
+    assert taken.exit_code == 2
+    assert taken.output == f"error: {tmp_path / 'tapvid.nc'} is the evaluation itself. Choose another --out.\n"
+    assert (tmp_path / "tapvid.nc").read_bytes() == before
+
+
+def test_what_is_no_evaluation_is_refused(tmp_path):
+    save_sweep(sweep(), tmp_path / "sweep.nc")
+    (tmp_path / "tapvid.csv").write_text("clip,tracker\n")
+    for name, said in {
+        "sweep.nc": "tracking needs what evaluate_tapvid returns; it lacks the dim tracker.",
+        "none.nc": f"{tmp_path / 'none.nc'} holds no evaluation of trackers: it does not exist.",
+        "tapvid.csv": f"{tmp_path / 'tapvid.csv'} holds no evaluation of trackers, or it is damaged. ditprobe "
+        "eval-tapvid writes them; name its --out with .nc.",
+    }.items():
+        words = [
+            "report",
+            str(tmp_path / "sweep.nc"),
+            "--tracking",
+            str(tmp_path / name),
+            "-o",
+            str(tmp_path / "a.html"),
+        ]
+        refused = CliRunner().invoke(app, words)
+        assert refused.exit_code == 2
+        assert refused.output == f"error: {said}\n"
+    assert not (tmp_path / "a.html").exists()
+    with pytest.raises(InvalidInputError) as error:
+        render_report(sweep(), None, tracking=scores([[0.5]]).drop_vars("pts_within_8"), title="Report")
+    assert str(error.value) == "tracking needs what evaluate_tapvid returns; it lacks pts_within_8."

@@ -1,0 +1,240 @@
+"""The part of a report about tracking: trackers beside one another, and tracks on clips."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from analyses.clips import bootstrap_mean, mean_over_clips
+from analyses.plots import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time, plot_tracks
+from analyses.plots_theme import PALETTE
+from analyses.tapvid import THRESHOLDS
+from analyses.tapvid_evaluation import tapvid_means
+from ditprobe.report_figures import ReportFigure, ShownExample, embed
+from ditprobe.report_tables import NOT_RECORDED, Table
+from ditprobe.report_trackers import TrackedClip
+from ditprobe.report_words import FEW_CLIPS, counted, listed
+from store.errors import InvalidInputError, RecordingError
+from store.tapvid import RASTER
+
+METRICS = {
+    "average_pts_within_thresh": "position accuracy",
+    "average_jaccard": "average Jaccard",
+    "occlusion_accuracy": "occlusion accuracy",
+}
+_POSITION = next(iter(METRICS))
+_WITHIN = [f"pts_within_{pixels}" for pixels in THRESHOLDS]
+_NOTES = (
+    f"Position accuracy is the share of truly visible points within {listed(THRESHOLDS)} px of an image of {RASTER} x "
+    f"{RASTER}, averaged over these; occlusion accuracy the share of points rightly called visible or hidden. Jaccard "
+    "needs both right. These are TAP-Vid's metrics.",
+    "A backbone was never trained to track: “nothing moves” and raw patches on its own grid say whether its attention "
+    "knows anything. Optical flow, and models trained to track, are there for scale. They see pixels where a backbone "
+    "sees cells, and drawn scenes, crisp and evenly lit, are an easy case for flow.",
+)
+
+
+@dataclass(frozen=True)
+class ShownTracking:
+    """The part as the page shows it."""
+
+    headline: str
+    details: tuple[str, ...]
+    tables: tuple[Table, ...]
+    figures: tuple[ReportFigure, ...]
+    clips: tuple[ShownExample, ...]
+    notes: tuple[str, ...]
+
+
+def read_evaluation(path: Path) -> xr.Dataset:
+    """An evaluation that ``ditprobe eval-tapvid`` wrote as ``.nc``.
+
+    Raises
+    ------
+    RecordingError
+        When there is none at that path.
+
+    Examples
+    --------
+    >>> read_evaluation(Path("nowhere.nc"))
+    Traceback (most recent call last):
+    ...
+    store.errors.RecordingError: nowhere.nc holds no evaluation of trackers: it does not exist.
+    """
+    if not path.exists():
+        raise RecordingError(f"{path} holds no evaluation of trackers: it does not exist.")
+    try:
+        found = xr.load_dataset(path, engine="scipy")
+    except (OSError, ValueError, TypeError) as error:
+        raise RecordingError(
+            f"{path} holds no evaluation of trackers, or it is damaged. ditprobe eval-tapvid writes them; name its "
+            "--out with .nc."
+        ) from error
+    check_evaluation(found)
+    return found
+
+
+def check_evaluation(evaluation: xr.Dataset) -> None:
+    """Refuse what is no evaluation of trackers.
+
+    Raises
+    ------
+    InvalidInputError
+        Names what is missing.
+
+    Examples
+    --------
+    >>> check_evaluation(xr.Dataset({"accuracy": ("clip", [1.0])}))
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: tracking needs what evaluate_tapvid returns; it lacks the dim tracker.
+    """
+    lacking = [f"the dim {dim}" for dim in ("tracker", "clip") if not evaluation.sizes.get(dim)]
+    lacking = lacking or [str(name) for name in (*METRICS, *_WITHIN, "queries") if name not in evaluation]
+    if lacking:
+        raise InvalidInputError(f"tracking needs what evaluate_tapvid returns; it lacks {listed(lacking)}.")
+
+
+def tracking_part(
+    evaluation: xr.Dataset | None, tracked: Sequence[TrackedClip], names: Iterator[str]
+) -> ShownTracking | None:
+    """The part of the page; None where there is nothing about tracking."""
+    clips = tuple(_show_clip(one, names) for one in tracked)
+    if evaluation is None:
+        return ShownTracking("", (), (), (), clips, ()) if clips else None
+    check_evaluation(evaluation)
+    return ShownTracking(
+        _headline(evaluation),
+        (_asked_in_words(evaluation), *_differences(evaluation)),
+        (_table(evaluation),),
+        tuple(embed(figure, names, 480) for figure in _figures(evaluation)),
+        clips,
+        _notes(evaluation),
+    )
+
+
+def _headline(evaluation: xr.Dataset) -> str:
+    means = 100 * tapvid_means(evaluation)[_POSITION]
+    best = means.isel(tracker=_best(means))
+    mean, low, high = (float(best.sel(bound=bound)) for bound in ("mean", "lower", "upper"))
+    interval = "" if math.isnan(low) else f" (95 % interval {low:.1f} to {high:.1f})"
+    return f"Highest position accuracy: {best['tracker'].item()}, {mean:.1f} %{interval} over {_clips(evaluation)}."
+
+
+def _asked_in_words(evaluation: xr.Dataset) -> str:
+    settings = json.loads(evaluation.attrs.get("settings", "{}"))
+    asked = f"Asked for: {counted(int(evaluation['queries'].sum()), 'point')}"
+    if settings.get("mode") == "strided":
+        return f"{asked} in every {settings['stride']}th image, followed forward and backward in time."
+    if settings.get("first_image_only"):
+        return f"{asked} that image 0 shows."
+    return f"{asked}, each in the first image that shows it."
+
+
+def _differences(evaluation: xr.Dataset) -> list[str]:
+    """How far the backbone is ahead of the other trackers or behind, clip by clip."""
+    kinds = json.loads(evaluation.attrs.get("settings", "{}")).get("trackers", {})
+    trackers = [str(name) for name in evaluation["tracker"].values]
+    ours = next((name for name in trackers if _is_backbone(kinds.get(name))), None)
+    if ours is None:
+        return []
+    position = 100 * evaluation[_POSITION]
+    lines = []
+    for other in trackers:
+        ahead = position.sel(tracker=ours, drop=True) - position.sel(tracker=other, drop=True)
+        if other != ours and ahead.notnull().any():
+            lines.append(_difference(ours, other, ahead))
+    return lines
+
+
+def _is_backbone(settings: object) -> bool:
+    return isinstance(settings, dict) and settings.get("kind") == "BackboneTracker"
+
+
+def _difference(ours: str, other: str, ahead: xr.DataArray) -> str:
+    mean, low, high = (float(value) for value in (mean_over_clips(ahead), *bootstrap_mean(ahead)))
+    if math.isnan(low):
+        return f"{ours} minus {other}: {mean:+.1f} percentage points of position accuracy on one clip."
+    interval = f"by {abs(mean):.1f} percentage points of position accuracy"
+    ends = sorted((abs(low), abs(high)))
+    if low > 0 or high < 0:
+        side = "ahead of" if low > 0 else "behind"
+        return f"{ours} is {side} {other} {interval} (95 % interval {ends[0]:.1f} to {ends[1]:.1f}), paired by clip."
+    return (
+        f"{ours} and {other} are not told apart by these clips: {mean:+.1f} percentage points of position accuracy "
+        f"(95 % interval {low:+.1f} to {high:+.1f}), paired by clip."
+    )
+
+
+def _table(evaluation: xr.Dataset) -> Table:
+    means = 100 * tapvid_means(evaluation)
+    rows = [
+        (str(name), *(_with_interval(means[metric].sel(tracker=name)) for metric in METRICS))
+        for name in evaluation["tracker"].values
+    ]
+    caption = f"Trackers, means over {_clips(evaluation)} with 95 % intervals over clips; bold: the highest position."
+    header = ("tracker", *(f"{name} [%]" for name in METRICS.values()))
+    return Table("table-trackers", caption, header, tuple(rows), (_best(means[_POSITION]),))
+
+
+def _best(position: xr.DataArray) -> int:
+    """The number of the tracker whose mean is the highest."""
+    return int(np.argmax(position.sel(bound="mean").fillna(-1).values))
+
+
+def _figures(evaluation: xr.Dataset) -> list[go.Figure]:
+    shown = evaluation.isel(tracker=slice(len(PALETTE)))
+    dim = xr.Variable("threshold", list(THRESHOLDS), {"units": f"px of a {RASTER} x {RASTER} image"})
+    within = 100 * xr.concat([shown[name] for name in _WITHIN], dim, combine_attrs="drop")
+    within = within.assign_attrs(long_name="points within the threshold", units="%")
+    position = (100 * shown[_POSITION]).assign_attrs(long_name=METRICS[_POSITION], units="%")
+    figures = [plot_accuracy_per_threshold(within), plot_clip_scores(position, title="Position accuracy, every clip")]
+    if "error" in shown and "lag" in shown["error"].dims:
+        figures.append(plot_error_over_time(shown["error"]))
+    return figures
+
+
+def _show_clip(one: TrackedClip, names: Iterator[str]) -> ShownExample:
+    clip, tracks = one.clip, one.tracks
+    figure = plot_tracks(
+        clip.images, tracks, tracks=clip.tracks, visibility=clip.visibility, title=f"Tracks in {one.name}"
+    )
+    hidden = 100 * (1 - tracks.visibility.mean()) if tracks.visibility.size else 0.0
+    size = f"{len(clip)} images of {clip.height} x {clip.width} px (height x width)"
+    points = counted(tracks.visibility.shape[1], "point")
+    who = tracks.details.get("backbone") or tracks.details.get("tracker")
+    followed = f"{size}; {points} followed" + (f" by {who}" if who else "")
+    words = f"{followed}, {hidden:.0f} % of all positions called hidden."
+    return ShownExample(one.name, clip.prompt or "", words, (embed(figure, names),))
+
+
+def _notes(evaluation: xr.Dataset) -> tuple[str, ...]:
+    notes = list(_NOTES)
+    clips, trackers = evaluation.sizes["clip"], evaluation.sizes["tracker"]
+    if clips < FEW_CLIPS:
+        notes.insert(0, f"{counted(clips, 'clip').capitalize()}: too few to trust the intervals much.")
+    if trackers > len(PALETTE):
+        notes.insert(0, f"Drawn are the first {len(PALETTE)} of {trackers} trackers.")
+    skipped = json.loads(evaluation.attrs.get("skipped", "[]"))
+    if skipped:
+        notes.insert(0, f"Without a point to ask for, and left out: {listed(skipped)}.")
+    return tuple(notes)
+
+
+def _clips(evaluation: xr.Dataset) -> str:
+    return counted(evaluation.sizes["clip"], "clip")
+
+
+def _with_interval(values: xr.DataArray) -> str:
+    """A mean and its ends, (bound), in percent."""
+    mean, low, high = (float(values.sel(bound=bound)) for bound in ("mean", "lower", "upper"))
+    if math.isnan(mean):
+        return NOT_RECORDED
+    return f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} ({low:.1f} to {high:.1f})"

@@ -84,11 +84,10 @@ class Follower:
         match = self._matched_in_clips if self.options.encode == "clip" else self._matched
         seen = {image: one for group in groups for image, one in match(group, reader)}
         anchor = groups[0][0].images[0]
-        stiffness = self.options.stiffness if self.options.encode == "images" else 0.0
         places: dict[int, Place] = {}
         for order in (sorted(i for i in seen if i > anchor), sorted((i for i in seen if i < anchor), reverse=True)):
             if order:
-                places |= _read(seen, order, reader, stiffness)
+                places |= _read(seen, order, reader, self._stiffness)
         return places
 
     def _reader(self, points: np.ndarray) -> Reader:
@@ -160,8 +159,13 @@ class Follower:
         most = sources_within(self.budget_bytes, grid.height * grid.width, cost.itemsize)
         return [slice(first, first + most) for first in range(0, rows, most)]
 
+    @property
+    def _stiffness(self) -> float:
+        """None where clips are encoded whole: there is no match in every image to choose."""
+        return self.options.stiffness if self.options.encode == "images" else 0.0
+
     def _candidates(self, cost: torch.Tensor, reader: Reader) -> Candidates:
-        count = self.options.candidates if self.options.stiffness else 1
+        count = self.options.candidates if self._stiffness else 1
         parts = [self._best(reader.rows(cost, part), reader.grid, count) for part in self._parts(cost, reader)]
         names = ("places", "costs", "mass")
         return Candidates(*(torch.cat([getattr(part, name) for part in parts]) for name in names))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ditprobe.console import say
-from ditprobe.verbs import amf, eval_tapvid, generate, guide, info, record, report, select, sweep, track
+from ditprobe.verbs import amf, eval_tapvid, generate, guide, info, record, report, select, sweep, track, transfer
 
 app = typer.Typer(
     name="ditprobe",
@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (generate, record, sweep, select, report, track, eval_tapvid, amf, guide, info):
+for module in (generate, record, sweep, select, report, track, eval_tapvid, amf, guide, transfer, info):
     name = module.__name__.rpartition(".")[2]
     app.command(name.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, name))
 

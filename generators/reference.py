@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -12,23 +10,16 @@ import xarray as xr
 
 from analyses.defaults import tracking_defaults
 from generators.amf import attention_motion_flow, check_temperature, labelled_flow
+from generators.clip_reading import reading_of_clip
 from probe.backbone import Backbone
-from probe.capture import Capture
-from probe.forward import ForwardPass
-from probe.probe import Probe
-from probe.run import run_states
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.provenance import library_versions
-from store.selection import Selection, resolve_number
+from store.selection import resolve_number
 
 FlowPreset = Literal["exact", "ditflow"]
 DITFLOW_LAYERS = {"THUDM/CogVideoX-2b": 15, "THUDM/CogVideoX-5b": 20}
 """The layers of the DiTFlow release, by the name of the backbone."""
-
-
-class _Captured(Exception):
-    """Ends the transformer call once the layer was seen."""
 
 
 @torch.no_grad()
@@ -98,8 +89,8 @@ def reference_flow(
     number = resolve_number("layer", default_layer(backbone, preset) if layer is None else layer, len(backbone.layers))
     step = default_step(backbone, preset, steps) if step is None else step
     check_temperature(temperature)
-    backbone.check_ready()
-    capture = _capture(backbone, clip, number, step, prompt, conditioning or {}, steps)
+    read = reading_of_clip(backbone, clip, [number], step=step, steps=steps, prompt=prompt, conditioning=conditioning)
+    capture = read.captures[number]
     flow = attention_motion_flow(capture.query, capture.key, capture.layout, temperature=temperature, hard=hard)
     details = {
         "backbone": backbone.name,
@@ -161,41 +152,3 @@ def default_step(backbone: Backbone, preset: FlowPreset = "exact", steps: int = 
         return tracking_defaults(backbone).step_of(steps)
     except InvalidInputError:
         return -1
-
-
-def _capture(
-    backbone: Backbone,
-    clip: Clip,
-    layer: int,
-    step: int | None,
-    prompt: str | None,
-    conditioning: Mapping[str, Any],
-    steps: int,
-) -> Capture:
-    """The queries and keys of one layer for the clean latents of a clip."""
-    captures: list[Capture] = []
-
-    def keep(capture: Capture) -> None:
-        captures.append(capture)
-        raise _Captured  # the layers after it are not needed
-
-    backbone.check_size(clip.height, clip.width, len(clip))
-    forward = ForwardPass(
-        backbone,
-        prompt,
-        steps=steps,
-        height=clip.height,
-        width=clip.width,
-        images=len(clip),
-        conditioning={**backbone.conditioning_of(clip), **conditioning},
-    )
-    if step is None:
-        # a run of one step, whose timestep is that of the clean end
-        forward.schedule = replace(forward.schedule, timesteps=(0.0,), signal=(1.0, 1.0), noise=(0.0, 0.0))
-    at = forward.schedule.resolve(0 if step is None else step)
-    latents = backbone.encode(clip)
-    probe = Probe(backbone, Selection([at], [layer]), keep, steps=len(forward.schedule))
-    with probe, suppress(_Captured):
-        for _ in run_states(forward, latents, [at]):
-            pass
-    return captures[0]

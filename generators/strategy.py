@@ -1,22 +1,23 @@
 """What a method of guidance looks like to the driver: a strategy, and the run it is in.
 
-How the published methods are written as strategies (:mod:`generators.cag` is one that exists):
+How the published methods are written as strategies:
 
-* **DiTFlow on latents**: ``before(step)`` calls ``generators.optimise.minimise(step, {"latents": step.latents}, loss)``
-  in the first 20 % of the steps, with a loss that reads
-  ``step.read([layer], latents=leaves["latents"]).captures[layer]`` and compares the flow of its query and key with the
-  reference's; then ``step.latents = found["latents"]``.
+* **DiTFlow on latents** (:mod:`generators.ditflow`): ``before(step)`` calls
+  ``generators.optimise.minimise(step, {"latents": step.latents}, loss)`` in the first 20 % of the steps, with a loss
+  that reads ``step.read([layer], latents=leaves["latents"]).captures[layer]`` and compares the flow of its query and
+  key with the reference's; then ``step.latents = found["latents"]``.
 * **DiTFlow on positions**: the same with ``step.positions.tensors()`` as leaves and
   ``step.read([layer], positions=type(step.positions)(**leaves))``; then ``step.positions = ...``, which both branches
   of guidance use. The strategy keeps the tables of the last step as its start for the next one. Injecting saved
-  tables for a new prompt is ``step.positions = saved[step.number]`` and nothing else.
-* **SMM, MOFT**: as DiTFlow, with ``step.read([layer], latents=..., blocks=True).blocks[layer]``, the block's output
-  (frame, y, x, channel).
-* **MotionClone**: as DiTFlow, on the rows of temporal attention that ``capture.query`` and ``capture.key`` give.
-* **Key and value injection in block 0**: ``before(step)`` noises the reference's latents with
-  ``step.schedule.noised(...)``, takes ``call = step.read([0], latents=noised).attention[0]``, and sets
-  ``step.edit_attention(0, inject(call.key, call.value))`` for all branches.
-* **Cross-attention guidance**: ``delta(step, prediction)`` returns
+  tables for a new prompt is ``step.positions = saved[step.number]`` and nothing else (:mod:`generators.embedding`).
+* **SMM, MOFT** (:mod:`generators.smm`, :mod:`generators.moft`): as DiTFlow, with
+  ``step.read([layer], latents=..., blocks=True).blocks[layer]``, the block's output (frame, y, x, channel).
+* **MotionClone** (:mod:`generators.motion_clone`): as DiTFlow, on the rows of temporal attention that
+  ``capture.query`` and ``capture.key`` give.
+* **Key and value injection in block 0** (:mod:`generators.injection`): ``before(step)`` noises the reference's latents
+  with ``step.schedule.noised(...)``, takes ``call = step.read([0], latents=noised).attention[0]``, and sets
+  ``step.edit_attention(0, inject_video(call.key, call.value))`` for all branches.
+* **Cross-attention guidance** (:mod:`generators.cag`): ``delta(step, prediction)`` returns
   ``scale * (prediction - step.predict(editors={layer: editor}))``.
 """
 

@@ -29,7 +29,10 @@ def data() -> Path:
 SHORT = ("--steps", 4, "--at", "0,-1")
 
 
-@pytest.mark.parametrize("verb", ["record", "sweep", "select", "report", "track", "info"])
+@pytest.mark.parametrize(
+    "verb",
+    ["amf", "eval-tapvid", "generate", "guide", "info", "record", "report", "select", "sweep", "track", "transfer"],
+)
 def test_every_verb_has_help_with_an_example(run: Run, verb: str) -> None:
     text = run(verb, "--help").output
     assert "Examples:" in text

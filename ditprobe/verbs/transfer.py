@@ -1,0 +1,236 @@
+"""``ditprobe transfer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ditprobe import options
+from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.verbs.generate import _seconds, enlarged, file_name
+from store.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from generators.embedding import MotionEmbedding
+    from generators.optimised_method import OptimisedMethod
+    from generators.transfer import Transferred
+    from generators.transfer_method import TransferMethod
+    from probe.backbone import Backbone, OnStep
+    from store.clip import Clip
+
+EXAMPLES = """
+\b
+Examples:
+  ditprobe transfer reference.mp4 "a green star moves left over white dots"
+  ditprobe transfer reference.mp4 "a pink ring moves up over grey dots" --method smm --seed 3 --scale 8 --out ring.mp4
+  ditprobe transfer reference.mp4 "a dog runs" -b THUDM/CogVideoX-2b --preset ditflow --dry-run
+  ditprobe transfer reference.mp4 "a dog runs" --method ditflow-positions --save-embedding run.safetensors
+  ditprobe transfer "a horse runs" --embedding run.safetensors
+"""
+
+Method = Literal["ditflow", "ditflow-positions", "smm", "moft", "motionclone", "injection"]
+_OF_OPTIMISED = ("layers", "iterations", "learning_rate", "inject", "preset")
+
+
+@verb
+def transfer(
+    ctx: typer.Context,
+    reference: Annotated[
+        str, typer.Argument(help="The video whose motion is wanted; not with --embedding.", show_default=False)
+    ],
+    prompt: Annotated[str | None, typer.Argument(help="What to show instead.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The video to write; by default named after the prompt.")
+    ] = None,
+    backbone: options.BackboneName = "mini",
+    method: Annotated[Method, typer.Option(help="How motion is transferred.")] = "ditflow",
+    layers: Annotated[
+        str | None, typer.Option(help="Whose motion is compared: '13,17', '-1'; that of the preset by default.")
+    ] = None,
+    share: Annotated[float, typer.Option(help="Of the steps that are guided, from the noisiest one on.")] = 0.2,
+    iterations: Annotated[int, typer.Option(min=1, help="Of Adam at each guided step.")] = 5,
+    learning_rate: Annotated[
+        str | None, typer.Option(help="First and last, falling linearly, such as '0.002,0.001'.", show_default=False)
+    ] = None,
+    inject: Annotated[
+        bool, typer.Option("--inject", help="Attend to the reference's keys and values in layer 0 too.")
+    ] = False,
+    preset: Annotated[
+        Literal["exact", "ditflow"], typer.Option(help="'ditflow' has the layers and the schedule of the release.")
+    ] = "exact",
+    keep: Annotated[
+        Path | None,
+        typer.Option("--save-embedding", help="Keep the positions of ditflow-positions in this .safetensors file."),
+    ] = None,
+    embedding: Annotated[
+        Path | None, typer.Option(help="Use the motion of such a file; nothing is optimised.", show_default=False)
+    ] = None,
+    seed: options.Seed = 0,
+    steps: options.Steps = 50,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-scale", "--guidance", help="Of classifier-free guidance; the backbone's own by default."
+        ),
+    ] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="Text of the uncond branch.")] = None,
+    images: options.Images = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
+    scale: Annotated[int, typer.Option(min=1, help="Write each pixel this many times as high and wide.")] = 1,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    local_files_only: options.LocalOnly = False,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Generate a clip of a prompt that moves as a reference does (DiTFlow and its baselines)."""
+    from generators.embedding_files import check_embedding_path, load_embedding, save_embedding
+    from probe.record import check_clip_path
+    from store.video import read_clip, write_clip
+
+    reference, prompt = _words(reference, prompt, embedding)
+    if embedding is not None:
+        options.refuse_given(ctx, ("method", "share", "keep", *_OF_OPTIMISED), "has no use with --embedding.")
+    elif method == "injection":
+        options.refuse_given(ctx, _OF_OPTIMISED, "has no use with --method injection, which optimises nothing.")
+    if keep is not None and method != "ditflow-positions":
+        raise InvalidInputError("--save-embedding keeps optimised positions. Add --method ditflow-positions.")
+    path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
+    chosen = _method(method, _numbers(layers), share, iterations, _rates(learning_rate), inject, preset)
+    if not dry_run:
+        check_clip_path(path, overwrite=overwrite)
+        if keep is not None:
+            check_embedding_path(keep, overwrite=overwrite)
+    run: dict[str, Any] = {"seed": seed, "steps": steps, "height": height, "width": width, "images": images}
+    run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
+    # files first: loading a model takes longer than finding out that they cannot be read
+    source = read_clip(reference) if embedding is None else load_embedding(embedding)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    job = _job(model, source, prompt, chosen, run)
+    motion = f"{job.what}, from {reference if embedding is None else embedding}"
+    if dry_run:
+        say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {job.how}\n  motion    {motion}")
+        say(f"  time      about {seconds_for_people(job.seconds())} for the model")
+        return
+    with progress("transferring") as bar:
+        found = job.run(bar)
+    if keep is not None and found.embedding is not None:
+        say(f"{save_embedding(found.embedding, keep, overwrite=overwrite)}: {found.embedding!r}")
+    clip = enlarged(found.clip, scale)
+    write_clip(path, clip, overwrite=overwrite)
+    say(f"{path}: {len(clip)} images of {clip.height} x {clip.width} px at {clip.fps:g} fps, seed {seed}")
+    say(f"{model.name}, {job.how}, {motion}: {prompt!r}")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be done: in words, as a call, and how long it would take."""
+
+    how: str
+    what: str
+    run: Callable[[OnStep], Transferred]
+    seconds: Callable[[], float]
+
+
+def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: TransferMethod, run: Any) -> _Job:
+    from generators.embedding import InjectMotion, MotionEmbedding
+    from generators.sampling import GuidedSampling, sample
+    from generators.transfer import MotionTransfer, Transferred
+
+    arguments = model.arguments(prompt, **run)
+    how = f"{run['steps']} steps with guidance {model.guidance_of(arguments):g}"
+    plain = lambda: _seconds(model, prompt, arguments)  # noqa: E731
+    if isinstance(source, MotionEmbedding):
+        strategy = InjectMotion(source)
+        strategy.start(GuidedSampling(model, strategy, arguments).run)
+        what = f"the embedding of {len(source.positions)} of {source.steps} steps"
+        return _Job(
+            how, what, lambda bar: Transferred(sample(model, prompt, strategy, on_step=bar, **run), {}, None), plain
+        )
+    transfer = MotionTransfer(model, source, prompt, method=method, **run)
+    branches = 2 if model.wants_guidance(arguments) else 1
+    what = _described(method, model, run["steps"])
+    more = 1 + method.passes(model, run["steps"]) / (branches * run["steps"])
+    return _Job(how, what, lambda bar: transfer.run(on_step=bar), lambda: plain() * more)
+
+
+def _described(method: TransferMethod, model: Backbone, steps: int) -> str:
+    try:
+        return method.describe(model, steps)
+    except InvalidInputError as error:
+        if getattr(method, "layers", None) is not None or getattr(method, "preset", None) == "ditflow":
+            raise
+        raise InvalidInputError(
+            f"no layers are known to guide {model.name} by. Give --layers; ditprobe sweep and ditprobe select find "
+            "them."
+        ) from error
+
+
+def _words(reference: str, prompt: str | None, embedding: Path | None) -> tuple[str, str]:
+    """The reference and the prompt; with an embedding the only word is the prompt."""
+    if embedding is None:
+        if prompt is None:
+            raise InvalidInputError(
+                "a reference and a prompt are needed, in this order. Only with --embedding the prompt is alone."
+            )
+        return reference, prompt
+    if prompt is not None:
+        raise InvalidInputError(
+            f"--embedding has the motion already, so the reference {reference} has no use. Leave one of them out."
+        )
+    return "", reference
+
+
+def _method(
+    name: Method,
+    layers: tuple[int, ...] | None,
+    share: float,
+    iterations: int,
+    learning_rate: tuple[float, float] | None,
+    inject: bool,
+    preset: Any,
+) -> TransferMethod:
+    from generators.ditflow import DiTFlow
+    from generators.injection import Injection
+    from generators.moft import MOFT
+    from generators.motion_clone import MotionClone
+    from generators.smm import SMM
+
+    if name == "injection":
+        return Injection(share=share)
+    kinds: dict[str, type[OptimisedMethod]] = {"smm": SMM, "moft": MOFT, "motionclone": MotionClone}
+    return kinds.get(name, DiTFlow)(
+        optimise="positions" if name == "ditflow-positions" else "latents",
+        layers=layers,
+        share=share,
+        iterations=iterations,
+        learning_rate=learning_rate,
+        inject=inject,
+        preset=preset,
+    )
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    found = options.numbers(text, "layers")
+    if found == "all":
+        raise InvalidInputError("--layers 'all' would guide by every layer. Name some, such as '13,17'.")
+    return found
+
+
+def _rates(text: str | None) -> tuple[float, float] | None:
+    """The first and the last learning rate; None leaves the method's own."""
+    if text is None:
+        return None
+    try:
+        first, last = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidInputError(
+            f"--learning-rate {text!r} is not two numbers, the first and the last. Write for example '0.002,0.001'."
+        ) from error
+    return first, last

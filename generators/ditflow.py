@@ -1,0 +1,59 @@
+"""DiTFlow: the attention motion flow of the sample is drawn to that of the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from generators.amf import amf_loss, attention_motion_flow, check_temperature
+from generators.optimised_method import LossOf, OptimisedMethod
+from generators.reading import Reading
+from generators.transfer_reference import Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTFlow(OptimisedMethod):
+    """Motion transfer by attention motion flow (Pondaven et al., CVPR 2025); MATH.md, sections 7 and 8.
+
+    Parameters
+    ----------
+    optimise, layers, share, iterations, learning_rate, inject, preset
+        As of :class:`generators.optimised_method.OptimisedMethod`.
+    static : bool
+        Whether vectors that do not move in the reference count in the loss; as published they do not.
+    temperature : float above 0
+        Of the sample's soft flow.
+
+    Examples
+    --------
+    >>> DiTFlow(optimise="positions").iterations
+    5
+    """
+
+    static: bool = False
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_temperature(self.temperature)
+
+    def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
+        """For each layer the loss between its hard flow of the reference and its soft flow of the sample."""
+        captures = reference.read(list(layers), preset=self.preset).captures
+        flows = {
+            layer: attention_motion_flow(seen.query, seen.key, seen.layout, hard=True)
+            for layer, seen in captures.items()
+        }
+        for flow in flows.values():
+            amf_loss(flow, torch.zeros_like(flow), static=self.static)  # refuses a reference without motion
+        return {layer: self._loss(layer, flow) for layer, flow in flows.items()}
+
+    def _loss(self, layer: int, target: Tensor) -> LossOf:
+        def loss(reading: Reading) -> Tensor:
+            seen = reading.captures[layer]
+            flow = attention_motion_flow(seen.query, seen.key, seen.layout, temperature=self.temperature)
+            return amf_loss(target, flow, static=self.static)
+
+        return loss

@@ -1,0 +1,99 @@
+"""Motion as position tables: what DiTFlow found for one prompt, put into the run of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from generators.positions import Positions
+from generators.step import Step
+from generators.strategy import Run, Strategy
+from probe.geometry import Size
+from store.errors import InvalidInputError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MotionEmbedding:
+    """Optimised position tables of the first steps of a run, and what they were made for.
+
+    Parameters
+    ----------
+    backbone : str
+        Its name.
+    size : (height, width, images)
+        Of the clip.
+    steps : int
+        Of the whole run.
+    positions : mapping from step to Positions
+    details : mapping that JSON can hold
+        How it was made: prompt, method, the reference's digest, versions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from generators.positions import AddedPositions
+    >>> MotionEmbedding("mini", Size(40, 40, 6), 50, {0: AddedPositions(torch.zeros(6, 10, 10, 128))})
+    MotionEmbedding('mini', 40 x 40 px and 6 images, 1 of 50 steps: AddedPositions(table: 6 x 10 x 10 x 128))
+    """
+
+    backbone: str
+    size: Size
+    steps: int
+    positions: Mapping[int, Positions]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        one = next(iter(self.positions.values()), None)
+        tables = f"{len(self.positions)} of {self.steps} steps: {one!r}"
+        return f"MotionEmbedding({self.backbone!r}, {self.size}, {tables})"
+
+    def check(self, run: Run) -> None:
+        """Refuse a run of another backbone, size or number of steps.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        layout = run.layout
+        size = Size(layout.pixel_height, layout.pixel_width, layout.images)
+        made = (self.backbone.rstrip("/"), self.size, self.steps)
+        if made != (run.backbone.name.rstrip("/"), size, run.steps):
+            raise InvalidInputError(
+                f"this motion embedding was made for {self.backbone} at {self.size} in {self.steps} steps; the run is "
+                f"of {run.backbone.name} at {size} in {run.steps} steps. Generate as it was made, or optimise another."
+            )
+
+
+class InjectMotion(Strategy):
+    """A strategy for :func:`generators.sample`: the motion of an embedding for a new prompt, nothing is optimised.
+
+    Parameters
+    ----------
+    embedding : MotionEmbedding
+
+    Raises
+    ------
+    InvalidInputError
+        Before the model runs, for an embedding made for another backbone, size or number of steps.
+
+    Notes
+    -----
+    Pondaven et al., CVPR 2025, section 4.3. Where the method that made it also injected keys and values, those are not
+    part of it.
+    """
+
+    def __init__(self, embedding: MotionEmbedding) -> None:
+        self.embedding = embedding
+
+    def start(self, run: Run) -> None:
+        """Refuse a run that it was not made for."""
+        self.embedding.check(run)
+
+    def before(self, step: Step) -> None:
+        """Use the tables of this step, where it has some."""
+        found = self.embedding.positions.get(step.number)
+        if found is not None:
+            step.positions = type(found)(
+                **{name: table.to(step.latents.device) for name, table in found.tensors().items()}
+            )

@@ -1,0 +1,164 @@
+"""A motion embedding on disk: a safetensors file, with where it came from in its header."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from analyses.checkpoint import check_file
+from generators.embedding import MotionEmbedding
+from generators.positions import AddedPositions, Positions, RotaryPositions
+from probe.geometry import Size
+from store.errors import CorruptRecordingError, FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
+
+SUFFIX = ".safetensors"
+VERSION = 1
+_KEY = "ditprobe_motion_embedding"
+_KINDS = {tuple(sorted(f.name for f in dataclasses.fields(kind))): kind for kind in (AddedPositions, RotaryPositions)}
+
+
+def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a motion embedding so that it appears whole or not at all.
+
+    Parameters
+    ----------
+    embedding : MotionEmbedding
+    path : path ending in .safetensors
+        Tensors are named ``step.<step>.<table>``, (frame, y, x, channel) float32.
+    overwrite : replace a file that is there
+
+    Returns
+    -------
+    Path of the file.
+
+    Raises
+    ------
+    InvalidInputError, OutputExistsError, RecordingError
+        As :func:`check_embedding_path`.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> embedding = MotionEmbedding("mini", Size(40, 40, 6), 50, {0: AddedPositions(torch.zeros(6, 10, 10, 128))})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     load_embedding(save_embedding(embedding, f"{folder}/left.safetensors"))
+    MotionEmbedding('mini', 40 x 40 px and 6 images, 1 of 50 steps: AddedPositions(table: 6 x 10 x 10 x 128))
+    """
+    path = Path(path)
+    check_embedding_path(path, overwrite=overwrite)
+    tensors = {
+        f"step.{step}.{name}": table.detach().cpu().float().contiguous().clone()
+        for step, positions in embedding.positions.items()
+        for name, table in positions.tensors().items()
+    }
+    header = {name: getattr(embedding, name) for name in ("backbone", "size", "steps", "details")}
+    metadata = {_KEY: json.dumps({"version": VERSION, **header})}
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise RecordingError(f"the motion embedding cannot be written to {path}: {error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)  # after an error or Ctrl-C
+    return path
+
+
+def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
+    """A motion embedding that :func:`save_embedding` wrote.
+
+    Raises
+    ------
+    RecordingError
+        When nothing is at that path.
+    CorruptRecordingError
+        When it is no motion embedding, or damaged.
+    FormatVersionError
+        When a later version of ditprobe wrote it.
+
+    Examples
+    --------
+    >>> load_embedding("nowhere.safetensors")
+    Traceback (most recent call last):
+    ...
+    store.errors.RecordingError: nowhere.safetensors holds no motion embedding: it does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        why = "it is a folder" if path.is_dir() else "it does not exist"
+        raise RecordingError(f"{path} holds no motion embedding: {why}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _check_version(path, header["version"])
+        return MotionEmbedding(
+            header["backbone"], Size(*header["size"]), header["steps"], _positions(tensors), header["details"]
+        )
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, RecordingError):
+            raise
+        raise CorruptRecordingError(
+            f"{path} holds no motion embedding, or it is damaged. Make one with `ditprobe transfer --save-embedding`."
+        ) from error
+
+
+def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a path that no motion embedding can be written to, before the work that would be lost.
+
+    Raises
+    ------
+    InvalidInputError
+        For another suffix.
+    OutputExistsError
+        When something is there and ``overwrite`` is False.
+    RecordingError
+        Where the system refuses.
+
+    Examples
+    --------
+    >>> check_embedding_path("left.pt")
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: left.pt cannot be written: a motion embedding goes to a file ending in .safetensors. Name it left.safetensors.
+    """  # noqa: E501
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise InvalidInputError(
+            f"{path} cannot be written: a motion embedding goes to a file ending in {SUFFIX}. Name it "
+            f"{path.with_suffix(SUFFIX)}."
+        )
+    if path.is_file() and not overwrite:
+        raise OutputExistsError(
+            f"{path} exists already. Choose another path for the motion embedding, or pass overwrite=True."
+        )
+    check_file(path, f"motion{SUFFIX}")
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version > VERSION:
+        raise FormatVersionError(
+            f"{path} is of version {version} of motion embeddings; this ditprobe reads up to {VERSION}. Upgrade it."
+        )
+
+
+def _positions(tensors: Mapping[str, Tensor]) -> dict[int, Positions]:
+    steps: dict[int, dict[str, Tensor]] = {}
+    for name, table in tensors.items():
+        _, step, kind = name.split(".")
+        steps.setdefault(int(step), {})[kind] = table
+    return {step: _of_tables(steps[step]) for step in sorted(steps)}
+
+
+def _of_tables(tables: Mapping[str, Any]) -> Positions:
+    positions: Positions = _KINDS[tuple(sorted(tables))](**tables)
+    return positions

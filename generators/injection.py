@@ -1,0 +1,135 @@
+"""Keys and values of the reference in place of the sample's: DiTFlow's injection, and a baseline by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from generators.attention import Attend, Attention, Editor
+from generators.step import Step
+from generators.strategy import Run, Strategy
+from generators.transfer_method import TransferMethod, guided_steps
+from generators.transfer_reference import Reference
+from probe.backbone import Backbone
+from store.errors import InvalidInputError
+from store.selection import resolve_number
+
+
+@dataclass(frozen=True)
+class Injection(TransferMethod):
+    """Keys and values of the reference in the first layer, and nothing optimised (DiTFlow's baseline).
+
+    At each of the first steps the reference is noised to the step's timestep, with the noise that the run began with,
+    and the video tokens of the sample, in both branches of guidance, attend to its keys and values.
+
+    Parameters
+    ----------
+    layer : int
+        Negative ones count from the end.
+    share : float
+        Of the steps that inject, from the one of most noise on.
+
+    Raises
+    ------
+    InvalidInputError
+        For a share that is not above 0 and at most 1.
+
+    Notes
+    -----
+    Pondaven et al., CVPR 2025, with the keys and values of the text left as they are.
+
+    Examples
+    --------
+    >>> Injection()
+    Injection(layer=0, share=0.2)
+    """
+
+    layer: int = 0
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+    def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
+        """One that injects.
+
+        Raises
+        ------
+        UnknownLayerError
+        """
+        return (InjectReference(reference, self._layer(reference.backbone), self.share),)
+
+    def describe(self, backbone: Backbone, steps: int) -> str:
+        """Where and when it injects."""
+        return f"Injection in layer {self._layer(backbone)} at {guided_steps(self.share, steps)} of {steps} steps"
+
+    def passes(self, backbone: Backbone, steps: int) -> float:
+        """One up to its layer at each guided step."""
+        return guided_steps(self.share, steps) * (self._layer(backbone) + 1) / len(backbone.layers)
+
+    def _layer(self, backbone: Backbone) -> int:
+        return resolve_number("layer", self.layer, len(backbone.layers))
+
+
+def check_share(share: float) -> None:
+    """Refuse a share that is not above 0 and at most 1."""
+    if not (math.isfinite(share) and 0 < share <= 1):
+        raise InvalidInputError(f"share must be above 0 and at most 1; got {share}.")
+
+
+class InjectReference(Strategy):
+    """The strategy of :class:`Injection`."""
+
+    def __init__(self, reference: Reference, layer: int, share: float) -> None:
+        self._latents, self._layer, self._share = reference.latents, layer, share
+        self._noise: Tensor | None = None
+
+    def start(self, run: Run) -> None:
+        """Forget the noise of an earlier run."""
+        self._noise = None
+
+    def before(self, step: Step) -> None:
+        """Read the noised reference and attend to it."""
+        if self._noise is None:
+            self._noise = step.latents
+        if step.number >= guided_steps(self._share, step.run.steps):
+            return
+        noised = step.schedule.noised(self._latents.to(self._noise), self._noise, step.number)
+        call = step.read([self._layer], latents=noised).attention[self._layer]
+        step.edit_attention(self._layer, inject_video(call.key, call.value))
+
+
+def inject_video(key: Tensor, value: Tensor) -> Editor:
+    """An editor that attends to other keys and values of the video tokens; those of the text stay.
+
+    Parameters
+    ----------
+    key, value : (1, head, token, channel)
+        Of another pass of the same branch and size; its text tokens are not used.
+
+    Examples
+    --------
+    >>> from store.layout import TokenLayout
+    >>> layout = TokenLayout(3, 1, 1, 16, 16, 9)
+    >>> mine, other = torch.zeros(2, 1, 5, 4), torch.ones(1, 1, 4, 4)  # two tokens of text, one in the other pass
+    >>> attention = Attention(0, mine, mine, mine, None, 0.5, layout, slice(2, 5))
+    >>> inject_video(other, other)(attention, lambda seen: seen.key)[0, 0, :, 0]
+    tensor([0., 0., 1., 1., 1.])
+    """
+
+    def editor(attention: Attention, attend: Attend) -> Tensor:
+        def replaced(own: Tensor, theirs: Tensor) -> Tensor:
+            video = attention.video
+            first = theirs.shape[2] - (video.stop - video.start) if video.start > 0 else 0
+            part = theirs[:, :, first : first + video.stop - video.start].expand(len(own), -1, -1, -1)
+            return torch.cat([own[:, :, : video.start], part.to(own), own[:, :, video.stop :]], dim=2)
+
+        return attend(
+            dataclasses.replace(attention, key=replaced(attention.key, key), value=replaced(attention.value, value))
+        )
+
+    return editor

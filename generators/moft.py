@@ -1,0 +1,107 @@
+"""MOFT: the channels of the features that carry motion are drawn to those of the reference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from generators.optimised_method import LossOf, OptimisedMethod
+from generators.transfer_reference import Reference
+from store.errors import InvalidInputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MOFT(OptimisedMethod):
+    """Motion transfer by motion features (Xiao et al., NeurIPS 2024), as DiTFlow's baseline on DiTs.
+
+    Parameters
+    ----------
+    optimise, layers, share, iterations, learning_rate, inject, preset
+        As of :class:`generators.optimised_method.OptimisedMethod`; the loss is the same for both presets.
+    channels : float
+        Share of the channels that count as motion, see :func:`motion_channels`.
+
+    Examples
+    --------
+    >>> MOFT().channels
+    0.04
+    """
+
+    channels: float = 0.04
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.channels) and 0 < self.channels <= 1):
+            raise InvalidInputError(f"channels must be above 0 and at most 1; got {self.channels}.")
+
+    @property
+    def reads_blocks(self) -> bool:
+        """Features are the output of blocks."""
+        return True
+
+    def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
+        """For each layer the loss between features of the reference and of the sample."""
+        theirs = reference.read(list(layers), preset=self.preset, blocks=True).blocks
+        return {layer: _loss(layer, theirs[layer], motion_channels(theirs[layer], self.channels)) for layer in layers}
+
+
+def motion_channels(features: Tensor, share: float = 0.04) -> Tensor:
+    """The channels with the largest weight in the first right singular vector of the features less their mean in time.
+
+    Parameters
+    ----------
+    features : (frame, y, x, channel)
+    share : float
+        Of all channels; at least one is found.
+
+    Returns
+    -------
+    (count,) int64, the largest weight first
+
+    Examples
+    --------
+    >>> features = torch.zeros(3, 5, 7, 4)
+    >>> features[..., 2] = torch.arange(3.0)[:, None, None]
+    >>> motion_channels(features)
+    tensor([2])
+    """
+    moving = _less_mean(features).flatten(0, 2)
+    weights = torch.linalg.svd(moving, full_matrices=False).Vh[0].abs()
+    return weights.argsort(descending=True)[: max(1, int(share * len(weights)))]
+
+
+def moft_loss(features: Tensor, reference: Tensor, channels: Tensor) -> Tensor:
+    """How much features less their mean in time differ in direction in the motion channels.
+
+    Parameters
+    ----------
+    features, reference : (frame, y, x, channel)
+        Of the sample and of the reference.
+    channels : (count,) int64
+        See :func:`motion_channels`.
+
+    Returns
+    -------
+    Scalar tensor, 0 to 2: the mean over frames and cells of 1 - the cosine over channels.
+
+    Examples
+    --------
+    >>> features = torch.rand(3, 5, 7, 4)
+    >>> round(moft_loss(features + 2, features, torch.tensor([1, 3])).item(), 4)
+    0.0
+    """
+    ours, theirs = (_less_mean(each)[..., channels] for each in (features, reference))
+    return (1 - cosine_similarity(ours, theirs, dim=-1)).mean()
+
+
+def _less_mean(features: Tensor) -> Tensor:
+    features = features.float()
+    return features - features.mean(0, keepdim=True)
+
+
+def _loss(layer: int, theirs: Tensor, channels: Tensor) -> LossOf:
+    return lambda reading: moft_loss(reading.blocks[layer], theirs, channels)

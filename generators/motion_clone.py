@@ -1,0 +1,98 @@
+"""MotionClone: the strongest entries of the reference's temporal attention are drawn to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from generators.optimised_method import LossOf, OptimisedMethod
+from generators.transfer_reference import Reference
+from store.errors import InvalidInputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionClone(OptimisedMethod):
+    """Motion transfer by sparse temporal attention (Ling et al., ICLR 2025), as a baseline on DiTs.
+
+    DiTs have no temporal attention of their own: that of a cell is taken to be the part of the full attention between
+    the frames of that cell. The published guidance moves the prediction by the loss's gradient; here the loss is
+    minimised as those of the other methods are.
+
+    Parameters
+    ----------
+    optimise, layers, share, iterations, learning_rate, inject, preset
+        As of :class:`generators.optimised_method.OptimisedMethod`; the loss is the same for both presets.
+    count : int
+        Entries of each row that count, the largest ones; 1 as published.
+
+    Examples
+    --------
+    >>> MotionClone().count
+    1
+    """
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count < 1:
+            raise InvalidInputError(f"count must be at least 1; got {self.count}.")
+
+    def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
+        """For each layer the loss between the attention of the reference and of the sample."""
+        captures = reference.read(list(layers), preset=self.preset).captures
+        return {
+            layer: _loss(layer, temporal_attention(captures[layer].query, captures[layer].key), self.count)
+            for layer in layers
+        }
+
+
+def temporal_attention(query: Tensor, key: Tensor) -> Tensor:
+    """The attention of each cell to itself in all frames.
+
+    Parameters
+    ----------
+    query, key : (head, frame, y, x, channel)
+
+    Returns
+    -------
+    (head, y, x, frame, frame_to), rows that sum to 1: softmax over ``frame_to`` of q k^T / sqrt(channel)
+
+    Examples
+    --------
+    >>> import torch
+    >>> temporal_attention(torch.zeros(2, 3, 5, 7, 4), torch.zeros(2, 3, 5, 7, 4))[0, 0, 0, 0]
+    tensor([0.3333, 0.3333, 0.3333])
+    """
+    query, key = (each.float().permute(0, 2, 3, 1, 4) for each in (query, key))
+    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
+
+
+def motion_clone_loss(attention: Tensor, reference: Tensor, count: int = 1) -> Tensor:
+    """The mean squared difference of the entries that are the largest of each row of the reference.
+
+    Parameters
+    ----------
+    attention, reference : (..., frame, frame_to)
+    count : int
+        Entries of a row; all of them where it has fewer.
+
+    Returns
+    -------
+    Scalar tensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> motion_clone_loss(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.2, 0.8]]))
+    tensor(0.0900)
+    """
+    largest = reference.topk(min(count, reference.shape[-1]), dim=-1).indices
+    return (attention.gather(-1, largest) - reference.gather(-1, largest)).square().mean()
+
+
+def _loss(layer: int, theirs: Tensor, count: int) -> LossOf:
+    return lambda reading: motion_clone_loss(
+        temporal_attention(reading.captures[layer].query, reading.captures[layer].key), theirs, count
+    )

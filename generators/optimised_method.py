@@ -1,0 +1,228 @@
+"""Motion transfer by optimisation: what DiTFlow and its baselines share, all but the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generators.injection import InjectReference, check_share
+from generators.optimise import minimise
+from generators.positions import Positions
+from generators.reading import Reading
+from generators.reference import FlowPreset, default_layer
+from generators.step import Step
+from generators.strategy import Run, Strategy
+from generators.transfer_method import TransferMethod, guided_steps
+from generators.transfer_reference import Reference
+from probe.backbone import Backbone
+from store.errors import InvalidInputError
+from store.selection import Selection
+
+Optimised = Literal["latents", "positions"]
+LossOf = Callable[[Reading], Tensor]
+
+PUBLISHED_RATE = (0.002, 0.001)
+TUNED_RATES: dict[str, dict[str, tuple[float, float]]] = {
+    "mini": {"latents": (0.02, 0.01), "positions": (0.02, 0.01)},
+    "mini-rope": {"latents": (0.02, 0.01), "positions": (0.02, 0.01)},
+}
+"""Learning rates of the bundled backbones, found with DiTFlow.
+
+On mini the published rate hardly changes how the object moves: its path is 1.01 of the reference's motion away from it,
+1.07 without transfer, 0.50 at this rate, and at 0.1 colours are lost (4 references, 20 steps).
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisedMethod(TransferMethod):
+    """A method that lowers a loss by Adam at the first steps of a run; what differs between them is the loss.
+
+    Parameters
+    ----------
+    optimise : "latents" or "positions"
+        The latents that a step starts from, or its position tables, which both branches of guidance then use: an added
+        table, or the cosines and sines of queries and keys apart. Positions start from those of the step before and
+        are the model's own again after the last optimised step.
+    layers : tuple of int, optional
+        Whose loss is taken, the mean over them; by default that of the preset. Later layers are not evaluated while
+        optimising. Negative ones count from the end.
+    share : float
+        Of the steps that optimise, from the one of most noise on.
+    iterations : int
+        Adam steps at each of them, with a new optimiser each time.
+    learning_rate : (first, last), optional
+        Falling linearly over the optimised steps. By default that of :data:`TUNED_RATES` on the backbones that it has,
+        else the published one.
+    inject : bool
+        Also attend to the reference's keys and values in layer 0 (:class:`generators.injection.Injection`), while
+        optimising too, as the released code does by default.
+    preset : "exact" or "ditflow"
+        "exact" guides by the layer that selection found, sees the reference at the step that it found, and the rate
+        ends at ``last``. "ditflow" does as the release: its layers, the reference at timestep 0, and the published
+        rate where none is given, which stops one step short of ``last`` (0.0011 of 10).
+
+    Raises
+    ------
+    InvalidInputError
+        When made, for a value that cannot be.
+    """
+
+    optimise: Optimised = "latents"
+    layers: tuple[int, ...] | None = None
+    share: float = 0.2
+    iterations: int = 5
+    learning_rate: tuple[float, float] | None = None
+    inject: bool = False
+    preset: FlowPreset = "exact"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("optimise", self.optimise, get_args(Optimised)),
+            ("preset", self.preset, get_args(FlowPreset)),
+        ):
+            if value not in known:
+                raise InvalidInputError(f"{name} {value!r} is unknown. Known: {', '.join(map(repr, known))}.")
+        check_share(self.share)
+        if self.iterations < 1:
+            raise InvalidInputError(f"iterations must be at least 1; got {self.iterations}.")
+        for name in ("learning_rate", "layers"):
+            numbers = getattr(self, name)
+            object.__setattr__(self, name, None if numbers is None else tuple(numbers))
+        if self.layers == ():
+            raise InvalidInputError("layers is empty: name at least one layer whose motion is compared.")
+        rate = self.learning_rate
+        if rate is not None and (len(rate) != 2 or not all(math.isfinite(each) and each > 0 for each in rate)):
+            raise InvalidInputError(f"learning_rate must be two numbers above 0, (first, last); got {rate}.")
+
+    def resolve_layers(self, backbone: Backbone) -> tuple[int, ...]:
+        """The layers whose loss is taken on a backbone, ascending.
+
+        Raises
+        ------
+        InvalidInputError
+            Where none are given and none are known of this backbone.
+        UnknownLayerError
+        """
+        try:
+            layers = (default_layer(backbone, self.preset),) if self.layers is None else self.layers
+        except InvalidInputError as error:
+            raise InvalidInputError(str(error).replace("Pass layer=,", "Pass layers=,")) from error
+        return Selection("all", layers).resolve(len(backbone.layers), 1, 1).layers
+
+    def rates(self, backbone: Backbone, steps: int) -> tuple[float, ...]:
+        """The learning rate of each optimised step of a run.
+
+        Examples
+        --------
+        >>> from probe import load_backbone
+        >>> OptimisedMethod(preset="ditflow").rates(load_backbone("mini"), 10)
+        (0.002, 0.0015)
+        """
+        tuned = TUNED_RATES.get(backbone.name.rstrip("/"), {}) if self.preset == "exact" else {}
+        ends = tuned.get(self.optimise, PUBLISHED_RATE) if self.learning_rate is None else self.learning_rate
+        count = guided_steps(self.share, steps)
+        short = self.preset == "ditflow"
+        return tuple(np.linspace(*ends, count + short)[:count].tolist())
+
+    def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
+        """For each layer, from a reading of the sample to how much its motion differs from the reference's."""
+        raise NotImplementedError
+
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether the losses need the output of blocks."""
+        return False
+
+    def describe(self, backbone: Backbone, steps: int) -> str:
+        """What it optimises, by which layers, and how often.
+
+        Raises
+        ------
+        InvalidInputError, UnknownLayerError
+        """
+        layers = self.resolve_layers(backbone)
+        listed = f"layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
+        injected = ", with injection" if self.inject else ""
+        return (
+            f"{type(self).__name__} on {self.optimise} ({self.preset}) by {listed} at "
+            f"{guided_steps(self.share, steps)} of {steps} steps, {self.iterations} iterations each{injected}"
+        )
+
+    def passes(self, backbone: Backbone, steps: int) -> float:
+        """One of the reference, and forward and backward up to the last layer in each iteration."""
+        total = len(backbone.layers)
+        each = (3 * self.iterations * (self.resolve_layers(backbone)[-1] + 1) + self.inject) / total
+        return 1 + guided_steps(self.share, steps) * each
+
+    def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
+        """One that optimises, after one that injects if that is wanted.
+
+        Raises
+        ------
+        InvalidInputError, UnknownLayerError
+            For layers that do not exist, or a reference without motion.
+        """
+        layers = self.resolve_layers(reference.backbone)
+        optimisation = Optimisation(self, self.losses(reference, layers))
+        return (InjectReference(reference, 0, self.share), optimisation) if self.inject else (optimisation,)
+
+
+@dataclass(eq=False)
+class Optimisation(Strategy):
+    """The strategy of an :class:`OptimisedMethod`, and what it found.
+
+    Attributes
+    ----------
+    method : OptimisedMethod
+    losses_of : dict from layer to loss
+    history : dict from step to the losses before each of its iterations
+    positions : dict from step to the optimised tables; empty where latents are optimised
+    timesteps : dict from optimised step to the scheduler's value
+    """
+
+    method: OptimisedMethod
+    losses_of: dict[int, LossOf]
+    history: dict[int, list[float]] = field(default_factory=dict)
+    positions: dict[int, Positions] = field(default_factory=dict)
+    timesteps: dict[int, float] = field(default_factory=dict)
+
+    def start(self, run: Run) -> None:
+        """Forget an earlier run."""
+        for found in (self.history, self.positions, self.timesteps):
+            found.clear()
+
+    def before(self, step: Step) -> None:
+        """Optimise what this step starts from."""
+        rates = self.method.rates(step.run.backbone, step.run.steps)
+        if step.number >= len(rates):
+            return
+        self.timesteps[step.number] = step.timestep
+        schedule = [rates[step.number]] * self.method.iterations
+        if self.method.optimise == "latents":
+            found = minimise(
+                step,
+                {"latents": step.latents},
+                lambda leaves: self.loss(step, latents=leaves["latents"]),
+                learning_rates=schedule,
+            )
+            step.latents = found["latents"]
+            return
+        start = self.positions.get(step.number - 1, step.positions)
+        kind = type(start)
+        tables = minimise(
+            step, start.tensors(), lambda leaves: self.loss(step, positions=kind(**leaves)), learning_rates=schedule
+        )
+        step.positions = self.positions[step.number] = kind(**tables)
+
+    def loss(self, step: Step, *, latents: Tensor | None = None, positions: Positions | None = None) -> Tensor:
+        """The mean of the layers' losses, noted in the history."""
+        reading = step.read(list(self.losses_of), latents=latents, positions=positions, blocks=self.method.reads_blocks)
+        mean = torch.stack([loss(reading) for loss in self.losses_of.values()]).mean()
+        self.history.setdefault(step.number, []).append(float(mean.detach()))
+        return mean

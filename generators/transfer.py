@@ -1,0 +1,273 @@
+"""Motion transfer: a clip of a new prompt that moves as a reference does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from analyses.checkpoint import digest_of
+from generators.ditflow import DiTFlow
+from generators.embedding import MotionEmbedding
+from generators.optimised_method import Optimisation, OptimisedMethod
+from generators.sampling import GuidedSampling
+from generators.schedulers import check_editable
+from generators.step import Step
+from generators.strategy import Strategy
+from generators.transfer_method import TransferMethod
+from generators.transfer_reference import Reference, fit_reference
+from probe.backbone import Backbone, OnStep
+from probe.geometry import Size
+from store.clip import Clip
+from store.errors import InvalidInputError
+from store.provenance import library_versions
+
+
+def transfer_motion(
+    backbone: Backbone,
+    reference: Clip,
+    prompt: str | None,
+    *,
+    method: TransferMethod = DiTFlow(),  # noqa: B008
+    seed: int = 0,
+    steps: int = 50,
+    height: int | None = None,
+    width: int | None = None,
+    images: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    reference_conditioning: Mapping[str, Any] | None = None,
+    gradient_checkpointing: bool = False,
+    on_step: OnStep | None = None,
+) -> Clip:
+    """A clip of a prompt with the motion of a reference; :class:`MotionTransfer` also gives what was optimised.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    reference : Clip
+        Of another length or size, it is made to fit (:func:`generators.transfer_reference.fit_reference`), with a
+        :class:`generators.transfer_reference.TransferWarning`.
+    prompt : str
+        What is to be seen. One that says how it moves, otherwise than the reference does, works against the transfer.
+    method : TransferMethod
+        :class:`DiTFlow`, :class:`SMM`, :class:`MOFT`, :class:`MotionClone`, :class:`Injection` or
+        :class:`PlainBackbone`.
+    seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning, on_step, gradient_checkpointing
+        As in :func:`generators.sample`.
+    reference_conditioning : mapping, optional
+        Arguments of the pipeline for the pass of the reference, which has the empty prompt; by default ``conditioning``
+        where that has ``prompt_embeds``.
+
+    Returns
+    -------
+    Clip
+        Images uint8 (image, y, x, 3).
+
+    Raises
+    ------
+    InvalidInputError
+        Before the model runs, for what the backbone or the method refuses; ClipError for a reference of one image, or
+        one whose aspect would change more than twofold.
+    UnknownLayerError
+        For a layer that does not exist.
+    UnsupportedBackboneError
+        For a scheduler under which latents cannot be edited.
+    GuidanceDivergedError
+        When the loss, or what it leads to, is not finite; names the step and holds the last good latents.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store.scene import make_scene
+    >>> reference = make_scene(3, prompt="a red disc moves left over blue stripes")
+    >>> prompt = "a green star moves left over white dots"
+    >>> transfer_motion(load_backbone("mini"), reference, prompt, method=DiTFlow(iterations=1), steps=2).images.shape
+    (6, 40, 40, 3)
+    """
+    transfer = MotionTransfer(
+        backbone,
+        reference,
+        prompt,
+        method=method,
+        seed=seed,
+        steps=steps,
+        height=height,
+        width=width,
+        images=images,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        conditioning=conditioning,
+        reference_conditioning=reference_conditioning,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    return transfer.run(on_step=on_step).clip
+
+
+@dataclass(frozen=True, eq=False)
+class Transferred:
+    """What a motion transfer gave.
+
+    Parameters
+    ----------
+    clip : Clip
+    losses : mapping from step to the losses before each iteration
+        Empty for methods that optimise nothing.
+    embedding : MotionEmbedding or None
+        Where positions were optimised.
+    """
+
+    clip: Clip
+    losses: Mapping[int, Sequence[float]]
+    embedding: MotionEmbedding | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MotionTransfer:
+    """A motion transfer to be run: as a whole, or for its optimised positions alone.
+
+    Parameters
+    ----------
+    As of :func:`transfer_motion`.
+
+    Raises
+    ------
+    As :func:`transfer_motion`; what does not fit the backbone is refused when made.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store.scene import make_scene
+    >>> reference = make_scene(3, prompt="a red disc moves left over blue stripes")
+    >>> prompt, method = "a green star moves left over white dots", DiTFlow(optimise="positions", iterations=1)
+    >>> MotionTransfer(load_backbone("mini"), reference, prompt, method=method, steps=5).optimise()
+    MotionEmbedding('mini', 40 x 40 px and 6 images, 1 of 5 steps: AddedPositions(table: 6 x 10 x 10 x 128))
+    """
+
+    backbone: Backbone
+    reference: Clip
+    prompt: str | None
+    method: TransferMethod = DiTFlow()  # noqa: RUF009
+    seed: int = 0
+    steps: int = 50
+    height: int | None = None
+    width: int | None = None
+    images: int | None = None
+    guidance_scale: float | None = None
+    negative_prompt: str | None = None
+    conditioning: Mapping[str, Any] | None = None
+    reference_conditioning: Mapping[str, Any] | None = None
+    gradient_checkpointing: bool = False
+    size: Size = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_editable(self.backbone.pipeline.scheduler)
+        arguments = self._arguments()
+        size = Size(*(int(arguments[name]) for name in ("height", "width", "num_frames")))
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "reference", fit_reference(self.reference, size))
+
+    def __repr__(self) -> str:
+        return (
+            f"MotionTransfer({self.backbone.name!r}, {self.size}, {self.steps} steps, {self.prompt!r}, {self.method})"
+        )
+
+    def run(self, *, on_step: OnStep | None = None) -> Transferred:
+        """Generate the clip."""
+        strategies = self._strategies()
+        arguments = self._arguments()
+        with GuidedSampling(self.backbone, strategies, arguments, gradient_checkpointing=self.gradient_checkpointing):
+            clip = self.backbone.call_pipeline(arguments, prompt=self.prompt, on_step=on_step)
+        if not isinstance(self.method, OptimisedMethod):
+            return Transferred(clip, {}, None)
+        found = _optimisation(strategies)
+        return Transferred(clip, dict(found.history), self._embedding(found) if found.positions else None)
+
+    def optimise(self, *, on_step: OnStep | None = None) -> MotionEmbedding:
+        """Optimise the positions and end the run there, which saves the steps after them.
+
+        Raises
+        ------
+        InvalidInputError
+            For a method that optimises no positions.
+        """
+        method = self.method
+        if not isinstance(method, OptimisedMethod) or method.optimise != "positions":
+            raise InvalidInputError(f"{method} optimises no positions. Choose DiTFlow(optimise='positions').")
+        strategies = self._strategies()
+        arguments = self._arguments()
+        stop = _StopAfter(len(method.rates(self.backbone, self.steps)))
+        sampling = GuidedSampling(
+            self.backbone, (*strategies, stop), arguments, gradient_checkpointing=self.gradient_checkpointing
+        )
+        try:
+            with sampling:
+                self.backbone.call_pipeline(arguments, prompt=self.prompt, on_step=on_step)
+        except _Enough:
+            pass
+        return self._embedding(_optimisation(strategies))
+
+    @cached_property
+    def seen(self) -> Reference:
+        """The reference as the backbone sees it."""
+        given = self.reference_conditioning
+        if given is None and "prompt_embeds" in (self.conditioning or {}):
+            given = self.conditioning
+        prompt = None if "prompt_embeds" in (given or {}) else ""
+        return Reference(self.backbone, self.reference, self.steps, prompt, given or {})
+
+    def _strategies(self) -> tuple[Strategy, ...]:
+        return self.method.strategies(self.seen)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Of the pipeline, with a generator of their own."""
+        return self.backbone.arguments(
+            self.prompt,
+            seed=self.seed,
+            steps=self.steps,
+            height=self.height,
+            width=self.width,
+            images=self.images,
+            guidance_scale=self.guidance_scale,
+            negative_prompt=self.negative_prompt,
+            conditioning=self.conditioning,
+        )
+
+    def _embedding(self, found: Optimisation) -> MotionEmbedding:
+        details = {
+            "revision": self.backbone.revision,
+            "config_hash": self.backbone.config_hash,
+            "method": {"name": type(found.method).__name__, **asdict(found.method)},
+            "layers": list(found.losses_of),
+            "learning_rates": list(found.method.rates(self.backbone, self.steps)),
+            "timesteps": list(found.timesteps.values()),
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "seed": self.seed,
+            "guidance_scale": self.guidance_scale,
+            "reference": digest_of(self.reference),
+            "reference_prompt": self.reference.prompt,
+            "versions": library_versions(),
+        }
+        return MotionEmbedding(self.backbone.name, self.size, self.steps, dict(found.positions), details)
+
+
+class _Enough(Exception):
+    """Ends a run when everything is optimised."""
+
+
+class _StopAfter(Strategy):
+    """Ends the run before a step."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def before(self, step: Step) -> None:
+        if step.number == self._count:
+            raise _Enough
+
+
+def _optimisation(strategies: Sequence[Strategy]) -> Optimisation:
+    return next(strategy for strategy in strategies if isinstance(strategy, Optimisation))

@@ -1,0 +1,71 @@
+"""What methods of motion transfer have in common, and the plain backbone to compare them with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from generators.strategy import Strategy
+from generators.transfer_reference import Reference
+from probe.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class TransferMethod:
+    """A method that transfers the motion of a reference; an argument of ``transfer_motion``."""
+
+    def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
+        """What guides a run, made anew for each: everything that the reference tells is found out here."""
+        raise NotImplementedError
+
+    def describe(self, backbone: Backbone, steps: int) -> str:
+        """What it does in a run of so many steps, in words.
+
+        Raises
+        ------
+        InvalidInputError, UnknownLayerError
+            For layers that are not known or do not exist.
+        """
+        raise NotImplementedError
+
+    def passes(self, backbone: Backbone, steps: int) -> float:
+        """How many passes of one branch it adds to a run, for an estimate of the time.
+
+        A pass up to a layer counts as its share of the layers, and a backward pass as two forward ones.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PlainBackbone(TransferMethod):
+    """No method: what the backbone makes of the prompt alone, to compare the others with.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store.scene import make_scene
+    >>> PlainBackbone().strategies(Reference(load_backbone("mini"), make_scene(3), steps=50))
+    ()
+    """
+
+    def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
+        """None."""
+        return ()
+
+    def describe(self, backbone: Backbone, steps: int) -> str:
+        """That it does nothing."""
+        return "no transfer"
+
+    def passes(self, backbone: Backbone, steps: int) -> float:
+        """None."""
+        return 0.0
+
+
+def guided_steps(share: float, steps: int) -> int:
+    """How many steps, from the one of most noise on, a share of a run is: rounded, and at least one.
+
+    Examples
+    --------
+    >>> guided_steps(0.2, 50), guided_steps(0.2, 2)
+    (10, 1)
+    """
+    return max(1, round(share * steps))

@@ -1,0 +1,136 @@
+"""The reference of a motion transfer: a clip made to fit what is generated, and what the model sees in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from generators.clip_reading import reading_of_clip
+from generators.reading import Reading
+from generators.reference import FlowPreset, default_step
+from probe.backbone import Backbone
+from probe.geometry import Size
+from store.clip import Clip
+from store.errors import ClipError
+
+WARNED_ASPECT, MOST_ASPECT = 1.1, 2.0
+"""How many times as wide or high a reference may become, in proportion, before it is warned of and refused."""
+
+
+class TransferWarning(UserWarning):
+    """A reference does not fit what is generated and was made to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A reference clip as a backbone sees it.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    clip : Clip
+        Of the size of what is generated; :func:`fit_reference` makes others fit.
+    steps : int
+        Of the run that it guides.
+    prompt : str or None
+        What the model reads beside it; empty as published, None where ``conditioning`` has ``prompt_embeds``.
+    conditioning : mapping
+        Further arguments of the pipeline for the reference.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store.scene import make_scene
+    >>> reference = Reference(load_backbone("mini"), make_scene(3), steps=50)
+    >>> reference.read([5]).captures[5].query.shape, reference.latents.shape
+    (torch.Size([4, 6, 10, 10, 32]), torch.Size([1, 6, 12, 20, 20]))
+    """
+
+    backbone: Backbone
+    clip: Clip
+    steps: int
+    prompt: str | None = ""
+    conditioning: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """Clean latents, as :meth:`probe.Backbone.encode` gives them."""
+        return self.backbone.encode(self.clip)
+
+    def read(self, layers: list[int], *, preset: FlowPreset = "exact", blocks: bool = False) -> Reading:
+        """What layers make of its clean latents, at the timestep of a preset (see ``reference_flow``).
+
+        Raises
+        ------
+        UnknownLayerError
+        """
+        return reading_of_clip(
+            self.backbone,
+            self.clip,
+            layers,
+            step=default_step(self.backbone, preset, self.steps),
+            steps=self.steps,
+            prompt=self.prompt,
+            conditioning=self.conditioning,
+            latents=self.latents,
+            blocks=blocks,
+        )
+
+
+def fit_reference(clip: Clip, size: Size) -> Clip:
+    """A reference in the size of the clip to be made; other lengths and aspects are warned of.
+
+    Its images are those nearest to evenly spaced times from its first to its last, so that its whole motion is
+    transferred, whatever its length. They are resized to the height and width, which may change their aspect.
+
+    Parameters
+    ----------
+    clip : Clip
+    size : (height, width, images)
+
+    Returns
+    -------
+    Clip without tracks and masks
+
+    Raises
+    ------
+    ClipError
+        For a clip of one image, which has no motion, and for an aspect that would change more than twofold.
+
+    Examples
+    --------
+    >>> from store.scene import make_scene
+    >>> fit_reference(make_scene(3), Size(40, 40, 6))
+    Clip(6 images of 40 x 40 px (height x width) at 8 fps, prompt ...)
+    """
+    if len(clip) == 1:
+        raise ClipError("the reference has 1 image, so there is no motion to transfer. Give it at least 2.")
+    stretch = (size.width / size.height) / (clip.width / clip.height)
+    stretch = max(stretch, 1 / stretch)
+    if stretch > MOST_ASPECT:
+        raise ClipError(
+            f"the reference is {clip.height} x {clip.width} px and the clip to be made {size.height} x {size.width} px "
+            f"(height x width): its aspect would change {stretch:.2g}-fold. Crop it, or generate another size."
+        )
+    if stretch > WARNED_ASPECT:
+        _warn(
+            f"the reference of {clip.height} x {clip.width} px is resized to {size.height} x {size.width} px (height x "
+            f"width), which changes its aspect {stretch:.2g}-fold, and so the directions of its motion."
+        )
+    chosen = np.rint(np.linspace(0, len(clip) - 1, size.images)).astype(int)
+    if len(clip) != size.images:
+        _warn(
+            f"the reference has {len(clip)} images and the clip to be made {size.images}: it is resampled to its "
+            f"images {', '.join(map(str, chosen))}."
+        )
+    return Clip(clip.images[chosen], clip.fps, prompt=clip.prompt).resized(size.height, size.width)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, TransferWarning, stacklevel=3)

@@ -26,7 +26,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "support 0.7": {"support": 0.7},
     "support 1.4": {"support": 1.4},
     "logits by sqrt(channels)": {"scale": "channels"},
-    "all rotary channels": {"most_turn": math.inf},
+    "rotary channels up to 0.5 rad": {"most_turn": 0.5},
     "rotary channels up to 0.2 rad": {"most_turn": 0.2},
     "best cell, no refinement": {"refine": False},
     "sharpness 1 (plain mean)": {"sharpness": 1.0},

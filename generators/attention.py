@@ -1,28 +1,21 @@
 """Attention with something of ours in its place: in chosen layers, while a context is open, and nowhere else.
 
-Works as :class:`probe.AttentionTap` does (a copy of the module's processor, same code, other globals), but what it
-calls may change queries, keys and values, or compute the output by itself. A tap that was open before sees what is
-multiplied in the end; close in the opposite order.
+Where :class:`probe.AttentionTap` watches, an editor may change queries, keys and values, or compute the output by
+itself. A tap that was open before sees what is multiplied in the end.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-import sys
-import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from probe.tap import _DISPATCH, _SDPA, _attention_names, _retarget, check_multiplies
+from probe.retarget import RetargetedAttention
 from store.layout import TokenLayout
-
-_serial = itertools.count()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +76,7 @@ class Editor(Protocol):
         """The output (batch, head, token, channel)."""
 
 
-class AttentionEdit:
+class AttentionEdit(RetargetedAttention):
     """A context manager in which the attention of chosen modules goes through editors.
 
     Parameters
@@ -120,45 +113,13 @@ class AttentionEdit:
         layout: TokenLayout,
         text_position: str | None,
     ) -> None:
-        self._modules = {layer: modules[layer] for layer, chain in editors.items() if chain}
+        super().__init__({layer: modules[layer] for layer, chain in editors.items() if chain}, self._edited)
         self._editors = editors
         self._layout = layout
         self._text_first = text_position == "first"
-        self._originals: list[tuple[nn.Module, Any]] = []
-        self._registered: list[str] = []
 
-    def __enter__(self) -> AttentionEdit:
-        try:
-            for layer, module in self._modules.items():
-                self._install(layer, module)
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._remove()
-
-    def _install(self, layer: int, module: nn.Module) -> None:
-        original: Any = module.processor
-        check_multiplies(module, f"layer {layer}")
-        name = f"generators._edited_{next(_serial)}"
-        edited = _retarget(original, name, _ignore)
-        self._registered.append(name)
-        function = cast(types.FunctionType, type(original).__call__)
-        names = vars(sys.modules[name])
-        for target in _attention_names(function):
-            names[target] = _edited(function.__globals__[target], target, partial(self._edit, layer))
-        self._originals.append((module, original))
-        module.processor = edited
-
-    def _remove(self) -> None:
-        for module, original in reversed(self._originals):
-            module.processor = original
-        for name in self._registered:
-            sys.modules.pop(name, None)
-        self._originals.clear()
-        self._registered.clear()
+    def _edited(self, layer: int, attend: Callable[..., Any], heads_first: bool) -> Callable[..., Any]:
+        return _replace(attend, lambda own, tensors: self._edit(layer, own, tensors), heads_first=heads_first)
 
     def _edit(self, layer: int, own: Attend, tensors: dict[str, Any]) -> Tensor:
         tokens, count = tensors["query"].shape[2], self._layout.video_tokens
@@ -173,21 +134,7 @@ def _before(editor: Editor, attend: Attend) -> Attend:
     return lambda attention: editor(attention, attend)
 
 
-def _ignore(call: dict[str, Any]) -> None:
-    """Nothing is watched: the names are replaced once more."""
-
-
 Edit = Callable[[Attend, dict[str, Any]], Tensor]
-
-
-def _edited(target: Any, name: str, edit: Edit) -> Any:
-    """What a processor finds under the name of an attention function, or of the module that holds it."""
-    if name in (_DISPATCH, _SDPA):
-        return _replace(target, edit, heads_first=name == _SDPA)
-    stand_in = types.ModuleType(target.__name__)
-    stand_in.__dict__.update(vars(target))
-    setattr(stand_in, _SDPA, _replace(getattr(target, _SDPA), edit, heads_first=True))
-    return stand_in
 
 
 def _replace(attend: Callable[..., Any], edit: Edit, *, heads_first: bool) -> Any:

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from probe.arguments import PipelineArguments
+from probe.retarget import check_multiplies
 from probe.rotary import RotaryAxes
 from probe.schedule import Schedule
-from probe.tap import check_multiplies, check_no_cache
+from probe.tap import check_no_cache
 from store.clip import Clip
 from store.errors import UnsupportedBackboneError
 

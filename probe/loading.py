@@ -15,7 +15,7 @@ import torch
 
 from probe.backbone import Backbone
 from probe.families import FAMILIES, CogVideoX, family_of
-from probe.tap import check_multiplies
+from probe.retarget import check_multiplies
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
 MINIS = ("mini", "mini-rope")

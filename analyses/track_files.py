@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from analyses.checkpoint import check_file
+from analyses.array_files import ArrayFiles
 from analyses.point_tracks import PointTracks
-from store.errors import InvalidInputError, OutputExistsError, RecordingError, UnsafePickleError
+from store.errors import InvalidInputError
 
-SUFFIXES = (".npz", ".nc", ".zarr")
+_FILES = ArrayFiles("tracks", "tracks go", "no tracks", "the tracks")
 _ARRAYS = ("tracks", "visibility", "confidence", "queries")
 
 
@@ -59,20 +57,8 @@ def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite:
             f"{path} cannot be written: netCDF 3 holds no empty arrays, and there are no points. "
             f"Name it {path.with_suffix('.npz')}."
         )
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _FILES.writing(path) as partial:
         _write(tracks, partial)
-        if path.is_dir():
-            shutil.rmtree(path)  # a folder cannot be replaced in one step
-        os.replace(partial, path)
-    except OSError as error:
-        raise RecordingError(f"the tracks cannot be written to {path}: {error}.") from error
-    finally:
-        if partial.is_dir():  # after an error or Ctrl-C
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
     return path
 
 
@@ -96,21 +82,13 @@ def load_tracks(path: str | os.PathLike[str]) -> PointTracks:
     store.errors.RecordingError: nowhere.npz holds no tracks: it does not exist.
     """
     path = Path(path)
-    suffix = _suffix_of(path)
-    if not path.exists():
-        raise RecordingError(f"{path} holds no tracks: it does not exist.")
-    try:
+    with _FILES.reading(path) as suffix:
         if suffix == ".npz":
             return _read_npz(path)
         if suffix == ".nc":
             return PointTracks.from_dataset(xr.load_dataset(path, engine="scipy"))
         with xr.open_zarr(path, consolidated=False, chunks=None) as opened:
             return PointTracks.from_dataset(opened.load())
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error):
-            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise RecordingError(f"{path} holds no tracks, or it is damaged: {reason}.") from error
 
 
 def check_tracks_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -133,31 +111,7 @@ def check_tracks_path(path: str | os.PathLike[str], *, overwrite: bool = False) 
     ...
     store.errors.InvalidInputError: tracks.csv cannot be written: tracks go to a file ending in .npz, .nc or .zarr. Name it tracks.npz.
     """  # noqa: E501
-    path = Path(path)
-    suffix = _suffix_of(path, "cannot be written")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already. Choose another path for the tracks, or pass overwrite=True.")
-    if suffix == ".zarr" and path.exists() and not _is_zarr_of_tracks(path):
-        raise OutputExistsError(f"{path} is there and holds no tracks, so it is not replaced. Choose another path.")
-    check_file(path.with_name(f".{path.name}.trial") if suffix == ".zarr" else path, f"tracks{suffix}")
-
-
-def _suffix_of(path: Path, problem: str = "is no file of tracks") -> str:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InvalidInputError(
-            f"{path} {problem}: tracks go to a file ending in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}. "
-            f"Name it {path.with_suffix('.npz') if path.name else 'tracks.npz'}."
-        )
-    return suffix
-
-
-def _is_zarr_of_tracks(path: Path) -> bool:
-    try:
-        load_tracks(path)
-    except RecordingError:
-        return False
-    return True
+    _FILES.check(Path(path), load_tracks, overwrite=overwrite)
 
 
 def _write(tracks: PointTracks, path: Path) -> None:
@@ -173,8 +127,6 @@ def _write(tracks: PointTracks, path: Path) -> None:
 
 
 def _read_npz(path: Path) -> PointTracks:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is no npz file")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         found = {name: file[name] for name in _ARRAYS}
         details = json.loads(str(file["details"])) if "details" in file.files else {}

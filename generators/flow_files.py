@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from analyses.checkpoint import check_file
+from analyses.array_files import ArrayFiles
 from analyses.plots_theme import need_dims
-from store.errors import InvalidInputError, OutputExistsError, RecordingError, UnsafePickleError
 
-SUFFIXES = (".npz", ".nc", ".zarr")
+_FILES = ArrayFiles("flow", "a flow goes", "no flow", "the flow")
 _DIMS = ("frame", "frame_to", "y", "x", "xy")
 
 
@@ -54,20 +51,8 @@ def save_flow(flow: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bo
     path = Path(path)
     flow = need_dims("flow", flow, _DIMS)
     check_flow_path(path, overwrite=overwrite)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _FILES.writing(path) as partial:
         _write(flow, partial)
-        if path.is_dir():
-            shutil.rmtree(path)  # a folder cannot be replaced in one step
-        os.replace(partial, path)
-    except OSError as error:
-        raise RecordingError(f"the flow cannot be written to {path}: {error}.") from error
-    finally:
-        if partial.is_dir():  # after an error or Ctrl-C
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
     return path
 
 
@@ -91,21 +76,13 @@ def load_flow(path: str | os.PathLike[str]) -> xr.DataArray:
     store.errors.RecordingError: nowhere.npz holds no flow: it does not exist.
     """
     path = Path(path)
-    suffix = _suffix_of(path, "is no file of a flow")
-    if not path.exists():
-        raise RecordingError(f"{path} holds no flow: it does not exist.")
-    try:
+    with _FILES.reading(path) as suffix:
         if suffix == ".npz":
             return _read_npz(path)
         if suffix == ".nc":
             return need_dims("flow", xr.load_dataset(path, engine="scipy")["flow"], _DIMS)
         with xr.open_zarr(path, consolidated=False, chunks=None) as opened:
             return need_dims("flow", opened["flow"].load(), _DIMS)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error):
-            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise RecordingError(f"{path} holds no flow, or it is damaged: {reason}.") from error
 
 
 def check_flow_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -127,31 +104,7 @@ def check_flow_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
     ...
     store.errors.InvalidInputError: flow.csv cannot be written: a flow goes to a file ending in .npz, .nc or .zarr. Name it flow.npz.
     """  # noqa: E501
-    path = Path(path)
-    suffix = _suffix_of(path, "cannot be written")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already. Choose another path for the flow, or pass overwrite=True.")
-    if path.is_dir() and not _is_flow(path):
-        raise OutputExistsError(f"{path} is a folder that holds no flow, so it is not replaced. Choose another path.")
-    check_file(path.with_name(f".{path.name}.trial") if suffix == ".zarr" else path, f"flow{suffix}")
-
-
-def _suffix_of(path: Path, problem: str) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InvalidInputError(
-            f"{path} {problem}: a flow goes to a file ending in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}. "
-            f"Name it {path.with_suffix('.npz') if path.name else 'flow.npz'}."
-        )
-    return suffix
-
-
-def _is_flow(path: Path) -> bool:
-    try:
-        load_flow(path)
-    except RecordingError:
-        return False
-    return True
+    _FILES.check(Path(path), load_flow, overwrite=overwrite)
 
 
 def _write(flow: xr.DataArray, path: Path) -> None:
@@ -169,8 +122,6 @@ def _write(flow: xr.DataArray, path: Path) -> None:
 
 
 def _read_npz(path: Path) -> xr.DataArray:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is no npz file")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         coords = {"image": ("frame", file["image"])} if "image" in file.files else {}
         attrs = {"long_name": "displacement", "units": "cells", "details": str(file["details"])}

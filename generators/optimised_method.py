@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -121,7 +122,8 @@ class OptimisedMethod(TransferMethod):
         Examples
         --------
         >>> from probe import load_backbone
-        >>> OptimisedMethod(preset="ditflow").rates(load_backbone("mini"), 10)
+        >>> from generators.ditflow import DiTFlow
+        >>> DiTFlow(preset="ditflow").rates(load_backbone("mini"), 10)
         (0.002, 0.0015)
         """
         tuned = TUNED_RATES.get(backbone.name.rstrip("/"), {}) if self.preset == "exact" else {}
@@ -130,9 +132,9 @@ class OptimisedMethod(TransferMethod):
         short = self.preset == "ditflow"
         return tuple(np.linspace(*ends, count + short)[:count].tolist())
 
+    @abstractmethod
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
         """For each layer, from a reading of the sample to how much its motion differs from the reference's."""
-        raise NotImplementedError
 
     @property
     def reads_blocks(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from generators.strategy import Strategy
@@ -10,13 +11,14 @@ from probe.backbone import Backbone
 
 
 @dataclass(frozen=True)
-class TransferMethod:
+class TransferMethod(ABC):
     """A method that transfers the motion of a reference; an argument of ``transfer_motion``."""
 
+    @abstractmethod
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
         """What guides a run, made anew for each: everything that the reference tells is found out here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self, backbone: Backbone, steps: int) -> str:
         """What it does in a run of so many steps, in words.
 
@@ -25,14 +27,13 @@ class TransferMethod:
         InvalidInputError, UnknownLayerError
             For layers that are not known or do not exist.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def passes(self, backbone: Backbone, steps: int) -> float:
         """How many passes of one branch it adds to a run, for an estimate of the time.
 
         A pass up to a layer counts as its share of the layers, and a backward pass as two forward ones.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

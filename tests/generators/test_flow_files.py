@@ -42,7 +42,7 @@ def test_dims_in_another_order_are_put_in_order(flow: xr.DataArray, tmp_path: Pa
 def test_a_folder_of_something_else_is_not_replaced(flow: xr.DataArray, tmp_path: Path) -> None:
     folder = tmp_path / "mine.zarr"
     folder.mkdir()
-    message = f"{folder} is a folder that holds no flow, so it is not replaced. Choose another path."
+    message = f"{folder} is there and holds no flow, so it is not replaced. Choose another path."
     with pytest.raises(OutputExistsError, match=f"^{re.escape(message)}$"):
         save_flow(flow, folder, overwrite=True)
 

@@ -43,6 +43,17 @@ Seed = Annotated[int, typer.Option(help="Seed of the sampling or of the noise.")
 SizeText = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH in pixels of what the model sees.")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images per clip; the backbone's own number by default.")]
 Stride = Annotated[int, typer.Option(min=1, help="Take every so many images of a clip.")]
+GuidanceScale = Annotated[
+    float | None,
+    typer.Option("--guidance-scale", "--guidance", help="Of classifier-free guidance; the backbone's own by default."),
+]
+NegativePrompt = Annotated[str | None, typer.Option(help="Text of the uncond branch.")]
+Height = Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")]
+Width = Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")]
+PixelScale = Annotated[int, typer.Option(min=1, help="Write each pixel this many times as high and wide.")]
+NamedVideo = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The video to write; by default named after the prompt.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the output path.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same settings.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the estimated time, write nothing.")]

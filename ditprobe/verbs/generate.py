@@ -36,24 +36,17 @@ def _interrupted(given: Mapping[str, Any]) -> str:
 @verb(interrupted=_interrupted)
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The video to write; by default named after the prompt.")
-    ] = None,
+    out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
     seed: options.Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="How many clips, with seeds from --seed upwards.")] = 1,
     steps: options.Steps = 50,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance-scale", "--guidance", help="Of classifier-free guidance; the backbone's own by default."
-        ),
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="Text of the uncond branch.")] = None,
+    guidance_scale: options.GuidanceScale = None,
+    negative_prompt: options.NegativePrompt = None,
     images: options.Images = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
-    scale: Annotated[int, typer.Option(min=1, help="Write each pixel this many times as high and wide.")] = 1,
+    height: options.Height = None,
+    width: options.Width = None,
+    scale: options.PixelScale = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -77,7 +70,7 @@ def generate(
     if dry_run:
         say(f"{model!r}\n  clips     {', '.join(map(str, paths.values()))}")
         say(f"  prompt    {prompt!r}\n  run       {how}")
-        say(f"  time      about {seconds_for_people(count * _seconds(model, prompt, arguments))} for the model")
+        say(f"  time      about {seconds_for_people(count * seconds_of_run(model, prompt, arguments))} for the model")
         return
     with progress("generating") as bar:
         for number, (each, path) in enumerate(paths.items()):
@@ -135,7 +128,7 @@ def _described(clip: Clip) -> str:
     return f"{len(clip)} images of {clip.height} x {clip.width} px at {clip.fps:g} fps"
 
 
-def _seconds(model: Backbone, prompt: str, arguments: Mapping[str, Any]) -> float:
+def seconds_of_run(model: Backbone, prompt: str, arguments: Mapping[str, Any]) -> float:
     """Seconds of the model for one clip, from timing one call."""
     from probe.record import estimate_seconds, plan_recording
 

@@ -26,9 +26,7 @@ Preset = Literal["exact", "difftrack", "renormalised"]
 @verb
 def guide(
     prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The video to write; by default named after the prompt.")
-    ] = None,
+    out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
     layers: Annotated[
         str | None,
@@ -41,17 +39,12 @@ def guide(
     ] = "exact",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance-scale", "--guidance", help="Of classifier-free guidance; the backbone's own by default."
-        ),
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="Text of the uncond branch.")] = None,
+    guidance_scale: options.GuidanceScale = None,
+    negative_prompt: options.NegativePrompt = None,
     images: options.Images = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
-    pixel_scale: Annotated[int, typer.Option(min=1, help="Write each pixel this many times as high and wide.")] = 1,
+    height: options.Height = None,
+    width: options.Width = None,
+    pixel_scale: options.PixelScale = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,

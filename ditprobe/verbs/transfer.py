@@ -11,7 +11,7 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, seconds_for_people, verb
-from ditprobe.verbs.generate import _seconds, enlarged, file_name
+from ditprobe.verbs.generate import enlarged, file_name, seconds_of_run
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def transfer(
         str, typer.Argument(help="The video whose motion is wanted; not with --embedding.", show_default=False)
     ],
     prompt: Annotated[str | None, typer.Argument(help="What to show instead.", show_default=False)] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The video to write; by default named after the prompt.")
-    ] = None,
+    out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
     method: Annotated[Method, typer.Option(help="How motion is transferred.")] = "ditflow",
     layers: Annotated[
@@ -71,17 +69,12 @@ def transfer(
     ] = None,
     seed: options.Seed = 0,
     steps: options.Steps = 50,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance-scale", "--guidance", help="Of classifier-free guidance; the backbone's own by default."
-        ),
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="Text of the uncond branch.")] = None,
+    guidance_scale: options.GuidanceScale = None,
+    negative_prompt: options.NegativePrompt = None,
     images: options.Images = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")] = None,
-    scale: Annotated[int, typer.Option(min=1, help="Write each pixel this many times as high and wide.")] = 1,
+    height: options.Height = None,
+    width: options.Width = None,
+    scale: options.PixelScale = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -145,7 +138,7 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
 
     arguments = model.arguments(prompt, **run)
     how = f"{run['steps']} steps with guidance {model.guidance_of(arguments):g}"
-    plain = lambda: _seconds(model, prompt, arguments)  # noqa: E731
+    plain = lambda: seconds_of_run(model, prompt, arguments)  # noqa: E731
     if isinstance(source, MotionEmbedding):
         strategy = InjectMotion(source)
         strategy.start(GuidedSampling(model, strategy, arguments).run)

@@ -28,7 +28,8 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
     path : path ending in .nc, .csv or .json
         A .nc holds the Dataset; a .csv a line for each clip and tracker; a .json the same lines as ``clips``, the
         ``means`` with their intervals (:func:`analyses.tapvid_evaluation.tapvid_means`), the ``settings`` and the
-        ``skipped`` clips. What is NaN is empty in a .csv and null in a .json.
+        ``skipped`` clips. What is NaN is empty in a .csv and null in a .json. Variables over further dims, such as
+        errors over time, are in a .nc alone.
     overwrite : replace what is there
 
     Returns
@@ -63,7 +64,8 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
         if path.suffix.lower() == ".nc":
             evaluation.to_netcdf(partial, engine="scipy")
         else:
-            partial.write_text(_csv(evaluation) if path.suffix.lower() == ".csv" else _json(evaluation))
+            single = evaluation[[name for name in evaluation if set(evaluation[name].dims) <= {"clip", "tracker"}]]
+            partial.write_text(_csv(single) if path.suffix.lower() == ".csv" else _json(single))
         os.replace(partial, path)
     except OSError as error:
         raise RecordingError(f"the evaluation cannot be written to {path}: {error}.") from error
@@ -107,7 +109,7 @@ def _rows(evaluation: xr.Dataset) -> list[dict[str, Any]]:
     for clip in evaluation["clip"].values:
         for tracker in evaluation["tracker"].values:
             place = {"clip": str(clip), "tracker": str(tracker)}
-            one = evaluation.sel({str(name): place[str(name)] for name in evaluation.sizes})
+            one = evaluation.sel(place)
             counts = {str(name): int(one[name]) for name in evaluation if "tracker" not in evaluation[name].dims}
             values = {str(name): _known(one[name]) for name in evaluation if "tracker" in evaluation[name].dims}
             rows.append(place | counts | values)

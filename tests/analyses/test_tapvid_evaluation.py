@@ -382,6 +382,14 @@ def test_trackers_are_described_alike_in_every_process():
     }
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_text_files_leave_out_what_has_further_dims(tmp_path, suffix):
+    found = evaluate_tapvid(CLIPS, both(Near()))
+    longer = found.assign(error=(("tracker", "clip", "lag"), np.zeros((2, 3, 5))), lag=[1, 2, 3, 4, 5])
+    written = [save_evaluation(one, tmp_path / f"{name}.{suffix}") for name, one in (("a", found), ("b", longer))]
+    assert written[0].read_text() == written[1].read_text()
+
+
 def test_figures_on_disk(tmp_path):
     found = evaluate_tapvid(CLIPS, both(Near()), data="a.pkl")
     xr.testing.assert_identical(

@@ -147,15 +147,23 @@ class Step:
         ------
         UnknownLayerError, InvalidInputError
             For a layer that does not exist, no layers, or positions that do not fit.
+        GuidanceDivergedError
+            When a query, a key or a block's output is not finite.
         """
         wanted = sorted({self._layer(layer) for layer in layers})
         if not wanted:
             raise InvalidInputError("layers is empty: there would be nothing to read.")
         moment = Moment(self.number, self.timestep, "cond", self.run.steps)
         with self._own_pass(latents, positions, {}) as (call, edit):
-            return read_layers(
+            found = read_layers(
                 self._backbone, self._denoiser, call, wanted, moment, edit, features=features, blocks=blocks
             )
+        for layer, capture in found.captures.items():
+            self.check_finite(capture.query, f"queries of layer {layer} are")
+            self.check_finite(capture.key, f"keys of layer {layer} are")
+        for layer, output in found.blocks.items():
+            self.check_finite(output, f"the output of block {layer} is")
+        return found
 
     def predict(
         self,

@@ -53,6 +53,7 @@ def guide(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing.")] = False,
 ) -> None:
     """Generate a clip under cross-attention guidance (DiffTrack): away from frames that do not look at one another."""
+    from ditprobe.divergence import keeping_latents
     from generators.cag import CrossAttentionGuidance
     from generators.sampling import sample
     from probe.record import check_clip_path
@@ -73,7 +74,7 @@ def guide(
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {how}")
         say(f"  guidance  {what} at {len(at_steps)} of {steps} steps, one pass more at each")
         return
-    with progress("guiding") as bar:
+    with keeping_latents(path), progress("guiding") as bar:
         clip = sample(model, prompt, strategy, seed=seed, on_step=bar, **run)
     write_clip(path, enlarged(clip, pixel_scale), overwrite=overwrite)
     say(f"{path}: {len(clip)} images of {clip.height} x {clip.width} px at {clip.fps:g} fps, seed {seed}")

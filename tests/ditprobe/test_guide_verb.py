@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import Result
 
 from generators.cag import CrossAttentionGuidance
@@ -94,3 +95,16 @@ def test_a_backbone_of_which_nothing_is_known_needs_layers(run: Run, no_model: N
     assert result.stderr == (
         "error: no layers are known to guide ./small by. Give --layers; ditprobe sweep and ditprobe select find them.\n"
     )
+
+
+def test_a_run_that_diverges_keeps_its_last_good_latents(run: Run) -> None:
+    torch.manual_seed(0)
+    save_mini(new_pipeline(SMALL), "small")
+    words = ["-b", "./small", "--device", "cpu", "--steps", 3, "--layers", 1, "--scale", 3e38, "--out", "deep/made.mp4"]
+    found = run("guide", PROMPT, *words, code=2)
+    assert found.stderr.lstrip() == (
+        "error: what is added to the prediction is not finite at step 1 of 3 (timestep 666). The latents with which "
+        "that step began are kept in deep/made.step1.safetensors. Lower the learning rate or the scale, or guide fewer "
+        "steps.\n"
+    )
+    assert load_file("deep/made.step1.safetensors")["latents"].shape == (1, 3, 12, 8, 12)

@@ -1,0 +1,46 @@
+"""What is left of a guided run whose numbers were no longer finite: its last good latents, in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from generators.errors import GuidanceDivergedError
+
+
+@contextmanager
+def keeping_latents(clip: Path) -> Iterator[None]:
+    """Where guidance diverges, write the latents of the step beside the clip that was to be made, and say where.
+
+    Parameters
+    ----------
+    clip : path of the clip; the latents go to ``<name>.step<step>.safetensors``, under the name ``latents``
+
+    Raises
+    ------
+    GuidanceDivergedError
+        Again, with the path in its message.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from safetensors.torch import load_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try:
+    ...         with keeping_latents(Path(folder, "fox.mp4")):
+    ...             raise GuidanceDivergedError("the loss is nan.", step=3, latents=torch.ones(1, 2))
+    ...     except GuidanceDivergedError:
+    ...         print(load_file(f"{folder}/fox.step3.safetensors"))
+    {'latents': tensor([[1., 1.]])}
+    """
+    try:
+        yield
+    except GuidanceDivergedError as error:
+        path = clip.with_name(f"{clip.stem}.step{error.step}.safetensors")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"latents": error.latents.cpu().contiguous()}, path)
+        message = str(error).replace("kept as the error's .latents", f"kept in {path}")
+        raise GuidanceDivergedError(message, step=error.step, latents=error.latents) from error

@@ -5,6 +5,7 @@ from analyses.plots_layers import plot_best_layers, plot_heads, plot_layer_step
 from analyses.plots_selection import plot_selection
 from analyses.plots_tracking import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
 from analyses.plots_tracks import plot_tracks
+from analyses.plots_transfer import plot_transfer
 from analyses.plots_video import plot_attention, plot_pca
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "plot_pca",
     "plot_selection",
     "plot_tracks",
+    "plot_transfer",
 ]

@@ -13,7 +13,7 @@ from analyses.plots_theme import FAINT, INK, SOFT, as_images, entitle, image_tra
 from store.errors import InvalidInputError
 from store.selection import resolve_number
 
-_DIMS = ("frame", "frame_to", "y", "x", "xy")
+DIMS = ("frame", "frame_to", "y", "x", "xy")
 # Colours from one corner of the wheel to the next, and which channel changes on the way.
 _TRANSITIONS = ((15, 1, True), (6, 0, False), (4, 2, True), (11, 1, False), (13, 0, True), (6, 2, False))
 _WHEEL_SIDE = 127  # px; up to 128 pictures keep their exact colours
@@ -109,8 +109,8 @@ def plot_flow(
     figure = make_subplots(1, 2, column_widths=[0.76, 0.24], horizontal_spacing=0.04)
     colours = flow_colours(values, largest=largest)
     figure.add_trace(image_trace(colours, (-0.5, -0.5, width - 0.5, height - 0.5)), 1, 1)
-    figure.add_trace(_hover(values, length), 1, 1)
-    figure.add_trace(image_trace(_wheel_picture(largest), (-1, -1, 1, 1)), 1, 2)
+    figure.add_trace(hover_of(values, length), 1, 1)
+    figure.add_trace(image_trace(wheel_picture(largest), (-1, -1, 1, 1)), 1, 2)
     _explain_wheel(figure, largest, label(flow))
     entitle(figure, title or "Attention motion flow", names, height=_height(height, width, 0.72), top=72)
     figure.update_layout(margin={"l": 6, "r": 6, "b": 10})
@@ -184,7 +184,7 @@ def plot_flow_arrows(
 
 def _pair(flow: xr.DataArray, frame: int, frame_to: int) -> tuple[np.ndarray, str]:
     """(y, x, 2) float64 of a pair of frames, and its name."""
-    flow = need_dims("flow", flow, _DIMS)
+    flow = need_dims("flow", flow, DIMS)
     first = resolve_number("frame", frame, flow.sizes["frame"], "flow")
     second = resolve_number("frame", frame_to, flow.sizes["frame_to"], "flow")
     values = flow.values[first, second].astype(np.float64)
@@ -193,7 +193,7 @@ def _pair(flow: xr.DataArray, frame: int, frame_to: int) -> tuple[np.ndarray, st
     return values, f"from frame {first} to frame {second}"
 
 
-def _hover(values: np.ndarray, length: np.ndarray) -> go.Heatmap:
+def hover_of(values: np.ndarray, length: np.ndarray) -> go.Heatmap:
     """What a cell holds, under the pointer; nothing is drawn."""
     return go.Heatmap(
         z=length,
@@ -205,7 +205,7 @@ def _hover(values: np.ndarray, length: np.ndarray) -> go.Heatmap:
     )
 
 
-def _wheel_picture(largest: float) -> np.ndarray:
+def wheel_picture(largest: float) -> np.ndarray:
     """The colour of every vector up to the longest, as a disc on white."""
     line = np.linspace(-1, 1, _WHEEL_SIDE)
     vectors = np.stack(np.meshgrid(line, line), -1)

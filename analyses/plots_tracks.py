@@ -117,7 +117,7 @@ def _legend(drawn: _Drawn) -> list[go.Scatter]:
     ]
 
 
-def _slider(shown: list[int]) -> dict[str, Any]:
+def image_slider(shown: list[int]) -> dict[str, Any]:
     """A slider that stops at the drawn images alone."""
     options = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"label": str(image), "method": "animate", "args": [[str(image)], options]} for image in shown]
@@ -177,7 +177,7 @@ def plot_tracks(
     figure = go.Figure(_layers_of(drawn, pictures, shown[-1]) + _legend(drawn))
     if len(shown) > 1:
         figure.frames = [_frame(drawn, pictures, image) for image in shown]
-        figure.update_layout(sliders=[_slider(shown)])
+        figure.update_layout(sliders=[image_slider(shown)])
     _finish(figure, pictures, title or "Predicted tracks", _note(drawn, total, len(shown), len(pictures)))
     return figure
 

@@ -62,6 +62,7 @@ _HOMES = {
         "plot_pca",
         "plot_selection",
         "plot_tracks",
+        "plot_transfer",
     ),
     "analyses.point_tracks": ("PointTracks",),
     "analyses.resampling": ("to_images",),
@@ -93,6 +94,7 @@ _HOMES = {
     "ditprobe.examples": ("make_examples",),
     "ditprobe.report": ("Example", "write_report"),
     "ditprobe.report_trackers": ("TrackedClip", "compare_trackers", "usual_trackers"),
+    "ditprobe.report_transfer": ("TransferredClip", "transferred_clip"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,9 +1,10 @@
-"""``make demo``: scenes nobody trained on, from recording to tracking and report, on the bundled backbone."""
+"""``make demo``: scenes nobody trained on, from recording to tracking, transfer and report, on the bundled backbone."""
 
 from __future__ import annotations
 
 import shutil
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,16 +16,19 @@ from store.errors import OutputExistsError
 
 if TYPE_CHECKING:
     from ditprobe.report_trackers import Compared
+    from ditprobe.report_transfer import TransferredClip
     from probe.backbone import Backbone
 
 SCENES = range(24)
 TRACKED_SCENES, TRACKED_IMAGES = 8, 12  # as many as intervals need; twice the images that the model takes at once
+TRANSFERRED_SCENE = 18  # the first of one object before a camera at rest
+TRANSFER_PROMPT, TRANSFER_STEPS = "a pink star over yellow clouds", 25
 STEPS = 50
 THRESHOLD_CELLS = 1.0
 MARKER = ".ditprobe-demo"
 SWEEP, SCENE, SAMPLED, CLIP, REPORT = "sweep.nc", "scene.zarr", "sampled.zarr", "sampled.mp4", "report.html"
-TRACKING, TRACKED = "tracking.nc", "tracked.mp4"
-MADE = (SWEEP, SCENE, SAMPLED, CLIP, f"{CLIP}.npz", TRACKING, TRACKED, REPORT)
+TRACKING, TRACKED, TRANSFERRED = "tracking.nc", "tracked.mp4", "transferred.mp4"
+MADE = (SWEEP, SCENE, SAMPLED, CLIP, f"{CLIP}.npz", TRACKING, TRACKED, TRANSFERRED, f"{TRANSFERRED}.npz", REPORT)
 
 
 def prepare(folder: Path) -> None:
@@ -64,7 +68,7 @@ def demo(
     scenes: Annotated[int, typer.Option(min=2, help="How many scenes.")] = len(SCENES),
     every: Annotated[int, typer.Option(min=1, help="Sweep every so many steps.")] = 1,
 ) -> None:
-    """Record, sweep, select, track and report on synthetic scenes; prints where everything is."""
+    """Record, sweep, select, track, transfer and report on synthetic scenes; prints where everything is."""
     import ditprobe as dp
     from ditprobe.summary import accuracy_table, selection_of
     from ditprobe.verbs.report import build
@@ -105,7 +109,9 @@ def demo(
     say(f"\n4. Tracking: points through {tracked_scenes} longer scenes, beside other trackers")
     compared = track(backbone, range(scenes, scenes + tracked_scenes), out)
     shown = compared.tracked[backbone.name]
-    say("\n5. Report")
+    say("\n5. Motion transfer: another object over another background, moving as a scene does")
+    transferred = transfer(backbone, out)
+    say("\n6. Report")
     build(
         found,
         best,
@@ -114,6 +120,7 @@ def demo(
         clips,
         tracking=compared.evaluation,
         tracked=list(shown.values())[:1],
+        transfers=[transferred],
         title="The demo: which layers of mini match points",
     )
     say(f"\nDone in {seconds_for_people(time.monotonic() - began)}.")
@@ -122,6 +129,7 @@ def demo(
     say(f"  recordings         {out / 'scene.zarr'}, {out / 'sampled.zarr'}")
     say(f"  sampled clip       {out / 'sampled.mp4'}")
     say(f"  tracking           {out / TRACKING}, {out / TRACKED}")
+    say(f"  motion transfer    {out / TRANSFERRED}")
     say(f"  report             {(out / 'report.html').resolve().as_uri()}")
 
 
@@ -141,6 +149,30 @@ def track(backbone: Backbone, seeds: range, out: Path) -> Compared:
     images = dp.drawn_images(first.clip.images, first.tracks, scale=viewing_scale(first.clip.height, first.clip.width))
     dp.write_video(out / TRACKED, images, first.clip.fps)
     return compared
+
+
+def transfer(backbone: Backbone, out: Path) -> TransferredClip:
+    """Transfer the motion of a scene to a prompt, write the clip, and measure it beside the backbone without it."""
+    import ditprobe as dp
+    from ditprobe.report_transfer import transfer_in_words, transferred_clip
+    from store.prompt import PromptWarning
+
+    reference = dp.make_scene(TRANSFERRED_SCENE)
+    method, clips = dp.DiTFlow(), []
+    with warnings.catch_warnings(), progress("transferring") as bar:
+        warnings.simplefilter("ignore", PromptWarning)  # that the prompt names no direction is meant
+        for each in (method, dp.PlainBackbone()):
+            clips.append(
+                dp.transfer_motion(backbone, reference, TRANSFER_PROMPT, method=each, steps=TRANSFER_STEPS, on_step=bar)
+            )
+    made, plain = clips
+    dp.write_clip(out / TRANSFERRED, made)
+    name = f"scene {TRANSFERRED_SCENE}"
+    found = transferred_clip(
+        backbone, name, reference, made, method=method.describe(backbone, TRANSFER_STEPS), plain=plain
+    )
+    say(f"{TRANSFER_PROMPT}, moving as {name}: {transfer_in_words(found)}")
+    return found
 
 
 if __name__ == "__main__":

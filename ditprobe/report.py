@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,10 +16,12 @@ from analyses.checkpoint import check_file
 from analyses.plots import plot_selection
 from analyses.selection import LayerSelection
 from ditprobe import report_words as words
+from ditprobe.pages import write_whole
 from ditprobe.report_figures import Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
 from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_tracking import tracking_part
+from ditprobe.report_transfer import TransferredClip, transfer_part
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 
 
@@ -33,6 +33,7 @@ def write_report(
     examples: Sequence[Example] = (),
     tracking: xr.Dataset | None = None,
     tracked: Sequence[TrackedClip] = (),
+    transfers: Sequence[TransferredClip] = (),
     title: str = "Which layers carry temporal correspondence",
     overwrite: bool = False,
 ) -> Path:
@@ -48,6 +49,7 @@ def write_report(
         Where it also holds the variables of :func:`analyses.tracking_errors.gather_errors`, as that of
         :func:`ditprobe.report_trackers.compare_trackers` does, the error over time is drawn too.
     tracked : clips with what a tracker found in them
+    transfers : clips that took on the motion of a reference, of :func:`ditprobe.report_transfer.transferred_clip`
     title : heading of the page; plain text
     overwrite : replace an existing file
 
@@ -63,10 +65,11 @@ def write_report(
         When it cannot be written.
     InvalidInputError
         When the sweep lacks a dim, the selection names a layer that the sweep does not have, an example's tracks do
-        not fit its clip, or ``tracking`` is something else.
+        not fit its clip, ``tracking`` is something else, or the clips and flows of a transfer do not fit one another.
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> from analyses.selection import select_layers
     >>> cross = np.arange(24.0).reshape(2, 3, 4, 1) / 100
@@ -84,26 +87,14 @@ def write_report(
     check_file(path, "report.html")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists. Choose another path, or pass overwrite=True to replace it.")
-    text = render_report(sweep, selection, examples=examples, tracking=tracking, tracked=tracked, title=title)
+    text = render_report(
+        sweep, selection, examples=examples, tracking=tracking, tracked=tracked, transfers=transfers, title=title
+    )
     try:
-        _write_whole(path, text)
+        write_whole(path, text)
     except OSError as error:
         raise RecordingError(f"the report cannot be written to {path}: {error.strerror or error}.") from error
     return path
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def render_report(
@@ -113,6 +104,7 @@ def render_report(
     examples: Sequence[Example] = (),
     tracking: xr.Dataset | None = None,
     tracked: Sequence[TrackedClip] = (),
+    transfers: Sequence[TransferredClip] = (),
     title: str,
 ) -> str:
     """The page as text; the same input gives the same bytes. See :func:`write_report`."""
@@ -133,6 +125,7 @@ def render_report(
         "heads": heads(sweep, selection, names),
         "examples": [show_example(example, names) for example in examples],
         "tracking": tracking_part(tracking, tracked, names),
+        "transfer": transfer_part(transfers, names),
         "tables": _tables(sweep, selection),
         "notes": words.notes(sweep, selection),
     }
@@ -155,10 +148,11 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("heads", "Heads"),
         ("examples", "Example clips"),
         ("tracking", "Tracking points"),
+        ("transfer", "Motion transfer"),
         ("tables", "Tables"),
         ("notes", "Notes and limits"),
     ]
-    optional = ("curves", "heads", "examples", "tracking")
+    optional = ("curves", "heads", "examples", "tracking", "transfer")
     return [(key, text) for key, text in parts if key not in optional or page[key]]
 
 

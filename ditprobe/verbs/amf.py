@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +11,7 @@ import typer
 from ditprobe import options
 from ditprobe.console import say, verb
 from ditprobe.verbs.track import part_of
-from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -82,6 +80,7 @@ def amf(
     wanted = options.pixel_size(size)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
 
+    from ditprobe.pages import write_page
     from generators.flow_files import save_flow
     from generators.reference import default_step, reference_flow
     from probe.fitting import cut_windows
@@ -113,7 +112,7 @@ def amf(
     save_flow(flow, flow_path, overwrite=overwrite)
     say(f"{flow_path}: {pairs}")
     if picture_path is not None:
-        _write_page(picture_path, clip.name, flow, window.clip)
+        write_page(picture_path, f"Attention motion flow of {clip.name}", _figures(flow, window.clip))
         say(f"{picture_path}: the flow from frame 0 on")
     say(f"{model.name}, layer {number} at {at}; {window}")
 
@@ -137,18 +136,12 @@ def _check_given(ctx: typer.Context, clip: Path, flow: Path, picture: Path | Non
 
 def _check_free(flow: Path, picture: Path | None, overwrite: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
-    from analyses.checkpoint import check_file
+    from ditprobe.pages import check_page
     from generators.flow_files import check_flow_path
 
     check_flow_path(flow, overwrite=overwrite)
     if picture is not None:
-        if picture.suffix.lower() != ".html":
-            raise InvalidInputError(
-                f"--picture {picture} does not end in .html. Name it {picture.with_suffix('.html')}."
-            )
-        check_file(picture, "flow.html")
-        if picture.exists() and not overwrite:
-            raise OutputExistsError(f"{picture} exists already. Choose another path, or pass overwrite=True.")
+        check_page(picture, overwrite=overwrite)
 
 
 def _layer(model: Backbone, preset: Literal["exact", "ditflow"]) -> int:
@@ -179,33 +172,3 @@ def _figures(flow: xr.DataArray, clip: Clip) -> list[go.Figure]:
         found.append(plot_flow(flow, frame_to=later[index], largest=largest))
         found.append(plot_flow_arrows(flow, clip.images, frame_to=later[index]))
     return found
-
-
-def _write_page(path: Path, name: str, flow: xr.DataArray, clip: Clip) -> None:
-    """One page that needs no network; a reader sees it whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(_page(name, _figures(flow, clip)), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise RecordingError(f"the picture cannot be written to {path}: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _page(name: str, figures: Sequence[go.Figure]) -> str:
-    from html import escape
-
-    from plotly.offline import get_plotlyjs
-
-    parts = [
-        figure.to_html(
-            full_html=False, include_plotlyjs=False, div_id=f"figure-{number}", config={"displaylogo": False}
-        )
-        for number, figure in enumerate(figures, 1)
-    ]
-    title = f"Attention motion flow of {escape(name)}"
-    style = "body{font-family:system-ui,sans-serif;max-width:860px;margin:24px auto;padding:0 12px;color:#1f2430}"
-    head = f"<meta charset='utf-8'><title>{title}</title><style>{style}</style><script>{get_plotlyjs()}</script>"
-    return f"<!doctype html><html lang='en'><head>{head}</head><body><h1>{title}</h1>{''.join(parts)}</body></html>\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from analyses.selection import LayerSelection
     from ditprobe.report_trackers import TrackedClip
+    from ditprobe.report_transfer import TransferredClip
     from probe.backbone import Backbone
 
 EXAMPLES = """
@@ -26,6 +27,7 @@ Examples:
   ditprobe report sweep.nc --out sweep.html
   ditprobe report sweep.nc --scenes 0:3 --backbone mini --out sweep.html
   ditprobe report sweep.nc --tracking tapvid.nc
+  ditprobe report sweep.nc --transfer reference.mp4 transferred.mp4
 """
 
 
@@ -42,6 +44,14 @@ def report(
     tracking: Annotated[
         Path | None, typer.Option(help="Trackers to show beside one another: the .nc of ditprobe eval-tapvid.")
     ] = None,
+    transfer: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="REFERENCE RESULT",
+            help="Two videos, shown beside their flow: needs the backbone.",
+            show_default=False,
+        ),
+    ] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="By default the sweep's own.")] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -57,7 +67,9 @@ def report(
 
     found = load_sweep(sweep)
     trackers = None if tracking is None else read_evaluation(tracking)
-    for taken, what in ((sweep, "sweep"), (tracking, "evaluation")):
+    videos = dict(zip(("reference", "result"), transfer or (), strict=False))
+    pair = _read_pair(videos)
+    for what, taken in {"sweep": sweep, "evaluation": tracking, **videos}.items():
         if taken is not None and out.exists() and out.samefile(taken):
             raise OutputExistsError(f"{out} is the {what} itself. Choose another --out.")
     if out.is_file() and not overwrite:
@@ -68,23 +80,81 @@ def report(
     if dry_run:
         some = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
         some += "" if trackers is None else f", {trackers.sizes['tracker']} trackers"
+        some += f", a motion transfer seen by {backbone or found.attrs['backbone']}" if pair else ""
         say(f"{out}: {found.sizes['clip']} clips, {found.sizes['step']} steps, {found.sizes['layer']} layers, {some}")
         say(chosen if chosen is not None else "No clip has true tracks: no accuracy, and no layers selected.")
         return
-    model, sources = None, {}
-    if examples and (clips is not None or scenes is not None):
+    model, sources, transfers = None, {}, []
+    wants_examples = examples > 0 and (clips is not None or scenes is not None)
+    if wants_examples or pair:
         from ditprobe.examples import Shown
 
         # refused here already, before a model is loaded, where the sweep had arguments that no option gives
         name, shown = backbone or found.attrs["backbone"], Shown.of_sweep(found.attrs)
         model = options.backbone_of(name, device, dtype, revision, local_files_only)
-        layout = options.layout_of(model, shown.size, shown.images)
-        sources = options.clips_from(clips, scenes, layout, shown.stride)
+        if wants_examples:
+            layout = options.layout_of(model, shown.size, shown.images)
+            sources = options.clips_from(clips, scenes, layout, shown.stride)
+        if pair:
+            transfers = [_transferred(model, pair, videos, found, chosen)]
     say(
         build(
-            found, chosen, out, model, sources, examples=examples, tracking=trackers, title=title, overwrite=overwrite
+            found,
+            chosen,
+            out,
+            model,
+            sources,
+            examples=examples,
+            tracking=trackers,
+            transfers=transfers,
+            title=title,
+            overwrite=overwrite,
         )
     )
+
+
+def _read_pair(videos: Mapping[str, Path]) -> tuple[Clip, ...]:
+    """The reference and the result, checked against one another; nothing where no videos were given."""
+    if not videos:
+        return ()
+    from ditprobe.transfer_measures import check_pair
+    from store.video import read_clip
+
+    reference, result = (read_clip(path) for path in videos.values())
+    check_pair(reference, result)
+    return reference, result
+
+
+def _transferred(
+    model: Backbone,
+    pair: tuple[Clip, ...],
+    videos: Mapping[str, Path],
+    found: xr.Dataset,
+    chosen: LayerSelection | None,
+) -> TransferredClip:
+    """The first window of both clips as the best layer of the sweep sees it at the sweep's last step."""
+    from ditprobe.examples import Shown
+    from ditprobe.report_transfer import transferred_clip
+    from probe.fitting import cut_windows
+
+    shown = Shown.of_sweep(found.attrs)
+    windows = [cut_windows(model, clip, size=shown.size, images=shown.images, stride=shown.stride)[0] for clip in pair]
+    layer, step = _best_layer(found, chosen)
+    return transferred_clip(
+        model,
+        f"{videos['reference'].name} in {videos['result'].name}",
+        *(window.clip for window in windows),
+        layer=layer,
+        step=step,
+        steps=shown.steps,
+        method="" if windows[0].size == windows[0].original else str(windows[0]),
+    )
+
+
+def _best_layer(found: xr.Dataset, chosen: LayerSelection | None) -> tuple[int, int]:
+    """The best layer, or the last one where none was selected, and the last step."""
+    layer = chosen.layers[0] if chosen is not None else int(found["layer"].values[-1])
+    return layer, int(found["step"].values[-1])
 
 
 def build(
@@ -97,6 +167,7 @@ def build(
     examples: int = 3,
     tracking: xr.Dataset | None = None,
     tracked: Sequence[TrackedClip] = (),
+    transfers: Sequence[TransferredClip] = (),
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -106,12 +177,19 @@ def build(
 
     made = []
     if model is not None and sources:
-        layer = chosen.layers[0] if chosen is not None else int(found["layer"].values[-1])
-        step = int(found["step"].values[-1])
+        layer, step = _best_layer(found, chosen)
         with progress("examples") as bar:
             shown = Shown.of_sweep(found.attrs)
             made = make_examples(model, sources, layer=layer, step=step, shown=shown, count=examples, progress=bar)
-    named = {} if title is None else {"title": title}
+    named: dict[str, Any] = {} if title is None else {"title": title}
     return write_report(
-        out, found, chosen, examples=made, tracking=tracking, tracked=tracked, overwrite=overwrite, **named
+        out,
+        found,
+        chosen,
+        examples=made,
+        tracking=tracking,
+        tracked=tracked,
+        transfers=transfers,
+        overwrite=overwrite,
+        **named,
     )

@@ -30,6 +30,7 @@ Examples:
   ditprobe transfer reference.mp4 "a dog runs" -b THUDM/CogVideoX-2b --preset ditflow --dry-run
   ditprobe transfer reference.mp4 "a dog runs" --method ditflow-positions --save-embedding run.safetensors
   ditprobe transfer "a horse runs" --embedding run.safetensors
+  ditprobe transfer reference.mp4 "a green star moves left over white dots" --picture beside.html
 """
 
 Method = Literal["ditflow", "ditflow-positions", "smm", "moft", "motionclone", "injection"]
@@ -67,6 +68,10 @@ def transfer(
     embedding: Annotated[
         Path | None, typer.Option(help="Use the motion of such a file; nothing is optimised.", show_default=False)
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="A page with reference and result beside their flow as a video.", show_default=False),
+    ] = None,
     seed: options.Seed = 0,
     steps: options.Steps = 50,
     guidance_scale: options.GuidanceScale = None,
@@ -83,6 +88,8 @@ def transfer(
     dry_run: options.DryRun = False,
 ) -> None:
     """Generate a clip of a prompt that moves as a reference does (DiTFlow and its baselines)."""
+    from ditprobe.divergence import keeping_latents
+    from ditprobe.pages import check_page
     from generators.embedding_files import check_embedding_path, load_embedding, save_embedding
     from probe.record import check_clip_path
     from store.video import read_clip, write_clip
@@ -90,6 +97,7 @@ def transfer(
     reference, prompt = _words(reference, prompt, embedding)
     if embedding is not None:
         options.refuse_given(ctx, ("method", "share", "keep", *_OF_OPTIMISED), "has no use with --embedding.")
+        options.refuse_given(ctx, ("picture",), "shows the reference, which --embedding has not. Leave it out.")
     elif method == "injection":
         options.refuse_given(ctx, _OF_OPTIMISED, "has no use with --method injection, which optimises nothing.")
     if keep is not None and method != "ditflow-positions":
@@ -100,6 +108,8 @@ def transfer(
         check_clip_path(path, overwrite=overwrite)
         if keep is not None:
             check_embedding_path(keep, overwrite=overwrite)
+        if picture is not None:
+            check_page(picture, overwrite=overwrite)
     run: dict[str, Any] = {"seed": seed, "steps": steps, "height": height, "width": width, "images": images}
     run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     # files first: loading a model takes longer than finding out that they cannot be read
@@ -107,28 +117,35 @@ def transfer(
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
     job = _job(model, source, prompt, chosen, run)
     motion = f"{job.what}, from {reference if embedding is None else embedding}"
+    layer = None if picture is None else _seen_layer(model, chosen)
     if dry_run:
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {job.how}\n  motion    {motion}")
+        if picture is not None:
+            say(f"  picture   {picture}: reference and result beside their flow by layer {layer}")
         say(f"  time      about {seconds_for_people(job.seconds())} for the model")
         return
-    with progress("transferring") as bar:
+    with keeping_latents(path), progress("transferring") as bar:
         found = job.run(bar)
     if keep is not None and found.embedding is not None:
         say(f"{save_embedding(found.embedding, keep, overwrite=overwrite)}: {found.embedding!r}")
     clip = enlarged(found.clip, scale)
     write_clip(path, clip, overwrite=overwrite)
     say(f"{path}: {len(clip)} images of {clip.height} x {clip.width} px at {clip.fps:g} fps, seed {seed}")
+    if picture is not None and layer is not None and job.reference is not None:
+        _draw(picture, model, job.reference, found.clip, f"{prompt}, moving as {Path(reference).name}", layer, steps)
+        say(f"{picture}: reference and result beside their flow by layer {layer}")
     say(f"{model.name}, {job.how}, {motion}: {prompt!r}")
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be done: in words, as a call, and how long it would take."""
+    """What is to be done: in words, as a call, how long it would take, and the reference as it was made to fit."""
 
     how: str
     what: str
     run: Callable[[OnStep], Transferred]
     seconds: Callable[[], float]
+    reference: Clip | None = None
 
 
 def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: TransferMethod, run: Any) -> _Job:
@@ -150,7 +167,33 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
     branches = 2 if model.wants_guidance(arguments) else 1
     what = _described(method, model, run["steps"])
     more = 1 + method.passes(model, run["steps"]) / (branches * run["steps"])
-    return _Job(how, what, lambda bar: transfer.run(on_step=bar), lambda: plain() * more)
+    return _Job(how, what, lambda bar: transfer.run(on_step=bar), lambda: plain() * more, transfer.reference)
+
+
+def _seen_layer(model: Backbone, method: TransferMethod) -> int:
+    """Whose flow is drawn: the first layer that the method is guided by, or what is known to track well."""
+    from generators.optimised_method import OptimisedMethod
+    from generators.reference import default_layer
+
+    if isinstance(method, OptimisedMethod):
+        return method.resolve_layers(model)[0]
+    try:
+        return default_layer(model)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"no layer is known to track well on {model.name}, so --picture has no flow to draw. Leave it out; "
+            "ditprobe amf --layer draws the flow of a clip."
+        ) from error
+
+
+def _draw(path: Path, model: Backbone, reference: Clip, clip: Clip, title: str, layer: int, steps: int) -> None:
+    """A page with both clips beside their flow, read from the finished clips."""
+    from ditprobe.pages import write_page
+    from ditprobe.report_transfer import LEAST_WIDTH, transfer_figure
+    from generators.reference import reference_flow
+
+    flows = [reference_flow(model, each, layer=layer, steps=steps) for each in (reference, clip)]
+    write_page(path, title, [transfer_figure(reference, clip, *flows)], width=1100, least=LEAST_WIDTH)
 
 
 def _described(method: TransferMethod, model: Backbone, steps: int) -> str:

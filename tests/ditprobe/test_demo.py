@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from analyses.checkpoint import load_sweep
-from ditprobe.demo import MADE, MARKER, demo, prepare
+from ditprobe.demo import MADE, MARKER, SCENES, TRANSFERRED_SCENE, demo, prepare
+from store import make_scene
 from store.errors import OutputExistsError
+from store.prompt import parse_prompt
 
 FEW = ("--scenes", "2", "--every", "49")
 
@@ -25,11 +28,21 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_it_makes_everything_and_a_second_run_replaces_only_that(tmp_path: Path) -> None:
+def test_it_makes_everything_and_a_second_run_replaces_only_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ditprobe.demo.TRANSFER_STEPS", 2)
     out = tmp_path / "deep" / "out"
     first = run("--out", out, *FEW)
     assert first.exit_code == 0, first.output
     assert names(out) == {*MADE, MARKER}
+    number = r"(\d\.\d\d|–)"
+    both = rf"{number} \(plain backbone: {number}\)"
+    said = (
+        f"a pink star over yellow clouds, moving as scene 18: motion fidelity {both}, motion error {both}; one clip is"
+    )
+    assert re.search(rf"\n{said} an example, not a measurement\n", first.output)
+    assert 'id="table-transfer"' in (out / "report.html").read_text()
     (out / "notes.txt").write_text("mine")
     (out / "report.html").write_text("old")
     assert run("--out", out, *FEW).exit_code == 0
@@ -74,6 +87,12 @@ def test_a_link_is_removed_but_not_followed(tmp_path: Path) -> None:
     prepare(tmp_path / "out")
     assert names(tmp_path / "out") == {MARKER}
     assert names(precious) == {"data"}
+
+
+def test_the_scene_whose_motion_is_transferred_is_the_first_of_one_object_and_a_still_camera() -> None:
+    prompts = {seed: parse_prompt(make_scene(seed).prompt) for seed in SCENES}
+    plain = [seed for seed, words in prompts.items() if len(words.objects) == 1 and not str(words.camera)]
+    assert plain[0] == TRANSFERRED_SCENE
 
 
 @pytest.mark.parametrize("finished", [0, 1])

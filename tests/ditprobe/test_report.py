@@ -24,7 +24,9 @@ from ditprobe.report import render_report, write_report
 from ditprobe.report_figures import Example
 from ditprobe.report_trackers import compare_trackers
 from ditprobe.report_tracking import tracking_part
+from ditprobe.report_transfer import TransferredClip
 from ditprobe.report_words import answer, facts, notes
+from store import make_scene, write_clip
 from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
 from store.layout import TokenLayout
@@ -493,3 +495,90 @@ def test_what_is_no_evaluation_is_refused(tmp_path):
     with pytest.raises(InvalidInputError) as error:
         render_report(sweep(), None, tracking=scores([[0.5]]).drop_vars("pts_within_8"), title="Report")
     assert str(error.value) == "tracking needs what evaluate_tapvid returns; it lacks pts_within_8."
+
+
+def test_a_page_about_motion_transfer_is_there_only_where_asked_for():
+    clip = Clip(np.zeros((9, 80, 112, 3), np.uint8), 8)
+    dims = ("frame", "frame_to", "y", "x", "xy")
+    flow = xr.DataArray(np.zeros((3, 3, 5, 7, 2)), {"image": ("frame", [0, 2, 6])}, dims)
+    measured = {"result": {"motion fidelity": 0.7}, "plain backbone": {"motion fidelity": 0.25}}
+    one = TransferredClip(EVIL, clip, clip, flow, flow, prompt=EVIL, method=EVIL, measured=measured)
+    found = sweep()
+    plain = render_report(found, None, title="Report")
+    assert "transfer" not in Page(plain).ids
+    assert plain == render_report(found, None, transfers=(), title="Report")
+    page = Page(render_report(found, None, transfers=[one, one], title="Report"))
+    assert "#transfer" in page.links
+    assert {"transfer", "table-transfer"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    header = page.rows.index(["motion of", "clip", "motion fidelity", "motion error"])
+    assert page.rows[header + 1] == [EVIL, "result", "0.70", "–"]
+    assert page.rows[header + 2] == [EVIL, "plain backbone", "0.25", "–"]
+    words = " ".join(page.text)
+    assert words.count("One clip is an example, not a measurement") == 1
+    assert f"9 images of 80 x 112 px (height x width); {EVIL}." in words
+    assert "b" not in page.tags
+
+
+@pytest.fixture
+def transferring(tmp_path, monkeypatch):
+    """A sweep of mini, two videos of one length and size, and the command that shows them."""
+    monkeypatch.chdir(tmp_path)
+    save_sweep(sweep(), "sweep.nc")
+    for name, seed in {"reference.mp4": 18, "made.mp4": 16}.items():
+        write_clip(name, make_scene(seed, images=8))
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(app, ["report", "sweep.nc", "--device", "cpu", *words])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return call
+
+
+def test_the_command_shows_two_videos_beside_their_flow(transferring, tmp_path):
+    dry = transferring("--transfer", "reference.mp4", "made.mp4", "--dry-run")
+    assert "3 steps, 4 layers, no examples, a motion transfer seen by mini\n" in dry
+    assert not (tmp_path / "report.html").exists()
+    transferring("--transfer", "reference.mp4", "made.mp4")
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    words = " ".join(page.text)
+    assert "reference.mp4 in made.mp4" in words
+    assert "a red disc moves up and a grey disc moves up over cyan waves" in words
+    assert "6 images of 40 x 40 px (height x width); images 0 to 5 of 8, 40 x 40 px." in words
+    row = page.rows[page.rows.index(["motion of", "clip", "motion fidelity", "motion error"]) + 1]
+    assert row[:2] == ["reference.mp4 in made.mp4", "result"]
+    assert all(-1 <= float(cell) < 10 for cell in row[2:])
+    assert "Motion as layer 4 of mini sees it" in text  # the best layer of the sweep
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("reference.mp4", "none.mp4"), "none.mp4 is missing; a video file is needed."),
+        (
+            ("reference.mp4", "short.mp4"),
+            "the reference has 8 images of 40 x 40 px and the result 5 of 40 x 40 px (height x width), so they cannot "
+            "be compared image by image. Cut or resize one of them.",
+        ),
+        (
+            ("wide.mp4", "reference.mp4"),
+            "the reference has 8 images of 40 x 56 px and the result 8 of 40 x 40 px (height x width), so they cannot "
+            "be compared image by image. Cut or resize one of them.",
+        ),
+        (
+            ("reference.mp4", "made.mp4", "--out", "made.mp4", "--overwrite"),
+            "made.mp4 is the result itself. Choose another --out.",
+        ),
+    ],
+)
+def test_videos_that_do_not_fit_are_refused_before_a_model_is_loaded(transferring, monkeypatch, words, message):
+    def loaded(*args):
+        raise AssertionError("a backbone was loaded")
+
+    monkeypatch.setattr("ditprobe.options.backbone_of", loaded)
+    scene = make_scene(16, images=8)
+    write_clip("short.mp4", scene.window(0, 5))
+    write_clip("wide.mp4", scene.resized(40, 56))
+    assert transferring("--transfer", *words, code=2) == f"error: {message}\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from typer.testing import Result
 
 from generators.ditflow import DiTFlow
@@ -104,6 +108,40 @@ def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
     assert not Path(NAME).exists()
 
 
+@pytest.mark.filterwarnings("default::generators.transfer_reference.TransferWarning")
+def test_a_page_shows_the_reference_as_fitted_and_the_result(run: Run, reference: Clip, small: None) -> None:
+    write_clip("long.mkv", Clip(make_scene(4, 5, 16, 24).images, fps=8))
+    words = ["--layers", "1,0", "--picture", "deep/a.html", "--out", "made.mkv", "--scale", 2]
+    printed = run("transfer", "long.mkv", PROMPT, *ON_SMALL, *words)
+    assert "it is resampled to its images 0, 2, 4." in printed.stderr
+    assert printed.stdout.splitlines()[1] == "deep/a.html: reference and result beside their flow by layer 0"
+    page = Path("deep/a.html").read_text(encoding="utf-8").replace("\\u002f", "/")  # as JSON in a page has it
+    assert page.count('id="figure-1"') == 1
+    assert f"<h1>{PROMPT}, moving as long.mkv</h1>" in page
+    assert "Motion as layer 0 of ./small sees it" in page
+    assert "<script src" not in page
+    fitted = read_clip("long.mkv").images[[0, 2, 4]]
+    for image in (*fitted, *read_clip("made.mkv").images[:, ::2, ::2]):
+        assert _nearest(page, image) <= 3
+    result = run("transfer", "long.mkv", PROMPT, *ON_SMALL, *words[:-4], "--out", "again.mkv", code=2)
+    assert result.stderr == "error: deep/a.html exists already. Choose another path, or pass --overwrite.\n"
+
+
+def _nearest(page: str, image: np.ndarray) -> int:
+    """How far the nearest picture of a page is from an image, in 255ths."""
+    sources = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))).astype(int) for each in sources]
+    return min(int(np.abs(each - image).max()) for each in pictures if each.shape == image.shape)
+
+
+def test_a_dry_run_names_the_page(run: Run, no_model: None) -> None:
+    write_clip("ref.mkv", Clip(make_scene(4).images, fps=8))
+    words = ["--method", "injection", "--device", "cpu", "--picture", "a.html", "--dry-run"]
+    printed = run("transfer", "ref.mkv", PROMPT, *words).stdout
+    assert "\n  picture   a.html: reference and result beside their flow by layer 5\n  time " in printed
+    assert not Path("a.html").exists()
+
+
 def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
     """Ten steps of five iterations, each three times the half of the layers, and one pass of the reference."""
     backbone = load_backbone("./small", device="cpu")
@@ -133,6 +171,11 @@ def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
             ["ref.mkv", PROMPT, "--embedding", "x.safetensors"],
             "--embedding has the motion already, so the reference ref.mkv has no use. Leave one of them out.",
         ),
+        (
+            [PROMPT, "--embedding", "x.safetensors", "--picture", "a.html"],
+            "--picture shows the reference, which --embedding has not. Leave it out.",
+        ),
+        (["ref.mkv", PROMPT, "--picture", "a.png"], "--picture a.png does not end in .html. Name it a.html."),
         ([PROMPT, "--embedding", "x.safetensors"], "x.safetensors holds no motion embedding: it does not exist."),
     ],
 )
@@ -149,3 +192,19 @@ def test_a_backbone_of_which_nothing_is_known_needs_layers(
     assert result.stderr == (
         "error: no layers are known to guide ./small by. Give --layers; ditprobe sweep and ditprobe select find them.\n"
     )
+    words = ["--method", "injection", "--picture", "a.html"]
+    assert run("transfer", "ref.mkv", PROMPT, *ON_SMALL, *words, code=2).stderr == (
+        "error: no layer is known to track well on ./small, so --picture has no flow to draw. Leave it out; ditprobe "
+        "amf --layer draws the flow of a clip.\n"
+    )
+
+
+def test_a_run_that_diverges_keeps_its_last_good_latents(run: Run, reference: Clip, small: None) -> None:
+    words = ["--layers", 1, "--learning-rate", "1e30,1e30", "--out", "made.mp4"]
+    result = run("transfer", "ref.mkv", PROMPT, *ON_SMALL, *words, code=2)
+    assert result.stderr.lstrip() == (
+        "error: queries of layer 1 are not finite at step 0 of 2 (timestep 999). The latents with which that step "
+        "began are kept in made.step0.safetensors. Lower the learning rate or the scale, or guide fewer steps.\n"
+    )
+    assert load_file("made.step0.safetensors")["latents"].shape == (1, 3, 12, 8, 12)
+    assert not Path("made.mp4").exists()

@@ -477,7 +477,9 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_latents(monkeypatch: pyte
 @pytest.mark.parametrize("optimise", ["latents", "positions"])
 def test_a_rate_that_is_far_too_large_ends_the_run_and_says_so(optimise: str) -> None:
     transfer = transfer_of("mini", DiTFlow(layers=(1,), optimise=optimise, learning_rate=(1e30, 1e30)), steps=2)
-    with pytest.raises(GuidanceDivergedError, match=r"queries of layer 1 are not finite at step 0 of 2 \(timestep 999\)"):
+    with pytest.raises(
+        GuidanceDivergedError, match=r"queries of layer 1 are not finite at step 0 of 2 \(timestep 999\)"
+    ):
         transfer.run()
 
 

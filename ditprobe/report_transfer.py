@@ -1,0 +1,194 @@
+"""The part of a report about motion transfer: a reference, what took on its motion, and the flow of both as a video."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from analyses.plots import plot_transfer
+from ditprobe.report_figures import ShownExample, embed
+from ditprobe.report_tables import Table, number
+from ditprobe.transfer_measures import ERROR, FIDELITY, check_pair, measure_transfer
+from generators.reference import reference_flow
+from probe.backbone import Backbone
+from store.clip import Clip
+
+RESULT, PLAIN = "result", "plain backbone"
+LEAST_WIDTH = 420
+"""Pixels below which the figure scrolls sideways."""
+_INTRO = (
+    "One clip is an example, not a measurement: how well a method transfers motion takes many references, prompts and "
+    "seeds to say."
+)
+_NOTES = (
+    "Motion fidelity: how well points that optical flow follows find one of the same directions in the other clip, -1 "
+    "to 1. The background counts as the object does.",
+    "Motion error, of synthetic scenes: how far the object strays from the path of the reference's, over how far that "
+    "one moves: 0 is the same path, 1 as wrong as an object at rest.",
+    "Flow: the attention motion flow of one layer, read from the finished clips. A method that optimises the flow of "
+    "the same layer makes the two alike by design: the images show whether the object moves so.",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TransferredClip:
+    """A clip that took on the motion of a reference, as the report shows it.
+
+    Parameters
+    ----------
+    name : whose motion it is, as the heading and the table say it
+    reference, clip : Clip, of the same size and length
+    reference_flow, flow : DataArray (frame, frame_to, y, x, xy), as :func:`generators.reference.reference_flow`
+        returns them of ``reference`` and ``clip``
+    prompt : what the clip was made from
+    method : how its motion was transferred, in words
+    measured : by which clip it is ("result", "plain backbone"), then by measure ("motion fidelity", "motion error")
+        See :func:`ditprobe.transfer_measures.measure_transfer`; what is missing is shown as not measured.
+    """
+
+    name: str
+    reference: Clip
+    clip: Clip
+    reference_flow: xr.DataArray
+    flow: xr.DataArray
+    prompt: str = ""
+    method: str = ""
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShownTransfers:
+    """The part as the page shows it."""
+
+    intro: str
+    table: Table
+    clips: tuple[ShownExample, ...]
+    notes: tuple[str, ...]
+
+
+def transferred_clip(
+    backbone: Backbone,
+    name: str,
+    reference: Clip,
+    clip: Clip,
+    *,
+    layer: int | None = None,
+    step: int | None = None,
+    steps: int = 50,
+    method: str = "",
+    plain: Clip | None = None,
+) -> TransferredClip:
+    """Read both flows with a backbone and measure the motion.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    name : str
+    reference, clip : Clip
+        Of a size that the backbone takes.
+    layer, step, steps : as of :func:`generators.reference.reference_flow`
+    method : how its motion was transferred, in words
+    plain : what the backbone makes of the same prompt and seed without a method, optional; measured too
+
+    Raises
+    ------
+    InvalidInputError, UnknownLayerError
+        For clips that do not fit one another, and as :func:`generators.reference.reference_flow`.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store.scene import make_scene
+    >>> found = transferred_clip(load_backbone("mini"), "a scene", make_scene(18), make_scene(16), layer=5)
+    >>> found.prompt, list(found.measured)
+    ('a red disc moves up and a grey disc moves up over cyan waves', ['result'])
+    """
+    check_pair(reference, clip)
+    clips = {RESULT: clip} if plain is None else {RESULT: clip, PLAIN: plain}
+    measured = {which: measure_transfer(each, reference) for which, each in clips.items()}
+    first, second = (reference_flow(backbone, each, layer=layer, step=step, steps=steps) for each in (reference, clip))
+    return TransferredClip(name, reference, clip, first, second, clip.prompt or "", method, measured)
+
+
+def transfer_part(transfers: Sequence[TransferredClip], names: Iterator[str]) -> ShownTransfers | None:
+    """The part of the page; None where there is nothing about motion transfer."""
+    if not transfers:
+        return None
+    notes = list(_NOTES)
+    if not all(one.measured.get(RESULT) for one in transfers):
+        notes.insert(0, "What is not measured needs OpenCV: pip install 'ditprobe[vision]'.")
+    return ShownTransfers(_INTRO, _table(transfers), tuple(_show(one, names) for one in transfers), tuple(notes))
+
+
+def transfer_in_words(one: TransferredClip) -> str:
+    """What was measured of a clip, in a line.
+
+    Examples
+    --------
+    >>> from store.scene import make_scene
+    >>> scene, flow = make_scene(18), xr.DataArray()
+    >>> measured = {"result": {"motion fidelity": 0.71, "motion error": 0.4}, "plain backbone": {"motion error": 1.1}}
+    >>> transfer_in_words(TransferredClip("a scene", scene, scene, flow, flow, measured=measured))
+    'motion fidelity 0.71, motion error 0.40 (plain backbone: 1.10); one clip is an example, not a measurement'
+    """
+    if not one.measured.get(RESULT):
+        return "its motion is not measured, which needs OpenCV (pip install 'ditprobe[vision]')"
+    result, plain = one.measured.get(RESULT, {}), one.measured.get(PLAIN, {})
+    parts = [
+        f"{measure} {_cell(result, measure)}" + (f" ({PLAIN}: {_cell(plain, measure)})" if measure in plain else "")
+        for measure in (FIDELITY, ERROR)
+        if measure in result
+    ]
+    return f"{', '.join(parts)}; one clip is an example, not a measurement"
+
+
+def _cell(found: Mapping[str, float], measure: str) -> str:
+    return number(found.get(measure, math.nan), ".2f")
+
+
+def _table(transfers: Sequence[TransferredClip]) -> Table:
+    rows = []
+    for one in transfers:
+        for which in (RESULT, PLAIN):
+            if which == RESULT or which in one.measured:
+                found = one.measured.get(which, {})
+                rows.append((one.name, which, _cell(found, FIDELITY), _cell(found, ERROR)))
+    caption = f"Motion against the reference: more {FIDELITY} and less {ERROR} is closer."
+    return Table("table-transfer", caption, ("motion of", "clip", FIDELITY, ERROR), tuple(rows))
+
+
+def _show(one: TransferredClip, names: Iterator[str]) -> ShownExample:
+    clip = one.clip
+    figure = transfer_figure(one.reference, clip, one.reference_flow, one.flow)
+    size = f"{len(clip)} images of {clip.height} x {clip.width} px (height x width)"
+    words = f"{size}; {one.method}." if one.method else f"{size}."
+    return ShownExample(one.name, one.prompt, words, (embed(figure, names, LEAST_WIDTH),))
+
+
+def transfer_figure(reference: Clip, clip: Clip, reference_flow: xr.DataArray, flow: xr.DataArray) -> go.Figure:
+    """:func:`analyses.plots_transfer.plot_transfer` under a heading that says whose flow it is, as far as it knows.
+
+    Raises
+    ------
+    InvalidInputError
+        For clips and flows that do not fit one another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from generators.amf import labelled_flow
+    >>> from store.layout import TokenLayout
+    >>> clip, details = Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8), {"backbone": "mini", "layer": 5}
+    >>> flow = labelled_flow(np.zeros((3, 3, 5, 7, 2)), TokenLayout(3, 5, 7, 80, 112, 9), details=details)
+    >>> transfer_figure(clip, clip, flow, flow).layout.title.text.partition("<br>")[0]
+    'Motion as layer 5 of mini sees it'
+    """
+    details = json.loads(flow.attrs.get("details", "{}"))
+    known = {"backbone", "layer"} <= set(details)
+    title = f"Motion as layer {details['layer']} of {details['backbone']} sees it" if known else None
+    return plot_transfer(reference, clip, reference_flow, flow, title=title)

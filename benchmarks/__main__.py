@@ -15,6 +15,9 @@ for name in (
     "training_attention",
     "amf",
     "flow_accuracy",
+    "tracking",
+    "guidance",
+    "transfer",
 ):
     print(f"\n## {name}\n", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

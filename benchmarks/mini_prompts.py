@@ -20,7 +20,7 @@ _BATCH = 20
 _NAMES = ("colour", "shape", "direction", "background", "pan")
 
 
-def _scenes(first: int, count: int, objects: int | None) -> list[tuple[str, np.ndarray]]:
+def scenes_of(first: int, count: int, objects: int | None = None) -> list[tuple[str, np.ndarray]]:
     """Prompts and images of unseen scenes, all or those with so many objects."""
     found: list[tuple[str, np.ndarray]] = []
     seed = first
@@ -67,13 +67,13 @@ def prompt_rows(backbone: Backbone, *, first: int, count: int, scales: Sequence[
         "prompts. A direction is right within 45 degrees; one in four is right by chance, one colour in ten.\n\n"
         "| clips | colour | shape | direction | background | camera pan |\n|---|---|---|---|---|---|"
     )
-    single = _scenes(first, count, 1)
+    single = scenes_of(first, count, 1)
     prompts, drawn = [prompt for prompt, _ in single], [images for _, images in single]
     yield _row("drawn scenes (how good the measurement is)", _measured(drawn, prompts))
     yield _row("drawn scenes, prompts of others (chance)", _measured(drawn, prompts[1:] + prompts[:1]))
     for scale in scales:
         yield _row(f"guidance {scale:g}", _measured(list(generated(backbone, prompts, scale)), prompts))
-    several = _scenes(first, count, None)
+    several = scenes_of(first, count)
     mixed = [prompt for prompt, _ in several]
     yield _row("one to three objects, drawn scenes", _measured([images for _, images in several], mixed))
     clips = list(generated(backbone, mixed, GUIDANCE_SCALE))

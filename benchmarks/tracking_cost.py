@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
 from analyses.tracking import track_points
+from benchmarks.memory import forget_peak, memory
 from probe import load_backbone
 from store import make_scene
 
@@ -43,17 +43,6 @@ def _in_a_process(backbone: str, layer: int | None, step: int | None, images: in
     return found
 
 
-def _memory(name: str) -> float:
-    """Of this process, in MB: VmRSS is what it holds, VmHWM the most since :func:`_forget_peak`."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024
-
-
-def _forget_peak() -> None:
-    """Let VmHWM start anew, so that making the clip does not count (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 def main() -> None:
     """Track one clip and print what it cost."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -68,11 +57,11 @@ def main() -> None:
         raise ValueError("a scene has tracks")
     queries = np.column_stack([np.zeros(scene.tracks.shape[1]), scene.tracks[0]])
     track_points(scene.images[:2], queries, backbone, layer=given.layer, step=given.step)  # what loads once
-    _forget_peak()
-    before, began = _memory("VmRSS"), time.process_time()
+    forget_peak()
+    before, began = memory("VmRSS"), time.process_time()
     details = track_points(scene.images, queries, backbone, layer=given.layer, step=given.step).details
     found = {name: details[name] for name in ("seconds", "seconds_in_model", "chunks")}
-    found |= {"processor_seconds": time.process_time() - began, "megabytes": _memory("VmHWM") - before}
+    found |= {"processor_seconds": time.process_time() - began, "megabytes": memory("VmHWM") - before}
     print(json.dumps(found))
 
 

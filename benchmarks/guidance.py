@@ -1,0 +1,181 @@
+"""What cross-attention guidance does to clips of the bundled backbones: ``python -m benchmarks.guidance``.
+
+Clips of the same prompts and noise without it, with it in the layers that selection found, and in those that it ranked
+last, as a control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import xarray as xr
+from scipy import ndimage
+
+from analyses.agreement import prompt_agreement
+from analyses.fidelity_clips import grid_queries
+from analyses.object_paths import object_motion
+from analyses.seeing import see_scene
+from analyses.selection import select_layers
+from analyses.sweep import sweep
+from analyses.trackers_flow import FlowTracker
+from benchmarks.mini_accuracy import scenes
+from benchmarks.mini_prompts import scenes_of
+from benchmarks.paired_tables import against_table, means_table
+from generators.cag import CrossAttentionGuidance
+from generators.sampling import sample
+from probe import Backbone, load_backbone
+from probe.mini.family import GUIDANCE_SCALE
+from store import Selection
+
+STEPS = 25
+WITHOUT, DRAWN = "without", "drawn scenes"
+RANKED_ON = (1000, 24)
+"""First seed and number of the scenes that layers are ranked on."""
+
+METRICS = {
+    "warping": ("warping error, levels of 255", 2),
+    "drift": ("colour drift of the object, levels", 2),
+    "area": ("variation of its area, %", 1),
+    "colour": ("colour right, %", 1),
+    "direction": ("direction right, %", 1),
+    "background": ("background right, %", 1),
+    "moved": ("object moves, px", 1),
+}
+
+
+@dataclass(frozen=True)
+class Guided:
+    """How a clip is guided: layers and scale of CAG, none without it, and the scale of classifier-free guidance."""
+
+    layers: tuple[int, ...] = ()
+    scale: float = 1.0
+    guidance: float = GUIDANCE_SCALE
+
+
+def ranking(backbone: Backbone) -> tuple[int, ...]:
+    """All layers, best first, as layer selection ranks them on scenes of their own."""
+    found = sweep(backbone, scenes(*RANKED_ON), Selection(steps=[-1], layers="all"))
+    return select_layers(found, len(backbone.layers)).layers
+
+
+def settings(layers: Sequence[int]) -> dict[str, Guided]:
+    """Rows of the table for a ranking of layers."""
+    best, worst = layers[:2], layers[-2:]
+    rows = {WITHOUT: Guided()}
+    for scale in (0.5, 1.0, 2.0):
+        rows[f"layer {best[0]}, scale {scale:g}"] = Guided(best[:1], scale)
+    rows[f"layers {best[0]} and {best[1]}"] = Guided(tuple(best))
+    for scale in (1.0, 2.0):
+        rows[f"control: layer {worst[1]}, scale {scale:g}"] = Guided(worst[1:], scale)
+    rows[f"control: layers {worst[0]} and {worst[1]}"] = Guided(tuple(worst))
+    return rows
+
+
+@lru_cache
+def _backbone(name: str) -> Backbone:
+    return load_backbone(name)
+
+
+def measured(name: str, prompt: str, seed: int, guided: Guided) -> list[float]:
+    """The :data:`METRICS` of one clip."""
+    strategy = CrossAttentionGuidance(guided.layers, guided.scale) if guided.layers else ()
+    clip = sample(_backbone(name), prompt, strategy, seed=seed, steps=STEPS, guidance_scale=guided.guidance)
+    return list(measure(clip.images, prompt).values())
+
+
+def measure(images: np.ndarray, prompt: str) -> dict[str, float]:
+    """Consistency from image to image, and whether the clip shows what its prompt says."""
+    seen = prompt_agreement(images, prompt)
+    path = object_motion(images, colour=seen.prompt.objects[0].colour)
+    drift, area = _steadiness(images)
+    return {
+        "warping": warping_error(images),
+        "drift": drift,
+        "area": area,
+        "colour": 100.0 * seen.objects[0].colour_right,
+        "direction": 100.0 * seen.objects[0].direction_right,
+        "background": 100.0 * seen.background_right,
+        "moved": float(np.linalg.norm(path.path[-1])),
+    }
+
+
+def warping_error(images: np.ndarray) -> float:
+    """Mean absolute difference between each image and the next one at the places that optical flow leads to.
+
+    In levels of 0 to 255, over a grid of points that the flow does not lose (Lai et al., ECCV 2018, with DIS flow).
+    """
+    height, width = images.shape[1:3]
+    differences = []
+    for first in range(len(images) - 1):
+        pair = images[first : first + 2].astype(float)
+        points = grid_queries(min(height, width), height, width)
+        found = FlowTracker()(images[first : first + 2], points)
+        here, there = (_at(pair[number], found.tracks[number]) for number in (0, 1))
+        differences.append(np.abs(here - there)[found.visibility[1]])
+    return float(np.concatenate(differences).mean())
+
+
+def _at(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(point, 3): colours at (x, y) in pixels, where the centre of the first pixel is at 0.5."""
+    x, y = points.T - 0.5
+    return np.stack([ndimage.map_coordinates(image[..., one], (y, x), order=1, mode="nearest") for one in range(3)], -1)
+
+
+def _steadiness(images: np.ndarray) -> tuple[float, float]:
+    """How far the object's mean colour strays from its mean in time, and the variation of its area."""
+    objects = see_scene(images).objects
+    if not objects:
+        return float("nan"), float("nan")
+    mask = objects[0].mask
+    shown = [number for number in range(len(images)) if mask[number].any()]
+    colours = np.array([images[number][mask[number]].mean(0) for number in shown])
+    areas = mask.sum((1, 2)).astype(float)
+    return float(np.abs(colours - colours.mean(0)).mean()), float(100 * areas.std() / areas.mean())
+
+
+def report(name: str, *, first: int, count: int, workers: int) -> str:
+    """The tables of one backbone as Markdown."""
+    layers = ranking(load_backbone(name))
+    shown = scenes_of(first, count, 1)
+    rows = settings(layers)
+    tasks = [(name, prompt, seed, guided) for guided in rows.values() for seed, (prompt, _) in enumerate(shown)]
+    with ProcessPoolExecutor(workers, initializer=_alone) as pool:
+        values = list(pool.map(measured, *zip(*tasks, strict=True)))
+    drawn = [list(measure(images, prompt).values()) for prompt, images in shown]
+    coords = {"row": [DRAWN, *rows], "metric": list(METRICS)}
+    shape = (len(rows) + 1, count, len(METRICS))
+    found = xr.DataArray(np.reshape(drawn + values, shape), coords, ("row", "clip", "metric"))
+    about = f"{count} prompts of one object, {STEPS} steps. Layers, best first: {', '.join(map(str, layers))}."
+    tables = means_table(found, METRICS, missing="not measured"), against_table(found, WITHOUT, METRICS, rows=rows)
+    return "\n\n".join([about, *tables])
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=["mini", "mini-rope"])
+    parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--first", type=int, default=5000, help="seed of the first scene whose prompt is taken")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    given = parser.parse_args()
+    began = time.perf_counter()
+    for name in given.backbones:
+        print(
+            f"\n## {name}\n\n{report(name, first=given.first, count=given.prompts, workers=given.workers)}", flush=True
+        )
+    print(f"\n{time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import xarray as xr
+
 from benchmarks.paired_tables import against_table, means_table
-from benchmarks.transfer_clips import Case, Prompts, cases
+from benchmarks.transfer_clips import WITHOUT, Case, Prompts, cases
 from benchmarks.transfer_cost import cost_report
 from benchmarks.transfer_methods import (
+    DEFAULT,
     LATENTS,
     PLAIN,
     POSITIONS,
@@ -29,7 +32,9 @@ from benchmarks.transfer_methods import (
 from benchmarks.transfer_runs import STEPS, Results, Run
 from generators.ditflow import DiTFlow
 from generators.optimised_method import OptimisedMethod
+from generators.reference import default_layer
 from generators.transfer_method import PlainBackbone, TransferMethod
+from probe import load_backbone
 
 PARTS = ("tune", "table", "across", "layers", "iterations", "share", "cost")
 TITLES = {
@@ -39,7 +44,7 @@ TITLES = {
     "same_way": ("reference's way, %", 1),
     "agreement": ("prompt agreement, %", 1),
 }
-ACROSS = (PLAIN, "MotionClone", LATENTS, RESTING, POSITIONS)
+ACROSS = (PLAIN, "MotionClone", LATENTS, DEFAULT, RESTING, POSITIONS)
 """Rows of the table of prompts that say another direction."""
 FIRST = 4000
 """Seed of the first reference; those that methods were tuned on are lower, and those of training higher."""
@@ -51,20 +56,21 @@ class Experiment:
     def __init__(self, backbone: str, results: Results) -> None:
         self._backbone, self._results = backbone, results
 
-    def report(self, title: str, methods: Mapping[str, TransferMethod], clips: Sequence[Case]) -> str:
-        """Means, and differences to the plain backbone; "injected" labels take the embedding of another prompt."""
+    def measured(self, methods: Mapping[str, TransferMethod], clips: Sequence[Case]) -> xr.DataArray:
+        """(row, clip, metric); labels that end in "injected" take the embedding of another prompt."""
         rows = {
             label: [Run(self._backbone, case, method, label.endswith("injected")) for case in clips]
             for label, method in methods.items()
         }
-        found = self._results.measured(rows)
-        about = f"{title}. {len(clips)} references (seeds {clips[0].seed} to {clips[-1].seed}), {STEPS} steps."
-        tables = means_table(found, TITLES, missing="no object seen"), against_table(found, PLAIN, TITLES)
-        return "\n\n".join([about, *tables])
+        return self._results.measured(rows)
+
+    def report(self, title: str, methods: Mapping[str, TransferMethod], clips: Sequence[Case]) -> str:
+        """Means, and differences to the plain backbone."""
+        return _tables(title, self.measured(methods, clips), clips, PLAIN)
 
     def tune(self, count: int) -> str:
         """Every optimised method at every rate, and injection in every layer, on scenes of their own."""
-        clips = cases(TUNED_ON, count, "without a direction")
+        clips = cases(TUNED_ON, count, WITHOUT)
         return self.report("Tuning", candidates(), clips)
 
     def table(self, prompts: Prompts, first: int, count: int) -> str:
@@ -76,9 +82,13 @@ class Experiment:
         return self.report(f"Prompts {prompts}", methods, cases(first, count, prompts))
 
     def layers(self, first: int, count: int) -> str:
-        """DiTFlow on latents, guided by each layer, and by none."""
+        """DiTFlow on latents, guided by each layer; a layer at random is the mean of all."""
+        clips = cases(first, count, WITHOUT)
         methods = {f"layer {layer}": replace(self._ditflow, layers=(layer,)) for layer in range(6)}
-        return self._ablation("Guided by", methods, first, count)
+        found = self.measured({PLAIN: PlainBackbone(), **methods}, clips)
+        random = found.sel(row=list(methods)).mean("row").expand_dims(row=["a layer at random"])
+        chosen = f"layer {default_layer(load_backbone(self._backbone))}"
+        return _tables("Guided by", xr.concat([found, random], "row"), clips, PLAIN, chosen)
 
     def iterations(self, first: int, count: int) -> str:
         """DiTFlow on latents with more and fewer iterations at each step."""
@@ -86,8 +96,12 @@ class Experiment:
         return self._ablation("Iterations at each step", methods, first, count)
 
     def share(self, first: int, count: int) -> str:
-        """DiTFlow on latents at more and fewer of the steps."""
-        methods = {f"{share:.0%} of the steps": replace(self._ditflow, share=share) for share in (0.1, 0.2, 0.5)}
+        """DiTFlow on latents at more and fewer of the steps, gently and not."""
+        methods = {
+            f"{share:.0%} of the steps, rate {rate}": rated(replace(DiTFlow(), share=share), rate)
+            for rate in (0.02, 0.05)
+            for share in (0.1, 0.2, 0.4)
+        }
         return self._ablation("Share of the steps", methods, first, count)
 
     @property
@@ -95,8 +109,15 @@ class Experiment:
         return rated(DiTFlow(), RATE_OF[self._backbone][LATENTS])
 
     def _ablation(self, title: str, methods: Mapping[str, TransferMethod], first: int, count: int) -> str:
-        clips = cases(first, count, "without a direction")
+        clips = cases(first, count, WITHOUT)
         return self.report(title, {PLAIN: PlainBackbone(), **methods}, clips)
+
+
+def _tables(title: str, found: xr.DataArray, clips: Sequence[Case], *bases: str) -> str:
+    """Means, and differences to each of some rows."""
+    about = f"{title}. {len(clips)} references (seeds {clips[0].seed} to {clips[-1].seed}), {STEPS} steps."
+    against = [against_table(found, base, TITLES) for base in bases]
+    return "\n\n".join([about, means_table(found, TITLES, missing="no object seen"), *against])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -116,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
         experiment, which = Experiment(name, results), (given.first, given.references)
         parts = {
             "tune": lambda: experiment.tune(given.tuned_on),  # noqa: B023
-            "table": lambda: experiment.table("without a direction", *which),  # noqa: B023
+            "table": lambda: experiment.table(WITHOUT, *which),  # noqa: B023
             "across": lambda: experiment.table("across", *which),  # noqa: B023
             "layers": lambda: experiment.layers(*which),  # noqa: B023
             "iterations": lambda: experiment.iterations(*which),  # noqa: B023

@@ -21,6 +21,7 @@ from store.texture import COLOURS, PATTERNS
 
 Prompts = Literal["without a direction", "across", "same direction"]
 
+WITHOUT: Prompts = "without a direction"
 METRICS = ("motion_error", "motion_fidelity", "motion_fidelity_all", "same_way", "agreement")
 
 
@@ -37,7 +38,7 @@ class Case:
     """
 
     seed: int
-    prompts: Prompts = "without a direction"
+    prompts: Prompts = WITHOUT
     _words: Mapping[str, ScenePrompt] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -76,9 +77,7 @@ class Case:
     def _sentence(self, name: str) -> str:
         words = self._words[name]
         said = str(words)
-        return (
-            said.replace(f" moves {words.objects[0].direction}", "") if self.prompts == "without a direction" else said
-        )
+        return said.replace(f" moves {words.objects[0].direction}", "") if self.prompts == WITHOUT else said
 
     @property
     def box(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from generators.transfer_method import PlainBackbone, TransferMethod
 TUNED_ON = 2000
 RATES = (0.002, 0.01, 0.02, 0.05, 0.1)
 PLAIN, LATENTS, POSITIONS = "plain backbone", "DiTFlow, latents", "DiTFlow, positions"
-RESTING = "DiTFlow, latents, what rests too"
+DEFAULT, RESTING = "DiTFlow, latents, default rate", "DiTFlow, latents, what rests too"
 
 
 def rated(method: OptimisedMethod, rate: float) -> OptimisedMethod:
@@ -56,5 +56,6 @@ def tuned_methods(backbone: str) -> dict[str, TransferMethod]:
     for label, method in OPTIMISED.items():
         found[label] = rated(method, rates[label])
         if label == LATENTS:
+            found[DEFAULT] = rated(method, 0.02)
             found[RESTING] = rated(replace(method, static=True), rates[label])
     return found

@@ -77,7 +77,7 @@ class Experiment:
         """The methods side by side, each as it was tuned."""
         methods = tuned_methods(self._backbone)
         if prompts == "across":
-            methods = {label: methods[label] for label in ACROSS}
+            methods = {label: methods[label] for label in ACROSS if label in methods}
         methods["DiTFlow, positions of another prompt, injected"] = methods[POSITIONS]
         return self.report(f"Prompts {prompts}", methods, cases(first, count, prompts))
 

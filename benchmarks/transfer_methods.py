@@ -8,13 +8,14 @@ from generators.ditflow import DiTFlow
 from generators.injection import Injection
 from generators.moft import MOFT
 from generators.motion_clone import MotionClone
-from generators.optimised_method import OptimisedMethod
+from generators.optimised_method import TUNED_RATES, OptimisedMethod
 from generators.smm import SMM
 from generators.transfer_method import PlainBackbone, TransferMethod
 
 TUNED_ON = 2000
 RATES = (0.002, 0.01, 0.02, 0.05, 0.1)
 PLAIN, LATENTS, POSITIONS = "plain backbone", "DiTFlow, latents", "DiTFlow, positions"
+GENTLE = TUNED_RATES["mini"]["latents"][0]
 DEFAULT, RESTING = "DiTFlow, latents, default rate", "DiTFlow, latents, what rests too"
 
 
@@ -33,10 +34,10 @@ OPTIMISED: dict[str, OptimisedMethod] = {
 
 RATE_OF = {
     "mini": {"SMM": 0.02, "MOFT": 0.02, "MotionClone": 0.02, LATENTS: 0.05, POSITIONS: 0.02},
-    "mini-rope": {"SMM": 0.02, "MOFT": 0.02, "MotionClone": 0.02, LATENTS: 0.05, POSITIONS: 0.02},
+    "mini-rope": {"SMM": 0.02, "MOFT": 0.05, "MotionClone": 0.02, LATENTS: 0.02, POSITIONS: 0.02},
 }
 """Of the highest motion fidelity in the part "tune" among those within 5 points of the plain prompt agreement."""
-INJECTION = {"mini": Injection(layer=3, share=0.5), "mini-rope": Injection(layer=3, share=0.5)}
+INJECTION = {"mini": Injection(layer=3, share=0.5), "mini-rope": Injection()}
 """Chosen likewise; published are layer 0 and a fifth of the steps."""
 
 
@@ -56,6 +57,7 @@ def tuned_methods(backbone: str) -> dict[str, TransferMethod]:
     for label, method in OPTIMISED.items():
         found[label] = rated(method, rates[label])
         if label == LATENTS:
-            found[DEFAULT] = rated(method, 0.02)
+            if rates[label] != GENTLE:
+                found[DEFAULT] = rated(method, GENTLE)
             found[RESTING] = rated(replace(method, static=True), rates[label])
     return found

@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
 PLOTLY = "application/vnd.plotly.v1+json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 RANDOM = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-SECONDS_PER_CELL = 120
+SECONDS_PER_CELL = 240
 # The bundled model is too small to gain from more threads, and with one the numbers do not depend on their number.
 KERNEL_DEFAULTS = {"OMP_NUM_THREADS": "1"}
 WIDTH, HEIGHT = 900, 450  # pixels of a figure that does not say

@@ -18,7 +18,7 @@ from PIL import Image
 from store import make_scene, write_clip
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8, "03_track_points": 4}
+FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8, "03_track_points": 4, "04_transfer_motion": 4}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_committed_notebook_is_that_of_its_source(name: str) -> None:
 def test_notebook_runs_and_shows_its_pictures(
     build: ModuleType, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes about ten seconds alone on a core; ``build.SECONDS_PER_CELL`` ends a cell that hangs."""
+    """Each takes ten seconds alone on a core, the last eighty; ``build.SECONDS_PER_CELL`` ends a cell that hangs."""
     data, folder = tmp_path / "data", tmp_path / "folder"
     (data / "det").mkdir(parents=True)
     folder.mkdir()

@@ -92,7 +92,7 @@ class Experiment:
 
     def iterations(self, first: int, count: int) -> str:
         """DiTFlow on latents with more and fewer iterations at each step."""
-        methods = {f"{number} iterations": replace(self._ditflow, iterations=number) for number in (1, 5, 10)}
+        methods = {f"iterations: {number}": replace(self._ditflow, iterations=number) for number in (1, 5, 10)}
         return self._ablation("Iterations at each step", methods, first, count)
 
     def share(self, first: int, count: int) -> str:

@@ -38,12 +38,13 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     bundled = [block for block in BLOCKS if "from_pretrained" not in block]
     for block in bundled:
         exec(block, names)
-    assert len(bundled) == 3
+    assert len(bundled) == 4
     assert len(shown) == 1
     assert names["tracks"].shape == (6, 100, 2)
     assert names["followed"].tracks.shape == (12, 2, 2)
     assert names["strip"].shape == (178, 980, 3)
     assert list(names["scores"]["tracker"].values) == ["mini", "nothing moves"]
+    assert names["moved"].images.shape == (6, 40, 40, 3)
     assert list(read_tapvid(tmp_path / "scenes.pkl")) == ["scene 4"]
 
 
@@ -67,7 +68,7 @@ def test_the_python_of_every_page_has_a_test_here() -> None:
     pages.append("probe/mini/MODEL_CARD.md")
     found = {page: len(python_of(page)) for page in pages}
     assert {page: count for page, count in found.items() if count} == {
-        "README.md": 4,  # of which one downloads; tests/ditprobe/test_own_pipeline.py has its like
+        "README.md": 5,  # of which one downloads; tests/ditprobe/test_own_pipeline.py has its like
         "docs/format.md": 1,
         "docs/scenes.md": 1,
         "probe/mini/MODEL_CARD.md": 1,

@@ -53,11 +53,10 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Guided:
-    """How a clip is guided: layers and scale of CAG, none without it, and the scale of classifier-free guidance."""
+    """How a clip is guided: the layers of CAG, none without it, and its scale."""
 
     layers: tuple[int, ...] = ()
     scale: float = 1.0
-    guidance: float = GUIDANCE_SCALE
 
 
 def ranking(backbone: Backbone) -> tuple[int, ...]:
@@ -87,7 +86,7 @@ def _backbone(name: str) -> Backbone:
 def measured(name: str, prompt: str, seed: int, guided: Guided) -> list[float]:
     """The :data:`METRICS` of one clip."""
     strategy = CrossAttentionGuidance(guided.layers, guided.scale) if guided.layers else ()
-    clip = sample(_backbone(name), prompt, strategy, seed=seed, steps=STEPS, guidance_scale=guided.guidance)
+    clip = sample(_backbone(name), prompt, strategy, seed=seed, steps=STEPS, guidance_scale=GUIDANCE_SCALE)
     return list(measure(clip.images, prompt).values())
 
 

@@ -19,7 +19,7 @@ from store import Clip, make_scene
 from store.prompt import DIRECTIONS, SHAPES, ObjectWords, ScenePrompt
 from store.texture import COLOURS, PATTERNS
 
-Prompts = Literal["without a direction", "across", "same direction"]
+Prompts = Literal["without a direction", "across"]
 
 WITHOUT: Prompts = "without a direction"
 METRICS = ("motion_error", "motion_fidelity", "motion_fidelity_all", "same_way", "agreement")
@@ -34,7 +34,7 @@ class Case:
     seed : int
         Of the scene and of the noise.
     prompts : what the new prompts say of motion
-        Nothing; a direction at right angles to the reference's; or the reference's.
+        Nothing, or a direction at right angles to the reference's.
     """
 
     seed: int

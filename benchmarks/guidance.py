@@ -83,10 +83,10 @@ def _backbone(name: str) -> Backbone:
     return load_backbone(name)
 
 
-def measured(name: str, prompt: str, seed: int, guided: Guided) -> list[float]:
+def measured(name: str, prompt: str, seed: int, guided: Guided, guidance: float) -> list[float]:
     """The :data:`METRICS` of one clip."""
     strategy = CrossAttentionGuidance(guided.layers, guided.scale) if guided.layers else ()
-    clip = sample(_backbone(name), prompt, strategy, seed=seed, steps=STEPS, guidance_scale=GUIDANCE_SCALE)
+    clip = sample(_backbone(name), prompt, strategy, seed=seed, steps=STEPS, guidance_scale=guidance)
     return list(measure(clip.images, prompt).values())
 
 
@@ -141,19 +141,21 @@ def _steadiness(images: np.ndarray) -> tuple[float, float]:
     return float(np.abs(colours - colours.mean(0)).mean()), float(100 * areas.std() / areas.mean())
 
 
-def report(name: str, *, first: int, count: int, workers: int) -> str:
+def report(name: str, *, first: int, count: int, guidance: float, workers: int) -> str:
     """The tables of one backbone as Markdown."""
     layers = ranking(load_backbone(name))
     shown = scenes_of(first, count, 1)
     rows = settings(layers)
-    tasks = [(name, prompt, seed, guided) for guided in rows.values() for seed, (prompt, _) in enumerate(shown)]
+    tasks = [
+        (name, prompt, seed, guided, guidance) for guided in rows.values() for seed, (prompt, _) in enumerate(shown)
+    ]
     with ProcessPoolExecutor(workers, initializer=_alone) as pool:
         values = list(pool.map(measured, *zip(*tasks, strict=True)))
     drawn = [list(measure(images, prompt).values()) for prompt, images in shown]
     coords = {"row": [DRAWN, *rows], "metric": list(METRICS)}
     shape = (len(rows) + 1, count, len(METRICS))
     found = xr.DataArray(np.reshape(drawn + values, shape), coords, ("row", "clip", "metric"))
-    about = f"{count} prompts of one object, {STEPS} steps. Layers, best first: {', '.join(map(str, layers))}."
+    about = f"{count} prompts of one object, {STEPS} steps, guidance {guidance:g}. Layers, best first: {', '.join(map(str, layers))}."
     tables = means_table(found, METRICS, missing="not measured"), against_table(found, WITHOUT, METRICS, rows=rows)
     return "\n\n".join([about, *tables])
 
@@ -168,13 +170,13 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=["mini"], choices=["mini", "mini-rope"])
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--first", type=int, default=5000, help="seed of the first scene whose prompt is taken")
+    parser.add_argument("--guidance", type=float, default=GUIDANCE_SCALE, help="classifier-free guidance")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     given = parser.parse_args()
     began = time.perf_counter()
+    what = {"first": given.first, "count": given.prompts, "guidance": given.guidance, "workers": given.workers}
     for name in given.backbones:
-        print(
-            f"\n## {name}\n\n{report(name, first=given.first, count=given.prompts, workers=given.workers)}", flush=True
-        )
+        print(f"\n## {name}\n\n{report(name, **what)}", flush=True)
     print(f"\n{time.perf_counter() - began:.0f} s")
 
 

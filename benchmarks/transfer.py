@@ -19,6 +19,7 @@ from benchmarks.transfer_clips import WITHOUT, Case, Prompts, cases
 from benchmarks.transfer_cost import cost_report
 from benchmarks.transfer_methods import (
     DEFAULT,
+    GENTLE,
     LATENTS,
     PLAIN,
     POSITIONS,
@@ -96,10 +97,10 @@ class Experiment:
         return self._ablation("Iterations at each step", methods, first, count)
 
     def share(self, first: int, count: int) -> str:
-        """DiTFlow on latents at more and fewer of the steps, gently and not."""
+        """DiTFlow on latents at more and fewer of the steps, at the default rate and as it was tuned."""
         methods = {
-            f"{share:.0%} of the steps, rate {rate}": rated(replace(DiTFlow(), share=share), rate)
-            for rate in (0.02, 0.05)
+            f"{share:.0%} of the steps, rate {rate}": rated(DiTFlow(share=share), rate)
+            for rate in sorted({GENTLE, RATE_OF[self._backbone][LATENTS]})
             for share in (0.1, 0.2, 0.4)
         }
         return self._ablation("Share of the steps", methods, first, count)

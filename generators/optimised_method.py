@@ -35,7 +35,7 @@ TUNED_RATES: dict[str, dict[str, tuple[float, float]]] = {
 }
 """Learning rates of the bundled backbones, found with DiTFlow (``benchmarks/transfer.py``, part "tune").
 
-On mini the object's path is 0.94 of the reference's motion away from it at the published rate, 0.57 at this one, 0.43
+On mini the object's path is 0.93 of the reference's motion away from it at the published rate, 0.56 at this one, 0.42
 at 0.05, where objects begin to break apart, and 0.65 at 0.1, where colours are lost; 1.00 without transfer.
 """
 

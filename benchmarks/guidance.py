@@ -155,7 +155,8 @@ def report(name: str, *, first: int, count: int, guidance: float, workers: int) 
     coords = {"row": [DRAWN, *rows], "metric": list(METRICS)}
     shape = (len(rows) + 1, count, len(METRICS))
     found = xr.DataArray(np.reshape(drawn + values, shape), coords, ("row", "clip", "metric"))
-    about = f"{count} prompts of one object, {STEPS} steps, guidance {guidance:g}. Layers, best first: {', '.join(map(str, layers))}."
+    ranked = ", ".join(map(str, layers))
+    about = f"{count} prompts of one object, {STEPS} steps, guidance {guidance:g}. Layers, best first: {ranked}."
     tables = means_table(found, METRICS, missing="not measured"), against_table(found, WITHOUT, METRICS, rows=rows)
     return "\n\n".join([about, *tables])
 

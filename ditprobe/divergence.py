@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from generators.errors import GuidanceDivergedError
+from store.shards import write_whole
 
 
 @contextmanager
@@ -40,7 +41,10 @@ def keeping_latents(clip: Path) -> Iterator[None]:
         yield
     except GuidanceDivergedError as error:
         path = clip.with_name(f"{clip.stem}.step{error.step}.safetensors")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"latents": error.latents.cpu().contiguous()}, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, save({"latents": error.latents.cpu().contiguous()}))
+        except OSError:
+            raise error from None  # why the run ended matters more than that the disk is full
         message = str(error).replace("kept as the error's .latents", f"kept in {path}")
         raise GuidanceDivergedError(message, step=error.step, latents=error.latents) from error

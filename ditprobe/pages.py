@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from analyses.checkpoint import check_file
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.shards import write_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -66,6 +65,7 @@ def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: i
 
     Examples
     --------
+    >>> import tempfile
     >>> import plotly.graph_objects as go
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_page(Path(folder) / "page.html", "1 < 2", [go.Figure()])
@@ -73,35 +73,10 @@ def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: i
     True
     """
     try:
-        write_whole(path, _page(title, figures, width, least))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, _page(title, figures, width, least).encode())
     except OSError as error:
         raise RecordingError(f"the picture cannot be written to {path}: {error.strerror or error}.") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one.
-
-    Raises
-    ------
-    OSError
-
-    Examples
-    --------
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_whole(Path(folder) / "deep" / "a.txt", "whole")
-    ...     (Path(folder) / "deep" / "a.txt").read_text()
-    'whole'
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _page(title: str, figures: Sequence[go.Figure], width: int, least: int) -> str:

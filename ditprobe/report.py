@@ -16,13 +16,13 @@ from analyses.checkpoint import check_file
 from analyses.plots import plot_selection
 from analyses.selection import LayerSelection
 from ditprobe import report_words as words
-from ditprobe.pages import write_whole
 from ditprobe.report_figures import Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
 from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_tracking import tracking_part
 from ditprobe.report_transfer import TransferredClip, transfer_part
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.shards import write_whole
 
 
 def write_report(
@@ -91,7 +91,8 @@ def write_report(
         sweep, selection, examples=examples, tracking=tracking, tracked=tracked, transfers=transfers, title=title
     )
     try:
-        write_whole(path, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
     except OSError as error:
         raise RecordingError(f"the report cannot be written to {path}: {error.strerror or error}.") from error
     return path

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 from probe.backbone import Backbone
+from probe.families.published import ModelCard, model_card, names_with
 from store.errors import InvalidInputError
 
 _STEPS = 50
-_FOUND = Path(__file__).with_suffix(".json")
 
 
 @dataclass(frozen=True)
@@ -32,17 +28,25 @@ class TrackingDefaults:
         >>> TrackingDefaults(5, 46, None, "").step_of(50), TrackingDefaults(5, 46, None, "").step_of(10)
         (46, 8)
         """
-        return self.step if self.step < 0 else max(0, round((self.step + 1) * steps / _STEPS) - 1)
+        return self.step if self.step < 0 else step_in_run(self.step, _STEPS, steps)
 
 
-@lru_cache(maxsize=1)
-def _known() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_FOUND.read_text())
-    return found
+def step_in_run(step: int, steps: int, run_steps: int) -> int:
+    """The step of a run of ``run_steps`` steps at about the noise of a step of a run of ``steps``.
+
+    Examples
+    --------
+    >>> step_in_run(46, 50, 10), step_in_run(49, 50, 25), step_in_run(0, 50, 10)
+    (8, 24, 0)
+    """
+    return max(0, round((step + 1) * run_steps / steps) - 1)
 
 
 def tracking_defaults(backbone: Backbone) -> TrackingDefaults:
-    """The choice for a backbone, by its name or where it was loaded from.
+    """Return the choice for a backbone: by its name, else by the configuration of its transformer.
+
+    A folder with the weights of a known model, and the model under another id, have its defaults; so have other
+    weights of the same configuration, of which ``source`` warns.
 
     Raises
     ------
@@ -55,12 +59,20 @@ def tracking_defaults(backbone: Backbone) -> TrackingDefaults:
     >>> tracking_defaults(load_backbone("mini")).heads is None
     True
     """
-    entry = _known().get(backbone.name.rstrip("/"))
-    if entry is None:
+    card = model_card(backbone)
+    known = None if card is None else card.tracking
+    if card is None or known is None or known.step is None:
         raise InvalidInputError(
             f"no layer is known to track well on {backbone.name}. Pass layer=, or find one: "
             "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))).layers[0]. "
-            f"Known: {', '.join(_known())}."
+            f"Known: {', '.join(names_with('tracking'))}.{_of_guiding(card)}"
         )
-    heads = None if entry["heads"] is None else tuple(entry["heads"])
-    return TrackingDefaults(entry["layer"], entry["step"], heads, entry["source"])
+    return TrackingDefaults(known.layers[0], known.step, known.heads, card.source_of(known))
+
+
+def _of_guiding(card: ModelCard | None) -> str:
+    """What is published of such a model besides."""
+    if card is None or card.guided is None:
+        return ""
+    layers = ", ".join(map(str, card.guided.layers))
+    return f" Of {card.name} only the layers to guide by are published: {layers}."

@@ -8,14 +8,15 @@ from generators.ditflow import DiTFlow
 from generators.injection import Injection
 from generators.moft import MOFT
 from generators.motion_clone import MotionClone
-from generators.optimised_method import TUNED_RATES, OptimisedMethod
+from generators.optimised_method import OptimisedMethod
 from generators.smm import SMM
 from generators.transfer_method import PlainBackbone, TransferMethod
+from probe.families.published import model_cards
 
 TUNED_ON = 2000
 RATES = (0.002, 0.01, 0.02, 0.05, 0.1)
 PLAIN, LATENTS, POSITIONS = "plain backbone", "DiTFlow, latents", "DiTFlow, positions"
-GENTLE = TUNED_RATES["mini"]["latents"][0]
+GENTLE = next(card for card in model_cards() if card.name == "mini").learning_rates["latents"][0]
 DEFAULT, RESTING = "DiTFlow, latents, default rate", "DiTFlow, latents, what rests too"
 
 

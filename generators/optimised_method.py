@@ -22,6 +22,7 @@ from generators.strategy import Run, Strategy
 from generators.transfer_method import TransferMethod, guided_steps
 from generators.transfer_reference import Reference
 from probe.backbone import Backbone
+from probe.families.published import model_card
 from store.errors import InvalidInputError
 from store.selection import Selection
 
@@ -29,14 +30,12 @@ Optimised = Literal["latents", "positions"]
 LossOf = Callable[[Reading], Tensor]
 
 PUBLISHED_RATE = (0.002, 0.001)
-TUNED_RATES: dict[str, dict[str, tuple[float, float]]] = {
-    "mini": {"latents": (0.02, 0.01), "positions": (0.02, 0.01)},
-    "mini-rope": {"latents": (0.02, 0.01), "positions": (0.02, 0.01)},
-}
-"""Learning rates of the bundled backbones, found with DiTFlow (``benchmarks/transfer.py``, part "tune").
+"""Of the DiTFlow release.
 
-On mini the object's path is 0.93 of the reference's motion away from it at the published rate, 0.56 at this one, 0.42
-at 0.05, where objects begin to break apart, and 0.65 at 0.1, where colours are lost; 1.00 without transfer.
+The bundled backbones have rates of their own (``probe/families/published.json``), found with DiTFlow by
+``benchmarks/transfer.py``, part "tune". On mini the object's path is 0.93 of the reference's motion away from it at
+the published rate, 0.56 at that one, 0.42 at 0.05, where objects begin to break apart, and 0.65 at 0.1, where colours
+are lost; 1.00 without transfer.
 """
 
 
@@ -58,7 +57,7 @@ class OptimisedMethod(TransferMethod):
     iterations : int
         Adam steps at each of them, with a new optimiser each time.
     learning_rate : (first, last), optional
-        Falling linearly over the optimised steps. By default that of :data:`TUNED_RATES` on the backbones that it has,
+        Falling linearly over the optimised steps. By default the one that was tuned for the backbone, where one was,
         else the published one.
     inject : bool
         Also attend to the reference's keys and values in layer 0 (:class:`generators.injection.Injection`), while
@@ -126,7 +125,8 @@ class OptimisedMethod(TransferMethod):
         >>> DiTFlow(preset="ditflow").rates(load_backbone("mini"), 10)
         (0.002, 0.0015)
         """
-        tuned = TUNED_RATES.get(backbone.name.rstrip("/"), {}) if self.preset == "exact" else {}
+        card = model_card(backbone) if self.preset == "exact" else None
+        tuned = {} if card is None else card.learning_rates
         ends = tuned.get(self.optimise, PUBLISHED_RATE) if self.learning_rate is None else self.learning_rate
         count = guided_steps(self.share, steps)
         short = self.preset == "ditflow"

@@ -12,14 +12,13 @@ from analyses.defaults import tracking_defaults
 from generators.amf import attention_motion_flow, check_temperature, labelled_flow
 from generators.clip_reading import reading_of_clip
 from probe.backbone import Backbone
+from probe.families.published import model_card, names_with
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.provenance import library_versions
 from store.selection import resolve_number
 
 FlowPreset = Literal["exact", "ditflow"]
-DITFLOW_LAYERS = {"THUDM/CogVideoX-2b": 15, "THUDM/CogVideoX-5b": 20}
-"""The layers of the DiTFlow release, by the name of the backbone."""
 
 
 @torch.no_grad()
@@ -128,13 +127,13 @@ def default_layer(backbone: Backbone, preset: FlowPreset = "exact") -> int:
     """
     if preset == "exact":
         return tracking_defaults(backbone).layer
-    found = DITFLOW_LAYERS.get(backbone.name.rstrip("/"))
-    if found is None:
+    card = model_card(backbone)
+    if card is None or card.ditflow is None:
         raise InvalidInputError(
             f"DiTFlow has published no layer for {backbone.name}. Pass layer=, or use preset='exact'. "
-            f"Published: {', '.join(DITFLOW_LAYERS)}."
+            f"Published: {', '.join(names_with('ditflow'))}."
         )
-    return found
+    return card.ditflow.layers[0]
 
 
 def default_step(backbone: Backbone, preset: FlowPreset = "exact", steps: int = 50) -> int | None:

@@ -105,7 +105,7 @@ def test_the_model_is_left_as_it_was(backbone: Backbone, clip: Clip) -> None:
 
 
 def named(name: str) -> Backbone:
-    return cast("Backbone", SimpleNamespace(name=name))
+    return cast("Backbone", SimpleNamespace(name=name, denoisers=()))
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ def test_latents_start_from_the_step_and_are_what_it_goes_on_with(minimised: Any
 
 
 def named(name: str) -> Backbone:
-    return cast("Backbone", SimpleNamespace(name=name, layers=range(42)))
+    return cast("Backbone", SimpleNamespace(name=name, denoisers=(), layers=range(42)))
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,7 @@ def named(name: str) -> Backbone:
     [
         ("THUDM/CogVideoX-5b", "ditflow", (20,)),
         ("THUDM/CogVideoX-2b", "ditflow", (15,)),
+        ("zai-org/CogVideoX-2b", "ditflow", (15,)),
         ("THUDM/CogVideoX-5b", "exact", (17,)),
         ("mini", "exact", (5,)),
     ],

@@ -1,0 +1,145 @@
+"""What is known of single models: one card each, found by name or by the configuration of the transformer.
+
+The cards are in ``published.json``: the layers that others published or that this library selected, learning rates
+that were tuned, and who found each. Their architectures are those of the released ``transformer/config.json`` of
+CogVideoX, and the defaults of diffusers' class for HunyuanVideo. Fields of a configuration are compared one by one, so
+that a newer diffusers, which adds fields, finds the same card.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from store.checks import one_of
+
+if TYPE_CHECKING:
+    from probe.backbone import Backbone
+
+_CARDS = Path(__file__).with_suffix(".json")
+
+
+@dataclass(frozen=True)
+class KnownLayers:
+    """Layers and, for matching, a step of a run of 50 steps and heads (None is all); ``source`` says who found them."""
+
+    layers: tuple[int, ...]
+    source: str
+    step: int | None = None
+    heads: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The facts of one model; None and empty where nothing is known.
+
+    Attributes
+    ----------
+    name : str
+    aliases : other ids of the same weights
+    architecture : mapping
+        Fields of the transformer's configuration that tell the model from others, and its ``class``.
+    tracking : the layer, step and heads that match points best
+    guided : the layers of cross-attention guidance
+    ditflow : the layer of the DiTFlow release
+    learning_rates : mapping from what is optimised to (first, last), for motion transfer
+    by_configuration : bool
+        Found by configuration: the weights may be others than those that the facts were found on.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    architecture: Mapping[str, Any]
+    tracking: KnownLayers | None = None
+    guided: KnownLayers | None = None
+    ditflow: KnownLayers | None = None
+    learning_rates: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    by_configuration: bool = False
+
+    def source_of(self, found: KnownLayers) -> str:
+        """Who found some layers, and of which model where that is known by its configuration alone."""
+        if not self.by_configuration:
+            return found.source
+        return f"{found.source}; of {self.name}, whose configuration this backbone has: other weights may differ"
+
+
+@lru_cache(maxsize=1)
+def model_cards() -> tuple[ModelCard, ...]:
+    """Return all cards.
+
+    Examples
+    --------
+    >>> [card.name for card in model_cards()][:3]
+    ['mini', 'mini-rope', 'THUDM/CogVideoX-2b']
+    """
+    return tuple(_card(entry) for entry in json.loads(_CARDS.read_text(encoding="utf-8")))
+
+
+def names_with(fact: str) -> tuple[str, ...]:
+    """The models of which a fact is known: "tracking", "guided", "ditflow" or "learning_rates".
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> names_with("ditflow")
+    ('THUDM/CogVideoX-2b', 'THUDM/CogVideoX-5b')
+    """
+    one_of(fact, ("tracking", "guided", "ditflow", "learning_rates"), "fact")
+    return tuple(card.name for card in model_cards() if getattr(card, fact))
+
+
+def model_card(backbone: Backbone) -> ModelCard | None:
+    """Return the card of a backbone: by its name or an alias, else by its transformer's configuration.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> card = model_card(load_backbone("mini"))
+    >>> card.tracking.layers, card.by_configuration
+    ((5,), False)
+    """
+    name = backbone.name.rstrip("/")
+    for card in model_cards():
+        if name in (card.name, *card.aliases):
+            return card
+    for card in model_cards():
+        if backbone.denoisers and all(_matches(each, card.architecture) for each in backbone.denoisers):
+            return dataclasses.replace(card, by_configuration=True)
+    return None
+
+
+def _matches(transformer: Any, architecture: Mapping[str, Any]) -> bool:
+    """Whether a transformer is of the class, or one derived from it, and has every field."""
+    if architecture["class"] not in {kind.__name__ for kind in type(transformer).__mro__}:
+        return False
+    config = dict(transformer.config)
+    fields = {name: value for name, value in architecture.items() if name != "class"}
+    return all(name in config and config[name] == value for name, value in fields.items())
+
+
+def _card(entry: Mapping[str, Any]) -> ModelCard:
+    rates = {name: value for name, value in entry.get("learning_rates", {}).items() if name != "source"}
+    return ModelCard(
+        entry["name"],
+        tuple(entry["aliases"]),
+        entry["architecture"],
+        _layers(entry.get("tracking")),
+        _layers(entry.get("guided")),
+        _layers(entry.get("ditflow")),
+        {name: (float(first), float(last)) for name, (first, last) in rates.items()},
+    )
+
+
+def _layers(entry: Mapping[str, Any] | None) -> KnownLayers | None:
+    if entry is None:
+        return None
+    layers, heads = entry.get("layers") or [entry["layer"]], entry.get("heads")
+    return KnownLayers(tuple(layers), entry["source"], entry.get("step"), None if heads is None else tuple(heads))

@@ -24,7 +24,8 @@ class Injection(TransferMethod):
     """Keys and values of the reference in the first layer, and nothing optimised (DiTFlow's baseline).
 
     At each of the first steps the reference is noised to the step's timestep, with the noise that the run began with,
-    and the video tokens of the sample, in both branches of guidance, attend to its keys and values.
+    and the video tokens of the sample, in both branches of guidance, attend to its keys and values. It is read with the
+    text of the new clip, but image-to-video with its own image 0.
 
     Parameters
     ----------
@@ -86,6 +87,7 @@ class InjectReference(Strategy):
 
     def __init__(self, reference: Reference, layer: int, share: float) -> None:
         self._latents, self._layer, self._share = reference.latents, layer, share
+        self._condition = reference.condition  # now: it calls the pipeline, which must not be running
         self._noise: Tensor | None = None
 
     def start(self, run: Run) -> None:
@@ -99,7 +101,7 @@ class InjectReference(Strategy):
         if step.number >= guided_steps(self._share, step.run.steps):
             return
         noised = step.schedule.noised(self._latents.to(self._noise), self._noise, step.number)
-        call = step.read([self._layer], latents=noised).attention[self._layer]
+        call = step.read([self._layer], latents=noised, condition=self._condition).attention[self._layer]
         step.edit_attention(self._layer, inject_video(call.key, call.value))
 
 

@@ -122,6 +122,7 @@ class Step:
         layers: list[int],
         *,
         latents: Tensor | None = None,
+        condition: Tensor | None = None,
         positions: Positions | None = None,
         features: bool = False,
         blocks: bool = False,
@@ -136,6 +137,8 @@ class Step:
         layers : list of int
         latents : (1, ...), optional
             By default this step's.
+        condition : (1, ...), optional
+            Channels after the latents (image-to-video), those of another clip; by default this run's.
         positions : Positions, optional
             By default this step's.
         features : bool
@@ -154,7 +157,7 @@ class Step:
         if not wanted:
             raise InvalidInputError("layers is empty: there would be nothing to read.")
         moment = Moment(self.number, self.timestep, "cond", self.run.steps)
-        with self._own_pass(latents, positions, {}) as (call, edit):
+        with self._own_pass(latents, positions, {}, condition) as (call, edit):
             found = read_layers(
                 self._backbone, self._denoiser, call, wanted, moment, edit, features=features, blocks=blocks
             )
@@ -224,10 +227,16 @@ class Step:
 
     @contextmanager
     def _own_pass(
-        self, latents: Tensor | None, positions: Positions | None, editors: Mapping[int, Editor]
+        self,
+        latents: Tensor | None,
+        positions: Positions | None,
+        editors: Mapping[int, Editor],
+        condition: Tensor | None = None,
     ) -> Iterator[tuple[dict[str, Any], AttentionEdit]]:
         """The call of the conditional branch with what is given, unseen by probes of the caller."""
         given = self.latents if latents is None else latents
+        if condition is not None:
+            given = torch.cat([given, condition.to(given)], dim=_channel_axis(self._backbone))
         call = {**self._call, "hidden_states": with_latents(self._call["hidden_states"], given, self._backbone)}
         if positions is None:
             positions = self._positions

@@ -16,7 +16,7 @@ from generators.schedulers import check_editable
 from generators.step import Step
 from generators.strategy import Strategy
 from generators.transfer_method import TransferMethod
-from generators.transfer_reference import Reference, fit_reference
+from generators.transfer_reference import Reference, fit_reference, text_arguments
 from probe.backbone import Backbone, OnStep
 from probe.geometry import Size
 from store.clip import Clip
@@ -58,8 +58,9 @@ def transfer_motion(
     seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning, on_step, gradient_checkpointing
         As in :func:`generators.sample`.
     reference_conditioning : mapping, optional
-        Arguments of the pipeline for the pass of the reference, which has the empty prompt; by default ``conditioning``
-        where that has ``prompt_embeds``.
+        Arguments of the pipeline for the pass of the reference, which has the empty prompt. By default the text
+        arguments of ``conditioning`` where that has ``prompt_embeds``: the reference is then read under the *new*
+        prompt, unlike DiTFlow's. Give ``{"prompt_embeds": ...}`` of the empty prompt to read it as published.
 
     Returns
     -------
@@ -214,7 +215,7 @@ class MotionTransfer:
         """The reference as the backbone sees it."""
         given = self.reference_conditioning
         if given is None and "prompt_embeds" in (self.conditioning or {}):
-            given = self.conditioning
+            given = text_arguments(self.conditioning or {})
         prompt = None if "prompt_embeds" in (given or {}) else ""
         return Reference(self.backbone, self.reference, self.steps, prompt, given or {})
 

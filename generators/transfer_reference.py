@@ -15,6 +15,7 @@ from generators.clip_reading import reading_of_clip
 from generators.reading import Reading
 from generators.reference import FlowPreset, default_step
 from probe.backbone import Backbone
+from probe.forward import ForwardPass
 from probe.geometry import Size
 from store.clip import Clip
 from store.errors import ClipError
@@ -41,7 +42,8 @@ class Reference:
     prompt : str or None
         What the model reads beside it; empty as published, None where ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping
-        Further arguments of the pipeline for the reference.
+        Further arguments of the pipeline for the reference. Image-to-video is shown image 0 of ``clip`` unless they
+        have another ``image``.
 
     Examples
     --------
@@ -63,6 +65,26 @@ class Reference:
         """Clean latents, as :meth:`probe.Backbone.encode` gives them."""
         return self.backbone.encode(self.clip)
 
+    @cached_property
+    def condition(self) -> Tensor | None:
+        """Channels (1, ...) that the transformer is given after the latents (image-to-video), else None.
+
+        Found by calling the pipeline up to its transformer, so not while the pipeline runs.
+        """
+        own = self.backbone.conditioning_of(self.clip)
+        if not own:
+            return None
+        forward = ForwardPass(
+            self.backbone,
+            self.prompt,
+            steps=self.steps,
+            height=self.clip.height,
+            width=self.clip.width,
+            images=len(self.clip),
+            conditioning={**own, **self.conditioning},
+        )
+        return forward.condition("cond")
+
     def read(self, layers: list[int], *, preset: FlowPreset = "exact", blocks: bool = False) -> Reading:
         """What layers make of its clean latents, at the timestep of a preset (see ``reference_flow``).
 
@@ -81,6 +103,17 @@ class Reference:
             latents=self.latents,
             blocks=blocks,
         )
+
+
+def text_arguments(conditioning: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those pipeline arguments that say what text the model reads, and nothing of images, sizes or guidance.
+
+    Examples
+    --------
+    >>> sorted(text_arguments({"prompt_embeds": 1, "prompt_attention_mask": 2, "image": 3, "guidance_scale": 6.0}))
+    ['prompt_attention_mask', 'prompt_embeds']
+    """
+    return {name: value for name, value in conditioning.items() if "prompt" in name or name == "max_sequence_length"}
 
 
 def fit_reference(clip: Clip, size: Size) -> Clip:

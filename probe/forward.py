@@ -94,6 +94,20 @@ class ForwardPass:
         """The branches it can run."""
         return tuple(self._calls)
 
+    def condition(self, branch: str) -> Tensor | None:
+        """Channels (1, ...) that a branch is given after the latents (image-to-video), None where there are none.
+
+        Raises
+        ------
+        UnknownLayerError
+            For a branch that was not prepared.
+        """
+        given, axis = self._call(branch)[1]["hidden_states"], 3 - self.backbone.frame_axis
+        config: Any = self.backbone.denoisers[0].config
+        latents = config.out_channels or given.shape[axis]
+        further = given.shape[axis] - latents
+        return given.narrow(axis, latents, further) if further else None
+
     def predict(
         self, latents: Tensor, step: int, *, branches: tuple[str, ...] | None = None, capture: bool = True
     ) -> dict[str, Tensor]:
@@ -128,17 +142,20 @@ class ForwardPass:
         return results
 
     def _run(self, branch: str, latents: Tensor, timestep: float) -> Tensor:
-        if branch not in self._calls:
-            raise UnknownLayerError(
-                f"branch {branch!r} was not prepared. This forward pass has {', '.join(self._calls)}; make it with "
-                f"branches={(*self._calls, branch)}."
-            )
-        args, kwargs = self._calls[branch]
+        args, kwargs = self._call(branch)
         given = kwargs["hidden_states"]
         values = {**kwargs, "hidden_states": _replaced(given, latents, 3 - self.backbone.frame_axis)}
         values["timestep"] = torch.full_like(kwargs["timestep"], timestep)
         output = self.backbone.denoiser_at(timestep)(*args, **values)
         return output[0] if isinstance(output, tuple) else output.sample
+
+    def _call(self, branch: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if branch not in self._calls:
+            raise UnknownLayerError(
+                f"branch {branch!r} was not prepared. This forward pass has {', '.join(self._calls)}; make it with "
+                f"branches={(*self._calls, branch)}."
+            )
+        return self._calls[branch]
 
 
 def _replaced(given: Tensor, latents: Tensor, channel_axis: int) -> Tensor:

@@ -1,7 +1,9 @@
 """Is motion transferred? DiTFlow, its baselines and the plain backbone in tables: ``python -m benchmarks.transfer``.
 
 References are scenes of one object under a camera that stands still, prompts name another object over another
-background. ``--parts`` chooses some of the tables; clips that were measured are kept in ``--results``.
+background. Prompts that leave the motion open are outside the grammar that the backbones were trained on; the part
+"open" measures what the plain backbones make of them. ``--parts`` chooses some of the tables; clips that were measured
+are kept in ``--results``, but for those of that part.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from benchmarks.transfer_methods import (
     rated,
     tuned_methods,
 )
+from benchmarks.transfer_open import open_report
 from benchmarks.transfer_runs import STEPS, Results, Run
 from generators.ditflow import DiTFlow
 from generators.optimised_method import OptimisedMethod
@@ -37,7 +40,7 @@ from generators.reference import default_layer
 from generators.transfer_method import PlainBackbone, TransferMethod
 from probe import load_backbone
 
-PARTS = ("tune", "table", "across", "layers", "iterations", "share", "cost")
+PARTS = ("tune", "table", "across", "layers", "iterations", "share", "open", "cost")
 TITLES = {
     "motion_error": ("motion error", 2),
     "motion_fidelity": ("motion fidelity, box", 3),
@@ -129,6 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--references", type=int, default=40)
     parser.add_argument("--tuned-on", type=int, default=12, help="references of the part 'tune'")
     parser.add_argument("--first", type=int, default=FIRST, help="seed of the first reference")
+    parser.add_argument("--clips", type=int, default=3, help="clips of each prompt in the part 'open'")
     parser.add_argument("--results", type=Path, default=Path("runs/transfer.jsonl"))
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     given = parser.parse_args(arguments)
@@ -143,6 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
             "layers": lambda: experiment.layers(*which),  # noqa: B023
             "iterations": lambda: experiment.iterations(*which),  # noqa: B023
             "share": lambda: experiment.share(*which),  # noqa: B023
+            "open": lambda: open_report(name, cases(*which, WITHOUT), clips=given.clips, workers=given.workers),  # noqa: B023
             "cost": lambda: cost_report(name),  # noqa: B023
         }
         for part in given.parts:

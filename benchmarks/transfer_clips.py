@@ -65,6 +65,11 @@ class Case:
         return make_scene(self.seed, prompt=str(self._words["reference"]))
 
     @property
+    def words(self) -> ScenePrompt:
+        """What the new prompt says, with a direction even where the prompt leaves the motion open."""
+        return self._words["new"]
+
+    @property
     def new(self) -> str:
         """The prompt of the clips that are measured."""
         return self._sentence("new")
@@ -98,7 +103,7 @@ class Case:
         not where it rests or is not seen). ``agreement``: the mean over object and background of whether they have the
         prompt's colour, in percent.
         """
-        words, reference = self._words["new"], self.reference
+        words, reference = self.words, self.reference
         theirs = object_motion(reference, colour=self._words["reference"].objects[0].colour)
         ours = object_motion(clip, colour=words.objects[0].colour)
         seen = prompt_agreement(clip.images, words)

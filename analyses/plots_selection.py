@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analyses.layer_selection import LayerSelection
 from analyses.plots_theme import PALETTE, entitle
-from analyses.selection import LayerSelection
 from store.errors import InvalidInputError
 
 OTHER = "#9aa0ab"

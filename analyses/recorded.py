@@ -125,6 +125,7 @@ def _attrs_of_recordings(recording: Recording, branch: str) -> dict[str, Any]:
         "seed": made.seed,
         "steps": recording.plan.run_steps,
         "branch": branch,
+        "selected_heads": list(recording.heads),
         "from": "recordings (float16)",
     }
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from analyses.clips import by_source, draw_clips, interval_levels
+from analyses.layer_selection import By, LayerSelection, ranking
 from store.errors import InvalidInputError
-
-By = Literal["last", "mean"]
 
 
 def harmonic_mean(accuracy: Any, confidence: Any, attention_score: Any) -> Any:
@@ -77,66 +75,6 @@ def _scaled(matrix: np.ndarray) -> np.ndarray:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class LayerSelection:
-    """The chosen layers, best first, and what is known of every layer.
-
-    Attributes
-    ----------
-    layers : the chosen layers, best first
-    scores : Dataset over ``layer``: ``mean`` (harmonic mean), ``low`` and ``high`` (95 % interval over clips; NaN with
-        a single clip), ``probability`` of being in the top ``count``
-    count, by, samples, seed : what was asked
-    step : the step that was ranked by, or None for the mean over steps
-    sources : how many whole clips the bootstrap resampled
-    """
-
-    layers: tuple[int, ...]
-    scores: xr.Dataset
-    count: int
-    by: By
-    step: int | None
-    samples: int
-    seed: int
-    sources: int
-
-    def table(self) -> list[dict[str, Any]]:
-        """One row for each layer, best first: rank, layer, mean, low, high, probability, selected."""
-        rows = []
-        for rank, layer in enumerate(_ranking(self.scores["mean"].values), start=1):
-            at = self.scores.isel(layer=layer)
-            values = {name: float(at[name]) for name in ("mean", "low", "high", "probability")}
-            rows.append({"rank": rank, "layer": int(at["layer"]), **values, "selected": rank <= self.count})
-        return rows
-
-    def __repr__(self) -> str:
-        where = "the mean over steps" if self.step is None else f"step {self.step}"
-        clips = f"{self.sources} clip{'s' if self.sources != 1 else ''}"
-        lines = [f"LayerSelection: layers {', '.join(map(str, self.layers))} by the harmonic mean at {where}, {clips}"]
-        for row in self.table()[: self.count]:
-            interval = "no interval from one clip"
-            if np.isfinite(row["low"]):
-                sure = f"in the top {self.count} with probability {row['probability']:.2f}"
-                interval = f"{interval_in_words(row['low'], row['high'])}, {sure}"
-            lines.append(f"  layer {row['layer']}: {row['mean']:.3f}, {interval}")
-        return "\n".join(lines)
-
-
-def interval_in_words(low: float, high: float) -> str:
-    """An interval of a harmonic mean; at an end of its scale it has no width, which is no certainty.
-
-    Examples
-    --------
-    >>> interval_in_words(0.62, 0.71)
-    '95 % interval 0.620 to 0.710'
-    >>> interval_in_words(1.0, 1.0)
-    'at the end of the scale in every resample'
-    """
-    if f"{low:.3f}" == f"{high:.3f}" and (low < 5e-4 or high > 1 - 5e-4):
-        return "at the end of the scale in every resample"
-    return f"95 % interval {low:.3f} to {high:.3f}"
-
-
 def select_layers(
     sweep: xr.Dataset, count: int = 3, *, by: By = "last", samples: int = 2000, seed: int = 0
 ) -> LayerSelection:
@@ -193,9 +131,22 @@ def select_layers(
     scores = _uncertainty(_ranked_by(measures, weights, by), count, sources)
     data = {"mean": ("layer", mean, {"long_name": "harmonic mean", "units": "1"})}
     dataset = xr.Dataset(data | scores, coords={"layer": layers})
-    chosen = tuple(int(layers[index]) for index in _ranking(mean)[:count])
+    chosen = tuple(int(layers[index]) for index in ranking(mean)[:count])
     step = int(sweep["step"].values[-1]) if by == "last" else None
-    return LayerSelection(chosen, dataset, count, by, step, samples, seed, sources)
+    return LayerSelection(chosen, dataset, count, by, step, samples, seed, sources, **_origin(sweep))
+
+
+def _origin(sweep: xr.Dataset) -> dict[str, Any]:
+    """What the attributes of a sweep say of where its layers were measured."""
+    attrs = sweep.attrs
+    heads = attrs.get("selected_heads")
+    return {
+        "steps": None if attrs.get("steps") is None else int(attrs["steps"]),
+        "heads": None if heads is None else tuple(int(head) for head in heads),
+        "threshold_cells": None if attrs.get("threshold_cells") is None else float(attrs["threshold_cells"]),
+        "backbone": str(attrs.get("backbone", "")),
+        "config_hash": str(attrs.get("config_hash", "")),
+    }
 
 
 def scored_clips(sweep: xr.Dataset) -> xr.Dataset:
@@ -251,8 +202,3 @@ def _in_top(values: np.ndarray, count: int) -> np.ndarray:
     better = (values[:, None, :] > values[:, :, None]).sum(-1)
     level = (values[:, None, :] == values[:, :, None]).sum(-1)
     return np.clip((count - better) / level, 0, 1)
-
-
-def _ranking(values: np.ndarray) -> list[int]:
-    """Positions from the largest value down; equal ones in layer order, NaN last."""
-    return [int(index) for index in np.argsort(-values, kind="stable")]

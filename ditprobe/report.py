@@ -13,8 +13,8 @@ import xarray as xr
 from markupsafe import Markup
 
 from analyses.checkpoint import check_file
+from analyses.layer_selection import LayerSelection
 from analyses.plots import plot_selection
-from analyses.selection import LayerSelection
 from ditprobe import report_words as words
 from ditprobe.report_figures import Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table

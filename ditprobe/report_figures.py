@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
+from analyses.layer_selection import LayerSelection
 from analyses.plots import plot_attention, plot_best_layers, plot_heads, plot_layer_step, plot_tracks
 from analyses.plots_theme import PALETTE
-from analyses.selection import LayerSelection
 from ditprobe import report_words as words
 from store.clip import Clip
 

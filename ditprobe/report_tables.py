@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from analyses.clips import mean_over_clips
+from analyses.layer_selection import LayerSelection
 from analyses.plots_theme import numbers
-from analyses.selection import LayerSelection
 
 NOT_RECORDED = "–"
 

@@ -6,7 +6,8 @@ import numpy as np
 import xarray as xr
 
 from analyses.clips import mean_over_clips
-from analyses.selection import By, LayerSelection, select_layers
+from analyses.layer_selection import By, LayerSelection
+from analyses.selection import select_layers
 
 STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
 

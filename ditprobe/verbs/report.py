@@ -16,7 +16,7 @@ from store.errors import OutputExistsError
 if TYPE_CHECKING:
     import xarray as xr
 
-    from analyses.selection import LayerSelection
+    from analyses.layer_selection import LayerSelection
     from ditprobe.report_trackers import TrackedClip
     from ditprobe.report_transfer import TransferredClip
     from probe.backbone import Backbone

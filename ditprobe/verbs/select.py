@@ -11,12 +11,14 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import say, verb
+from store.errors import OutputExistsError
 
 EXAMPLES = """
 \b
 Examples:
   ditprobe select sweep.nc --count 3
   ditprobe select sweep.nc --by mean --json
+  ditprobe select sweep.nc --out layers.json
 """
 
 
@@ -27,15 +29,24 @@ def select(
     by: options.By = "last",
     samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples over clips.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the selection too, a JSON file that other verbs take.")
+    ] = None,
+    overwrite: options.Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
     """Choose the layers that match best, and say how sure that is."""
     from analyses.checkpoint import load_sweep
     from analyses.selection import select_layers
+    from analyses.selection_files import save_selection
 
     found = load_sweep(sweep)
     wanted = min(3, found.sizes.get("layer", 1)) if count is None else count
     chosen = select_layers(found, wanted, by=by, samples=samples, seed=seed)
+    if out is not None:
+        if out.exists() and out.samefile(sweep):
+            raise OutputExistsError(f"{out} is the sweep itself. Choose another --out.")
+        save_selection(chosen, out, overwrite=overwrite)
     if as_json:
         table = [{name: _or_null(value) for name, value in row.items()} for row in chosen.table()]
         say(json.dumps({"layers": list(chosen.layers), "by": by, "table": table}, indent=1))
@@ -51,6 +62,8 @@ def select(
             interval = f"{row['low']:.3f} to {row['high']:.3f}"
             line += f"  {interval:17s}  {row['probability']:.2f}"
         say(line)
+    if out is not None:
+        say(f"\nwritten to {out}")
 
 
 def _or_null(value: Any) -> Any:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from analyses.checkpoint import check_file
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
 
 _FORMAT = "ditprobe evaluation of trackers 1"
 _IDENTITY = ("name", "revision", "config_hash", "dtype", "threshold")
@@ -195,7 +195,7 @@ def check_checkpoint(path: Path | None, *, resume: bool = False, overwrite: bool
     InvalidInputError
         For both ``resume`` and ``overwrite``, and for either without a path.
     OutputExistsError, RecordingError
-        As :func:`analyses.checkpoint.check_file`.
+        As :func:`store.files.atomic.check_file`.
 
     Examples
     --------

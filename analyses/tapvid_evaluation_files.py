@@ -12,9 +12,9 @@ from typing import Any
 
 import xarray as xr
 
-from analyses.checkpoint import check_file
 from analyses.tapvid_evaluation import tapvid_means
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
 
 SUFFIXES = (".nc", ".csv", ".json")
 

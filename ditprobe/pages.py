@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analyses.checkpoint import check_file
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
 from store.shards import write_whole
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import plotly.offline
 import xarray as xr
 from markupsafe import Markup
 
-from analyses.checkpoint import check_file
 from analyses.layer_selection import LayerSelection
 from analyses.plots import plot_selection
 from ditprobe import report_words as words
@@ -22,6 +21,7 @@ from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_tracking import tracking_part
 from ditprobe.report_transfer import TransferredClip, transfer_part
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
 from store.shards import write_whole
 
 

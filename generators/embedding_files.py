@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from analyses.checkpoint import check_file
 from generators.embedding import MotionEmbedding
 from generators.positions import AddedPositions, Positions, RotaryPositions
 from probe.geometry import Size
 from store.errors import CorruptRecordingError, FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
 
 SUFFIX = ".safetensors"
 VERSION = 1

@@ -61,9 +61,10 @@ def report(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the page would hold, write nothing.")] = False,
 ) -> None:
     """Make one HTML page of a sweep; with clips, it shows their tracks as the best layer predicts them."""
-    from analyses.checkpoint import check_file, load_sweep
+    from analyses.checkpoint import load_sweep
     from ditprobe.report_tracking import read_evaluation
     from ditprobe.summary import selection_of
+    from store.files.atomic import check_file
 
     found = load_sweep(sweep)
     trackers = None if tracking is None else read_evaluation(tracking)

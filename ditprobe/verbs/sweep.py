@@ -105,7 +105,7 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
         raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
     if dry_run:
         return
-    from analyses.checkpoint import check_file
+    from store.files.atomic import check_file
 
     if out.is_file() and not (overwrite or resume):
         raise OutputExistsError(f"{out} exists. Choose another --out, or add --resume or --overwrite.")

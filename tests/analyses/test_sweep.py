@@ -394,7 +394,7 @@ def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
     assert str(error.value) == f"{tmp_path} is not a sweep: it is a folder."
     with pytest.raises(RecordingError) as error:
         load_sweep(text)
-    assert str(error.value) == f"{text} is not a sweep: it is no netCDF 3 file."
+    assert str(error.value) == f"{text} is not a sweep, or it is damaged: it is not a netCDF 3 file."
     with pytest.raises(RecordingError) as error:
         load_sweep(other)
     assert str(error.value) == f"{other} is not a sweep, or it is damaged: 'json_attributes'."

@@ -112,7 +112,7 @@ def working_attacks(sentinel: str) -> dict[str, tuple[bytes, str]]:
         "open": (pickle.dumps(opened), f"{open.__module__}.open"),
         "nested in clips": (pickle.dumps(nested), "posix.system"),
         "as a dict key": (pickle.dumps({(system,): 1}), "posix.system"),
-        "in an object array": (pickle.dumps(np.array([system], object)), "an array of Python objects"),
+        "in an object array": (pickle.dumps(np.array([system], object)), "posix.system"),
         "after getattr": (getattr_ + pickle.dumps(system), "builtins.getattr"),
         "INST": (b"(" + text(touch) + b"ios\nsystem\n.", "os.system"),
         "OBJ": (b"(" + global_("os", "system") + text(touch) + b"o.", "os.system"),

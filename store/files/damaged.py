@@ -1,0 +1,62 @@
+"""What a damaged or hostile file raises, as one typed error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from store.errors import DitprobeError, FormatVersionError, UnsafePickleError
+
+_LONGEST = 160
+
+
+@contextmanager
+def damage_as(kind: type[DitprobeError], problem: str, remedy: str = "") -> Iterator[None]:
+    """Turn whatever reading a file raises into the error of its reader.
+
+    Libraries raise dozens of kinds for files that are cut, altered or made up: ``zlib.error``, ``struct.error``,
+    ``TokenError``, ``MemoryError``, ``RecursionError``. What was raised stays the ``__cause__``. Errors that are
+    ``kind`` already, an :class:`~store.errors.UnsafePickleError` and a :class:`~store.errors.FormatVersionError` pass
+    as they are, and so do ``KeyboardInterrupt`` and ``SystemExit``.
+
+    Parameters
+    ----------
+    kind : what to raise
+    problem : "goat.nc holds no tracks, or it is damaged"
+    remedy : a sentence with its full stop
+
+    Examples
+    --------
+    >>> from store.errors import ClipError
+    >>> with damage_as(ClipError, "goat.npz is damaged", "Get it again."):
+    ...     {}["tracks"]
+    Traceback (most recent call last):
+    ...
+    store.errors.ClipError: goat.npz is damaged: 'tracks'. Get it again.
+    """
+    try:
+        yield
+    except (kind, UnsafePickleError, FormatVersionError):
+        raise
+    except Exception as error:
+        if "allow_pickle" in str(error):
+            where = problem.partition(" ")[0]
+            raise UnsafePickleError(f"{where} holds pickled objects and was not read. Save plain arrays.") from error
+        raise kind(f"{problem}: {reason(error)}.{remedy and f' {remedy}'}") from error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what was raised, without a full stop; its kind where it says nothing.
+
+    Examples
+    --------
+    >>> reason(ValueError("Error -3: bad code.")), reason(EOFError())
+    ('Error -3: bad code', 'EOFError')
+    """
+    if isinstance(error, MemoryError):
+        return "it says that it is larger than the memory"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    lines = str(error).strip().splitlines()
+    first = "".join(each if each.isprintable() else "?" for each in lines[0].rstrip(".")) if lines else ""
+    return (first if len(first) <= _LONGEST else f"{first[:_LONGEST]}...") or type(error).__name__

@@ -24,6 +24,7 @@ from probe.retarget import check_multiplies
 from probe.rotary import RotaryAxes
 from probe.schedule import Schedule
 from probe.tap import check_no_cache
+from probe.wrapping import without_wrappers
 from store.clip import Clip
 from store.errors import UnsupportedBackboneError
 
@@ -210,7 +211,7 @@ class Backbone(PipelineArguments):
             For less than one step, or more than the scheduler has.
         """
         self.check_steps(steps)
-        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler = without_wrappers(copy.deepcopy(self.pipeline.scheduler))
         self._set_timesteps(scheduler, steps)
         return Schedule.of(scheduler)
 

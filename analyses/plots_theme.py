@@ -20,6 +20,9 @@ INK, SOFT, FAINT, MISSING, HATCH = "#1f2430", "#5b6270", "#d9dce2", "#e4e6ea", "
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SEQUENTIAL = "Viridis"
 MAX_TICKS = 16
+# Buttons of plotly's toolbar that send a figure, and with it unpublished frames, to a server. Removed in the layout,
+# they are missing wherever the figure is shown: in a notebook, and in what plotly's own write_html writes.
+UPLOADS = ("sendChartToCloud", "sendDataToCloud")
 # Wider pictures gain nothing in a report but bytes.
 MAX_PIXELS = 384
 
@@ -69,9 +72,10 @@ def unit(values: xr.DataArray) -> str:
 
 
 def entitle(figure: go.Figure, heading: str, note: str, *, height: int, top: int) -> None:
-    """Theme, height, and a title with a quiet line below it, always as far from the upper edge."""
+    """Theme, height, and a title with a quiet line below it, always as far from the upper edge; no upload button."""
     text = f"{heading}<br><span style='font-size:12px;color:{SOFT}'>{note}</span>"
     figure.update_layout(template=THEME, height=height, margin={"t": top}, title={"text": text, "y": 1 - 16 / height})
+    figure.update_layout(modebar={"remove": list(UPLOADS)})
 
 
 def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataArray:

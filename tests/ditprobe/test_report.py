@@ -238,7 +238,7 @@ def test_one_library_fixed_ids_and_no_address(html, page):
 
 
 def test_every_part_is_there(page):
-    parts = ["answer", "run", "maps", "curves", "heads", "examples", "tables", "notes"]
+    parts = ["answer", "maps", "curves", "heads", "examples", "tables", "run", "notes"]
     assert [link[1:] for link in page.links] == parts
     text = " ".join(page.text)
     assert "Median error 5.0 px over 32 visible (point, image) pairs after image 0" in text
@@ -412,7 +412,7 @@ def test_one_clip_has_differences_but_no_interval():
         "t0 minus t1: +25.0 percentage points of position accuracy on one clip.",
     )
     assert part.tables[0].rows == (("t0", "50.0", "25.0", "25.0"), ("t1", "25.0", "12.5", "12.5"))
-    assert part.tables[0].strong == (0,)
+    assert part.tables[0].strong_cells == ((0, 1), (0, 2), (0, 3))
 
 
 def test_the_table_of_trackers_holds_means_and_their_ends():

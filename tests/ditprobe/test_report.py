@@ -26,6 +26,7 @@ from ditprobe.report_trackers import compare_trackers
 from ditprobe.report_tracking import tracking_part
 from ditprobe.report_transfer import TransferredClip
 from ditprobe.report_words import answer, facts, notes
+from ditprobe.transfer_measures import fit_pair
 from store import make_scene, write_clip
 from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
@@ -551,6 +552,31 @@ def test_the_command_shows_two_videos_beside_their_flow(transferring, tmp_path):
     assert row[:2] == ["reference.mp4 in made.mp4", "result"]
     assert all(-1 <= float(cell) < 10 for cell in row[2:])
     assert "Motion as layer 4 of mini sees it" in text  # the best layer of the sweep
+
+
+def test_a_report_takes_an_enlarged_reference_as_the_picture_of_a_transfer_does(transferring, tmp_path):
+    scene = make_scene(18, images=8)
+    large = Clip(scene.images.repeat(8, axis=1).repeat(8, axis=2), scene.fps, prompt=scene.prompt)
+    write_clip("large.mp4", large)
+    for words, resized in {("large.mp4", "made.mp4"): "reference", ("made.mp4", "large.mp4"): "result"}.items():
+        transferring("--transfer", *words, "--overwrite")
+        told = " ".join(Page((tmp_path / "report.html").read_text()).text)
+        assert f"6 images of 40 x 40 px (height x width); images 0 to 5 of 8, 40 x 40 px; the {resized} was" in told
+        assert "was resized from 320 x 320 px." in told
+
+
+def test_a_pair_is_compared_at_the_size_of_the_smaller_clip_whose_pixels_stay():
+    small, large = make_scene(16), make_scene(18).resized(80, 80)
+    for pair in ((small, large), (large, small)):
+        fitted = fit_pair(*pair)
+        assert [(each.height, each.width) for each in fitted] == [(40, 40)] * 2
+        assert fitted[pair.index(small)] is small
+    with pytest.raises(InvalidInputError, match="40 x 40 px and the result 6 of 60 x 60 px"):
+        fit_pair(small, small.resized(60, 60))
+    with pytest.raises(InvalidInputError, match="40 x 40 px and the result 6 of 80 x 40 px"):
+        fit_pair(small, small.resized(80, 40))
+    with pytest.raises(InvalidInputError, match="6 images of 40 x 40 px and the result 5 of"):
+        fit_pair(large, small.window(0, 5))
 
 
 @pytest.mark.parametrize(

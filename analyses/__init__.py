@@ -23,6 +23,7 @@ _HOMES = {
     "analyses.baselines": ("match_patches",),
     "analyses.checkpoint": ("load_sweep", "save_sweep"),
     "analyses.components": ("principal_components",),
+    "analyses.differences": ("difference",),
     "analyses.encoders": ("load_clip_encoder", "load_image_encoder"),
     "analyses.end_points": (
         "EndPointError",

@@ -40,6 +40,7 @@ _HOMES = {
     "analyses.checkpoint": ("load_sweep", "save_sweep"),
     "analyses.components": ("principal_components",),
     "analyses.encoders": ("load_clip_encoder", "load_image_encoder"),
+    "analyses.differences": ("difference",),
     "analyses.end_points": ("end_point_error",),
     "analyses.fidelity": ("motion_fidelity",),
     "analyses.fidelity_clips": ("clip_motion_fidelity",),

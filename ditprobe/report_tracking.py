@@ -179,9 +179,13 @@ def _table(evaluation: xr.Dataset) -> Table:
         (str(name), *(_with_interval(means[metric].sel(tracker=name)) for metric in METRICS))
         for name in evaluation["tracker"].values
     ]
-    caption = f"Trackers, means over {_clips(evaluation)} with 95 % intervals over clips; bold: the highest position."
+    caption = f"Trackers, means over {_clips(evaluation)} with 95 % intervals over clips; bold: the highest."
     header = ("tracker", *(f"{name} [%]" for name in METRICS.values()))
-    return Table("table-trackers", caption, header, tuple(rows), (_best(means[_POSITION]),))
+    highest = [means[metric].sel(bound="mean") for metric in METRICS]
+    best = tuple(
+        (int(row), column) for column, mean in enumerate(highest, 1) for row in np.flatnonzero(mean == mean.max())
+    )
+    return Table("table-trackers", caption, header, tuple(rows), strong_cells=best)
 
 
 def _best(position: xr.DataArray) -> int:

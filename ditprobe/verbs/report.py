@@ -69,7 +69,7 @@ def report(
     found = load_sweep(sweep)
     trackers = None if tracking is None else read_evaluation(tracking)
     videos = dict(zip(("reference", "result"), transfer or (), strict=False))
-    pair = _read_pair(videos)
+    pair, resized = _read_pair(videos)
     for what, taken in {"sweep": sweep, "evaluation": tracking, **videos}.items():
         if taken is not None and out.exists() and out.samefile(taken):
             raise OutputExistsError(f"{out} is the {what} itself. Choose another --out.")
@@ -97,7 +97,7 @@ def report(
             layout = options.layout_of(model, shown.size, shown.images)
             sources = options.clips_from(clips, scenes, layout, shown.stride)
         if pair:
-            transfers = [_transferred(model, pair, videos, found, chosen)]
+            transfers = [_transferred(model, pair, videos, found, chosen, resized)]
     say(
         build(
             found,
@@ -114,16 +114,21 @@ def report(
     )
 
 
-def _read_pair(videos: Mapping[str, Path]) -> tuple[Clip, ...]:
-    """The reference and the result, checked against one another; nothing where no videos were given."""
+def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:
+    """The reference and the result, made to fit one another, and in words which was resized; nothing without videos."""
     if not videos:
-        return ()
-    from ditprobe.transfer_measures import check_pair
+        return (), ""
+    from ditprobe.transfer_measures import fit_pair
     from store.video import read_clip
 
-    reference, result = (read_clip(path) for path in videos.values())
-    check_pair(reference, result)
-    return reference, result
+    read = {what: read_clip(path) for what, path in videos.items()}
+    pair = fit_pair(*read.values())
+    resized = [
+        f"the {what} was resized from {clip.height} x {clip.width} px"
+        for (what, clip), fitted in zip(read.items(), pair, strict=True)
+        if fitted is not clip
+    ]
+    return pair, "".join(resized)
 
 
 def _transferred(
@@ -132,6 +137,7 @@ def _transferred(
     videos: Mapping[str, Path],
     found: xr.Dataset,
     chosen: LayerSelection | None,
+    resized: str,
 ) -> TransferredClip:
     """The first window of both clips as the best layer of the sweep sees it at the sweep's last step."""
     from ditprobe.examples import Shown
@@ -141,6 +147,7 @@ def _transferred(
     shown = Shown.of_sweep(found.attrs)
     windows = [cut_windows(model, clip, size=shown.size, images=shown.images, stride=shown.stride)[0] for clip in pair]
     layer, step = _best_layer(found, chosen)
+    cut = "" if windows[0].size == windows[0].original else str(windows[0])
     return transferred_clip(
         model,
         f"{videos['reference'].name} in {videos['result'].name}",
@@ -148,7 +155,7 @@ def _transferred(
         layer=layer,
         step=step,
         steps=shown.steps,
-        method="" if windows[0].size == windows[0].original else str(windows[0]),
+        method="; ".join(filter(None, (cut, resized))),
     )
 
 

@@ -93,7 +93,7 @@ def test_layers_are_numbers_or_a_file(chosen: LayerSelection) -> None:
     for text in ("3,4", "all"):
         with pytest.raises(InvalidInputError, match=f"^--layer '{text}' is not one layer. Write for example '5', or"):
             layer_option(text)
-    with pytest.raises(InvalidInputError, match="^--layers 'five': 'five' is neither a number nor a range"):
+    with pytest.raises(InvalidInputError, match=r"^--layers 'five': 'five' is neither a number nor a range"):
         layers_option("five")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from analyses.defaults import matched_with
+from analyses.layer_selection import LayerSelection
 from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
 from analyses.tracking import TrackingOptions, track_points
@@ -18,6 +20,12 @@ class BackboneTracker:
     Parameters
     ----------
     backbone, layer, step, heads, options, prompt, steps, seed, size, budget_bytes : as there
+        A :class:`LayerSelection` becomes the layer, step and heads that it stands for.
+
+    Raises
+    ------
+    InvalidInputError
+        For a selection of another model, or one that is empty.
 
     Examples
     --------
@@ -30,7 +38,7 @@ class BackboneTracker:
     """
 
     backbone: Backbone
-    layer: int | None = None
+    layer: int | LayerSelection | None = None
     step: int | None = None
     heads: tuple[int, ...] | None = None
     options: TrackingOptions | None = None
@@ -39,6 +47,12 @@ class BackboneTracker:
     seed: int = 0
     size: tuple[int, int] | None = None
     budget_bytes: int = BUDGET_BYTES
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layer, LayerSelection):
+            found = matched_with(self.backbone, self.layer, self.step, self.heads, steps=self.steps)
+            for name, value in zip(("layer", "step", "heads"), found, strict=True):
+                object.__setattr__(self, name, value)
 
     def __call__(self, images: Any, queries: Any) -> PointTracks:
         """Positions of the query points in every image; see :class:`analyses.point_tracks.Tracker`.

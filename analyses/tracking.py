@@ -14,8 +14,9 @@ import torch
 
 from analyses.chunk_tokens import ChunkTokens, TrackingRun, chunk_length
 from analyses.chunks import Chunk, chunk_groups
-from analyses.defaults import tracking_defaults
+from analyses.defaults import matched_with
 from analyses.following import Follower
+from analyses.layer_selection import LayerSelection
 from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
 from analyses.trackers_input import clip_and_queries
@@ -41,7 +42,7 @@ def track_points(
     queries: Any,
     backbone: Backbone,
     *,
-    layer: int | None = None,
+    layer: int | LayerSelection | None = None,
     step: int | None = None,
     heads: Iterable[int] | None = None,
     options: TrackingOptions | None = None,
@@ -61,7 +62,8 @@ def track_points(
     backbone : Backbone
     layer, step, heads
         Whose queries and keys are matched; by default what :func:`analyses.defaults.tracking_defaults` knows of the
-        backbone. Negative layers and steps count from the end.
+        backbone. A :class:`LayerSelection` as the layer is its best one, with its step and heads where none are given.
+        Negative layers and steps count from the end.
     options : TrackingOptions, optional
     prompt : what the model reads
     steps, seed : denoising steps of the run whose timestep is used, and the seed of the noise
@@ -153,18 +155,15 @@ def track_points(
 
 def _run_of(
     backbone: Backbone,
-    layer: int | None,
+    layer: int | LayerSelection | None,
     step: int | None,
     heads: Iterable[int] | None,
     prompt: str,
     steps: int,
     seed: int,
 ) -> TrackingRun:
-    if layer is None:
-        known = tracking_defaults(backbone)
-        layer, step = known.layer, known.step_of(steps) if step is None else step
-        heads = known.heads if heads is None else heads
-    selection = Selection([-1 if step is None else step], [layer], heads=None if heads is None else list(heads))
+    number, at, chosen = matched_with(backbone, layer, step, heads, steps=steps)
+    selection = Selection([at], [number], heads=chosen)
     resolved = selection.resolve(len(backbone.layers), steps, min(each.heads for each in backbone.layers))
     return TrackingRun(prompt, steps, resolved.steps[0], resolved.layers[0], resolved.heads, seed)
 

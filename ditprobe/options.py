@@ -29,7 +29,9 @@ Device = Annotated[str, typer.Option(help="'auto' is a GPU where there is one.")
 Dtype = Annotated[str, typer.Option(help="'auto', 'float32', 'bfloat16' or 'float16'.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
 LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Never ask the hub.")]
-Layers = Annotated[str, typer.Option(help="Layers, 0-based: 'all', '13,17', '0:30:2', '-1'.")]
+Layers = Annotated[
+    str, typer.Option(help="Layers, 0-based: 'all', '13,17', '0:30:2', '-1', or a file of ditprobe select --out.")
+]
 Heads = Annotated[str | None, typer.Option(help="Heads, 0-based; all by default.")]
 At = Annotated[str, typer.Option(help="Which denoising steps, 0 = most noise: 'all', '0,25,-1', '0:50:5'.")]
 Steps = Annotated[int, typer.Option(min=1, help="Denoising steps of the whole run.")]
@@ -59,7 +61,11 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the estimated time, write nothing.")]
 NoiseKind = Literal["clean", "forward", "inversion"]
 MatchedLayer = Annotated[
-    int | None, typer.Option(help="Whose queries and keys are matched; what is known to track best by default.")
+    str | None,
+    typer.Option(
+        help="Whose queries and keys are matched, a number or a file of ditprobe select --out; what is known to track "
+        "best by default."
+    ),
 ]
 MatchedStep = Annotated[int | None, typer.Option(help="The denoising step that the clip is shown at, 0 = noise.")]
 TrackingPreset = Annotated[Literal["exact", "difftrack-tracking"], typer.Option(help="Whose procedure.")]
@@ -96,12 +102,12 @@ def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | N
 
 
 def selection(
-    layers: str, at: str, branches: str = "cond", heads: str | None = None, frames: str | None = None
+    layers: str | Iterable[int], at: str, branches: str = "cond", heads: str | None = None, frames: str | None = None
 ) -> Selection:
-    """A :class:`Selection` from the text of its options."""
+    """A :class:`Selection` from the text of its options; layers may be numbers already."""
     return Selection(
         numbers(at, "at") or (),
-        numbers(layers, "layers") or (),
+        (numbers(layers, "layers") if isinstance(layers, str) else layers) or (),
         tuple(branch.strip() for branch in branches.split(",")),
         numbers(heads, "heads"),
         numbers(frames, "frames"),

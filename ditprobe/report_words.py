@@ -32,7 +32,7 @@ KNOWN = {
     "windows": "windows",
     "skipped": "skipped",
 }
-# From so many clips on intervals hold the truth 95 times in 100; over three clips, 75 to 80 times (docs/benchmarks.md).
+# From so many clips on intervals hold the truth 95 times in 100; over three clips, 76 to 80 times (docs/benchmarks.md).
 FEW_CLIPS = 8
 # Told elsewhere: in the table of clips, or by the recorded steps and layers.
 ELSEWHERE = ("clips", "selected_steps", "selected_layers")

@@ -47,9 +47,16 @@ def tracking_options(
 
 
 def matched(
-    model: Backbone, layer: int | None, step: int | None, heads: tuple[int, ...] | None, steps: int
+    model: Backbone, layer: str | int | None, step: int | None, heads: tuple[int, ...] | None, steps: int
 ) -> tuple[int, int, tuple[int, ...] | None]:
-    """Layer, step and heads: those that were asked for, otherwise what is known of the backbone.
+    """Return layer, step and heads: those that were asked for, those of a selection, or what is known of the backbone.
+
+    Parameters
+    ----------
+    model : Backbone
+    layer : the text of ``--layer``, or a number
+    step, heads : None where they were not asked for
+    steps : of the run
 
     Raises
     ------
@@ -62,18 +69,19 @@ def matched(
     >>> matched(load_backbone("mini"), 3, None, (1,), 50)
     (3, -1, (1,))
     """
-    from analyses.defaults import tracking_defaults
+    from analyses.defaults import matched_with
+    from ditprobe.layer_option import layer_option
 
-    if layer is not None:
-        return layer, -1 if step is None else step, heads
+    chosen = layer_option(layer) if isinstance(layer, str) else layer
     try:
-        known = tracking_defaults(model)
+        return matched_with(model, chosen, step, heads, steps=steps)
     except InvalidInputError as error:
+        if chosen is not None:
+            raise
         raise InvalidInputError(
             f"no layer is known to track well on {model.name}. Give --layer; ditprobe sweep and ditprobe select find "
             "one."
         ) from error
-    return known.layer, known.step_of(steps) if step is None else step, known.heads if heads is None else heads
 
 
 def check_names(names: Sequence[str]) -> None:

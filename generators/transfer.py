@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from analyses.checkpoint import digest_of
+from analyses.layer_selection import LayerSelection
 from generators.ditflow import DiTFlow
 from generators.embedding import MotionEmbedding
 from generators.optimised_method import Optimisation, OptimisedMethod
@@ -240,7 +241,7 @@ class MotionTransfer:
         details = {
             "revision": self.backbone.revision,
             "config_hash": self.backbone.config_hash,
-            "method": {"name": type(found.method).__name__, **asdict(found.method)},
+            "method": {"name": type(found.method).__name__, **_settings(found.method)},
             "layers": list(found.losses_of),
             "learning_rates": list(found.method.rates(self.backbone, self.steps)),
             "timesteps": list(found.timesteps.values()),
@@ -253,6 +254,12 @@ class MotionTransfer:
             "versions": library_versions(),
         }
         return MotionEmbedding(self.backbone.name, self.size, self.steps, dict(found.positions), details)
+
+
+def _settings(method: OptimisedMethod) -> dict[str, Any]:
+    """The fields of a method, of a layer selection its layers."""
+    found = {each.name: getattr(method, each.name) for each in fields(method)}
+    return {name: list(value) if isinstance(value, LayerSelection) else value for name, value in found.items()}
 
 
 class _Enough(Exception):

@@ -19,6 +19,10 @@ class ClipError(InvalidInputError):
     """A clip cannot be used: no images, a truncated file, tracks of another length."""
 
 
+class EmptySelectionError(InvalidInputError):
+    """A layer selection holds no layer where one is needed: none was good enough to be chosen."""
+
+
 class UnknownLayerError(DitprobeError, IndexError):
     """A layer, head, step or branch that the backbone does not have."""
 

@@ -10,6 +10,7 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import say, verb
+from ditprobe.layer_option import layer_option
 from ditprobe.verbs.track import part_of
 from store.errors import InvalidInputError
 
@@ -50,7 +51,11 @@ def amf(
     no_picture: Annotated[bool, typer.Option("--no-picture", help="Draw nothing.")] = False,
     backbone: options.BackboneName = "mini",
     layer: Annotated[
-        int | None, typer.Option(help="Whose attention is taken; what the preset knows of the backbone by default.")
+        str | None,
+        typer.Option(
+            help="Whose attention is taken, a number or a file of ditprobe select --out; what the preset knows of the "
+            "backbone by default."
+        ),
     ] = None,
     preset: Annotated[
         Literal["exact", "ditflow"],
@@ -78,18 +83,22 @@ def amf(
         _check_free(flow_path, picture_path, overwrite)
     shown = part_of(clip, first, last, stride)
     wanted = options.pixel_size(size)
+    asked = layer_option(layer)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
 
+    from analyses.defaults import chosen_layers
+    from analyses.layer_selection import LayerSelection
     from ditprobe.pages import write_page
     from generators.flow_files import save_flow
-    from generators.reference import default_step, reference_flow
+    from generators.reference import reference_flow, shown_step
     from probe.fitting import cut_windows
     from store.selection import resolve_number
 
     window = cut_windows(model, shown, size=wanted, images=images)[0]
-    number = resolve_number("layer", _layer(model, preset) if layer is None else layer, len(model.layers))
+    best = chosen_layers(asked, model)[0] if isinstance(asked, LayerSelection) else asked
+    number = resolve_number("layer", _layer(model, preset) if best is None else best, len(model.layers))
     layout = model.layout(*window.size)
-    step = default_step(model, preset, steps) if step is None else step
+    step = shown_step(asked, model, preset, steps) if step is None else step
     at = "timestep 0" if step is None else f"step {resolve_number('step', step, steps, 'run')} of {steps}"
     pairs = f"{layout.frames} x {layout.frames} frames of {layout.height} x {layout.width} cells"
     if dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, verb
+from ditprobe.layer_option import layers_option
 from ditprobe.verbs.generate import enlarged, file_name
 from store.errors import InvalidInputError
 
@@ -30,7 +32,10 @@ def guide(
     backbone: options.BackboneName = "mini",
     layers: Annotated[
         str | None,
-        typer.Option(help="Layers to guide, 0-based: '13,17', '0:30:2', '-1'; those that selection chose by default."),
+        typer.Option(
+            help="Layers to guide, 0-based: '13,17', '0:30:2', '-1', or a file of ditprobe select --out; what is known "
+            "of the backbone by default."
+        ),
     ] = None,
     scale: Annotated[float, typer.Option(help="Of cross-attention guidance; 0 is a plain generation.")] = 1.0,
     at: Annotated[str, typer.Option(help="Steps to guide, 0 = most noise: 'all', '0,25,-1', '0:50:5'.")] = "all",
@@ -81,12 +86,12 @@ def guide(
     say(f"{model.name}, {how}, {what} at {len(at_steps)} steps: {prompt!r}")
 
 
-def _numbers(text: str | None, name: str) -> tuple[int, ...] | None:
-    """Numbers of an option; 'all' of the steps, and no layers, are left to the library."""
-    found = options.numbers(text, name)
+def _numbers(text: str | None, name: str) -> Iterable[int] | None:
+    """Numbers of an option, or a selection; 'all' of the steps, and no layers, are left to the library."""
+    found = layers_option(text) if name == "layers" else options.numbers(text, name)
     if found == "all" and name == "layers":
         raise InvalidInputError("--layers 'all' would guide by every layer. Name some, such as '13,17'.")
-    return None if found is None or found == "all" else found
+    return None if found is None or isinstance(found, str) else found
 
 
 def _resolved(strategy: Any, model: Any, steps: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -9,6 +9,7 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.layer_option import check_layers, layers_option
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.video import read_clip
@@ -57,7 +58,8 @@ def record(
     """Store queries and keys of a prompt or a clip, layer by layer and step by step."""
     from probe import record as recording
 
-    chosen = options.selection(layers, at, branches, heads, frames)
+    wanted = layers_option(layers) or ()
+    chosen = options.selection(wanted, at, branches, heads, frames)
     shape: dict[str, Any] = {"size": options.pixel_size(size), "images": images, "stride": stride}
     limits: dict[str, Any] = {"features": features, "limit_bytes": options.byte_count(limit)}
     _check_source(prompt, clip, scene)
@@ -67,6 +69,7 @@ def record(
         recording.check_clip_path(save_clip, overwrite=overwrite or resume)
     shown = None if clip is None else read_clip(clip)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    check_layers(wanted, model)
     if scene is not None:
         layout = options.layout_of(model, shape["size"], images)
         (shown,) = options.scene_clips(str(scene), layout, stride).values()

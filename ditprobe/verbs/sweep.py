@@ -10,6 +10,7 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.layer_option import check_layers, layers_option
 from store.errors import InvalidInputError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -80,8 +81,10 @@ def sweep(
         if found is not None:
             _finish(found, out, count, by, report, None, {})
         return
-    chosen = options.selection(layers, at, branch, heads)
+    wanted = layers_option(layers) or ()
+    chosen = options.selection(wanted, at, branch, heads)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    check_layers(wanted, model)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
     run["size"] = options.pixel_size(size)
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +11,7 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.layer_option import layers_option
 from ditprobe.verbs.generate import enlarged, file_name, seconds_of_run
 from store.errors import InvalidInputError
 
@@ -48,7 +49,11 @@ def transfer(
     backbone: options.BackboneName = "mini",
     method: Annotated[Method, typer.Option(help="How motion is transferred.")] = "ditflow",
     layers: Annotated[
-        str | None, typer.Option(help="Whose motion is compared: '13,17', '-1'; that of the preset by default.")
+        str | None,
+        typer.Option(
+            help="Whose motion is compared: '13,17', '-1', or a file of ditprobe select --out; that of the preset by "
+            "default."
+        ),
     ] = None,
     share: Annotated[float, typer.Option(help="Of the steps that are guided, from the noisiest one on.")] = 0.2,
     iterations: Annotated[int, typer.Option(min=1, help="Of Adam at each guided step.")] = 5,
@@ -103,7 +108,7 @@ def transfer(
     if keep is not None and method != "ditflow-positions":
         raise InvalidInputError("--save-embedding keeps optimised positions. Add --method ditflow-positions.")
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
-    chosen = _method(method, _numbers(layers), share, iterations, _rates(learning_rate), inject, preset)
+    chosen = _method(method, _layers(layers), share, iterations, _rates(learning_rate), inject, preset)
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
         if keep is not None:
@@ -171,12 +176,15 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
 
 
 def _seen_layer(model: Backbone, method: TransferMethod) -> int:
-    """Whose flow is drawn: the first layer that the method is guided by, or what is known to track well."""
+    """Whose flow is drawn: the best layer of a selection, the first one of others, or what is known to track well."""
+    from analyses.defaults import chosen_layers
+    from analyses.layer_selection import LayerSelection
     from generators.optimised_method import OptimisedMethod
     from generators.reference import default_layer
 
     if isinstance(method, OptimisedMethod):
-        return method.resolve_layers(model)[0]
+        selected = isinstance(method.layers, LayerSelection)
+        return chosen_layers(method.layers, model)[0] if selected else method.resolve_layers(model)[0]
     try:
         return default_layer(model)
     except InvalidInputError as error:
@@ -225,7 +233,7 @@ def _words(reference: str, prompt: str | None, embedding: Path | None) -> tuple[
 
 def _method(
     name: Method,
-    layers: tuple[int, ...] | None,
+    layers: Iterable[int] | None,
     share: float,
     iterations: int,
     learning_rate: tuple[float, float] | None,
@@ -252,9 +260,9 @@ def _method(
     )
 
 
-def _numbers(text: str | None) -> tuple[int, ...] | None:
-    found = options.numbers(text, "layers")
-    if found == "all":
+def _layers(text: str | None) -> Iterable[int] | None:
+    found = layers_option(text)
+    if isinstance(found, str):
         raise InvalidInputError("--layers 'all' would guide by every layer. Name some, such as '13,17'.")
     return found
 

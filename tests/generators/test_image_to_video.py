@@ -70,7 +70,7 @@ def own_condition(backbone: Backbone, clip: Clip) -> Tensor:
 
 def test_the_reference_is_read_behind_its_own_first_image(backbone: Backbone, clip: Clip) -> None:
     transfer = transfer_of(backbone, clip, DiTFlow(layers=(1,)))
-    seen = conditions_seen(backbone, lambda: transfer.seen.read([1]))
+    seen = conditions_seen(backbone, lambda: transfer.seen.read([1], step=-1))
     assert torch.equal(seen[-1], own_condition(backbone, clip))
 
 
@@ -78,7 +78,7 @@ def test_a_reference_image_that_is_given_apart_wins(backbone: Backbone, clip: Cl
     other = Clip(clip.images[::-1].copy(), fps=8)
     given = {"prompt_embeds": EMBEDS["prompt_embeds"], **backbone.conditioning_of(other)}
     transfer = transfer_of(backbone, clip, DiTFlow(layers=(1,)), reference_conditioning=given)
-    seen = conditions_seen(backbone, lambda: transfer.seen.read([1]))
+    seen = conditions_seen(backbone, lambda: transfer.seen.read([1], step=-1))
     assert torch.equal(seen[-1], own_condition(backbone, other))
 
 

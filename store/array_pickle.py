@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from store.errors import ClipError, UnsafePickleError
-from store.files.damaged import damage_as
+from store.files.damaged import damage_as, shown
 from store.files.trailer import has_changed
-from store.pickle_scan import Refused, scan_pickle, shown
+from store.pickle_scan import Refused, scan_pickle
 
 _DTYPES = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,8})")
 _BYTE_ORDERS = ("<", ">", "=", "|")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import mmap
 import pickletools
-import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from store.files.damaged import shown
 
 _MOST_INSTRUCTIONS = 2_000_000  # 250,000 images as files of their own need a quarter of them
 _MOST_VALUES = 10_000_000
@@ -89,6 +90,7 @@ def scan_pickle(content: mmap.mmap, check_name: Callable[[str, str], None]) -> N
         For anything else; damaged files raise further kinds.
     """
     scan = _Scan(check_name)
+    argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(content), 1):  # type: ignore[arg-type]
         if count > _MOST_INSTRUCTIONS:
             raise ValueError(f"it has more than {_MOST_INSTRUCTIONS} instructions")
@@ -97,11 +99,6 @@ def scan_pickle(content: mmap.mmap, check_name: Callable[[str, str], None]) -> N
         if opcode.name in _PUT and argument > count:
             raise ValueError(f"it numbers its values up to {argument}")
         scan.step(opcode, argument)
-
-
-def shown(text: str) -> str:
-    """A text out of a file, at a length that can be printed."""
-    return text if text.isprintable() and len(text) <= _LONGEST_NAME else reprlib.repr(text)
 
 
 class _Scan:

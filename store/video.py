@@ -11,7 +11,10 @@ import numpy as np
 
 from store.clip import Clip
 from store.encoding import FAITHFUL, encode, extras_path, new_video
-from store.errors import ClipError, UnsafePickleError
+from store.errors import ClipError
+from store.files.damaged import damage_as
+from store.files.numpy_files import load_npz, save_npz
+from store.files.trailer import has_changed
 from store.truncation import is_cut_off
 
 _EXTRAS = ("tracks", "visibility", "masks", "prompt")
@@ -30,7 +33,8 @@ def read_clip(path: str | os.PathLike[str]) -> Clip:
     Raises
     ------
     ClipError
-        No such file, no video in it, no images, a truncated file (says how many images were decoded).
+        No such file, no video in it, no images, a truncated file (says how many images were decoded), a file that is
+        not as :func:`write_clip` wrote it.
     UnsafePickleError
         When the file beside it holds pickled objects.
 
@@ -45,7 +49,13 @@ def read_clip(path: str | os.PathLike[str]) -> Clip:
     path = Path(path)
     if not path.is_file():
         raise ClipError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; a video file is needed.")
-    images, fps = _decode(path)
+    with damage_as(ClipError, f"{path} cannot be read"):
+        if has_changed(path):
+            raise ClipError(
+                f"{path} is damaged: its content differs from the digest at its end. Get it again. If it was changed "
+                f"on purpose, `ffmpeg -i {path.name} -c copy other{path.suffix}` writes it without the digest."
+            )
+        images, fps = _decode(path)
     beside = extras_path(path)
     extras = _read_extras(beside) if beside.is_file() else {}
     try:
@@ -101,18 +111,12 @@ def _truncated(path: Path, decoded: int, expected: int, reason: str) -> str:
 
 
 def _read_extras(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            extras = {name: file[name] for name in _EXTRAS if name in file.files}
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
-        raise ClipError(f"{path} cannot be read as an npz file: {error}") from error
-    except Exception as error:  # zipfile and zlib raise their own kinds for damaged files
-        raise ClipError(f"{path} cannot be read as an npz file: {error}") from error
-    if "prompt" in extras:
-        extras["prompt"] = str(extras["prompt"])
-    return extras
+    with damage_as(ClipError, f"{path} cannot be read as an npz file"):
+        found = load_npz(path)
+        extras: dict[str, Any] = {name: found[name] for name in _EXTRAS if name in found}
+        if "prompt" in extras:
+            extras["prompt"] = str(extras["prompt"])
+        return extras
 
 
 def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = False, crf: int = 8) -> Path:
@@ -153,5 +157,5 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
     with new_video(path, overwrite=overwrite) as (video, npz):
         encode(video, clip.images, clip.fps, crf)
         if extras:
-            np.savez_compressed(npz, **extras)
+            save_npz(npz, extras)
     return Path(path)

@@ -22,6 +22,8 @@ from ditprobe.report_tables import NOT_RECORDED, Table
 from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_words import FEW_CLIPS, counted, listed
 from store.errors import InvalidInputError, RecordingError
+from store.files.damaged import damage_as
+from store.files.labelled import load_netcdf
 from store.tapvid import RASTER
 
 METRICS = {
@@ -70,13 +72,14 @@ def read_evaluation(path: Path) -> xr.Dataset:
     """
     if not path.exists():
         raise RecordingError(f"{path} holds no evaluation of trackers: it does not exist.")
-    try:
-        found = xr.load_dataset(path, engine="scipy")
-    except (OSError, ValueError, TypeError) as error:
-        raise RecordingError(
-            f"{path} holds no evaluation of trackers, or it is damaged. ditprobe eval-tapvid writes them; name its "
-            "--out with .nc."
-        ) from error
+    with damage_as(
+        RecordingError,
+        f"{path} holds no evaluation of trackers, or it is damaged",
+        "ditprobe eval-tapvid writes them; name its --out with .nc.",
+    ):
+        found = load_netcdf(path)
+        for name in ("settings", "skipped"):
+            json.loads(found.attrs.get(name, "null"))
     check_evaluation(found)
     return found
 

@@ -346,7 +346,7 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
     with pytest.raises(Stop):
         save_sweep(xr.Dataset(), tmp_path / "sweep.nc")
-    assert seen == [f"sweep.nc.{os.getpid()}.partial"]
+    assert seen == [f".sweep.{os.getpid()}.partial.nc"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -314,7 +314,7 @@ def test_files_that_are_no_checkpoint_are_refused_and_left(tmp_path):
     evaluate_tapvid(CLIPS, near, checkpoint=path, resume=True)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], lines[1][:30] + b"\n", *lines[2:]]))
-    text = f"{path}, line 2, is damaged. Delete that line, and its clip is tracked again."
+    text = f"{path}, line 2, is damaged: it is not whole. Delete that line, and its clip is tracked again."
     refused(RecordingError, text, CLIPS, near, checkpoint=path, resume=True)
     assert near["near"].asked == list(CLIPS)
 

@@ -104,7 +104,7 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path) -> None:
     index = {
         "_class_name": "WanPipeline",
         "vae": ["diffusers", "A"],
-        "scheduler": ["d", "S"],
+        "scheduler": ["diffusers", "S"],
         "tokenizer": [None, None],
     }
     (tmp_path / "model_index.json").write_text(json.dumps(index))

@@ -29,6 +29,7 @@ class Piece:
     ----------
     name : its label; the source's name where there is only one window
     source, window, first_image : where it comes from
+    draw : which draw of the noise it is shown with; None where there is one draw
     truth : query points and, where known, their tracks
     details : what is said of it in the attributes of the sweep
     """
@@ -39,6 +40,7 @@ class Piece:
     first_image: int
     truth: Truth
     details: dict[str, Any] = field(default_factory=dict)
+    draw: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,18 @@ def check_distinct(names: Sequence[str]) -> None:
 
 def entry_of(piece: Piece, grid: Grid, target: Target) -> Entry:
     """An empty entry of the dataset, with what is known of it before anything is measured."""
-    entry = Entry(piece.name, piece.source, piece.window, piece.first_image, grid)
+    entry = Entry(piece.name, piece.source, piece.window, piece.first_image, grid, piece.draw)
     entry.state(
         static_accuracy=target.static_accuracy,
+        blind_accuracy=target.blind_accuracy,
         points=len(piece.truth.points),
         pairs=target.pairs,
         moving_pairs=target.moving_pairs,
     )
+    if grid.thresholds:
+        targets = [target.within(threshold) for threshold in grid.thresholds]
+        for name in ("static_accuracy", "blind_accuracy", "moving_pairs"):
+            entry.state(**{f"{name}_within": [getattr(each, name) for each in targets]})
     return entry
 
 
@@ -151,13 +158,14 @@ def check_any_left(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> None:
 def described(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> dict[str, Any]:
     """The attributes that say what was swept: each clip, the windows, the resizing, what was skipped."""
     sources = {piece.source for piece in pieces}
-    windows = [piece for piece in pieces if piece.details.get("of_windows", 1) > 1]
+    cut = [piece for piece in pieces if piece.details.get("of_windows", 1) > 1]
+    windows = {(piece.source, piece.window) for piece in cut}
     resized = {piece.source for piece in pieces if piece.details.get("resized_from")}
     facts: dict[str, Any] = {
         "clips": [{"name": piece.name, "source": piece.source, **piece.details} for piece in pieces]
     }
     facts["windows"] = (
-        f"{len(windows)} windows of {len({piece.source for piece in windows})} of {len(sources)} clips"
+        f"{len(windows)} windows of {len({source for source, _ in windows})} of {len(sources)} clips"
         if windows
         else "none: every clip is one window"
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import xarray as xr
 
 from analyses.corners import Geometry
-from analyses.measure import Measuring
+from analyses.measure import Measuring, measuring
 from analyses.pieces import Piece, Progress, Skipped, check_any_left, described, details_of, entry_of, named, truth_of
 from analyses.results import Grid, combine
 from analyses.tensors import BUDGET_BYTES
@@ -23,7 +23,7 @@ def sweep_recording(
     recordings: Any,
     clips: Any = None,
     *,
-    threshold_cells: float = 0.5,
+    threshold_cells: float | Sequence[float] = 0.5,
     preset: Geometry = "exact",
     per_head: bool = False,
     branch: str = "cond",
@@ -73,7 +73,7 @@ def sweep_recording(
     >>> dict(found["accuracy"].sizes)
     {'clip': 1, 'step': 1, 'layer': 2}
     """
-    how = Measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
+    how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
     opened = {
         name: item if isinstance(item, Recording) else open_recording(item)
         for name, item in named(recordings, "recording").items()
@@ -82,7 +82,7 @@ def sweep_recording(
     pieces, skipped = _recorded_pieces(opened, _clips_of(opened, clips), how)
     check_any_left(pieces, skipped)
     first = next(iter(opened.values()))
-    grid = Grid(first.steps, first.layers, first.plan.layer_names, first.heads)
+    grid = Grid(first.steps, first.layers, first.plan.layer_names, first.heads, how.thresholds)
     records = len(grid.steps) * len(grid.layers)
     entries = []
     for number, piece in enumerate(pieces):

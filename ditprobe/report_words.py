@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from analyses.clips import bootstrap_mean, mean_over_clips
-from analyses.layer_selection import LayerSelection, interval_in_words
+from analyses.layer_selection import LayerSelection
+from analyses.selection_words import interval_in_words
 from ditprobe.report_tables import plain
 
 # Attributes that are told first, by the names a reader knows. What is not here follows by its own name.

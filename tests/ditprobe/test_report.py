@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from analyses.attention import attention_of_points
 from analyses.checkpoint import save_sweep
-from analyses.layer_selection import interval_in_words
 from analyses.point_tracks import PointTracks
 from analyses.selection import select_layers
+from analyses.selection_words import interval_in_words
 from analyses.tapvid import THRESHOLDS
 from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
 from analyses.tapvid_evaluation_files import save_evaluation

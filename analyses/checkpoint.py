@@ -167,7 +167,7 @@ def digest_of(clip: Clip | None, *parts: Any) -> str:
         else:
             array = np.ascontiguousarray(part)
             digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(array.tobytes())
+            digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of a whole video
     return digest.hexdigest()
 
 
@@ -182,6 +182,17 @@ def digest_of_value(value: Any) -> str:
     (False, False)
     """
     return digest_of(None, *_parts(value))[:8]
+
+
+def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """:func:`digest_of_value` of each of a pipeline's arguments, by name.
+
+    Examples
+    --------
+    >>> list(digests_of({"prompt_embeds": torch.zeros(2)}))
+    ['prompt_embeds']
+    """
+    return {name: digest_of_value(value) for name, value in sorted(values.items())}
 
 
 def _parts(value: Any) -> list[Any]:

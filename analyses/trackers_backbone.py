@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ class BackboneTracker:
 
     Parameters
     ----------
-    backbone, layer, step, heads, options, prompt, steps, seed, size, budget_bytes : as there
+    backbone, layer, step, heads, options, prompt, steps, seed, size, conditioning, budget_bytes : as there
 
     Examples
     --------
@@ -38,6 +39,7 @@ class BackboneTracker:
     steps: int = 50
     seed: int = 0
     size: tuple[int, int] | None = None
+    conditioning: Mapping[str, Any] | None = None
     budget_bytes: int = BUDGET_BYTES
 
     def __call__(self, images: Any, queries: Any) -> PointTracks:
@@ -60,5 +62,6 @@ class BackboneTracker:
             steps=self.steps,
             seed=self.seed,
             size=self.size,
+            conditioning=self.conditioning,
             budget_bytes=self.budget_bytes,
         )

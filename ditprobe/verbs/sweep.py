@@ -29,7 +29,8 @@ Examples:
 
 # What a recording settles, and what a prompt, which is generated at its full length, has no use for.
 NOT_OF_RECORDINGS = (
-    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "steps", "features", "size", "images", "stride"),
+    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "steps", "features", "size"),
+    *("images", "first", "last", "stride"),
     *("device", "dtype", "revision", "local_files_only", "resume"),
 )
 NOT_OF_PROMPTS = ("noise", "stride")
@@ -59,6 +60,8 @@ def sweep(
     features: Annotated[bool, typer.Option("--features/--no-features", help="Match features too.")] = True,
     size: options.SizeText = None,
     images: options.Images = None,
+    first: options.First = 0,
+    last: options.Last = None,
     stride: options.Stride = 1,
     count: options.Count = None,
     by: options.By = "last",
@@ -86,7 +89,9 @@ def sweep(
     run["size"] = options.pixel_size(size)
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
     layout = options.layout_of(model, run["size"], images)
-    sources = options.joined(options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride))
+    sources = options.joined(
+        options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride, first=first, last=last)
+    )
     if dry_run:
         _dry_run(model, sources, chosen, run)
         return
@@ -129,6 +134,8 @@ def _check_given(ctx: typer.Context) -> None:
         return
     if not (given["clips"] or given["scenes"] or given["prompt"]):
         raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
+    if not given["clips"]:
+        options.refuse_given(ctx, ("first", "last"), "chooses images of --clips, which are not given. Leave it out.")
     if not (given["clips"] or given["scenes"]):
         options.refuse_given(ctx, NOT_OF_PROMPTS, "does not apply to prompts, only to clips. Leave it out.")
 

@@ -38,6 +38,7 @@ _HOMES = {
     "analyses.recorded": ("sweep_recording",),
     "analyses.resampling": ("to_images",),
     "analyses.point_tracks": ("PointTracks",),
+    "analyses.pseudo_tracks": ("with_pseudo_tracks", "with_tracks_of"),
     "analyses.selection": ("LayerSelection", "harmonic_mean", "select_layers"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),
     "analyses.tapvid_evaluation": ("evaluate_tapvid", "tapvid_means"),

@@ -19,7 +19,7 @@ from store.errors import InvalidInputError, OutputExistsError, RecordingError
 
 _ENCODED = "json_attributes"
 # What follows from the clips, or may differ between two halves of one sweep.
-_NO_SETTINGS = ("clips", "skipped", "resized", "windows", "versions")
+_NO_SETTINGS = ("clips", "pseudo_truth", "skipped", "resized", "windows", "versions")
 
 
 def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:

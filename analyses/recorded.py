@@ -179,7 +179,9 @@ def _recorded_pieces(
             skipped.append(Skipped(name, window, first, truth))
             continue
         images = recording.provenance.extra.get("images", f"{recording.layout.images} images")
-        details = {"images": images, "path": recording.path, **details_of(truth, recording.provenance.prompt, "")}
+        by = None if clip is None else clip.tracks_source
+        said = details_of(truth, recording.provenance.prompt, "", by)
+        details = {"images": images, "path": recording.path, **said}
         pieces.append(Piece(name, name, window, first, truth, details))
     return pieces, skipped
 

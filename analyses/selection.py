@@ -119,6 +119,8 @@ class LayerSelection:
                 sure = f"in the top {self.count} with probability {row['probability']:.2f}"
                 interval = f"{interval_in_words(row['low'], row['high'])}, {sure}"
             lines.append(f"  layer {row['layer']}: {row['mean']:.3f}, {interval}")
+        if self.scores.attrs.get("pseudo_truth"):
+            lines.append(f"  {self.scores.attrs['pseudo_truth']}")
         return "\n".join(lines)
 
 
@@ -192,7 +194,8 @@ def select_layers(
     weights = draw_clips(sources, samples, seed)
     scores = _uncertainty(_ranked_by(measures, weights, by), count, sources)
     data = {"mean": ("layer", mean, {"long_name": "harmonic mean", "units": "1"})}
-    dataset = xr.Dataset(data | scores, coords={"layer": layers})
+    against = {name: value for name, value in sweep.attrs.items() if name == "pseudo_truth"}
+    dataset = xr.Dataset(data | scores, {"layer": layers}, against)
     chosen = tuple(int(layers[index]) for index in _ranking(mean)[:count])
     step = int(sweep["step"].values[-1]) if by == "last" else None
     return LayerSelection(chosen, dataset, count, by, step, samples, seed, sources)
@@ -215,7 +218,7 @@ def _measures(sweep: xr.Dataset) -> np.ndarray:
     if not np.isfinite(sweep["accuracy"]).any():
         raise InvalidInputError(
             "the sweep has no accuracy: none of its clips has tracks, so its layers cannot be ranked. "
-            "Sweep clips with tracks."
+            "Sweep clips with tracks, or give them a tracker's: with_pseudo_tracks(clip)."
         )
     scored = scored_clips(sweep)
     cross = [scored[name].sel(target="cross", drop=True) for name in ("confidence", "attention_score")]

@@ -66,6 +66,7 @@ _HOMES = {
     ),
     "analyses.point_tracks": ("PointTracks",),
     "analyses.resampling": ("to_images",),
+    "analyses.pseudo_tracks": ("with_pseudo_tracks", "with_tracks_of"),
     "analyses.selection": ("LayerSelection", "harmonic_mean", "select_layers"),
     "analyses.sweep": ("sweep", "sweep_recording"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
+from typer.testing import Result
 
 import store.decoding
 from analyses.checkpoint import load_sweep
 from ditprobe.verbs.report import _as_swept
 from store import Clip, make_scene, open_recording, write_clip
 
+Run = Callable[..., Result]
 ONE = ("--layers", 1, "--at", -1)
 
 
@@ -67,4 +69,4 @@ def test_a_sweep_of_a_part_numbers_the_images_of_the_video(run: Run, clip: Clip,
 @pytest.mark.parametrize("option", ["--first", "--last"])
 def test_a_sweep_without_videos_takes_no_part_of_one(run: Run, option: str) -> None:
     words = ("sweep", "--scenes", "0", option, 3)
-    assert f"{option} chooses images of --clips, which are not given" in run(*words, code=2).output
+    assert f"{option} is about the videos of --clips, which are not given." in run(*words, code=2).output

@@ -40,6 +40,7 @@ _HOMES = {
     "analyses.recorded": ("sweep_recording",),
     "analyses.resampling": ("to_images",),
     "analyses.point_tracks": ("PointTracks",),
+    "analyses.pseudo_tracks": ("with_pseudo_tracks", "with_tracks_of"),
     "analyses.selection": ("harmonic_mean", "select_layers"),
     "analyses.selection_files": ("load_selection", "save_selection"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),

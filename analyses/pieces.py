@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from analyses.corners import Geometry
+from analyses.pseudo_tracks import against_pseudo_truth
 from analyses.results import Entry, Grid
 from analyses.truth import Target, Truth, inside
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
+_BY = "tracks_source"
 Progress = Callable[[int, int, str], object]
 """Called with how much is done, how much there is in all, and the name of the clip."""
 
@@ -102,9 +104,11 @@ def entry_of(piece: Piece, grid: Grid, target: Target) -> Entry:
     return entry
 
 
-def details_of(truth: Truth, prompt: str | None, digest: str = "") -> dict[str, Any]:
-    """What is said of every piece: its prompt, what is known of its points, and how many there are."""
+def details_of(truth: Truth, prompt: str | None, digest: str = "", tracks_source: str | None = None) -> dict[str, Any]:
+    """What is said of every piece: its prompt, what is known of its points and by whom, and how many there are."""
     known = "tracks" if truth.tracks is not None else "none: a grid of points"
+    if tracks_source and truth.tracks is not None:
+        return {**details_of(truth, prompt, digest), "truth": f"none: {known} by {tracks_source}", _BY: tracks_source}
     return {"prompt": prompt or "", "truth": known, "points": len(truth.points), "digest": digest}
 
 
@@ -164,6 +168,9 @@ def described(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> dict[str, 
     facts: dict[str, Any] = {
         "clips": [{"name": piece.name, "source": piece.source, **piece.details} for piece in pieces]
     }
+    by_source = {piece.source: piece.details.get(_BY) for piece in pieces if piece.truth.tracks is not None}
+    if any(by_source.values()):
+        facts["pseudo_truth"] = against_pseudo_truth(by_source.values())
     facts["windows"] = (
         f"{len(windows)} windows of {len({source for source, _ in windows})} of {len(sources)} clips"
         if windows

@@ -14,7 +14,7 @@ from analyses.measure import Measuring, measuring
 from analyses.pieces import Piece, Progress, Skipped, check_any_left, described, details_of, entry_of, named, truth_of
 from analyses.results import Grid, combine
 from analyses.tensors import BUDGET_BYTES
-from store.clip import Clip
+from store.clip import Clip, Part
 from store.errors import InvalidInputError
 from store.recording import Recording, open_recording
 
@@ -180,7 +180,9 @@ def _recorded_pieces(
             skipped.append(Skipped(name, window, first, truth))
             continue
         images = recording.provenance.extra.get("images", f"{recording.layout.images} images")
-        details = {"images": images, "path": recording.path, **details_of(truth, recording.provenance.prompt, "")}
+        by = None if clip is None else clip.tracks_source
+        said = details_of(truth, recording.provenance.prompt, "", by)
+        details = {"images": images, "path": recording.path, **said}
         pieces.append(Piece(name, name, window, first, truth, details))
     return pieces, skipped
 
@@ -193,16 +195,15 @@ def _recorded_window(clip: Clip | None, recording: Recording, name: str) -> tupl
     if clip is None:
         return None, first
     if len(clip) != layout.images:
-        stop = first + stride * (layout.images - 1) + 1
-        if stop > len(clip):
+        of = clip.part or Part(0, 1, len(clip))
+        (start, between), (every, uneven) = divmod(first - of.first, of.stride), divmod(stride, of.stride)
+        stop = start + every * (layout.images - 1) + 1
+        if start < 0 or between or uneven or stop > len(clip):
             raise InvalidInputError(
-                f"recording {name!r} holds images {first} to {stop - 1}, its clip has {len(clip)} images. Pass the "
-                f"clip that was recorded, whole or that window of it."
+                f"recording {name!r} holds images {first} to {first + stride * (layout.images - 1)}, its clip has "
+                f"{len(clip)} images. Pass the clip that was recorded, whole or that window of it."
             )
-        clip = clip.window(first, stop)
-        if stride > 1:
-            tracks, seen = (None if a is None else a[::stride] for a in (clip.tracks, clip.visibility))
-            clip = Clip(clip.images[::stride], clip.fps / stride, tracks, seen, None, clip.prompt)
+        clip = clip[start:stop:every]
     clip = clip.resized(layout.pixel_height, layout.pixel_width)
     _check_seen(clip, recording, name)
     return clip, first

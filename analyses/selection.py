@@ -157,6 +157,8 @@ def select_layers(
     chosen = order[:count] if count is not None else [place for place in order if known["carrier"].values[place]]
     values = _ranked_by(measures, draw_weights(sources, draws, samples, seed), by, used)
     scores = known.assign(_uncertainty(values, max(1, len(chosen)), sources, used))
+    if "pseudo_truth" in sweep.attrs:
+        note = f"{note} This is {sweep.attrs['pseudo_truth']}.".lstrip()
     return LayerSelection(
         layers=tuple(int(layers[place]) for place in chosen),
         scores=scores,
@@ -218,7 +220,7 @@ def check_sweep(sweep: xr.Dataset, accuracy: Pairs = "all") -> None:
     if not np.isfinite(sweep[wanted[-3]]).any():
         raise InvalidInputError(
             "the sweep has no accuracy: none of its clips has tracks, so its layers cannot be ranked. "
-            "Sweep clips with tracks."
+            "Sweep clips with tracks, or give them a tracker's: with_pseudo_tracks(clip)."
         )
 
 

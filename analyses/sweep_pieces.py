@@ -156,7 +156,7 @@ def _clip_pieces(showing: Showing, name: str, clip: Clip, how: Measuring, digest
             "images": str(window),
             "of_windows": len(windows),
             "resized_from": None if size[:2] == window.original[:2] else list(window.original[:2]),
-            **details_of(truth, showing.text_of(window.clip), digest),
+            **details_of(truth, showing.text_of(window.clip), digest, clip.tracks_source),
         }
         yield Piece(label, name, window.index, first, truth, details)
 

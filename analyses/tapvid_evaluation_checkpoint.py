@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from analyses.checkpoint import digests_of
 from analyses.tapvid import METRICS
 from store.checks import finite, integer
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
@@ -266,8 +267,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def described(value: Any) -> Any:
     """What a tracker is, as JSON values that are the same in another process.
 
-    Of a dataclass every field; of a function its name; of other objects their kind, and the name, revision,
-    configuration and threshold that they state.
+    Of a dataclass every field; of a function its name; of a pipeline's arguments a hash of each; of other objects their
+    kind, and the name, revision, configuration and threshold that they state.
 
     Examples
     --------
@@ -281,6 +282,8 @@ def described(value: Any) -> Any:
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, list | tuple):
         return [described(item) for item in value]
+    if isinstance(value, Mapping):  # arguments of a pipeline
+        return digests_of(value)
     kind = {"kind": type(value).__qualname__}
     if is_dataclass(value) and not isinstance(value, type):
         parts = {each.name: getattr(value, each.name) for each in fields(value) if each.name not in _NO_SETTINGS}

@@ -12,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from analyses.tapvid_evaluation import tapvid_means
+from analyses.tapvid_evaluation import in_percent, tapvid_means
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file
 from store.files.labelled import save_netcdf
@@ -27,10 +27,10 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
     ----------
     evaluation : Dataset of :func:`analyses.tapvid_evaluation.evaluate_tapvid`
     path : path ending in .nc, .csv or .json
-        A .nc holds the Dataset and its digest; a .csv a line for each clip and tracker; a .json the same lines as
-        ``clips``, the ``means`` with their intervals (:func:`analyses.tapvid_evaluation.tapvid_means`), the
-        ``settings`` and the ``skipped`` clips. What is NaN is empty in a .csv and null in a .json. Variables over
-        further dims, such as errors over time, are in a .nc alone.
+        Metrics are in percent. A .nc holds the Dataset and its digest; a .csv a line for each clip and tracker; a
+        .json the same lines as ``clips``, the ``units``, the ``means`` with their intervals
+        (:func:`analyses.tapvid_evaluation.tapvid_means`), the ``settings`` and the ``skipped`` clips. What is NaN is
+        empty in a .csv and null in a .json. Variables over further dims, such as errors over time, are in a .nc alone.
     overwrite : replace what is there
 
     Returns
@@ -50,14 +50,14 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
     --------
     >>> import tempfile
     >>> both, names = ("tracker", "clip"), {"tracker": ["flow"], "clip": ["goat"]}
-    >>> found = xr.Dataset({"jaccard_1": (both, [[0.5]]), "images": ("clip", [90])}, names)
+    >>> found = xr.Dataset({"jaccard_1": (both, [[50.0]]), "images": ("clip", [90])}, names)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     print(save_evaluation(found, folder + "/found.csv").read_text())
     clip,tracker,images,jaccard_1
-    goat,flow,90,0.5
+    goat,flow,90,50.0
     <BLANKLINE>
     """
-    path = Path(path)
+    path, evaluation = Path(path), in_percent(evaluation)
     check_evaluation_path(path, overwrite=overwrite)
     try:
         with atomic_write(path) as partial:
@@ -129,6 +129,7 @@ def _csv(evaluation: xr.Dataset) -> str:
 def _json(evaluation: xr.Dataset) -> str:
     means = tapvid_means(evaluation)
     found = {name: json.loads(value) for name, value in evaluation.attrs.items()}
+    found["units"] = "%"
     found["means"] = {
         str(tracker): {
             str(metric): {

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
+from analyses.checkpoint import digests_of
 from analyses.chunk_tokens import ChunkTokens, TrackingRun, chunk_length
 from analyses.chunks import Chunk, chunk_groups
 from analyses.defaults import matched_with
@@ -50,6 +51,7 @@ def track_points(
     steps: int = 50,
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    conditioning: Mapping[str, Any] | None = None,
     budget_bytes: int = BUDGET_BYTES,
     progress: Progress | None = None,
 ) -> PointTracks:
@@ -68,6 +70,9 @@ def track_points(
     prompt : what the model reads
     steps, seed : denoising steps of the run whose timestep is used, and the seed of the noise
     size : (height, width) in pixels of what the model sees, by default what it generates; the aspect is not kept
+    conditioning : mapping, optional
+        Further keyword arguments of the pipeline, such as ``prompt_embeds`` where it has no text encoder; as in
+        :meth:`probe.backbone.Backbone.generate`. ``details`` keep a hash of each
     budget_bytes : working memory of the matching; the costs of no more than one group of chunks are kept
     progress : called with (chunks done, in all)
 
@@ -107,8 +112,8 @@ def track_points(
     run = _run_of(backbone, layer, step, heads, prompt, steps, seed)
     size = size or backbone.default_size[:2]
     _check_size(backbone, size, (height, width))
-    model = ChunkTokens(backbone, video, size, options, run)
-    length = chunk_length(backbone, options)
+    model = ChunkTokens(backbone, video, size, options, run, conditioning)
+    length = chunk_length(backbone, options, size)
     scale = np.array([size[1] / width, size[0] / height])
     tracks = np.repeat(asked[None, :, 1:], count, axis=0)
     confidence, wander = np.ones((count, len(asked))), np.zeros((count, len(asked)))
@@ -146,6 +151,7 @@ def track_points(
         **asdict(run),
         **{name: value for name, value in asdict(options).items() if value != math.inf},
         "size": list(size),
+        **({"conditioning": digests_of(conditioning)} if conditioning else {}),
         "chunks": model.chunks,
         "seconds": round(seconds, 3),
         "seconds_in_model": round(model.seconds, 3),

@@ -68,6 +68,7 @@ _HOMES = {
     ),
     "analyses.point_tracks": ("PointTracks",),
     "analyses.resampling": ("to_images",),
+    "analyses.pseudo_tracks": ("with_pseudo_tracks", "with_tracks_of"),
     "analyses.selection": ("harmonic_mean", "select_layers"),
     "analyses.selection_files": ("load_selection", "save_selection"),
     "analyses.sweep": ("sweep", "sweep_recording"),

@@ -16,7 +16,7 @@ from analyses.clips import bootstrap_mean, mean_over_clips
 from analyses.plots import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time, plot_tracks
 from analyses.plots_theme import PALETTE
 from analyses.tapvid import THRESHOLDS
-from analyses.tapvid_evaluation import tapvid_means
+from analyses.tapvid_evaluation import in_percent, tapvid_means
 from ditprobe.report_figures import ReportFigure, ShownExample, embed
 from ditprobe.report_tables import NOT_RECORDED, Table
 from ditprobe.report_trackers import TrackedClip
@@ -56,7 +56,7 @@ class ShownTracking:
 
 
 def read_evaluation(path: Path) -> xr.Dataset:
-    """An evaluation that ``ditprobe eval-tapvid`` wrote as ``.nc``.
+    """An evaluation that ``ditprobe eval-tapvid`` wrote as ``.nc``, in percent whatever version wrote it.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def read_evaluation(path: Path) -> xr.Dataset:
         for name in ("settings", "skipped"):
             json.loads(found.attrs.get(name, "null"))
     check_evaluation(found)
-    return found
+    return in_percent(found)
 
 
 def check_evaluation(evaluation: xr.Dataset) -> None:
@@ -113,6 +113,7 @@ def tracking_part(
     if evaluation is None:
         return ShownTracking("", (), (), (), clips, ()) if clips else None
     check_evaluation(evaluation)
+    evaluation = in_percent(evaluation)
     return ShownTracking(
         _headline(evaluation),
         (_asked_in_words(evaluation), *_differences(evaluation)),
@@ -124,7 +125,7 @@ def tracking_part(
 
 
 def _headline(evaluation: xr.Dataset) -> str:
-    means = 100 * tapvid_means(evaluation)[_POSITION]
+    means = tapvid_means(evaluation)[_POSITION]
     best = means.isel(tracker=_best(means))
     mean, low, high = (float(best.sel(bound=bound)) for bound in ("mean", "lower", "upper"))
     interval = "" if math.isnan(low) else f" (95 % interval {low:.1f} to {high:.1f})"
@@ -148,7 +149,7 @@ def _differences(evaluation: xr.Dataset) -> list[str]:
     ours = next((name for name in trackers if _is_backbone(kinds.get(name))), None)
     if ours is None:
         return []
-    position = 100 * evaluation[_POSITION]
+    position = evaluation[_POSITION]
     lines = []
     for other in trackers:
         ahead = position.sel(tracker=ours, drop=True) - position.sel(tracker=other, drop=True)
@@ -177,7 +178,7 @@ def _difference(ours: str, other: str, ahead: xr.DataArray) -> str:
 
 
 def _table(evaluation: xr.Dataset) -> Table:
-    means = 100 * tapvid_means(evaluation)
+    means = tapvid_means(evaluation)
     rows = [
         (str(name), *(_with_interval(means[metric].sel(tracker=name)) for metric in METRICS))
         for name in evaluation["tracker"].values
@@ -199,9 +200,9 @@ def _best(position: xr.DataArray) -> int:
 def _figures(evaluation: xr.Dataset) -> list[go.Figure]:
     shown = evaluation.isel(tracker=slice(len(PALETTE)))
     dim = xr.Variable("threshold", list(THRESHOLDS), {"units": f"px of a {RASTER} x {RASTER} image"})
-    within = 100 * xr.concat([shown[name] for name in _WITHIN], dim, combine_attrs="drop")
+    within = xr.concat([shown[name] for name in _WITHIN], dim, combine_attrs="drop")
     within = within.assign_attrs(long_name="points within the threshold", units="%")
-    position = (100 * shown[_POSITION]).assign_attrs(long_name=METRICS[_POSITION], units="%")
+    position = shown[_POSITION].assign_attrs(long_name=METRICS[_POSITION], units="%")
     figures = [plot_accuracy_per_threshold(within), plot_clip_scores(position, title="Position accuracy, every clip")]
     if "error" in shown and "lag" in shown["error"].dims:
         figures.append(plot_error_over_time(shown["error"]))

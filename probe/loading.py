@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from probe.backbone import Backbone
-from probe.families import FAMILIES, CogVideoX, family_of
+from probe.families import CogVideoX, family_of
 from probe.model_index import check_safetensors, read_json, read_model_index
 from probe.retarget import check_multiplies
+from probe.supported import check_index, check_pipeline
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 from store.files.damaged import reason
 
@@ -117,7 +118,7 @@ def _fetch_index(name: str, options: dict[str, Any]) -> Path:
         index = Path(hf_hub_download(name, "model_index.json", **options))
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from error
-    _check_supported(read_model_index(index)["_class_name"])
+    check_index(read_model_index(index))
     return index
 
 
@@ -151,8 +152,8 @@ def _wrap(pipeline: Any, *, name: str | None = None, revision: str | None = None
     family = _family_of(pipeline)
     if family is None:
         _check_linear(pipeline)
-        _check_supported(type(pipeline).__name__)
-        raise UnsupportedBackboneError(f"{type(pipeline).__name__} is no pipeline of a supported family.")
+        check_pipeline(pipeline)
+        raise UnsupportedBackboneError(f"{type(pipeline).__name__} is not a pipeline of a supported family.")
     return family(pipeline, name=name, revision=revision)
 
 
@@ -166,13 +167,6 @@ def _family_of(pipeline: Any) -> type[Backbone] | None:
     return Mini if reads_scenes(pipeline) else family
 
 
-def _check_supported(kind: str) -> None:
-    known = [name for family in FAMILIES for name in family.pipelines]
-    if kind not in known:
-        families = "; ".join(f"{family.family} ({', '.join(family.pipelines)})" for family in FAMILIES)
-        raise UnsupportedBackboneError(f"{kind} cannot be probed: it is of no supported family. Supported: {families}.")
-
-
 def _check_linear(pipeline: Any) -> None:
     """A better reason for models whose self-attention has no queries times keys to look at."""
     transformer = getattr(pipeline, "transformer", None)
@@ -184,9 +178,7 @@ def _check_linear(pipeline: Any) -> None:
 
 def _placed(pipeline: Any, device: str | torch.device, dtype: torch.dtype | None) -> Any:
     if not hasattr(pipeline, "components"):
-        raise UnsupportedBackboneError(
-            f"{type(pipeline).__name__} is neither a name, a path nor a diffusers pipeline. Pass one of these."
-        )
+        check_pipeline(pipeline)
     if dtype is not None:
         pipeline.to(dtype)
     target = None if device == "auto" else resolve_device(device)
@@ -288,7 +280,7 @@ def _check_folder(folder: Path) -> None:
             "save_pretrained wrote, with model_index.json and a folder for each component."
         )
     parts = read_model_index(index)
-    _check_supported(parts["_class_name"])
+    check_index(parts, folder)
     named = [name for name, kind in parts.items() if isinstance(kind, list) and isinstance(next(iter(kind), None), str)]
     missing = [name for name in named if not (folder / name).is_dir()]
     if missing:

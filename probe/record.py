@@ -58,7 +58,7 @@ class RecordingSink:
 
 def record(
     backbone: Backbone,
-    source: str | Clip,
+    source: str | Clip | None,
     selection: Selection,
     path: str | os.PathLike[str],
     *,
@@ -85,8 +85,9 @@ def record(
     Parameters
     ----------
     backbone : Backbone
-    source : str or Clip
-        A prompt is recorded while it is sampled. A clip is shown to the model at the selected steps.
+    source : str, Clip or None
+        A prompt is recorded while it is sampled. A clip is shown to the model at the selected steps. None is a prompt
+        that is given in ``conditioning``, as ``prompt_embeds``.
     selection : Selection
     path : the recording to create, by custom ``<name>.zarr``
     noise : "clean", "forward" or "inversion"
@@ -152,7 +153,8 @@ def record(
     )
     if save_clip is not None:
         check_clip_path(save_clip, overwrite=overwrite or resume)
-    text = source if isinstance(source, str) else backbone.caption_of(source) if prompt is None else prompt
+    text = prompt if isinstance(source, Clip) and prompt is not None else source
+    text = backbone.caption_of(text) if isinstance(text, Clip) else text
     backbone.check_prompt(text, negative_prompt, conditioning)
     provenance = Provenance(
         model=backbone.name,

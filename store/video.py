@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from store.checks import integer
 from store.clip import Clip
 from store.decoding import Wanted, decode

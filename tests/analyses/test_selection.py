@@ -180,7 +180,7 @@ def test_select_layers_refuses() -> None:
         (
             lambda: select_layers(without),
             "the sweep has no accuracy: none of its clips has tracks, so its layers cannot be ranked. "
-            "Sweep clips with tracks.",
+            "Sweep clips with tracks, or give them a tracker's: with_pseudo_tracks(clip).",
         ),
     ]:
         with pytest.raises(InvalidInputError) as error:

@@ -69,7 +69,7 @@ def planted_sweep(clips: int, seed: int, speed: float) -> tuple[xr.Dataset, list
     data = {name: (dims, np.array(rows[name])[:, None]) for name in ("accuracy", "moving_accuracy")}
     data |= {name: ("clip", np.array(rows[name])) for name in ("static_accuracy", "blind_accuracy")}
     data |= {"pairs": ("clip", pairs), "moving_pairs": ("clip", moving)}
-    data |= {name: ((*dims, "target"), cross) for name in ("confidence", "attention_score")}
+    data |= dict.fromkeys(("confidence", "attention_score"), ((*dims, "target"), cross))
     coords = {"layer": list(range(len(names))), "step": [49], "target": ["cross"]}
     return xr.Dataset(data, coords, {"threshold_cells": THRESHOLD}), names
 

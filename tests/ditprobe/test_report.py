@@ -345,8 +345,8 @@ CLIPS = {"slow": planted_clip(2.0), "fast": planted_clip(3.0, late=True), "faste
 
 
 def scores(position, *, kinds=None, **attrs):
-    """An evaluation with these position accuracies (tracker, clip); everything else is half of them."""
-    position = np.asarray(position)
+    """An evaluation with these position accuracies (tracker, clip), 0 to 1; everything else is half of them."""
+    position = 100 * np.asarray(position)
     half = ("average_jaccard", "occlusion_accuracy", *(f"pts_within_{pixels}" for pixels in THRESHOLDS))
     both = ("tracker", "clip")
     data = {"average_pts_within_thresh": (both, position)} | dict.fromkeys(half, (both, position / 2))
@@ -420,7 +420,7 @@ def test_one_clip_has_differences_but_no_interval():
 def test_the_table_of_trackers_holds_means_and_their_ends():
     found = compare_trackers(CLIPS, {"moving": Moving(3.0), "nothing moves": still_tracker}).evaluation
     part = part_of(found)
-    means = 100 * tapvid_means(found)
+    means = tapvid_means(found)
     for row, name in zip(part.tables[0].rows, ("moving", "nothing moves"), strict=True):
         cells = [
             "{:.1f} ({:.1f} to {:.1f})".format(*means[metric].sel(tracker=name).values)

@@ -61,4 +61,5 @@ class BackboneTracker:
             seed=self.seed,
             size=self.size,
             budget_bytes=self.budget_bytes,
+            progress=False,  # an evaluation has a bar of its own
         )

@@ -40,6 +40,7 @@ _HOMES = {
     "analyses.resampling": ("to_images",),
     "analyses.point_tracks": ("PointTracks",),
     "analyses.selection": ("LayerSelection", "harmonic_mean", "select_layers"),
+    "analyses.tables": ("tidy", "write_table"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),
     "analyses.tapvid_evaluation": ("evaluate_tapvid", "tapvid_means"),
     "analyses.tapvid_evaluation_files": ("save_evaluation",),

@@ -69,6 +69,7 @@ _HOMES = {
     "analyses.resampling": ("to_images",),
     "analyses.selection": ("LayerSelection", "harmonic_mean", "select_layers"),
     "analyses.sweep": ("sweep", "sweep_recording"),
+    "analyses.tables": ("tidy", "write_table"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),
     "analyses.tapvid_evaluation": ("evaluate_tapvid", "tapvid_means"),
     "analyses.tapvid_evaluation_files": ("save_evaluation",),

@@ -94,6 +94,7 @@ _HOMES = {
     "generators.transfer": ("MotionTransfer", "transfer_motion"),
     "generators.transfer_method": ("PlainBackbone",),
     "ditprobe.examples": ("make_examples",),
+    "ditprobe.figures": ("save_figure",),
     "ditprobe.report": ("Example", "write_report"),
     "ditprobe.report_trackers": ("TrackedClip", "compare_trackers", "usual_trackers"),
     "ditprobe.report_transfer": ("TransferredClip", "transferred_clip"),

@@ -43,6 +43,7 @@ _HOMES = {
     "analyses.pseudo_tracks": ("with_pseudo_tracks", "with_tracks_of"),
     "analyses.selection": ("harmonic_mean", "select_layers"),
     "analyses.selection_files": ("load_selection", "save_selection"),
+    "analyses.tables": ("tidy", "write_table"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),
     "analyses.tapvid_evaluation": ("evaluate_tapvid", "tapvid_means"),
     "analyses.tapvid_evaluation_files": ("save_evaluation",),

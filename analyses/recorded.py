@@ -16,6 +16,7 @@ from analyses.results import Grid, combine
 from analyses.tensors import BUDGET_BYTES
 from store.clip import Clip, Part
 from store.errors import InvalidInputError
+from store.progress import progress_bar
 from store.recording import Recording, open_recording
 
 
@@ -29,7 +30,7 @@ def sweep_recording(
     branch: str = "cond",
     min_points: int = 4,
     budget_bytes: int = BUDGET_BYTES,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.Dataset:
     """The same numbers as :func:`sweep`, from recordings.
 
@@ -45,7 +46,7 @@ def sweep_recording(
         accuracy. A recording knows the images that the model saw, and another clip is refused.
     threshold_cells, preset, per_head, min_points, budget_bytes : as in :func:`sweep`
     branch : "cond" or "uncond"
-    progress : called with (records done, in all, name of the recording)
+    progress : called with (records done, in all, name of the recording), or as in :func:`sweep`
 
     Returns
     -------
@@ -85,13 +86,14 @@ def sweep_recording(
     grid = Grid(first.steps, first.layers, first.plan.layer_names, first.heads, how.thresholds)
     records = len(grid.steps) * len(grid.layers)
     entries = []
-    for number, piece in enumerate(pieces):
+    with progress_bar(progress, "sweeping") as bar:
+        for number, piece in enumerate(pieces):
 
-        def tell(done: int, name: str = piece.name, before: int = number * records) -> None:
-            if progress is not None:
-                progress(before + done, len(pieces) * records, name)
+            def tell(done: int, name: str = piece.name, before: int = number * records) -> None:
+                if bar is not None:
+                    bar(before + done, len(pieces) * records, name)
 
-        entries.append(_measure_recording(opened[piece.source], piece, grid, how, branch, tell))
+            entries.append(_measure_recording(opened[piece.source], piece, grid, how, branch, tell))
     return combine(entries, _attrs_of_recordings(first, branch) | how.attrs() | described(pieces, skipped))
 
 

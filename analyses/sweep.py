@@ -35,6 +35,7 @@ from probe.fitting import Window, cut_windows
 from probe.run import check_noise
 from store.clip import Clip
 from store.layout import TokenLayout
+from store.progress import progress_bar
 from store.selection import ResolvedSelection, Selection
 
 __all__ = ["sweep", "sweep_recording"]
@@ -161,7 +162,7 @@ def sweep(
     resume: bool = False,
     overwrite: bool = False,
     budget_bytes: int = BUDGET_BYTES,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.Dataset:
     """Accuracy, confidence and attention score of every selected layer at every selected step.
 
@@ -199,6 +200,7 @@ def sweep(
     overwrite : replace that file once the first clip is finished
     budget_bytes : working memory of the measuring
     progress : called with (steps of the model done, in all, name of the clip)
+        By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
@@ -260,14 +262,15 @@ def sweep(
     names = tuple(backbone.layers[layer].name for layer in resolved.layers)
     grid = Grid(resolved.steps, resolved.layers, names, resolved.heads, how.thresholds)
     done = saved_sources(save, resume, overwrite, attrs, pieces)
-    bar = Bar(progress, pieces, {name: running.passes(source) for name, source in sources.items()})
-    for source, group in groupby(pieces, key=lambda piece: piece.source):
-        if source in done:
-            bar.finish(source)
-            continue
-        done[source] = _run_source(running, sources[source], list(group), grid, how, bar)
-        if save is not None:
-            save_sweep(whole(done, pieces, skipped, attrs), save)
+    with progress_bar(progress, "sweeping") as tell:
+        bar = Bar(tell, pieces, {name: running.passes(source) for name, source in sources.items()})
+        for source, group in groupby(pieces, key=lambda piece: piece.source):
+            if source in done:
+                bar.finish(source)
+                continue
+            done[source] = _run_source(running, sources[source], list(group), grid, how, bar)
+            if save is not None:
+                save_sweep(whole(done, pieces, skipped, attrs), save)
     return whole(done, pieces, skipped, attrs)
 
 

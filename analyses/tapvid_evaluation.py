@@ -19,6 +19,7 @@ from analyses.tapvid import QueryMode, tapvid_metrics, tapvid_queries
 from analyses.tapvid_evaluation_checkpoint import EvaluationCheckpoint, FinishedClip, described
 from store.clip import Clip
 from store.errors import ClipError, InvalidInputError
+from store.progress import progress_bar
 from store.tapvid import to_raster
 
 Progress = Callable[[int, int | None, str], object]
@@ -41,7 +42,7 @@ def evaluate_tapvid(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.Dataset:
     """TAP-Vid's metrics of trackers on the same clips and queries.
 
@@ -59,7 +60,7 @@ def evaluate_tapvid(
     resume : go on with that file: what is finished is not tracked again
     overwrite : replace that file once the first clip is finished
     progress : called with (clips tracked, in all or None where that is not known, what is tracked next); a clip counts
-        once for each tracker
+        once for each tracker. By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
@@ -105,24 +106,25 @@ def evaluate_tapvid(
     total = len(clips) * len(trackers) if isinstance(clips, Mapping) else None
     finished: list[FinishedClip] = []
     skipped: list[str] = []
-    for name, clip in clips.items() if isinstance(clips, Mapping) else clips:
-        asked = asking.of(name, clip)
-        if asked is None:
-            skipped.append(name)
-            continue
-        digest = digest_of(clip)
-        for label, tracker in trackers.items():
-            if progress is not None:
-                progress(len(finished), total, f"{name} ({label})")
-            found = kept.find(label, name, digest)
-            if found is None:
-                found = _tracked(label, tracker, name, clip, digest, asked)
-                kept.add(found)
-            finished.append(found)
-    if not finished:
-        raise InvalidInputError(_nothing(skipped, first_image_only))
-    if progress is not None:
-        progress(len(finished), len(finished), "all clips")
+    with progress_bar(progress, "tracking") as tell:
+        for name, clip in clips.items() if isinstance(clips, Mapping) else clips:
+            asked = asking.of(name, clip)
+            if asked is None:
+                skipped.append(name)
+                continue
+            digest = digest_of(clip)
+            for label, tracker in trackers.items():
+                if tell is not None:
+                    tell(len(finished), total, f"{name} ({label})")
+                found = kept.find(label, name, digest)
+                if found is None:
+                    found = _tracked(label, tracker, name, clip, digest, asked)
+                    kept.add(found)
+                finished.append(found)
+        if not finished:
+            raise InvalidInputError(_nothing(skipped, first_image_only))
+        if tell is not None:
+            tell(len(finished), len(finished), "all clips")
     attrs = {"settings": json.dumps(settings), "skipped": json.dumps(skipped)}
     return _dataset(finished, list(trackers)).assign_attrs(attrs)
 

@@ -78,4 +78,5 @@ class BackboneTracker:
             size=self.size,
             conditioning=self.conditioning,
             budget_bytes=self.budget_bytes,
+            progress=False,  # an evaluation has a bar of its own
         )

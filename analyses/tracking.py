@@ -24,6 +24,7 @@ from analyses.trackers_input import clip_and_queries
 from analyses.tracking_options import PUBLISHED, TrackingOptions
 from probe.backbone import Backbone
 from store.layout import TokenLayout
+from store.progress import progress_bar
 from store.selection import Selection
 
 __all__ = ["PUBLISHED", "AspectWarning", "TrackingOptions", "track_points"]
@@ -53,7 +54,7 @@ def track_points(
     size: tuple[int, int] | None = None,
     conditioning: Mapping[str, Any] | None = None,
     budget_bytes: int = BUDGET_BYTES,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> PointTracks:
     """Follow points through a clip of any length and size, forward and backward from the image they are given in.
 
@@ -75,6 +76,7 @@ def track_points(
         :meth:`probe.backbone.Backbone.generate`. ``details`` keep a hash of each
     budget_bytes : working memory of the matching; the costs of no more than one group of chunks are kept
     progress : called with (chunks done, in all)
+        By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
@@ -129,16 +131,17 @@ def track_points(
 
     def tokens(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor, TokenLayout]:
         made = model.tokens(chunk)
-        if progress is not None:
-            progress(model.chunks, total)
+        if tell is not None:
+            tell(model.chunks, total)
         return made
 
     follower = Follower(tokens, model.layout(2), options, budget_bytes)
-    for anchor, groups in plans.items():
-        mine = np.flatnonzero(asked[:, 0] == anchor)
-        for image, place in follower.follow(groups, asked[mine, 1:] * scale).items():
-            tracks[image, mine] = place.points / scale
-            confidence[image, mine], wander[image, mine] = place.mass, place.wander
+    with progress_bar(progress, "tracking") as tell:
+        for anchor, groups in plans.items():
+            mine = np.flatnonzero(asked[:, 0] == anchor)
+            for image, place in follower.follow(groups, asked[mine, 1:] * scale).items():
+                tracks[image, mine] = place.points / scale
+                confidence[image, mine], wander[image, mine] = place.mass, place.wander
     seconds = time.perf_counter() - began
     visibility = (wander <= options.return_cells) & (confidence >= options.least_confidence)
     if options.return_cells != math.inf:

@@ -18,6 +18,7 @@ from probe.recording_plan import Job, check_clip_path, estimate_seconds, plan_re
 from probe.run import Noise, run_clip, run_prompt
 from store.clip import Clip
 from store.plan import DEFAULT_LIMIT_BYTES
+from store.progress import progress_bar
 from store.provenance import Provenance
 from store.recording import Recording, open_recording
 from store.recording_writer import RecordingWriter
@@ -78,7 +79,7 @@ def record(
     overwrite: bool = False,
     resume: bool = False,
     save_clip: str | os.PathLike[str] | None = None,
-    on_step: OnStep | None = None,
+    on_step: OnStep | bool | None = None,
 ) -> Recording:
     """Run a clip or a prompt through a backbone and store the selected queries and keys.
 
@@ -113,7 +114,7 @@ def record(
         Where to write the clip that the model generated or was shown. Where nothing is left to record, a prompt is
         sampled again for it.
     on_step : callable, optional
-        Called with (steps done, steps to do).
+        Called with (steps done, steps to do). By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
@@ -179,9 +180,12 @@ def record(
         "negative_prompt": negative_prompt,
         "conditioning": conditioning,
         "features": features,
-        "on_step": on_step,
     }
-    with RecordingWriter(path, job.plan, provenance=provenance, overwrite=overwrite, resume=resume) as writer:
+    with (
+        progress_bar(on_step, "recording", name="on_step") as tell,
+        RecordingWriter(path, job.plan, provenance=provenance, overwrite=overwrite, resume=resume) as writer,
+    ):
+        common["on_step"] = tell
         missing = _missing(writer, selection)
         sink = RecordingSink(writer, backbone.sigmas(steps))
         clip = _run(backbone, job, missing, sink, noise, text, save_clip is not None, common)

@@ -83,3 +83,7 @@ class UnsafePickleError(DitprobeError, ValueError):
 
 class MissingOpenCVError(DitprobeError, ImportError):
     """OpenCV is needed and not installed."""
+
+
+class MissingFigureWriterError(DitprobeError, ImportError):
+    """Kaleido, or the browser that it draws with, is needed to write a figure and is not there."""

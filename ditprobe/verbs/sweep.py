@@ -79,6 +79,7 @@ def sweep(
     count: options.Count = None,
     by: options.By = "last",
     report: Annotated[Path | None, typer.Option(help="Write a report with example clips too.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write a table too: a row for each clip, step and layer.")] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -89,6 +90,9 @@ def sweep(
 ) -> None:
     """Measure how well every layer matches points, at every chosen step."""
     _check_output(out, report, overwrite, resume, dry_run)
+    tables = _tables(csv, per_head)
+    if not dry_run:
+        _check_tables(tables, overwrite or resume)
     _check_given(ctx)
     check_truth(truth, cotracker)
     how: dict[str, Any] = {"threshold_cells": threshold_cells, "preset": preset, "per_head": per_head}
@@ -96,6 +100,7 @@ def sweep(
         found = _sweep_recordings(recording, clips, scenes, branch, how, count, dry_run)
         if found is not None:
             _finish(found, out, count, by, report, None, {})
+            _write_tables(found, tables)
         return
     wanted = layers_option(layers) or ()
     chosen = options.selection(wanted, at, branch, heads)
@@ -120,6 +125,32 @@ def sweep(
         found = run_sweep(model, sources, chosen, features=features, progress=bar, **run, **how, **saved)
     swept = set(found["source"].values.tolist())
     _finish(found, out, count, by, report, model, {name: sources[name] for name in sources if name in swept})
+    _write_tables(found, tables)
+
+
+def _tables(csv: Path | None, per_head: bool) -> dict[bool, Path]:
+    """The table of layers, and that of single heads beside it where they are measured."""
+    if csv is None:
+        return {}
+    return {False: csv, True: csv.with_stem(f"{csv.stem}-heads")} if per_head else {False: csv}
+
+
+def _check_tables(tables: dict[bool, Path], overwrite: bool) -> None:
+    if not tables:
+        return
+    from analyses.tables import check_table_path
+
+    for path in tables.values():
+        check_table_path(path, overwrite=overwrite)
+
+
+def _write_tables(found: xr.Dataset, tables: dict[bool, Path]) -> None:
+    if not tables:
+        return
+    from analyses.tables import write_table
+
+    for heads, path in tables.items():
+        say(f"table at {write_table(found, path, heads=heads, overwrite=True)}")
 
 
 def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool, dry_run: bool) -> None:

@@ -297,3 +297,71 @@ def test_something_else_is_refused() -> None:
     assert refusal(InvalidInputError, "mini", dtype="int8") == (
         "dtype 'int8' is unknown. Use 'auto', 'float32', 'bfloat16' or 'float16'."
     )
+
+
+def indexed(folder: Path, content: bytes | dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    told = content if isinstance(content, bytes) else json.dumps({"_class_name": "WanPipeline", **content}).encode()
+    (folder / "model_index.json").write_bytes(told)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b"[" * 100_000, b'{"_class_name": ', b"null", b'"text"']
+)
+def test_an_index_that_is_damaged_is_refused(tmp_path: Path, content: bytes) -> None:
+    message = refusal(BackboneNotFoundError, indexed(tmp_path / "a", content))
+    assert message.startswith(f"{tmp_path / 'a/model_index.json'} is damaged: ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"vae": ["os", "system"]},
+        {"vae": ["builtins", "eval"]},
+        {"vae": ["diffusers.utils", "x"]},
+        {"vae": ["diffusers", "a.b"]},
+        {"vae": ["probe.mini.text", "PixelCodec"]},
+        {"vae": ["my_code", "VAE"]},
+        {"vae": ["diffusers", None]},
+        {"vae": [["os"], "system"]},
+        {"vae": ["diffusers"]},
+        {"_class_name": ["pipeline", "Mine"]},
+        {"_class_name": None},
+    ],
+)
+def test_an_index_that_names_other_code_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    message = refusal(UnsupportedBackboneError, indexed(tmp_path / "a", content))
+    assert message.endswith("oad the pipeline yourself and pass it.")
+
+
+def test_weights_that_are_pickles_are_loaded_only_where_asked(tmp_path: Path) -> None:
+    tiny.wan().save_pretrained(tmp_path / "a", safe_serialization=False)
+    message = refusal(UnsupportedBackboneError, tmp_path / "a")
+    assert "a pickle, and not as safetensors" in message
+    assert load_backbone(tmp_path / "a", device="cpu", use_safetensors=False).family == "Wan"
+
+
+def test_a_mini_whose_configuration_is_damaged_is_refused(tmp_path: Path) -> None:
+    save_mini(new_pipeline(), tmp_path / "trained")
+    spoilt = {"num_layers": 10**9, "num_attention_heads": -3, "attention_head_dim": "x", "sample_frames": 10**8}
+    files = [
+        file
+        for name in ("transformer", "text_encoder", "scheduler")
+        for file in (tmp_path / "trained" / name).glob("*.json")
+    ]
+    for file in files:
+        content = file.read_bytes()
+        others = [json.dumps(json.loads(content) | {name: value}).encode() for name, value in spoilt.items()]
+        for changed in (b"", b"[]", b"{", b"\xff", *(others if file.parent.name == "transformer" else ())):
+            file.write_bytes(changed)
+            refusal(BackboneNotFoundError, tmp_path / "trained", device="cpu")
+        file.write_bytes(content)
+    assert load_backbone(tmp_path / "trained", device="cpu").text_tokens() == 40
+
+
+def test_a_mini_that_names_another_scheduler_than_one_is_refused(tmp_path: Path) -> None:
+    save_mini(new_pipeline(), tmp_path / "trained")
+    file = tmp_path / "trained/scheduler/scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": "DiffusionPipeline"}))
+    assert "is not a scheduler" in refusal(BackboneNotFoundError, tmp_path / "trained", device="cpu")

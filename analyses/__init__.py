@@ -23,6 +23,7 @@ _HOMES = {
     "analyses.baselines": ("match_patches",),
     "analyses.checkpoint": ("load_sweep", "save_sweep"),
     "analyses.components": ("principal_components",),
+    "analyses.differences": ("difference",),
     "analyses.encoders": ("load_clip_encoder", "load_image_encoder"),
     "analyses.end_points": (
         "EndPointError",
@@ -39,8 +40,10 @@ _HOMES = {
     "analyses.recorded": ("sweep_recording",),
     "analyses.resampling": ("to_images",),
     "analyses.point_tracks": ("PointTracks",),
+    "analyses.pseudo_tracks": ("with_pseudo_tracks", "with_tracks_of"),
     "analyses.selection": ("harmonic_mean", "select_layers"),
     "analyses.selection_files": ("load_selection", "save_selection"),
+    "analyses.tables": ("tidy", "write_table"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),
     "analyses.tapvid_evaluation": ("evaluate_tapvid", "tapvid_means"),
     "analyses.tapvid_evaluation_files": ("save_evaluation",),

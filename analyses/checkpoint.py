@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,13 @@ import xarray as xr
 
 from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import atomic_write, check_file
+from store.files.damaged import damage_as
+from store.files.labelled import load_netcdf, save_netcdf
 
 _ENCODED = "json_attributes"
 # What follows from the clips, or may differ between two halves of one sweep.
-_NO_SETTINGS = ("clips", "skipped", "resized", "windows", "versions")
+_NO_SETTINGS = ("clips", "pseudo_truth", "skipped", "resized", "windows", "versions")
 
 
 def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
@@ -47,16 +49,11 @@ def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     # How a file once stored its names says nothing of the longer ones that have joined them.
     flat = dataset.drop_encoding()
     flat.attrs = _flat(dataset.attrs)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flat.to_netcdf(partial, engine="scipy")
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            save_netcdf(flat, partial)
     except OSError as error:
         raise RecordingError(f"the sweep cannot be written to {path}: {error}.") from error
-    finally:
-        if partial.exists():  # after an error or Ctrl-C
-            partial.unlink()
 
 
 def load_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -74,22 +71,13 @@ def load_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
     ...
     store.errors.RecordingError: nowhere.nc is not a sweep: it does not exist.
     """
-    if not Path(path).is_file():
-        raise RecordingError(f"{os.fspath(path)} is not a sweep: it {_what(Path(path))}.")
-    try:
-        with Path(path).open("rb") as file:
-            known = file.read(3) == b"CDF"
-    except OSError as error:
-        raise RecordingError(f"{os.fspath(path)} cannot be read: {error.strerror or error}.") from error
-    if not known:
-        raise RecordingError(f"{os.fspath(path)} is not a sweep: it is no netCDF 3 file.")
-    try:
-        dataset = xr.load_dataset(path, engine="scipy").drop_encoding()
+    path = Path(path)
+    if not path.is_file():
+        raise RecordingError(f"{path} is not a sweep: it {_what(path)}.")
+    with damage_as(RecordingError, f"{path} is not a sweep, or it is damaged"):
+        dataset = load_netcdf(path).drop_encoding()
         encoded = json.loads(dataset.attrs.pop(_ENCODED))
         dataset.attrs |= {name: json.loads(dataset.attrs[name]) for name in encoded}
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise RecordingError(f"{os.fspath(path)} is not a sweep, or it is damaged: {reason}.") from error
     return dataset
 
 
@@ -126,37 +114,6 @@ def check_modes(save: str | os.PathLike[str] | None, *, resume: bool, overwrite:
         )
 
 
-def check_file(path: str | os.PathLike[str], example: str) -> None:
-    """Refuse a path that no file can be written to, before the work that would be lost.
-
-    Raises
-    ------
-    OutputExistsError
-        For a folder, and for a path below a file.
-    RecordingError
-        Where the system refuses.
-
-    Examples
-    --------
-    >>> check_file(".", "sweep.nc")
-    Traceback (most recent call last):
-    ...
-    store.errors.OutputExistsError: . is a folder. Name a file, for example sweep.nc.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder. Name a file, for example {path / example}.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise OutputExistsError(f"{path} cannot be written: {folder} is a file, not a folder. Choose another path.")
-    try:
-        # Permission bits alone do not say it: not of a read-only disk, and not to an administrator.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be written: {error.strerror} in {folder}. Choose another path.") from error
-
-
 def digest_of(clip: Clip | None, *parts: Any) -> str:
     """Sixteen hexadecimal digits that change when the clip, its tracks or anything else given does."""
     digest = hashlib.blake2b(digest_size=8)
@@ -167,7 +124,7 @@ def digest_of(clip: Clip | None, *parts: Any) -> str:
         else:
             array = np.ascontiguousarray(part)
             digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(array.tobytes())
+            digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of a whole video
     return digest.hexdigest()
 
 
@@ -182,6 +139,17 @@ def digest_of_value(value: Any) -> str:
     (False, False)
     """
     return digest_of(None, *_parts(value))[:8]
+
+
+def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """:func:`digest_of_value` of each of a pipeline's arguments, by name.
+
+    Examples
+    --------
+    >>> list(digests_of({"prompt_embeds": torch.zeros(2)}))
+    ['prompt_embeds']
+    """
+    return {name: digest_of_value(value) for name, value in sorted(values.items())}
 
 
 def _parts(value: Any) -> list[Any]:

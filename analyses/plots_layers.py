@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
+from plotly.colors import sample_colorscale
 
 from analyses.clips import bootstrap_mean, mean_over_clips
+from analyses.differences import PERCENT, has_negative, is_difference, told
 from analyses.plots_theme import (
+    DIVERGING,
     PALETTE,
     SEQUENTIAL,
     SOFT,
     entitle,
+    headline,
+    ink_on,
     label,
     layer_names,
     mark_missing,
@@ -28,20 +34,38 @@ from analyses.plots_theme import (
 from store.errors import InvalidInputError, UnknownLayerError
 
 Limits = tuple[float, float]
+MOST_WRITTEN = 14
+"""Rows and columns up to which each cell has its number written in it."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 
 
-def _limits(values: xr.DataArray, limits: Limits | None) -> tuple[float, float, str]:
-    """Ends of the colour scale and, in words, how they were chosen."""
+@dataclass(frozen=True)
+class _Scale:
+    """The ends of a colour scale, its colours, and in words how they were chosen."""
+
+    low: float
+    high: float
+    colours: str
+    note: str
+
+
+def _scale(values: xr.DataArray, limits: Limits | None) -> _Scale:
+    """A scale from 0, or one round 0 for what can be negative."""
+    if limits is not None and not limits[0] < limits[1]:
+        raise InvalidInputError(f"limits must rise from low to high; got {limits}.")
+    if is_difference(values) and limits is not None and limits[0] != -limits[1]:
+        raise InvalidInputError(f"limits of a difference lie as far below 0 as above it; got {limits}. Leave them out.")
+    if is_difference(values) or (has_negative(values) and limits is None):
+        most = float(np.nanmax(np.abs(values.values), initial=0.0)) if limits is None else limits[1]
+        most = most or 1.0
+        return _Scale(-most, most, DIVERGING, f"white: 0; blue: above it, to {most:.3g}; red: below")
     if limits is not None:
-        if not limits[0] < limits[1]:
-            raise InvalidInputError(f"limits must rise from low to high; got {limits}.")
-        return *limits, f"colour from {limits[0]:g} to {limits[1]:g}"
-    if values.attrs.get("units") in ("%", "percent"):
-        return 0.0, 100.0, "colour from 0 to 100 %"
+        return _Scale(*limits, SEQUENTIAL, f"colour from {limits[0]:g} to {limits[1]:g}")
+    if values.attrs.get("units") in PERCENT:
+        return _Scale(0.0, 100.0, SEQUENTIAL, "colour from 0 to 100 %")
     finite = values.values[np.isfinite(values.values)]
-    low, high = (min(0.0, float(finite.min())), float(finite.max())) if finite.size else (0.0, 1.0)
-    return low, high if high > low else low + 1.0, "colour from 0 to the largest value" if low == 0 else "full range"
+    high = float(finite.max()) if finite.size else 1.0
+    return _Scale(0.0, high if high > 0 else 1.0, SEQUENTIAL, "colour from 0 to the largest value")
 
 
 def _cell_format(high: float) -> str:
@@ -50,34 +74,56 @@ def _cell_format(high: float) -> str:
     return f".{decimals}f" if decimals <= 4 else ".1e"
 
 
+def _write_cells(figure: go.Figure, cells: np.ndarray, x: Sequence[str], y: Sequence[str], scale: _Scale) -> None:
+    """The number of each cell in black or white, whichever stands out more from the colour of the cell."""
+    rows, columns = (places.tolist() for places in np.nonzero(np.isfinite(cells)))
+    if not rows:
+        return
+    values = cells[rows, columns].astype(float)
+    form = ("+" if scale.colours == DIVERGING else "") + _cell_format(scale.high)
+    texts = [format(value, form) for value in values]
+    places = np.clip((values - scale.low) / (scale.high - scale.low), 0, 1)
+    figure.add_scatter(
+        x=[x[i] for i in columns],
+        y=[y[i] for i in rows],
+        mode="text",
+        text=[text if float(text) else text.lstrip("+-") for text in texts],
+        textfont={"color": [ink_on(colour) for colour in sample_colorscale(scale.colours, places, colortype="tuple")]},
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
 def _matrix(
     values: xr.DataArray, x: Sequence[str], y: Sequence[str], *, limits: Limits | None, title: str | None
 ) -> go.Figure:
     """A heat map of cells (y, x) with its scale, its normalisation and its missing cells stated."""
-    low, high, note = _limits(values, limits)
+    scale = _scale(values, limits)
     cells = values.values.astype(np.float32)
     figure = go.Figure(
         go.Heatmap(
             z=cells,
             x=x,
             y=y,
-            zmin=low,
-            zmax=high,
-            colorscale=SEQUENTIAL,
+            zmin=scale.low,
+            zmax=scale.high,
+            colorscale=scale.colours,
             xgap=1,
             ygap=1,
             hoverongaps=False,
             colorbar={"title": {"text": unit(values), "side": "right"}, "thickness": 12, "outlinewidth": 0},
-            texttemplate=f"%{{z:{_cell_format(high)}}}" if len(x) <= 14 and len(y) <= 14 else None,
             hovertemplate=f"%{{x}}<br>%{{y}}<br>{label(values)}: %{{z:.4g}}<extra></extra>",
         )
     )
+    if len(x) <= MOST_WRITTEN and len(y) <= MOST_WRITTEN:
+        _write_cells(figure, cells, x, y, scale)
     mark_missing(figure, cells, x, y, "not recorded")
-    heading = title if title is not None else label(values).split(" [")[0].capitalize()
-    entitle(figure, heading, note, height=int(min(760, max(230, 140 + 26 * len(y)))), top=62)
+    heading = title if title is not None else headline(values)
+    entitle(figure, heading, scale.note, height=int(min(760, max(230, 140 + 26 * len(y)))), top=62)
     figure.update_layout(legend={"xanchor": "right", "x": 1})
-    figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(showgrid=False, autorange="reversed")
+    # The ends are given, since text and hatches would widen an axis that finds its own.
+    figure.update_xaxes(showgrid=False, range=[-0.5, len(x) - 0.5])
+    figure.update_yaxes(showgrid=False, range=[len(y) - 0.5, -0.5])
     return figure
 
 
@@ -89,13 +135,15 @@ def plot_layer_step(
     Parameters
     ----------
     values : DataArray (step, layer), with or without ``clip`` (then the mean over clips); any unit, from ``attrs``
+        A difference (:func:`analyses.differences.difference`, or an accuracy that is somewhere negative) has colours
+        that part at 0.
     selected : layers whose labels are set in bold
     limits : ends of the colour scale; by default 0 to 100 for percent, else 0 to the largest value
 
     Raises
     ------
     InvalidInputError
-        For other dims, an empty array or limits that do not rise.
+        For other dims, an empty array, limits that do not rise, and limits of a difference that are not even about 0.
 
     Examples
     --------
@@ -103,7 +151,7 @@ def plot_layer_step(
     >>> plot_layer_step(accuracy).data[0].z.tolist()
     [[10.0], [60.0]]
     """
-    values = need_dims("values", mean_over_clips(values), ("layer", "step"))
+    values = need_dims("values", mean_over_clips(told(values)), ("layer", "step"))
     layers, names = numbers(values, "layer"), layer_names(values)
     figure = _matrix(values, step_names(values), names, limits=limits, title=title)
     texts = [f"<b>{layer}</b>" if layer in selected else str(layer) for layer in layers]
@@ -133,7 +181,7 @@ def plot_heads(
     >>> plot_heads(accuracy).data[0].z.tolist()
     [[10.0, 60.0]]
     """
-    values = need_dims("values", mean_over_clips(values), ("layer", "head"))
+    values = need_dims("values", mean_over_clips(told(values)), ("layer", "head"))
     heads, layers, names = numbers(values, "head"), numbers(values, "layer"), layer_names(values)
     columns = [f"head {head}" for head in heads]
     figure = _matrix(values, columns, names, limits=limits, title=title)
@@ -173,14 +221,14 @@ def plot_best_layers(
 
     Parameters
     ----------
-    values : DataArray (clip, step, layer), any unit
+    values : DataArray (clip, step, layer), any unit; of a difference, paired by clip, with a line at 0
     layers : layer numbers, best first (six at most are drawn in colour)
     baseline : DataArray (clip), optional. What "nothing moves" scores; its mean is a dashed line.
 
     Raises
     ------
     InvalidInputError
-        For other dims, no layer or more than six.
+        For other dims, no layer or more than six, and a baseline of a difference.
     UnknownLayerError
         For a layer that is not in the sweep.
 
@@ -190,7 +238,9 @@ def plot_best_layers(
     >>> [trace.name for trace in plot_best_layers(accuracy, [2]).data if trace.showlegend]
     ['other layers', 'layer 2']
     """
-    values = need_dims("values", values, ("clip", "step", "layer"))
+    values = need_dims("values", told(values), ("clip", "step", "layer"))
+    if is_difference(values) and baseline is not None:
+        raise InvalidInputError("a difference has no baseline: 'nothing moves' scores the same in both. Leave it out.")
     if not 1 <= len(layers) <= len(PALETTE):
         raise InvalidInputError(f"layers must name 1 to {len(PALETTE)} layers; got {len(layers)}.")
     numbered, x = numbers(values, "layer"), step_names(values)
@@ -251,6 +301,8 @@ def _finish_curves(figure: go.Figure, values: xr.DataArray, baseline: xr.DataArr
     figure.update_layout(legend={"y": -0.24, "yanchor": "top"})
     figure.update_xaxes(**step_ticks(values))
     figure.update_yaxes(title={"text": label(values)}, rangemode="tozero")
+    if is_difference(values):
+        figure.add_hline(y=0, line={"width": 1, "color": SOFT})
     if baseline is not None and np.isfinite(baseline.values).any():
         height = float(mean_over_clips(need_dims("baseline", baseline, ("clip",))))
         line = {"dash": "dash", "width": 1.5, "color": SOFT}

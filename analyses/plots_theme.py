@@ -13,13 +13,17 @@ import plotly.graph_objects as go
 import xarray as xr
 from PIL import Image
 
+from analyses.differences import is_difference, quantity
 from store.errors import InvalidInputError
 
 INK, SOFT, FAINT, MISSING, HATCH = "#1f2430", "#5b6270", "#d9dce2", "#e4e6ea", "#9aa0ab"
 # Okabe and Ito's palette without its yellow, which vanishes on white; told apart with any colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-SEQUENTIAL = "Viridis"
+SEQUENTIAL, DIVERGING = "Viridis", "RdBu"
 MAX_TICKS = 16
+# Buttons of plotly's toolbar that send a figure, and with it unpublished frames, to a server. Removed in the layout,
+# they are missing wherever the figure is shown: in a notebook, and in what plotly's own write_html writes.
+UPLOADS = ("sendChartToCloud", "sendDataToCloud")
 # Wider pictures gain nothing in a report but bytes.
 MAX_PIXELS = 384
 
@@ -54,12 +58,15 @@ def escape(text: object) -> str:
 
 def label(values: xr.DataArray) -> str:
     """The quantity and its unit as attrs state them, ``accuracy [%]``; the variable's name where that is too long."""
-    name = escape(values.attrs.get("long_name", values.name or "value"))
-    if len(name) > 30 and values.name:
-        name = escape(values.name).replace("_", " ")
-    units = str(values.attrs.get("units", ""))
+    name, units = escape(quantity(values)), str(values.attrs.get("units", ""))
     units = "%" if units == "percent" else units
     return f"{name} [{escape(units)}]" if units not in ("", "1") else name
+
+
+def headline(values: xr.DataArray) -> str:
+    """The quantity as a title; that of a difference has its unit with it."""
+    name, _, units = label(values).capitalize().partition(" [")
+    return f"{name}, {units.removesuffix(']')}" if units and is_difference(values) else name
 
 
 def unit(values: xr.DataArray) -> str:
@@ -69,9 +76,10 @@ def unit(values: xr.DataArray) -> str:
 
 
 def entitle(figure: go.Figure, heading: str, note: str, *, height: int, top: int) -> None:
-    """Theme, height, and a title with a quiet line below it, always as far from the upper edge."""
+    """Theme, height, and a title with a quiet line below it, always as far from the upper edge; no upload button."""
     text = f"{heading}<br><span style='font-size:12px;color:{SOFT}'>{note}</span>"
     figure.update_layout(template=THEME, height=height, margin={"t": top}, title={"text": text, "y": 1 - 16 / height})
+    figure.update_layout(modebar={"remove": list(UPLOADS)})
 
 
 def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataArray:
@@ -120,6 +128,23 @@ def layer_names(values: xr.DataArray) -> list[str]:
     return [f"layer {layer}, {escape(name)}" for layer, name in zip(layers, values.layer_name.values, strict=True)]
 
 
+def ink_on(colour: tuple[float, float, float]) -> str:
+    """Black or white, whichever stands out more from a colour (red, green, blue in 0 to 1): at least 4.5 to 1.
+
+    Notes
+    -----
+    The contrast of relative luminances of WCAG 2.2, section 1.4.3.
+
+    Examples
+    --------
+    >>> ink_on((0.99, 0.91, 0.14)), ink_on((0.27, 0.0, 0.33))
+    ('#000000', '#ffffff')
+    """
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) ** 2 >= 1.05 * 0.05 else "#ffffff"
+
+
 def ticks(names: Sequence[str], texts: Sequence[str], most: int = MAX_TICKS) -> dict[str, Any]:
     """Ticks of a category axis at a whole stride, about ``most`` of them, the first and the last among them."""
     keep = strided(len(names), most)
@@ -138,7 +163,7 @@ def step_ticks(values: xr.DataArray) -> dict[str, Any]:
     return (
         ticks(names, texts, 12)
         | {"tickangle": 0}
-        | {"title": {"text": "step (timestep below); noise falls to the right"}}
+        | {"title": {"text": f"step{' (timestep below)' if timed else ''}; noise falls to the right"}}
     )
 
 

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from analyses.clips import bootstrap_mean, by_source, mean_over_clips
+from analyses.differences import is_difference, told
 from analyses.plots_layers import SYMBOLS
-from analyses.plots_theme import INK, PALETTE, entitle, escape, label, need_dims, numbers
+from analyses.plots_theme import INK, PALETTE, SOFT, entitle, escape, headline, label, need_dims, numbers
 from store.errors import InvalidInputError
 
 
@@ -53,7 +54,7 @@ def plot_error_over_time(errors: xr.DataArray, *, title: str | None = None) -> g
             name=name,
             hovertemplate=_hover("%{x} images since the query"),
         )
-    _finish(figure, errors, title or "Error over the time since the query", _note(errors, "bands:"))
+    _finish(figure, errors, title or _heading("Error over the time since the query", errors), _note(errors, "bands:"))
     every = 1 if len(x) <= 12 else None  # half images mean nothing
     figure.update_xaxes(title={"text": "images since the query"}, rangemode="tozero", dtick=every)
     return figure
@@ -96,7 +97,7 @@ def plot_accuracy_per_threshold(within: xr.DataArray, *, title: str | None = Non
             name=name,
             hovertemplate=_hover("within %{customdata[2]:g} px"),
         )
-    _finish(figure, within, title or "Accuracy per threshold", _note(within, "bars:"))
+    _finish(figure, within, title or _heading("Accuracy per threshold", within), _note(within, "bars:"))
     text = label(within["threshold"]) if "threshold" in within.coords else "threshold"
     figure.update_xaxes(
         title={"text": text}, type="log", tickmode="array", tickvals=x, ticktext=[f"{value:g}" for value in x]
@@ -162,7 +163,7 @@ def plot_clip_scores(scores: xr.DataArray, *, title: str | None = None) -> go.Fi
             hovertemplate=_hover("mean over clips"),
         )
     joined = "lines: the same clip; " if len(names) > 1 else ""
-    _finish(figure, scores, title or "Every clip", _note(scores, f"{joined}black: mean and its"))
+    _finish(figure, scores, title or _heading("Every clip", scores), _note(scores, f"{joined}black: mean and its"))
     figure.update_xaxes(
         tickmode="array",
         tickvals=places,
@@ -175,7 +176,7 @@ def plot_clip_scores(scores: xr.DataArray, *, title: str | None = None) -> go.Fi
 
 
 def _trackers(values: xr.DataArray, *dims: str) -> tuple[xr.DataArray, list[str]]:
-    values = need_dims("values", values, ("tracker", "clip", *dims))
+    values = need_dims("values", told(values), ("tracker", "clip", *dims))
     names = [escape(name) for name in numbers(values, "tracker")]
     if len(names) > len(PALETTE):
         raise InvalidInputError(
@@ -222,6 +223,12 @@ def _finish(figure: go.Figure, values: xr.DataArray, heading: str, note: str) ->
     figure.update_traces(cliponaxis=False)
     figure.update_xaxes(ticks="outside", ticklen=6, tickcolor="rgba(0,0,0,0)")  # numbers below marks at zero
     figure.update_yaxes(title={"text": label(values)}, rangemode="tozero")
+    if is_difference(values):
+        figure.add_hline(y=0, line={"width": 1, "color": SOFT})
+
+
+def _heading(text: str, values: xr.DataArray) -> str:
+    return f"{headline(values)}: {text[0].lower()}{text[1:]}" if is_difference(values) else text
 
 
 def _wrapped(name: object) -> str:

@@ -17,6 +17,14 @@ QueryMode = Literal["first", "strided"]
 THRESHOLDS = (1, 2, 4, 8, 16)
 """Distances of TAP-Vid's metrics, in pixels of the 256 x 256 raster."""
 
+METRICS = (
+    "occlusion_accuracy",
+    *(f"{part}_{threshold}" for threshold in THRESHOLDS for part in ("pts_within", "jaccard")),
+    "average_jaccard",
+    "average_pts_within_thresh",
+)
+"""Names of what :func:`tapvid_metrics` returns."""
+
 
 def tapvid_metrics(
     queries: Any,

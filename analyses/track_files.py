@@ -7,12 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import xarray as xr
-
-from analyses.array_files import ArrayFiles
 from analyses.point_tracks import PointTracks
 from store.errors import InvalidInputError
+from store.files.labelled import ArrayFiles, load_dataset, save_dataset
+from store.files.numpy_files import load_npz, save_npz
 
 _FILES = ArrayFiles("tracks", "tracks go", "no tracks", "the tracks")
 _ARRAYS = ("tracks", "visibility", "confidence", "queries")
@@ -26,7 +24,8 @@ def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite:
     tracks : PointTracks
     path : path ending in .npz, .nc or .zarr
         An npz holds ``tracks`` (image, point, 2), ``visibility`` and ``confidence`` (image, point), ``queries``
-        (point, 3) and ``details`` as JSON; the others hold :meth:`analyses.point_tracks.PointTracks.to_dataset`.
+        (point, 3) and ``details`` as JSON; the others hold :meth:`analyses.point_tracks.PointTracks.to_dataset`. All
+        hold the digest of their values, which :func:`load_tracks` checks.
     overwrite : replace tracks that are there
 
     Returns
@@ -45,6 +44,7 @@ def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite:
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> tracks = PointTracks.still(np.array([[2, 10.0, 20.0]]), 9)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     load_tracks(save_tracks(tracks, f"{folder}/still.npz"))
@@ -85,10 +85,7 @@ def load_tracks(path: str | os.PathLike[str]) -> PointTracks:
     with _FILES.reading(path) as suffix:
         if suffix == ".npz":
             return _read_npz(path)
-        if suffix == ".nc":
-            return PointTracks.from_dataset(xr.load_dataset(path, engine="scipy"))
-        with xr.open_zarr(path, consolidated=False, chunks=None) as opened:
-            return PointTracks.from_dataset(opened.load())
+        return PointTracks.from_dataset(load_dataset(path))
 
 
 def check_tracks_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -115,19 +112,14 @@ def check_tracks_path(path: str | os.PathLike[str], *, overwrite: bool = False) 
 
 
 def _write(tracks: PointTracks, path: Path) -> None:
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        arrays: dict[str, Any] = {name: getattr(tracks, name) for name in _ARRAYS}
-        with path.open("wb") as file:  # numpy would change the name of what ends in .NPZ
-            np.savez_compressed(file, details=np.array(json.dumps(dict(tracks.details))), **arrays)
-    elif suffix == ".nc":
-        tracks.to_dataset().to_netcdf(path, engine="scipy")
-    else:
-        tracks.to_dataset().to_zarr(path, mode="w", consolidated=False)
+    if path.suffix.lower() != ".npz":
+        save_dataset(tracks.to_dataset(), path)
+        return
+    arrays: dict[str, Any] = {name: getattr(tracks, name) for name in _ARRAYS}
+    save_npz(path, {**arrays, "details": json.dumps(dict(tracks.details))})
 
 
 def _read_npz(path: Path) -> PointTracks:
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        found = {name: file[name] for name in _ARRAYS}
-        details = json.loads(str(file["details"])) if "details" in file.files else {}
-    return PointTracks(**found, details=details)
+    found = load_npz(path)
+    details = json.loads(str(found["details"])) if "details" in found else {}
+    return PointTracks(**{name: found[name] for name in _ARRAYS}, details=details)

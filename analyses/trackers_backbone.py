@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ class BackboneTracker:
 
     Parameters
     ----------
-    backbone, layer, step, heads, options, prompt, steps, seed, size, budget_bytes : as there
+    backbone, layer, step, heads, options, prompt, steps, seed, size, conditioning, budget_bytes : as there
         A :class:`LayerSelection` becomes the layer, step and heads that it stands for.
 
     Raises
@@ -46,6 +47,7 @@ class BackboneTracker:
     steps: int = 50
     seed: int = 0
     size: tuple[int, int] | None = None
+    conditioning: Mapping[str, Any] | None = None
     budget_bytes: int = BUDGET_BYTES
 
     def __post_init__(self) -> None:
@@ -74,5 +76,7 @@ class BackboneTracker:
             steps=self.steps,
             seed=self.seed,
             size=self.size,
+            conditioning=self.conditioning,
             budget_bytes=self.budget_bytes,
+            progress=False,  # an evaluation has a bar of its own
         )

@@ -16,6 +16,8 @@ from store import Clip, Selection, read_clips
 SIZE = (32, 48)
 STRIDES = (1, 4, 8)
 _FOLDERS = ("det", "difftrack/cogvideox_t2v_2b/fg")
+PAINTED = ("000",)
+"""Clips left out of every table: their tracks are painted on their videos, where a matcher can follow the paint."""
 
 
 def data_folder() -> Path:
@@ -24,13 +26,18 @@ def data_folder() -> Path:
 
 
 def tracked_clips() -> dict[str, Clip]:
-    """The real clips that have tracks; none where the folder is absent."""
+    """The real clips that have tracks, without the painted ones; none where the folder is absent."""
     found: dict[str, Clip] = {}
     for folder in _FOLDERS:
         path = data_folder() / folder
         if path.is_dir():
             found |= {name: clip for name, clip in read_clips(path).items() if clip.tracks is not None}
-    return found
+    return {name: clip for name, clip in found.items() if name not in PAINTED}
+
+
+def left_out() -> str:
+    """Why a table of real clips lacks some, as a sentence."""
+    return f"Left out: {', '.join(PAINTED)}, whose published video has its tracks painted on it."
 
 
 def real_report(backbone: Backbone, layer: int, step: int, threshold_cells: float) -> str:
@@ -40,7 +47,7 @@ def real_report(backbone: Backbone, layer: int, step: int, threshold_cells: floa
         return f"No real clips: {data_folder()} is absent. Set DITPROBE_DATA."
     lines = [
         f"Layer {layer} at step {step}, chosen on scenes; clips resized to {SIZE[1]} x {SIZE[0]} px; within "
-        f"{threshold_cells:g} cell; all visible points / those that moved by more than a cell, % (pairs).",
+        f"{threshold_cells:g} cell; all visible points / those that moved by more than a cell, % (pairs). {left_out()}",
         "",
         "| clip | every n-th image | layer | raw patches | nothing moves | pairs (moving) |",
         "|---|---|---|---|---|---|",

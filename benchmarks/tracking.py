@@ -12,7 +12,7 @@ from dataclasses import replace
 from analyses.point_tracks import Tracker
 from analyses.trackers import BackboneTracker, FlowTracker, PatchTracker, still_tracker
 from analyses.tracking import PUBLISHED
-from benchmarks.mini_real import SIZE, data_folder
+from benchmarks.mini_real import SIZE, data_folder, left_out
 from benchmarks.tracking_ablation import OURS, ablation_report, layer_of, real_ablation_report
 from benchmarks.tracking_clips import IMAGES, measure_all, real_clips, scene_clips
 from benchmarks.tracking_cost import cost_report
@@ -58,7 +58,7 @@ def real_report(backbone: Backbone, layer: int | None, step: int | None) -> str:
     """The tables on real clips as Markdown."""
     if not real_clips(1):
         return f"No real clips: {data_folder()} is absent. Set DITPROBE_DATA."
-    parts = []
+    parts = [left_out()]
     for stride in STRIDES:
         clips = real_clips(stride)
         found = measure_all(trackers_of(backbone, layer, step, SIZE), clips, image_0_only=True)

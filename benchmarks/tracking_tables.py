@@ -17,6 +17,9 @@ MAIN = {
     "within_cell": "within one cell",
 }
 
+FEW = 5
+"""Clips below which a bootstrap interval means little: it is not printed."""
+
 
 def main_table(found: xr.DataArray) -> str:
     """The averages by tracker."""
@@ -43,14 +46,23 @@ def threshold_table(found: xr.DataArray) -> str:
 
 
 def difference_table(found: xr.DataArray, first: str, others: Iterable[str]) -> str:
-    """How much better ``first`` is than each of the others on the same clips, in points."""
-    lines = ["| points, paired by clip | " + " | ".join(MAIN.values()) + " |", "|---|" + "---:|" * len(MAIN)]
+    """How much better ``first`` is than each of the others on the same clips, in points.
+
+    With an interval over clips; of fewer than :data:`FEW` clips, which allow none, the difference on each.
+    """
+    few = found.sizes["clip"] < FEW
+    how = f"mean ({', '.join(found['clip'].values)})" if few else "paired by clip"
+    lines = [f"| points, {how} | " + " | ".join(MAIN.values()) + " |", "|---|" + "---:|" * len(MAIN)]
     for other in others:
         cells = []
         for metric in MAIN:
             ahead = found.sel(tracker=first, metric=metric) - found.sel(tracker=other, metric=metric)
-            low, high = bootstrap_mean(ahead)
-            cells.append(f"{float(ahead.mean('clip')):+.1f} ({float(low):+.1f} to {float(high):+.1f})")
+            if few:
+                beside = ", ".join(f"{value:+.1f}" for value in ahead.values)
+            else:
+                low, high = bootstrap_mean(ahead)
+                beside = f"{float(low):+.1f} to {float(high):+.1f}"
+            cells.append(f"{float(ahead.mean('clip')):+.1f} ({beside})")
         lines.append(f"| {first} - {other} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -44,6 +44,8 @@ By = Annotated[Literal["last", "mean"], typer.Option(help="Rank at the last step
 Seed = Annotated[int, typer.Option(help="Seed of the sampling or of the noise.")]
 SizeText = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH in pixels of what the model sees.")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images per clip; the backbone's own number by default.")]
+First = Annotated[int, typer.Option(min=0, help="Begin the clip with this image.")]
+Last = Annotated[int | None, typer.Option(min=0, help="The last image of the clip to take.")]
 Stride = Annotated[int, typer.Option(min=1, help="Take every so many images of a clip.")]
 GuidanceScale = Annotated[
     float | None,
@@ -158,9 +160,17 @@ def scene_clips(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Cl
     return {f"scene {seed}": make_scene(int(seed), *size, cell=layout.cell_size[0]) for seed in seeds}
 
 
-def clips_from(clips: Path | None, scenes: str | None, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
-    """The clips of ``--clips`` and ``--scenes`` together, by name."""
-    found = {} if clips is None else dict(read_clips(clips))
+def clips_from(
+    clips: Path | None,
+    scenes: str | None,
+    layout: TokenLayout,
+    stride: int = 1,
+    *,
+    first: int = 0,
+    last: int | None = None,
+) -> dict[str, Clip]:
+    """The clips of ``--clips``, from image ``first`` to ``last``, and of ``--scenes`` together, by name."""
+    found = {} if clips is None else dict(read_clips(clips, first=first, last=last))
     return joined(found, {} if scenes is None else scene_clips(scenes, layout, stride))
 
 

@@ -1,21 +1,23 @@
-"""Pages of a few figures that verbs write: one HTML file that needs no network, seen whole or not at all."""
+"""Figures on pages: as HTML with our toolbar, and pages of a few figures that verbs write, whole or not at all."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from html import escape
+from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from analyses.checkpoint import check_file
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
+from store.pages import render_page
 from store.shards import write_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from markupsafe import Markup
 
-_STYLE = "body{{font-family:system-ui,sans-serif;max-width:{width}px;margin:24px auto;padding:0 12px;color:#1f2430}}"
-_STYLE += "h1{{font-size:1.5rem;overflow-wrap:anywhere}}.scroll{{overflow-x:auto;overflow-y:hidden}}"
+_MOST_LETTERS = 60
 
 
 def check_page(path: Path, *, overwrite: bool = False) -> None:
@@ -47,16 +49,70 @@ def check_page(path: Path, *, overwrite: bool = False) -> None:
         raise OutputExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
 
 
+def figure_title(figure: go.Figure) -> str:
+    """Return the title of a figure as plain text, without the quiet line below it.
+
+    Examples
+    --------
+    >>> import plotly.graph_objects as go
+    >>> figure_title(go.Figure(layout={"title": {"text": "A &amp; <b>B</b><br><span>0 to 100 %</span>"}}))
+    'A & B'
+    """
+    return unescape(re.sub(r"<[^>]*>", "", (figure.layout.title.text or "").partition("<br>")[0]))
+
+
+def figure_name(figure: go.Figure) -> str:
+    """Return the title of a figure as the name of a file; ``figure`` without a title.
+
+    Examples
+    --------
+    >>> import plotly.graph_objects as go
+    >>> figure_name(go.Figure(layout={"title": {"text": "Accuracy of A &amp; B<br><span>0 to 100 %</span>"}}))
+    'accuracy-of-a-b'
+    """
+    words = re.findall(r"[^\W_]+", figure_title(figure).lower())
+    return "-".join(words)[:_MOST_LETTERS].strip("-") or "figure"
+
+
+def figure_html(figure: go.Figure, name: str) -> Markup:
+    """Return a figure as HTML for a page that holds plotly.js.
+
+    Its one button saves it as SVG under its title. There is none that uploads, and drags are left to the page, which so
+    scrolls on a touch screen.
+
+    Parameters
+    ----------
+    figure : a figure of plotly; it is left as it is
+    name : id in the page
+
+    Examples
+    --------
+    >>> import plotly.graph_objects as go
+    >>> 'id="figure-1"' in figure_html(go.Figure(), "figure-1")
+    True
+    """
+    import plotly.graph_objects as go
+    from markupsafe import Markup
+
+    config: dict[str, Any] = {
+        "displaylogo": False,
+        "responsive": True,
+        "showSendToCloud": False,
+        "modeBarButtons": [["toImage"]],
+        "toImageButtonOptions": {"format": "svg", "filename": figure_name(figure)},
+    }
+    shown = go.Figure(figure).update_layout(dragmode=False)
+    html = shown.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config, auto_play=False)
+    return Markup(html)
+
+
 def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: int = 860, least: int = 0) -> None:
     """Write figures below one another under a heading.
 
     Parameters
     ----------
     path : the file to write; what is there is replaced
-    title : plain text
-    figures : figures of plotly
-    width : the most pixels that figures take
-    least : on a screen of fewer pixels a figure scrolls sideways in its own frame
+    title, figures, width, least : as in :func:`page_of`
 
     Raises
     ------
@@ -74,25 +130,34 @@ def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: i
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _page(title, figures, width, least).encode())
+        write_whole(path, page_of(title, figures, width=width, least=least).encode())
     except OSError as error:
         raise RecordingError(f"the picture cannot be written to {path}: {error.strerror or error}.") from error
 
 
-def _page(title: str, figures: Sequence[go.Figure], width: int, least: int) -> str:
+def page_of(title: str, figures: Sequence[go.Figure], *, width: int = 860, least: int = 0) -> str:
+    """Return a page with figures below one another under a heading; it needs no network.
+
+    Parameters
+    ----------
+    title : plain text
+    figures : figures of plotly
+    width : the most pixels that figures take
+    least : on a screen of fewer pixels a figure scrolls sideways in its own frame
+
+    Examples
+    --------
+    >>> page_of("two", []).count("<h1>two</h1>")
+    1
+    """
+    from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    title = escape(title)
-    scales = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-    head = f"<meta charset='utf-8'>{scales}<title>{title}</title><style>{_STYLE.format(width=width)}</style>"
-    parts = [_embedded(figure, f"figure-{number}", least) for number, figure in enumerate(figures, 1)]
-    return (
-        f"<!doctype html><html lang='en'><head>{head}<script>{get_plotlyjs()}</script></head>"
-        f"<body><h1>{title}</h1>{''.join(parts)}</body></html>\n"
-    )
-
-
-def _embedded(figure: go.Figure, name: str, least: int) -> str:
-    config = {"displaylogo": False, "responsive": True}
-    html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config, auto_play=False)
-    return f"<div class='scroll'><div style='min-width:{least}px'>{html}</div></div>"
+    values = {
+        "title": title,
+        "plotly_js": Markup(get_plotlyjs()),
+        "figures": [figure_html(figure, f"figure-{number}") for number, figure in enumerate(figures, 1)],
+        "width": width,
+        "least": least,
+    }
+    return render_page(values, template="figures.html", package="ditprobe")

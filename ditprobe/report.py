@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import plotly.offline
 import xarray as xr
 from markupsafe import Markup
 
-from analyses.checkpoint import check_file
 from analyses.layer_selection import LayerSelection
 from analyses.plots import plot_selection
 from ditprobe import report_words as words
@@ -22,6 +19,8 @@ from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_tracking import tracking_part
 from ditprobe.report_transfer import TransferredClip, transfer_part
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
+from store.pages import render_page
 from store.shards import write_whole
 
 
@@ -114,7 +113,6 @@ def render_report(
     selected = selection.layers if selection is not None else ()
     page: dict[str, Any] = {
         "title": title,
-        "version": metadata.version("ditprobe"),
         "plotly_js": Markup(plotly.offline.get_plotlyjs()),
         "summary": words.summary(sweep),
         "answer": words.answer(sweep, selection),
@@ -130,20 +128,12 @@ def render_report(
         "tables": _tables(sweep, selection),
         "notes": words.notes(sweep, selection),
     }
-    return _template().render(page, contents=_contents(page))
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.PackageLoader("ditprobe")
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
-        "report.html"
-    )
+    return render_page(page | {"contents": _contents(page)}, template="report.html", package="ditprobe")
 
 
 def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     parts = [
         ("answer", "Selected layers"),
-        ("run", "What was run"),
         ("maps", "Layers and steps"),
         ("curves", "Best layers"),
         ("heads", "Heads"),
@@ -151,6 +141,7 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("tracking", "Tracking points"),
         ("transfer", "Motion transfer"),
         ("tables", "Tables"),
+        ("run", "What was run"),
         ("notes", "Notes and limits"),
     ]
     optional = ("curves", "heads", "examples", "tracking", "transfer")

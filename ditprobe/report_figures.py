@@ -14,6 +14,7 @@ from analyses.layer_selection import LayerSelection
 from analyses.plots import plot_attention, plot_best_layers, plot_heads, plot_layer_step, plot_tracks
 from analyses.plots_theme import PALETTE
 from ditprobe import report_words as words
+from ditprobe.pages import figure_html
 from store.clip import Clip
 
 # (variable, table digits, heading), in the order of the report.
@@ -25,7 +26,6 @@ MEASURES = (
     ("attention_score", ".4f", "Cross attention score"),
     ("harmonic_mean", ".3f", "Harmonic mean"),
 )
-CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage"]]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +77,8 @@ class ShownExample:
 
 
 def embed(figure: go.Figure, names: Iterator[str], width: int = 0) -> ReportFigure:
-    """A figure as HTML with a fixed id; drags are left to the page, so that it scrolls on a touch screen."""
-    figure = go.Figure(figure).update_layout(dragmode=False)
-    name = next(names)
-    html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=CONFIG, auto_play=False)
-    return ReportFigure(Markup(html), width)
+    """Return a figure as HTML with the next id."""
+    return ReportFigure(figure_html(figure, next(names)), width)
 
 
 def measures(sweep: xr.Dataset) -> Iterator[tuple[str, str, str, xr.DataArray]]:

@@ -14,17 +14,24 @@ from analyses.layer_selection import LayerSelection
 from analyses.plots_theme import numbers
 
 NOT_RECORDED = "–"
+MOST_STEPS_ACROSS = 12
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; ``strong`` are the positions of rows in bold, ``key`` the id in the page."""
+    """Cells as text; bold are whole rows, whole columns, or cells at (row, column). ``key`` is the id in the page."""
 
     key: str
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     strong: tuple[int, ...] = ()
+    strong_columns: tuple[int, ...] = ()
+    strong_cells: tuple[tuple[int, int], ...] = ()
+
+    def is_strong(self, row: int, column: int) -> bool:
+        """Whether a cell is bold by its column or by itself."""
+        return column in self.strong_columns or (row, column) in self.strong_cells
 
 
 def number(value: float, digits: str) -> str:
@@ -39,18 +46,20 @@ def number(value: float, digits: str) -> str:
 
 
 def layer_step_table(key: str, values: xr.DataArray, caption: str, digits: str, selected: Collection[int]) -> Table:
-    """One row a layer, one column a step; the mean over clips where there are clips."""
+    """Return one row a layer and one column a step; of many steps one row each, since that many columns fit no page."""
     values = mean_over_clips(values).transpose("layer", "step")
     layers, steps = numbers(values, "layer"), numbers(values, "step")
     timed = "timestep" in values.coords and values["timestep"].dims == ("step",)
     times = values["timestep"].values if timed else [None] * len(steps)
     heads = [f"step {step}" + (f" (t {time:g})" if timed else "") for step, time in zip(steps, times, strict=True)]
-    rows = [
-        (f"layer {layer}", *(number(value, digits) for value in row))
-        for layer, row in zip(layers, values.values, strict=True)
-    ]
+    names = [f"layer {layer}" for layer in layers]
+    cells = [[number(value, digits) for value in row] for row in values.values]
     strong = tuple(index for index, layer in enumerate(layers) if int(layer) in selected)
-    return Table(key, caption, ("", *heads), tuple(rows), strong)
+    if len(steps) > MOST_STEPS_ACROSS:
+        rows = tuple((head, *row) for head, row in zip(heads, zip(*cells, strict=True), strict=True))
+        return Table(key, caption, ("", *names), rows, strong_columns=tuple(index + 1 for index in strong))
+    rows = tuple((name, *row) for name, row in zip(names, cells, strict=True))
+    return Table(key, caption, ("", *heads), rows, strong)
 
 
 def selection_table(selection: LayerSelection) -> Table:

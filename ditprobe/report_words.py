@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from analyses.clips import bootstrap_mean, mean_over_clips
-from analyses.layer_selection import LayerSelection, interval_in_words
+from analyses.layer_selection import LayerSelection
+from analyses.selection_words import interval_in_words
 from ditprobe.report_tables import plain
 
 # Attributes that are told first, by the names a reader knows. What is not here follows by its own name.
@@ -124,6 +125,8 @@ def answer(sweep: xr.Dataset, selection: LayerSelection | None) -> Answer:
     )
     left_out = source_count(sweep) - selection.sources
     headline += f"; {counted(left_out, 'clip')} without true tracks left out." if left_out > 0 else "."
+    if sweep.attrs.get("pseudo_truth"):
+        headline += f" This is {sweep.attrs['pseudo_truth']}."
     return Answer(headline, _tiles(sweep, selection), (*_against_static(sweep, selection), *_layer_lines(selection)))
 
 
@@ -236,6 +239,12 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
     without = _without_truth(sweep)
     if without:
         lines.insert(0, without)
+    if sweep.attrs.get("pseudo_truth"):
+        lines.insert(
+            0,
+            f"{str(sweep.attrs['pseudo_truth']).capitalize()}: what the tracker gets wrong counts against a layer that "
+            "is right, and for one that is wrong in the same way.",
+        )
     if selection is not None and selection.sources < FEW_CLIPS:
         lines.insert(0, f"{counted(selection.sources, 'clip').capitalize()}: too few to trust the intervals much.")
     return lines

@@ -40,7 +40,9 @@ def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
     values = values.isel(step=chosen).transpose("layer", "step")
     unit, form = (", %", "7.1f") if name == "accuracy" else (" (cross)", "7.3f")
     clips = len(np.unique(sweep["source"])) if "source" in sweep.coords else sweep.sizes["clip"]
-    lines = [f"{name}{unit}, mean over {clips} clip{'s' * (clips != 1)}; columns are steps"]
+    against = str(sweep.attrs.get("pseudo_truth", "")) if name == "accuracy" else ""
+    lines = [f"PSEUDO-TRUTH: {against}"] if against else []
+    lines += [f"{name}{unit}, mean over {clips} clip{'s' * (clips != 1)}; columns are steps"]
     lines.append("layer" + "".join(f"{int(step):7d}" for step in values["step"].values))
     for layer, row in zip(values["layer"].values, values.values, strict=True):
         lines.append(f"{int(layer):5d}" + "".join(f"{value:{form}}" for value in row))

@@ -38,6 +38,32 @@ width), so they cannot be compared image by image. Cut or resize one of them.
         )
 
 
+def fit_pair(reference: Clip, clip: Clip) -> tuple[Clip, Clip]:
+    """Return both clips at the size of the smaller one, where the larger one is so many whole times as high and wide.
+
+    A clip that was enlarged to be looked at, or a reference that a model saw smaller, is so compared with the other.
+    The smaller clip keeps its pixels.
+
+    Raises
+    ------
+    InvalidInputError
+        For other sizes, and for different lengths.
+
+    Examples
+    --------
+    >>> from store.scene import make_scene
+    >>> scene = make_scene(1)
+    >>> [(each.height, each.width) for each in fit_pair(scene.resized(320, 320), scene)]
+    [(40, 40), (40, 40)]
+    """
+    small, large = sorted((reference, clip), key=lambda each: each.height * each.width)
+    times, rest = divmod(large.height, small.height)
+    if rest == 0 and large.width == times * small.width:
+        reference, clip = (each.resized(small.height, small.width) for each in (reference, clip))
+    check_pair(reference, clip)
+    return reference, clip
+
+
 def measure_transfer(clip: Clip, reference: Clip) -> dict[str, float]:
     """How alike the motion of a clip is to that of its reference; empty where OpenCV is not installed.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from store.errors import DitprobeError
+from store.errors import NotFiniteError
 
 
-class GuidanceDivergedError(DitprobeError, FloatingPointError):
+class GuidanceDivergedError(NotFiniteError):
     """Guidance made a number that is not finite; the run was ended.
 
     Attributes
@@ -25,7 +25,8 @@ class GuidanceDivergedError(DitprobeError, FloatingPointError):
     (True, 3)
     """
 
+    step: int
+
     def __init__(self, message: str, *, step: int, latents: Tensor) -> None:
-        super().__init__(message)
-        self.step = step
+        super().__init__(message, step=step)
         self.latents = latents

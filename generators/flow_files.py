@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.array_files import ArrayFiles
 from analyses.plots_theme import need_dims
+from store.files.labelled import ArrayFiles, load_dataset, save_dataset
+from store.files.numpy_files import load_npz, save_npz
 
 _FILES = ArrayFiles("flow", "a flow goes", "no flow", "the flow")
 _DIMS = ("frame", "frame_to", "y", "x", "xy")
@@ -24,7 +25,7 @@ def save_flow(flow: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bo
     flow : DataArray (frame, frame_to, y, x, xy), such as :func:`generators.amf.labelled_flow` makes
     path : path ending in .npz, .nc or .zarr
         An npz holds ``flow``, its ``dims``, ``image`` (frame) and ``details`` as JSON; the others hold the array with
-        its coordinates and attributes.
+        its coordinates and attributes. All hold the digest of their values, which :func:`load_flow` checks.
     overwrite : replace a flow that is there
 
     Returns
@@ -77,12 +78,8 @@ def load_flow(path: str | os.PathLike[str]) -> xr.DataArray:
     """
     path = Path(path)
     with _FILES.reading(path) as suffix:
-        if suffix == ".npz":
-            return _read_npz(path)
-        if suffix == ".nc":
-            return need_dims("flow", xr.load_dataset(path, engine="scipy")["flow"], _DIMS)
-        with xr.open_zarr(path, consolidated=False, chunks=None) as opened:
-            return need_dims("flow", opened["flow"].load(), _DIMS)
+        found = _read_npz(path) if suffix == ".npz" else load_dataset(path)["flow"]
+        return need_dims("flow", found, _DIMS)
 
 
 def check_flow_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -108,22 +105,18 @@ def check_flow_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
 
 
 def _write(flow: xr.DataArray, path: Path) -> None:
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        arrays: dict[str, Any] = {"flow": flow.values, "dims": np.array(flow.dims)}
-        if "image" in flow.coords:
-            arrays["image"] = flow["image"].values
-        with path.open("wb") as file:  # numpy would change the name of what ends in .NPZ
-            np.savez_compressed(file, details=np.array(str(flow.attrs.get("details", "{}"))), **arrays)
-    elif suffix == ".nc":
-        flow.to_dataset(name="flow").to_netcdf(path, engine="scipy")
-    else:
-        flow.to_dataset(name="flow").to_zarr(path, mode="w", consolidated=False)
+    if path.suffix.lower() != ".npz":
+        save_dataset(flow.to_dataset(name="flow"), path)
+        return
+    arrays: dict[str, Any] = {"flow": flow.values, "dims": np.array(flow.dims)}
+    if "image" in flow.coords:
+        arrays["image"] = flow["image"].values
+    save_npz(path, {**arrays, "details": str(flow.attrs.get("details", "{}"))})
 
 
 def _read_npz(path: Path) -> xr.DataArray:
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        coords = {"image": ("frame", file["image"])} if "image" in file.files else {}
-        attrs = {"long_name": "displacement", "units": "cells", "details": str(file["details"])}
-        xy = np.array(["x", "y"], object)
-        return xr.DataArray(file["flow"], {"xy": xy, **coords}, tuple(map(str, file["dims"])), "flow", attrs)
+    found = load_npz(path)
+    coords = {"image": ("frame", found["image"])} if "image" in found else {}
+    attrs = {"long_name": "displacement", "units": "cells", "details": str(found["details"])}
+    xy = np.array(["x", "y"], object)
+    return xr.DataArray(found["flow"], {"xy": xy, **coords}, tuple(map(str, found["dims"])), "flow", attrs)

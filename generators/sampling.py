@@ -13,9 +13,10 @@ or 1.8 GiB for layer 15 of 2B. (Counted from what autograd keeps of diffusers' o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from generators.schedulers import EditedSteps, check_editable, moved
 from generators.step import Step, prediction_of
 from generators.strategy import Run, Strategy
 from probe.backbone import Backbone, OnStep
-from probe.clock import SamplerClock
+from probe.clock import SamplerClock, check_closed
 from store.clip import Clip
 from store.errors import InvalidInputError
 
@@ -111,6 +112,8 @@ class GuidedSampling:
     ------
     InvalidInputError, UnsupportedBackboneError
         See :func:`sample`.
+    ProbeStateError
+        On entering one that is open, and when a second thread runs the model under it.
 
     Examples
     --------
@@ -152,28 +155,32 @@ class GuidedSampling:
         self._step: Step | None = None
         self._delta: Tensor | None = None
         self._own = False
+        self._open = False
         self._exit = ExitStack()
         self._call = ExitStack()
 
     def __enter__(self) -> GuidedSampling:
+        check_closed(self._open, "this guided run")
         for strategy in self.strategies:
             strategy.start(self.run)
         with ExitStack() as stack:
             stack.enter_context(self._clock)
             stack.enter_context(EditedSteps(self.backbone.pipeline.scheduler, self._edited_sample))
             for denoiser in self.backbone.denoisers:
-                stack.enter_context(_weights_without_gradients(denoiser))
+                stack.enter_context(_held(denoiser, _weights_without_gradients))
                 if self._checkpointing:
-                    stack.enter_context(_checkpointed(denoiser))
+                    stack.enter_context(_held(denoiser, _checkpointed))
                 # before other hooks: a probe sees the call as it will be made
                 before = denoiser.register_forward_pre_hook(self._before_call, prepend=True, with_kwargs=True)
                 stack.callback(before.remove)
                 stack.callback(denoiser.register_forward_hook(self._after_call).remove)
             stack.callback(self._end)
             self._exit = stack.pop_all()
+        self._open = True
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        self._open = False
         self._exit.close()
 
     def _end(self) -> None:
@@ -185,6 +192,7 @@ class GuidedSampling:
     def _before_call(
         self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        self._clock.check_thread()
         if self._own:
             return None
         branches = self._branches(kwargs)
@@ -259,32 +267,52 @@ def _has_batch(value: Any, batch: int) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0 and len(value) == batch
 
 
+_holders: WeakKeyDictionary[nn.Module, dict[str, list[Callable[[], None]]]] = WeakKeyDictionary()
+
+
 @contextmanager
-def _weights_without_gradients(denoiser: nn.Module) -> Iterator[None]:
-    """Gradients of the latents need none of the weights, and much less is kept for them."""
-    changed = [weight for weight in denoiser.parameters() if weight.requires_grad]
-    for weight in changed:
-        weight.requires_grad_(False)
+def _held(denoiser: nn.Module, change: Callable[[nn.Module], Callable[[], None]]) -> Iterator[None]:
+    """A change of a transformer that the first context makes and the last one takes back, in whatever order they end.
+
+    ``change`` makes it and returns what takes it back.
+    """
+    undo = _holders.setdefault(denoiser, {}).setdefault(change.__name__, [])
+    undo.append((lambda: None) if undo else change(denoiser))
     try:
         yield
     finally:
+        if len(undo) > 1:
+            undo.pop()
+        else:
+            undo.pop()()
+
+
+def _weights_without_gradients(denoiser: nn.Module) -> Callable[[], None]:
+    """Gradients of the latents need none of the weights, and much less is kept for them."""
+    changed = [weight for weight in denoiser.parameters() if weight.requires_grad]
+
+    def undo() -> None:
         for weight in changed:
             weight.requires_grad_(True)
 
+    for weight in changed:
+        weight.requires_grad_(False)
+    return undo
 
-@contextmanager
-def _checkpointed(denoiser: Any) -> Iterator[None]:
+
+def _checkpointed(denoiser: Any) -> Callable[[], None]:
     names = ("gradient_checkpointing", "_gradient_checkpointing_func")
     before = [
         (module, {name: vars(module)[name] for name in names if name in vars(module)})
         for module in denoiser.modules()
         if hasattr(module, "gradient_checkpointing")
     ]
-    denoiser.enable_gradient_checkpointing()
-    try:
-        yield
-    finally:
+
+    def undo() -> None:
         for module, values in before:
             for name in names:
                 vars(module).pop(name, None)
             vars(module).update(values)
+
+    denoiser.enable_gradient_checkpointing()
+    return undo

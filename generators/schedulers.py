@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor
 
+from probe.clock import check_closed
+from probe.wrapping import wrapped_method
 from store.errors import UnsupportedBackboneError
 
 EDITABLE = (
@@ -19,8 +21,6 @@ EDITABLE = (
     "UniPCMultistepScheduler",
 )
 """Schedulers with one call of the model a step, whose step starts from the latents that it is given."""
-
-_MISSING = object()
 
 
 def check_editable(scheduler: Any) -> None:
@@ -51,38 +51,58 @@ class EditedSteps:
     scheduler : diffusers scheduler
     edited : callable
         From the pipeline's latents to those of this step, or None to leave them.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        When the scheduler's step takes no ``sample``, or is called without one.
+    ProbeStateError
+        On entering one that is open.
     """
 
     def __init__(self, scheduler: Any, edited: Callable[[Tensor], Tensor | None]) -> None:
         self._scheduler = scheduler
         self._edited = edited
-        self._before: Any = _MISSING
+        self._place = _place_of_sample(scheduler)
+        self._open = False
+        self._exit = ExitStack()
 
     def __enter__(self) -> EditedSteps:
-        original = self._scheduler.step
-        signature = inspect.signature(original)
-
-        # pipelines read the signature, which follows __wrapped__
-        @functools.wraps(original)
-        def step(*args: Any, **kwargs: Any) -> Any:
-            call = signature.bind(*args, **kwargs)
-            edited = self._edited(call.arguments["sample"])
-            if edited is not None:
-                call.arguments["sample"] = edited
-                if hasattr(self._scheduler, "last_sample"):
-                    # UniPC's corrector would start again from the step before and undo most of the edit
-                    self._scheduler.last_sample = None
-            return original(*call.args, **call.kwargs)
-
-        self._before = vars(self._scheduler).get("step", _MISSING)
-        self._scheduler.step = step
+        check_closed(self._open, "this editing of steps")
+        self._exit.enter_context(wrapped_method(self._scheduler, "step", self._step))
+        self._open = True
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._before is _MISSING:
-            del self._scheduler.step
-        else:
-            self._scheduler.step = self._before
+        self._open = False
+        self._exit.close()
+
+    def _step(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if "sample" not in kwargs and len(args) <= self._place:
+            raise UnsupportedBackboneError(
+                f"{type(self._scheduler).__name__}.step was called without a sample, so the latents of the step are "
+                "not known and sampling cannot be guided."
+            )
+        edited = self._edited(kwargs["sample"] if "sample" in kwargs else args[self._place])
+        if edited is not None:
+            if "sample" in kwargs:
+                kwargs["sample"] = edited
+            else:
+                args = (*args[: self._place], edited, *args[self._place + 1 :])
+            if hasattr(self._scheduler, "last_sample"):
+                # UniPC's corrector would start again from the step before and undo most of the edit
+                self._scheduler.last_sample = None
+        return step(*args, **kwargs)
+
+
+def _place_of_sample(scheduler: Any) -> int:
+    """Where ``sample`` is among the arguments; the class says it, also where a wrapper on the instance does not."""
+    names = list(inspect.signature(type(scheduler).step).parameters)
+    if "sample" not in names:
+        raise UnsupportedBackboneError(
+            f"sampling cannot be guided under {type(scheduler).__name__}: its step takes no argument named 'sample'."
+        )
+    return names.index("sample") - 1  # without self
 
 
 def moved(sample: Tensor, shown: Tensor, edited: Tensor) -> Tensor:

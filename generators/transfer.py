@@ -22,6 +22,7 @@ from probe.backbone import Backbone, OnStep
 from probe.geometry import Size
 from store.clip import Clip
 from store.errors import InvalidInputError
+from store.progress import progress_bar
 from store.provenance import library_versions
 
 
@@ -41,7 +42,7 @@ def transfer_motion(
     conditioning: Mapping[str, Any] | None = None,
     reference_conditioning: Mapping[str, Any] | None = None,
     gradient_checkpointing: bool = False,
-    on_step: OnStep | None = None,
+    on_step: OnStep | bool | None = None,
 ) -> Clip:
     """A clip of a prompt with the motion of a reference; :class:`MotionTransfer` also gives what was optimised.
 
@@ -56,8 +57,10 @@ def transfer_motion(
     method : TransferMethod
         :class:`DiTFlow`, :class:`SMM`, :class:`MOFT`, :class:`MotionClone`, :class:`Injection` or
         :class:`PlainBackbone`.
-    seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning, on_step, gradient_checkpointing
+    seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning, gradient_checkpointing
         As in :func:`generators.sample`.
+    on_step : callable, optional
+        Called with (steps done, steps to do). By default a bar in notebooks and interactive sessions; False for none.
     reference_conditioning : mapping, optional
         Arguments of the pipeline for the pass of the reference, which has the empty prompt. By default the guidance
         scale, and the text arguments of ``conditioning`` where that has ``prompt_embeds``: the reference is then read
@@ -106,7 +109,8 @@ def transfer_motion(
         reference_conditioning=reference_conditioning,
         gradient_checkpointing=gradient_checkpointing,
     )
-    return transfer.run(on_step=on_step).clip
+    with progress_bar(on_step, "transferring", name="on_step") as tell:
+        return transfer.run(on_step=tell).clip
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from probe.geometry import Size, TokenGeometry
+from store.checks import finite, integer
 from store.errors import InvalidInputError
 
 
@@ -58,10 +59,13 @@ class PipelineArguments(TokenGeometry):
         self.check_steps(steps)
         chosen: dict[str, Any] = {"height": size.height, "width": size.width, "num_frames": size.images}
         chosen["num_inference_steps"] = steps
-        chosen["generator"] = torch.Generator("cpu").manual_seed(seed)
+        chosen["generator"] = torch.Generator("cpu").manual_seed(integer(seed, "seed", least=-(2**63), most=2**64 - 1))
         chosen.update(self._guidance_arguments(guidance_scale, negative_prompt, conditioning or {}))
         chosen.update(self._prompt_arguments(prompt, negative_prompt, conditioning or {}))
         chosen.update(conditioning or {})
+        for name, value in chosen.items():
+            if isinstance(value, float):
+                finite(value, name)
         return chosen
 
     def check_prompt(
@@ -101,7 +105,7 @@ class PipelineArguments(TokenGeometry):
     def _guidance_arguments(
         self, scale: float | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
     ) -> dict[str, Any]:
-        return {} if scale is None else {"guidance_scale": float(scale)}
+        return {} if scale is None else {"guidance_scale": finite(scale, "guidance_scale")}
 
     def _prompt_arguments(
         self, prompt: str | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
@@ -126,6 +130,23 @@ class PipelineArguments(TokenGeometry):
         """The guidance scale of a pipeline call with these arguments."""
         default = inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default
         return float(arguments.get("guidance_scale", default))
+
+    def check_negative(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse a guided pipeline call whose negative text would have to be read, where there is no text encoder.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        if (
+            getattr(self.pipeline, "text_encoder", None) is None
+            and self.wants_guidance(arguments)
+            and "negative_prompt_embeds" not in arguments
+        ):
+            raise InvalidInputError(
+                f"{self.name} has no text encoder, so it cannot read the empty negative prompt of a guided run. Add "
+                "negative_prompt_embeds to the conditioning, or pass guidance_scale=1."
+            )
 
     def of_branch(self, arguments: Mapping[str, Any], branch: str) -> dict[str, Any]:
         """Arguments of a pipeline call without classifier-free guidance that runs one branch alone.

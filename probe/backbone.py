@@ -20,12 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from probe.arguments import PipelineArguments
+from probe.finite import check_latents, check_values
 from probe.retarget import check_multiplies
 from probe.rotary import RotaryAxes
 from probe.schedule import Schedule
 from probe.tap import check_no_cache
+from probe.wrapping import without_wrappers
 from store.clip import Clip
-from store.errors import UnsupportedBackboneError
+from store.errors import NotFiniteError, UnsupportedBackboneError
 
 OnStep = Callable[[int, int], object]
 
@@ -69,6 +71,8 @@ class Backbone(PipelineArguments):
 
     family: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
+    """Classes that are called as this family's :meth:`arguments` say; the first one generates from text alone."""
+    transformers: ClassVar[tuple[str, ...]]
     attention_paths: ClassVar[tuple[str, ...]]
     guidance: ClassVar[Literal["batch", "calls"]]
     """"batch": one call with [uncond, cond]; "calls": one call a branch, cond first."""
@@ -210,7 +214,7 @@ class Backbone(PipelineArguments):
             For less than one step, or more than the scheduler has.
         """
         self.check_steps(steps)
-        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler = without_wrappers(copy.deepcopy(self.pipeline.scheduler))
         self._set_timesteps(scheduler, steps)
         return Schedule.of(scheduler)
 
@@ -269,6 +273,8 @@ class Backbone(PipelineArguments):
         InvalidInputError
             Before the model runs, for a size or a number of steps it does not take, a prompt it cannot read, or
             several prompts.
+        NotFiniteError
+            When the latents after a step, or the images, are not finite (or the latents beyond 1e6); names the step.
         """
         arguments = self.arguments(
             prompt,
@@ -286,16 +292,20 @@ class Backbone(PipelineArguments):
     def call_pipeline(self, arguments: Mapping[str, Any], *, prompt: str | None, on_step: OnStep | None = None) -> Clip:
         """Call the pipeline with prepared arguments; what ``on_step`` raises ends the run and leaves it clean."""
         self._check_run(arguments)
+        self.check_negative(arguments)
         steps = int(arguments["num_inference_steps"])
 
         def after_step(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            if isinstance(values.get("latents"), Tensor):
+                what = f"the latents after step {step} of {steps} (timestep {float(timestep):g})"
+                check_values(values["latents"], what, step=step)
             if on_step is not None:
                 on_step(step + 1, steps)
             return values
 
         with self.sized(int(arguments["num_frames"])), self.quiet():
             result = self.pipeline(**arguments, output_type="np", callback_on_step_end=after_step)
-        return Clip(_to_uint8(result.frames[0]), self.fps, prompt=prompt)
+        return Clip(_to_uint8(result.frames[0], self.name), self.fps, prompt=prompt)
 
     def _check_run(self, arguments: Mapping[str, Any]) -> None:
         """Refuse arguments that the pipeline would silently ignore."""
@@ -336,13 +346,17 @@ class Backbone(PipelineArguments):
         ------
         InvalidInputError
             For a size that the model does not take.
+        NotFiniteError
+            When the VAE makes numbers that are not finite.
         """
         images = clip.images
         self.check_size(images.shape[1], images.shape[2], images.shape[0])
         vae = self.pipeline.vae
         video = torch.from_numpy(np.ascontiguousarray(images)).permute(3, 0, 1, 2)[None]
         video = (video.float() / 127.5 - 1.0).to(self.device, vae.dtype)
-        return self._scale(vae.encode(video).latent_dist.mode().float())
+        latents = self._scale(vae.encode(video).latent_dist.mode().float())
+        check_values(latents, f"the latents that the VAE of {self.name} made of a clip", remedy=_VAE_REMEDY)
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, images: int | None = None) -> Clip:
@@ -353,12 +367,21 @@ class Backbone(PipelineArguments):
         latents : (1, ...) tensor, as :meth:`encode` returns
         images : int, optional
             Images of the clip, where latent frames alone leave it open (CogVideoX 1.5).
+
+        Raises
+        ------
+        InvalidInputError
+            For what is no such tensor.
+        NotFiniteError
+            When the latents are not finite (or beyond 1e6), or the images are not.
         """
+        check_latents(latents)
+        check_values(latents, "the latents to decode")
         vae = self.pipeline.vae
         images = images or self._images_of(latents.shape[self.frame_axis])
         values = self._unscale(latents.to(self.device).float(), images).to(vae.dtype)
         video = vae.decode(values, return_dict=False)[0][0].float().permute(1, 2, 3, 0)
-        return Clip(_to_uint8((video / 2 + 0.5).cpu().numpy()), self.fps)
+        return Clip(_to_uint8((video / 2 + 0.5).cpu().numpy(), self.name), self.fps)
 
     @abstractmethod
     def _scale(self, latents: Tensor) -> Tensor:
@@ -381,6 +404,14 @@ def _layer_info(index: int, name: str, module: Any) -> LayerInfo:
     return LayerInfo(index, name, int(module.heads), int(module.inner_dim // module.heads))
 
 
-def _to_uint8(images: np.ndarray) -> np.ndarray:
+_VAE_REMEDY = "Check that the weights of the VAE are finite, or load the model with dtype='float32' or 'bfloat16'."
+
+
+def _to_uint8(images: np.ndarray, name: str) -> np.ndarray:
     """(image, y, x, 3) in 0 to 1 as uint8."""
+    bad = images.size - int(np.count_nonzero(np.isfinite(images)))
+    if bad:
+        raise NotFiniteError(
+            f"the images that the VAE of {name} decoded are not finite in {bad} of {images.size} places. {_VAE_REMEDY}"
+        )
     return np.rint(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)

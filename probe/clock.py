@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-_MISSING = object()
+from probe.wrapping import wrapped_method
+from store.errors import ProbeStateError
 
 
 class SamplerClock:
@@ -21,13 +23,20 @@ class SamplerClock:
         Denoising step of the run, 0 = most noise.
     call : int
         Calls of the transformer made so far in this step.
+
+    Raises
+    ------
+    ProbeStateError
+        On entering one that is open, and when a second thread runs the scheduler while it is.
     """
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
         self.step = 0
         self.call = 0
-        self._saved: list[tuple[str, Any]] = []
+        self._open = False
+        self._thread: int | None = None
+        self._exit = ExitStack()
 
     @property
     def steps(self) -> int:
@@ -40,34 +49,62 @@ class SamplerClock:
         return float(self.scheduler.timesteps[self.step]) if self.step < self.steps else None
 
     def __enter__(self) -> SamplerClock:
+        check_closed(self._open, "this clock")
         self._reset()
-        self._wrap("set_timesteps", self._reset)
-        self._wrap("step", self._advance)
+        self._thread = None
+        with ExitStack() as stack:
+            stack.enter_context(wrapped_method(self.scheduler, "set_timesteps", self._then(self._reset)))
+            stack.enter_context(wrapped_method(self.scheduler, "step", self._then(self._advance)))
+            self._exit = stack.pop_all()
+        self._open = True
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for name, before in self._saved:
-            if before is _MISSING:
-                delattr(self.scheduler, name)
-            else:
-                setattr(self.scheduler, name, before)
-        self._saved.clear()
+        self._open = False
+        self._exit.close()
 
-    def _wrap(self, name: str, then: Callable[[], None]) -> None:
-        original = getattr(self.scheduler, name)
+    def check_thread(self) -> None:
+        """Refuse any thread but the first one that runs the model since the clock was opened.
 
-        # pipelines read the signature, which follows __wrapped__
-        @functools.wraps(original)
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            then()
+        Raises
+        ------
+        ProbeStateError
+        """
+        thread = threading.get_ident()
+        if self._thread is None:
+            self._thread = thread
+        if thread != self._thread:
+            raise ProbeStateError(
+                "a second thread runs this model while a probe or a guided run is open on it, so its steps cannot be "
+                "told from those of the first. Let one thread run the model, or load one backbone for each thread."
+            )
+
+    def _then(self, after: Callable[[], None]) -> Callable[..., Any]:
+        def counted(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            self.check_thread()
+            result = method(*args, **kwargs)
+            after()
             return result
 
-        self._saved.append((name, vars(self.scheduler).get(name, _MISSING)))
-        setattr(self.scheduler, name, counted)
+        return counted
 
     def _reset(self) -> None:
         self.step = self.call = 0
 
     def _advance(self) -> None:
         self.step, self.call = self.step + 1, 0
+
+
+def check_closed(is_open: bool, what: str) -> None:
+    """Refuse to enter a context that is open.
+
+    Raises
+    ------
+    ProbeStateError
+
+    Examples
+    --------
+    >>> check_closed(False, "this probe")
+    """
+    if is_open:
+        raise ProbeStateError(f"{what} is open already and cannot be entered twice. Make a second one.")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.backbone import Backbone
+from probe.finite import check_latents, check_values
 from store.errors import UnknownLayerError
 
 
@@ -128,17 +129,25 @@ class ForwardPass:
         ------
         UnknownLayerError
             For a step or branch it does not have.
+        InvalidInputError
+            For latents that are no float tensor of five axes.
+        NotFiniteError
+            When the latents or the prediction are not finite, or beyond 1e6; names the step.
         """
+        check_latents(latents)
         steps = len(self.schedule)
         at_end = step == steps
         step = steps if at_end else self.schedule.resolve(step)
         timestep = 0.0 if at_end else self.schedule.timesteps[step]
         seen = None if at_end or not capture else step
+        what = f"step {step} of {steps} (timestep {timestep:g})"
+        check_values(latents, f"the latents shown to the model at {what}", step=step)
         results = {}
         with self.backbone.sized(self.images):
             for branch in branches or self.branches:
                 with self.backbone.announce(seen, timestep, branch, steps):
                     results[branch] = self._run(branch, latents, timestep)
+                check_values(results[branch], f"what the model predicts of branch {branch!r} at {what}", step=step)
         return results
 
     def _run(self, branch: str, latents: Tensor, timestep: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from probe.backbone import Backbone
 from probe.capture import Capture, Sink
-from probe.clock import SamplerClock
+from probe.clock import SamplerClock, check_closed
 from probe.tap import AttentionCall, AttentionTap
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
@@ -38,7 +38,7 @@ class Probe:
 
     Whatever runs in the context is seen: a call of the pipeline, :func:`probe.run.run_clip`, a transformer call inside
     ``backbone.announce``. Nothing is changed: the model's results are the same to the bit, and on leaving, the
-    attention processors and the scheduler are what they were.
+    attention processors and the scheduler are what they were. Probes may be closed in any order.
 
     Parameters
     ----------
@@ -58,6 +58,8 @@ class Probe:
         For a layer, head, step or frame that does not exist.
     UnsupportedBackboneError
         On entering, when a cache that skips attention is active.
+    ProbeStateError
+        On entering a probe that is open, and when a second thread runs the model under it.
 
     Examples
     --------
@@ -95,9 +97,11 @@ class Probe:
         self._clock = SamplerClock(backbone.pipeline.scheduler)
         self._guided = False
         self._elements: list[_Element] = []
+        self._open = False
         self._exit = ExitStack()
 
     def __enter__(self) -> Probe:
+        check_closed(self._open, "this probe")
         with ExitStack() as stack:
             stack.enter_context(self._clock)
             for number, denoiser in enumerate(self.backbone.denoisers):
@@ -108,9 +112,11 @@ class Probe:
                 after = denoiser.register_forward_hook(self._after_call)
                 stack.callback(after.remove)
             self._exit = stack.pop_all()
+        self._open = True
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        self._open = False
         self._elements = []
         self._exit.close()
 
@@ -125,6 +131,7 @@ class Probe:
         return self._resolved[steps]
 
     def _before_call(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._clock.check_thread()
         call = _named_arguments(denoiser, args, kwargs)
         if self.backbone.announced is not None:
             self._elements = self._announced_elements(call)

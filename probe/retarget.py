@@ -14,9 +14,11 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, cast
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from probe.clock import check_closed
 from store.errors import UnsupportedBackboneError
 
 _DISPATCH = "dispatch_attention_fn"  # diffusers' own dispatcher: (batch, token, head, channel)
@@ -28,7 +30,10 @@ Replace = Callable[[int, Callable[..., Any], bool], Callable[..., Any]]
 
 
 class RetargetedAttention:
-    """A context manager in which the attention functions of chosen modules are replaced; close in the opposite order.
+    """A context manager in which the attention functions of chosen modules are replaced.
+
+    Several may be open on one module, the last entered nearest to the processor, and may close in any order. A
+    processor that someone else sets meanwhile stays.
 
     Parameters
     ----------
@@ -40,6 +45,8 @@ class RetargetedAttention:
     ------
     UnsupportedBackboneError
         On entering, when a module's processor calls no attention function.
+    ProbeStateError
+        On entering one that is open.
 
     Examples
     --------
@@ -56,37 +63,106 @@ class RetargetedAttention:
     def __init__(self, modules: Mapping[int, nn.Module], replace: Replace) -> None:
         self._modules = dict(modules)
         self._replace = replace
-        self._originals: list[tuple[nn.Module, Any]] = []
-        self._registered: list[str] = []
+        self._links: list[tuple[nn.Module, _Chain, _Link]] = []
+        self._open = False
 
     def __enter__(self) -> Self:
+        check_closed(self._open, f"this {type(self).__name__}")
         try:
             for layer, module in self._modules.items():
                 self._install(layer, module)
         except BaseException:
             self._remove()
             raise
+        self._open = True
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._open = False
         self._remove()
 
     def _install(self, layer: int, module: nn.Module) -> None:
-        original: Any = module.processor
         check_multiplies(module, f"layer {layer}")
-        name = f"probe._retargeted_{next(_serial)}"
-        replaced = _retarget(original, name, lambda attend, heads_first: self._replace(layer, attend, heads_first))
-        self._registered.append(name)
-        self._originals.append((module, original))
-        module.processor = replaced
+        link = _Link(lambda attend, heads_first: self._replace(layer, attend, heads_first))
+        self._links.append((module, _chain_of(module), link))
+        self._links[-1][1].add(module, link)
 
     def _remove(self) -> None:
-        for module, original in reversed(self._originals):
-            module.processor = original
-        for name in self._registered:
-            sys.modules.pop(name, None)
-        self._originals.clear()
-        self._registered.clear()
+        for module, chain, link in reversed(self._links):
+            chain.remove(module, link)
+        self._links.clear()
+
+
+class _Link:
+    """One replacement on one module; closed, it is the attention that it replaced."""
+
+    def __init__(self, replace: Callable[[Callable[..., Any], bool], Callable[..., Any]]) -> None:
+        self._replace = replace
+        self._name = ""
+        self._open = False
+        self.processor: Any = None
+
+    def put_over(self, processor: Any) -> None:
+        self.close()
+        self._open, self._name = True, f"probe._retargeted_{next(_serial)}"
+        self.processor = _retarget(processor, self._name, self._switched)
+
+    def close(self) -> None:
+        self._open = False
+        sys.modules.pop(self._name, None)
+
+    def _switched(self, attend: Callable[..., Any], heads_first: bool) -> Callable[..., Any]:
+        replacement = self._replace(attend, heads_first)
+
+        def attention(*args: Any, **kwargs: Any) -> Any:
+            # someone else's processor may keep calling one of ours after it was closed
+            return (replacement if self._open else attend)(*args, **kwargs)
+
+        return attention
+
+
+class _Chain:
+    """The links that are open on a module, the first entered first, over the processor that it had before."""
+
+    def __init__(self, base: Any) -> None:
+        self._base = base
+        self._links: list[_Link] = []
+
+    @property
+    def top(self) -> Any:
+        return self._links[-1].processor if self._links else self._base
+
+    def add(self, module: nn.Module, link: _Link) -> None:
+        link.put_over(self.top)
+        self._links.append(link)
+        module.processor = self.top
+
+    def remove(self, module: nn.Module, link: _Link) -> None:
+        link.close()
+        if link not in self._links:
+            return
+        is_ours = module.processor is self.top
+        place = self._links.index(link)
+        above = self._links[place + 1 :]
+        del self._links[place:]
+        for other in above:
+            if is_ours:
+                other.put_over(self.top)
+            self._links.append(other)
+        if is_ours:
+            module.processor = self.top
+        if not self._links and _chains.get(module) is self:
+            del _chains[module]
+
+
+_chains: WeakKeyDictionary[nn.Module, _Chain] = WeakKeyDictionary()
+
+
+def _chain_of(module: nn.Module) -> _Chain:
+    chain = _chains.get(module)
+    if chain is None or module.processor is not chain.top:  # someone else has set a processor over ours
+        chain = _chains[module] = _Chain(module.processor)
+    return chain
 
 
 def check_multiplies(module: nn.Module, name: str) -> None:

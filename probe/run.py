@@ -61,6 +61,8 @@ def run_states(
     ------
     InvalidInputError
         For an unknown noise, or a model whose inversion is not defined.
+    NotFiniteError
+        When the model is shown or predicts what is not finite; names the step.
     """
     check_noise(noise)
     schedule = forward.schedule
@@ -167,6 +169,8 @@ def run_clip(
     ------
     InvalidInputError, UnknownLayerError
         Before the model runs.
+    NotFiniteError
+        When latents or predictions are not finite; names the step.
 
     Examples
     --------
@@ -255,6 +259,8 @@ def run_prompt(
     ------
     InvalidInputError, UnknownLayerError
         Before the model runs.
+    NotFiniteError
+        When latents or predictions are not finite; names the step.
 
     Examples
     --------

@@ -3,12 +3,13 @@
 A pickle is a list of instructions, and one of them is "import this name and call it". Here every name that numpy
 writes for plain arrays is answered with a stand-in of this module, and any other name is refused. Not even numpy's own
 unpickling sees what the file says before it is checked: a dtype made up by hand would let it take bytes for pointers.
-(What this does not stop is a made-up file that asks for more memory than there is.)
+:mod:`store.pickle_scan` goes through the instructions first, and no array shares memory that they can still change.
 """
 
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import pickle
 import re
@@ -19,9 +20,14 @@ from typing import Any
 import numpy as np
 
 from store.errors import ClipError, UnsafePickleError
+from store.files.damaged import damage_as, shown
+from store.files.trailer import has_changed
+from store.pickle_scan import Refused, scan_pickle
 
 _DTYPES = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,8})")
 _BYTE_ORDERS = ("<", ">", "=", "|")
+_NO_DTYPE = "it holds an array whose dtype is not named"
+_MOST_DIMS, _LARGEST = 32, 1 << 63
 
 
 def load_array_pickle(path: str | os.PathLike[str]) -> Any:
@@ -34,12 +40,13 @@ def load_array_pickle(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     Any
-        Arrays hold bools, numbers or fixed-length strings, and may be read-only. The whole file is in memory.
+        Arrays hold bools, numbers or fixed-length strings, and are read-only. The whole file is in memory.
 
     Raises
     ------
     ClipError
-        No such file, a truncated or damaged one, an array whose bytes do not fit its shape.
+        No such file, a truncated or damaged one, an array whose bytes do not fit its shape, or instructions that ask
+        for more than such a file can hold: more than a million of them, values nested over 50 deep.
     UnsafePickleError
         The file asks for anything but arrays, or for arrays of Python objects; the message names it.
 
@@ -55,18 +62,18 @@ def load_array_pickle(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     if not path.is_file():
         raise ClipError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; a pickle file is needed.")
-    try:
-        with path.open("rb") as file:
-            return _ArrayUnpickler(file).load()
-    except _Refused as error:
-        raise UnsafePickleError(f"{path} asks for {error}, which no TAP-Vid file needs; nothing was run.") from error
-    except Exception as error:  # a damaged pickle raises a dozen kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ClipError(f"{path} is damaged or no pickle of arrays: {reason}. Get it again.") from error
-
-
-class _Refused(Exception):
-    """What a file asked for and does not get."""
+    with damage_as(ClipError, f"{path} is damaged or no pickle of arrays", "Get it again."):
+        try:
+            with path.open("rb") as file:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    scan_pickle(content, _check_name)
+                if has_changed(path):
+                    raise ValueError("its content differs from the digest at its end")
+                return _ArrayUnpickler(file).load()
+        except Refused as error:
+            raise UnsafePickleError(
+                f"{path} asks for {error}, which no TAP-Vid file needs; nothing was run."
+            ) from error
 
 
 class _StandIn:
@@ -92,14 +99,14 @@ class _Dtype:
 
     def __init__(self, code: Any, *_: Any) -> None:
         if isinstance(code, str) and code.lstrip("<>=|").startswith("O"):
-            raise _Refused("an array of Python objects")
+            raise Refused("an array of Python objects")
         if not isinstance(code, str) or not _DTYPES.fullmatch(code):
-            raise ValueError(f"it holds an array of dtype {code!r}")
+            raise ValueError(f"it holds an array of dtype {shown(code)!r}" if isinstance(code, str) else _NO_DTYPE)
         self.value = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 5 or state[1] not in _BYTE_ORDERS:
-            raise ValueError(f"the dtype {self.value} has the state {state!r}")
+            raise ValueError(f"the dtype {self.value} has the state of another kind of dtype")
         if any(part is not None for part in state[2:5]):
             raise ValueError(f"the dtype {self.value} has fields")
         self.value = self.value.newbyteorder(state[1])
@@ -114,17 +121,24 @@ class _Array(np.ndarray):
             raise ValueError("an array's bytes are missing or given twice")
         value = _array(raw, dtype, shape).dtype
         super().__setstate__((1, shape, value, bool(fortran), raw))  # type: ignore[arg-type]
+        self.flags.writeable = False  # of large arrays numpy takes the bytes themselves, which others may hold
 
 
 def _array(raw: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
     """A view of bytes as an array, after a look at everything that describes it."""
     if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
         raise ValueError("an array is described by something else than bytes, a dtype and a shape")
-    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"an array has the shape {shape!r}")
+    if not isinstance(shape, tuple) or len(shape) > _MOST_DIMS or not all(type(size) is int for size in shape):
+        raise ValueError("an array has a shape that is not a few whole numbers")
+    if any(abs(size) >= _LARGEST for size in shape):
+        raise ValueError("an array has a shape that no array can have")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"an array has the shape {shape}")
     if math.prod(shape) * dtype.value.itemsize != len(raw):
         raise ValueError(f"an array of shape {shape} and dtype {dtype.value} has {len(raw)} bytes")
-    return np.ndarray(shape, dtype.value, raw, order=order)
+    values = np.frombuffer(raw, dtype.value) if len(raw) else np.empty(0, dtype.value)
+    values.flags.writeable = False  # and it holds the buffer: a bytearray can no longer grow and move
+    return values.reshape(shape, order=order)
 
 
 def _new_array(shape: Any, code: Any, raw: Any) -> np.ndarray:
@@ -185,14 +199,17 @@ for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
         _ALLOWED |= {(f"{_core}.{_module}", _name): _stand_in for _name, _stand_in in _names.items()}
 
 
+def _check_name(module: str, name: str) -> None:
+    if (module, name) not in _ALLOWED:
+        raise Refused(f"{shown(module)}.{shown(name)}")
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Knows the names of plain arrays and no others; never imports."""
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _Refused(f"{module}.{name}") from None
+        _check_name(module, name)
+        return _ALLOWED[module, name]
 
     def persistent_load(self, name: Any) -> Any:
-        raise _Refused(f"the outside object {name!r}")
+        raise Refused("an outside object")

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
-from store.errors import ClipError
+from store.checks import integer, text
+from store.errors import ClipError, InvalidInputError
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which images of a longer video a clip has: ``first``, ``first + stride`` and so on, of ``images`` in all."""
+
+    first: int
+    stride: int
+    images: int
+
+    def __post_init__(self) -> None:
+        integer(self.first, "first", least=0)
+        integer(self.stride, "stride", least=1)
+        integer(self.images, "images", least=1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,11 +43,21 @@ class Clip:
         Where the objects are (0 is background; a uint8 may number them): in every image, or in image 0 alone.
     prompt : str, optional
         What the clip shows.
+    tracks_source : str, optional
+        Who estimated the tracks, such as "optical flow", where they are no truth: whatever is measured against them
+        says so.
+    part : Part, optional
+        Which images of a longer video these are; kept by slices and by :func:`store.video.read_clip`.
 
     Raises
     ------
     ClipError
         No images, a wrong shape or dtype, tracks of another length, tracks that are not finite.
+
+    Notes
+    -----
+    A slice, ``clip[3:20:2]``, cuts tracks, visibility and masks with the images, and divides the images per second by
+    its stride. Its arrays are views.
 
     Examples
     --------
@@ -46,6 +71,8 @@ class Clip:
     visibility: np.ndarray | None = None
     masks: np.ndarray | None = None
     prompt: str | None = None
+    tracks_source: str | None = None
+    part: Part | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.images)
@@ -56,10 +83,86 @@ class Clip:
         if self.visibility is not None or self.tracks is not None:
             object.__setattr__(self, "visibility", _checked_visibility(self.visibility, self.tracks))
         if self.masks is not None:
-            _check_masks(self.masks, self.images)
+            _check_masks(self.masks, self.images.shape[:3])
+        if self.tracks_source is not None and self.tracks is None:
+            raise ClipError(f"tracks_source {text(self.tracks_source, 'tracks_source')!r} was given without tracks.")
+        if self.part is not None:
+            object.__setattr__(self, "part", _checked_part(self.part, len(self)))
+
+    @classmethod
+    def of_part(
+        cls,
+        images: np.ndarray,
+        fps: float,
+        part: Part,
+        *,
+        tracks: Any = None,
+        visibility: Any = None,
+        masks: Any = None,
+        prompt: str | None = None,
+        tracks_source: str | None = None,
+    ) -> Self:
+        """The clip of some images of a video, cut out of what is known of the whole video.
+
+        Parameters
+        ----------
+        images : (image, y, x, 3) uint8, only those of the part
+        fps : float
+            Images per second of the part.
+        part : Part
+        tracks, visibility, masks : of every image of the video, see :class:`Clip`
+        prompt, tracks_source : see :class:`Clip`
+
+        Raises
+        ------
+        ClipError
+            As :class:`Clip`, where something does not fit the whole video.
+
+        Examples
+        --------
+        >>> images, tracks = np.zeros((2, 80, 112, 3), np.uint8), np.arange(18.0).reshape(9, 1, 2)
+        >>> Clip.of_part(images, 8, Part(3, 2, 9), tracks=tracks).tracks[:, 0, 0]
+        array([ 6., 10.])
+        """
+        _check_images(images)
+        if tracks is not None:
+            tracks = _checked_tracks(tracks, part.images)
+        if visibility is not None:
+            visibility = _checked_visibility(visibility, tracks)
+        if masks is not None:
+            _check_masks(masks, (part.images, *images.shape[1:3]))
+        chosen = slice(part.first, part.first + part.stride * (len(images) - 1) + 1, part.stride)
+        cut = (_cut(tracks, chosen), _cut(visibility, chosen), _cut_masks(masks, part.images, chosen))
+        return cls(images, fps, *cut, prompt, tracks_source, part)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getitem__(self, chosen: slice) -> Clip:
+        """Some of the images, as a clip; see the notes of :class:`Clip`."""
+        if not isinstance(chosen, slice):
+            raise InvalidInputError(
+                f"a clip is cut by a slice, such as clip[3:20:2]; got {chosen!r}. One picture is clip.images[number]."
+            )
+        start, stop, stride = chosen.indices(len(self))
+        if stride < 1:
+            raise InvalidInputError(f"a clip is cut forward in time; got a slice with the stride {stride}.")
+        if start >= stop:
+            asked = ":".join("" if end is None else str(end) for end in (chosen.start, chosen.stop))
+            raise ClipError(f"the slice {asked} of a clip of {len(self)} images is empty. Cut out at least one.")
+        chosen = slice(start, stop, stride)
+        before = self.part or Part(0, 1, len(self))
+        part = Part(before.first + before.stride * start, before.stride * stride, before.images)
+        return Clip(
+            self.images[chosen],
+            self.fps / stride,
+            _cut(self.tracks, chosen),
+            _cut(self.visibility, chosen),
+            _cut_masks(self.masks, len(self), chosen),
+            self.prompt,
+            self.tracks_source,
+            part,
+        )
 
     @property
     def height(self) -> int:
@@ -88,14 +191,7 @@ class Clip:
         """
         if not 0 <= start < stop <= len(self):
             raise ClipError(f"window {start} to {stop} does not lie within the {len(self)} images of the clip.")
-
-        def cut(values: np.ndarray | None) -> np.ndarray | None:
-            return None if values is None else values[start:stop]
-
-        masks = cut(self.masks)
-        if self.masks is not None and len(self.masks) == 1:
-            masks = self.masks if start == 0 else None
-        return Clip(self.images[start:stop], self.fps, cut(self.tracks), cut(self.visibility), masks, self.prompt)
+        return self[start:stop]
 
     def resized(self, height: int, width: int) -> Clip:
         """The clip at another size: images antialiased (bicubic), tracks scaled with them, masks nearest.
@@ -122,20 +218,37 @@ class Clip:
         masks = self.masks
         if masks is not None:
             masks = _resize(masks.astype(np.uint8), height, width, Image.Resampling.NEAREST).astype(masks.dtype)
-        return Clip(images, self.fps, tracks, self.visibility, masks, self.prompt)
+        return replace(self, images=images, tracks=tracks, masks=masks)
 
     def __repr__(self) -> str:
         size = f"{self.height} x {self.width} px (height x width)"
         parts = [f"{len(self)} image{'s' if len(self) > 1 else ''} of {size} at {self.fps:g} fps"]
         if self.tracks is not None and self.visibility is not None:
             share = f" ({100 * self.visibility.mean():.0f} % visible)" if self.visibility.size else ""
-            parts.append(f"{self.tracks.shape[1]} tracked points{share}")
+            points = self.tracks.shape[1]
+            told = (
+                f"point{'s' * (points != 1)} tracked by {self.tracks_source}"
+                if self.tracks_source
+                else "tracked points"
+            )
+            parts.append(f"{points} {told}{share}")
         if self.masks is not None:
             parts.append("masks" if len(self.masks) == len(self) else "mask of image 0")
         if self.prompt:
             shown = self.prompt if len(self.prompt) <= 60 else self.prompt[:59] + "…"
             parts.append(f"prompt {shown!r}")
         return f"Clip({', '.join(parts)})"
+
+
+def _cut(values: np.ndarray | None, chosen: slice) -> np.ndarray | None:
+    return None if values is None else values[chosen]
+
+
+def _cut_masks(masks: np.ndarray | None, images: int, chosen: slice) -> np.ndarray | None:
+    """The masks of some images; a single one is that of image 0, and stays with it."""
+    if masks is None or len(masks) == images:
+        return _cut(masks, chosen)
+    return masks if chosen.start == 0 else None
 
 
 def _resize(values: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
@@ -168,6 +281,14 @@ def _checked_tracks(tracks: Any, images: int) -> np.ndarray:
     return tracks
 
 
+def _checked_part(part: Part, images: int) -> Part | None:
+    """None for the whole video."""
+    last = part.first + part.stride * (images - 1)
+    if last >= part.images:
+        raise ClipError(f"image {last} is named as a part of a video of {part.images} images.")
+    return None if part == Part(0, 1, images) else part
+
+
 def _checked_visibility(visibility: Any, tracks: np.ndarray | None) -> np.ndarray:
     if tracks is None:
         raise ClipError("visibility was given without tracks. Pass the tracks it belongs to.")
@@ -182,8 +303,8 @@ def _checked_visibility(visibility: Any, tracks: np.ndarray | None) -> np.ndarra
     return visibility
 
 
-def _check_masks(masks: Any, images: np.ndarray) -> None:
-    count, height, width = images.shape[:3]
+def _check_masks(masks: Any, shape: tuple[int, ...]) -> None:
+    count, height, width = shape
     if getattr(masks, "dtype", None) not in (np.dtype(bool), np.dtype(np.uint8)) or masks.shape not in (
         (count, height, width),
         (1, height, width),

@@ -55,6 +55,24 @@ class UnsupportedBackboneError(DitprobeError, TypeError):
     """The model cannot be probed; the message says why."""
 
 
+class ProbeStateError(DitprobeError, RuntimeError):
+    """A probe that is open was entered again, or a second thread ran the model under it."""
+
+
+class NotFiniteError(DitprobeError, FloatingPointError):
+    """A run met numbers that are not finite, or far beyond any that a model makes, and was ended.
+
+    Attributes
+    ----------
+    step : int or None
+        The denoising step, 0 = most noise; None outside of a run.
+    """
+
+    def __init__(self, message: str, *, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class BackboneNotFoundError(DitprobeError, FileNotFoundError):
     """No pipeline at that name, folder or hub id."""
 
@@ -65,3 +83,7 @@ class UnsafePickleError(DitprobeError, ValueError):
 
 class MissingOpenCVError(DitprobeError, ImportError):
     """OpenCV is needed and not installed."""
+
+
+class MissingFigureWriterError(DitprobeError, ImportError):
+    """Kaleido, or the browser that it draws with, is needed to write a figure and is not there."""

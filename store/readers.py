@@ -15,19 +15,25 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from store.clip import Clip
+from store.clip import Clip, Part
+from store.decoding import Wanted
 from store.errors import ClipError, UnsafePickleError
-from store.video import read_clip
+from store.files.damaged import damage_as
+from store.files.numpy_files import load_npy
+from store.video import read_clip, wanted_part
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
-def read_difftrack(folder: str | os.PathLike[str]) -> dict[str, Clip]:
+def read_difftrack(
+    folder: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1
+) -> dict[str, Clip]:
     """Clips of one folder of DiffTrack's layout, by name.
 
     The folder holds ``tracks/NNN.npy``, float (1, image, point, 2) as (x, y) in pixels, ``visibility/NNN.npy``, bool
     (1, image, point), ``prompt.txt`` with one prompt a line, and ``NNN.mp4``. Entries with tracks but no video are
-    left out; :func:`tracks_without_video` lists them.
+    left out; :func:`tracks_without_video` lists them. ``first``, ``last`` and ``stride`` choose images of every clip,
+    as in :func:`store.video.read_clip`.
 
     Raises
     ------
@@ -53,7 +59,8 @@ def read_difftrack(folder: str | os.PathLike[str]) -> dict[str, Clip]:
             f"{folder} has tracks for {missing[0]} to {missing[-1]} but no video. Put {missing[0]}.mp4 beside tracks/."
         )
     prompts = _lines(folder / "prompt.txt")
-    return {name: _difftrack_clip(folder, name, prompts) for name in names}
+    part = wanted_part(first, last, stride)
+    return {name: _difftrack_clip(folder, name, prompts, part) for name in names}
 
 
 def tracks_without_video(folder: str | os.PathLike[str]) -> list[str]:
@@ -65,8 +72,8 @@ def _track_names(folder: Path) -> list[str]:
     return sorted(file.stem for file in (folder / "tracks").glob("*.npy"))
 
 
-def _difftrack_clip(folder: Path, name: str, prompts: list[str]) -> Clip:
-    clip = read_clip(folder / f"{name}.mp4")
+def _difftrack_clip(folder: Path, name: str, prompts: list[str], part: Wanted) -> Clip:
+    clip = _read(folder / f"{name}.mp4", part)
     tracks = _first(_load_npy(folder / "tracks" / f"{name}.npy"))
     visibility = _first(_load_npy(folder / "visibility" / f"{name}.npy"))
     line = int(name) if name.isdecimal() else -1
@@ -74,17 +81,24 @@ def _difftrack_clip(folder: Path, name: str, prompts: list[str]) -> Clip:
     return _assembled(folder / name, clip, tracks, visibility.astype(bool), None, prompt)
 
 
+def _read(path: Path, part: Wanted) -> Clip:
+    return read_clip(path, first=part.first, last=part.last, stride=part.stride)
+
+
 def _first(batch: np.ndarray) -> np.ndarray:
     return batch[0] if batch.ndim and len(batch) == 1 else batch
 
 
-def read_mtbench(folder: str | os.PathLike[str]) -> dict[str, Clip]:
+def read_mtbench(
+    folder: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1
+) -> dict[str, Clip]:
     """Clips of one MTBench entry, or of a folder of entries, by name.
 
     An entry holds ``videos.txt``, ``prompts.txt``, ``masks.txt`` and ``trajectories.txt``, which name a video, its
     prompt, a folder of masks and a ``.pth`` of (image, point, 3), line by line: x and y in fractions of width and
     height, and visibility. Masks are used for every image when there are as many as images or more (mask i then
-    belongs to image i); else only the first, for image 0.
+    belongs to image i); else only the first, for image 0. ``first``, ``last`` and ``stride`` choose images of every
+    clip, as in :func:`store.video.read_clip`.
 
     Raises
     ------
@@ -100,16 +114,16 @@ def read_mtbench(folder: str | os.PathLike[str]) -> dict[str, Clip]:
     ...
     store.errors.ClipError: nowhere is not a folder.
     """
-    folder = Path(folder)
+    folder, part = Path(folder), wanted_part(first, last, stride)
     if _is_mtbench(folder):
-        return _mtbench_entry(folder)
+        return _mtbench_entry(folder, part)
     entries = [child for child in _children(folder) if _is_mtbench(child)]
     if not entries:
         raise ClipError(f"{folder} has not the MTBench layout: neither it nor a folder in it has a videos.txt.")
-    return _merged(folder, entries, _mtbench_entry)
+    return _merged(folder, entries, lambda entry: _mtbench_entry(entry, part))
 
 
-def _mtbench_entry(folder: Path) -> dict[str, Clip]:
+def _mtbench_entry(folder: Path, part: Wanted) -> dict[str, Clip]:
     lists = {name: _lines(folder / f"{name}.txt") for name in ("videos", "prompts", "masks", "trajectories")}
     clips = {}
     names = _names([video for video in lists["videos"] if video], folder / "videos.txt")
@@ -117,7 +131,7 @@ def _mtbench_entry(folder: Path) -> dict[str, Clip]:
         if not video:
             continue
         row = {name: lines[number] if number < len(lines) else None for name, lines in lists.items()}
-        clip = read_clip(_inside(folder, video))
+        clip = _read(_inside(folder, video), part)
         tracks, visibility = None, None
         if row["trajectories"]:
             values = _load_pth(_inside(folder, row["trajectories"]))
@@ -148,13 +162,15 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _read_masks(folder: Path, clip: Clip) -> np.ndarray | None:
+    """As many masks as the whole video has images, or the first alone."""
     files = sorted(folder.glob("*.png"))
     if not files:
         raise ClipError(f"{folder} has no masks (*.png).")
-    files = files[: len(clip)] if len(files) >= len(clip) else files[:1]
+    images = _part(clip).images
+    files = files[:images] if len(files) >= images else files[:1]
     masks = []
     for file in files:
-        with Image.open(file) as image:
+        with damage_as(ClipError, f"{file} cannot be read as a mask"), Image.open(file) as image:
             masks.append(np.asarray(image.convert("L")) > 127)
     return np.stack(masks)
 
@@ -164,21 +180,24 @@ def _load_pth(path: Path) -> np.ndarray:
 
     if not path.is_file():
         raise ClipError(f"{path} is missing.")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols; what cannot be read is refused below
-            values = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        if _is_whole_pickle(path):
-            raise UnsafePickleError(f"{path} holds more than tensors and was not read.") from error
-        raise ClipError(f"{path} is damaged or no torch file: it holds no whole pickle. Get it again.") from error
-    except Exception as error:  # of a cut file: EOFError, RuntimeError or OSError, by where it was cut
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ClipError(f"{path} is damaged or no torch file: {reason}. Get it again.") from error
-    if not isinstance(values, torch.Tensor) or values.ndim != 3 or values.shape[2] != 3:
-        found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-        raise ClipError(f"{path} must be a tensor (image, point, 3) of x, y and visibility; got {found}.")
-    array: np.ndarray = values.float().numpy()
-    return array
+    with damage_as(ClipError, f"{path} is damaged or no torch file", "Get it again."):
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of pickle protocols; what cannot be read is refused below
+                values = torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            if _is_whole_pickle(path):
+                raise UnsafePickleError(f"{path} holds more than tensors and was not read.") from error
+            raise ValueError("it holds no whole pickle") from error
+        if not isinstance(values, torch.Tensor) or values.ndim != 3 or values.shape[2] != 3:
+            found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise ClipError(f"{path} must be a tensor (image, point, 3) of x, y and visibility; got {found}.")
+        stored = values.layout is torch.strided and not values.is_nested and not values.is_meta
+        if not stored or values.is_complex() or values.is_quantized:
+            raise ClipError(f"{path} must hold plain numbers, one for each value. Save `values.float().contiguous()`.")
+        if values.numel() * values.element_size() > values.untyped_storage().nbytes():
+            raise ValueError(f"it has fewer numbers than the {values.numel()} of its shape")
+        array: np.ndarray = values.detach().float().numpy()
+        return array
 
 
 def _is_whole_pickle(path: Path) -> bool:
@@ -195,30 +214,39 @@ def _is_whole_pickle(path: Path) -> bool:
 
 
 def _load_npy(path: Path) -> np.ndarray:
-    try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise ClipError(f"{path} is missing.") from error
-    except (ValueError, EOFError) as error:
-        if "allow_pickle" in str(error):
-            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
-        raise ClipError(f"{path} cannot be read as an npy file: {error}") from error
-    return array
+    if not path.is_file():
+        raise ClipError(f"{path} is missing.")
+    with damage_as(ClipError, f"{path} cannot be read as an npy file"):
+        return load_npy(path)
+
+
+def _part(clip: Clip) -> Part:
+    return clip.part or Part(0, 1, len(clip))
 
 
 def _assembled(path: Path, clip: Clip, tracks: Any, visibility: Any, masks: Any, prompt: str | None) -> Clip:
+    """The clip with what is known of its whole video."""
+    known = {"tracks": tracks, "visibility": visibility, "masks": masks, "prompt": prompt}
     try:
-        return Clip(clip.images, clip.fps, tracks, visibility, masks, prompt)
+        return Clip.of_part(clip.images, clip.fps, _part(clip), **known)
     except ClipError as error:
         raise ClipError(f"{path}: {error}") from error
 
 
-def read_clips(path: str | os.PathLike[str]) -> dict[str, Clip]:
+def read_clips(
+    path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1
+) -> dict[str, Clip]:
     """Clips of whatever lies at a path, by name.
 
     Recognised are a video file, a folder of DiffTrack's or MTBench's layout (:func:`read_difftrack`,
     :func:`read_mtbench`), a folder of such folders, and a folder of plain videos. A clip's name is that of its video
     without the suffix; where two would share it, with the suffix, and in folders of folders with the folder.
+
+    Parameters
+    ----------
+    path : of a video file or a folder
+    first, last, stride : int
+        Read only these images of every clip, see :func:`store.video.read_clip`.
 
     Raises
     ------
@@ -235,12 +263,12 @@ def read_clips(path: str | os.PathLike[str]) -> dict[str, Clip]:
     ...     read_clips(folder)
     {'night': Clip(3 images of 80 x 112 px (height x width) at 8 fps)}
     """
-    path = Path(path)
+    path, wanted = Path(path), wanted_part(first, last, stride)
     if not path.exists():
         raise ClipError(f"{path} does not exist. Name a video, or a folder of clips.")
     if path.is_file():
-        return {path.stem: read_clip(path)}
-    clips = _read_folder(path)
+        return {path.stem: _read(path, wanted)}
+    clips = _read_folder(path, wanted)
     if clips is None:
         parts = [child for child in _children(path) if child.is_dir() and _is_known(child)]
         if not parts:
@@ -248,17 +276,18 @@ def read_clips(path: str | os.PathLike[str]) -> dict[str, Clip]:
                 f"{path} holds no clips: no video ({', '.join(VIDEO_SUFFIXES)}), no DiffTrack folder (tracks/ and "
                 f"visibility/), no MTBench entry (videos.txt), and no folder of these."
             )
-        clips = _merged(path, parts, lambda part: _read_folder(part) or {})
+        clips = _merged(path, parts, lambda part: _read_folder(part, wanted) or {})
     return clips
 
 
-def _read_folder(path: Path) -> dict[str, Clip] | None:
+def _read_folder(path: Path, part: Wanted) -> dict[str, Clip] | None:
+    chosen: dict[str, Any] = {"first": part.first, "last": part.last, "stride": part.stride}
     if _is_mtbench(path):
-        return read_mtbench(path)
+        return read_mtbench(path, **chosen)
     if _is_difftrack(path):
-        return read_difftrack(path)
+        return read_difftrack(path, **chosen)
     names = _names([video.name for video in _videos(path)], path)
-    return {name: read_clip(path / video) for video, name in names.items()} or None
+    return {name: _read(path / video, part) for video, name in names.items()} or None
 
 
 def _merged(folder: Path, parts: list[Path], read: Callable[[Path], dict[str, Clip]]) -> dict[str, Clip]:
@@ -299,4 +328,7 @@ def _children(folder: Path) -> list[Path]:
 
 def _lines(file: Path) -> list[str]:
     """Lines of a text, trailing empty ones left out; none when the file is missing."""
-    return [line.strip() for line in file.read_text().rstrip().splitlines()] if file.is_file() else []
+    if not file.is_file():
+        return []
+    with damage_as(ClipError, f"{file} cannot be read as UTF-8 text", "Save it as UTF-8."):
+        return [line.strip() for line in file.read_text(encoding="utf-8").rstrip().splitlines()]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedError, UnknownLayerError
+from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedError, RecordingError, UnknownLayerError
+from store.files.damaged import damage_as
 from store.layout import TokenLayout
 from store.plan import PlannedArray, format_bytes
 from store.provenance import Provenance
@@ -62,10 +63,11 @@ def open_recording(path: str | os.PathLike[str], *, memmap: bool | None = None, 
     ...
     store.errors.RecordingError: nowhere.zarr is not a recording: it does not exist.
     """
-    source = open_source(path, memmap)
-    attributes = source.attributes()
-    check_attributes(attributes, path)
-    return Recording(os.fspath(path), source, attributes, check=check)
+    with damage_as(CorruptRecordingError, f"the metadata of {os.fspath(path)} is damaged", keep=(RecordingError,)):
+        source = open_source(path, memmap)
+        attributes = source.attributes()
+        check_attributes(attributes, path)
+        return Recording(os.fspath(path), source, attributes, check=check)
 
 
 class Recording:
@@ -133,7 +135,8 @@ class Recording:
         """Everything as a lazy ``xarray.Dataset``; values are read when asked for, without dask."""
         import xarray as xr  # only here: opening a recording takes milliseconds, this import half a second
 
-        return xr.open_zarr(self.path, group=GROUP, consolidated=False, chunks=None)
+        with damage_as(CorruptRecordingError, f"{self.path} cannot be opened by xarray"):
+            return xr.open_zarr(self.path, group=GROUP, consolidated=False, chunks=None, zarr_format=3)
 
     @property
     def status(self) -> xr.DataArray:

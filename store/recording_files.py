@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 
 from store.errors import CorruptRecordingError, OutputExistsError, RecordingError
+from store.files.damaged import damage_as
 from store.plan import PlannedArray, format_bytes
 from store.recording_schema import GROUP
 from store.shards import ShardFormat, crc32c, write_whole
@@ -79,10 +80,8 @@ class LocalSource:
         if not file.is_file():
             exists = "has no group 'attn'" if self.group.parent.exists() else "does not exist"
             raise RecordingError(f"{self.group.parent} is not a recording: it {exists}.")
-        try:
+        with damage_as(CorruptRecordingError, f"the metadata {file} is damaged"):
             attributes: dict[str, Any] = json.loads(file.read_bytes())["attributes"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptRecordingError(f"the metadata {file} is damaged: {error!r}.") from error
         return attributes
 
     def has(self, name: str) -> bool:
@@ -115,10 +114,8 @@ class ZarrSource:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        try:
-            self._group = zarr.open_group(path, path=GROUP, mode="r", use_consolidated=False)
-        except (FileNotFoundError, ValueError) as error:
-            raise RecordingError(f"{path} is not a recording: {error}") from error
+        with damage_as(RecordingError, f"{path} is not a recording"):
+            self._group = zarr.open_group(path, path=GROUP, mode="r", use_consolidated=False, zarr_format=3)
 
     def attributes(self) -> dict[str, Any]:
         """Attributes of the group."""
@@ -126,15 +123,14 @@ class ZarrSource:
 
     def has(self, name: str) -> bool:
         """Whether there is an array of this name."""
-        return name in self._group
+        with damage_as(CorruptRecordingError, f"the metadata of the array {name!r} of {self._path} is damaged"):
+            return name in self._group
 
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """A small array as a whole."""
         stored: Any = self._group
-        try:
+        with damage_as(CorruptRecordingError, f"the array {name!r} of {self._path} is damaged"):
             return np.asarray(stored[name][...], dtype).reshape(shape)
-        except (KeyError, ValueError) as error:
-            raise CorruptRecordingError(f"the array {name!r} of {self._path} is damaged: {error}.") from error
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
         """One record through Zarr."""
@@ -163,10 +159,10 @@ def _check(found: int, expected: int, name: str) -> None:
 
 
 def _zarr_latents(path: str, position: int) -> np.ndarray | None:
-    stored: Any = zarr.open_group(path, path=GROUP, mode="r", use_consolidated=False).get("latents")
-    if stored is None:
-        return None
     try:
+        stored: Any = zarr.open_group(path, path=GROUP, mode="r", use_consolidated=False, zarr_format=3).get("latents")
+        if stored is None:
+            return None
         values = np.asarray(stored[position])
     except Exception as error:  # a wrong crc32c raises a plain ValueError, stores their own kinds
         raise CorruptRecordingError(f"the latents cannot be read ({error})") from error

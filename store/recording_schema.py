@@ -190,7 +190,7 @@ def _strings(group: zarr.Group, name: str, values: Any, long_name: str, dim: str
 
 def create_latents(path: Path, steps: int, shape: tuple[int, ...]) -> None:
     """Add the array of latents, one chunk a step, whose bytes end in their crc32c."""
-    zarr.open_group(path, path=GROUP, mode="r+").create_array(
+    zarr.open_group(path, path=GROUP, mode="r+", zarr_format=3).create_array(
         "latents",
         shape=(steps, *shape),
         dtype=np.float32,

@@ -6,18 +6,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
-
+from store.checks import integer
 from store.clip import Clip
-from store.encoding import FAITHFUL, encode, extras_path, new_video
-from store.errors import ClipError, UnsafePickleError
-from store.truncation import is_cut_off
+from store.decoding import Wanted, decode
+from store.encoding import encode, extras_path, new_video
+from store.errors import ClipError, InvalidInputError
+from store.files.damaged import damage_as
+from store.files.numpy_files import load_npz, save_npz
+from store.files.trailer import has_changed
 
-_EXTRAS = ("tracks", "visibility", "masks", "prompt")
+_TEXTS = ("prompt", "tracks_source")
+_EXTRAS = ("tracks", "visibility", "masks", *_TEXTS)
 
 
-def read_clip(path: str | os.PathLike[str]) -> Clip:
+def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1) -> Clip:
     """A clip from a video file, with the tracks, visibility, masks and prompt that lie beside it.
 
     Parameters
@@ -26,11 +28,18 @@ def read_clip(path: str | os.PathLike[str]) -> Clip:
         Anything that FFmpeg decodes; rotation noted in the file is applied. A truncated MP4, MOV, MKV, WebM or AVI
         is refused; of other formats only what FFmpeg itself finds broken, or, in MPEG-TS, a file that ends within a
         packet: those do not state how long they are.
+    first, last, stride : int
+        Read only images ``first``, ``first + stride`` and so on, up to ``last``, which is included; by default all.
+        The clip is ``read_clip(path)[first : last + 1 : stride]``, but no other image takes memory, and
+        ``Clip.part`` says which these are.
 
     Raises
     ------
     ClipError
-        No such file, no video in it, no images, a truncated file (says how many images were decoded).
+        No such file, no video in it, no images, or none in the part that was asked for, a truncated file (says how
+        many images were decoded), a file that is not as :func:`write_clip` wrote it.
+    InvalidInputError
+        A negative number, a stride below one, or a last image before the first.
     UnsafePickleError
         When the file beside it holds pickled objects.
 
@@ -45,74 +54,47 @@ def read_clip(path: str | os.PathLike[str]) -> Clip:
     path = Path(path)
     if not path.is_file():
         raise ClipError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; a video file is needed.")
-    images, fps = _decode(path)
+    wanted = wanted_part(first, last, stride)
+    with damage_as(ClipError, f"{path} cannot be read"):
+        if has_changed(path):
+            raise ClipError(
+                f"{path} is damaged: its content differs from the digest at its end. Get it again. If it was changed "
+                f"on purpose, `ffmpeg -i {path.name} -c copy other{path.suffix}` writes it without the digest."
+            )
+        images, fps, part = decode(path, wanted)
     beside = extras_path(path)
     extras = _read_extras(beside) if beside.is_file() else {}
     try:
-        return Clip(images, fps, **extras)
+        return Clip.of_part(images, fps, part, **extras)
     except ClipError as error:
         raise ClipError(f"{beside} does not fit {path.name}: {error}") from error
 
 
-def _decode(path: Path) -> tuple[np.ndarray, float]:
-    images: list[np.ndarray] = []
-    expected, damaged, cut_off = 0, False, is_cut_off(path)
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video and cut_off:
-                raise ClipError(_truncated(path, 0, 0, "the file ends early"))
-            if not container.streams.video:
-                raise ClipError(f"{path} holds no video stream.")
-            stream = container.streams.video[0]
-            expected = stream.frames
-            rate = stream.average_rate or stream.guessed_rate
-            for frame in container.decode(stream):
-                images.append(_upright(frame))
-                damaged = frame.is_corrupt
-            cut_off |= _ends_early(path, stream) and len(images) < expected
-    except av.error.FFmpegError as error:
-        raise ClipError(_truncated(path, len(images), expected, f"FFmpeg says: {error.strerror}")) from error
-    if cut_off:
-        raise ClipError(_truncated(path, len(images), expected, "the file ends early"))
-    if damaged:
-        raise ClipError(_truncated(path, len(images), expected, "the last one is damaged"))
-    if not images:
-        raise ClipError(f"{path} holds no images: 0 were decoded of {expected} expected.")
-    if any(image.shape != images[0].shape for image in images):
-        raise ClipError(f"{path} changes its image size midway; cut it where it does.")
-    return np.stack(images), float(rate or 0) or 24.0
+def wanted_part(first: int, last: int | None, stride: int) -> Wanted:
+    """The images that arguments called ``first``, ``last`` and ``stride`` ask for.
 
+    Raises
+    ------
+    InvalidInputError
+        A negative number, a stride below one, or a last image before the first.
 
-def _upright(frame: Any) -> np.ndarray:
-    image: np.ndarray = frame.reformat(format="rgb24", interpolation=FAITHFUL).to_ndarray()
-    turns = round(frame.rotation / 90) % 4
-    return np.rot90(image, turns) if turns else image
-
-
-def _ends_early(path: Path, stream: Any) -> bool:
-    """Whether the index names bytes beyond the end of the file; a trimmed but whole file does not."""
-    entries = stream.index_entries
-    return bool(len(entries)) and max(entry.pos + entry.size for entry in entries) > path.stat().st_size
-
-
-def _truncated(path: Path, decoded: int, expected: int, reason: str) -> str:
-    of = f"of {expected} expected" if expected else "of an unknown number"
-    return f"{path} is truncated or not a video: {decoded} images decoded {of} ({reason}). Get the whole file."
+    Examples
+    --------
+    >>> wanted_part(3, None, 2)
+    Wanted(first=3, last=None, stride=2)
+    """
+    first, stride = integer(first, "first", least=0), integer(stride, "stride", least=1)
+    last = None if last is None else integer(last, "last", least=0)
+    if last is not None and last < first:
+        raise InvalidInputError(f"images {first} to {last} were asked for: last lies before first.")
+    return Wanted(first, last, stride)
 
 
 def _read_extras(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            extras = {name: file[name] for name in _EXTRAS if name in file.files}
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
-        raise ClipError(f"{path} cannot be read as an npz file: {error}") from error
-    except Exception as error:  # zipfile and zlib raise their own kinds for damaged files
-        raise ClipError(f"{path} cannot be read as an npz file: {error}") from error
-    if "prompt" in extras:
-        extras["prompt"] = str(extras["prompt"])
-    return extras
+    with damage_as(ClipError, f"{path} cannot be read as an npz file"):
+        found = load_npz(path)
+        extras = {name: found[name] for name in _EXTRAS if name in found}
+        return {name: str(value) if name in _TEXTS else value for name, value in extras.items()}
 
 
 def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = False, crf: int = 8) -> Path:
@@ -153,5 +135,5 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
     with new_video(path, overwrite=overwrite) as (video, npz):
         encode(video, clip.images, clip.fps, crf)
         if extras:
-            np.savez_compressed(npz, **extras)
+            save_npz(npz, extras)
     return Path(path)

@@ -37,8 +37,8 @@ _PICTURES = 6
 def amf(
     ctx: typer.Context,
     clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
-    first: Annotated[int, typer.Option(min=0, help="Begin the clip with this image.")] = 0,
-    last: Annotated[int | None, typer.Option(min=0, help="The last image of the clip to take.")] = None,
+    first: options.First = 0,
+    last: options.Last = None,
     stride: options.Stride = 1,
     images: options.Images = None,
     size: options.SizeText = None,

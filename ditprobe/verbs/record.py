@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from ditprobe.layer_option import check_layers, layers_option
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.video import read_clip
+
+if TYPE_CHECKING:
+    from probe.backbone import Backbone
 
 EXAMPLES = """
 \b
@@ -67,9 +70,11 @@ def record(
         if clip is not None and save_clip.resolve() == clip.resolve():
             raise InvalidInputError("--save-clip would replace --clip. Choose another path.")
         recording.check_clip_path(save_clip, overwrite=overwrite or resume)
-    shown = None if clip is None else read_clip(clip)
+    if clip is not None:
+        read_clip(clip, last=0)  # refuses what is no video before the model is loaded
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
     check_layers(wanted, model)
+    shown = None if clip is None else _window_of(clip, model, window, images, stride)
     if scene is not None:
         layout = options.layout_of(model, shape["size"], images)
         (shown,) = options.scene_clips(str(scene), layout, stride).values()
@@ -101,6 +106,12 @@ def record(
             **limits,
         )
     say(f"\nwritten to {out}\n{done!r}")
+
+
+def _window_of(path: Path, model: Backbone, window: int, images: int | None, stride: int) -> Clip:
+    """The video as far as the window may reach: what lies behind it is not read."""
+    longest = images or model.default_size.images
+    return read_clip(path, last=max(0, (window + 1) * longest * stride - 1))
 
 
 def _check_source(prompt: str | None, clip: Path | None, scene: int | None) -> None:

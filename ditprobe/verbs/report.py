@@ -61,14 +61,15 @@ def report(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the page would hold, write nothing.")] = False,
 ) -> None:
     """Make one HTML page of a sweep; with clips, it shows their tracks as the best layer predicts them."""
-    from analyses.checkpoint import check_file, load_sweep
+    from analyses.checkpoint import load_sweep
     from ditprobe.report_tracking import read_evaluation
     from ditprobe.summary import selection_of
+    from store.files.atomic import check_file
 
     found = load_sweep(sweep)
     trackers = None if tracking is None else read_evaluation(tracking)
     videos = dict(zip(("reference", "result"), transfer or (), strict=False))
-    pair = _read_pair(videos)
+    pair, resized = _read_pair(videos)
     for what, taken in {"sweep": sweep, "evaluation": tracking, **videos}.items():
         if taken is not None and out.exists() and out.samefile(taken):
             raise OutputExistsError(f"{out} is the {what} itself. Choose another --out.")
@@ -96,7 +97,7 @@ def report(
             layout = options.layout_of(model, shown.size, shown.images)
             sources = options.clips_from(clips, scenes, layout, shown.stride)
         if pair:
-            transfers = [_transferred(model, pair, videos, found, chosen)]
+            transfers = [_transferred(model, pair, videos, found, chosen, resized)]
     say(
         build(
             found,
@@ -113,16 +114,21 @@ def report(
     )
 
 
-def _read_pair(videos: Mapping[str, Path]) -> tuple[Clip, ...]:
-    """The reference and the result, checked against one another; nothing where no videos were given."""
+def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:
+    """The reference and the result, made to fit one another, and in words which was resized; nothing without videos."""
     if not videos:
-        return ()
-    from ditprobe.transfer_measures import check_pair
+        return (), ""
+    from ditprobe.transfer_measures import fit_pair
     from store.video import read_clip
 
-    reference, result = (read_clip(path) for path in videos.values())
-    check_pair(reference, result)
-    return reference, result
+    read = {what: read_clip(path) for what, path in videos.items()}
+    pair = fit_pair(*read.values())
+    resized = [
+        f"the {what} was resized from {clip.height} x {clip.width} px"
+        for (what, clip), fitted in zip(read.items(), pair, strict=True)
+        if fitted is not clip
+    ]
+    return pair, "".join(resized)
 
 
 def _transferred(
@@ -131,6 +137,7 @@ def _transferred(
     videos: Mapping[str, Path],
     found: xr.Dataset,
     chosen: LayerSelection | None,
+    resized: str,
 ) -> TransferredClip:
     """The first window of both clips as the best layer of the sweep sees it at the sweep's last step."""
     from ditprobe.examples import Shown
@@ -140,6 +147,7 @@ def _transferred(
     shown = Shown.of_sweep(found.attrs)
     windows = [cut_windows(model, clip, size=shown.size, images=shown.images, stride=shown.stride)[0] for clip in pair]
     layer, step = _best_layer(found, chosen)
+    cut = "" if windows[0].size == windows[0].original else str(windows[0])
     return transferred_clip(
         model,
         f"{videos['reference'].name} in {videos['result'].name}",
@@ -147,7 +155,7 @@ def _transferred(
         layer=layer,
         step=step,
         steps=shown.steps,
-        method="" if windows[0].size == windows[0].original else str(windows[0]),
+        method="; ".join(filter(None, (cut, resized))),
     )
 
 
@@ -180,7 +188,8 @@ def build(
         layer, step = _best_layer(found, chosen)
         with progress("examples") as bar:
             shown = Shown.of_sweep(found.attrs)
-            made = make_examples(model, sources, layer=layer, step=step, shown=shown, count=examples, progress=bar)
+            swept = {name: _as_swept(found, name, source) for name, source in sources.items()}
+            made = make_examples(model, swept, layer=layer, step=step, shown=shown, count=examples, progress=bar)
     named: dict[str, Any] = {} if title is None else {"title": title}
     return write_report(
         out,
@@ -193,3 +202,12 @@ def build(
         overwrite=overwrite,
         **named,
     )
+
+
+def _as_swept(found: xr.Dataset, name: str, source: Clip | str) -> Clip | str:
+    """A clip from the first image that was swept of it."""
+    starts = found["first_image"].values[found["source"].values.astype(str) == name]
+    if not isinstance(source, Clip) or not len(starts):
+        return source
+    ahead = int(starts.min()) - (source.part.first if source.part else 0)
+    return source[ahead // (source.part.stride if source.part else 1) :] if ahead > 0 else source

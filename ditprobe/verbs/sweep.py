@@ -11,6 +11,7 @@ import typer
 from ditprobe import options
 from ditprobe.console import progress, say, seconds_for_people, verb
 from ditprobe.layer_option import check_layers, layers_option
+from ditprobe.pseudo_truth import check_truth, with_truth
 from store.errors import InvalidInputError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ EXAMPLES = """
 Examples:
   ditprobe sweep --scenes 0:16 --threshold-cells 1 --report sweep.html
   ditprobe sweep -b mini --clips ../shared/data/det --stride 4 --out det.nc
+  ditprobe sweep --clips my.mp4 --last 95 --stride 4 --truth flow
   ditprobe sweep -b THUDM/CogVideoX-2b --prompt "a dog runs" --at 0:50:7 --dry-run
   ditprobe sweep --recording a.zarr --recording b.zarr --out stored.nc
 """
@@ -30,7 +32,8 @@ Examples:
 
 # What a recording settles, and what a prompt, which is generated at its full length, has no use for.
 NOT_OF_RECORDINGS = (
-    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "steps", "features", "size", "images", "stride"),
+    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "steps", "features", "size"),
+    *("images", "first", "last", "stride", "truth", "cotracker", "cotracker_code"),
     *("device", "dtype", "revision", "local_files_only", "resume"),
 )
 NOT_OF_PROMPTS = ("noise", "stride")
@@ -60,10 +63,23 @@ def sweep(
     features: Annotated[bool, typer.Option("--features/--no-features", help="Match features too.")] = True,
     size: options.SizeText = None,
     images: options.Images = None,
+    first: options.First = 0,
+    last: options.Last = None,
     stride: options.Stride = 1,
+    truth: Annotated[
+        str | None,
+        typer.Option(help="Tracks for clips that have none: by 'flow' or 'cotracker', or a file of tracks."),
+    ] = None,
+    cotracker: Annotated[
+        Path | None, typer.Option(help="Weights of CoTracker3 offline, for --truth cotracker.")
+    ] = None,
+    cotracker_code: Annotated[
+        Path | None, typer.Option(help="A copy of CoTracker's repository, where it is not installed.")
+    ] = None,
     count: options.Count = None,
     by: options.By = "last",
     report: Annotated[Path | None, typer.Option(help="Write a report with example clips too.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write a table too: a row for each clip, step and layer.")] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -74,12 +90,17 @@ def sweep(
 ) -> None:
     """Measure how well every layer matches points, at every chosen step."""
     _check_output(out, report, overwrite, resume, dry_run)
+    tables = _tables(csv, per_head)
+    if not dry_run:
+        _check_tables(tables, overwrite or resume)
     _check_given(ctx)
+    check_truth(truth, cotracker)
     how: dict[str, Any] = {"threshold_cells": threshold_cells, "preset": preset, "per_head": per_head}
     if recording:
         found = _sweep_recordings(recording, clips, scenes, branch, how, count, dry_run)
         if found is not None:
             _finish(found, out, count, by, report, None, {})
+            _write_tables(found, tables)
         return
     wanted = layers_option(layers) or ()
     chosen = options.selection(wanted, at, branch, heads)
@@ -89,10 +110,14 @@ def sweep(
     run["size"] = options.pixel_size(size)
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
     layout = options.layout_of(model, run["size"], images)
-    sources = options.joined(options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride))
+    sources = options.joined(
+        options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride, first=first, last=last)
+    )
     if dry_run:
         _dry_run(model, sources, chosen, run)
         return
+    weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": device}
+    sources = with_truth(sources, truth, window=layout.images * stride, **weights)
     from analyses.sweep import sweep as run_sweep
 
     saved: dict[str, Any] = {"save": out, "resume": resume, "overwrite": overwrite}
@@ -100,6 +125,32 @@ def sweep(
         found = run_sweep(model, sources, chosen, features=features, progress=bar, **run, **how, **saved)
     swept = set(found["source"].values.tolist())
     _finish(found, out, count, by, report, model, {name: sources[name] for name in sources if name in swept})
+    _write_tables(found, tables)
+
+
+def _tables(csv: Path | None, per_head: bool) -> dict[bool, Path]:
+    """The table of layers, and that of single heads beside it where they are measured."""
+    if csv is None:
+        return {}
+    return {False: csv, True: csv.with_stem(f"{csv.stem}-heads")} if per_head else {False: csv}
+
+
+def _check_tables(tables: dict[bool, Path], overwrite: bool) -> None:
+    if not tables:
+        return
+    from analyses.tables import check_table_path
+
+    for path in tables.values():
+        check_table_path(path, overwrite=overwrite)
+
+
+def _write_tables(found: xr.Dataset, tables: dict[bool, Path]) -> None:
+    if not tables:
+        return
+    from analyses.tables import write_table
+
+    for heads, path in tables.items():
+        say(f"table at {write_table(found, path, heads=heads, overwrite=True)}")
 
 
 def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool, dry_run: bool) -> None:
@@ -108,7 +159,7 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
         raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
     if dry_run:
         return
-    from analyses.checkpoint import check_file
+    from store.files.atomic import check_file
 
     if out.is_file() and not (overwrite or resume):
         raise OutputExistsError(f"{out} exists. Choose another --out, or add --resume or --overwrite.")
@@ -132,6 +183,10 @@ def _check_given(ctx: typer.Context) -> None:
         return
     if not (given["clips"] or given["scenes"] or given["prompt"]):
         raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
+    if not given["clips"]:
+        options.refuse_given(
+            ctx, ("first", "last", "truth"), "is about the videos of --clips, which are not given. Leave it out."
+        )
     if not (given["clips"] or given["scenes"]):
         options.refuse_given(ctx, NOT_OF_PROMPTS, "does not apply to prompts, only to clips. Leave it out.")
 

@@ -199,12 +199,11 @@ def part_of(path: Path, first: int, last: int | None, stride: int) -> Clip:
     """Every so many images of a video from one image to another, both included."""
     from store.video import read_clip
 
-    clip = read_clip(path)
-    end = len(clip) - 1 if last is None else last
-    if not first <= end < len(clip):
-        asked = f"from --first {first}" + ("" if last is None else f" to --last {last}")
-        raise InvalidInputError(f"{path} has images 0 to {len(clip) - 1}; {asked} there are none to take.")
-    return Clip(clip.images[first : end + 1 : stride], clip.fps / stride)
+    clip = read_clip(path, first=first, last=last, stride=stride)
+    images = len(clip) if clip.part is None else clip.part.images
+    if last is not None and last >= images:
+        raise InvalidInputError(f"{path} has images 0 to {images - 1}; --last {last} lies beyond them.")
+    return clip
 
 
 def _check_given(ctx: typer.Context) -> None:

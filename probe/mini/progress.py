@@ -18,6 +18,7 @@ from probe.run import run_clip
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
+from store.pages import render_page
 from store.scene import make_scene
 from store.selection import Selection
 
@@ -112,7 +113,9 @@ def _rows(path: Path) -> list[dict[str, float]]:
 
 def write_page(out: Path) -> Path:
     """``progress.html``: loss and accuracy against the step, and samples from some of the steps."""
+    from markupsafe import Markup
     from plotly.graph_objects import Figure
+    from plotly.offline import get_plotlyjs
     from plotly.subplots import make_subplots
 
     loss, accuracy = _rows(out / "log.csv"), _rows(out / "progress.csv")
@@ -124,20 +127,19 @@ def write_page(out: Path) -> Path:
     for name in list(accuracy[-1])[1:]:
         curves.add_scatter(x=[r["step"] for r in accuracy], y=[r[name] for r in accuracy], name=name, row=1, col=2)
     curves.update_xaxes(title="training step").update_layout(template="plotly_white", height=380, width=1000)
-    samples = "".join(
-        f"<figure><figcaption>after {int(path.stem):,} steps</figcaption>"
-        f'<img src="data:image/png;base64,{_enlarged(path)}"></figure>'
-        for path in chosen
-    )
-    prompts = "".join(f"<li>{prompt}</li>" for prompt in PROMPTS)
+    config = {"displaylogo": False, "showSendToCloud": False}
+    figure = curves.to_html(full_html=False, include_plotlyjs=False, div_id="curves", config=config)
+    samples = [(f"{int(path.stem):,}", _enlarged(path)) for path in chosen]
+    values = {
+        "title": f"Training of {out.name}",
+        "plotly_js": Markup(get_plotlyjs()),
+        "curves": Markup(figure),
+        "guidance": f"{_GUIDANCE:g}",
+        "prompts": PROMPTS,
+        "samples": samples,
+    }
     page = out / "progress.html"
-    page.write_text(
-        f"<!doctype html><meta charset='utf-8'><title>Training of {out.name}</title>"
-        "<style>body{font:15px sans-serif;margin:24px}figure{display:inline-block;margin:0 12px 12px 0}</style>"
-        f"<h1>Training of {out.name}</h1>{curves.to_html(full_html=False, include_plotlyjs=True)}"
-        f"<p>Generated with guidance {_GUIDANCE:g} from the same noise, from top to bottom:</p><ol>{prompts}</ol>"
-        f"{samples}"
-    )
+    page.write_text(render_page(values, template="training.html", package="probe"), encoding="utf-8")
     return page
 
 

@@ -346,7 +346,7 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
     with pytest.raises(Stop):
         save_sweep(xr.Dataset(), tmp_path / "sweep.nc")
-    assert seen == [f"sweep.nc.{os.getpid()}.partial"]
+    assert seen == [f".sweep.{os.getpid()}.partial.nc"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -394,7 +394,7 @@ def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
     assert str(error.value) == f"{tmp_path} is not a sweep: it is a folder."
     with pytest.raises(RecordingError) as error:
         load_sweep(text)
-    assert str(error.value) == f"{text} is not a sweep: it is no netCDF 3 file."
+    assert str(error.value) == f"{text} is not a sweep, or it is damaged: it is not a netCDF 3 file."
     with pytest.raises(RecordingError) as error:
         load_sweep(other)
     assert str(error.value) == f"{other} is not a sweep, or it is damaged: 'json_attributes'."
@@ -436,10 +436,10 @@ def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest
             lambda: sweep(mini, scene, one, threshold_cells=0),
             "threshold_cells must be a positive number of cells; got 0.",
         ),
-        (lambda: sweep(mini, scene, one, steps=0), "a run needs at least 1 step; got steps=0."),
-        (lambda: sweep(mini, PROMPT, one, steps=-1), "a run needs at least 1 step; got steps=-1."),
-        (lambda: sweep(mini, scene, one, seed=-3), "seed must not be negative; got -3."),
-        (lambda: sweep(mini, PROMPT, one, seed=-3), "seed must not be negative; got -3."),
+        (lambda: sweep(mini, scene, one, steps=0), "steps must be at least 1; got 0."),
+        (lambda: sweep(mini, PROMPT, one, steps=-1), "steps must be at least 1; got -1."),
+        (lambda: sweep(mini, scene, one, seed=-3), "seed must be at least 0; got -3."),
+        (lambda: sweep(mini, PROMPT, one, seed=-3), "seed must be at least 0; got -3."),
         (lambda: sweep(mini, {1: scene, "1": scene}, one), "'1' names two of what is swept. Rename one of them."),
         (
             lambda: sweep(mini, {"a": make_scene(0, images=12), "a [1]": scene}, one),

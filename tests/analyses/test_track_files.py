@@ -51,7 +51,7 @@ def test_no_points_at_all_are_refused_by_netcdf_which_cannot_be_read_back(tmp_pa
 def test_other_programs_find_the_arrays(tmp_path):
     saved = tracks()
     with np.load(saved.save(tmp_path / "tracks.npz"), allow_pickle=False) as file:
-        assert sorted(file.files) == ["confidence", "details", "queries", "tracks", "visibility"]
+        assert sorted(file.files) == ["confidence", "details", "ditprobe_digest", "queries", "tracks", "visibility"]
         np.testing.assert_array_equal(file["tracks"], saved.tracks)
         assert json.loads(str(file["details"])) == saved.details
     with xr.open_dataset(saved.save(tmp_path / "tracks.nc"), engine="scipy") as dataset:
@@ -127,7 +127,7 @@ def test_an_npz_of_other_arrays_is_refused(tmp_path):
         load_tracks(tmp_path / "other.npz")
     with (tmp_path / "array.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(RecordingError, match=r"it is no npz file\."):
+    with pytest.raises(RecordingError, match=r"it is not an npz file\."):
         load_tracks(tmp_path / "array.npz")
 
 

@@ -89,7 +89,7 @@ def test_the_means_that_are_printed(run: Run, small: Backbone, scenes: str, mode
         assert printed_means(output, name) == pytest.approx(means_of(predict, mode), abs=0.0501), name
     rows = rows_of("found.csv")
     assert [(row["clip"], row["tracker"]) for row in rows] == [(clip, name) for clip in SCENES for name in names]
-    shown = [100 * np.mean([float(row["average_jaccard"]) for row in rows if row["tracker"] == name]) for name in names]
+    shown = [np.mean([float(row["average_jaccard"]) for row in rows if row["tracker"] == name]) for name in names]
     assert [printed_means(output, name)[1] for name in names] == pytest.approx(shown, abs=0.051)
     assert "PUBLISHED" not in output
 

@@ -16,8 +16,8 @@ def test_a_page_holds_its_figures_without_network(tmp_path: Path) -> None:
     page = (tmp_path / "deep" / "a.html").read_text(encoding="utf-8")
     assert page.count("<title>&lt;i&gt;one&lt;/i&gt;</title>") == page.count("<h1>&lt;i&gt;one&lt;/i&gt;</h1>") == 1
     assert [page.count(f'id="figure-{number}"') for number in (1, 2, 3)] == [1, 1, 0]
-    assert page.count("<div style='min-width:321px'>") == 2
-    assert "max-width:700px" in page
+    assert page.count('<div style="min-width: 321px">') == 2
+    assert "max-width: 700px" in page
     assert "<script src" not in page
 
 

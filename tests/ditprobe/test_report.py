@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from analyses.attention import attention_of_points
 from analyses.checkpoint import save_sweep
-from analyses.layer_selection import interval_in_words
 from analyses.point_tracks import PointTracks
 from analyses.selection import select_layers
+from analyses.selection_words import interval_in_words
 from analyses.tapvid import THRESHOLDS
 from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
 from analyses.tapvid_evaluation_files import save_evaluation
@@ -27,6 +27,7 @@ from ditprobe.report_trackers import compare_trackers
 from ditprobe.report_tracking import tracking_part
 from ditprobe.report_transfer import TransferredClip
 from ditprobe.report_words import answer, facts, notes
+from ditprobe.transfer_measures import fit_pair
 from store import make_scene, write_clip
 from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
@@ -239,7 +240,7 @@ def test_one_library_fixed_ids_and_no_address(html, page):
 
 
 def test_every_part_is_there(page):
-    parts = ["answer", "run", "maps", "curves", "heads", "examples", "tables", "notes"]
+    parts = ["answer", "maps", "curves", "heads", "examples", "tables", "run", "notes"]
     assert [link[1:] for link in page.links] == parts
     text = " ".join(page.text)
     assert "Median error 5.0 px over 32 visible (point, image) pairs after image 0" in text
@@ -344,8 +345,8 @@ CLIPS = {"slow": planted_clip(2.0), "fast": planted_clip(3.0, late=True), "faste
 
 
 def scores(position, *, kinds=None, **attrs):
-    """An evaluation with these position accuracies (tracker, clip); everything else is half of them."""
-    position = np.asarray(position)
+    """An evaluation with these position accuracies (tracker, clip), 0 to 1; everything else is half of them."""
+    position = 100 * np.asarray(position)
     half = ("average_jaccard", "occlusion_accuracy", *(f"pts_within_{pixels}" for pixels in THRESHOLDS))
     both = ("tracker", "clip")
     data = {"average_pts_within_thresh": (both, position)} | dict.fromkeys(half, (both, position / 2))
@@ -413,13 +414,13 @@ def test_one_clip_has_differences_but_no_interval():
         "t0 minus t1: +25.0 percentage points of position accuracy on one clip.",
     )
     assert part.tables[0].rows == (("t0", "50.0", "25.0", "25.0"), ("t1", "25.0", "12.5", "12.5"))
-    assert part.tables[0].strong == (0,)
+    assert part.tables[0].strong_cells == ((0, 1), (0, 2), (0, 3))
 
 
 def test_the_table_of_trackers_holds_means_and_their_ends():
     found = compare_trackers(CLIPS, {"moving": Moving(3.0), "nothing moves": still_tracker}).evaluation
     part = part_of(found)
-    means = 100 * tapvid_means(found)
+    means = tapvid_means(found)
     for row, name in zip(part.tables[0].rows, ("moving", "nothing moves"), strict=True):
         cells = [
             "{:.1f} ({:.1f} to {:.1f})".format(*means[metric].sel(tracker=name).values)
@@ -478,8 +479,8 @@ def test_what_is_no_evaluation_is_refused(tmp_path):
     for name, said in {
         "sweep.nc": "tracking needs what evaluate_tapvid returns; it lacks the dim tracker.",
         "none.nc": f"{tmp_path / 'none.nc'} holds no evaluation of trackers: it does not exist.",
-        "tapvid.csv": f"{tmp_path / 'tapvid.csv'} holds no evaluation of trackers, or it is damaged. ditprobe "
-        "eval-tapvid writes them; name its --out with .nc.",
+        "tapvid.csv": f"{tmp_path / 'tapvid.csv'} holds no evaluation of trackers, or it is damaged: it is not a "
+        "netCDF 3 file. ditprobe eval-tapvid writes them; name its --out with .nc.",
     }.items():
         words = [
             "report",
@@ -552,6 +553,31 @@ def test_the_command_shows_two_videos_beside_their_flow(transferring, tmp_path):
     assert row[:2] == ["reference.mp4 in made.mp4", "result"]
     assert all(-1 <= float(cell) < 10 for cell in row[2:])
     assert "Motion as layer 4 of mini sees it" in text  # the best layer of the sweep
+
+
+def test_a_report_takes_an_enlarged_reference_as_the_picture_of_a_transfer_does(transferring, tmp_path):
+    scene = make_scene(18, images=8)
+    large = Clip(scene.images.repeat(8, axis=1).repeat(8, axis=2), scene.fps, prompt=scene.prompt)
+    write_clip("large.mp4", large)
+    for words, resized in {("large.mp4", "made.mp4"): "reference", ("made.mp4", "large.mp4"): "result"}.items():
+        transferring("--transfer", *words, "--overwrite")
+        told = " ".join(Page((tmp_path / "report.html").read_text()).text)
+        assert f"6 images of 40 x 40 px (height x width); images 0 to 5 of 8, 40 x 40 px; the {resized} was" in told
+        assert "was resized from 320 x 320 px." in told
+
+
+def test_a_pair_is_compared_at_the_size_of_the_smaller_clip_whose_pixels_stay():
+    small, large = make_scene(16), make_scene(18).resized(80, 80)
+    for pair in ((small, large), (large, small)):
+        fitted = fit_pair(*pair)
+        assert [(each.height, each.width) for each in fitted] == [(40, 40)] * 2
+        assert fitted[pair.index(small)] is small
+    with pytest.raises(InvalidInputError, match="40 x 40 px and the result 6 of 60 x 60 px"):
+        fit_pair(small, small.resized(60, 60))
+    with pytest.raises(InvalidInputError, match="40 x 40 px and the result 6 of 80 x 40 px"):
+        fit_pair(small, small.resized(80, 40))
+    with pytest.raises(InvalidInputError, match="6 images of 40 x 40 px and the result 5 of"):
+        fit_pair(large, small.window(0, 5))
 
 
 @pytest.mark.parametrize(

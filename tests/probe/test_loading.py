@@ -7,14 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import diffusers
+import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
 from diffusers import SanaVideoTransformer3DModel
 from torch import nn
 
-from probe import load_backbone, loading
+from probe import load_backbone, loading, run_clip
 from probe.mini import new_pipeline, save_mini
+from probe.supported import check_index
+from store import Clip, Selection
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
 SUPPORTED = (
@@ -104,7 +108,7 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path) -> None:
     index = {
         "_class_name": "WanPipeline",
         "vae": ["diffusers", "A"],
-        "scheduler": ["d", "S"],
+        "scheduler": ["diffusers", "S"],
         "tokenizer": [None, None],
     }
     (tmp_path / "model_index.json").write_text(json.dumps(index))
@@ -234,6 +238,55 @@ def test_linear_attention_is_refused_with_its_reason() -> None:
         "SanaLinearAttnProcessor3_0, which never multiplies queries and keys: it calls neither "
         "scaled_dot_product_attention nor dispatch_attention_fn. Its attention is linear (or otherwise without a "
         "softmax over keys), so there is no attention to probe."
+    )
+
+
+def video_to_video(kind: str) -> Any:
+    """A pipeline that takes a video, with the parts of one that does not."""
+    parts = {"WanPipeline": tiny.wan, "CogVideoXPipeline": tiny.cogvideox}[kind]().components
+    wanted = {"tokenizer", "text_encoder", "vae", "transformer", "scheduler"}
+    made = getattr(diffusers, kind.replace("Pipeline", "VideoToVideoPipeline"))
+    return made(**{name: part for name, part in parts.items() if name in wanted})
+
+
+@pytest.mark.parametrize(("family", "kind"), [("Wan", "WanPipeline"), ("CogVideoX", "CogVideoXPipeline")])
+def test_a_pipeline_is_told_by_its_transformer_and_its_remedy_works(family: str, kind: str, tmp_path: Path) -> None:
+    pipeline = video_to_video(kind)
+    words = (
+        f"{type(pipeline).__name__} is not called as ditprobe calls pipelines, though its transformer is of the "
+        f"{family} family. Use {kind}.from_pipe(pipeline, torch_dtype=pipeline.dtype), which shares its weights."
+    )
+    assert refusal(UnsupportedBackboneError, pipeline) == words
+    pipeline.save_pretrained(tmp_path)
+    assert refusal(UnsupportedBackboneError, tmp_path) == words  # before its weights are loaded
+    backbone = load_backbone(getattr(diffusers, kind).from_pipe(pipeline, torch_dtype=pipeline.dtype))
+    assert backbone.pipeline.transformer is pipeline.transformer
+    clip, captures = Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8), []
+    conditioning = {"prompt_embeds": tiny.embeds(tiny.TEXT, 32, 0)}
+    run_clip(backbone, clip, Selection([-1], [0]), captures.append, steps=2, conditioning=conditioning)
+    assert len(captures) == 1
+
+
+def test_a_transformer_with_a_condition_has_no_remedy_that_does_not_work() -> None:
+    transformer = tiny.wan_transformer()
+    transformer.register_to_config(in_channels=36)
+    pipeline = SimpleNamespace(components={}, transformer=transformer)
+    assert refusal(UnsupportedBackboneError, pipeline) == (
+        "SimpleNamespace is not called as ditprobe calls pipelines, though its transformer is of the Wan family. "
+        "WanPipeline cannot run it either: its transformer also takes 36 channels, where latents have 16. Supported "
+        "are WanPipeline."
+    )
+
+
+def test_an_index_that_names_a_known_transformer_says_when_its_remedy_fits() -> None:
+    with pytest.raises(UnsupportedBackboneError, match="that fits where the transformer takes nothing but latents"):
+        check_index({"_class_name": "WanImageToVideoPipeline", "transformer": ["diffusers", "WanTransformer3DModel"]})
+
+
+def test_a_bare_transformer_is_refused_with_the_remedy() -> None:
+    assert refusal(UnsupportedBackboneError, tiny.wan_transformer()) == (
+        "WanTransformer3DModel is a transformer alone; its VAE and scheduler are needed too. Pass the whole pipeline, "
+        "such as WanPipeline(transformer=..., vae=..., scheduler=..., text_encoder=None, tokenizer=None)."
     )
 
 

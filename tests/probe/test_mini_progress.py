@@ -150,7 +150,9 @@ def test_the_page_shows_loss_accuracy_and_samples(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(picture), strip.repeat(2, axis=0).repeat(2, axis=1))
     assert all(f"<li>{prompt}</li>" in text for prompt in PROMPTS)
     assert "<script src" not in text
-    assert "http" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert "://" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert "Content-Security-Policy" in text
+    assert '"showSendToCloud": false' in text
 
 
 @pytest.mark.usefixtures("short")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from store import Clip, read_clip, write_clip
+from store.clip import Part
 from store.errors import ClipError, InvalidInputError, OutputExistsError, UnsafePickleError
 from store.video import extras_path
 
@@ -145,6 +146,53 @@ def test_resized_is_antialiased():
     stripes[:, :, ::2] = 255
     middle = Clip(stripes, 8).resized(20, 28).images[0, 2:-2, 2:-2]
     assert np.abs(middle.astype(int) - 127).max() <= 8
+
+
+def test_a_slice_cuts_everything_that_belongs_to_the_images():
+    clip = full_clip(9)
+    part = clip[1:8:3]
+    for name in ("images", "tracks", "visibility", "masks"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(clip, name)[1:8:3])
+    assert part.fps == clip.fps / 3
+    assert part.prompt == clip.prompt
+    assert part.part == Part(1, 3, 9)
+    assert part[1:].part == Part(4, 3, 9)
+    assert clip[:].part is None
+    assert np.shares_memory(part.images, clip.images)
+
+
+def test_a_slice_keeps_the_mask_of_image_0_with_image_0():
+    clip = Clip(IMAGES, 8, masks=np.ones((1, 80, 112), bool))
+    assert clip[::4].masks.shape == (1, 80, 112)
+    assert clip[2:].masks is None
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (3, "a clip is cut by a slice, such as clip[3:20:2]; got 3. One picture is clip.images[number]."),
+        (slice(None, None, -1), "a clip is cut forward in time; got a slice with the stride -1."),
+        (slice(20, 30), "the slice 20:30 of a clip of 9 images is empty. Cut out at least one."),
+    ],
+)
+def test_a_slice_that_is_no_clip(cut, message):
+    with pytest.raises((InvalidInputError, ClipError)) as caught:
+        full_clip(9)[cut]
+    assert str(caught.value) == message
+
+
+def test_a_part_that_the_video_does_not_have():
+    with pytest.raises(ClipError, match="image 17 is named as a part of a video of 9 images"):
+        Clip(IMAGES, 8, part=Part(1, 2, 9))
+
+
+def test_estimated_tracks_say_whose_they_are(tmp_path):
+    clip = Clip(smooth_images(), 8, tracks=TRACKS, tracks_source="optical flow")
+    assert "4 points tracked by optical flow (100 % visible)" in repr(clip)
+    assert read_clip(write_clip(tmp_path / "clip.mp4", clip)).tracks_source == "optical flow"
+    assert clip.resized(40, 56)[1:3].tracks_source == "optical flow"
+    with pytest.raises(ClipError, match="'optical flow' was given without tracks"):
+        Clip(IMAGES, 8, tracks_source="optical flow")
 
 
 @pytest.mark.parametrize("size", [(80, 112), (160, 224), (81, 111), (33, 46)])

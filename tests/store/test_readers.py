@@ -206,6 +206,16 @@ class TestReadClips:
         )
 
 
+def test_a_part_of_published_clips_is_the_slice_of_the_whole(tmp_path):
+    for number, folder in enumerate([difftrack_folder(tmp_path / "fg"), mtbench_entry(tmp_path / "entry")]):
+        (whole,), (part,) = read_clips(folder).values(), read_clips(folder, first=1, last=3, stride=2).values()
+        for name in ("images", "tracks", "visibility", *["masks"] * number):
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[1:4:2])
+        assert (part.prompt, part.part) == (whole.prompt, whole[1:4:2].part)
+    (single,) = read_clips(mtbench_entry(tmp_path / "one", masks=3), first=1).values()
+    assert single.masks is None  # the one mask is that of image 0
+
+
 @needs_data
 def test_real_davis_clips():
     clips = read_mtbench(DATA / "det")

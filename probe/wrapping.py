@@ -1,0 +1,99 @@
+"""Methods of one object that do something more while a context is open, whatever the order in which contexts close."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_MISSING = object()
+_STACK = "_ditprobe_wrappers"
+
+Around = Callable[..., Any]
+"""Called with the method it stands around, then with the arguments of the call."""
+
+
+class _Wrappers:
+    """Those open on one method, the first opened first, and the function that stands on the object for all of them."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.before = vars(owner).get(name, _MISSING)
+        self.arounds: list[Around] = []
+        original = getattr(owner, name)
+
+        # pipelines read the signature, which follows __wrapped__
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            method = original
+            for around in self.arounds:
+                method = functools.partial(around, method)
+            return method(*args, **kwargs)
+
+        setattr(call, _STACK, self)
+        self.function = call
+
+
+@contextmanager
+def wrapped_method(owner: Any, name: str, around: Around) -> Iterator[None]:
+    """Let the calls of a method of one object go through ``around``; others may open and close in any order.
+
+    When the last one closes, the object is what it was. A wrapper that someone else has put over ours meanwhile stays.
+
+    Parameters
+    ----------
+    owner : object
+    name : str
+        Of one of its methods.
+    around : callable
+        See :data:`Around`. The last one opened is called first.
+
+    Examples
+    --------
+    >>> class Counter:
+    ...     def add(self, number):
+    ...         return number + 1
+    >>> counter = Counter()
+    >>> with wrapped_method(counter, "add", lambda add, number: 10 * add(number)):
+    ...     counter.add(1)
+    20
+    >>> counter.add(1), vars(counter)
+    (2, {})
+    """
+    installed = vars(owner).get(name)
+    wrappers = getattr(installed, _STACK, None)
+    if wrappers is None or wrappers.function is not installed:  # functools.wraps of someone else copies the attribute
+        wrappers = _Wrappers(owner, name)
+        setattr(owner, name, wrappers.function)
+    wrappers.arounds.append(around)
+    try:
+        yield
+    finally:
+        wrappers.arounds.remove(around)
+        if not wrappers.arounds and vars(owner).get(name) is wrappers.function:
+            if wrappers.before is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, wrappers.before)
+
+
+def without_wrappers(copied: Any) -> Any:
+    """A copy of an object, without what was wrapped around methods of the one it was copied from.
+
+    What stands on an instance in place of a method leads to that instance, so on a copy it would change the original.
+
+    Examples
+    --------
+    >>> import copy
+    >>> class Counter:
+    ...     def add(self, number):
+    ...         return number + 1
+    >>> counter = Counter()
+    >>> with wrapped_method(counter, "add", lambda add, number: 0):
+    ...     counter.add(1), without_wrappers(copy.copy(counter)).add(1)
+    (0, 2)
+    """
+    for name, value in list(vars(copied).items()):
+        if callable(value) and callable(getattr(type(copied), name, None)):
+            delattr(copied, name)
+    return copied

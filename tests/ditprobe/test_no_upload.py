@@ -1,0 +1,183 @@
+"""No page and no figure of ours offers to upload what it shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import xarray as xr
+
+import ditprobe as dp
+from analyses.plots import __all__ as plots
+from ditprobe.pages import figure_name, page_of
+from generators.amf import labelled_flow
+from store import make_scene, write_clip
+from store.layout import TokenLayout
+from store.pages import POLICY, render_page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+UPLOAD = re.compile(r"Share chart|Plotly Cloud|Edit in Chart Studio|sendChartToCloud", re.IGNORECASE)
+
+rng = np.random.default_rng(0)
+LAYOUT = TokenLayout(3, 5, 7, 80, 112, 9)
+IMAGES = rng.integers(0, 256, (9, 80, 112, 3), dtype=np.uint8)
+FLOW = labelled_flow(np.ones((3, 3, 5, 7, 2)), LAYOUT, details={})
+SWEEP = xr.DataArray(
+    rng.uniform(0, 100, (3, 2, 4)), dims=("clip", "step", "layer"), name="accuracy", attrs={"units": "%"}
+)
+SCORES = xr.DataArray(rng.uniform(0, 100, (2, 3)), {"tracker": ["a", "b"]}, ("tracker", "clip"), "position")
+LAGS = SCORES.expand_dims(lag=[0, 1, 2]).transpose("tracker", "clip", "lag")
+SELECTION = dp.select_layers(
+    xr.Dataset(
+        {
+            "accuracy": SWEEP,
+            **{name: (SWEEP / 100).expand_dims(target=["cross"]) for name in ("confidence", "attention_score")},
+        },
+        {"step": [0, 1], "layer": [0, 1, 2, 3]},
+    ),
+    2,
+)
+FIGURES: dict[str, Callable[[], go.Figure]] = {
+    "plot_accuracy_per_threshold": lambda: dp.plot_accuracy_per_threshold(LAGS[..., 1:].rename(lag="threshold")),
+    "plot_attention": lambda: dp.plot_attention(
+        xr.DataArray(np.full((1, 3, 5, 7), 1 / 105), dims=("point", "frame", "y", "x"))
+    ),
+    "plot_best_layers": lambda: dp.plot_best_layers(SWEEP, [2]),
+    "plot_clip_scores": lambda: dp.plot_clip_scores(SCORES),
+    "plot_error_over_time": lambda: dp.plot_error_over_time(LAGS),
+    "plot_flow": lambda: dp.plot_flow(FLOW),
+    "plot_flow_arrows": lambda: dp.plot_flow_arrows(FLOW, IMAGES),
+    "plot_heads": lambda: dp.plot_heads(SWEEP[0].rename(step="head")),
+    "plot_layer_step": lambda: dp.plot_layer_step(SWEEP),
+    "plot_pca": lambda: dp.plot_pca(xr.DataArray(rng.normal(size=(3, 5, 7, 3)), dims=("frame", "y", "x", "component"))),
+    "plot_selection": lambda: dp.plot_selection(SELECTION),
+    "plot_tracks": lambda: dp.plot_tracks(IMAGES, np.full((9, 4, 2), 8.0)),
+    "plot_transfer": lambda: dp.plot_transfer(IMAGES, IMAGES, FLOW, FLOW),
+}
+
+
+def scripts(page: str) -> str:
+    """What a page runs, without plotly.js itself."""
+    return "".join(part for part in re.findall(r"<script.*?</script>", page, re.DOTALL) if len(part) < 1_000_000)
+
+
+def configs(page: str) -> list[dict[str, object]]:
+    """The options that each figure of a page is drawn with."""
+    found = re.findall(r'(\{"displaylogo".*?\}) *\)', scripts(page), re.DOTALL)
+    return [json.loads(text) for text in found]
+
+
+def assert_closed(page: str, figures: int | None = None) -> None:
+    """One policy that loads and sends nothing, and no figure with a button that uploads."""
+    assert page.count(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">') == 1
+    assert page.index("Content-Security-Policy") < page.index("<script")
+    assert "<script src" not in page
+    options = configs(page)
+    assert len(options) == scripts(page).count("Plotly.newPlot(") > 0
+    assert figures in (None, len(options))
+    for each in options:
+        assert (each["showSendToCloud"], each["displaylogo"], each["modeBarButtons"]) == (False, False, [["toImage"]])
+
+
+@pytest.fixture(scope="module")
+def dom(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """A page as a browser draws it, as HTML; where none is installed, the test is skipped when it asks for that."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    folder = tmp_path_factory.mktemp("browser")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'user'}", "--dump-dom"]
+
+    def drawn(page: str) -> str:
+        path = folder / "page.html"
+        path.write_text(page, encoding="utf-8")
+        words = [str(browser), *options, "--virtual-time-budget=10000", path.as_uri()]
+        run = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        return re.sub(r"<script.*?</script>", "", run.stdout, flags=re.DOTALL)
+
+    trial = "<body><script>document.body.append('drawn by ' + 'script')</script>"
+    works = browser is not None and "drawn by script" in drawn(trial)
+
+    def draw(page: str) -> str:
+        if not works:
+            pytest.skip(f"{browser} does not run here" if browser else "no Chromium or Chrome is installed")
+        return drawn(page)
+
+    return draw
+
+
+def buttons(drawn: str) -> set[str]:
+    """What the toolbars of a drawn page offer."""
+    return set(re.findall(r'data-title="([^"]*)"', drawn))
+
+
+def test_every_plot_is_made_here() -> None:
+    assert sorted(FIGURES) == sorted(plots)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_plot_has_an_upload_button_wherever_it_is_shown(name: str) -> None:
+    figure = FIGURES[name]()
+    assert "sendChartToCloud" in figure.layout.modebar.remove
+    figure.update_layout(template="plotly_dark")
+    assert "sendChartToCloud" in figure.layout.modebar.remove  # another theme does not bring it back
+
+
+def test_plotlys_own_page_of_our_figure_has_no_upload_button(dom: Callable[[str], str]) -> None:
+    drawn = dom(FIGURES["plot_layer_step"]().to_html())
+    assert "Zoom" in buttons(drawn)
+    assert not UPLOAD.search(drawn)
+
+
+def test_a_page_of_figures_has_no_upload_button(dom: Callable[[str], str]) -> None:
+    page = page_of("Two", [go.Figure(go.Scatter(y=[1, 2])), FIGURES["plot_transfer"]()])
+    assert_closed(page, 2)
+    drawn = dom(page)
+    assert buttons(drawn) == {"Download plot"}
+    assert not UPLOAD.search(drawn)
+
+
+def test_the_pages_of_amf_and_transfer_have_no_upload_button(
+    run: Callable[..., object], dom: Callable[[str], str]
+) -> None:
+    write_clip("scene.mp4", make_scene(18))
+    run("amf", "scene.mp4", "--picture", "flow.html")
+    run("transfer", "scene.mp4", "a pink star moves up over grey dots", "--steps", "2", "--picture", "beside.html")
+    for name in ("flow.html", "beside.html"):
+        page = Path(name).read_text(encoding="utf-8")
+        assert_closed(page)
+        drawn = dom(page)
+        assert buttons(drawn) == {"Download plot"}
+        assert not UPLOAD.search(drawn)
+
+
+def test_the_report_has_no_upload_button(tmp_path: Path, dom: Callable[[str], str]) -> None:
+    sweep = SWEEP.to_dataset().assign_coords(
+        clip=["a", "b", "c"], step=[0, 49], layer=[0, 1, 2, 3], source=("clip", ["a", "b", "c"])
+    )
+    page = dp.write_report(tmp_path / "report.html", sweep, None).read_text(encoding="utf-8")
+    assert_closed(page)
+    drawn = dom(page)
+    assert buttons(drawn) == {"Download plot"}
+    assert not UPLOAD.search(drawn)
+
+
+def test_the_policy_stands_before_anything_that_it_rules() -> None:
+    page = render_page({"title": "a", "body": "b"})
+    assert page.index("Content-Security-Policy") < page.index("<title>") < page.index("<style>")
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [("Accuracy<br><span>0 to 100 %</span>", "accuracy"), (None, "figure"), ("<b>A</b>/../b", "a-b"), ("é 1", "é-1")],
+)
+def test_a_saved_figure_is_named_after_its_title(title: str | None, name: str) -> None:
+    figure = go.Figure(layout={"title": {"text": title}})
+    assert figure_name(figure) == name
+    (options,) = configs(page_of("a", [figure]))
+    assert options["toImageButtonOptions"] == {"format": "svg", "filename": name}

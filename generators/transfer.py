@@ -62,9 +62,10 @@ def transfer_motion(
     on_step : callable, optional
         Called with (steps done, steps to do). By default a bar in notebooks and interactive sessions; False for none.
     reference_conditioning : mapping, optional
-        Arguments of the pipeline for the pass of the reference, which has the empty prompt. By default the text
-        arguments of ``conditioning`` where that has ``prompt_embeds``: the reference is then read under the *new*
-        prompt, unlike DiTFlow's. Give ``{"prompt_embeds": ...}`` of the empty prompt to read it as published.
+        Arguments of the pipeline for the pass of the reference, which has the empty prompt. By default the guidance
+        scale, and the text arguments of ``conditioning`` where that has ``prompt_embeds``: the reference is then read
+        under the *new* prompt, unlike DiTFlow's. Give ``{"prompt_embeds": ...}`` of the empty prompt to read it as
+        published.
 
     Returns
     -------
@@ -219,10 +220,14 @@ class MotionTransfer:
     def seen(self) -> Reference:
         """The reference as the backbone sees it."""
         given = self.reference_conditioning
-        if given is None and "prompt_embeds" in (self.conditioning or {}):
-            given = text_arguments(self.conditioning or {})
-        prompt = None if "prompt_embeds" in (given or {}) else ""
-        return Reference(self.backbone, self.reference, self.steps, prompt, given or {})
+        if given is None:
+            conditioning = self.conditioning or {}
+            given = text_arguments(conditioning) if "prompt_embeds" in conditioning else {}
+            guidance = conditioning.get("guidance_scale", self.guidance_scale)
+            if guidance is not None:  # an input of models whose guidance is distilled, elsewhere without effect
+                given["guidance_scale"] = guidance
+        prompt = None if "prompt_embeds" in given else ""
+        return Reference(self.backbone, self.reference, self.steps, prompt, given)
 
     def _strategies(self) -> tuple[Strategy, ...]:
         return self.method.strategies(self.seen)

@@ -40,10 +40,8 @@ def chosen(run: Run) -> LayerSelection:
 
 
 def selection(layers: tuple[int, ...] = (2, 1), backbone: str = "./small", config_hash: str = "") -> LayerSelection:
-    names = ("mean", "low", "high", "probability")
-    scores = xr.Dataset({name: ("layer", [0.9, 0.5, 0.1]) for name in names}, {"layer": [2, 1, 0]})
     place: dict[str, Any] = {"steps": 50, "heads": (0,), "backbone": backbone, "config_hash": config_hash}
-    return LayerSelection(layers, scores, max(1, len(layers)), "last", 39, 100, 0, 8, **place)
+    return LayerSelection(layers, xr.Dataset(), max(1, len(layers)), "last", 39, 100, 0, 8, **place)
 
 
 CALLS = {

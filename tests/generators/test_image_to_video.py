@@ -134,9 +134,26 @@ def test_text_to_video_has_no_condition() -> None:
 
 def test_what_else_the_new_clip_is_told_does_not_reach_its_reference(backbone: Backbone, clip: Clip) -> None:
     transfer = transfer_of(backbone, clip, Injection())
-    assert set(transfer.seen.conditioning) == {"prompt_embeds", "negative_prompt_embeds"}
+    assert set(transfer.seen.conditioning) == {"prompt_embeds", "negative_prompt_embeds", "guidance_scale"}
     mask = {"prompt_attention_mask": 1, "pooled_prompt_embeds": 2, "max_sequence_length": 3}
     assert text_arguments({**mask, "true_cfg_scale": 4, "latents": 5}) == mask
     apart = dataclasses.replace(transfer, reference_conditioning={"prompt_embeds": EMBEDS["negative_prompt_embeds"]})
     assert isinstance(apart.seen, Reference)
     assert apart.seen.conditioning["prompt_embeds"] is EMBEDS["negative_prompt_embeds"]
+
+
+def test_the_reference_is_read_under_the_guidance_of_the_run() -> None:
+    """Where guidance is distilled into the model it is an input, of the reference's pass too."""
+    family = FAMILIES["hunyuan"]
+    backbone, size = family.backbone(), family.size
+    shape = (size["images"], size["height"], size["width"], 3)
+    reference = Clip(np.random.default_rng(3).integers(0, 255, shape, np.uint8), fps=8)
+    options: dict[str, Any] = {"steps": 2, "conditioning": family.conditioning, **size}
+    keys = [
+        MotionTransfer(backbone, reference, None, guidance_scale=scale, **options)
+        .seen.read([1], step=-1)
+        .captures[1]
+        .key
+        for scale in (2.0, 9.0)
+    ]
+    assert not torch.allclose(*keys, atol=1e-4)

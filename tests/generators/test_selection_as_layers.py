@@ -59,10 +59,7 @@ def selection_of(model: Backbone, layers: tuple[int, ...] = (2, 0), /, **changes
     }
     known |= changes
     step = known.pop("step")
-    scores = xr.Dataset(
-        {name: ("layer", np.linspace(1, 0, 3)) for name in ("mean", "low", "high", "probability")}, {"layer": [2, 0, 1]}
-    )
-    return LayerSelection(layers, scores, max(1, len(layers)), "last", step, 100, 0, 8, **known)
+    return LayerSelection(layers, xr.Dataset(), max(1, len(layers)), "last", step, 100, 0, 8, **known)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -120,7 +120,7 @@ def test_long_and_large_clips_become_windows(mini: Backbone) -> None:
         sweep(mini, {"hidden": clip.window(6, 12)}, Selection([-1], [0]))
     assert str(error.value) == (
         f"every window was skipped: hidden window 0: 3 of {scene.tracks.shape[1]} tracked points are visible in "
-        "image 0, fewer than 4. Pass clips with more tracks, or min_points=1."
+        "image 6, fewer than 4. Pass clips with more tracks, or min_points=1."
     )
 
 

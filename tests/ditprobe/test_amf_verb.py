@@ -114,7 +114,10 @@ def test_a_dry_run_says_what_would_happen(run: Run, small: Backbone, clip: Clip)
             ("--out", "flow.csv"),
             "flow.csv cannot be written: a flow goes to a file ending in .npz, .nc or .zarr. Name it flow.npz.",
         ),
-        (("--first", 9), "clip.mp4 has images 0 to 6; images 9 to the end were asked for."),
+        (
+            ("--first", 9),
+            "clip.mp4 has images 0 to 6; images 9 to the end were asked for. Begin with image 6 at the latest.",
+        ),
         (("--size", "big"), "--size 'big' is not HEIGHTxWIDTH. Write for example 480x720."),
     ],
 )

@@ -17,7 +17,7 @@ from torch import nn
 
 from probe import load_backbone, loading, run_clip
 from probe.mini import new_pipeline, save_mini
-from probe.supported import check_index
+from probe.supported import check_index, dtype_argument
 from store import Clip, Selection
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
@@ -254,12 +254,12 @@ def test_a_pipeline_is_told_by_its_transformer_and_its_remedy_works(family: str,
     pipeline = video_to_video(kind)
     words = (
         f"{type(pipeline).__name__} is not called as ditprobe calls pipelines, though its transformer is of the "
-        f"{family} family. Use {kind}.from_pipe(pipeline, torch_dtype=pipeline.dtype), which shares its weights."
+        f"{family} family. Use {kind}.from_pipe(pipeline, {dtype_argument()}=pipeline.dtype), which shares its weights."
     )
     assert refusal(UnsupportedBackboneError, pipeline) == words
     pipeline.save_pretrained(tmp_path)
     assert refusal(UnsupportedBackboneError, tmp_path) == words  # before its weights are loaded
-    backbone = load_backbone(getattr(diffusers, kind).from_pipe(pipeline, torch_dtype=pipeline.dtype))
+    backbone = load_backbone(getattr(diffusers, kind).from_pipe(pipeline, **{dtype_argument(): pipeline.dtype}))
     assert backbone.pipeline.transformer is pipeline.transformer
     clip, captures = Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8), []
     conditioning = {"prompt_embeds": tiny.embeds(tiny.TEXT, 32, 0)}

@@ -50,7 +50,7 @@ def test_record_a_scene_then_ask_what_is_in_it(run: Run) -> None:
     assert "written to run.zarr" in printed
     assert open_recording("run.zarr").layers == (1, 4)
     assert "every record that is marked done is whole" in run("info", "run.zarr", "--verify").output
-    with xr.open_zarr("run.zarr", group="attn", consolidated=False, chunks=None) as opened:
+    with xr.open_zarr("run.zarr", chunks=None) as opened:
         assert opened["query"].sizes["layer"] == 2
 
 

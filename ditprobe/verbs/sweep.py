@@ -12,6 +12,7 @@ from ditprobe import options
 from ditprobe.console import progress, say, seconds_for_people, verb
 from ditprobe.layer_option import check_layers, layers_option
 from ditprobe.pseudo_truth import check_truth, with_truth
+from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -291,6 +292,8 @@ def _finish(
     say(accuracy_table(found))
     chosen = selection_of(found, count, by=by)
     say(f"\n{chosen if chosen is not None else 'No clip has true tracks: no accuracy, and no layers selected.'}")
+    if chosen is None and any(isinstance(source, Clip) for source in sources.values()):
+        say("Add --truth flow to measure accuracy against optical flow.")
     say(f"\nwritten to {out}")
     if report is not None:
         from ditprobe.verbs.report import build

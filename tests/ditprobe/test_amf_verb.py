@@ -68,7 +68,7 @@ def test_the_flow_and_the_page_are_written(run: Run, small: Backbone, clip: Clip
     assert lines == [
         "clip.flow.npz: 3 x 3 frames of 4 x 6 cells",
         "clip.flow.html: the flow from frame 0 on",
-        "./small, layer 1 at step 49 of 50; images 0 to 2 of 3, 16 x 24 px, resized from 32 x 48",
+        "./small, layer 1 at step 49 of 50; images 1 to 5, every 2 of 7, 16 x 24 px, resized from 32 x 48",
     ]
     page = Path("clip.flow.html").read_text(encoding="utf-8")
     assert [page.count(f'id="figure-{number}"') for number in (1, 2, 3, 4, 5)] == [1, 1, 1, 1, 0]

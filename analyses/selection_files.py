@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.checkpoint import check_file
 from analyses.layer_selection import LayerSelection
 from store.errors import FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
+from store.files.damaged import damage_as
 from store.shards import write_whole
 
 FORMAT, VERSION = "ditprobe layer selection", 1
@@ -90,12 +91,8 @@ def load_selection(path: str | os.PathLike[str]) -> LayerSelection:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
         raise RecordingError(f"{path} is not a layer selection: it {state}.")
-    try:
+    with damage_as(RecordingError, f"{path} is not a layer selection, or it is damaged"):
         content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise RecordingError(f"{path} is not a layer selection, or it is damaged: it is no JSON.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RecordingError(f"{path} is not a layer selection: it does not say {FORMAT!r} in 'format'.")
     if content.get("version") != VERSION:
@@ -107,10 +104,8 @@ def load_selection(path: str | os.PathLike[str]) -> LayerSelection:
             f"{path} was changed or damaged since it was saved: its digest does not match. Save the selection again, "
             f"or pass the layers themselves."
         )
-    try:
+    with damage_as(RecordingError, f"{path} is a layer selection that this ditprobe cannot read"):
         return _selection(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordingError(f"{path} is a layer selection that this ditprobe cannot read: {error}.") from error
 
 
 def _content(selection: LayerSelection) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from analyses.checkpoint import check_file
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
 from store.shards import write_whole
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analyses.checkpoint import check_file
 from ditprobe.pages import figure_title, page_of
 from store.checks import finite
 from store.errors import InvalidInputError, MissingFigureWriterError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
 from store.shards import write_whole
 
 SUFFIXES = (".pdf", ".svg", ".png", ".html")

@@ -46,6 +46,7 @@ def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None 
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> grey = Clip(np.full((3, 80, 112, 3), 128, np.uint8), fps=8)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     read_clip(write_clip(f"{folder}/grey.mp4", grey))
@@ -126,6 +127,7 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> clip = Clip(np.zeros((3, 80, 112, 3), np.uint8), fps=8, prompt="night")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     read_clip(write_clip(f"{folder}/night.mp4", clip)).prompt

@@ -270,7 +270,7 @@ def _uncertainty(values: np.ndarray, top: int, sources: int, criterion: Criterio
         low = high = sure = np.full(values.shape[-1], np.nan)
     else:
         low, high = np.quantile(values, interval_levels(sources), axis=0)
-        sure = _in_top(values, top).mean(0)
+        sure = in_top(values, top).mean(0)
     return {
         "low": ("layer", low, _units(criterion)),
         "high": ("layer", high, _units(criterion)),
@@ -278,7 +278,7 @@ def _uncertainty(values: np.ndarray, top: int, sources: int, criterion: Criterio
     }
 
 
-def _in_top(values: np.ndarray, count: int) -> np.ndarray:
+def in_top(values: np.ndarray, count: int) -> np.ndarray:
     """(sample, layer) share of a place in the top ``count``; ties share what is left."""
     better = (values[:, None, :] > values[:, :, None]).sum(-1)
     level = (values[:, None, :] == values[:, :, None]).sum(-1)

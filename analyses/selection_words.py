@@ -47,7 +47,7 @@ def _shown(selection: LayerSelection, carriers: Sequence[int]) -> str:
             else "."
         )
     clips, pairs = counted(selection.sources, "clip"), selection.scores["moving_pairs"]
-    these = "this 1 clip" if selection.sources == 1 else f"these {clips}"
+    these = "this clip" if selection.sources == 1 else f"these {clips}"
     on = these if math.isnan(float(pairs)) else f"{these} ({counted(int(pairs), 'moving pair')})"
     if not carriers:
         return f"No layer is shown to beat 'nothing moves' on {on}."

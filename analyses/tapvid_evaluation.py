@@ -221,7 +221,7 @@ def in_percent(evaluation: xr.Dataset) -> xr.Dataset:
     --------
     >>> both = ("tracker", "clip")
     >>> old = xr.Dataset({"jaccard_1": (both, [[0.25]], {"units": "1"}), "seconds": (both, [[2.0]], {"units": "s"})})
-    >>> [float(in_percent(in_percent(old))[name]) for name in old]
+    >>> [in_percent(in_percent(old))[name].item() for name in old]
     [25.0, 2.0]
     """
     fractions = [name for name in evaluation if evaluation[name].attrs.get("units") == "1"]

@@ -71,6 +71,7 @@ _HOMES = {
     "analyses.pseudo_tracks": ("with_pseudo_tracks", "with_tracks_of"),
     "analyses.selection": ("harmonic_mean", "select_layers"),
     "analyses.selection_files": ("load_selection", "save_selection"),
+    "analyses.stability": ("stability",),
     "analyses.sweep": ("sweep", "sweep_recording"),
     "analyses.tables": ("tidy", "write_table"),
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),

@@ -38,8 +38,14 @@ Steps = Annotated[int, typer.Option(min=1, help="Denoising steps of the whole ru
 Branches = Annotated[str, typer.Option(help="'cond', 'uncond' or 'cond,uncond'.")]
 Count = Annotated[
     int | None,
-    typer.Option(min=1, help="How many layers to select; 3, or as many as there are.", show_default=False),
+    typer.Option(
+        min=1, help="How many layers to select; by default those that beat 'nothing moves'.", show_default=False
+    ),
 ]
+RankBy = Annotated[
+    Literal["harmonic", "accuracy"], typer.Option(help="Rank by the harmonic mean of three measures, or by accuracy.")
+]
+RankedPoints = Annotated[Literal["all", "moving"], typer.Option(help="Rank by accuracy on all or on moving points.")]
 By = Annotated[Literal["last", "mean"], typer.Option(help="Rank at the last step, or by the mean over steps.")]
 Seed = Annotated[int, typer.Option(help="Seed of the sampling or of the noise.")]
 SizeText = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH in pixels of what the model sees.")]

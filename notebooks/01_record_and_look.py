@@ -119,7 +119,7 @@ query.shape, query.dtype
 # `data["query"]`, not `data.query`: the latter is a method of xarray.
 
 # %%
-data = xr.open_zarr(folder / "scene.zarr", group="attn", consolidated=False, chunks=None)
+data = xr.open_zarr(folder / "scene.zarr", chunks=None)
 data["query"]
 
 # %% [markdown]

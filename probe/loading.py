@@ -16,7 +16,7 @@ from probe.backbone import Backbone
 from probe.families import CogVideoX, family_of
 from probe.model_index import check_safetensors, read_json, read_model_index
 from probe.retarget import check_multiplies
-from probe.supported import check_index, check_pipeline
+from probe.supported import check_index, check_pipeline, dtype_argument
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 from store.files.damaged import reason
 
@@ -124,16 +124,14 @@ def _fetch_index(name: str, options: dict[str, Any]) -> Path:
 
 def _load(location: str, index: Path, dtype: torch.dtype, **options: Any) -> Any:
     import diffusers
-    from packaging.version import Version
 
-    argument = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
     # a pipeline saved without a part (its text encoder, say) loads only when told so
     parts = read_model_index(index)
     absent = {name: None for name, kind in parts.items() if kind == [None, None]}
     if parts.get("vae") == ["probe.mini.codec", _CODEC]:
         import_module("probe.mini")  # diffusers takes classes only from modules that are imported already
     try:
-        return diffusers.DiffusionPipeline.from_pretrained(location, **{argument: dtype}, **options, **absent)
+        return diffusers.DiffusionPipeline.from_pretrained(location, **{dtype_argument(): dtype}, **options, **absent)
     except (ImportError, torch.OutOfMemoryError):
         raise  # not the files' fault
     except Exception as error:  # damaged configurations and weights raise a dozen kinds

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import Version
 
 from probe.backbone import Backbone
 from probe.families import FAMILIES
@@ -34,7 +36,7 @@ def check_supported(kind: str, transformer: str | None = None, config: Mapping[s
     >>> check_supported("WanVideoToVideoPipeline", "WanTransformer3DModel", {"in_channels": 16, "out_channels": 16})
     Traceback (most recent call last):
     ...
-    store.errors.UnsupportedBackboneError: WanVideoToVideoPipeline is not called as ditprobe calls pipelines, though its transformer is of the Wan family. Use WanPipeline.from_pipe(pipeline, torch_dtype=pipeline.dtype), which shares its weights.
+    store.errors.UnsupportedBackboneError: WanVideoToVideoPipeline is not called as ditprobe calls pipelines, though its transformer is of the Wan family. Use WanPipeline.from_pipe(pipeline, dtype=pipeline.dtype), which shares its weights.
     """  # noqa: E501
     if kind in _known():
         return
@@ -43,13 +45,14 @@ def check_supported(kind: str, transformer: str | None = None, config: Mapping[s
         families = "; ".join(f"{family.family} ({', '.join(family.pipelines)})" for family in FAMILIES)
         raise UnsupportedBackboneError(f"{kind} cannot be probed: it is of no supported family. Supported: {families}.")
     plain = family.pipelines[0]
+    converted = f"{plain}.from_pipe(pipeline, {dtype_argument()}=pipeline.dtype)"  # which else becomes float32
     refusal = (
         f"{kind} is not called as ditprobe calls pipelines, though its transformer is of the {family.family} family."
     )
     if config is None:
         raise UnsupportedBackboneError(
-            f"{refusal} Load it with diffusers and pass {plain}.from_pipe(pipeline, torch_dtype=pipeline.dtype); that "
-            "fits where the transformer takes nothing but latents and text."
+            f"{refusal} Load it with diffusers and pass {converted}; that fits where the transformer takes nothing but "
+            "latents and text."
         )
     condition = _condition(config)
     if condition:
@@ -57,9 +60,12 @@ def check_supported(kind: str, transformer: str | None = None, config: Mapping[s
             f"{refusal} {plain} cannot run it either: its transformer also takes {condition}. Supported are "
             f"{', '.join(family.pipelines)}."
         )
-    raise UnsupportedBackboneError(
-        f"{refusal} Use {plain}.from_pipe(pipeline, torch_dtype=pipeline.dtype), which shares its weights."
-    )
+    raise UnsupportedBackboneError(f"{refusal} Use {converted}, which shares its weights.")
+
+
+def dtype_argument() -> str:
+    """What diffusers calls the data type of weights; before 0.42 it had another name."""
+    return "dtype" if Version(version("diffusers")) >= Version("0.42") else "torch_dtype"
 
 
 def check_index(parts: Mapping[str, Any], folder: Path | None = None) -> None:

@@ -116,7 +116,7 @@ def amf(
         hard=not soft,
         temperature=temperature,
     )
-    taken = {"clip": clip.name, "first": first + stride * window.first_image, "stride": stride}
+    taken = {"clip": clip.name, "first": window.first_image, "stride": window.stride}
     flow.attrs["details"] = json.dumps({**json.loads(flow.attrs["details"]), **taken})
     save_flow(flow, flow_path, overwrite=overwrite)
     say(f"{flow_path}: {pairs}")

@@ -9,7 +9,8 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import say, verb
-from store.recording import BadRecord, open_recording
+from store.recording import Recording, open_recording
+from store.recording_files import is_recording
 
 if TYPE_CHECKING:
     from probe.backbone import Backbone
@@ -26,7 +27,7 @@ Examples:
 @verb
 def info(
     what: Annotated[str, typer.Argument(help="A recording, a sweep, a clip, or a backbone (name, folder, hub id).")],
-    verify: Annotated[bool, typer.Option("--verify", help="Check every checksum of a recording.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read a whole recording and compare its checksums.")] = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -34,11 +35,11 @@ def info(
 ) -> None:
     """Say what is in a model, a recording, a sweep or a clip."""
     path = Path(what)
-    if (path / "attn").is_dir() or (path.is_dir() and path.suffix == ".zarr"):
+    if path.is_dir() and (is_recording(path) or path.suffix == ".zarr"):
         recording = open_recording(path)
         say(recording)
         if verify:
-            _verify(recording.verify())
+            _verify(recording)
     elif path.suffix == ".nc":
         from analyses.checkpoint import load_sweep
 
@@ -51,12 +52,17 @@ def info(
         _describe(options.backbone_of(what, device, dtype, revision, local_files_only))
 
 
-def _verify(bad: list[BadRecord]) -> None:
-    for record in bad:
-        say(f"  {record}")
-    if bad:
+def _verify(recording: Recording) -> None:
+    found = recording.verify()
+    for damage in found:
+        say(f"  {damage}")
+    if found:
+        say("  `ditprobe record` with the same options and --resume records again what is damaged")
         raise typer.Exit(1)
-    say("  every record that is marked done is whole")
+    old = recording.attributes["schema_version"] == 1
+    say(f"  every record that is marked done is whole{', and so are metadata and coordinates' if not old else ''}")
+    if old:
+        say("  not verified: status, times and counts, which have no checksum in format 1")
 
 
 def _describe(backbone: Backbone) -> None:

@@ -161,7 +161,7 @@ def _transferred(
 
 def _best_layer(found: xr.Dataset, chosen: LayerSelection | None) -> tuple[int, int]:
     """The best layer, or the last one where none was selected, and the last step."""
-    layer = chosen.layers[0] if chosen is not None else int(found["layer"].values[-1])
+    layer = (chosen.layers or chosen.ranked)[0] if chosen is not None else int(found["layer"].values[-1])
     return layer, int(found["step"].values[-1])
 
 

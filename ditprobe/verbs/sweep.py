@@ -12,6 +12,7 @@ from ditprobe import options
 from ditprobe.console import progress, say, seconds_for_people, verb
 from ditprobe.layer_option import check_layers, layers_option
 from ditprobe.pseudo_truth import check_truth, with_truth
+from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ Examples:
 
 # What a recording settles, and what a prompt, which is generated at its full length, has no use for.
 NOT_OF_RECORDINGS = (
-    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "steps", "features", "size"),
+    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "draws", "steps", "features", "size"),
     *("images", "first", "last", "stride", "truth", "cotracker", "cotracker_code"),
     *("device", "dtype", "revision", "local_files_only", "resume"),
 )
@@ -57,7 +58,10 @@ def sweep(
     noise: Annotated[options.NoiseKind, typer.Option(help="How a clip is noised.")] = "forward",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
-    threshold_cells: Annotated[float, typer.Option(help="How near counts as found, in cells.")] = 0.5,
+    draws: Annotated[int, typer.Option(min=1, help="How many times to draw the noise for each clip.")] = 1,
+    threshold_cells: Annotated[
+        str, typer.Option(help="How near counts as found, in cells; '1,0.5,2' measures at more, the first is the main.")
+    ] = "0.5",
     preset: Annotated[Literal["exact", "difftrack"], typer.Option(help="Whose definitions.")] = "exact",
     per_head: Annotated[bool, typer.Option("--per-head", help="Measure each head alone too.")] = False,
     features: Annotated[bool, typer.Option("--features/--no-features", help="Match features too.")] = True,
@@ -95,7 +99,7 @@ def sweep(
         _check_tables(tables, overwrite or resume)
     _check_given(ctx)
     check_truth(truth, cotracker)
-    how: dict[str, Any] = {"threshold_cells": threshold_cells, "preset": preset, "per_head": per_head}
+    how: dict[str, Any] = {"threshold_cells": _thresholds(threshold_cells), "preset": preset, "per_head": per_head}
     if recording:
         found = _sweep_recordings(recording, clips, scenes, branch, how, count, dry_run)
         if found is not None:
@@ -114,7 +118,7 @@ def sweep(
         options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride, first=first, last=last)
     )
     if dry_run:
-        _dry_run(model, sources, chosen, run)
+        _dry_run(model, sources, chosen, run, draws)
         return
     weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": device}
     sources = with_truth(sources, truth, window=layout.images * stride, **weights)
@@ -122,7 +126,7 @@ def sweep(
 
     saved: dict[str, Any] = {"save": out, "resume": resume, "overwrite": overwrite}
     with progress("sweeping") as bar:
-        found = run_sweep(model, sources, chosen, features=features, progress=bar, **run, **how, **saved)
+        found = run_sweep(model, sources, chosen, features=features, draws=draws, progress=bar, **run, **how, **saved)
     swept = set(found["source"].values.tolist())
     _finish(found, out, count, by, report, model, {name: sources[name] for name in sources if name in swept})
     _write_tables(found, tables)
@@ -151,6 +155,15 @@ def _write_tables(found: xr.Dataset, tables: dict[bool, Path]) -> None:
 
     for heads, path in tables.items():
         say(f"table at {write_table(found, path, heads=heads, overwrite=True)}")
+
+
+def _thresholds(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidInputError(
+            f"--threshold-cells {text!r} is no number of cells. Write for example 1, or '1,0.5,2'."
+        ) from error
 
 
 def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool, dry_run: bool) -> None:
@@ -228,7 +241,7 @@ def _names(recordings: list[Path]) -> dict[str, Path]:
     return found
 
 
-def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any]) -> None:
+def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], draws: int) -> None:
     """What would run, and how long the model would take."""
     from probe.fitting import cut_windows
     from probe.record import estimate_seconds, plan_recording
@@ -258,6 +271,7 @@ def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[st
         say(f"  {name!r}: {len(windows)} windows, each {job.passes} forward passes at {job.size}")
     if job is not None:
         each = estimate_seconds(model, job) / job.passes
+        passes *= draws
         say(f"  time      about {seconds_for_people(each * passes)} for the model, {passes} forward passes in all")
 
 
@@ -278,6 +292,8 @@ def _finish(
     say(accuracy_table(found))
     chosen = selection_of(found, count, by=by)
     say(f"\n{chosen if chosen is not None else 'No clip has true tracks: no accuracy, and no layers selected.'}")
+    if chosen is None and any(isinstance(source, Clip) for source in sources.values()):
+        say("Add --truth flow to measure accuracy against optical flow.")
     say(f"\nwritten to {out}")
     if report is not None:
         from ditprobe.verbs.report import build

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import weakref
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_points_beyond_the_border_are_asked_for_at_the_border():
     missed = [math.hypot(0.25 * 256 / 40, 0), math.hypot(0.5 * 256 / 40, 0.25 * 256 / 24)]
     assert missed == pytest.approx([1.6, 4.1655], abs=1e-3)
     assert found["pts_within_2"].item() == 50
-    assert found["pts_within_8"].item() == 1
+    assert found["pts_within_8"].item() == 100
 
 
 def test_clips_are_read_one_at_a_time():
@@ -320,6 +321,30 @@ def test_files_that_are_no_checkpoint_are_refused_and_left(tmp_path):
     text = f"{path}, line 2, is damaged: it is not whole. Delete that line, and its clip is tracked again."
     refused(RecordingError, text, CLIPS, near, checkpoint=path, resume=True)
     assert near["near"].asked == list(CLIPS)
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (b'"jaccard_2"', b'"jaacard_2"'),
+        (b'"jaccard_2": ', b'"jaccard_2": "x", "jaccard_2": 1e9, "a": '),
+        (b'"images": ', b'"images": -'),
+        (b'"clip": "goat"', b'"clip": ["goat"]'),
+        (b'"metrics": {', b'"metrics": [], "others": {'),
+        (b'"seconds": ', b'"seconds": 1e999, "second": '),
+    ],
+)
+@pytest.mark.parametrize("digest", [True, False])
+def test_a_line_with_other_names_or_values_is_refused_with_its_number(tmp_path, was, now, digest):
+    path, near = tmp_path / "clips.jsonl", {"near": Near()}
+    evaluate_tapvid(CLIPS, near, checkpoint=path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert was in lines[1]
+    lines[1] = lines[1].replace(was, now)
+    content = b"".join(lines)
+    path.write_bytes(content if digest else re.sub(rb', "ditprobe_digest": "\w+"', b"", content))
+    with pytest.raises(RecordingError, match=r"clips\.jsonl, line 2, is damaged: .*Delete that line"):
+        evaluate_tapvid(CLIPS, near, checkpoint=path, resume=True)
 
 
 def test_bad_input_is_refused_before_anything_is_tracked(tmp_path):

@@ -145,7 +145,7 @@ def test_the_published_procedure_is_an_option(run: Run, small: Backbone, scenes:
     options = found["settings"]["trackers"]["backbone"]["options"]
     assert (options["geometry"], options["return_cells"], options["refine"]) == ("difftrack-tracking", "inf", False)
     hidden = 1 - SCENES["scene 0"].visibility[1:, SCENES["scene 0"].visibility[0]].mean()
-    assert found["clips"][0]["occlusion_accuracy"] == pytest.approx(1 - hidden, abs=0.05)
+    assert found["clips"][0]["occlusion_accuracy"] == pytest.approx(100 * (1 - hidden), abs=5)
 
 
 def test_ctrl_c_loses_no_finished_clip_and_resume_tracks_only_the_rest(

@@ -33,6 +33,13 @@ def test_a_plain_video_is_swept_against_optical_flow_and_called_so(run: Run) -> 
     assert "against optical flow, not truth" in run("select", "sweep.nc", "--count", 1).output
 
 
+def test_a_sweep_without_accuracy_says_how_to_get_one(run: Run) -> None:
+    printed = run("sweep", "--clips", "mine.mp4", *SHORT).output
+    assert (
+        "No clip has true tracks: no accuracy, and no layers selected.\nAdd --truth flow to measure accuracy" in printed
+    )
+
+
 def test_a_file_of_tracks_and_cotracker_are_named_as_the_source(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("track", "mine.mp4", "--grid", 3, "--no-overlay", "--out", "found.npz")
     run("sweep", "--clips", "mine.mp4", *SHORT, "--truth", "found.npz")

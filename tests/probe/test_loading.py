@@ -17,7 +17,7 @@ from torch import nn
 
 from probe import load_backbone, loading, run_clip
 from probe.mini import new_pipeline, save_mini
-from probe.supported import check_index
+from probe.supported import check_index, dtype_argument
 from store import Clip, Selection
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
@@ -254,12 +254,12 @@ def test_a_pipeline_is_told_by_its_transformer_and_its_remedy_works(family: str,
     pipeline = video_to_video(kind)
     words = (
         f"{type(pipeline).__name__} is not called as ditprobe calls pipelines, though its transformer is of the "
-        f"{family} family. Use {kind}.from_pipe(pipeline, torch_dtype=pipeline.dtype), which shares its weights."
+        f"{family} family. Use {kind}.from_pipe(pipeline, {dtype_argument()}=pipeline.dtype), which shares its weights."
     )
     assert refusal(UnsupportedBackboneError, pipeline) == words
     pipeline.save_pretrained(tmp_path)
     assert refusal(UnsupportedBackboneError, tmp_path) == words  # before its weights are loaded
-    backbone = load_backbone(getattr(diffusers, kind).from_pipe(pipeline, torch_dtype=pipeline.dtype))
+    backbone = load_backbone(getattr(diffusers, kind).from_pipe(pipeline, **{dtype_argument(): pipeline.dtype}))
     assert backbone.pipeline.transformer is pipeline.transformer
     clip, captures = Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8), []
     conditioning = {"prompt_embeds": tiny.embeds(tiny.TEXT, 32, 0)}
@@ -297,3 +297,71 @@ def test_something_else_is_refused() -> None:
     assert refusal(InvalidInputError, "mini", dtype="int8") == (
         "dtype 'int8' is unknown. Use 'auto', 'float32', 'bfloat16' or 'float16'."
     )
+
+
+def indexed(folder: Path, content: bytes | dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    told = content if isinstance(content, bytes) else json.dumps({"_class_name": "WanPipeline", **content}).encode()
+    (folder / "model_index.json").write_bytes(told)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b"[" * 100_000, b'{"_class_name": ', b"null", b'"text"']
+)
+def test_an_index_that_is_damaged_is_refused(tmp_path: Path, content: bytes) -> None:
+    message = refusal(BackboneNotFoundError, indexed(tmp_path / "a", content))
+    assert message.startswith(f"{tmp_path / 'a/model_index.json'} is damaged: ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"vae": ["os", "system"]},
+        {"vae": ["builtins", "eval"]},
+        {"vae": ["diffusers.utils", "x"]},
+        {"vae": ["diffusers", "a.b"]},
+        {"vae": ["probe.mini.text", "PixelCodec"]},
+        {"vae": ["my_code", "VAE"]},
+        {"vae": ["diffusers", None]},
+        {"vae": [["os"], "system"]},
+        {"vae": ["diffusers"]},
+        {"_class_name": ["pipeline", "Mine"]},
+        {"_class_name": None},
+    ],
+)
+def test_an_index_that_names_other_code_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    message = refusal(UnsupportedBackboneError, indexed(tmp_path / "a", content))
+    assert message.endswith("oad the pipeline yourself and pass it.")
+
+
+def test_weights_that_are_pickles_are_loaded_only_where_asked(tmp_path: Path) -> None:
+    tiny.wan().save_pretrained(tmp_path / "a", safe_serialization=False)
+    message = refusal(UnsupportedBackboneError, tmp_path / "a")
+    assert "a pickle, and not as safetensors" in message
+    assert load_backbone(tmp_path / "a", device="cpu", use_safetensors=False).family == "Wan"
+
+
+def test_a_mini_whose_configuration_is_damaged_is_refused(tmp_path: Path) -> None:
+    save_mini(new_pipeline(), tmp_path / "trained")
+    spoilt = {"num_layers": 10**9, "num_attention_heads": -3, "attention_head_dim": "x", "sample_frames": 10**8}
+    files = [
+        file
+        for name in ("transformer", "text_encoder", "scheduler")
+        for file in (tmp_path / "trained" / name).glob("*.json")
+    ]
+    for file in files:
+        content = file.read_bytes()
+        others = [json.dumps(json.loads(content) | {name: value}).encode() for name, value in spoilt.items()]
+        for changed in (b"", b"[]", b"{", b"\xff", *(others if file.parent.name == "transformer" else ())):
+            file.write_bytes(changed)
+            refusal(BackboneNotFoundError, tmp_path / "trained", device="cpu")
+        file.write_bytes(content)
+    assert load_backbone(tmp_path / "trained", device="cpu").text_tokens() == 40
+
+
+def test_a_mini_that_names_another_scheduler_than_one_is_refused(tmp_path: Path) -> None:
+    save_mini(new_pipeline(), tmp_path / "trained")
+    file = tmp_path / "trained/scheduler/scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": "DiffusionPipeline"}))
+    assert "is not a scheduler" in refusal(BackboneNotFoundError, tmp_path / "trained", device="cpu")

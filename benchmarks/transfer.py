@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--references", type=int, default=40)
     parser.add_argument("--tuned-on", type=int, default=12, help="references of the part 'tune'")
     parser.add_argument("--first", type=int, default=FIRST, help="seed of the first reference")
-    parser.add_argument("--clips", type=int, default=3, help="clips of each prompt in the part 'open'")
+    parser.add_argument("--clips", type=int, default=2, help="clips of each prompt in the part 'open'")
     parser.add_argument("--results", type=Path, default=Path("runs/transfer.jsonl"))
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     given = parser.parse_args(arguments)

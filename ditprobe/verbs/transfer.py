@@ -183,8 +183,9 @@ def _seen_layer(model: Backbone, method: TransferMethod) -> int:
     from generators.reference import default_layer
 
     if isinstance(method, OptimisedMethod):
-        selected = isinstance(method.layers, LayerSelection)
-        return chosen_layers(method.layers, model)[0] if selected else method.resolve_layers(model)[0]
+        if isinstance(method.layers, LayerSelection):
+            return chosen_layers(method.layers, model)[0]
+        return method.resolve_layers(model)[0]
     try:
         return default_layer(model)
     except InvalidInputError as error:

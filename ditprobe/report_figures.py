@@ -27,6 +27,9 @@ MEASURES = (
     ("harmonic_mean", ".3f", "Harmonic mean"),
 )
 
+NARROW = 440
+"""Pixels that a figure takes at least: what a screen of 500 px has between its margins."""
+
 
 @dataclass(frozen=True, eq=False)
 class Example:
@@ -146,7 +149,7 @@ def _frames_width(frames: int) -> int:
 
 def _cells_width(columns: int) -> int:
     """The width that a heat map needs to stay legible."""
-    return min(520, 110 + 28 * columns)
+    return min(NARROW, 110 + 28 * columns)
 
 
 def show_example(example: Example, names: Iterator[str]) -> ShownExample:

@@ -17,7 +17,7 @@ from analyses.plots import plot_accuracy_per_threshold, plot_clip_scores, plot_e
 from analyses.plots_theme import PALETTE
 from analyses.tapvid import THRESHOLDS
 from analyses.tapvid_evaluation import in_percent, tapvid_means
-from ditprobe.report_figures import ReportFigure, ShownExample, embed
+from ditprobe.report_figures import NARROW, ReportFigure, ShownExample, embed
 from ditprobe.report_tables import NOT_RECORDED, Table
 from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_words import FEW_CLIPS, counted, listed
@@ -118,7 +118,7 @@ def tracking_part(
         _headline(evaluation),
         (_asked_in_words(evaluation), *_differences(evaluation)),
         (_table(evaluation),),
-        tuple(embed(figure, names, 480) for figure in _figures(evaluation)),
+        tuple(embed(figure, names, NARROW) for figure in _figures(evaluation)),
         clips,
         _notes(evaluation),
     )

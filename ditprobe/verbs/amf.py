@@ -31,6 +31,8 @@ Examples:
 """
 
 _PICTURES = 6
+_RIM = 95
+"""Percentile of the lengths that the rim of the wheel of colours stands for."""
 
 
 @verb
@@ -171,13 +173,19 @@ def _layer(model: Backbone, preset: Literal["exact", "ditflow"]) -> int:
 
 def _figures(flow: xr.DataArray, clip: Clip) -> list[go.Figure]:
     """Colours and arrows from frame 0 to a few others, on one scale of colours."""
+    import numpy as np
+
     from analyses.plots_flow import plot_flow, plot_flow_arrows
     from analyses.plots_theme import evenly
 
     later = range(1, flow.sizes["frame_to"]) if flow.sizes["frame_to"] > 1 else range(1)
-    largest = float((flow.values[0] ** 2).sum(-1).max() ** 0.5) or 1.0
+    lengths = (flow.values[0, later.start :] ** 2).sum(-1) ** 0.5
+    # one cell that matches far away would make all others pale
+    rim = float(np.percentile(lengths, _RIM)) or float(lengths.max()) or 1.0
     found = []
-    for index in evenly(len(later), _PICTURES):
-        found.append(plot_flow(flow, frame_to=later[index], largest=largest))
-        found.append(plot_flow_arrows(flow, clip.images, frame_to=later[index]))
+    for number in (later[index] for index in evenly(len(later), _PICTURES)):
+        where = f"Frame 0 to frame {number}"
+        colours = f"{where}: colours, darker where the flow is longer than the rim"
+        found.append(plot_flow(flow, frame_to=number, largest=rim, title=colours))
+        found.append(plot_flow_arrows(flow, clip.images, frame_to=number, title=f"{where}: arrows at true length"))
     return found

@@ -11,12 +11,15 @@ import pytest
 import torch
 from typer.testing import Result
 
+from ditprobe.verbs.amf import _figures
+from generators.amf import labelled_flow
 from generators.flow_files import load_flow
 from generators.reference import reference_flow
 from probe import load_backbone
 from probe.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
-from store import Clip, read_clip, write_clip
+from store import Clip, make_scene, read_clip, write_clip
+from store.layout import TokenLayout
 
 Run = Callable[..., Result]
 SMALL = MiniConfig(images=3, height=16, width=24, layers=2, heads=2, channels=16)
@@ -153,3 +156,17 @@ def test_bad_input_is_refused_before_the_model_runs(
 ) -> None:
     assert run("amf", "clip.mp4", *words, *ON_SMALL, code=2).stderr == f"error: {message}\n"
     assert files() == ["clip.mp4"]
+
+
+def test_one_cell_that_matches_far_away_does_not_make_the_others_pale() -> None:
+    flow = np.zeros((3, 3, 10, 10, 2))
+    flow[0, 1:, ..., 0] = 2.0
+    flow[0, 2, 0, 0] = 40.0, 0.0
+    labelled = labelled_flow(flow, TokenLayout(3, 10, 10, 40, 40, 3), details={})
+    colours, arrows = _figures(labelled, make_scene(0, images=3))[-2:]
+    assert "rim: 2 cells" in [note.text for note in colours.layout.annotations]
+    headings = [figure.layout.title.text.partition("<br>")[0] for figure in (colours, arrows)]
+    assert headings == [
+        "Frame 0 to frame 2: colours, darker where the flow is longer than the rim",
+        "Frame 0 to frame 2: arrows at true length",
+    ]

@@ -18,6 +18,7 @@ import ditprobe as dp
 from analyses.plots import __all__ as plots
 from ditprobe.pages import figure_name, page_of
 from generators.amf import labelled_flow
+from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import make_scene, write_clip
 from store.layout import TokenLayout
 from store.pages import POLICY, render_page
@@ -145,9 +146,12 @@ def test_a_page_of_figures_has_no_upload_button(dom: Callable[[str], str]) -> No
 def test_the_pages_of_amf_and_transfer_have_no_upload_button(
     run: Callable[..., object], dom: Callable[[str], str]
 ) -> None:
-    write_clip("scene.mp4", make_scene(18))
-    run("amf", "scene.mp4", "--picture", "flow.html")
-    run("transfer", "scene.mp4", "a pink star moves up over grey dots", "--steps", "2", "--picture", "beside.html")
+    save_mini(new_pipeline(MiniConfig(images=3, height=16, width=24, layers=2, heads=2, channels=16)), "small")
+    small = ("-b", "./small", "--device", "cpu", "--steps", "2")
+    write_clip("scene.mp4", make_scene(18, 3, 16, 24))
+    run("amf", "scene.mp4", "--layer", "1", "--picture", "flow.html", *small)
+    words = "a pink star moves up over grey dots"
+    run("transfer", "scene.mp4", words, "--layers", "1", "--picture", "beside.html", *small)
     for name in ("flow.html", "beside.html"):
         page = Path(name).read_text(encoding="utf-8")
         assert_closed(page)

@@ -1,13 +1,10 @@
-"""What a recording will do, before the model runs: its plan, its time, and whether its clip can be saved."""
+"""What a recording will do, before the model runs: its plan and its time."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +17,9 @@ from probe.forward import ForwardPass
 from probe.geometry import Size
 from probe.run import Noise, check_noise, pass_count
 from store.clip import Clip
-from store.errors import ClipError, InvalidInputError, OutputExistsError
+from store.errors import InvalidInputError
 from store.plan import DEFAULT_LIMIT_BYTES, Plan
 from store.selection import Selection
-from store.video import extras_path, write_clip
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,53 +89,6 @@ def plan_recording(
     layout = backbone.layout(*shape, prompt if one_text else None)
     plan = selection.plan(backbone, layout, steps, features=features, limit_bytes=limit_bytes)
     return Job(plan, chosen, shape, count * len(plan.branches))
-
-
-def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse, before a model runs, a path to which no clip can be written afterwards.
-
-    Parameters
-    ----------
-    path : of a video to be written by :func:`store.video.write_clip`
-    overwrite : bool
-        Whether an existing video is to be replaced.
-
-    Raises
-    ------
-    OutputExistsError
-        The video, or the npz beside it, exists.
-    InvalidInputError
-        A suffix that cannot hold the video, a folder, or a folder that cannot be made.
-
-    Examples
-    --------
-    >>> check_clip_path("made.txt")
-    Traceback (most recent call last):
-    ...
-    store.errors.InvalidInputError: a clip cannot be saved to made.txt: '.txt' holds no H.264 video. Name it made.mp4.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InvalidInputError(
-            f"a clip cannot be saved to {path}: it is a folder. Name a file, such as {path / 'clip.mp4'}."
-        )
-    taken = [str(file) for file in (path, extras_path(path)) if file.exists()]
-    if taken and not overwrite:
-        exist = "exists" if len(taken) == 1 else "exist"
-        raise OutputExistsError(
-            f"{' and '.join(taken)} {exist} already. Choose another path for the clip, or pass overwrite=True."
-        )
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        what = "not writable" if folder.is_dir() else "no folder"
-        raise InvalidInputError(f"a clip cannot be saved to {path}: {folder} is {what}. Choose another path.")
-    with tempfile.TemporaryDirectory() as trial:
-        try:
-            write_clip(f"{trial}/trial{path.suffix}", Clip(np.zeros((1, 16, 16, 3), np.uint8), fps=8))
-        except (ClipError, InvalidInputError) as error:
-            holds = f"{path.suffix!r} holds no H.264 video" if path.suffix else "it has no video suffix"
-            named = path.with_suffix(".mp4")
-            raise InvalidInputError(f"a clip cannot be saved to {path}: {holds}. Name it {named}.") from error
 
 
 def _window(windows: tuple[Window, ...], index: int) -> Window:

@@ -27,10 +27,17 @@ def select(
     sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
     count: options.Count = None,
     by: options.By = "last",
-    samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples over clips.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Bootstrap samples over clips.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Seed of the bootstrap.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the selection too, a JSON file that other verbs take.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Write the selection too, a JSON file that other verbs take.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,

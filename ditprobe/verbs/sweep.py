@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ditprobe import options
-from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.console import progress, say, verb
+from ditprobe.estimates import tell_time
 from store.errors import InvalidInputError, OutputExistsError
+from store.text import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,23 +40,33 @@ NOT_OF_PROMPTS = ("noise", "stride")
 @verb
 def sweep(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The sweep to write, a netCDF file.")] = Path("sweep.nc"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="PATH", help="The sweep, a .nc file.", rich_help_panel=options.OUTPUT)
+    ] = Path("sweep.nc"),
     backbone: options.BackboneName = "mini",
-    clips: Annotated[
-        Path | None, typer.Option(help="A video, a folder of videos, a DiffTrack folder or an MTBench entry.")
+    clips: options.Clips = None,
+    scenes: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Seeds of synthetic scenes: 0:16.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A prompt to analyse while it is generated; several times for several."),
     ] = None,
-    scenes: Annotated[str | None, typer.Option(help="Seeds of synthetic scenes: '0:16'.")] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="A prompt to analyse while it is generated.")] = None,
-    recording: Annotated[list[Path] | None, typer.Option(help="A recording to sweep instead of a model.")] = None,
+    recording: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="A recording to sweep instead of a model; several times for several."),
+    ] = None,
     layers: options.Layers = "all",
     at: options.At = "0:50:7",
-    branch: Annotated[str, typer.Option(help="'cond' or 'uncond'.")] = "cond",
+    branches: Annotated[str, typer.Option(metavar="NAME", help="cond or uncond; a sweep measures one.")] = "cond",
     heads: options.Heads = None,
-    noise: Annotated[options.NoiseKind, typer.Option(help="How a clip is noised.")] = "forward",
+    noise: options.ClipNoise = "forward",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
-    threshold_cells: Annotated[float, typer.Option(help="How near counts as found, in cells.")] = 0.5,
-    preset: Annotated[Literal["exact", "difftrack"], typer.Option(help="Whose definitions.")] = "exact",
+    threshold_cells: Annotated[
+        float, typer.Option(metavar="NUMBER", help="A match within so many cells of the truth counts as found.")
+    ] = 0.5,
+    preset: Annotated[
+        Literal["exact", "difftrack"], typer.Option(help="Our definitions, or those of DiffTrack's release.")
+    ] = "exact",
     per_head: Annotated[bool, typer.Option("--per-head", help="Measure each head alone too.")] = False,
     features: Annotated[bool, typer.Option("--features/--no-features", help="Match features too.")] = True,
     size: options.SizeText = None,
@@ -62,7 +74,10 @@ def sweep(
     stride: options.Stride = 1,
     count: options.Count = None,
     by: options.By = "last",
-    report: Annotated[Path | None, typer.Option(help="Write a report with example clips too.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Write a report with example clips too.", rich_help_panel=options.OUTPUT),
+    ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -70,25 +85,35 @@ def sweep(
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Measure how well every layer matches points, at every chosen step."""
-    _check_output(out, report, overwrite, resume, dry_run)
+    """Measure how well every layer matches points, step by step."""
     _check_given(ctx)
+    for path in recording or ():
+        options.check_exists(path, "a recording")
+    options.check_exists(clips, "a video or of a folder of clips")
+    chosen, wanted = options.selection(layers, at, branches, heads), options.pixel_size(size)
+    options.check_size(wanted, backbone)
+    if scenes is not None:
+        options.scene_seeds(scenes)
+    if len(chosen.branches) != 1:
+        raise InvalidInputError(f"--branches {branches!r} names {len(chosen.branches)}; a sweep measures one.")
+    branch = chosen.branches[0]
+    _check_output(out, report, overwrite, resume, dry_run)
     how: dict[str, Any] = {"threshold_cells": threshold_cells, "preset": preset, "per_head": per_head}
     if recording:
         found = _sweep_recordings(recording, clips, scenes, branch, how, count, dry_run)
         if found is not None:
             _finish(found, out, count, by, report, None, {})
         return
-    chosen = options.selection(layers, at, branch, heads)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
-    run["size"] = options.pixel_size(size)
+    run["size"] = wanted
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
     layout = options.layout_of(model, run["size"], images)
     sources = options.joined(options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride))
     if dry_run:
-        _dry_run(model, sources, chosen, run)
+        _dry_run(model, sources, chosen, run, estimate=not no_estimate)
         return
     from analyses.sweep import sweep as run_sweep
 
@@ -103,6 +128,10 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
     if resume and overwrite:
         raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
+    if out.suffix.lower() != ".nc" and not out.is_dir():
+        raise InvalidInputError(
+            f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}."
+        )
     if dry_run:
         return
     from store.files.atomic import check_file
@@ -170,20 +199,20 @@ def _names(recordings: list[Path]) -> dict[str, Path]:
     return found
 
 
-def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any]) -> None:
+def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], *, estimate: bool) -> None:
     """What would run, and how long the model would take."""
     from probe.fitting import cut_windows
-    from probe.record import estimate_seconds, plan_recording
+    from probe.record import plan_recording
 
     say(repr(model))
     where = {"size": run["size"], "images": run["images"]}
-    passes, job = 0, None
+    calls: list[tuple[Any, float]] = []
     for name, source in sources.items():
         if isinstance(source, str):
             model.check_prompt(source)
             job = plan_recording(model, source, chosen, steps=run["steps"], limit_bytes=None, **where)
-            passes += job.passes
-            say(f"  {name!r}: {job.passes} forward passes at {job.size}")
+            calls.append((job.size, job.passes))
+            say(f"  {name!r}: {counted(job.passes, 'forward pass', 'forward passes')} at {job.size}")
             continue
         windows = cut_windows(model, source, stride=run["stride"], **where)
         job = plan_recording(
@@ -196,11 +225,10 @@ def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[st
             limit_bytes=None,
             **where,
         )
-        passes += job.passes * len(windows)
-        say(f"  {name!r}: {len(windows)} windows, each {job.passes} forward passes at {job.size}")
-    if job is not None:
-        each = estimate_seconds(model, job) / job.passes
-        say(f"  time      about {seconds_for_people(each * passes)} for the model, {passes} forward passes in all")
+        calls.append((job.size, job.passes * len(windows)))
+        passes = counted(job.passes, "forward pass", "forward passes")
+        say(f"  {name!r}: {counted(len(windows), 'window')}{', each' * (len(windows) > 1)} of {passes} at {job.size}")
+    tell_time(model, calls, steps=run["steps"], estimate=estimate)
 
 
 def _finish(

@@ -37,6 +37,8 @@ _OPTIONS: tuple[tuple[str, Callable[[re.Match[str]], str], str], ...] = (
     (r"\bsteps=\[([\d, -]+)\]", lambda found: f"--at {_listed(found[1])}", "at"),
     (r"\b(layers|heads|frames)=\[([\d, -]+)\]", lambda found: f"--{found[1]} {_listed(found[2])}", "layers"),
     (r"\bbranches=\(([\w', ]+)\)", lambda found: f"--branches {_listed(found[1])}", "branches"),
+    (r"\bsize=\((\d+), (\d+)\)", lambda found: f"--size {found[1]}x{found[2]}", "size"),
+    (r"\blocal_files_only=True", lambda _: "--local-files-only", "local_files_only"),
     (r"\bnoise='(\w+)'", lambda found: f"--noise {found[1]}", "noise"),
     (r"\ba guidance_scale above", lambda _: "a --guidance-scale above", "guidance_scale"),
     (r"\ba negative_prompt and", lambda _: "a --negative-prompt and", "negative_prompt"),
@@ -104,7 +106,7 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             raise_from_now_on()
-            with _told_warnings():
+            with _told_warnings(parameters):
                 return function(*args, **kwargs)
         except DitprobeError as error:
             # a disk that is full or broken is no mistake of the caller
@@ -124,7 +126,7 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
 
 
 @contextmanager
-def _told_warnings() -> Iterator[None]:
+def _told_warnings(parameters: Collection[str]) -> Iterator[None]:
     """Our own warnings in a line on standard error, each once, without the line of source that Python would add."""
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -135,7 +137,7 @@ def _told_warnings() -> Iterator[None]:
                 show(message, category, *where, **more)
             elif str(message) not in told:
                 told.add(str(message))  # Python forgets what it has shown whenever a library changes the filters
-                complain(f"warning: {message}")
+                complain(f"warning: {for_command_line(str(message), parameters)}")
 
         warnings.showwarning = tell
         yield

@@ -39,9 +39,11 @@ def describe_file(path: Path) -> str:
     >>> import numpy as np
     >>> from analyses.point_tracks import PointTracks
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     PointTracks.still(np.array([[2, 10.0, 20.0]]), 9).save(f"{folder}/still.npz")
-    ...     print(describe_file(Path(folder, "still.npz")))
+    ...     path = Path(folder, "still.npz")
+    ...     _ = PointTracks.still(np.array([[2, 10.0, 20.0]]), 9).save(path)
+    ...     print(describe_file(path))
     PointTracks(1 point in 9 images, 100 % visible)
+      tracker            nothing moves
     """
     readers: Mapping[str, Callable[[Path], str]] = {
         ".npz": _npz,

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
 from probe.arguments import described
 from probe.backbone import Backbone
 from probe.fitting import Window, cut_windows
-from probe.forward import ForwardPass
 from probe.geometry import Size
 from probe.run import Noise, check_noise, pass_count
+from probe.timing import all_tokens, time_call
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.plan import DEFAULT_LIMIT_BYTES, Plan
 from store.selection import Selection
+from store.text import counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,7 +41,8 @@ class Job:
 
     def __repr__(self) -> str:
         source = "a prompt, while it is sampled" if self.window is None else str(self.window)
-        return f"{self.plan!r}\n  source    {source}\n  model     {self.passes} forward passes at {self.size}"
+        passes = counted(self.passes, "forward pass", "forward passes")
+        return f"{self.plan!r}\n  source    {source}\n  model     {passes} at {self.size} (height x width)"
 
 
 def plan_recording(
@@ -100,25 +98,6 @@ def _window(windows: tuple[Window, ...], index: int) -> Window:
 def estimate_seconds(
     backbone: Backbone, job: Job, prompt: str | None = None, *, conditioning: Mapping[str, Any] | None = None
 ) -> float:
-    """Seconds that the model alone will take, from timing one forward pass (the second, after a warm-up)."""
-    height, width, images = job.size
-    blank = Clip(np.zeros((images, height, width, 3), np.uint8), fps=backbone.fps)
-    forward = ForwardPass(
-        backbone,
-        prompt,
-        steps=job.plan.run_steps,
-        height=height,
-        width=width,
-        images=images,
-        conditioning={**backbone.conditioning_of(blank), **(conditioning or {})},
-    )
-    latents = backbone.encode(blank)
-    took = 0.0
-    for _ in range(2):
-        began = time.perf_counter()
-        with torch.no_grad():
-            forward.predict(latents, -1, capture=False)
-        if latents.is_cuda:
-            torch.cuda.synchronize()
-        took = time.perf_counter() - began
-    return took * job.passes
+    """Seconds that the model alone will take, from calls at a small size; see :func:`probe.timing.time_call`."""
+    measured = time_call(backbone, job.size, prompt, steps=job.plan.run_steps, conditioning=conditioning)
+    return job.passes * measured.seconds(all_tokens(job.plan.layout))

@@ -113,7 +113,7 @@ def smaller_size(backbone: Backbone, size: Size, tokens: int) -> Size:
     >>> from probe.loading import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
     >>> smaller_size(load_backbone(new_pipeline(MiniConfig(layers=1))), Size(480, 720, 6), 300)
-    Size(height=40, width=56, images=2)
+    Size(height=40, width=64, images=2)
     """
     if backbone.layout(*size).video_tokens <= tokens:
         return size

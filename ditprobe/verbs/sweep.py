@@ -96,13 +96,12 @@ def sweep(
     options.check_size(wanted, backbone)
     if scenes is not None:
         options.scene_seeds(scenes)
-    if len(chosen.branches) != 1:
-        raise InvalidInputError(f"--branches {branches!r} names {len(chosen.branches)}; a sweep measures one.")
-    branch = chosen.branches[0]
+    if "," in branches:
+        raise InvalidInputError(f"--branches {branches!r} names several; a sweep measures one.")
     _check_output(out, report, overwrite, resume, dry_run)
     how: dict[str, Any] = {"threshold_cells": threshold_cells, "preset": preset, "per_head": per_head}
     if recording:
-        found = _sweep_recordings(recording, clips, scenes, branch, how, count, dry_run)
+        found = _sweep_recordings(recording, clips, scenes, branches, how, count, dry_run)
         if found is not None:
             _finish(found, out, count, by, report, None, {})
         return
@@ -212,7 +211,7 @@ def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[st
             model.check_prompt(source)
             job = plan_recording(model, source, chosen, steps=run["steps"], limit_bytes=None, **where)
             calls.append((job.size, job.passes))
-            say(f"  {name!r}: {counted(job.passes, 'forward pass', 'forward passes')} at {job.size}")
+            say(f"  {name!r}: {counted(job.passes, 'forward pass', 'forward passes')} at {job.size} (height x width)")
             continue
         windows = cut_windows(model, source, stride=run["stride"], **where)
         job = plan_recording(
@@ -226,8 +225,8 @@ def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[st
             **where,
         )
         calls.append((job.size, job.passes * len(windows)))
-        passes = counted(job.passes, "forward pass", "forward passes")
-        say(f"  {name!r}: {counted(len(windows), 'window')}{', each' * (len(windows) > 1)} of {passes} at {job.size}")
+        each = f"{', each' * (len(windows) > 1)} of {counted(job.passes, 'forward pass', 'forward passes')}"
+        say(f"  {name!r}: {counted(len(windows), 'window')}{each} at {job.size} (height x width)")
     tell_time(model, calls, steps=run["steps"], estimate=estimate)
 
 

@@ -109,7 +109,7 @@ def test_a_stretched_clip_is_said_in_one_line(run: Run) -> None:
     write_clip("clip.mp4", Clip(noise, fps=12).resized(32, 96))
     told = run("track", "clip.mp4", "--grid", 2, *ON_SMALL).output
     assert (
-        "warning: the clip of 96 x 32 px is shown as 24 x 16 px (width x height), narrower by a factor of 2.00. Give a "
+        "warning: the clip of 96 x 32 px is shown as 16 x 24 px (height x width), narrower by a factor of 2.00. Give a "
         "size of about its own aspect. " in f"{' '.join(told.split())} "
     )
     assert "AspectWarning" not in told
@@ -141,7 +141,7 @@ def test_the_bundled_backbone_knows_its_layer_and_a_dry_run_writes_nothing(run: 
     known = tracking_defaults(load_backbone("mini", device="cpu"))
     assert lines[0].startswith("Mini('mini': ")
     assert lines[1:6] == [
-        "  clip      7 images of clip.mp4, 48 x 32 px (width x height)",
+        "  clip      7 images of clip.mp4, 32 x 48 px (height x width)",
         "  points    4",
         "  tracks    clip.tracks.npz",
         "  overlay   clip.tracks.mp4",
@@ -184,7 +184,7 @@ def test_a_backbone_of_which_nothing_is_known_needs_a_layer(run: Run) -> None:
         (("--points", "none.csv"), "--points none.csv is missing. Give a CSV file."),
         (
             ("--points", "swapped.csv"),
-            "swapped.csv: query 1 at (x, y) = (8, 40) lies outside the clip of 48 x 32 px (width x height). With x and "
+            "swapped.csv: query 1 at (x, y) = (8, 40) lies outside the clip of 32 x 48 px (height x width). With x and "
             "y exchanged all would lie inside: are they (y, x)? Query 0 is the first point of the file.",
         ),
         (("--points", "bad.csv"), "bad.csv, line 3: y is 'low', which is no number."),

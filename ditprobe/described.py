@@ -110,7 +110,7 @@ def _netcdf(path: Path) -> str:
         from analyses.checkpoint import load_sweep
 
         return str(load_sweep(path))
-    if {"tracks", "queries"} <= names:
+    if {"tracks", "query_x"} <= names:
         return _tracks(path)
     if "flow" in names:
         return _flow(path)
@@ -132,7 +132,7 @@ def _zarr(path: Path) -> str:
 
         return str(open_recording(path))
     names = {item.name for item in path.iterdir() if item.is_dir()} if path.is_dir() else set()
-    if {"tracks", "queries"} <= names:
+    if {"tracks", "query_x"} <= names:
         return _tracks(path)
     if "flow" in names:
         return _flow(path)

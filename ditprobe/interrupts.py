@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from _thread import interrupt_main
+from threading import Timer
 from typing import Any
 
 INTERRUPTED = 130
@@ -41,6 +42,6 @@ def _leave(number: int, frame: Any) -> None:
 def _raise_again(found: Any) -> None:
     """Raise a KeyboardInterrupt once more that came in a callback, where Python would print it and go on."""
     if issubclass(found.exc_type, KeyboardInterrupt):
-        interrupt_main()
+        Timer(0.01, interrupt_main).start()  # at once it would be raised in here, and ignored too
     else:
         sys.__unraisablehook__(found)

@@ -126,8 +126,12 @@ def smaller_size(backbone: Backbone, size: Size, tokens: int) -> Size:
                 break
             images += step
         return Size(size.height, size.width, images)
-    shrink = math.sqrt(tokens / least)
-    return backbone.nearest_size(round(size.height * shrink), round(size.width * shrink), images)
+    shrink, tried = math.sqrt(tokens / least), size
+    while True:  # one row or column is the least, which leaves long ones with too much at first
+        found = backbone.nearest_size(round(size.height * shrink), round(size.width * shrink), images)
+        if backbone.layout(*found).video_tokens <= 1.5 * tokens or found == tried:
+            return found
+        shrink, tried = shrink / 2, found
 
 
 def _seconds_of(

@@ -48,7 +48,8 @@ from ditprobe.app import app
 found = []
 for words in json.load(sys.stdin):
     result = CliRunner().invoke(app, words)
-    found.append([result.exit_code, result.output, [name for name in ("torch", "diffusers", "xarray") if name in sys.modules]])
+    heavy = [name for name in ("torch", "diffusers", "xarray") if name in sys.modules]
+    found.append([result.exit_code, result.output, heavy])
 json.dump(found, sys.stdout)
 """
 

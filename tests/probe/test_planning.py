@@ -65,7 +65,7 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path) -> None:
 def test_a_broken_configuration_is_told_in_words(tmp_path: Path) -> None:
     tiny.cogvideox().save_pretrained(tmp_path)
     (tmp_path / "transformer" / "config.json").unlink()
-    with pytest.raises(BackboneNotFoundError, match="the configuration of the pipeline .* could not be read: "):
+    with pytest.raises(BackboneNotFoundError, match=r"the configuration of the pipeline .* could not be read: "):
         plan_backbone(tmp_path)
 
 

@@ -28,6 +28,7 @@ from probe.tap import check_no_cache
 from probe.wrapping import without_wrappers
 from store.clip import Clip
 from store.errors import NotFiniteError, UnsupportedBackboneError
+from store.text import counted
 
 OnStep = Callable[[int, int], object]
 
@@ -88,9 +89,10 @@ class Backbone(PipelineArguments):
 
     def __repr__(self) -> str:
         first, size = self.layers[0], self.default_size
+        layers = f"{counted(len(self.layers), 'layer')} of {counted(first.heads, 'head')}"
         return (
-            f"{type(self).__name__}({self.name!r}: {len(self.layers)} layers of {first.heads} heads x {first.channels} "
-            f"channels, {size}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+            f"{type(self).__name__}({self.name!r}: {layers} x {first.channels} channels, {size}, "
+            f"{str(self.dtype).removeprefix('torch.')} on {self.device})"
         )
 
     # What the model is -------------------------------------------------------------------------------------------

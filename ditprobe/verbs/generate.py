@@ -89,7 +89,7 @@ def generate(
 
             clip = enlarged(model.generate(prompt, seed=each, on_step=on_step, **run), pixel_scale)
             write_clip(path, clip, overwrite=overwrite)
-            say(f"{written(path, clip)}, seed {each}")
+            say(written(path, clip, each))
     say(f"{model.name}, {how}: {prompt!r}")
 
 
@@ -132,20 +132,21 @@ def enlarged(clip: Clip, scale: int) -> Clip:
     return clip if scale == 1 else replace(clip, images=clip.images.repeat(scale, axis=1).repeat(scale, axis=2))
 
 
-def written(path: Path, clip: Clip) -> str:
+def written(path: Path, clip: Clip, seed: int) -> str:
     """Where a clip was written, its size and duration, and the file beside it with what a video cannot hold.
 
     Examples
     --------
     >>> import numpy as np
-    >>> written(Path("made.mp4"), Clip(np.zeros((1, 16, 24, 3), np.uint8), fps=8))
-    'made.mp4: 1 image of 16 x 24 px (height x width) at 8 fps'
+    >>> written(Path("made.mp4"), Clip(np.zeros((1, 16, 24, 3), np.uint8), fps=8), 3)
+    'made.mp4: 1 image of 16 x 24 px (height x width) at 8 fps, seed 3'
     """
     from store.video import extras_path
 
     beside = extras_path(path)
-    more = f" (its prompt in {beside})" if beside.exists() else ""
-    return f"{path}{more}: {counted(len(clip), 'image')} of {pixels(clip.height, clip.width)} at {clip.fps:g} fps"
+    more = f"; its prompt is in {beside}" if beside.exists() else ""
+    size = pixels(clip.height, clip.width)
+    return f"{path}: {counted(len(clip), 'image')} of {size} at {clip.fps:g} fps, seed {seed}{more}"
 
 
 def calls_of_run(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:

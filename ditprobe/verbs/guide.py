@@ -93,7 +93,7 @@ def guide(
         clip = sample(model, prompt, strategy, seed=seed, on_step=bar, **run)
     clip = enlarged(clip, pixel_scale)
     write_clip(path, clip, overwrite=overwrite)
-    say(f"{written(path, clip)}, seed {seed}")
+    say(written(path, clip, seed))
     say(f"{model.name}, {how}, {what} at {counted(len(at_steps), 'step')}: {prompt!r}")
 
 

@@ -147,7 +147,7 @@ def transfer(
         say(f"{save_embedding(found.embedding, keep, overwrite=overwrite)}: {found.embedding!r}")
     clip = enlarged(found.clip, pixel_scale)
     write_clip(path, clip, overwrite=overwrite)
-    say(f"{written(path, clip)}, seed {seed}")
+    say(written(path, clip, seed))
     if picture is not None and layer is not None and job.reference is not None:
         _draw(picture, model, job.reference, found.clip, f"{prompt}, moving as {Path(reference).name}", layer, steps)
         say(f"{picture}: reference and result beside their flow by layer {layer}")

@@ -78,7 +78,7 @@ def test_help_names_no_python_types_and_cuts_no_sentence(run: Run) -> None:
     assert all(line.endswith(".") for _, line in rows), "each verb is told in one line of 80 columns"
     for verb in VERBS:
         text = run(verb, "--help").output
-        assert not re.search(r"list\[|<str>|<int|<path>|<float>", text), verb
+        assert not re.search(r"^  -.*(list\[|<str>|<int|<path>|<float>)", text, re.MULTILINE), verb
         assert all(len(line) <= 80 for line in text.partition("Examples:")[0].splitlines()), verb
 
 
@@ -93,7 +93,7 @@ def test_a_verb_shows_its_options_in_groups(run: Run) -> None:
 
 def test_the_file_beside_a_generated_clip_is_mentioned(run: Run) -> None:
     assert run("generate", PROMPT, *SHORT, "--out", "a.mp4").output.startswith(
-        "a.mp4 (its prompt in a.mp4.npz): 6 images of 40 x 40 px (height x width) at 8 fps, seed 0\n"
+        "a.mp4: 6 images of 40 x 40 px (height x width) at 8 fps, seed 0; its prompt is in a.mp4.npz\n"
     )
     assert Path("a.mp4.npz").is_file()
 

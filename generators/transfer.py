@@ -19,6 +19,7 @@ from generators.transfer_method import TransferMethod
 from generators.transfer_reference import Reference, fit_reference, text_arguments
 from probe.backbone import Backbone, OnStep
 from probe.geometry import Size
+from store.checks import height_and_width
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.provenance import library_versions
@@ -32,6 +33,7 @@ def transfer_motion(
     method: TransferMethod = DiTFlow(),  # noqa: B008
     seed: int = 0,
     steps: int = 50,
+    size: tuple[int, int] | None = None,
     height: int | None = None,
     width: int | None = None,
     images: int | None = None,
@@ -55,7 +57,8 @@ def transfer_motion(
     method : TransferMethod
         :class:`DiTFlow`, :class:`SMM`, :class:`MOFT`, :class:`MotionClone`, :class:`Injection` or
         :class:`PlainBackbone`.
-    seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning, on_step, gradient_checkpointing
+    seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, on_step
+    gradient_checkpointing
         As in :func:`generators.sample`.
     reference_conditioning : mapping, optional
         Arguments of the pipeline for the pass of the reference, which has the empty prompt. By default the text
@@ -88,6 +91,7 @@ def transfer_motion(
     >>> transfer_motion(load_backbone("mini"), reference, prompt, method=DiTFlow(iterations=1), steps=2).images.shape
     (6, 40, 40, 3)
     """
+    height, width = height_and_width(size, height, width)
     transfer = MotionTransfer(
         backbone,
         reference,

@@ -235,6 +235,7 @@ class Backbone(PipelineArguments):
         *,
         seed: int = 0,
         steps: int = 50,
+        size: tuple[int, int] | None = None,
         height: int | None = None,
         width: int | None = None,
         images: int | None = None,
@@ -253,8 +254,9 @@ class Backbone(PipelineArguments):
             Of a generator on the CPU, so that the noise does not depend on the device.
         steps : int
             Denoising steps.
+        size : (height, width) in pixels, optional
         height, width, images : int, optional
-            Size of the clip; :attr:`default_size` where not given.
+            Size of the clip, :attr:`default_size` where not given; ``size`` stands for both of the first two.
         guidance_scale : float, optional
             The pipeline's default where not given.
         negative_prompt : str, optional
@@ -280,6 +282,7 @@ class Backbone(PipelineArguments):
             prompt,
             seed=seed,
             steps=steps,
+            size=size,
             height=height,
             width=width,
             images=images,

@@ -66,18 +66,29 @@ def transfer(
         bool, typer.Option("--inject", help="Attend to the reference's keys and values in layer 0 too.")
     ] = False,
     preset: Annotated[
-        Literal["exact", "ditflow"], typer.Option(help="'ditflow' has the layers and the schedule of the release.")
+        Literal["exact", "ditflow"], typer.Option(help="ditflow has the layers and the schedule of its release.")
     ] = "exact",
     keep: Annotated[
         Path | None,
-        typer.Option("--save-embedding", help="Keep the positions of ditflow-positions in this .safetensors file."),
+        typer.Option(
+            "--save-embedding",
+            metavar="PATH",
+            help="Keep the positions of ditflow-positions, a .safetensors file.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     embedding: Annotated[
-        Path | None, typer.Option(help="Use the motion of such a file; nothing is optimised.", show_default=False)
+        Path | None,
+        typer.Option(metavar="PATH", help="Use the motion of such a file; nothing is optimised.", show_default=False),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="A page with reference and result beside their flow as a video.", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            help="A page with reference and result beside their flow as a video.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     seed: options.Seed = 0,
     steps: options.Steps = 50,

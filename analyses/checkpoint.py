@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from store.clip import Clip
@@ -135,6 +135,7 @@ def digest_of_value(value: Any) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> digest_of_value(torch.zeros(2)) == digest_of_value(torch.zeros(3)), digest_of_value(3) == digest_of_value(3.0)
     (False, False)
     """
@@ -154,7 +155,8 @@ def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _parts(value: Any) -> list[Any]:
     """What is hashed of a value: texts and arrays."""
-    if isinstance(value, torch.Tensor):
+    torch: Any = sys.modules.get("torch")  # where nobody has imported it, nothing is a tensor
+    if torch is not None and isinstance(value, torch.Tensor):
         # As bytes, since numpy has no bfloat16.
         whole = value.detach().cpu().contiguous()
         return [f"{whole.dtype}{tuple(whole.shape)}", whole.reshape(-1).view(torch.uint8).numpy()]

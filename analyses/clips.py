@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import xarray as xr
-from scipy import stats
+from scipy import special
 
 
 def by_source(values: xr.DataArray) -> xr.DataArray:
@@ -66,7 +66,7 @@ def interval_levels(clips: int) -> tuple[float, float]:
     """
     if clips < 2:
         return math.nan, math.nan
-    low = float(stats.norm.cdf(stats.t.ppf(0.025, clips - 1) * math.sqrt(clips / (clips - 1))))
+    low = float(special.ndtr(special.stdtrit(clips - 1, 0.025) * math.sqrt(clips / (clips - 1))))
     return low, 1 - low
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from store.errors import InvalidInputError
+from store.text import pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,6 @@ def check_queries(queries: Any, images: int, height: int, width: int) -> np.ndar
         swapped = ((y >= 0) & (y <= width) & (x >= 0) & (x <= height)).all()
         hint = " With x and y exchanged all would lie inside: are they (y, x)?" if swapped else ""
         raise InvalidInputError(
-            f"query {bad} at (x, y) = ({x[bad]:g}, {y[bad]:g}) lies outside the clip of {width} x {height} px "
-            f"(width x height).{hint}"
+            f"query {bad} at (x, y) = ({x[bad]:g}, {y[bad]:g}) lies outside the clip of {pixels(height, width)}.{hint}"
         )
     return found

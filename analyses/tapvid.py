@@ -11,11 +11,9 @@ import torch
 from analyses.accuracy import check_tracks
 from analyses.tensors import as_tensor, check_visibility
 from store.errors import InvalidInputError
+from store.tapvid import THRESHOLDS
 
 QueryMode = Literal["first", "strided"]
-
-THRESHOLDS = (1, 2, 4, 8, 16)
-"""Distances of TAP-Vid's metrics, in pixels of the 256 x 256 raster."""
 
 METRICS = (
     "occlusion_accuracy",

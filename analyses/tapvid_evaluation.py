@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -15,12 +15,14 @@ import xarray as xr
 from analyses.checkpoint import digest_of
 from analyses.clips import bootstrap_mean, mean_over_clips
 from analyses.point_tracks import PointTracks, Tracker
-from analyses.tapvid import QueryMode, tapvid_metrics, tapvid_queries
 from analyses.tapvid_evaluation_checkpoint import EvaluationCheckpoint, FinishedClip, described
 from store.clip import Clip
 from store.errors import ClipError, InvalidInputError
 from store.progress import progress_bar
 from store.tapvid import to_raster
+
+if TYPE_CHECKING:
+    from analyses.tapvid import QueryMode
 
 Progress = Callable[[int, int | None, str], object]
 
@@ -149,6 +151,8 @@ class _Asking:
         """What is asked of a clip, None where that is nothing."""
         if clip.tracks is None or clip.visibility is None:
             raise ClipError(f"clip {name!r} has no tracks, so nothing can be evaluated on it. Leave it out.")
+        from analyses.tapvid import tapvid_queries
+
         found, owner = tapvid_queries(clip.tracks, clip.visibility, self.mode, self.stride)
         if self.first_image_only:
             found, owner = found[found[:, 0] == 0], owner[found[:, 0] == 0]
@@ -166,6 +170,8 @@ def _tracked(label: str, tracker: Tracker, name: str, clip: Clip, digest: str, a
     if not isinstance(found, PointTracks) or found.tracks.shape != shape:
         got = found.tracks.shape if isinstance(found, PointTracks) else type(found).__name__
         raise InvalidInputError(f"tracker {label!r} should answer with PointTracks of the shape {shape}; got {got}.")
+    from analyses.tapvid import tapvid_metrics
+
     metrics = tapvid_metrics(
         asked.queries,
         asked.tracks,
@@ -180,6 +186,8 @@ def _tracked(label: str, tracker: Tracker, name: str, clip: Clip, digest: str, a
 def _check(trackers: Mapping[str, Tracker], mode: str, stride: int, first_image_only: bool) -> None:
     if not isinstance(trackers, Mapping) or not trackers or not all(map(callable, trackers.values())):
         raise InvalidInputError("trackers must be at least one callable by name, for example {'flow': FlowTracker()}.")
+    from analyses.tapvid import tapvid_queries
+
     tapvid_queries(np.zeros((1, 1, 2)), np.ones((1, 1), bool), mode, stride)  # type: ignore[arg-type]  # refuses both
     if first_image_only and mode != "first":
         raise InvalidInputError(

@@ -26,6 +26,7 @@ from probe.backbone import Backbone
 from store.layout import TokenLayout
 from store.progress import progress_bar
 from store.selection import Selection
+from store.text import pixels
 
 __all__ = ["PUBLISHED", "AspectWarning", "TrackingOptions", "track_points"]
 
@@ -182,9 +183,16 @@ def _check_size(backbone: Backbone, size: tuple[int, int], clip: tuple[int, int]
     stretch = (size[1] / clip[1]) / (size[0] / clip[0])
     if max(stretch, 1 / stretch) > _MOST_STRETCH:
         warnings.warn(
-            f"the clip of {clip[1]} x {clip[0]} px is shown as {size[1]} x {size[0]} px (width x height), "
-            f"{'wider' if stretch > 1 else 'narrower'} by a factor of {max(stretch, 1 / stretch):.2f}. Give a size of "
-            "about its own aspect.",
+            f"the clip of {clip[0]} x {clip[1]} px is shown as {pixels(*size)}, "
+            f"{'wider' if stretch > 1 else 'narrower'} by a factor of {max(stretch, 1 / stretch):.2f}. Of about its "
+            f"own aspect is size={_fitting(backbone, size, clip)}.",
             AspectWarning,
             stacklevel=3,
         )
+
+
+def _fitting(backbone: Backbone, size: tuple[int, int], clip: tuple[int, int]) -> tuple[int, int]:
+    """The size of about the clip's aspect that has the short side of ``size``."""
+    shrink = min(size) / min(clip)
+    found = backbone.nearest_size(round(clip[0] * shrink), round(clip[1] * shrink), backbone.default_size.images)
+    return found.height, found.width

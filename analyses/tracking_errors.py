@@ -10,10 +10,9 @@ import xarray as xr
 
 from analyses.accuracy import check_tracks
 from analyses.point_tracks import PointTracks
-from analyses.tapvid import THRESHOLDS
 from analyses.tensors import as_tensor, check_visibility
 from store.errors import InvalidInputError
-from store.tapvid import RASTER
+from store.tapvid import RASTER, THRESHOLDS
 
 
 def tracking_errors(

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import xarray as xr
 
 from analyses.clips import bootstrap_mean
-from analyses.tapvid import THRESHOLDS
 from benchmarks.mini_accuracy import interval
+from store.tapvid import THRESHOLDS
 
 MAIN = {
     "average_pts_within_thresh": "position accuracy",

@@ -14,9 +14,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ditprobe.interrupts import INTERRUPTED, raise_from_now_on
 from store.errors import DitprobeError, RecordingError
+from store.text import printable
 
-BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
+BAD_INPUT, FAILURE = 2, 1
 _OURS = ("store", "probe", "analyses", "generators")
 
 out = Console(highlight=False, soft_wrap=True)
@@ -35,6 +37,8 @@ _OPTIONS: tuple[tuple[str, Callable[[re.Match[str]], str], str], ...] = (
     (r"\bsteps=\[([\d, -]+)\]", lambda found: f"--at {_listed(found[1])}", "at"),
     (r"\b(layers|heads|frames)=\[([\d, -]+)\]", lambda found: f"--{found[1]} {_listed(found[2])}", "layers"),
     (r"\bbranches=\(([\w', ]+)\)", lambda found: f"--branches {_listed(found[1])}", "branches"),
+    (r"\bsize=\((\d+), (\d+)\)", lambda found: f"--size {found[1]}x{found[2]}", "size"),
+    (r"\blocal_files_only=True", lambda _: "--local-files-only", "local_files_only"),
     (r"\bnoise='(\w+)'", lambda found: f"--noise {found[1]}", "noise"),
     (r"\ba guidance_scale above", lambda _: "a --guidance-scale above", "guidance_scale"),
     (r"\ba negative_prompt and", lambda _: "a --negative-prompt and", "negative_prompt"),
@@ -101,27 +105,28 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            with _told_warnings():
+            raise_from_now_on()
+            with _told_warnings(parameters):
                 return function(*args, **kwargs)
         except DitprobeError as error:
             # a disk that is full or broken is no mistake of the caller
             failed = isinstance(error, RecordingError) and isinstance(error.__cause__, OSError)
-            err.print(f"error: {for_command_line(str(error), parameters)}", style="red", markup=False)
+            complain(f"error: {for_command_line(str(error), parameters)}", style="red")
             raise typer.Exit(FAILURE if failed else BAD_INPUT) from error
         except KeyboardInterrupt as error:
-            err.print(f"interrupted. {kept(kwargs)}".rstrip(), style="yellow", markup=False)
+            complain(f"interrupted. {kept(kwargs)}".rstrip())
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError:
             raise  # `| head` has read enough; typer ends quietly
         except OSError as error:
-            err.print(f"error: {error}", style="red", markup=False)
+            complain(f"error: {error}", style="red")
             raise typer.Exit(FAILURE) from error
 
     return run
 
 
 @contextmanager
-def _told_warnings() -> Iterator[None]:
+def _told_warnings(parameters: Collection[str]) -> Iterator[None]:
     """Our own warnings in a line on standard error, each once, without the line of source that Python would add."""
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -132,7 +137,7 @@ def _told_warnings() -> Iterator[None]:
                 show(message, category, *where, **more)
             elif str(message) not in told:
                 told.add(str(message))  # Python forgets what it has shown whenever a library changes the filters
-                err.print(f"warning: {message}", style="yellow", markup=False)
+                complain(f"warning: {for_command_line(str(message), parameters)}")
 
         warnings.showwarning = tell
         yield
@@ -149,7 +154,7 @@ def _resumable(given: Mapping[str, Any]) -> str:
 def progress(description: str) -> Iterator[Callable[..., None]]:
     """A bar on standard error; yields a callback that takes (done, total[, label])."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -160,14 +165,19 @@ def progress(description: str) -> Iterator[Callable[..., None]]:
 
         def update(done: int, total: int, label: str | None = None) -> None:
             text = description if label is None else f"{description} {label}"
-            bar.update(task, completed=done, total=total, description=text)
+            bar.update(task, completed=done, total=total, description=printable(text, one_line=True))
 
         yield update
 
 
 def say(text: object = "") -> None:
     """A line of the answer, on standard output; brackets in it are text, not markup."""
-    out.print(str(text), markup=False)
+    out.print(printable(str(text)), markup=False, emoji=False)
+
+
+def complain(text: str, *, style: str = "yellow") -> None:
+    """An error, a warning or a note, on standard error."""
+    err.print(printable(text), style=style, markup=False, emoji=False)
 
 
 def seconds_for_people(seconds: float) -> str:

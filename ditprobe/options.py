@@ -16,30 +16,45 @@ from store.layout import TokenLayout
 from store.readers import read_clips
 from store.scene import make_scene
 from store.selection import Selection
+from store.text import pixels
 
 if TYPE_CHECKING:
     from probe.backbone import Backbone
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
+# Headings of --help; what has none is the verb's own.
+MODEL, RUN, OUTPUT = "Model", "Run of the model", "Output"
+
 BackboneName = Annotated[
-    str, typer.Option("--backbone", "-b", help="'mini', 'mini-rope', a folder of save_pretrained, or a hub id.")
+    str,
+    typer.Option(
+        "--backbone", "-b", metavar="NAME", help="mini, mini-rope, a saved folder or a hub id.", rich_help_panel=MODEL
+    ),
 ]
-Device = Annotated[str, typer.Option(help="'auto' is a GPU where there is one.")]
-Dtype = Annotated[str, typer.Option(help="'auto', 'float32', 'bfloat16' or 'float16'.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
-LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Never ask the hub.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto is a GPU where there is one.", rich_help_panel=MODEL)]
+Dtype = Annotated[str, typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=MODEL)]
+Revision = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a hub id.", rich_help_panel=MODEL)
+]
+LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Never ask the hub.", rich_help_panel=MODEL)]
 Layers = Annotated[
-    str, typer.Option(help="Layers, 0-based: 'all', '13,17', '0:30:2', '-1', or a file of ditprobe select --out.")
+    str,
+    typer.Option(metavar="NUMBERS", help="Layers, from 0: all, 13,17, 0:30:2, -1, or a file of ditprobe select --out."),
 ]
-Heads = Annotated[str | None, typer.Option(help="Heads, 0-based; all by default.")]
-At = Annotated[str, typer.Option(help="Which denoising steps, 0 = most noise: 'all', '0,25,-1', '0:50:5'.")]
-Steps = Annotated[int, typer.Option(min=1, help="Denoising steps of the whole run.")]
-Branches = Annotated[str, typer.Option(help="'cond', 'uncond' or 'cond,uncond'.")]
+Heads = Annotated[str | None, typer.Option(metavar="NUMBERS", help="Heads, from 0; all by default.")]
+At = Annotated[str, typer.Option(metavar="NUMBERS", help="Denoising steps, 0 = most noise: all, 0,25,-1 or 0:50:5.")]
+Steps = Annotated[
+    int, typer.Option(min=1, metavar="NUMBER", help="Denoising steps of the whole run.", rich_help_panel=RUN)
+]
+Branches = Annotated[str, typer.Option(metavar="NAMES", help="cond, uncond or cond,uncond.")]
 Count = Annotated[
     int | None,
     typer.Option(
-        min=1, help="How many layers to select; by default those that beat 'nothing moves'.", show_default=False
+        min=1,
+        metavar="NUMBER",
+        help="Layers to select; by default those that beat 'nothing moves'.",
+        show_default=False,
     ),
 ]
 RankBy = Annotated[
@@ -47,39 +62,85 @@ RankBy = Annotated[
 ]
 RankedPoints = Annotated[Literal["all", "moving"], typer.Option(help="Rank by accuracy on all or on moving points.")]
 By = Annotated[Literal["last", "mean"], typer.Option(help="Rank at the last step, or by the mean over steps.")]
-Seed = Annotated[int, typer.Option(help="Seed of the sampling or of the noise.")]
-SizeText = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH in pixels of what the model sees.")]
-Images = Annotated[int | None, typer.Option(min=1, help="Images per clip; the backbone's own number by default.")]
-First = Annotated[int, typer.Option(min=0, help="Begin the clip with this image.")]
-Last = Annotated[int | None, typer.Option(min=0, help="The last image of the clip to take.")]
-Stride = Annotated[int, typer.Option(min=1, help="Take every so many images of a clip.")]
+Seed = Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the sampling or of the noise.", rich_help_panel=RUN)]
+SizeText = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="HEIGHTxWIDTH",
+        help="Pixels that the model sees; its own size by default.",
+        rich_help_panel=RUN,
+    ),
+]
+Images = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="NUMBER", help="Images per clip; the model's own number by default.", rich_help_panel=RUN
+    ),
+]
+First = Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The first image of the clip to take.")]
+Last = Annotated[int | None, typer.Option(min=0, metavar="NUMBER", help="The last image of the clip to take.")]
+Stride = Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Take every n-th image of a clip.")]
 GuidanceScale = Annotated[
     float | None,
-    typer.Option("--guidance-scale", "--guidance", help="Of classifier-free guidance; the backbone's own by default."),
+    typer.Option(metavar="NUMBER", help="Classifier-free guidance; the model's own by default.", rich_help_panel=RUN),
 ]
-NegativePrompt = Annotated[str | None, typer.Option(help="Text of the uncond branch.")]
-Height = Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")]
-Width = Annotated[int | None, typer.Option(min=1, help="Pixels; the backbone's own by default.")]
-PixelScale = Annotated[int, typer.Option(min=1, help="Write each pixel this many times as high and wide.")]
+NegativePrompt = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Text of the uncond branch.", rich_help_panel=RUN)
+]
+Height = Annotated[int | None, typer.Option(min=1, hidden=True)]
+Width = Annotated[int | None, typer.Option(min=1, hidden=True)]
+PixelScale = Annotated[
+    int,
+    typer.Option(
+        "--pixel-scale",
+        min=1,
+        metavar="NUMBER",
+        help="Write each pixel so many times as high and wide.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 NamedVideo = Annotated[
-    Path | None, typer.Option("--out", "-o", help="The video to write; by default named after the prompt.")
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="PATH", help="The video; by default named after the prompt.", rich_help_panel=OUTPUT
+    ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the output path.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same settings.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and the estimated time, write nothing.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is at the output path.", rich_help_panel=OUTPUT)
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an interrupted run of the same settings.", rich_help_panel=OUTPUT)
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and about how long, write nothing.", rich_help_panel=OUTPUT)
+]
+NoEstimate = Annotated[
+    bool, typer.Option("--no-estimate", help="With --dry-run: do not measure how long.", rich_help_panel=OUTPUT)
+]
+Clips = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="A video, a folder of videos, a DiffTrack folder or an MTBench entry."),
+]
 NoiseKind = Literal["clean", "forward", "inversion"]
 MatchedLayer = Annotated[
     str | None,
     typer.Option(
-        help="Whose queries and keys are matched, a number or a file of ditprobe select --out; what is known to track "
-        "best by default."
+        metavar="NUMBER",
+        help="The layer to match, or a file of ditprobe select --out; the one known to track best by default.",
     ),
 ]
-MatchedStep = Annotated[int | None, typer.Option(help="The denoising step that the clip is shown at, 0 = noise.")]
-TrackingPreset = Annotated[Literal["exact", "difftrack-tracking"], typer.Option(help="Whose procedure.")]
-Encode = Annotated[Literal["images", "clip"], typer.Option(help="Encode images alone, or those of a chunk together.")]
-ClipNoise = Annotated[NoiseKind, typer.Option(help="How the clip is noised.")]
-Prompt = Annotated[str, typer.Option(help="What the model reads.")]
+MatchedStep = Annotated[
+    int | None, typer.Option("--at", metavar="NUMBER", help="The denoising step to show the clip at, 0 = most noise.")
+]
+TrackingPreset = Annotated[
+    Literal["exact", "difftrack-tracking"], typer.Option(help="Our procedure, or the one of DiffTrack's release.")
+]
+Encode = Annotated[Literal["images", "clip"], typer.Option(help="Encode images alone, or a chunk of them together.")]
+ClipNoise = Annotated[NoiseKind, typer.Option(help="How the clip is noised.", rich_help_panel=RUN)]
+Prompt = Annotated[str, typer.Option(metavar="TEXT", help="What the model reads.", rich_help_panel=RUN)]
+
+_PIXEL_STEP_OF_MINIS = {"mini": 8, "mini-rope": 8}
 
 
 def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | None:
@@ -100,9 +161,11 @@ def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | N
     for part in text.split(","):
         match = re.fullmatch(r"\s*(-?\d+)(?::(-?\d+)(?::(\d+))?)?\s*", part)
         if match is None or match[3] == "0":
+            span = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", part)
+            meant = f" Both included, that range is '{span[1]}:{int(span[2]) + 1}'." if span else ""
             raise InvalidInputError(
-                f"--{name} {text!r}: {part!r} is neither a number nor a range. Write for example 'all', '0,3,-1' or "
-                "'0:50:5'."
+                f"--{name} {text!r}: {part!r} is neither a number nor a range.{meant} Write for example 'all', "
+                "'0,3,-1' or '0:50:5'."
             )
         start, stop, step = (None if group is None else int(group) for group in match.groups())
         found.extend([start] if stop is None else range(start, stop, step or 1))  # type: ignore[list-item,arg-type]
@@ -138,6 +201,62 @@ def pixel_size(text: str | None, name: str = "size") -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
+def height_and_width(
+    size: tuple[int, int] | None, height: int | None, width: int | None
+) -> tuple[int | None, int | None]:
+    """The size of ``--size``, or of the older ``--height`` and ``--width``; None is the backbone's own.
+
+    Examples
+    --------
+    >>> height_and_width((480, 720), None, None), height_and_width(None, 480, None)
+    ((480, 720), (480, None))
+    """
+    if size is None:
+        return height, width
+    if height is not None or width is not None:
+        raise InvalidInputError("--size is the height and the width. Leave --height and --width out.")
+    return size
+
+
+def check_exists(path: Path | None, what: str) -> None:
+    """Refuse a path at which nothing is, before anything heavy is imported.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> check_exists(Path("nothere.mp4"), "a video")
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: nothere.mp4 is missing. Give the path of a video.
+    """
+    if path is not None and not path.exists():
+        raise InvalidInputError(f"{path} is missing. Give the path of {what}.")
+
+
+def check_size(size: tuple[int, int] | None, backbone: str) -> None:
+    """Refuse a size that a bundled backbone does not take, without loading it.
+
+    Examples
+    --------
+    >>> check_size((41, 41), "mini")
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: mini does not take 41 x 41 px (height x width): heights and widths must be multiples of 8 px. The nearest size that fits is --size 40x40.
+    """  # noqa: E501
+    step = _PIXEL_STEP_OF_MINIS.get(backbone)
+    if size is None or step is None:
+        return
+    fits = tuple(max(1, round(side / step)) * step for side in size)
+    if fits != size:
+        raise InvalidInputError(
+            f"{backbone} does not take {pixels(*size)}: heights and widths must be multiples of {step} px. The nearest "
+            f"size that fits is --size {fits[0]}x{fits[1]}."
+        )
+
+
 def byte_count(text: str) -> int:
     """``20GB`` as a number of bytes.
 
@@ -153,17 +272,28 @@ def byte_count(text: str) -> int:
     return round(float(match[1]) * _UNITS[unit])
 
 
-def scene_clips(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
-    """Synthetic scenes by their seeds, named ``scene 3``, with a point in every cell of the layout."""
+def scene_seeds(text: str) -> tuple[int, ...]:
+    """The seeds of ``--scenes``.
+
+    Examples
+    --------
+    >>> scene_seeds("0:3,7")
+    (0, 1, 2, 7)
+    """
     seeds = numbers(text, "scenes")
-    if seeds in (None, "all") or not seeds:
+    if seeds is None or seeds == "all" or not seeds:
         raise InvalidInputError(f"--scenes {text!r} names no seeds. Write for example '0:16'.")
     twice = [seed for seed, count in Counter(seeds).items() if count > 1]
     if twice:
         raise InvalidInputError(f"--scenes {text!r} names {twice[0]} twice.")
+    return seeds
+
+
+def scene_clips(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
+    """Synthetic scenes by their seeds, named ``scene 3``, with a point in every cell of the layout."""
     images = stride * (layout.images - 1) + 1
     size = (images, layout.pixel_height, layout.pixel_width)
-    return {f"scene {seed}": make_scene(int(seed), *size, cell=layout.cell_size[0]) for seed in seeds}
+    return {f"scene {seed}": make_scene(seed, *size, cell=layout.cell_size[0]) for seed in scene_seeds(text)}
 
 
 def clips_from(
@@ -250,8 +380,14 @@ def layout_of(backbone: Backbone, size: tuple[int, int] | None, images: int | No
     return backbone.layout(height, width, images or default.images)
 
 
-def backbone_of(name: str, device: str, dtype: str, revision: str | None, local_files_only: bool) -> Backbone:
-    """The backbone of the shared options."""
+def backbone_of(
+    name: str, device: str, dtype: str, revision: str | None, local_files_only: bool, *, plan: bool = False
+) -> Backbone:
+    """The backbone of the shared options; to plan with, without its weights."""
+    if plan:
+        from probe.planning import plan_backbone
+
+        return plan_backbone(name, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only)
     from probe.loading import load_backbone
 
     return load_backbone(name, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only)

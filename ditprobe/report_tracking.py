@@ -15,7 +15,6 @@ import xarray as xr
 from analyses.clips import bootstrap_mean, mean_over_clips
 from analyses.plots import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time, plot_tracks
 from analyses.plots_theme import PALETTE
-from analyses.tapvid import THRESHOLDS
 from analyses.tapvid_evaluation import in_percent, tapvid_means
 from ditprobe.report_figures import NARROW, ReportFigure, ShownExample, embed
 from ditprobe.report_tables import NOT_RECORDED, Table
@@ -24,7 +23,7 @@ from ditprobe.report_words import FEW_CLIPS, counted, listed
 from store.errors import InvalidInputError, RecordingError
 from store.files.damaged import damage_as
 from store.files.labelled import load_netcdf
-from store.tapvid import RASTER
+from store.tapvid import RASTER, THRESHOLDS
 
 METRICS = {
     "average_pts_within_thresh": "position accuracy",

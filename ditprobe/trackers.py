@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,11 +13,11 @@ from store.errors import InvalidInputError
 if TYPE_CHECKING:
     from analyses.point_tracks import Tracker
     from analyses.trackers import BackboneTracker
-    from analyses.tracking import TrackingOptions
+    from analyses.tracking_options import TrackingOptions
     from probe.backbone import Backbone
+    from probe.geometry import Size
 
 TRACKERS = ("backbone", "nothing-moves", "patches", "flow")
-Progress = Callable[[int, int], object]
 
 
 def tracking_options(
@@ -37,13 +35,23 @@ def tracking_options(
     >>> tracking_options("difftrack-tracking", "images", "forward").noise
     'forward'
     """
-    from analyses.tracking import PUBLISHED, TrackingOptions
+    check_procedure(preset, encode)
+    from analyses.tracking_options import PUBLISHED, TrackingOptions
 
     if preset == "exact":
         return TrackingOptions(encode=encode, noise=noise)
-    if encode == "clip":
-        raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
     return replace(PUBLISHED, noise=noise)
+
+
+def check_procedure(preset: str, encode: str) -> None:
+    """Refuse clips encoded whole by the published procedure.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if preset != "exact" and encode == "clip":
+        raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
 
 
 def matched(
@@ -154,35 +162,48 @@ def trackers_named(
     return found
 
 
-class _Enough(Exception):
-    """Ends tracking once its speed is known."""
-
-
-def estimated_seconds(follow: Callable[[Progress], object]) -> float:
-    """Seconds that tracking would take, from its first chunks.
+def calls_of_tracking(
+    model: Backbone,
+    procedure: TrackingOptions,
+    images: int,
+    anchors: Iterable[float],
+    size: tuple[int, int] | None,
+    layer: int,
+) -> tuple[Size, float]:
+    """The size of the clips that tracking shows to a model, and its calls; a call ends after the layer that is matched.
 
     Parameters
     ----------
-    follow : tracks, and calls what it is given with (chunks done, in all)
+    model : Backbone
+    procedure : how images are put together
+    images : of the clip
+    anchors : image of each query
+    size : (height, width) that the model sees, by default its own
+    layer : which is matched
 
     Examples
     --------
-    >>> def follow(progress):
-    ...     for done in range(100):
-    ...         progress(done + 1, 100)
-    >>> estimated_seconds(follow) < 1
-    True
+    >>> from probe import load_backbone
+    >>> calls_of_tracking(load_backbone("mini"), tracking_options("exact", "images", "clean"), 11, [0, 0], None, 2)
+    (Size(height=40, width=40, images=6), 1.0)
     """
-    ends = [time.perf_counter()]
-    total = 0
+    from analyses.chunk_tokens import chunk_length
+    from analyses.chunks import chunk_groups
 
-    def seen(done: int, of: int) -> None:
-        nonlocal total
-        total = of
-        ends.append(time.perf_counter())
-        if done == 3:
-            raise _Enough
-
-    with suppress(_Enough):
-        follow(seen)
-    return total * (ends[-1] - ends[-2]) if total else 0.0
+    default = model.default_size
+    height, width = size or default[:2]
+    length = chunk_length(model, procedure, (height, width))
+    groups = [
+        group
+        for anchor in (sorted({int(each) for each in anchors}) if images > 1 else ())
+        for group in chunk_groups(
+            images, anchor, length, interleaved=procedure.interleaved, anchored=procedure.anchored
+        )
+    ]
+    count = sum(len(group) for group in groups)
+    stride = 1 if procedure.encode == "clip" else model.strides[0]
+    shown = (length - 1) * stride + 1
+    while model.nearest_size(height, width, shown).images != shown:
+        shown += stride
+    model.check_size(height, width, shown)
+    return type(default)(height, width, shown), count * (range(len(model.layers))[layer] + 1) / len(model.layers)

@@ -36,6 +36,7 @@ def sample(
     *,
     seed: int = 0,
     steps: int = 50,
+    size: tuple[int, int] | None = None,
     height: int | None = None,
     width: int | None = None,
     images: int | None = None,
@@ -52,7 +53,7 @@ def sample(
     backbone : Backbone
     strategies : Strategy, or several
         They take turns at each step in this order; none gives the clip of ``backbone.generate``.
-    prompt, seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning, on_step
+    prompt, seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, on_step
         As in :meth:`probe.Backbone.generate`.
     gradient_checkpointing : bool
         Recompute layers where a gradient needs them instead of keeping what they computed.
@@ -86,6 +87,7 @@ def sample(
         prompt,
         seed=seed,
         steps=steps,
+        size=size,
         height=height,
         width=width,
         images=images,

@@ -20,6 +20,7 @@ from generators.transfer_method import TransferMethod
 from generators.transfer_reference import Reference, fit_reference, text_arguments
 from probe.backbone import Backbone, OnStep
 from probe.geometry import Size
+from store.checks import height_and_width
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.progress import progress_bar
@@ -34,6 +35,7 @@ def transfer_motion(
     method: TransferMethod = DiTFlow(),  # noqa: B008
     seed: int = 0,
     steps: int = 50,
+    size: tuple[int, int] | None = None,
     height: int | None = None,
     width: int | None = None,
     images: int | None = None,
@@ -57,7 +59,8 @@ def transfer_motion(
     method : TransferMethod
         :class:`DiTFlow`, :class:`SMM`, :class:`MOFT`, :class:`MotionClone`, :class:`Injection` or
         :class:`PlainBackbone`.
-    seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning, gradient_checkpointing
+    seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, on_step
+    gradient_checkpointing
         As in :func:`generators.sample`.
     on_step : callable, optional
         Called with (steps done, steps to do). By default a bar in notebooks and interactive sessions; False for none.
@@ -93,6 +96,7 @@ def transfer_motion(
     >>> transfer_motion(load_backbone("mini"), reference, prompt, method=DiTFlow(iterations=1), steps=2).images.shape
     (6, 40, 40, 3)
     """
+    height, width = height_and_width(size, height, width)
     transfer = MotionTransfer(
         backbone,
         reference,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from probe.geometry import Size, TokenGeometry
-from store.checks import finite, integer
+from store.checks import finite, height_and_width, integer
 from store.errors import InvalidInputError
 
 
@@ -38,6 +38,7 @@ class PipelineArguments(TokenGeometry):
         *,
         seed: int = 0,
         steps: int = 50,
+        size: tuple[int, int] | None = None,
         height: int | None = None,
         width: int | None = None,
         images: int | None = None,
@@ -51,13 +52,14 @@ class PipelineArguments(TokenGeometry):
         ------
         InvalidInputError
         """
-        size = Size(
+        height, width = height_and_width(size, height, width)
+        whole = Size(
             *(given or default for given, default in zip((height, width, images), self.default_size, strict=True))
         )
         self.check_prompt(prompt, negative_prompt, conditioning)
-        self.check_size(*size)
+        self.check_size(*whole)
         self.check_steps(steps)
-        chosen: dict[str, Any] = {"height": size.height, "width": size.width, "num_frames": size.images}
+        chosen: dict[str, Any] = {"height": whole.height, "width": whole.width, "num_frames": whole.images}
         chosen["num_inference_steps"] = steps
         chosen["generator"] = torch.Generator("cpu").manual_seed(integer(seed, "seed", least=-(2**63), most=2**64 - 1))
         chosen.update(self._guidance_arguments(guidance_scale, negative_prompt, conditioning or {}))

@@ -28,6 +28,7 @@ from probe.tap import check_no_cache
 from probe.wrapping import without_wrappers
 from store.clip import Clip
 from store.errors import NotFiniteError, UnsupportedBackboneError
+from store.text import counted
 
 OnStep = Callable[[int, int], object]
 
@@ -90,9 +91,10 @@ class Backbone(PipelineArguments):
 
     def __repr__(self) -> str:
         first, size = self.layers[0], self.default_size
+        layers = f"{counted(len(self.layers), 'layer')} of {counted(first.heads, 'head')}"
         return (
-            f"{type(self).__name__}({self.name!r}: {len(self.layers)} layers of {first.heads} heads x {first.channels} "
-            f"channels, {size}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+            f"{type(self).__name__}({self.name!r}: {layers} x {first.channels} channels, {size}, "
+            f"{str(self.dtype).removeprefix('torch.')} on {self.device})"
         )
 
     # What the model is -------------------------------------------------------------------------------------------
@@ -235,6 +237,7 @@ class Backbone(PipelineArguments):
         *,
         seed: int = 0,
         steps: int = 50,
+        size: tuple[int, int] | None = None,
         height: int | None = None,
         width: int | None = None,
         images: int | None = None,
@@ -253,8 +256,9 @@ class Backbone(PipelineArguments):
             Of a generator on the CPU, so that the noise does not depend on the device.
         steps : int
             Denoising steps.
+        size : (height, width) in pixels, optional
         height, width, images : int, optional
-            Size of the clip; :attr:`default_size` where not given.
+            Size of the clip, :attr:`default_size` where not given; ``size`` stands for both of the first two.
         guidance_scale : float, optional
             The pipeline's default where not given.
         negative_prompt : str, optional
@@ -280,6 +284,7 @@ class Backbone(PipelineArguments):
             prompt,
             seed=seed,
             steps=steps,
+            size=size,
             height=height,
             width=width,
             images=images,

@@ -9,17 +9,18 @@ from typing import Any, ClassVar, NamedTuple
 
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
+from store.text import counted
 
 
 class Size(NamedTuple):
-    """Height and width in pixels, and images, of a clip."""
+    """Height and width in pixels, and images, of a clip; as text in this order, as everywhere."""
 
     height: int
     width: int
     images: int
 
     def __str__(self) -> str:
-        return f"{self.height} x {self.width} px and {self.images} image{'s' * (self.images != 1)}"
+        return f"{self.height} x {self.width} px and {counted(self.images, 'image')}"
 
 
 class TokenGeometry(ABC):
@@ -80,8 +81,9 @@ class TokenGeometry(ABC):
             rows, columns = self.pixel_steps
             count = "any number of images" if self.image_step == 1 else f"1 + {self.image_step} n images"
             raise InvalidInputError(
-                f"{self.name} does not take {asked}: heights must be multiples of {rows} px, widths of {columns} px, "
-                f"with {count}. The nearest size that fits is {nearest}; its default is {self.default_size}."
+                f"{self.name} does not take {asked} (height x width): heights must be multiples of {rows} px, widths "
+                f"of {columns} px, with {count}. The nearest size that fits is {nearest}; its default is "
+                f"{self.default_size}."
             )
 
     def text_tokens(self, prompt: str | None = None) -> int:

@@ -87,39 +87,82 @@ def load_backbone(
     if isinstance(source, str):
         _check_name(source)
     target = resolve_device(device)
-    if to_dtype is None:
-        to_dtype = torch.bfloat16 if target.type == "cuda" else torch.float32
+    to_dtype = planned_dtype(dtype, target)
     folder = _expanded(source)
-    if source in MINIS or _is_mini(folder):
+    if is_bundled_kind(source):
         from probe.mini.model import BUNDLED, load_mini
 
         weights = BUNDLED[str(source)] if source in MINIS else folder
         pipeline: Any = load_mini(weights, dtype=to_dtype)
         return _wrap(pipeline.to(target), name=str(source), revision=_digest(weights / "transformer"))
+    where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+    location, index, options = find_index(source, use_safetensors=use_safetensors, **where)
+    pipeline = _load(location, index, to_dtype, use_safetensors=use_safetensors, **options)
+    return wrap_pipeline(pipeline.to(target), name=str(source), index=index, revision=revision)
+
+
+def is_bundled_kind(source: str | Path) -> bool:
+    """Whether this names a bundled backbone, or a folder that holds one like it."""
+    if isinstance(source, str):
+        _check_name(source)
+    return source in MINIS or _is_mini(_expanded(source))
+
+
+def planned_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtype:
+    """The data type that a backbone is loaded in; "auto" is bfloat16 on a GPU and float32 on a CPU."""
+    return _dtype(dtype) or (torch.bfloat16 if resolve_device(device).type == "cuda" else torch.float32)
+
+
+def find_index(
+    source: str | Path, *, revision: str | None, local_files_only: bool, use_safetensors: bool = False
+) -> tuple[str, Path, dict[str, Any]]:
+    """Where a pipeline is, its model_index.json, and the options with which its parts are asked for.
+
+    With ``use_safetensors`` a folder whose weights are pickles is refused.
+
+    Raises
+    ------
+    BackboneNotFoundError, UnsupportedBackboneError
+    """
     if _names_a_folder(source):
+        folder = _expanded(source)
         _check_folder(folder)
         if use_safetensors:
             check_safetensors(folder)
-        pipeline = _load(str(folder), folder / "model_index.json", to_dtype, use_safetensors=use_safetensors)
-        revision = _commit(folder) or revision
-    else:
-        options = {"revision": revision, "local_files_only": local_files_only}
-        index = _fetch_index(str(source), options)
-        pipeline = _load(str(source), index, to_dtype, use_safetensors=use_safetensors, **options)
-        revision = _commit(index) or revision
-    return _wrap(pipeline.to(target), name=str(source), revision=revision)
+        return str(folder), folder / "model_index.json", {}
+    options = {"revision": revision, "local_files_only": local_files_only}
+    return str(source), _fetch_index(str(source), options), options
+
+
+def wrap_pipeline(pipeline: Any, *, name: str, index: Path, revision: str | None) -> Backbone:
+    """The backbone of a pipeline whose model_index.json is known."""
+    return _wrap(pipeline, name=name, revision=_commit(index) or revision)
 
 
 def _fetch_index(name: str, options: dict[str, Any]) -> Path:
     """The model_index.json of a hub id: small, and enough to refuse what cannot be probed."""
     from huggingface_hub import hf_hub_download
 
+    if not options["local_files_only"]:
+        _check_reachable(name, options["revision"])
     try:
         index = Path(hf_hub_download(name, "model_index.json", **options))
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from error
     check_index(read_model_index(index))
     return index
+
+
+def _check_reachable(name: str, revision: str | None) -> None:
+    """Ask the hub once for what is in no cache: the download itself would ask six times, and print each."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "model_index.json", revision=revision), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "model_index.json", revision=revision))
+    except Exception as error:  # what the hub's client raises without a network differs by its version
+        raise _not_loaded(name, error) from error
 
 
 def _load(location: str, index: Path, dtype: torch.dtype, **options: Any) -> Any:
@@ -141,8 +184,8 @@ def _load(location: str, index: Path, dtype: torch.dtype, **options: Any) -> Any
 def _not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
     told = reason(error)
     return BackboneNotFoundError(
-        f"the pipeline {location!r} could not be loaded: {told}. Give a hub id that exists (and a network, or the "
-        f"files from an earlier download), the folder of a saved pipeline, or {_BUNDLED}."
+        f"the pipeline {location!r} could not be loaded: {told}. Give a hub id that exists, the folder of a saved "
+        f"pipeline, or {_BUNDLED}. Without a network, what was downloaded before loads with local_files_only=True."
     )
 
 

@@ -14,9 +14,10 @@ import torch
 from probe.backbone import Backbone, OnStep
 from probe.capture import Capture
 from probe.fitting import Window
-from probe.recording_plan import Job, check_clip_path, estimate_seconds, plan_recording
+from probe.recording_plan import Job, estimate_seconds, plan_recording
 from probe.run import Noise, run_clip, run_prompt
 from store.clip import Clip
+from store.clip_path import check_clip_path
 from store.plan import DEFAULT_LIMIT_BYTES
 from store.progress import progress_bar
 from store.provenance import Provenance

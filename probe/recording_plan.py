@@ -1,29 +1,22 @@
-"""What a recording will do, before the model runs: its plan, its time, and whether its clip can be saved."""
+"""What a recording will do, before the model runs: its plan and its time."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from probe.arguments import described
 from probe.backbone import Backbone
 from probe.fitting import Window, cut_windows
-from probe.forward import ForwardPass
 from probe.geometry import Size
 from probe.run import Noise, check_noise, pass_count
+from probe.timing import all_tokens, time_call
 from store.clip import Clip
-from store.errors import ClipError, InvalidInputError, OutputExistsError
+from store.errors import InvalidInputError
 from store.plan import DEFAULT_LIMIT_BYTES, Plan
 from store.selection import Selection
-from store.video import extras_path, write_clip
+from store.text import counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,7 +41,8 @@ class Job:
 
     def __repr__(self) -> str:
         source = "a prompt, while it is sampled" if self.window is None else str(self.window)
-        return f"{self.plan!r}\n  source    {source}\n  model     {self.passes} forward passes at {self.size}"
+        passes = counted(self.passes, "forward pass", "forward passes")
+        return f"{self.plan!r}\n  source    {source}\n  model     {passes} at {self.size} (height x width)"
 
 
 def plan_recording(
@@ -95,53 +89,6 @@ def plan_recording(
     return Job(plan, chosen, shape, count * len(plan.branches))
 
 
-def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse, before a model runs, a path to which no clip can be written afterwards.
-
-    Parameters
-    ----------
-    path : of a video to be written by :func:`store.video.write_clip`
-    overwrite : bool
-        Whether an existing video is to be replaced.
-
-    Raises
-    ------
-    OutputExistsError
-        The video, or the npz beside it, exists.
-    InvalidInputError
-        A suffix that cannot hold the video, a folder, or a folder that cannot be made.
-
-    Examples
-    --------
-    >>> check_clip_path("made.txt")
-    Traceback (most recent call last):
-    ...
-    store.errors.InvalidInputError: a clip cannot be saved to made.txt: '.txt' holds no H.264 video. Name it made.mp4.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InvalidInputError(
-            f"a clip cannot be saved to {path}: it is a folder. Name a file, such as {path / 'clip.mp4'}."
-        )
-    taken = [str(file) for file in (path, extras_path(path)) if file.exists()]
-    if taken and not overwrite:
-        exist = "exists" if len(taken) == 1 else "exist"
-        raise OutputExistsError(
-            f"{' and '.join(taken)} {exist} already. Choose another path for the clip, or pass overwrite=True."
-        )
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        what = "not writable" if folder.is_dir() else "no folder"
-        raise InvalidInputError(f"a clip cannot be saved to {path}: {folder} is {what}. Choose another path.")
-    with tempfile.TemporaryDirectory() as trial:
-        try:
-            write_clip(f"{trial}/trial{path.suffix}", Clip(np.zeros((1, 16, 16, 3), np.uint8), fps=8))
-        except (ClipError, InvalidInputError) as error:
-            holds = f"{path.suffix!r} holds no H.264 video" if path.suffix else "it has no video suffix"
-            named = path.with_suffix(".mp4")
-            raise InvalidInputError(f"a clip cannot be saved to {path}: {holds}. Name it {named}.") from error
-
-
 def _window(windows: tuple[Window, ...], index: int) -> Window:
     if not 0 <= index < len(windows):
         raise InvalidInputError(f"window {index} does not exist: the clip has windows 0 to {len(windows) - 1}.")
@@ -151,25 +98,6 @@ def _window(windows: tuple[Window, ...], index: int) -> Window:
 def estimate_seconds(
     backbone: Backbone, job: Job, prompt: str | None = None, *, conditioning: Mapping[str, Any] | None = None
 ) -> float:
-    """Seconds that the model alone will take, from timing one forward pass (the second, after a warm-up)."""
-    height, width, images = job.size
-    blank = Clip(np.zeros((images, height, width, 3), np.uint8), fps=backbone.fps)
-    forward = ForwardPass(
-        backbone,
-        prompt,
-        steps=job.plan.run_steps,
-        height=height,
-        width=width,
-        images=images,
-        conditioning={**backbone.conditioning_of(blank), **(conditioning or {})},
-    )
-    latents = backbone.encode(blank)
-    took = 0.0
-    for _ in range(2):
-        began = time.perf_counter()
-        with torch.no_grad():
-            forward.predict(latents, -1, capture=False)
-        if latents.is_cuda:
-            torch.cuda.synchronize()
-        took = time.perf_counter() - began
-    return took * job.passes
+    """Seconds that the model alone will take, from calls at a small size; see :func:`probe.timing.time_call`."""
+    measured = time_call(backbone, job.size, prompt, steps=job.plan.run_steps, conditioning=conditioning)
+    return job.passes * measured.seconds(all_tokens(job.plan.layout))

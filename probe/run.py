@@ -224,6 +224,7 @@ def run_prompt(
     *,
     seed: int = 0,
     steps: int = 50,
+    size: tuple[int, int] | None = None,
     height: int | None = None,
     width: int | None = None,
     images: int | None = None,
@@ -238,7 +239,7 @@ def run_prompt(
 
     Parameters
     ----------
-    backbone, prompt, seed, steps, height, width, images, guidance_scale, negative_prompt, conditioning
+    backbone, prompt, seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning
         As in :meth:`Backbone.generate`.
     selection : Selection
     sinks : callable, or several
@@ -279,6 +280,7 @@ def run_prompt(
         prompt,
         seed=seed,
         steps=steps,
+        size=size,
         height=height,
         width=width,
         images=images,

@@ -128,6 +128,30 @@ def text(value: Any, name: str) -> str:
     return value
 
 
+def height_and_width(
+    size: tuple[int, int] | None, height: int | None = None, width: int | None = None
+) -> tuple[int | None, int | None]:
+    """Return the two sides of ``size=(height, width)``, or ``height=`` and ``width=`` where it is not given.
+
+    Raises
+    ------
+    InvalidInputError
+        When both are given, or ``size`` is not two whole numbers.
+
+    Examples
+    --------
+    >>> height_and_width((480, 720)), height_and_width(None, 480)
+    ((480, 720), (480, None))
+    """
+    if size is None:
+        return height, width
+    if height is not None or width is not None:
+        raise InvalidInputError("size=(height, width) was given, and height= or width= too. Give one of them.")
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise InvalidInputError(f"size must be (height, width) in pixels; got {_shown(size)}.")
+    return integer(size[0], "height", least=1), integer(size[1], "width", least=1)
+
+
 def _in_range(number: float, name: str, least: float | None, most: float | None) -> None:
     if least is not None and most is not None and not least <= number <= most:
         raise InvalidInputError(f"{name} must lie between {least:g} and {most:g}; got {number:g}.")

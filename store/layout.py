@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from store.errors import InvalidInputError
+from store.text import pixels
 
 GeometryPreset = Literal["exact", "difftrack"]
 
@@ -211,5 +212,5 @@ class TokenLayout:
             x, y = points[bad].tolist()
             raise InvalidInputError(
                 f"point {bad} at (x, y) = ({x:g}, {y:g}) is outside the image of "
-                f"{self.pixel_width} x {self.pixel_height} pixels (width x height)."
+                f"{pixels(self.pixel_height, self.pixel_width)}."
             )

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from store.errors import PlanTooLargeError
 from store.layout import TokenLayout
+from store.text import pixels
 
 DEFAULT_LIMIT_BYTES = 20_000_000_000
 
@@ -185,7 +186,8 @@ class Plan:
             f"  branches  {', '.join(self.branches)}",
             f"  heads     {format_numbers(self.heads)} ({len(self.heads)} of {self.head_count})",
             f"  frames    {format_numbers(self.frames)} ({len(self.frames)} of {layout.frames})",
-            f"  cells     {layout.height} x {layout.width} of a {layout.pixel_height} x {layout.pixel_width} px clip",
+            f"  cells     {layout.height} x {layout.width} of a clip of "
+            f"{pixels(layout.pixel_height, layout.pixel_width)}",
         ]
         names = max(len(array.name) for array in self.arrays)
         for array in self.arrays:

@@ -188,7 +188,7 @@ class Selection:
           branches  cond
           heads     0, 1 (2 of 2)
           frames    0, 1, 2 (3 of 3)
-          cells     5 x 7 of a 80 x 112 px clip
+          cells     5 x 7 of a clip of 80 x 112 px (height x width)
           query  float16  3.4 kB  (step: 1, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)
           key    float16  3.4 kB  (step: 1, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)
         """

@@ -25,6 +25,9 @@ from store.plan import format_bytes
 RASTER = 256
 """Pixels along each side of the raster on which TAP-Vid measures distances, whatever the size of the clip."""
 
+THRESHOLDS = (1, 2, 4, 8, 16)
+"""Distances of TAP-Vid's metrics, in pixels of the raster."""
+
 FPS = 25.0
 """TAP-Vid files state no rate; Kinetics was extracted at this one, and TAP-Vid's own pictures are shown at it."""
 

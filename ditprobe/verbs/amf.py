@@ -13,6 +13,7 @@ from ditprobe.console import say, verb
 from ditprobe.layer_option import layer_option
 from ditprobe.verbs.track import part_of
 from store.errors import InvalidInputError
+from store.text import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,7 +27,7 @@ EXAMPLES = """
 Examples:
   ditprobe amf clip.mp4
   ditprobe amf clip.mp4 --backbone mini --layer 5 --out flow.nc --no-picture
-  ditprobe amf clip.mp4 --soft --step 40 --first 10 --stride 2
+  ditprobe amf clip.mp4 --soft --at 40 --first 10 --stride 2
   ditprobe amf clip.mp4 -b THUDM/CogVideoX-5b --preset ditflow --dry-run
 """
 
@@ -45,30 +46,42 @@ def amf(
     images: options.Images = None,
     size: options.SizeText = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The flow: .npz, .nc or .zarr; <clip>.flow.npz by default.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="The flow: .npz, .nc or .zarr; <clip>.flow.npz by default.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="A page with the flow from frame 0 on; <clip>.flow.html by default.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A page with the flow from frame 0 on; <clip>.flow.html by default.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
-    no_picture: Annotated[bool, typer.Option("--no-picture", help="Draw nothing.")] = False,
+    no_picture: Annotated[
+        bool, typer.Option("--no-picture", help="Draw nothing.", rich_help_panel=options.OUTPUT)
+    ] = False,
     backbone: options.BackboneName = "mini",
     layer: Annotated[
         str | None,
         typer.Option(
-            help="Whose attention is taken, a number or a file of ditprobe select --out; what the preset knows of the "
-            "backbone by default."
+            metavar="NUMBER",
+            help="The layer to take attention from, or a file of ditprobe select --out; the preset's by default.",
         ),
     ] = None,
     preset: Annotated[
         Literal["exact", "ditflow"],
-        typer.Option(help="Whose layer and timestep: those known to hold correspondence, or those of DiTFlow."),
+        typer.Option(help="Layer and step: known to hold correspondence, or DiTFlow's."),
     ] = "exact",
-    step: Annotated[
-        int | None, typer.Option(help="Show the clip at the timestep of this denoising step; the preset's by default.")
-    ] = None,
+    step: options.MatchedStep = None,
     steps: options.Steps = 50,
     soft: Annotated[bool, typer.Option("--soft", help="The expected displacement, not that of the best cell.")] = False,
-    temperature: Annotated[float, typer.Option(help="Of the soft flow's attention.")] = 2.0,
+    temperature: Annotated[float, typer.Option(metavar="NUMBER", help="Of the soft flow's attention.")] = 2.0,
     prompt: options.Prompt = "",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -80,13 +93,15 @@ def amf(
     """Extract the attention motion flow of a clip, and draw it."""
     flow_path = out or Path(f"{clip.stem}.flow.npz")
     picture_path = None if no_picture else picture or Path(f"{clip.stem}.flow.html")
+    options.check_exists(clip, "a video")
+    wanted = options.pixel_size(size)
+    options.check_size(wanted, backbone)
     _check_given(ctx, clip, flow_path, picture_path)
     if not dry_run:
         _check_free(flow_path, picture_path, overwrite)
     shown = part_of(clip, first, last, stride)
-    wanted = options.pixel_size(size)
     asked = layer_option(layer)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
 
     from analyses.defaults import chosen_layers
     from analyses.layer_selection import LayerSelection
@@ -102,7 +117,8 @@ def amf(
     layout = model.layout(*window.size)
     step = shown_step(asked, model, preset, steps) if step is None else step
     at = "timestep 0" if step is None else f"step {resolve_number('step', step, steps, 'run')} of {steps}"
-    pairs = f"{layout.frames} x {layout.frames} frames of {layout.height} x {layout.width} cells"
+    frames = f"{layout.frames} x {counted(layout.frames, 'frame')}"
+    pairs = f"{frames} of {layout.height} x {layout.width} cells (rows x columns)"
     if dry_run:
         say(f"{model!r}\n  clip      {window} of {clip}\n  flow      {flow_path}: {pairs}")
         say(f"  picture   {picture_path or 'none'}\n  run       layer {number} at {at}, one call of the model")

@@ -13,12 +13,21 @@ import numpy as np
 import typer
 
 from ditprobe import options
-from ditprobe.console import progress, say, seconds_for_people, verb
-from ditprobe.trackers import check_names, estimated_seconds, matched, trackers_named, tracking_options
+from ditprobe.console import progress, say, verb
+from ditprobe.estimates import tell_time
+from ditprobe.trackers import (
+    calls_of_tracking,
+    check_names,
+    check_procedure,
+    matched,
+    trackers_named,
+    tracking_options,
+)
 from store.clip import Clip
 from store.errors import ClipError, InvalidInputError
 from store.readers import read_clips
 from store.tapvid import iter_tapvid
+from store.text import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,37 +61,51 @@ def eval_tapvid(
     data: Annotated[
         Path,
         typer.Option(
-            help="A TAP-Vid pickle or a folder of them (DAVIS, RGB-stacking, Kinetics, RoboTAP), or a DiffTrack or "
-            "MTBench folder, or videos with tracks.",
+            metavar="PATH",
+            help="A TAP-Vid pickle, a folder of them, a DiffTrack or MTBench folder, or videos with tracks.",
             show_default=False,
         ),
     ],
     tracker: Annotated[
         list[str] | None,
         typer.Option(
-            help="'backbone', 'nothing-moves', 'patches' or 'flow'; several times for several. The first two by "
-            "default."
+            metavar="NAME", help="backbone, nothing-moves, patches or flow; several times for several. The first two."
         ),
     ] = None,
-    cotracker: Annotated[Path | None, typer.Option(help="Weights of CoTracker3 offline, to evaluate it too.")] = None,
+    cotracker: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline, to evaluate it too.")
+    ] = None,
     cotracker_code: Annotated[
-        Path | None, typer.Option(help="A copy of CoTracker's repository, where it is not installed.")
+        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, where it is not installed.")
     ] = None,
     mode: Annotated[
         Literal["first", "strided"],
-        typer.Option(help="Ask for points where they are first visible, or in every fifth image."),
+        typer.Option(help="Ask where points are first visible, or in every fifth image."),
     ] = "first",
     first_image_only: Annotated[
-        bool, typer.Option("--first-image-only", help="Ask only for points that image 0 shows, as DiffTrack did.")
+        bool, typer.Option("--first-image-only", help="Ask only for points of image 0, as DiffTrack did.")
     ] = False,
     clip_size: Annotated[
-        str | None, typer.Option(help="Resize clips to HEIGHTxWIDTH before they are tracked; 256x256 is usual.")
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Resize clips before they are tracked; 256x256 is usual."),
     ] = None,
-    clip: Annotated[list[str] | None, typer.Option(help="Only clips of this name or pattern: 'goat', 'dog*'.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="No more than so many clips.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The figures: .nc, .csv or .json.")] = Path("tapvid.nc"),
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only clips of this name or pattern: goat, 'dog*'.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="No more than so many clips.")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="PATH", help="The figures: .nc, .csv or .json.", rich_help_panel=options.OUTPUT
+        ),
+    ] = Path("tapvid.nc"),
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Where finished clips are kept; <out>.clips.jsonl by default.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where finished clips are kept; <out>.clips.jsonl by default.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     backbone: options.BackboneName = "mini",
     layer: options.MatchedLayer = None,
@@ -102,30 +125,33 @@ def eval_tapvid(
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Evaluate trackers as TAP-Vid does: position accuracy, Jaccard and occlusion accuracy."""
+    """Evaluate trackers as TAP-Vid does."""
     names = tuple(tracker or DEFAULT_TRACKERS)
     check_names(names)
     kept = checkpoint or out.with_name(f"{out.name}.clips.jsonl")
     _check_given(ctx, names)
+    check_procedure(preset, encode)
+    head_numbers, wanted_size = options.numbers(heads, "heads"), options.pixel_size(size)
+    options.check_size(wanted_size, backbone)
+    resized = options.pixel_size(clip_size, "clip-size")
     if not dry_run:
         _check_output(out, kept, overwrite, resume)
-    head_numbers = options.numbers(heads, "heads")
-    run: dict[str, Any] = {"options": tracking_options(preset, encode, noise), "size": options.pixel_size(size)}
-    run |= {"prompt": prompt, "seed": seed, "steps": steps}
-    resized = options.pixel_size(clip_size, "clip-size")
-    clips = clips_of(data, resized, clip, limit)
+    clips = clips_of(data, resized, only, limit)
     attention = None
     if "backbone" in names:
         from analyses.trackers import BackboneTracker
 
-        model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+        run: dict[str, Any] = {"options": tracking_options(preset, encode, noise), "size": wanted_size}
+        run |= {"prompt": prompt, "seed": seed, "steps": steps}
+        model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
         wanted = None if head_numbers == "all" else head_numbers
         attention = BackboneTracker(model, *matched(model, layer, step, wanted, steps), **run)
     trackers = trackers_named(names, attention, cotracker=cotracker, cotracker_code=cotracker_code, device=device)
     asking: dict[str, Any] = {"mode": mode, "first_image_only": first_image_only}
     if dry_run:
-        _dry_run(data, clips, trackers, attention, asking, out, kept)
+        _dry_run(data, clips, trackers, attention, asking, out, kept, not no_estimate)
         return
     from analyses.tapvid_evaluation import evaluate_tapvid
     from analyses.tapvid_evaluation_files import save_evaluation
@@ -228,17 +254,15 @@ def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) ->
 
 
 class _Work:
-    """A tracker that only adds up what there is to track; the first clip is kept."""
+    """A tracker that only adds up what there is to track: images, and the images that points are asked for in."""
 
     def __init__(self) -> None:
-        self.first: tuple[np.ndarray, np.ndarray] | None = None
-        self.passes: list[int] = []
+        self.asked: list[tuple[int, np.ndarray]] = []
 
     def __call__(self, images: np.ndarray, queries: np.ndarray) -> PointTracks:
         from analyses.trackers import still_tracker
 
-        self.first = self.first or (images, queries)
-        self.passes.append(len(images) * len(np.unique(queries[:, 0])))
+        self.asked.append((len(images), np.unique(queries[:, 0])))
         return still_tracker(images, queries)
 
 
@@ -250,24 +274,29 @@ def _dry_run(
     asking: dict[str, QueryMode | bool],
     out: Path,
     checkpoint: Path,
+    estimate: bool,
 ) -> None:
     from analyses.tapvid_evaluation import evaluate_tapvid
-    from analyses.tracking import track_points
 
     work = _Work()
     with progress("reading") as bar:
         found = evaluate_tapvid(clips, {"work": work}, progress=bar, **asking)  # type: ignore[arg-type]
-    counts = f"{int(found['images'].sum())} images, {int(found['queries'].sum())} queries"
+    counts = (
+        f"{counted(int(found['images'].sum()), 'image')}, {counted(int(found['queries'].sum()), 'query', 'queries')}"
+    )
     say(attention.backbone if attention is not None else "no backbone")
-    say(f"  data        {found.sizes['clip']} clips of {data}: {counts}")
+    say(f"  data        {counted(found.sizes['clip'], 'clip')} of {data}: {counts}")
     say(f"  trackers    {', '.join(trackers)}")
-    if attention is not None and work.first is not None:
-        run = {name: getattr(attention, name) for name in attention.__dataclass_fields__ if name != "backbone"}
-        images, queries = work.first
-        one = estimated_seconds(lambda seen: track_points(images, queries, attention.backbone, progress=seen, **run))
-        took = seconds_for_people(one * sum(work.passes) / work.passes[0])
-        say(f"  backbone    layer {attention.layer} at step {attention.step} of {attention.steps}, about {took}")
+    if attention is not None:
+        say(f"  backbone    layer {attention.layer} at step {attention.step} of {attention.steps}")
     say(f"  figures     {out}\n  finished    {checkpoint}")
+    if attention is not None and attention.options is not None and isinstance(attention.layer, int):
+        calls = [
+            calls_of_tracking(attention.backbone, attention.options, images, anchors, attention.size, attention.layer)
+            for images, anchors in work.asked
+        ]
+        besides = "; encoding the images and matching come on top"
+        tell_time(attention.backbone, calls, steps=attention.steps, estimate=estimate, besides=besides)
 
 
 def _tell(found: xr.Dataset, clip_size: tuple[int, int] | None) -> None:

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ditprobe import options
-from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.console import progress, say, verb
+from ditprobe.estimates import tell_time
 from store.clip import Clip
-from store.selection import Selection
+from store.text import counted, pixels
 
 if TYPE_CHECKING:
     from probe.backbone import Backbone
+    from probe.geometry import Size
 
 EXAMPLES = """
 \b
 Examples:
   ditprobe generate "a red disc moves left over blue stripes"
-  ditprobe generate "a pink ring moves up over grey dots while the camera pans left" --count 4 --scale 8 --out rings.mp4
+  ditprobe generate "a pink ring moves up over grey dots while the camera pans left" --count 4 --out rings.mp4
   ditprobe generate -b THUDM/CogVideoX-2b "a dog runs along the beach" --steps 30 --dry-run
 """
 
@@ -39,30 +41,37 @@ def generate(
     out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
     seed: options.Seed = 0,
-    count: Annotated[int, typer.Option(min=1, help="How many clips, with seeds from --seed upwards.")] = 1,
+    count: Annotated[
+        int, typer.Option(min=1, metavar="NUMBER", help="How many clips, with seeds from --seed upwards.")
+    ] = 1,
     steps: options.Steps = 50,
     guidance_scale: options.GuidanceScale = None,
     negative_prompt: options.NegativePrompt = None,
+    size: options.SizeText = None,
     images: options.Images = None,
     height: options.Height = None,
     width: options.Width = None,
-    scale: options.PixelScale = 1,
+    pixel_scale: options.PixelScale = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
     local_files_only: options.LocalOnly = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
 ) -> None:
     """Generate clips from a prompt and write them as videos."""
-    from probe.record import check_clip_path
+    from store.clip_path import check_clip_path
     from store.video import write_clip
 
+    wanted = options.pixel_size(size)
+    options.check_size(wanted, backbone)
+    height, width = options.height_and_width(wanted, height, width)
     paths = output_paths(out or Path(file_name(prompt)), seed, count)
     if not dry_run:
         for path in paths.values():
             check_clip_path(path, overwrite=overwrite)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
     run: dict[str, Any] = {"steps": steps, "height": height, "width": width, "images": images}
     run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     arguments = model.arguments(prompt, **run)
@@ -70,7 +79,7 @@ def generate(
     if dry_run:
         say(f"{model!r}\n  clips     {', '.join(map(str, paths.values()))}")
         say(f"  prompt    {prompt!r}\n  run       {how}")
-        say(f"  time      about {seconds_for_people(count * seconds_of_run(model, prompt, arguments))} for the model")
+        tell_time(model, [calls_of_run(model, arguments, count)], steps=steps, estimate=not no_estimate)
         return
     with progress("generating") as bar:
         for number, (each, path) in enumerate(paths.items()):
@@ -78,9 +87,9 @@ def generate(
             def on_step(done: int, _: int, before: int = number * steps) -> None:
                 bar(before + done, count * steps)
 
-            clip = enlarged(model.generate(prompt, seed=each, on_step=on_step, **run), scale)
+            clip = enlarged(model.generate(prompt, seed=each, on_step=on_step, **run), pixel_scale)
             write_clip(path, clip, overwrite=overwrite)
-            say(f"{path}: {_described(clip)}, seed {each}")
+            say(written(path, clip, each))
     say(f"{model.name}, {how}: {prompt!r}")
 
 
@@ -123,23 +132,27 @@ def enlarged(clip: Clip, scale: int) -> Clip:
     return clip if scale == 1 else replace(clip, images=clip.images.repeat(scale, axis=1).repeat(scale, axis=2))
 
 
-def _described(clip: Clip) -> str:
-    """Size and duration."""
-    return f"{len(clip)} images of {clip.height} x {clip.width} px at {clip.fps:g} fps"
+def written(path: Path, clip: Clip, seed: int) -> str:
+    """Where a clip was written, its size and duration, and the file beside it with what a video cannot hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> written(Path("made.mp4"), Clip(np.zeros((1, 16, 24, 3), np.uint8), fps=8), 3)
+    'made.mp4: 1 image of 16 x 24 px (height x width) at 8 fps, seed 3'
+    """
+    from store.video import extras_path
+
+    beside = extras_path(path)
+    more = f"; its prompt is in {beside}" if beside.exists() else ""
+    size = pixels(clip.height, clip.width)
+    return f"{path}: {counted(len(clip), 'image')} of {size} at {clip.fps:g} fps, seed {seed}{more}"
 
 
-def seconds_of_run(model: Backbone, prompt: str, arguments: Mapping[str, Any]) -> float:
-    """Seconds of the model for one clip, from timing one call."""
-    from probe.record import estimate_seconds, plan_recording
+def calls_of_run(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:
+    """The size of a run's clips, and the calls of the transformer that it makes for so many of them."""
+    from probe.geometry import Size
 
-    branches = ("cond", "uncond") if model.wants_guidance(arguments) else ("cond",)
-    job = plan_recording(
-        model,
-        prompt,
-        Selection(steps=[-1], layers=[0], branches=branches),
-        steps=arguments["num_inference_steps"],
-        size=(arguments["height"], arguments["width"]),
-        images=arguments["num_frames"],
-        limit_bytes=None,
-    )
-    return estimate_seconds(model, job, prompt)
+    size = Size(arguments["height"], arguments["width"], arguments["num_frames"])
+    branches = 2 if model.wants_guidance(arguments) else 1
+    return size, clips * branches * arguments["num_inference_steps"]

@@ -10,15 +10,17 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, verb
+from ditprobe.estimates import tell_time
 from ditprobe.layer_option import layers_option
-from ditprobe.verbs.generate import enlarged, file_name
+from ditprobe.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
+from store.text import counted
 
 EXAMPLES = """
 \b
 Examples:
   ditprobe guide "a red disc moves left over blue stripes"
-  ditprobe guide "a pink ring moves up over grey dots" --layers 4,5 --scale 2 --at 0:25 --pixel-scale 8 --out ring.mp4
+  ditprobe guide "a pink ring moves up over grey dots" --strength 2 --at 0:25 --out ring.mp4
   ditprobe guide -b THUDM/CogVideoX-2b "a dog runs along the beach" --dry-run
 """
 
@@ -33,19 +35,22 @@ def guide(
     layers: Annotated[
         str | None,
         typer.Option(
-            help="Layers to guide, 0-based: '13,17', '0:30:2', '-1', or a file of ditprobe select --out; what is known "
-            "of the backbone by default."
+            metavar="NUMBERS",
+            help="Layers to guide, from 0, or a file of ditprobe select --out; what is known of the model by default.",
         ),
     ] = None,
-    scale: Annotated[float, typer.Option(help="Of cross-attention guidance; 0 is a plain generation.")] = 1.0,
-    at: Annotated[str, typer.Option(help="Steps to guide, 0 = most noise: 'all', '0,25,-1', '0:50:5'.")] = "all",
+    strength: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Of cross-attention guidance; 0 is a plain generation.")
+    ] = 1.0,
+    at: options.At = "all",
     preset: Annotated[
-        Preset, typer.Option(help="'difftrack' does as the released code in runs without --guidance-scale above 1.")
+        Preset, typer.Option(help="difftrack does as its release where --guidance-scale is 1.")
     ] = "exact",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
     guidance_scale: options.GuidanceScale = None,
     negative_prompt: options.NegativePrompt = None,
+    size: options.SizeText = None,
     images: options.Images = None,
     height: options.Height = None,
     width: options.Width = None,
@@ -55,35 +60,46 @@ def guide(
     revision: options.Revision = None,
     local_files_only: options.LocalOnly = False,
     overwrite: options.Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, write nothing.")] = False,
+    dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Generate a clip under cross-attention guidance (DiffTrack): away from frames that do not look at one another."""
+    """Generate a clip under cross-attention guidance (DiffTrack)."""
+    from store.clip_path import check_clip_path
+    from store.video import write_clip
+
+    wanted = options.pixel_size(size)
+    options.check_size(wanted, backbone)
+    height, width = options.height_and_width(wanted, height, width)
+    path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-guided")
+    guided_layers, guided_steps = _numbers(layers, "layers"), _numbers(at, "at")
+    if not dry_run:
+        check_clip_path(path, overwrite=overwrite)
+
     from ditprobe.divergence import keeping_latents
     from generators.cag import CrossAttentionGuidance
     from generators.sampling import sample
-    from probe.record import check_clip_path
-    from store.video import write_clip
 
-    path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-guided")
-    strategy = CrossAttentionGuidance(_numbers(layers, "layers"), scale, _numbers(at, "at"), preset)
-    if not dry_run:
-        check_clip_path(path, overwrite=overwrite)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    strategy = CrossAttentionGuidance(guided_layers, strength, guided_steps, preset)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
     run: dict[str, Any] = {"steps": steps, "height": height, "width": width, "images": images}
     run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     arguments = model.arguments(prompt, **run)
     guided, at_steps = _resolved(strategy, model, steps)
     how = f"{steps} steps with guidance {model.guidance_of(arguments):g}"
-    what = f"cross-attention guidance {scale:g} ({preset}) in layers {', '.join(map(str, guided))}"
+    which = f"layer{'s' * (len(guided) != 1)} {', '.join(map(str, guided))}"
+    what = f"cross-attention guidance {strength:g} ({preset}) in {which}"
     if dry_run:
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {how}")
         say(f"  guidance  {what} at {len(at_steps)} of {steps} steps, one pass more at each")
+        shape, calls = calls_of_run(model, arguments)
+        tell_time(model, [(shape, calls + len(at_steps))], steps=steps, estimate=not no_estimate)
         return
     with keeping_latents(path), progress("guiding") as bar:
         clip = sample(model, prompt, strategy, seed=seed, on_step=bar, **run)
-    write_clip(path, enlarged(clip, pixel_scale), overwrite=overwrite)
-    say(f"{path}: {len(clip)} images of {clip.height} x {clip.width} px at {clip.fps:g} fps, seed {seed}")
-    say(f"{model.name}, {how}, {what} at {len(at_steps)} steps: {prompt!r}")
+    clip = enlarged(clip, pixel_scale)
+    write_clip(path, clip, overwrite=overwrite)
+    say(written(path, clip, seed))
+    say(f"{model.name}, {how}, {what} at {counted(len(at_steps), 'step')}: {prompt!r}")
 
 
 def _numbers(text: str | None, name: str) -> Iterable[int] | None:

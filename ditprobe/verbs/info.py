@@ -9,8 +9,10 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import say, verb
+from ditprobe.described import SUFFIXES, describe_file
 from store.recording import Recording, open_recording
 from store.recording_files import is_recording
+from store.text import counted, pixels
 
 if TYPE_CHECKING:
     from probe.backbone import Backbone
@@ -26,30 +28,28 @@ Examples:
 
 @verb
 def info(
-    what: Annotated[str, typer.Argument(help="A recording, a sweep, a clip, or a backbone (name, folder, hub id).")],
-    verify: Annotated[bool, typer.Option("--verify", help="Read a whole recording and compare its checksums.")] = False,
+    what: Annotated[
+        str,
+        typer.Argument(help="A file that ditprobe writes or reads, or a backbone (name, folder, hub id)."),
+    ],
+    verify: Annotated[bool, typer.Option("--verify", help="Check every checksum of a recording.")] = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
     local_files_only: options.LocalOnly = False,
 ) -> None:
-    """Say what is in a model, a recording, a sweep or a clip."""
+    """Say what is in a model or in any file of ditprobe."""
     path = Path(what)
-    if path.is_dir() and (is_recording(path) or path.suffix == ".zarr"):
+    if path.suffix.lower() in SUFFIXES:
+        options.check_exists(path, "a file")
+    if path.is_dir() and is_recording(path) and verify:
         recording = open_recording(path)
         say(recording)
-        if verify:
-            _verify(recording)
-    elif path.suffix == ".nc":
-        from analyses.checkpoint import load_sweep
-
-        say(load_sweep(path))
-    elif path.is_file():
-        from store.video import read_clip
-
-        say(read_clip(path))
+        _verify(recording)
+    elif path.is_file() or (path.is_dir() and (is_recording(path) or path.suffix == ".zarr")):
+        say(describe_file(path))
     else:
-        _describe(options.backbone_of(what, device, dtype, revision, local_files_only))
+        _describe(options.backbone_of(what, device, dtype, revision, local_files_only, plan=True))
 
 
 def _verify(recording: Recording) -> None:
@@ -71,9 +71,9 @@ def _describe(backbone: Backbone) -> None:
     layout = backbone.layout(*size)
     say(f"  pipeline   {type(backbone.pipeline).__name__}, scheduler {type(backbone.pipeline.scheduler).__name__}")
     say(f"  clip       {size} by default")
-    cells = f"{layout.frames} frames of {layout.height} x {layout.width} cells"
+    cells = f"{counted(layout.frames, 'frame')} of {layout.height} x {layout.width} cells"
     dy, dx = layout.cell_size
-    say(f"  tokens     {cells} of {dy:g} x {dx:g} px, {layout.text_tokens} text tokens")
+    say(f"  tokens     {cells} of {pixels(dy, dx)}, {layout.text_tokens} text tokens")
     say(f"  config     {backbone.config_hash}, revision {backbone.revision or 'unknown'}")
     say("  layers")
     for layer in backbone.layers:

@@ -12,6 +12,7 @@ from ditprobe import options
 from ditprobe.console import progress, say, verb
 from store.clip import Clip
 from store.errors import OutputExistsError
+from store.text import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,15 +35,20 @@ Examples:
 @verb
 def report(
     sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="PATH", help="The HTML file to write.", rich_help_panel=options.OUTPUT),
+    ] = Path("report.html"),
     count: options.Count = None,
     by: options.By = "last",
-    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
-    clips: Annotated[Path | None, typer.Option(help="Clips to show as examples: needs the backbone.")] = None,
-    scenes: Annotated[str | None, typer.Option(help="Synthetic scenes to show as examples.")] = None,
-    examples: Annotated[int, typer.Option(min=0, help="How many examples.")] = 3,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Heading of the page.")] = None,
+    clips: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Clips to show as examples: needs the backbone.")
+    ] = None,
+    scenes: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Synthetic scenes to show as examples.")] = None,
+    examples: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="How many examples.")] = 3,
     tracking: Annotated[
-        Path | None, typer.Option(help="Trackers to show beside one another: the .nc of ditprobe eval-tapvid.")
+        Path | None, typer.Option(metavar="PATH", help="Trackers to compare: the .nc of ditprobe eval-tapvid.")
     ] = None,
     transfer: Annotated[
         tuple[Path, Path] | None,
@@ -52,22 +58,32 @@ def report(
             show_default=False,
         ),
     ] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="By default the sweep's own.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone", "-b", metavar="NAME", help="By default the sweep's own.", rich_help_panel=options.MODEL
+        ),
+    ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
     local_files_only: options.LocalOnly = False,
     overwrite: options.Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the page would hold, write nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what the page would hold, write nothing.", rich_help_panel=options.OUTPUT),
+    ] = False,
 ) -> None:
-    """Make one HTML page of a sweep; with clips, it shows their tracks as the best layer predicts them."""
+    """Make one HTML page of a sweep, with examples if given clips."""
+    options.check_exists(clips, "a video or of a folder of clips")
+    if scenes is not None:
+        options.scene_seeds(scenes)
     from analyses.checkpoint import load_sweep
-    from ditprobe.report_tracking import read_evaluation
     from ditprobe.summary import selection_of
     from store.files.atomic import check_file
 
     found = load_sweep(sweep)
-    trackers = None if tracking is None else read_evaluation(tracking)
+    trackers = None if tracking is None else _evaluation(tracking)
     videos = dict(zip(("reference", "result"), transfer or (), strict=False))
     pair, resized = _read_pair(videos)
     for what, taken in {"sweep": sweep, "evaluation": tracking, **videos}.items():
@@ -82,7 +98,8 @@ def report(
         some = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
         some += "" if trackers is None else f", {trackers.sizes['tracker']} trackers"
         some += f", a motion transfer seen by {backbone or found.attrs['backbone']}" if pair else ""
-        say(f"{out}: {found.sizes['clip']} clips, {found.sizes['step']} steps, {found.sizes['layer']} layers, {some}")
+        held = ", ".join(counted(found.sizes[each], each) for each in ("clip", "step", "layer"))
+        say(f"{out}: {held}, {some}")
         say(chosen if chosen is not None else "No clip has true tracks: no accuracy, and no layers selected.")
         return
     model, sources, transfers = None, {}, []
@@ -112,6 +129,12 @@ def report(
             overwrite=overwrite,
         )
     )
+
+
+def _evaluation(path: Path) -> xr.Dataset:
+    from ditprobe.report_tracking import read_evaluation
+
+    return read_evaluation(path)
 
 
 def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:

@@ -30,13 +30,20 @@ def select(
     by: options.By = "last",
     rank_by: options.RankBy = "harmonic",
     accuracy: options.RankedPoints = "all",
-    samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples over clips.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Bootstrap samples over clips.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Seed of the bootstrap.")] = 0,
     stability: Annotated[
         bool, typer.Option("--stability", help="Say how far the choice depends on thresholds, steps and noise draws.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the selection too, a JSON file that other verbs take.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Write the selection too, a JSON file that other verbs take.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,

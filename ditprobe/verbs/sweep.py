@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ditprobe import options
-from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.console import progress, say, verb
+from ditprobe.estimates import tell_time
 from ditprobe.layer_option import check_layers, layers_option
 from ditprobe.pseudo_truth import check_truth, with_truth
 from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
+from store.text import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,26 +45,41 @@ NOT_OF_PROMPTS = ("noise", "stride")
 @verb
 def sweep(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The sweep to write, a netCDF file.")] = Path("sweep.nc"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="PATH", help="The sweep, a .nc file.", rich_help_panel=options.OUTPUT)
+    ] = Path("sweep.nc"),
     backbone: options.BackboneName = "mini",
-    clips: Annotated[
-        Path | None, typer.Option(help="A video, a folder of videos, a DiffTrack folder or an MTBench entry.")
+    clips: options.Clips = None,
+    scenes: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Seeds of synthetic scenes: 0:16.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A prompt to analyse while it is generated; several times for several."),
     ] = None,
-    scenes: Annotated[str | None, typer.Option(help="Seeds of synthetic scenes: '0:16'.")] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="A prompt to analyse while it is generated.")] = None,
-    recording: Annotated[list[Path] | None, typer.Option(help="A recording to sweep instead of a model.")] = None,
+    recording: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="A recording to sweep instead of a model; several times for several."),
+    ] = None,
     layers: options.Layers = "all",
     at: options.At = "0:50:7",
-    branch: Annotated[str, typer.Option(help="'cond' or 'uncond'.")] = "cond",
+    branches: Annotated[str, typer.Option(metavar="NAME", help="cond or uncond; a sweep measures one.")] = "cond",
     heads: options.Heads = None,
-    noise: Annotated[options.NoiseKind, typer.Option(help="How a clip is noised.")] = "forward",
+    noise: options.ClipNoise = "forward",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
-    draws: Annotated[int, typer.Option(min=1, help="How many times to draw the noise for each clip.")] = 1,
+    draws: Annotated[
+        int,
+        typer.Option(min=1, metavar="NUMBER", help="Draws of the noise for each clip.", rich_help_panel=options.RUN),
+    ] = 1,
     threshold_cells: Annotated[
-        str, typer.Option(help="How near counts as found, in cells; '1,0.5,2' measures at more, the first is the main.")
+        str,
+        typer.Option(
+            metavar="NUMBERS",
+            help="A match this near counts as found, in cells; 1,0.5,2 also measures at others.",
+        ),
     ] = "0.5",
-    preset: Annotated[Literal["exact", "difftrack"], typer.Option(help="Whose definitions.")] = "exact",
+    preset: Annotated[
+        Literal["exact", "difftrack"], typer.Option(help="Our definitions, or those of DiffTrack's release.")
+    ] = "exact",
     per_head: Annotated[bool, typer.Option("--per-head", help="Measure each head alone too.")] = False,
     features: Annotated[bool, typer.Option("--features/--no-features", help="Match features too.")] = True,
     size: options.SizeText = None,
@@ -82,8 +99,18 @@ def sweep(
     ] = None,
     count: options.Count = None,
     by: options.By = "last",
-    report: Annotated[Path | None, typer.Option(help="Write a report with example clips too.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write a table too: a row for each clip, step and layer.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Write a report with example clips too.", rich_help_panel=options.OUTPUT),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Write a table too: a row for each clip, step and layer.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -91,34 +118,43 @@ def sweep(
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Measure how well every layer matches points, at every chosen step."""
+    """Measure how well every layer matches points, step by step."""
+    _check_given(ctx)
+    check_truth(truth, cotracker)
+    for path in recording or ():
+        options.check_exists(path, "a recording")
+    options.check_exists(clips, "a video or of a folder of clips")
+    asked, wanted = layers_option(layers) or (), options.pixel_size(size)
+    chosen = options.selection(asked, at, branches, heads)
+    options.check_size(wanted, backbone)
+    if scenes is not None:
+        options.scene_seeds(scenes)
+    if "," in branches:
+        raise InvalidInputError(f"--branches {branches!r} names several; a sweep measures one.")
     _check_output(out, report, overwrite, resume, dry_run)
     tables = _tables(csv, per_head)
     if not dry_run:
         _check_tables(tables, overwrite or resume)
-    _check_given(ctx)
-    check_truth(truth, cotracker)
     how: dict[str, Any] = {"threshold_cells": _thresholds(threshold_cells), "preset": preset, "per_head": per_head}
     if recording:
-        found = _sweep_recordings(recording, clips, scenes, branch, how, count, dry_run)
+        found = _sweep_recordings(recording, clips, scenes, branches, how, count, dry_run)
         if found is not None:
             _finish(found, out, count, by, report, None, {})
             _write_tables(found, tables)
         return
-    wanted = layers_option(layers) or ()
-    chosen = options.selection(wanted, at, branch, heads)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
-    check_layers(wanted, model)
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    check_layers(asked, model)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
-    run["size"] = options.pixel_size(size)
+    run["size"] = wanted
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
     layout = options.layout_of(model, run["size"], images)
     sources = options.joined(
         options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride, first=first, last=last)
     )
     if dry_run:
-        _dry_run(model, sources, chosen, run, draws)
+        _dry_run(model, sources, chosen, run, draws, estimate=not no_estimate)
         return
     weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": device}
     sources = with_truth(sources, truth, window=layout.images * stride, **weights)
@@ -170,6 +206,10 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
     if resume and overwrite:
         raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
+    if out.suffix.lower() != ".nc" and not out.is_dir():
+        raise InvalidInputError(
+            f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}."
+        )
     if dry_run:
         return
     from store.files.atomic import check_file
@@ -241,20 +281,22 @@ def _names(recordings: list[Path]) -> dict[str, Path]:
     return found
 
 
-def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], draws: int) -> None:
+def _dry_run(
+    model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], draws: int, *, estimate: bool
+) -> None:
     """What would run, and how long the model would take."""
     from probe.fitting import cut_windows
-    from probe.record import estimate_seconds, plan_recording
+    from probe.record import plan_recording
 
     say(repr(model))
     where = {"size": run["size"], "images": run["images"]}
-    passes, job = 0, None
+    calls: list[tuple[Any, float]] = []
     for name, source in sources.items():
         if isinstance(source, str):
             model.check_prompt(source)
             job = plan_recording(model, source, chosen, steps=run["steps"], limit_bytes=None, **where)
-            passes += job.passes
-            say(f"  {name!r}: {job.passes} forward passes at {job.size}")
+            calls.append((job.size, job.passes))
+            say(f"  {name!r}: {counted(job.passes, 'forward pass', 'forward passes')} at {job.size} (height x width)")
             continue
         windows = cut_windows(model, source, stride=run["stride"], **where)
         job = plan_recording(
@@ -267,12 +309,10 @@ def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[st
             limit_bytes=None,
             **where,
         )
-        passes += job.passes * len(windows)
-        say(f"  {name!r}: {len(windows)} windows, each {job.passes} forward passes at {job.size}")
-    if job is not None:
-        each = estimate_seconds(model, job) / job.passes
-        passes *= draws
-        say(f"  time      about {seconds_for_people(each * passes)} for the model, {passes} forward passes in all")
+        calls.append((job.size, job.passes * len(windows) * draws))
+        each = f"{', each' * (len(windows) > 1)} of {counted(job.passes, 'forward pass', 'forward passes')}"
+        say(f"  {name!r}: {counted(len(windows), 'window')}{each} at {job.size} (height x width)")
+    tell_time(model, calls, steps=run["steps"], estimate=estimate)
 
 
 def _finish(

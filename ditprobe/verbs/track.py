@@ -6,7 +6,6 @@ import csv
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +13,12 @@ import numpy as np
 import typer
 
 from ditprobe import options
-from ditprobe.console import progress, say, seconds_for_people, verb
-from ditprobe.trackers import estimated_seconds, matched, tracking_options
+from ditprobe.console import complain, progress, say, seconds_for_people, verb
+from ditprobe.estimates import tell_time
+from ditprobe.trackers import calls_of_tracking, check_procedure, matched, tracking_options
 from store.clip import Clip
 from store.errors import InvalidInputError
+from store.text import counted, pixels
 
 if TYPE_CHECKING:
     from analyses.point_tracks import PointTracks
@@ -27,11 +28,13 @@ EXAMPLES = """
 Examples:
   ditprobe track clip.mp4 --grid 10
   ditprobe track clip.mp4 --points points.csv --out tracks.nc --no-overlay
-  ditprobe track clip.mp4 --grid 6 --image 12 --stride 2 --trail 20 --scale 4
+  ditprobe track clip.mp4 --grid 6 --image 12 --stride 2 --trail 20
   ditprobe track clip.mp4 --grid 10 -b THUDM/CogVideoX-2b --preset difftrack-tracking --dry-run
 """
 
 _COLUMNS = ("image", "x", "y")
+MINIS, SEEN = ("mini", "mini-rope"), (40, 40)
+"""Backbones that have seen scenes of one size only, and that size (height, width)."""
 
 
 @verb
@@ -39,26 +42,52 @@ def track(
     ctx: typer.Context,
     clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
     grid: Annotated[
-        int | None, typer.Option(min=1, help="Track so many x so many points, evenly spaced over --image.")
+        int | None,
+        typer.Option(min=1, metavar="NUMBER", help="Track NUMBER x NUMBER points, spread evenly over --image."),
     ] = None,
     points: Annotated[
-        Path | None, typer.Option(help="Track the points of a CSV file with the columns image, x, y (pixels).")
+        Path | None, typer.Option(metavar="PATH", help="Track the points of a CSV file: image, x, y in pixels.")
     ] = None,
-    image: Annotated[int, typer.Option(min=0, help="The image that the points of --grid are in.")] = 0,
-    first: Annotated[int, typer.Option(min=0, help="Begin the clip with this image, which is then image 0.")] = 0,
-    last: Annotated[int | None, typer.Option(min=0, help="The last image of the clip to take.")] = None,
+    image: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The image that --grid is in.")] = 0,
+    first: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The first image to take, then image 0.")] = 0,
+    last: Annotated[int | None, typer.Option(min=0, metavar="NUMBER", help="The last image to take.")] = None,
     stride: options.Stride = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The tracks: .npz, .nc or .zarr; <clip>.tracks.npz by default.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="The tracks: .npz, .nc or .zarr; <clip>.tracks.npz by default.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option(help="The clip with the points drawn on it; <clip>.tracks.mp4 by default.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The clip with the points on it; <clip>.tracks.mp4 by default.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
-    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Draw nothing.")] = False,
-    trail: Annotated[int, typer.Option(min=0, help="Images of the past that the way behind a point covers.")] = 10,
-    scale: Annotated[
+    no_overlay: Annotated[
+        bool, typer.Option("--no-overlay", help="Draw nothing.", rich_help_panel=options.OUTPUT)
+    ] = False,
+    trail: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="NUMBER", help="Images that a point's trail covers.", rich_help_panel=options.OUTPUT
+        ),
+    ] = 10,
+    pixel_scale: Annotated[
         int | None,
-        typer.Option(min=1, help="Draw each pixel this many times as high and wide; what suits the clip by default."),
+        typer.Option(
+            "--pixel-scale",
+            min=1,
+            metavar="NUMBER",
+            help="Draw each pixel so many times as high and wide; what suits the clip by default.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     backbone: options.BackboneName = "mini",
     layer: options.MatchedLayer = None,
@@ -77,11 +106,17 @@ def track(
     local_files_only: options.LocalOnly = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
 ) -> None:
     """Track points through a clip, and draw them on it."""
     tracks_path = out or Path(f"{clip.stem}.tracks.npz")
     overlay_path = None if no_overlay else overlay or Path(f"{clip.stem}.tracks.mp4")
     _check_given(ctx)
+    options.check_exists(clip, "a video")
+    options.check_exists(points, "a CSV file of points")
+    check_procedure(preset, encode)
+    head_numbers, wanted_size = options.numbers(heads, "heads"), options.pixel_size(size)
+    options.check_size(wanted_size, backbone)
     _check_paths(clip, tracks_path, overlay_path)
     if not dry_run:
         _check_free(tracks_path, overlay_path, overwrite)
@@ -89,35 +124,41 @@ def track(
     shown = part_of(clip, first, last, stride)
     queries = wanted if grid is None else grid_points(grid, image, shown.height, shown.width)
     _check_queries(queries, shown, points)
-    head_numbers = options.numbers(heads, "heads")
     run: dict[str, Any] = {
         "options": tracking_options(preset, encode, noise),
         "prompt": prompt,
         "seed": seed,
         "steps": steps,
     }
-    run |= {"heads": None if head_numbers == "all" else head_numbers, "size": options.pixel_size(size)}
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    run |= {"heads": None if head_numbers == "all" else head_numbers, "size": wanted_size}
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
     run["layer"], run["step"], run["heads"] = matched(model, layer, step, run["heads"], steps)
+    if dry_run:
+        size_of_clip = pixels(shown.height, shown.width)
+        say(f"{model!r}\n  clip      {counted(len(shown), 'image')} of {clip}, {size_of_clip}")
+        say(f"  points    {len(queries)}\n  tracks    {tracks_path}\n  overlay   {overlay_path or 'none'}")
+        say(f"  run       layer {run['layer']} at step {run['step']} of {steps}")
+        calls = calls_of_tracking(model, run["options"], len(shown), queries[:, 0], wanted_size, run["layer"])
+        besides = "; encoding the images and matching come on top"
+        tell_time(model, [calls], steps=steps, estimate=not no_estimate, besides=besides)
+        return
 
     from analyses.tracking import track_points
 
-    follow = partial(track_points, shown, queries, model, **run)
-    if dry_run:
-        took = seconds_for_people(estimated_seconds(lambda seen: follow(progress=seen)))
-        say(f"{model!r}\n  clip      {len(shown)} images of {clip}, {shown.width} x {shown.height} px (width x height)")
-        say(f"  points    {len(queries)}\n  tracks    {tracks_path}\n  overlay   {overlay_path or 'none'}")
-        say(f"  run       layer {run['layer']} at step {run['step']} of {steps}\n  time      about {took}")
-        return
     with progress("tracking") as bar:
-        found = follow(progress=bar)
+        found = track_points(shown, queries, model, **run, progress=bar)
     taken = {"clip": clip.name, "first": first, "stride": stride}
     found = replace(found, details={**found.details, **taken})
     found.save(tracks_path, overwrite=overwrite)
-    say(f"{tracks_path}: {len(queries)} point{'s' * (len(queries) != 1)} in {len(shown)} images")
+    say(f"{tracks_path}: {counted(len(queries), 'point')} in {counted(len(shown), 'image')}")
     if overlay_path is not None:
-        _write_overlay(overlay_path, shown, found, trail, scale, overwrite)
+        _write_overlay(overlay_path, shown, found, trail, pixel_scale, overwrite)
     _tell(found)
+    if backbone in MINIS and (shown.height, shown.width) != SEEN:
+        complain(
+            f"note: {backbone} has seen synthetic scenes of {SEEN[0]} x {SEEN[1]} px only. On real video it does "
+            "little better than 'nothing moves', and calls nearly every point visible (docs/benchmarks.md)."
+        )
 
 
 def read_points(path: Path) -> np.ndarray:
@@ -215,7 +256,9 @@ def _check_given(ctx: typer.Context) -> None:
     if given["points"] is not None:
         options.refuse_given(ctx, ("image",), "is about --grid; each point of --points has its own. Leave it out.")
     if given["no_overlay"]:
-        options.refuse_given(ctx, ("overlay", "trail", "scale"), "has no effect with --no-overlay. Leave one out.")
+        options.refuse_given(
+            ctx, ("overlay", "trail", "pixel_scale"), "has no effect with --no-overlay. Leave one out."
+        )
 
 
 def _check_paths(clip: Path, tracks: Path, overlay: Path | None) -> None:
@@ -232,7 +275,7 @@ def _check_paths(clip: Path, tracks: Path, overlay: Path | None) -> None:
 def _check_free(tracks: Path, overlay: Path | None, overwrite: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
     from analyses.track_files import check_tracks_path
-    from probe.record import check_clip_path
+    from store.clip_path import check_clip_path
 
     check_tracks_path(tracks, overwrite=overwrite)
     if overlay is not None:
@@ -259,7 +302,8 @@ def _write_overlay(path: Path, clip: Clip, tracks: PointTracks, trail: int, scal
     pictures = drawn_images(clip.images, tracks, trail=trail, scale=scale)
     with progress("drawing") as bar:
         write_video(path, _counted(pictures, bar, len(clip)), clip.fps, overwrite=overwrite)
-    say(f"{path}: {len(clip)} images of {scale * clip.height} x {scale * clip.width} px at {clip.fps:g} fps")
+    size = pixels(scale * clip.height, scale * clip.width)
+    say(f"{path}: {counted(len(clip), 'image')} of {size} at {clip.fps:g} fps")
 
 
 def _counted(pictures: Iterable[np.ndarray], bar: Callable[[int, int], None], total: int) -> Iterator[np.ndarray]:
@@ -272,7 +316,17 @@ def _tell(found: PointTracks) -> None:
     """How many points are visible at the end, and where the time went."""
     details, visible = found.details, found.visibility[-1]
     say(f"{details['backbone']}, layer {details['layer']} at step {details['step']} of {details['steps']}")
-    say(f"{visible.sum()} of {len(visible)} points are visible in the last image")
+    say(f"{visible.sum()} of {counted(len(visible), 'point')} visible in the last image; {_moved(found)}")
     if details["seconds"] > 0:
         share = 100 * details["seconds_in_model"] / details["seconds"]
         say(f"{seconds_for_people(details['seconds'])} of tracking, {share:.0f} % of it in the model")
+
+
+def _moved(found: PointTracks) -> str:
+    """How far the visible points are from where they were asked for, in the last image, in pixels of the clip."""
+    visible = found.visibility[-1]
+    if not visible.any():
+        return "none to say how far they moved"
+    start = found.queries[visible, 1:]
+    far = np.linalg.norm(found.tracks[-1, visible] - start, axis=-1)
+    return f"the median of these moved {np.median(far):.1f} px"

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ditprobe import options
-from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.console import progress, say, verb
+from ditprobe.estimates import tell_time
 from ditprobe.layer_option import layers_option
-from ditprobe.verbs.generate import enlarged, file_name, seconds_of_run
+from ditprobe.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from generators.transfer import Transferred
     from generators.transfer_method import TransferMethod
     from probe.backbone import Backbone, OnStep
+    from probe.geometry import Size
     from store.clip import Clip
 
 EXAMPLES = """
 \b
 Examples:
   ditprobe transfer reference.mp4 "a green star moves left over white dots"
-  ditprobe transfer reference.mp4 "a pink ring moves up over grey dots" --method smm --seed 3 --scale 8 --out ring.mp4
+  ditprobe transfer reference.mp4 "a pink ring moves up over grey dots" --method smm --seed 3 --out ring.mp4
   ditprobe transfer reference.mp4 "a dog runs" -b THUDM/CogVideoX-2b --preset ditflow --dry-run
   ditprobe transfer reference.mp4 "a dog runs" --method ditflow-positions --save-embedding run.safetensors
   ditprobe transfer "a horse runs" --embedding run.safetensors
@@ -51,53 +53,68 @@ def transfer(
     layers: Annotated[
         str | None,
         typer.Option(
-            help="Whose motion is compared: '13,17', '-1', or a file of ditprobe select --out; that of the preset by "
-            "default."
+            metavar="NUMBERS",
+            help="Layers whose motion is compared, or a file of ditprobe select --out; the preset's by default.",
         ),
     ] = None,
-    share: Annotated[float, typer.Option(help="Of the steps that are guided, from the noisiest one on.")] = 0.2,
-    iterations: Annotated[int, typer.Option(min=1, help="Of Adam at each guided step.")] = 5,
+    share: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Part of the steps that is guided, from the noisiest one on.")
+    ] = 0.2,
+    iterations: Annotated[
+        int, typer.Option(min=1, metavar="NUMBER", help="Iterations of Adam at each guided step.")
+    ] = 5,
     learning_rate: Annotated[
-        str | None, typer.Option(help="First and last, falling linearly, such as '0.002,0.001'.", show_default=False)
+        str | None,
+        typer.Option(metavar="FIRST,LAST", help="Falling linearly, such as 0.002,0.001.", show_default=False),
     ] = None,
     inject: Annotated[
         bool, typer.Option("--inject", help="Attend to the reference's keys and values in layer 0 too.")
     ] = False,
     preset: Annotated[
-        Literal["exact", "ditflow"], typer.Option(help="'ditflow' has the layers and the schedule of the release.")
+        Literal["exact", "ditflow"], typer.Option(help="ditflow has the layers and the schedule of its release.")
     ] = "exact",
     keep: Annotated[
         Path | None,
-        typer.Option("--save-embedding", help="Keep the positions of ditflow-positions in this .safetensors file."),
+        typer.Option(
+            "--save-embedding",
+            metavar="PATH",
+            help="Keep the positions of ditflow-positions, a .safetensors file.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     embedding: Annotated[
-        Path | None, typer.Option(help="Use the motion of such a file; nothing is optimised.", show_default=False)
+        Path | None,
+        typer.Option(metavar="PATH", help="Use the motion of such a file; nothing is optimised.", show_default=False),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="A page with reference and result beside their flow as a video.", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            help="A page with reference and result beside their flow as a video.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     seed: options.Seed = 0,
     steps: options.Steps = 50,
     guidance_scale: options.GuidanceScale = None,
     negative_prompt: options.NegativePrompt = None,
+    size: options.SizeText = None,
     images: options.Images = None,
     height: options.Height = None,
     width: options.Width = None,
-    scale: options.PixelScale = 1,
+    pixel_scale: options.PixelScale = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
     local_files_only: options.LocalOnly = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Generate a clip of a prompt that moves as a reference does (DiTFlow and its baselines)."""
-    from ditprobe.divergence import keeping_latents
-    from ditprobe.pages import check_page
-    from generators.embedding_files import check_embedding_path, load_embedding, save_embedding
-    from probe.record import check_clip_path
-    from store.video import read_clip, write_clip
+    """Generate a clip that moves as a reference does (DiTFlow)."""
+    from store.clip_path import check_clip_path
+    from store.video import write_clip
 
     reference, prompt = _words(reference, prompt, embedding)
     if embedding is not None:
@@ -108,18 +125,29 @@ def transfer(
     if keep is not None and method != "ditflow-positions":
         raise InvalidInputError("--save-embedding keeps optimised positions. Add --method ditflow-positions.")
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
-    chosen = _method(method, _layers(layers), share, iterations, _rates(learning_rate), inject, preset)
+    compared, rates, wanted = _layers(layers), _rates(learning_rate), options.pixel_size(size)
+    options.check_size(wanted, backbone)
+    height, width = options.height_and_width(wanted, height, width)
+    options.check_exists(embedding or Path(reference), "a motion embedding" if embedding else "a video")
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
-        if keep is not None:
-            check_embedding_path(keep, overwrite=overwrite)
         if picture is not None:
+            from ditprobe.pages import check_page
+
             check_page(picture, overwrite=overwrite)
+
+    from ditprobe.divergence import keeping_latents
+    from generators.embedding_files import check_embedding_path, save_embedding
+
+    chosen = _method(method, compared, share, iterations, rates, inject, preset)
+    if keep is not None and not dry_run:
+        check_embedding_path(keep, overwrite=overwrite)
     run: dict[str, Any] = {"seed": seed, "steps": steps, "height": height, "width": width, "images": images}
     run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     # files first: loading a model takes longer than finding out that they cannot be read
-    source = read_clip(reference) if embedding is None else load_embedding(embedding)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only)
+    source = _source(reference, embedding)
+    plan = dry_run and embedding is None  # an embedding is checked against the model's own tables
+    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=plan)
     job = _job(model, source, prompt, chosen, run)
     motion = f"{job.what}, from {reference if embedding is None else embedding}"
     layer = None if picture is None else _seen_layer(model, chosen)
@@ -127,15 +155,15 @@ def transfer(
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {job.how}\n  motion    {motion}")
         if picture is not None:
             say(f"  picture   {picture}: reference and result beside their flow by layer {layer}")
-        say(f"  time      about {seconds_for_people(job.seconds())} for the model")
+        tell_time(model, [job.calls], steps=steps, estimate=not no_estimate)
         return
     with keeping_latents(path), progress("transferring") as bar:
         found = job.run(bar)
     if keep is not None and found.embedding is not None:
         say(f"{save_embedding(found.embedding, keep, overwrite=overwrite)}: {found.embedding!r}")
-    clip = enlarged(found.clip, scale)
+    clip = enlarged(found.clip, pixel_scale)
     write_clip(path, clip, overwrite=overwrite)
-    say(f"{path}: {len(clip)} images of {clip.height} x {clip.width} px at {clip.fps:g} fps, seed {seed}")
+    say(written(path, clip, seed))
     if picture is not None and layer is not None and job.reference is not None:
         _draw(picture, model, job.reference, found.clip, f"{prompt}, moving as {Path(reference).name}", layer, steps)
         say(f"{picture}: reference and result beside their flow by layer {layer}")
@@ -144,12 +172,12 @@ def transfer(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be done: in words, as a call, how long it would take, and the reference as it was made to fit."""
+    """What is to be done: in words, as a call, its calls of the model, and the reference as it was made to fit."""
 
     how: str
     what: str
     run: Callable[[OnStep], Transferred]
-    seconds: Callable[[], float]
+    calls: tuple[Size, float]
     reference: Clip | None = None
 
 
@@ -160,19 +188,31 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
 
     arguments = model.arguments(prompt, **run)
     how = f"{run['steps']} steps with guidance {model.guidance_of(arguments):g}"
-    plain = lambda: seconds_of_run(model, prompt, arguments)  # noqa: E731
+    size, plain = calls_of_run(model, arguments)
     if isinstance(source, MotionEmbedding):
         strategy = InjectMotion(source)
         strategy.start(GuidedSampling(model, strategy, arguments).run)
         what = f"the embedding of {len(source.positions)} of {source.steps} steps"
         return _Job(
-            how, what, lambda bar: Transferred(sample(model, prompt, strategy, on_step=bar, **run), {}, None), plain
+            how,
+            what,
+            lambda bar: Transferred(sample(model, prompt, strategy, on_step=bar, **run), {}, None),
+            (size, plain),
         )
     transfer = MotionTransfer(model, source, prompt, method=method, **run)
-    branches = 2 if model.wants_guidance(arguments) else 1
     what = _described(method, model, run["steps"])
-    more = 1 + method.passes(model, run["steps"]) / (branches * run["steps"])
-    return _Job(how, what, lambda bar: transfer.run(on_step=bar), lambda: plain() * more, transfer.reference)
+    calls = plain + method.passes(model, run["steps"])
+    return _Job(how, what, lambda bar: transfer.run(on_step=bar), (size, calls), transfer.reference)
+
+
+def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:
+    if embedding is None:
+        from store.video import read_clip
+
+        return read_clip(reference)
+    from generators.embedding_files import load_embedding
+
+    return load_embedding(embedding)
 
 
 def _seen_layer(model: Backbone, method: TransferMethod) -> int:

@@ -144,7 +144,7 @@ def test_affinity_refuses() -> None:
         ),
         (
             lambda: affinity(query, key, [[3.0, 64.5]], visibility, LAYOUT),
-            "point 0 at (x, y) = (3, 64.5) is outside the image of 140 x 60 pixels (width x height).",
+            "point 0 at (x, y) = (3, 64.5) is outside the image of 60 x 140 px (height x width).",
         ),
     ]:
         with pytest.raises(InvalidInputError) as error:

@@ -64,9 +64,7 @@ def test_refusals_of_attention_say_what_is_wrong():
     )
     with pytest.raises(InvalidInputError) as error:
         attention_of_points(query, query, [[113.0, 4.0]], LAYOUT)
-    assert str(error.value) == (
-        "point 0 at (x, y) = (113, 4) is outside the image of 112 x 80 pixels (width x height)."
-    )
+    assert str(error.value) == ("point 0 at (x, y) = (113, 4) is outside the image of 80 x 112 px (height x width).")
 
 
 def test_components_equal_those_of_a_singular_value_decomposition():

@@ -286,7 +286,7 @@ def test_bad_input_is_refused() -> None:
         ),
         (
             lambda: match_points(query, key, torch.tensor([[3.0, 4.0], [150.0, 4.0]]), LAYOUT),
-            "point 1 at (x, y) = (150, 4) is outside the image of 140 x 60 pixels (width x height).",
+            "point 1 at (x, y) = (150, 4) is outside the image of 60 x 140 px (height x width).",
         ),
         (
             lambda: match_points(query, key, torch.tensor([[math.nan, 4.0]]), LAYOUT),

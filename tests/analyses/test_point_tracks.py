@@ -124,20 +124,20 @@ CLIP = {"images": 9, "height": 80, "width": 112}
     [
         (
             [[0, 5.0, 5.0], [3, 113.0, 20.0]],
-            "query 1 at (x, y) = (113, 20) lies outside the clip of 112 x 80 px (width x height).",
+            "query 1 at (x, y) = (113, 20) lies outside the clip of 80 x 112 px (height x width).",
         ),
         (
             [[0, -0.5, 5.0]],
-            "query 0 at (x, y) = (-0.5, 5) lies outside the clip of 112 x 80 px (width x height).",
+            "query 0 at (x, y) = (-0.5, 5) lies outside the clip of 80 x 112 px (height x width).",
         ),
         (
             [[0, 20.0, 30.0], [0, 20.0, 100.0]],
-            "query 1 at (x, y) = (20, 100) lies outside the clip of 112 x 80 px (width x height). With x and y "
+            "query 1 at (x, y) = (20, 100) lies outside the clip of 80 x 112 px (height x width). With x and y "
             "exchanged all would lie inside: are they (y, x)?",
         ),
         (
             [[0, 20.0, 100.0], [0, 100.0, 20.0]],
-            "query 0 at (x, y) = (20, 100) lies outside the clip of 112 x 80 px (width x height).",
+            "query 0 at (x, y) = (20, 100) lies outside the clip of 80 x 112 px (height x width).",
         ),
         ([[0, 5.0, 5.0], [0, np.nan, 5.0]], "query 1 is not finite: [0.0, nan, 5.0]."),
         ([[np.inf, 5.0, 5.0]], "query 0 is not finite: [inf, 5.0, 5.0]."),

@@ -299,8 +299,8 @@ def test_a_stretched_clip_is_warned_of(backbone, images):
     with pytest.warns(AspectWarning) as caught:
         track_points(wide, queries_in(0), backbone, layer=1)
     assert [str(one.message) for one in caught] == [
-        "the clip of 60 x 40 px is shown as 40 x 40 px (width x height), narrower by a factor of 1.50. Give a size of "
-        "about its own aspect."
+        "the clip of 40 x 60 px is shown as 40 x 40 px (height x width), narrower by a factor of 1.50. Of about its "
+        "own aspect is size=(40, 64)."
     ]
     assert caught[0].filename == __file__
     with pytest.warns(AspectWarning, match=r"wider by a factor of 1\.30"):

@@ -69,7 +69,7 @@ def test_the_flow_and_the_page_are_written(run: Run, small: Backbone, clip: Clip
     assert [details[name] for name in ("backbone", "layer", "step", "hard")] == ["./small", 1, 49, True]
     assert [details[name] for name in ("clip", "first", "stride")] == ["clip.mp4", 1, 2]
     assert lines == [
-        "clip.flow.npz: 3 x 3 frames of 4 x 6 cells",
+        "clip.flow.npz: 3 x 3 frames of 4 x 6 cells (rows x columns)",
         "clip.flow.html: the flow from frame 0 on",
         "./small, layer 1 at step 49 of 50; images 1 to 5, every 2 of 7, 16 x 24 px, resized from 32 x 48",
     ]
@@ -95,7 +95,7 @@ def test_a_dry_run_says_what_would_happen(run: Run, small: Backbone, clip: Clip)
     lines = run("amf", "clip.mp4", "--layer", 1, "--step", 4, "--steps", 9, "--dry-run", *ON_SMALL).stdout.splitlines()
     assert lines[1:] == [
         "  clip      images 0 to 2 of 7, 16 x 24 px, resized from 32 x 48 of clip.mp4",
-        "  flow      clip.flow.npz: 3 x 3 frames of 4 x 6 cells",
+        "  flow      clip.flow.npz: 3 x 3 frames of 4 x 6 cells (rows x columns)",
         "  picture   clip.flow.html",
         "  run       layer 1 at step 4 of 9, one call of the model",
     ]

@@ -64,9 +64,9 @@ def test_record_a_prompt_keeps_the_generated_clip(run: Run) -> None:
 def test_a_dry_run_says_how_long_and_how_much_and_writes_nothing(run: Run, tmp_path: Path) -> None:
     printed = run("record", "--scene", 3, *SHORT, "--dry-run").output
     assert "time      about" in printed
-    assert "2 forward passes at 40 x 40 px and 6 images" in printed
+    assert "2 forward passes at 40 x 40 px and 6 images (height x width)" in printed
     printed = run("sweep", "--scenes", "0:3", *SHORT, "--dry-run").output
-    assert "6 forward passes in all" in printed
+    assert "for 6 calls of the model" in printed
     assert not list(tmp_path.iterdir())
 
 
@@ -164,7 +164,7 @@ def test_a_generated_clip_of_the_published_set_is_read(run: Run, data: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("record",), "error: nothing to record. Give --prompt, --clip or --scene."),
+        (("record",), "error: nothing to record. Give --prompt, --clips or --scenes."),
         (("record", "--scene", 1, "--layers", 9), "error: layer 9 does not exist. The backbone has layers 0 to 5."),
         (("record", "--scene", 1, "--heads", 4), "error: head 4 does not exist. The backbone has heads 0 to 3."),
         (("record", "--scene", 1, "--at", 50), "error: step 50 does not exist. The run has steps 0 to 49."),

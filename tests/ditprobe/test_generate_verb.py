@@ -50,13 +50,25 @@ def assert_shows(path: str, clip: Clip) -> None:
 def test_help_has_examples_that_are_options_of_the_verb(run: Run) -> None:
     text = run("generate", "--help").output
     assert 'ditprobe generate "a red disc moves left over blue stripes"' in text
-    for option in ("--out", "--seed", "--guidance", "--negative-prompt", "--images", "--height", "--count", "--scale"):
+    for option in (
+        "--out",
+        "--seed",
+        "--guidance-scale",
+        "--negative-prompt",
+        "--images",
+        "--size",
+        "--count",
+        "--pixel-scale",
+    ):
         assert option in text
 
 
 def test_the_bundled_backbone_writes_a_video_of_the_prompt(run: Run) -> None:
     printed = run("generate", "--backbone", "mini", PROMPT, "--steps", 2, "--device", "cpu").stdout
-    assert printed == (f"{NAME}: 6 images of 40 x 40 px at 8 fps, seed 0\nmini, 2 steps with guidance 4: '{PROMPT}'\n")
+    assert printed == (
+        f"{NAME}: 6 images of 40 x 40 px (height x width) at 8 fps, seed 0; its prompt is in {NAME}.npz\n"
+        f"mini, 2 steps with guidance 4: '{PROMPT}'\n"
+    )
     assert_shows(NAME, load_backbone("mini", device="cpu").generate(PROMPT, steps=2))
 
 
@@ -73,7 +85,8 @@ def test_options_reach_the_backbone(run: Run, small: Backbone, monkeypatch: pyte
     words += ["--guidance", 2.5, "--negative-prompt", "grey", "--out", "deep/er/made.mkv"]
     printed = run("generate", PROMPT, *FEW, *words).stdout
     assert printed == (
-        f"deep/er/made.mkv: 4 images of 8 x 32 px at 8 fps, seed 5\n./small, 2 steps with guidance 2.5: '{PROMPT}'\n"
+        "deep/er/made.mkv: 4 images of 8 x 32 px (height x width) at 8 fps, seed 5; its prompt is in "
+        f"deep/er/made.mkv.npz\n./small, 2 steps with guidance 2.5: '{PROMPT}'\n"
     )
     # the text changes little in an untrained model, so what was asked for is compared as well
     given.pop("on_step")
@@ -110,8 +123,8 @@ def test_an_empty_prompt_is_generated_without_a_text(run: Run, small: Backbone) 
 @pytest.mark.usefixtures("small", "no_model")
 def test_a_dry_run_says_what_would_be_made_and_writes_nothing(run: Run) -> None:
     Path(NAME).touch()
-    printed = run("generate", PROMPT, *FEW, "--count", 2, "--dry-run").output.splitlines()
-    assert printed[0].startswith("Mini('./small': 1 layers of 2 heads x 16 channels, 16 x 24 px and 3 images, ")
+    printed = run("generate", PROMPT, *FEW, "--count", 2, "--dry-run").stdout.splitlines()
+    assert printed[0].startswith("Mini('./small': 1 layer of 2 heads x 16 channels, 16 x 24 px and 3 images, ")
     stem = NAME.removesuffix(".mp4")
     assert printed[1:4] == [
         f"  clips     {stem}-0.mp4, {stem}-1.mp4",
@@ -139,7 +152,8 @@ def test_a_dry_run_says_what_would_be_made_and_writes_nothing(run: Run) -> None:
         ((PROMPT, "--negative-prompt", "dog"), "unknown word 'dog'; known articles: a, an."),
         (
             (PROMPT, "--width", "30"),
-            "./small does not take 16 x 30 px and 3 images: heights must be multiples of 8 px, widths of 8 px, with "
+            "./small does not take 16 x 30 px and 3 images (height x width): heights must be multiples of 8 px, widths "
+            "of 8 px, with "
             "any number of images. The nearest size that fits is 16 x 32 px and 3 images; its default is 16 x 24 px "
             "and 3 images.",
         ),

@@ -32,10 +32,10 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_bundled_backbone_is_guided_by_its_own_layer(run: Run) -> None:
-    printed = run("guide", PROMPT, "--steps", 2, "--scale", 4, "--device", "cpu").stdout
+    printed = run("guide", PROMPT, "--steps", 2, "--strength", 4, "--device", "cpu").stdout
     assert printed == (
-        f"{NAME}: 6 images of 40 x 40 px at 8 fps, seed 0\n"
-        "mini, 2 steps with guidance 4, cross-attention guidance 4 (exact) in layers 5 at 2 steps: "
+        f"{NAME}: 6 images of 40 x 40 px (height x width) at 8 fps, seed 0; its prompt is in {NAME}.npz\n"
+        "mini, 2 steps with guidance 4, cross-attention guidance 4 (exact) in layer 5 at 2 steps: "
         f"'{PROMPT}'\n"
     )
     mini = load_backbone("mini", device="cpu")
@@ -48,13 +48,14 @@ def test_the_bundled_backbone_is_guided_by_its_own_layer(run: Run) -> None:
 def test_options_reach_the_strategy_and_the_run(run: Run) -> None:
     torch.manual_seed(0)
     save_mini(new_pipeline(SMALL), "small")
-    words = ["-b", "./small", "--device", "cpu", "--steps", 3, "--layers", "-1,0", "--at", "1", "--scale", 0.5]
+    words = ["-b", "./small", "--device", "cpu", "--steps", 3, "--layers", "-1,0", "--at", "1", "--strength", 0.5]
     words += ["--preset", "difftrack", "--seed", 7, "--guidance", 2.5, "--images", 4, "--height", 8, "--width", 32]
     words += ["--pixel-scale", 2, "--out", "deep/er/made.mkv"]
     printed = run("guide", PROMPT, *words).stdout
     assert printed == (
-        "deep/er/made.mkv: 4 images of 8 x 32 px at 8 fps, seed 7\n"
-        "./small, 3 steps with guidance 2.5, cross-attention guidance 0.5 (difftrack) in layers 0, 1 at 1 steps: "
+        "deep/er/made.mkv: 4 images of 16 x 64 px (height x width) at 8 fps, seed 7; its prompt is in "
+        "deep/er/made.mkv.npz\n"
+        "./small, 3 steps with guidance 2.5, cross-attention guidance 0.5 (difftrack) in layers 0, 1 at 1 step: "
         f"'{PROMPT}'\n"
     )
     strategy = CrossAttentionGuidance([0, 1], 0.5, [1], "difftrack")
@@ -66,11 +67,12 @@ def test_options_reach_the_strategy_and_the_run(run: Run) -> None:
 
 
 def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
-    printed = run("guide", PROMPT, "--steps", 10, "--at", "0:5", "--dry-run", "--device", "cpu").stdout
+    printed = run("guide", PROMPT, "--steps", 10, "--at", "0:5", "--dry-run", "--no-estimate", "--device", "cpu").stdout
     assert printed == (
         "Mini('mini': 6 layers of 4 heads x 32 channels, 40 x 40 px and 6 images, float32 on cpu)\n"
         f"  clip      {NAME}\n  prompt    '{PROMPT}'\n  run       10 steps with guidance 4\n"
-        "  guidance  cross-attention guidance 1 (exact) in layers 5 at 5 of 10 steps, one pass more at each\n"
+        "  guidance  cross-attention guidance 1 (exact) in layer 5 at 5 of 10 steps, one pass more at each\n"
+        "  time      not estimated; 25 calls of the model\n"
     )
 
 
@@ -81,7 +83,7 @@ def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
         (["--layers", "x"], "error: --layers 'x': 'x' is neither a number nor a range. Write for example "),
         (["--layers", "all"], "error: --layers 'all' would guide by every layer. Name some, such as '13,17'.\n"),
         (["--at", "50"], "error: step 50 does not exist. The run has steps 0 to 49.\n"),
-        (["--scale", "inf"], "error: scale must be finite; got inf.\n"),
+        (["--strength", "inf"], "error: scale must be finite; got inf.\n"),
     ],
 )
 def test_bad_input_ends_with_2_before_the_model_runs(run: Run, no_model: None, words: list[str], message: str) -> None:
@@ -100,7 +102,20 @@ def test_a_backbone_of_which_nothing_is_known_needs_layers(run: Run, no_model: N
 def test_a_run_that_diverges_keeps_its_last_good_latents(run: Run) -> None:
     torch.manual_seed(0)
     save_mini(new_pipeline(SMALL), "small")
-    words = ["-b", "./small", "--device", "cpu", "--steps", 3, "--layers", 1, "--scale", 3e38, "--out", "deep/made.mp4"]
+    words = [
+        "-b",
+        "./small",
+        "--device",
+        "cpu",
+        "--steps",
+        3,
+        "--layers",
+        1,
+        "--strength",
+        3e38,
+        "--out",
+        "deep/made.mp4",
+    ]
     found = run("guide", PROMPT, *words, code=2)
     assert found.stderr.lstrip() == (
         "error: what is added to the prediction is not finite at step 1 of 3 (timestep 666). The latents with which "

@@ -56,7 +56,7 @@ def test_a_clip_that_cannot_be_saved_is_refused_before_the_model_runs(run: Run, 
 def test_the_clip_that_is_shown_is_never_replaced(run: Run) -> None:
     write_clip("shown.mp4", make_scene(1))
     words = ("record", "--clip", "shown.mp4", *ONE, "--save-clip", "./shown.mp4", "--overwrite")
-    assert run(*words, code=2).output == "error: --save-clip would replace --clip. Choose another path.\n"
+    assert run(*words, code=2).output == "error: --save-clip would replace --clips. Choose another path.\n"
     assert len(read_clip("shown.mp4")) == 6
 
 
@@ -126,13 +126,12 @@ def test_a_device_that_is_not_there_is_told_in_a_line(run: Run) -> None:
 
 
 def test_info_of_nothing_says_so_at_once(run: Run) -> None:
-    assert run("info", "nothere.mp4", code=2).output == (
-        "error: no file, folder or bundled backbone named 'nothere.mp4'. Give a folder that exists, 'mini' or "
-        "'mini-rope', which are bundled, or a hub id, which is owner/name.\n"
-    )
+    assert run("info", "nothere.mp4", code=2).output == ("error: nothere.mp4 is missing. Give the path of a file.\n")
     assert run("info", "", code=2).output.startswith("error: no backbone was named: the name is empty. ")
     Path("empty.zarr").mkdir()
-    assert run("info", "empty.zarr", code=2).output.startswith("error: empty.zarr is not a recording: ")
+    assert run("info", "empty.zarr", code=2).output.startswith(
+        "error: empty.zarr holds no arrays. It is not a video, a recording, "
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from analyses.checkpoint import save_sweep
 from analyses.point_tracks import PointTracks
 from analyses.selection import select_layers
 from analyses.selection_words import interval_in_words
-from analyses.tapvid import THRESHOLDS
 from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
 from analyses.tapvid_evaluation_files import save_evaluation
 from analyses.trackers import still_tracker
@@ -32,6 +31,7 @@ from store import make_scene, write_clip
 from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
 from store.layout import TokenLayout
+from store.tapvid import THRESHOLDS
 
 DIMS = ("clip", "step", "layer")
 EVIL = "<script>alert(1)</script> & </script><b>"

@@ -68,11 +68,13 @@ def test_a_grid_is_tracked_and_drawn(run: Run, small: Backbone, clip: Clip) -> N
     for name in ("queries", "tracks", "visibility", "confidence"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-6)
     assert [found.details[name] for name in ("backbone", "layer", "clip", "stride")] == ["./small", 1, "clip.mp4", 1]
+    visible = expected.visibility[-1]
+    moved = np.median(np.linalg.norm(expected.tracks[-1] - expected.queries[:, 1:], axis=-1)[visible])
     assert lines[:4] == [
         "clip.tracks.npz: 9 points in 7 images",
-        "clip.tracks.mp4: 7 images of 320 x 480 px at 12 fps",
+        "clip.tracks.mp4: 7 images of 320 x 480 px (height x width) at 12 fps",
         "./small, layer 1 at step 49 of 50",
-        f"{expected.visibility[-1].sum()} of 9 points are visible in the last image",
+        f"{visible.sum()} of 9 points visible in the last image; the median of these moved {moved:.1f} px",
     ]
     assert lines[4].endswith(" % of it in the model")
     assert len(lines) == 5
@@ -109,8 +111,8 @@ def test_a_stretched_clip_is_said_in_one_line(run: Run) -> None:
     write_clip("clip.mp4", Clip(noise, fps=12).resized(32, 96))
     told = run("track", "clip.mp4", "--grid", 2, *ON_SMALL).output
     assert (
-        "warning: the clip of 96 x 32 px is shown as 24 x 16 px (width x height), narrower by a factor of 2.00. Give a "
-        "size of about its own aspect. " in f"{' '.join(told.split())} "
+        "warning: the clip of 32 x 96 px is shown as 16 x 24 px (height x width), narrower by a factor of 2.00. Of "
+        "about its own aspect is --size 16x48. " in f"{' '.join(told.split())} "
     )
     assert "AspectWarning" not in told
 
@@ -141,7 +143,7 @@ def test_the_bundled_backbone_knows_its_layer_and_a_dry_run_writes_nothing(run: 
     known = tracking_defaults(load_backbone("mini", device="cpu"))
     assert lines[0].startswith("Mini('mini': ")
     assert lines[1:6] == [
-        "  clip      7 images of clip.mp4, 48 x 32 px (width x height)",
+        "  clip      7 images of clip.mp4, 32 x 48 px (height x width)",
         "  points    4",
         "  tracks    clip.tracks.npz",
         "  overlay   clip.tracks.mp4",
@@ -182,10 +184,10 @@ def test_a_backbone_of_which_nothing_is_known_needs_a_layer(run: Run) -> None:
         (("--grid", 2, "--out", "a.mp4.npz", "--overlay", "a.mp4"), "--out a.mp4.npz and --overlay a.mp4 are the same"),
         (("--grid", 2, "--preset", "difftrack-tracking", "--encode", "clip"), "--preset difftrack-tracking encodes"),
         (("--points", "."), "--points . is a folder. Give a CSV file."),
-        (("--points", "none.csv"), "--points none.csv is missing. Give a CSV file."),
+        (("--points", "none.csv"), "none.csv is missing. Give the path of a CSV file of points."),
         (
             ("--points", "swapped.csv"),
-            "swapped.csv: query 1 at (x, y) = (8, 40) lies outside the clip of 48 x 32 px (width x height). With x and "
+            "swapped.csv: query 1 at (x, y) = (8, 40) lies outside the clip of 32 x 48 px (height x width). With x and "
             "y exchanged all would lie inside: are they (y, x)? Query 0 is the first point of the file.",
         ),
         (("--points", "bad.csv"), "bad.csv, line 3: y is 'low', which is no number."),
@@ -205,7 +207,7 @@ def test_bad_input_is_refused_before_a_backbone_is_loaded(words: tuple[object, .
 
 @pytest.mark.usefixtures("no_model")
 def test_a_missing_clip_is_refused(run: Run) -> None:
-    assert run("track", "no.mp4", "--grid", 2, code=2).output == "error: no.mp4 is missing; a video file is needed.\n"
+    assert run("track", "no.mp4", "--grid", 2, code=2).output == "error: no.mp4 is missing. Give the path of a video.\n"
 
 
 @pytest.mark.usefixtures("small", "clip")

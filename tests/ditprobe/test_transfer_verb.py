@@ -58,7 +58,7 @@ def test_options_reach_the_method_and_the_run(run: Run, reference: Clip, small: 
     words += ["--preset", "ditflow", "--inject", "--seed", 7, "--guidance", 2.5, "--scale", 2, "--out", "deep/made.mkv"]
     printed = run("transfer", "ref.mkv", PROMPT, *ON_SMALL, *words).stdout
     assert printed == (
-        "deep/made.mkv: 3 images of 32 x 48 px at 8 fps, seed 7\n"
+        "deep/made.mkv: 3 images of 32 x 48 px (height x width) at 8 fps, seed 7; its prompt is in deep/made.mkv.npz\n"
         "./small, 2 steps with guidance 2.5, MOFT on latents (ditflow) by layer 1 at 1 of 2 steps, 2 iterations each, "
         f"with injection, from ref.mkv: '{PROMPT}'\n"
     )
@@ -75,14 +75,15 @@ def test_an_embedding_is_saved_and_used_for_another_prompt(run: Run, reference: 
     printed = run("transfer", "ref.mkv", PROMPT, *ON_SMALL, *words, "--save-embedding", "up.safetensors").stdout
     embedding = load_embedding("up.safetensors")
     assert printed == (
-        f"up.safetensors: {embedding!r}\n{NAME}: 3 images of 16 x 24 px at 8 fps, seed 0\n"
+        f"up.safetensors: {embedding!r}\n{NAME}: 3 images of 16 x 24 px (height x width) at 8 fps, seed 0; its prompt "
+        f"is in {NAME}.npz\n"
         "./small, 2 steps with guidance 4, DiTFlow on positions (exact) by layer 1 at 1 of 2 steps, 5 iterations each, "
         f"from ref.mkv: '{PROMPT}'\n"
     )
     assert embedding.details["method"]["learning_rate"] == [0.1, 0.1]
     printed = run("transfer", PROMPT, *ON_SMALL, "--embedding", "up.safetensors", "--out", "again.mp4").stdout
     assert printed == (
-        "again.mp4: 3 images of 16 x 24 px at 8 fps, seed 0\n"
+        "again.mp4: 3 images of 16 x 24 px (height x width) at 8 fps, seed 0; its prompt is in again.mp4.npz\n"
         "./small, 2 steps with guidance 4, the embedding of 1 of 2 steps, from up.safetensors: "
         f"'{PROMPT}'\n"
     )
@@ -104,7 +105,9 @@ def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
         f"  clip      {NAME}\n  prompt    '{PROMPT}'\n  run       50 steps with guidance 4\n"
         "  motion    SMM on latents (exact) by layer 5 at 10 of 50 steps, 5 iterations each, from ref.mkv"
     )
-    assert re.fullmatch(r"about [0-9.]+ (s|min) for the model\n", time)
+    assert re.fullmatch(
+        r"about [0-9.]+ (s|min) for 251 calls of the model\n +measured at 340 and 640 tokens, .*\n", time
+    )
     assert not Path(NAME).exists()
 
 
@@ -176,7 +179,7 @@ def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
             "--picture shows the reference, which --embedding has not. Leave it out.",
         ),
         (["ref.mkv", PROMPT, "--picture", "a.png"], "--picture a.png does not end in .html. Name it a.html."),
-        ([PROMPT, "--embedding", "x.safetensors"], "x.safetensors holds no motion embedding: it does not exist."),
+        ([PROMPT, "--embedding", "x.safetensors"], "x.safetensors is missing. Give the path of a motion embedding."),
     ],
 )
 def test_bad_input_ends_with_2_before_the_model_runs(run: Run, no_model: None, words: list[str], message: str) -> None:

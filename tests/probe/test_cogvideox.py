@@ -152,9 +152,9 @@ def test_sizes_that_do_not_fit_name_what_does() -> None:
     with pytest.raises(InvalidInputError) as caught:
         backbone.layout(90, 112, 12)
     assert str(caught.value) == (
-        "CogVideoXPipeline does not take 90 x 112 px and 12 images: heights must be multiples of 16 px, widths of "
-        "16 px, with 1 + 8 n images. The nearest size that fits is 96 x 112 px and 9 images; its default is "
-        "80 x 112 px and 9 images."
+        "CogVideoXPipeline does not take 90 x 112 px and 12 images (height x width): heights must be multiples of "
+        "16 px, widths of 16 px, with 1 + 8 n images. The nearest size that fits is 96 x 112 px and 9 images; its "
+        "default is 80 x 112 px and 9 images."
     )
     assert backbone.nearest_size(1, 1, 1) == (16, 16, 1)
 

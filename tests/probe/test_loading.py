@@ -205,8 +205,8 @@ def test_an_unknown_hub_id_is_refused() -> None:
     message = refusal(BackboneNotFoundError, "nobody/nothing", local_files_only=True)
     assert message.startswith("the pipeline 'nobody/nothing' could not be loaded: ")
     assert message.endswith(
-        " Give a hub id that exists (and a network, or the files from an earlier download), the folder of a saved "
-        "pipeline, or 'mini' or 'mini-rope', which are bundled."
+        " Give a hub id that exists, the folder of a saved pipeline, or 'mini' or 'mini-rope', which are bundled. "
+        "Without a network, what was downloaded before loads with local_files_only=True."
     )
 
 

@@ -128,7 +128,8 @@ def test_the_job_is_known_before_anything_runs(mini: Backbone, scene: Clip) -> N
     job = plan_recording(mini, scene, SELECTION, steps=5)
     assert job.passes == 3
     assert str(job).endswith(
-        "  source    images 0 to 5 of 6, 40 x 40 px\n  model     3 forward passes at 40 x 40 px and 6 images"
+        "  source    images 0 to 5 of 6, 40 x 40 px\n"
+        "  model     3 forward passes at 40 x 40 px and 6 images (height x width)"
     )
     assert plan_recording(mini, scene, SELECTION, steps=5, noise="inversion").passes == 6
     assert plan_recording(mini, PROMPT, SELECTION, steps=5).passes == 5

@@ -84,7 +84,7 @@ BAD = [
     ),
     (
         lambda: LAYOUT.check_inside([[1.0, 2.0], [84.5, 3.0]]),
-        "point 1 at (x, y) = (84.5, 3) is outside the image of 84 x 80 pixels (width x height).",
+        "point 1 at (x, y) = (84.5, 3) is outside the image of 80 x 84 px (height x width).",
     ),
     (
         lambda: LAYOUT.cell_at([[1.0, np.nan]]),

@@ -139,7 +139,7 @@ def test_repr(tmp_path):
         "  branches  cond\n"
         "  heads     0, 1 (2 of 2)\n"
         "  frames    0, 1, 2 (3 of 3)\n"
-        "  cells     5 x 7 of a 80 x 84 px clip\n"
+        "  cells     5 x 7 of a clip of 80 x 84 px (height x width)\n"
         "  query  float16  1.7 kB  (step: 1, branch: 1, layer: 1, head: 2, frame: 3, y: 5, x: 7, channel: 4)\n"
         "  key    float16  1.7 kB  (step: 1, branch: 1, layer: 1, head: 2, frame: 3, y: 5, x: 7, channel: 4)\n"
         "  prompt    'a red ball'"

@@ -168,7 +168,7 @@ def test_repr():
         "  branches  cond\n"
         "  heads     0, 1 (2 of 2)\n"
         "  frames    0, 1, 2 (3 of 3)\n"
-        "  cells     5 x 7 of a 80 x 112 px clip\n"
+        "  cells     5 x 7 of a clip of 80 x 112 px (height x width)\n"
         "  query       float16  168.0 kB  (step: 50, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)\n"
         "  key         float16  168.0 kB  (step: 50, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)\n"
         "  text_query  float16  9.6 kB  (step: 50, branch: 1, layer: 2, head: 2, token: 6, channel: 4)\n"

@@ -1,0 +1,47 @@
+"""Ctrl-C at any moment: exit code 130 and a line, never a stack trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from _thread import interrupt_main
+from threading import Timer
+from typing import Any
+
+INTERRUPTED = 130
+
+
+def leave_at_once() -> None:
+    """Let Ctrl-C end the process on the spot: for the time before a verb runs, in which there is nothing to keep.
+
+    An exception would be lost in some imports, and printed with a stack trace by others.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has switched Ctrl-C off
+        signal.signal(signal.SIGINT, _leave)
+
+
+def raise_from_now_on() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again, where :func:`leave_at_once` has changed that."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        sys.unraisablehook = _raise_again
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ignore() -> None:
+    """Let another Ctrl-C not disturb the end of the process."""
+    if signal.getsignal(signal.SIGINT) in (_leave, signal.default_int_handler):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _leave(number: int, frame: Any) -> None:
+    os.write(2, b"interrupted.\n")
+    os._exit(INTERRUPTED)
+
+
+def _raise_again(found: Any) -> None:
+    """Raise a KeyboardInterrupt once more that came in a callback, where Python would print it and go on."""
+    if issubclass(found.exc_type, KeyboardInterrupt):
+        Timer(0.01, interrupt_main).start()  # at once it would be raised in here, and ignored too
+    else:
+        sys.__unraisablehook__(found)

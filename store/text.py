@@ -1,0 +1,57 @@
+"""Text as a terminal and a reader can take it: characters without an effect, plurals, sizes in one order."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_KEPT = ("\n", "\t")
+# Cc: control, Cf: format (bidi marks among them), Zl and Zp: line and paragraph ends, Cs: half a surrogate pair.
+_ACTING = ("Cc", "Cf", "Zl", "Zp", "Cs")
+
+
+def printable(text: str, *, one_line: bool = False) -> str:
+    r"""A text with its control and bidi characters as escapes, so that a terminal shows and does not obey them.
+
+    Parameters
+    ----------
+    text : str
+    one_line : bool
+        Escape line ends and tabs too.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2Jb\u202ec"))
+    a\x1b[2Jb\u202ec
+    >>> print(printable("first\nsecond", one_line=True))
+    first\nsecond
+    """
+    kept = () if one_line else _KEPT
+    return "".join(
+        letter if letter in kept or unicodedata.category(letter) not in _ACTING else _escaped(letter) for letter in text
+    )
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> counted(1, "window"), counted(3, "window"), counted(2, "pass", "passes")
+    ('1 window', '3 windows', '2 passes')
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def pixels(height: float, width: float) -> str:
+    """A size in pixels, in the order of ``--size`` and of arrays.
+
+    Examples
+    --------
+    >>> pixels(480, 720)
+    '480 x 720 px (height x width)'
+    """
+    return f"{height:g} x {width:g} px (height x width)"

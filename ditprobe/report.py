@@ -13,7 +13,7 @@ from markupsafe import Markup
 from analyses.layer_selection import LayerSelection
 from analyses.plots import plot_selection
 from ditprobe import report_words as words
-from ditprobe.report_figures import NARROW, Example, curves, embed, heads, maps, measures, show_example
+from ditprobe.report_figures import PANELS, Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
 from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_tracking import tracking_part
@@ -116,7 +116,7 @@ def render_report(
         "plotly_js": Markup(plotly.offline.get_plotlyjs()),
         "summary": words.summary(sweep),
         "answer": words.answer(sweep, selection),
-        "answer_figures": [embed(plot_selection(selection), names, NARROW)] if selection is not None else [],
+        "answer_figures": [embed(plot_selection(selection), names, PANELS)] if selection is not None else [],
         "facts": words.facts(sweep),
         "clips": clip_table(sweep, words.clip_details(sweep)),
         "maps": maps(sweep, selected, names),

@@ -29,6 +29,8 @@ MEASURES = (
 
 NARROW = 440
 """Pixels that a figure takes at least: what a screen of 500 px has between its margins."""
+PANELS = 640
+"""Pixels that panels side by side take at least, so that the names of their axes do not meet."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import sys
 NAMES = (
     "writer",
     "recorder",
+    "faults",
     "matching",
     "mini_quality",
     "interval_coverage",

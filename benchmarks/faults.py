@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -95,21 +96,21 @@ class Judge:
     def look(self, path: Path, tally: Tally, what: str, ways: tuple[bool, ...] = (True, False)) -> None:
         """Read everything that can be read, through memory maps and through Zarr; count what is silently other."""
         for memmap in ways:
-            tally.guard(lambda memmap=memmap: self._records(path, memmap, tally, what), what)  # type: ignore[misc]
-        tally.guard(lambda: self._numbers(path, tally, what), what)
+            tally.guard(partial(self._records, path, memmap, tally, what), what)
+        tally.guard(partial(self._numbers, path, tally, what), what)
 
     def _records(self, path: Path, memmap: bool, tally: Tally, what: str) -> None:
         recording = open_recording(path, memmap=memmap)
         for (step, layer), expected in self.truth.items():
-            where = {"step": step, "layer": layer}
+            where: Any = {"step": step, "layer": layer}
             reads: dict[tuple[str, ...], Callable[[], Any]] = {
-                ("query", "key"): lambda where=where: recording.read(**where),  # type: ignore[misc]
-                ("text_query", "text_key"): lambda where=where: recording.read_text(**where, heads=[0, 1]),  # type: ignore[misc]
-                ("features",): lambda where=where: [recording.read_features(**where)],  # type: ignore[misc]
+                ("query", "key"): partial(recording.read, **where),
+                ("text_query", "text_key"): partial(recording.read_text, **where, heads=[0, 1]),
+                ("features",): partial(recording.read_features, **where),
             }
             for names, read in reads.items():
                 try:
-                    found = read()
+                    found = read() if len(names) > 1 else (read(),)
                 except (CorruptRecordingError, NotRecordedError):
                     continue
                 for name, array in zip(names, found, strict=True):

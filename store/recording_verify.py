@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def _problem(check: Callable[[], object]) -> str | None:
 
 
 def _attributes(opened: Opened) -> Iterator[Damage]:
-    if problem := _problem(lambda: check_integrity(opened.attributes, opened.path)):
+    if problem := _problem(partial(check_integrity, opened.attributes, opened.path)):
         yield Damage("attributes", problem)
 
 
@@ -150,8 +151,7 @@ def _coordinates(opened: Opened) -> Iterator[Damage]:
 def _ledger(opened: Opened) -> Iterator[Damage]:
     """Times can be read, and the status is one of those that exist; status and checksums were read on opening."""
     for name in ("timestep", "sigma"):
-        shape = (len(opened.plan.steps),)
-        if problem := _problem(lambda name=name, shape=shape: opened.source.small(name, shape, "<f8")):  # type: ignore[misc]
+        if problem := _problem(partial(opened.source.small, name, (len(opened.plan.steps),), "<f8")):
             yield Damage(name, problem)
     for position in positions(opened.status > max(MISSING, DONE, DROPPED)):
         yield Damage("status", f"it is {opened.status[position]}, which means nothing", *_name(opened.plan, position))
@@ -188,7 +188,7 @@ def _latents(opened: Opened) -> Iterator[Damage]:
     if opened.version > 1:
         return
     for position, step in enumerate(opened.plan.steps):
-        if problem := _problem(lambda position=position: read_latents(opened.source, position)):  # type: ignore[misc]
+        if problem := _problem(partial(read_latents, opened.source, position)):
             yield Damage("latents", problem, step)
 
 

@@ -115,7 +115,7 @@ def conditions(selection: LayerSelection) -> list[str]:
     if was_tested(selection):
         static, blind = (float(selection.scores[name]) for name in ("static_accuracy", "blind_accuracy"))
         lines.append(
-            f"'Nothing moves' scores {static:.1f} %, and a guess without direction at most {blind:.1f} % of moving points."
+            f"'Nothing moves' scores {static:.1f} %; a guess without direction, at most {blind:.1f} % of moving points."
         )
     return lines
 

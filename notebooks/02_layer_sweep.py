@@ -116,8 +116,8 @@ dp.plot_selection(selection)
 
 # %% [markdown]
 # Six clips are few, and the test is strict: what does not pass is *not shown*, which is not *shown to be wrong*. More
-# clips, more motion or a larger threshold would tell more. The intervals are about clips like these, not other kinds of video, and
-# about this threshold, these steps and this draw of the noise. How far the ranking depends on those:
+# clips, more motion or a larger threshold would tell more. The intervals are about clips like these, not other kinds of
+# video, and about this threshold, these steps and this draw of the noise. How far the ranking depends on those:
 
 # %%
 varied = dp.sweep(

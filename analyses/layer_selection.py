@@ -127,8 +127,8 @@ class LayerSelection:
                     "rank": rank,
                     "tied": int((values == own).sum()) > 1,
                     "layer": layer,
-                    **{name: float(at[name]) for name in COLUMNS},
-                    "carrier": bool(at["carrier"]),
+                    **{name: float(at[name]) if name in at else np.nan for name in COLUMNS},
+                    "carrier": "carrier" in at and bool(at["carrier"]),
                     "selected": layer in self.layers,
                 }
             )
@@ -142,6 +142,6 @@ class LayerSelection:
 
 def ranking(scores: xr.Dataset) -> list[int]:
     """Positions from the best layer down: by ``mean``, equal ones by accuracy, then in layer order; NaN last."""
-    second = scores["accuracy"].values
+    second = scores["accuracy"].values if "accuracy" in scores else np.zeros(scores.sizes["layer"])
     order = np.lexsort((np.arange(len(second)), -np.nan_to_num(second, nan=-1.0), -scores["mean"].values))
     return [int(position) for position in order]

@@ -20,7 +20,7 @@ def described(selection: LayerSelection) -> str:
     head = f"LayerSelection: {listed_layers(selection.layers) if selection.layers else 'no layer'}"
     if "layer" not in selection.scores:
         return head
-    return "\n".join([head, verdict(selection), *remarks(selection), conditions(selection), "", table_text(selection)])
+    return "\n".join([head, verdict(selection), *remarks(selection), *conditions(selection), "", table_text(selection)])
 
 
 def verdict(selection: LayerSelection) -> str:
@@ -105,17 +105,19 @@ def remedies(selection: LayerSelection) -> list[str]:
     return found
 
 
-def conditions(selection: LayerSelection) -> str:
-    """Where the table was measured: step, threshold, clips, draws; and what the baselines score."""
+def conditions(selection: LayerSelection) -> list[str]:
+    """Lines on where the table was measured: step, threshold, clips, draws; and on what the baselines score."""
     place = where(selection) + (f" of {selection.steps}" if selection.steps and selection.step is not None else "")
     threshold = selection.threshold_cells
     parts = [place] + ([] if threshold is None else [f"within {counted(threshold, 'cell')}"])
     parts += [counted(selection.sources, "clip"), counted(selection.draws, "noise draw")]
-    text = f"{_capital(', '.join(parts))}."
+    lines = [f"{_capital(', '.join(parts))}."]
     if was_tested(selection):
         static, blind = (float(selection.scores[name]) for name in ("static_accuracy", "blind_accuracy"))
-        text += f" 'Nothing moves': {static:.1f} %; moving points by a guess without direction: at most {blind:.1f} %."
-    return text
+        lines.append(
+            f"'Nothing moves' scores {static:.1f} %; a guess without direction, at most {blind:.1f} % of moving points."
+        )
+    return lines
 
 
 def table_text(selection: LayerSelection) -> str:

@@ -142,11 +142,17 @@ def _static(sweep: xr.Dataset) -> xr.DataArray:
 
 
 def _blind(sweep: xr.Dataset) -> xr.DataArray:
-    """What a guess without direction scores on moving points; where the sweep does not say, the most it can score."""
-    if "blind_accuracy" in sweep:
-        return sweep["blind_accuracy"]
+    """What a guess without direction scores on moving points; the most it can score where the sweep does not say."""
     threshold = float(sweep.attrs.get("threshold_cells", 1.0))
-    return xr.full_like(_blank(sweep), 100 * math.asin(threshold / max(1.0, threshold)) / math.pi)
+    most = xr.full_like(_blank(sweep), 100 * math.asin(threshold / max(1.0, threshold)) / math.pi)
+    if "blind_accuracy" not in sweep:
+        return most
+    known = sweep["blind_accuracy"]
+    if "moving_accuracy" not in sweep:
+        return known
+    # Clips that an older version measured and this one went on with: their points move, and nothing is said of them.
+    older = sweep["moving_accuracy"].notnull().any(("step", "layer")) & known.isnull()
+    return known.where(~older, most)
 
 
 def _blank(sweep: xr.Dataset) -> xr.DataArray:

@@ -162,7 +162,7 @@ def test_refusals() -> None:
         ),
         (
             lambda: Target.of(Truth.of_grid(LAYOUT), LAYOUT, threshold_cells=-1),
-            "threshold_cells must be a positive number of cells; got -1.",
+            "threshold_cells must be above 0; got -1.",
         ),
         (
             lambda: Measuring(preset="exactly"),

@@ -96,6 +96,19 @@ def test_sweep_select_and_report(run: Run) -> None:
     assert "accuracy" in run("info", "sweep.nc").output
 
 
+def test_a_sweep_of_several_thresholds_and_draws_shows_how_stable_a_choice_is(run: Run) -> None:
+    run("sweep", "--scenes", "0:2", *SHORT, "--threshold-cells", "1,0.5", "--draws", 2, "--no-features")
+    found = load_sweep("sweep.nc")
+    assert found.sizes["clip"] == 4
+    assert found["threshold"].values.tolist() == [1.0, 0.5]
+    printed = run("select", "sweep.nc", "--stability").output
+    assert "1 sweeps, 2 thresholds" in printed
+    assert "No layer is shown to beat 'nothing moves' on these 2 clips" in printed
+    assert "2 clips, 2 noise draws" in printed
+    refused = run("sweep", "--scenes", "0", "--threshold-cells", "one", "--out", "b.nc", code=2).output
+    assert "--threshold-cells 'one' is no number of cells. Write for example 1, or '1,0.5,2'." in refused
+
+
 def test_a_sweep_of_recordings_gives_the_numbers_of_the_live_one(run: Run) -> None:
     for seed in (0, 1):
         run("record", "--scene", seed, *SHORT, "--noise", "forward", "--features", "--out", f"scene{seed}.zarr")
@@ -234,7 +247,7 @@ def swept(run: Run) -> Path:
 def test_overwriting_loses_nothing_to_a_bad_request(run: Run, swept: Path) -> None:
     before = swept.read_bytes()
     printed = run("sweep", "--scenes", 1, *SHORT, "--out", swept, "--overwrite", "--threshold-cells", 0, code=2).output
-    assert printed.strip() == "error: threshold_cells must be a positive number of cells; got 0.0."
+    assert printed.strip() == "error: threshold_cells must be above 0; got 0."
     printed = run("sweep", "--scenes", 1, *SHORT, "--out", swept, "--overwrite", "--resume", code=2).output
     assert printed == "error: --resume goes on with a sweep, --overwrite replaces it. Give one of them.\n"
     assert swept.read_bytes() == before

@@ -21,7 +21,7 @@ from store.files.labelled import load_netcdf, save_netcdf
 
 _ENCODED = "json_attributes"
 # What follows from the clips, or may differ between two halves of one sweep.
-_NO_SETTINGS = ("clips", "skipped", "resized", "windows", "versions")
+_NO_SETTINGS = ("clips", "pseudo_truth", "skipped", "resized", "windows", "versions")
 
 
 def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
@@ -124,7 +124,7 @@ def digest_of(clip: Clip | None, *parts: Any) -> str:
         else:
             array = np.ascontiguousarray(part)
             digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(array.tobytes())
+            digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of a whole video
     return digest.hexdigest()
 
 
@@ -140,6 +140,17 @@ def digest_of_value(value: Any) -> str:
     (False, False)
     """
     return digest_of(None, *_parts(value))[:8]
+
+
+def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """:func:`digest_of_value` of each of a pipeline's arguments, by name.
+
+    Examples
+    --------
+    >>> list(digests_of({"prompt_embeds": torch.zeros(2)}))
+    ['prompt_embeds']
+    """
+    return {name: digest_of_value(value) for name, value in sorted(values.items())}
 
 
 def _parts(value: Any) -> list[Any]:

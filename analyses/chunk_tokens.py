@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,12 +48,19 @@ class ChunkTokens:
     """
 
     def __init__(
-        self, backbone: Backbone, images: np.ndarray, size: tuple[int, int], options: TrackingOptions, run: TrackingRun
+        self,
+        backbone: Backbone,
+        images: np.ndarray,
+        size: tuple[int, int],
+        options: TrackingOptions,
+        run: TrackingRun,
+        conditioning: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone, self.images, self.size, self.options, self.run = backbone, images, size, options, run
+        self.conditioning = dict(conditioning or {})
         self.seconds, self.chunks = 0.0, 0
         self._channels = _channels(backbone, options.most_turn)
-        self._forwards: dict[int, ForwardPass] = {}
+        self._forwards: dict[tuple[int, int | None], ForwardPass] = {}
         self._anchor: tuple[int, torch.Tensor] | None = None
 
     def layout(self, frames: int) -> TokenLayout:
@@ -65,8 +74,11 @@ class ChunkTokens:
             images += stride
         return images
 
+    def _resized(self, numbers: tuple[int, ...]) -> Clip:
+        return Clip(self.images[list(numbers)], fps=8.0).resized(*self.size)
+
     def _encoded(self, numbers: tuple[int, ...]) -> torch.Tensor:
-        return self.backbone.encode(Clip(self.images[list(numbers)], fps=8.0).resized(*self.size))
+        return self.backbone.encode(self._resized(numbers))
 
     def _latents(self, chunk: Chunk) -> tuple[torch.Tensor, int]:
         """Latents of a chunk, and images of a clip with as many; what is missing repeats the last image."""
@@ -81,6 +93,23 @@ class ChunkTokens:
         parts += parts[-1:] * (layout.frames - len(parts))
         return torch.cat(parts, self.backbone.frame_axis), layout.images
 
+    def _forward(self, images: int, anchor: int) -> ForwardPass:
+        """The model's calls for clips of so many images; of each anchor where the model also takes an image."""
+        shown = self.backbone.conditioning_of(self._resized((anchor,)))
+        key = images, anchor if shown else None
+        if key not in self._forwards:
+            height, width = self.size
+            self._forwards[key] = ForwardPass(
+                self.backbone,
+                self.run.prompt,
+                steps=self.run.steps,
+                height=height,
+                width=width,
+                images=images,
+                conditioning={**shown, **self.conditioning},
+            )
+        return self._forwards[key]
+
     @torch.no_grad()
     def tokens(self, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor, TokenLayout]:
         """Query and key (head, frame, cell, channel) of a chunk, and where they lie."""
@@ -88,11 +117,7 @@ class ChunkTokens:
         latents, images = self._latents(chunk)
         run = self.run
         captures: list[Capture] = []
-        if images not in self._forwards:
-            height, width = self.size
-            self._forwards[images] = ForwardPass(
-                self.backbone, run.prompt, steps=run.steps, height=height, width=width, images=images
-            )
+        forward = self._forward(images, chunk.images[0])
 
         def keep(capture: Capture) -> None:
             captures.append(capture)
@@ -100,7 +125,7 @@ class ChunkTokens:
 
         selection = Selection([run.step], [run.layer], heads=run.heads)
         with Probe(self.backbone, selection, keep, steps=run.steps), suppress(_Captured):
-            states = run_states(self._forwards[images], latents, [run.step], noise=self.options.noise, seed=run.seed)
+            states = run_states(forward, latents, [run.step], noise=self.options.noise, seed=run.seed)
             for _ in states:
                 pass
         (capture,) = captures
@@ -125,7 +150,7 @@ def _channels(backbone: Backbone, most_turn: float) -> slice | list[int]:
     return slow
 
 
-def chunk_length(backbone: Backbone, options: TrackingOptions) -> int:
+def chunk_length(backbone: Backbone, options: TrackingOptions, size: tuple[int, int]) -> int:
     """Images of a chunk: those asked for, or as many as the backbone generates (latent frames, encoded one by one).
 
     Raises
@@ -140,4 +165,4 @@ def chunk_length(backbone: Backbone, options: TrackingOptions) -> int:
             f"{backbone.name} joins {backbone.patch[0]} latent frames in each token, so that an image alone has none "
             "of its own. Use TrackingOptions(encode='clip')."
         )
-    return options.chunk_images or backbone.layout(*backbone.default_size).frames
+    return options.chunk_images or backbone.layout(*size, backbone.default_size.images).frames

@@ -13,30 +13,34 @@ By = Literal["last", "mean"]
 Criterion = Literal["harmonic", "accuracy"]
 Pairs = Literal["all", "moving"]
 
-SCORES = {
-    "mean": "what layers are ranked by",
-    "low": "lower end of the 95 % interval",
-    "high": "upper end of the 95 % interval",
-    "probability": "probability of being among the best",
-}
-"""Variables of ``scores`` over ``layer``, and what they are."""
+COLUMNS = (
+    *("mean", "low", "high", "probability"),
+    *("accuracy", "accuracy_low", "accuracy_high", "lead", "lead_low"),
+    *("moving_accuracy", "moving_accuracy_low", "moving_accuracy_high", "moving_lead", "moving_lead_low"),
+)
+"""Numbers of a layer in ``scores`` and in the rows of :meth:`LayerSelection.table`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerSelection:
     """The chosen layers, best first, and what is known of every layer.
 
-    Iterating over a selection gives its layers, so it stands wherever layers are asked for. It may be empty.
+    Iterating over a selection gives its layers, so it stands wherever layers are asked for. It is empty where no layer
+    is shown to beat "nothing moves".
 
     Attributes
     ----------
     layers : the chosen layers, best first
-    scores : Dataset over ``layer``: ``mean`` (what is ranked by), ``low`` and ``high`` (95 % interval over clips; NaN
-        with a single clip), ``probability`` of being in the top ``count``
-    count, by, samples, seed : what was asked
+    scores : Dataset over ``layer``
+        ``mean`` (what is ranked by), ``low`` and ``high`` (its 95 % interval; NaN with a single clip), ``probability``
+        of being in the top :attr:`top`; and everything of :func:`analyses.verdict.against_baselines`.
+    count : how many layers were asked for, or None for as many as carry correspondence
+    by, samples, seed : what was asked
     step : the step that was ranked by, 0 = most noise, or None for the mean over steps
-    sources : how many whole clips the bootstrap resampled
-    criterion : what layers are ranked by
+    sources, draws : how many whole clips, and draws of the noise, the bootstrap resampled
+    criterion : "harmonic" or "accuracy": what layers are ranked by
+    accuracy : "all" or "moving": which points the ranking looks at
+    note : why layers are not ranked as asked; "" where they are
     steps : denoising steps of the run that ``step`` counts in; None where the sweep does not say
     heads : the heads that were measured together; None where the sweep does not say
     threshold_cells : what counted as found, in cells; None where the sweep does not say
@@ -51,13 +55,16 @@ class LayerSelection:
 
     layers: tuple[int, ...]
     scores: xr.Dataset
-    count: int
+    count: int | None
     by: By
     step: int | None
     samples: int
     seed: int
     sources: int
     criterion: Criterion = "harmonic"
+    accuracy: Pairs = "all"
+    draws: int = 1
+    note: str = ""
     steps: int | None = None
     heads: tuple[int, ...] | None = None
     threshold_cells: float | None = None
@@ -80,53 +87,61 @@ class LayerSelection:
         """Whether the same was chosen from the same measures."""
         if not isinstance(other, LayerSelection):
             return NotImplemented
-        same = (getattr(self, field.name) == getattr(other, field.name) for field in _plain_fields())
-        return all(same) and self.scores.equals(other.scores)
+        names = (field.name for field in fields(self) if field.name != "scores")
+        return all(getattr(self, name) == getattr(other, name) for name in names) and self.scores.equals(other.scores)
 
     def __hash__(self) -> int:
         return hash((self.layers, self.by, self.step, self.backbone, self.config_hash))
 
+    @property
+    def top(self) -> int:
+        """How many best layers ``probability`` speaks of: ``count``, or as many as were chosen, at least one."""
+        return max(1, len(self.layers)) if self.count is None else self.count
+
+    @property
+    def ranked(self) -> tuple[int, ...]:
+        """All layers of the sweep, best first, whether or not they carry correspondence."""
+        return tuple(row["layer"] for row in self.table())
+
+    @property
+    def carriers(self) -> tuple[int, ...]:
+        """The layers that are shown to beat "nothing moves", best first; see :mod:`analyses.verdict`."""
+        return tuple(row["layer"] for row in self.table() if row["carrier"])
+
     def table(self) -> list[dict[str, Any]]:
-        """One row for each layer, best first: rank, layer, mean, low, high, probability, selected."""
+        """One row for each layer, best first.
+
+        ``rank`` (equal layers have the same), ``tied`` (whether another layer is equal), ``layer``, the numbers of
+        :data:`COLUMNS`, ``carrier`` and ``selected``.
+        """
+        if "layer" not in self.scores:
+            return []
+        values = self.scores["mean"].values
         rows = []
-        for rank, layer in enumerate(ranking(self.scores["mean"].values), start=1):
-            at = self.scores.isel(layer=layer)
-            values = {name: float(at[name]) for name in SCORES}
-            rows.append({"rank": rank, "layer": int(at["layer"]), **values, "selected": rank <= self.count})
+        for position in ranking(self.scores):
+            at = self.scores.isel(layer=position)
+            layer, own = int(at["layer"]), values[position]
+            rank = len(values) if np.isnan(own) else 1 + int((values > own).sum())
+            rows.append(
+                {
+                    "rank": rank,
+                    "tied": int((values == own).sum()) > 1,
+                    "layer": layer,
+                    **{name: float(at[name]) for name in COLUMNS},
+                    "carrier": bool(at["carrier"]),
+                    "selected": layer in self.layers,
+                }
+            )
         return rows
 
     def __repr__(self) -> str:
-        where = "the mean over steps" if self.step is None else f"step {self.step}"
-        clips = f"{self.sources} clip{'s' if self.sources != 1 else ''}"
-        lines = [f"LayerSelection: layers {', '.join(map(str, self.layers))} by the harmonic mean at {where}, {clips}"]
-        for row in self.table()[: self.count]:
-            interval = "no interval from one clip"
-            if np.isfinite(row["low"]):
-                sure = f"in the top {self.count} with probability {row['probability']:.2f}"
-                interval = f"{interval_in_words(row['low'], row['high'])}, {sure}"
-            lines.append(f"  layer {row['layer']}: {row['mean']:.3f}, {interval}")
-        return "\n".join(lines)
+        from analyses.selection_words import described  # which speaks of selections, so it imports this module
+
+        return described(self)
 
 
-def _plain_fields() -> list[Any]:
-    return [field for field in fields(LayerSelection) if field.name != "scores"]
-
-
-def interval_in_words(low: float, high: float) -> str:
-    """An interval of a harmonic mean; at an end of its scale it has no width, which is no certainty.
-
-    Examples
-    --------
-    >>> interval_in_words(0.62, 0.71)
-    '95 % interval 0.620 to 0.710'
-    >>> interval_in_words(1.0, 1.0)
-    'at the end of the scale in every resample'
-    """
-    if f"{low:.3f}" == f"{high:.3f}" and (low < 5e-4 or high > 1 - 5e-4):
-        return "at the end of the scale in every resample"
-    return f"95 % interval {low:.3f} to {high:.3f}"
-
-
-def ranking(values: np.ndarray) -> list[int]:
-    """Positions from the largest value down; equal ones in layer order, NaN last."""
-    return [int(index) for index in np.argsort(-values, kind="stable")]
+def ranking(scores: xr.Dataset) -> list[int]:
+    """Positions from the best layer down: by ``mean``, equal ones by accuracy, then in layer order; NaN last."""
+    second = scores["accuracy"].values
+    order = np.lexsort((np.arange(len(second)), -np.nan_to_num(second, nan=-1.0), -scores["mean"].values))
+    return [int(position) for position in order]

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from analyses.corners import Geometry
+from analyses.pseudo_tracks import against_pseudo_truth
 from analyses.results import Entry, Grid
 from analyses.truth import Target, Truth, inside
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
+_BY = "tracks_source"
 Progress = Callable[[int, int, str], object]
 """Called with how much is done, how much there is in all, and the name of the clip."""
 
@@ -29,6 +31,7 @@ class Piece:
     ----------
     name : its label; the source's name where there is only one window
     source, window, first_image : where it comes from
+    draw : which draw of the noise it is shown with; None where there is one draw
     truth : query points and, where known, their tracks
     details : what is said of it in the attributes of the sweep
     """
@@ -39,6 +42,7 @@ class Piece:
     first_image: int
     truth: Truth
     details: dict[str, Any] = field(default_factory=dict)
+    draw: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,26 @@ def check_distinct(names: Sequence[str]) -> None:
 
 def entry_of(piece: Piece, grid: Grid, target: Target) -> Entry:
     """An empty entry of the dataset, with what is known of it before anything is measured."""
-    entry = Entry(piece.name, piece.source, piece.window, piece.first_image, grid)
+    entry = Entry(piece.name, piece.source, piece.window, piece.first_image, grid, piece.draw)
     entry.state(
         static_accuracy=target.static_accuracy,
+        blind_accuracy=target.blind_accuracy,
         points=len(piece.truth.points),
         pairs=target.pairs,
         moving_pairs=target.moving_pairs,
     )
+    if grid.thresholds:
+        targets = [target.within(threshold) for threshold in grid.thresholds]
+        for name in ("static_accuracy", "blind_accuracy", "moving_pairs"):
+            entry.state(**{f"{name}_within": [getattr(each, name) for each in targets]})
     return entry
 
 
-def details_of(truth: Truth, prompt: str | None, digest: str = "") -> dict[str, Any]:
-    """What is said of every piece: its prompt, what is known of its points, and how many there are."""
+def details_of(truth: Truth, prompt: str | None, digest: str = "", tracks_source: str | None = None) -> dict[str, Any]:
+    """What is said of every piece: its prompt, what is known of its points and by whom, and how many there are."""
     known = "tracks" if truth.tracks is not None else "none: a grid of points"
+    if tracks_source and truth.tracks is not None:
+        return {**details_of(truth, prompt, digest), "truth": f"none: {known} by {tracks_source}", _BY: tracks_source}
     return {"prompt": prompt or "", "truth": known, "points": len(truth.points), "digest": digest}
 
 
@@ -151,13 +162,17 @@ def check_any_left(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> None:
 def described(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> dict[str, Any]:
     """The attributes that say what was swept: each clip, the windows, the resizing, what was skipped."""
     sources = {piece.source for piece in pieces}
-    windows = [piece for piece in pieces if piece.details.get("of_windows", 1) > 1]
+    cut = [piece for piece in pieces if piece.details.get("of_windows", 1) > 1]
+    windows = {(piece.source, piece.window) for piece in cut}
     resized = {piece.source for piece in pieces if piece.details.get("resized_from")}
     facts: dict[str, Any] = {
         "clips": [{"name": piece.name, "source": piece.source, **piece.details} for piece in pieces]
     }
+    by_source = {piece.source: piece.details.get(_BY) for piece in pieces if piece.truth.tracks is not None}
+    if any(by_source.values()):
+        facts["pseudo_truth"] = against_pseudo_truth(by_source.values())
     facts["windows"] = (
-        f"{len(windows)} windows of {len({piece.source for piece in windows})} of {len(sources)} clips"
+        f"{len(windows)} windows of {len({source for source, _ in windows})} of {len(sources)} clips"
         if windows
         else "none: every clip is one window"
     )

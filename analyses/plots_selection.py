@@ -1,4 +1,4 @@
-"""The picture of a layer selection: how good each layer is, how sure that is, how often it would be chosen."""
+"""The picture of a layer selection: how right each layer is beside guesses without a model, and how it is ranked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from plotly.subplots import make_subplots
 
 from analyses.layer_selection import LayerSelection
 from analyses.plots_theme import PALETTE, entitle
-from store.errors import InvalidInputError
+from analyses.selection_words import counted, where
+from store.checks import integer
 
-OTHER = "#9aa0ab"
+OTHER, BASELINE = "#9aa0ab", PALETTE[1]
 
 
 def plot_selection(selection: LayerSelection, *, max_layers: int = 16, title: str | None = None) -> go.Figure:
-    """The layers, best first: harmonic mean with its 95 % interval, and the probability of being in the top count.
+    """The layers, best first: accuracy on all and on moving points beside the baselines, and what they are ranked by.
+
+    Each with its 95 % interval. Filled dots are selected; the dashed lines are what guesses without a model score.
 
     Parameters
     ----------
@@ -39,64 +42,65 @@ def plot_selection(selection: LayerSelection, *, max_layers: int = 16, title: st
     >>> plot_selection(select_layers(sweep, 2)).data[0].y
     ('8', '5', '3', '2')
     """
-    if max_layers < 1:
-        raise InvalidInputError(f"max_layers must be at least 1; got {max_layers}.")
+    integer(max_layers, "max_layers", least=1)
     table = selection.table()
-    rows = table[: max(max_layers, selection.count)]
-    colours = [PALETTE[0] if row["selected"] else OTHER for row in rows]
-    figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.6, 0.4], horizontal_spacing=0.05)
-    figure.add_trace(_means(rows, colours), 1, 1)
-    figure.add_trace(_probabilities(rows, colours), 1, 2)
+    rows = table[: max(max_layers, *(1 + place for place, row in enumerate(table) if row["selected"]), 1)]
+    panels = _panels(selection)
+    figure = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.04)
+    for column, (name, low, high, text, limits, baseline) in enumerate(panels, start=1):
+        figure.add_trace(_dots(rows, name, low, high, text), 1, column)
+        if baseline is not None and np.isfinite(baseline):
+            figure.add_vline(x=baseline, line={"color": BASELINE, "dash": "dash", "width": 1.5}, row=1, col=column)
+        figure.update_xaxes(title={"text": text}, range=limits, col=column)
     _finish(figure, selection, len(rows), len(table), title)
     return figure
 
 
-def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray:
-    return np.array([row[name] for row in rows], dtype=np.float64)
+Panel = tuple[str, str, str, str, list[float], float | None]
 
 
-def _means(rows: list[dict[str, Any]], colours: list[str]) -> go.Scatter:
-    mean, low, high = (_column(rows, name) for name in ("mean", "low", "high"))
+def _panels(selection: LayerSelection) -> list[Panel]:
+    """Column of the table, its interval, axis title, limits and baseline of each panel; accuracy leads."""
+    percent, scores = [-3.0, 103.0], selection.scores
+    panels: list[Panel] = []
+    for name, text, baseline in (
+        ("accuracy", "accuracy [%]", "static_accuracy"),
+        ("moving_accuracy", "accuracy on moving points [%]", "blind_accuracy"),
+    ):
+        if np.isfinite(scores[name]).any():
+            panels.append((name, f"{name}_low", f"{name}_high", text, percent, float(scores[baseline])))
+    if selection.criterion == "harmonic":
+        panels.append(("mean", "low", "high", "harmonic mean, 0 to 1", [-0.03, 1.03], None))
+    return panels
+
+
+def _dots(rows: list[dict[str, Any]], name: str, low: str, high: str, text: str) -> go.Scatter:
+    mean, below, above, sure = (np.array([row[key] for row in rows]) for key in (name, low, high, "probability"))
+    colours = [PALETTE[0] if row["selected"] else OTHER for row in rows]
+    symbols = ["circle" if row["carrier"] else "circle-open" for row in rows]
     return go.Scatter(
         x=mean,
         y=[str(row["layer"]) for row in rows],
         mode="markers",
-        marker={"size": 10, "color": colours},
-        error_x={"array": high - mean, "arrayminus": mean - low, "color": OTHER, "thickness": 1.5, "width": 5},
-        customdata=np.stack([low, high], axis=-1),
+        marker={"size": 10, "color": colours, "symbol": symbols, "line": {"width": 2}},
+        error_x={"array": above - mean, "arrayminus": mean - below, "color": OTHER, "thickness": 1.5, "width": 5},
+        customdata=np.stack([below, above, sure], axis=-1),
         showlegend=False,
-        hovertemplate="layer %{y}<br>harmonic mean %{x:.3f} (95 %: %{customdata[0]:.3f} to %{customdata[1]:.3f})"
-        "<extra></extra>",
-    )
-
-
-def _probabilities(rows: list[dict[str, Any]], colours: list[str]) -> go.Bar:
-    percent = 100 * _column(rows, "probability")
-    return go.Bar(
-        x=percent,
-        y=[str(row["layer"]) for row in rows],
-        orientation="h",
-        marker={"color": colours},
-        text=["" if np.isnan(value) else f"{value:.0f} %" for value in percent],
-        textposition="outside",
-        cliponaxis=False,
-        showlegend=False,
-        hovertemplate="layer %{y}<br>%{x:.1f} %<extra></extra>",
+        hovertemplate=f"layer %{{y}}<br>{text} %{{x:.4g}} (95 %: %{{customdata[0]:.4g}} to %{{customdata[1]:.4g}})"
+        "<br>top places: probability %{customdata[2]:.2f}<extra></extra>",
     )
 
 
 def _finish(figure: go.Figure, selection: LayerSelection, shown: int, layers: int, title: str | None) -> None:
-    where = "averaged over the steps" if selection.step is None else f"at step {selection.step}"
-    notes = [f"blue: the {selection.count} selected"]
+    notes = ["filled: beats the baselines (dashed)", "blue: selected"]
     if selection.sources > 1:
         notes.append(f"lines: 95 % bootstrap interval over {selection.sources} clips")
     else:
         notes.append("one clip: neither interval nor probability")
     if shown < layers:
         notes.append(f"the best {shown} of {layers} layers")
-    entitle(figure, title or f"Harmonic mean {where}", "; ".join(notes), height=150 + 28 * shown, top=66)
+    threshold = selection.threshold_cells
+    within = "" if threshold is None else f", within {counted(threshold, 'cell')}"
+    entitle(figure, title or f"Layers {where(selection)}{within}", "; ".join(notes), height=150 + 28 * shown, top=66)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     figure.update_yaxes(title={"text": "layer"}, col=1)
-    figure.update_xaxes(title={"text": "harmonic mean, 0 to 1"}, range=[-0.03, 1.03], col=1)
-    top = f"probability of the top {selection.count} [%]"
-    figure.update_xaxes(title={"text": top}, range=[0, 118], tickvals=[0, 50, 100], col=2)

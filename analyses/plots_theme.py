@@ -163,7 +163,7 @@ def step_ticks(values: xr.DataArray) -> dict[str, Any]:
     return (
         ticks(names, texts, 12)
         | {"tickangle": 0}
-        | {"title": {"text": "step (timestep below); noise falls to the right"}}
+        | {"title": {"text": f"step{' (timestep below)' if timed else ''}; noise falls to the right"}}
     )
 
 

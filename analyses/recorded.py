@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import xarray as xr
 
 from analyses.corners import Geometry
-from analyses.measure import Measuring
+from analyses.measure import Measuring, measuring
 from analyses.pieces import Piece, Progress, Skipped, check_any_left, described, details_of, entry_of, named, truth_of
 from analyses.results import Grid, combine
 from analyses.tensors import BUDGET_BYTES
-from store.clip import Clip
+from store.clip import Clip, Part
 from store.errors import InvalidInputError
+from store.progress import progress_bar
 from store.recording import Recording, open_recording
 
 
@@ -23,13 +24,13 @@ def sweep_recording(
     recordings: Any,
     clips: Any = None,
     *,
-    threshold_cells: float = 0.5,
+    threshold_cells: float | Sequence[float] = 0.5,
     preset: Geometry = "exact",
     per_head: bool = False,
     branch: str = "cond",
     min_points: int = 4,
     budget_bytes: int = BUDGET_BYTES,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.Dataset:
     """The same numbers as :func:`sweep`, from recordings.
 
@@ -45,7 +46,7 @@ def sweep_recording(
         accuracy. A recording knows the images that the model saw, and another clip is refused.
     threshold_cells, preset, per_head, min_points, budget_bytes : as in :func:`sweep`
     branch : "cond" or "uncond"
-    progress : called with (records done, in all, name of the recording)
+    progress : called with (records done, in all, name of the recording), or as in :func:`sweep`
 
     Returns
     -------
@@ -73,7 +74,7 @@ def sweep_recording(
     >>> dict(found["accuracy"].sizes)
     {'clip': 1, 'step': 1, 'layer': 2}
     """
-    how = Measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
+    how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
     opened = {
         name: item if isinstance(item, Recording) else open_recording(item)
         for name, item in named(recordings, "recording").items()
@@ -82,16 +83,17 @@ def sweep_recording(
     pieces, skipped = _recorded_pieces(opened, _clips_of(opened, clips), how)
     check_any_left(pieces, skipped)
     first = next(iter(opened.values()))
-    grid = Grid(first.steps, first.layers, first.plan.layer_names, first.heads)
+    grid = Grid(first.steps, first.layers, first.plan.layer_names, first.heads, how.thresholds)
     records = len(grid.steps) * len(grid.layers)
     entries = []
-    for number, piece in enumerate(pieces):
+    with progress_bar(progress, "sweeping") as bar:
+        for number, piece in enumerate(pieces):
 
-        def tell(done: int, name: str = piece.name, before: int = number * records) -> None:
-            if progress is not None:
-                progress(before + done, len(pieces) * records, name)
+            def tell(done: int, name: str = piece.name, before: int = number * records) -> None:
+                if bar is not None:
+                    bar(before + done, len(pieces) * records, name)
 
-        entries.append(_measure_recording(opened[piece.source], piece, grid, how, branch, tell))
+            entries.append(_measure_recording(opened[piece.source], piece, grid, how, branch, tell))
     return combine(entries, _attrs_of_recordings(first, branch) | how.attrs() | described(pieces, skipped))
 
 
@@ -180,7 +182,9 @@ def _recorded_pieces(
             skipped.append(Skipped(name, window, first, truth))
             continue
         images = recording.provenance.extra.get("images", f"{recording.layout.images} images")
-        details = {"images": images, "path": recording.path, **details_of(truth, recording.provenance.prompt, "")}
+        by = None if clip is None else clip.tracks_source
+        said = details_of(truth, recording.provenance.prompt, "", by)
+        details = {"images": images, "path": recording.path, **said}
         pieces.append(Piece(name, name, window, first, truth, details))
     return pieces, skipped
 
@@ -193,16 +197,15 @@ def _recorded_window(clip: Clip | None, recording: Recording, name: str) -> tupl
     if clip is None:
         return None, first
     if len(clip) != layout.images:
-        stop = first + stride * (layout.images - 1) + 1
-        if stop > len(clip):
+        of = clip.part or Part(0, 1, len(clip))
+        (start, between), (every, uneven) = divmod(first - of.first, of.stride), divmod(stride, of.stride)
+        stop = start + every * (layout.images - 1) + 1
+        if start < 0 or between or uneven or stop > len(clip):
             raise InvalidInputError(
-                f"recording {name!r} holds images {first} to {stop - 1}, its clip has {len(clip)} images. Pass the "
-                f"clip that was recorded, whole or that window of it."
+                f"recording {name!r} holds images {first} to {first + stride * (layout.images - 1)}, its clip has "
+                f"{len(clip)} images. Pass the clip that was recorded, whole or that window of it."
             )
-        clip = clip.window(first, stop)
-        if stride > 1:
-            tracks, seen = (None if a is None else a[::stride] for a in (clip.tracks, clip.visibility))
-            clip = Clip(clip.images[::stride], clip.fps / stride, tracks, seen, None, clip.prompt)
+        clip = clip[start:stop:every]
     clip = clip.resized(layout.pixel_height, layout.pixel_width)
     _check_seen(clip, recording, name)
     return clip, first

@@ -39,33 +39,44 @@ VARIABLES: dict[str, Variable] = {
         f"head_{name}": Variable((*RECORD, "head", *dims), f"{text}, each head alone", units)
         for name, (units, dims, text) in _BASE.items()
     },
+    "accuracy_within": Variable((*RECORD, "threshold"), "matching accuracy within each threshold", PERCENT),
+    "moving_accuracy_within": Variable(
+        (*RECORD, "threshold"), "matching accuracy over the pairs that move, within each threshold", PERCENT
+    ),
     "static_accuracy": Variable((), "matching accuracy of 'nothing moves'", PERCENT),
+    "static_accuracy_within": Variable(("threshold",), "the same within each threshold", PERCENT),
+    "blind_accuracy": Variable((), "highest moving accuracy of a guess without direction", PERCENT),
+    "blind_accuracy_within": Variable(("threshold",), "the same within each threshold", PERCENT),
     "points": Variable((), "query points", SHARE),
     "pairs": Variable((), "(image, point) pairs that count", SHARE),
     "moving_pairs": Variable((), "pairs displaced by more than max(1, threshold) cells", SHARE),
+    "moving_pairs_within": Variable(("threshold",), "pairs displaced by more than max(1, each threshold) cells", SHARE),
 }
 COORDINATES = {
     "clip": "clip or window of a clip",
     "source": "the clip that a window was cut from",
     "window": "window of the source",
     "first_image": "image of the source at which the window starts",
+    "draw": "draw of the noise",
     "step": "denoising step, 0 = most noise",
     "timestep": "the scheduler's value at the step",
     "layer": "self-attention layer in execution order",
     "layer_name": "module path of the layer",
     "head": "attention head",
     "target": "what is attended to",
+    "threshold": "how near counts as found, in cells",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The steps, layers and heads that a sweep fills."""
+    """The steps, layers, heads and thresholds that a sweep fills."""
 
     steps: tuple[int, ...]
     layers: tuple[int, ...]
     layer_names: tuple[str, ...]
     heads: tuple[int, ...]
+    thresholds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +88,7 @@ class Entry:
     window: int
     first_image: int
     grid: Grid
+    draw: int | None = None
     values: dict[str, np.ndarray] = field(default_factory=dict)
     timesteps: dict[int, float] = field(default_factory=dict)
 
@@ -87,7 +99,7 @@ class Entry:
         for name, value in measured.items():
             self.values.setdefault(name, np.full((*shape, *value.shape), np.nan))[place] = value
 
-    def state(self, **counts: float) -> None:
+    def state(self, **counts: Any) -> None:
         """Set the variables that belong to the entry as a whole."""
         self.values.update({name: np.asarray(value) for name, value in counts.items()})
 
@@ -109,6 +121,10 @@ class Entry:
             "layer_name": ("layer", list(grid.layer_names)),
             "target": list(TARGETS),
         }
+        if self.draw is not None:
+            coords["draw"] = ("clip", [self.draw])
+        if grid.thresholds:
+            coords["threshold"] = list(grid.thresholds)
         if any(name.startswith("head_") for name in data):
             coords["head"] = list(grid.heads)
         dataset = xr.Dataset(data, coords)

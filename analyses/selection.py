@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.clips import by_source, draw_clips, interval_levels
-from analyses.layer_selection import By, LayerSelection, ranking
+from analyses.clips import interval_levels
+from analyses.draws import by_source_and_draw, draw_weights, weighted_means
+from analyses.layer_selection import By, Criterion, LayerSelection, Pairs, ranking
+from analyses.verdict import against_baselines
+from store.checks import integer, one_of
 from store.errors import InvalidInputError
+
+FEWEST_LAYERS = 4
+"""With fewer layers than this, one of the three measures puts most of them at an end of the harmonic mean's scale."""
 
 
 def harmonic_mean(accuracy: Any, confidence: Any, attention_score: Any) -> Any:
@@ -76,19 +82,33 @@ def _scaled(matrix: np.ndarray) -> np.ndarray:
 
 
 def select_layers(
-    sweep: xr.Dataset, count: int = 3, *, by: By = "last", samples: int = 2000, seed: int = 0
+    sweep: xr.Dataset,
+    count: int | None = None,
+    *,
+    by: By = "last",
+    criterion: Criterion = "harmonic",
+    accuracy: Pairs = "all",
+    samples: int = 2000,
+    seed: int = 0,
 ) -> LayerSelection:
-    """The layers with the largest harmonic mean, with the uncertainty that comes from the choice of clips.
+    """The layers that carry temporal correspondence, best first, with the uncertainty of that.
+
+    A layer carries correspondence where it is shown to beat "nothing moves" on all points and on moving ones; for the
+    test, see :func:`analyses.verdict.against_baselines`. Without ``count`` these are chosen, all of them and no others.
 
     Parameters
     ----------
     sweep : Dataset of :func:`analyses.sweep.sweep`: ``accuracy`` (clip, step, layer), ``confidence`` and
         ``attention_score`` (clip, step, layer, target)
-    count : how many layers
-    by : "last" ranks at the last step of the sweep, "mean" by the mean over its steps
+    count : choose so many layers, whether or not they beat the baseline; the selection says which do not
+    by : "last" looks at the last step of the sweep, "mean" at the mean over its steps
+    criterion : what layers are ranked by
+        "harmonic" is :func:`harmonic_mean`, the published one. Fewer than four layers, and measures that are the same
+        everywhere, are ranked by "accuracy" instead, as its scaling says nothing there; ``note`` says so.
+    accuracy : "all" ranks with the accuracy over all points, "moving" with that over the moving ones
     samples : bootstrap samples; each draws whole clips with replacement (the windows of a clip, which share the
-        coordinate ``source``, are averaged first) and recomputes the harmonic mean. Clips without an accuracy do not
-        count. See :func:`analyses.clips.interval_levels`
+        coordinate ``source``, are averaged first), and noise draws where there are several, and recomputes the ranking.
+        Clips without an accuracy do not count. See :func:`analyses.clips.interval_levels`
     seed : of the bootstrap
 
     Returns
@@ -98,42 +118,62 @@ def select_layers(
     Raises
     ------
     InvalidInputError
-        When no clip has an accuracy, or ``count`` is not between 1 and the number of layers.
+        When the sweep lacks a dim or a measure, no clip has an accuracy, or ``count`` is not between 1 and the number
+        of layers.
 
     Notes
     -----
-    Ties share the probability of the places they compete for. MATH.md, section 4.
+    Ties share the probability of the places they compete for, and a rank. MATH.md, section 4.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> score = np.linspace(0.1, 0.9, 4) + 0.01 * rng.random((5, 2, 4))
     >>> cross = (("clip", "step", "layer", "target"), score[..., None])
+    >>> accuracy = (("clip", "step", "layer"), 100 * score)
     >>> sweep = xr.Dataset(
-    ...     {"accuracy": (("clip", "step", "layer"), 100 * score), "confidence": cross, "attention_score": cross},
+    ...     {"accuracy": accuracy, "moving_accuracy": accuracy, "confidence": cross, "attention_score": cross},
     ...     {"layer": [2, 3, 5, 8], "step": [0, 49], "target": ["cross"]},
     ... )
-    >>> select_layers(sweep, 2).layers
-    (8, 5)
+    >>> sweep["static_accuracy"] = ("clip", 5 * [50.0])
+    >>> select_layers(sweep).layers, select_layers(sweep, 3).layers
+    ((8, 5), (8, 5, 3))
     """
-    if by not in ("last", "mean"):
-        raise InvalidInputError(f"unknown by={by!r}. Known: 'last', 'mean'.")
-    measures = _measures(sweep)
+    one_of(by, ("last", "mean"), "by")
+    one_of(criterion, ("harmonic", "accuracy"), "criterion")
+    one_of(accuracy, ("all", "moving"), "accuracy")
+    check_sweep(sweep, accuracy)
     layers = sweep["layer"].values
-    if not 1 <= count <= len(layers):
+    if count is not None and not 1 <= integer(count, "count") <= len(layers):
         raise InvalidInputError(f"count must lie between 1 and the {len(layers)} layers of the sweep; got {count}.")
-    if samples < 1:
-        raise InvalidInputError(f"samples must be at least 1; got {samples}.")
-    whole = np.ones((1, measures.shape[1]))
-    mean = _ranked_by(measures, whole, by)[0]
-    sources = measures.shape[1]
-    weights = draw_clips(sources, samples, seed)
-    scores = _uncertainty(_ranked_by(measures, weights, by), count, sources)
-    data = {"mean": ("layer", mean, {"long_name": "harmonic mean", "units": "1"})}
-    dataset = xr.Dataset(data | scores, coords={"layer": layers})
-    chosen = tuple(int(layers[index]) for index in ranking(mean)[:count])
-    step = int(sweep["step"].values[-1]) if by == "last" else None
-    return LayerSelection(chosen, dataset, count, by, step, samples, seed, sources, **_origin(sweep))
+    samples, seed = integer(samples, "samples", least=1), integer(seed, "seed", least=0)
+    scored = scored_clips(sweep)
+    measures, (sources, draws) = _measures(scored, accuracy)
+    used, note = _usable(measures, criterion)
+    mean = _ranked_by(measures, np.ones((1, sources * draws)), by, used)[0]
+    known = against_baselines(scored, by=by, samples=samples, seed=seed)
+    known["mean"] = ("layer", mean, _units(used))
+    order = ranking(known)
+    chosen = order[:count] if count is not None else [place for place in order if known["carrier"].values[place]]
+    values = _ranked_by(measures, draw_weights(sources, draws, samples, seed), by, used)
+    scores = known.assign(_uncertainty(values, max(1, len(chosen)), sources, used))
+    if "pseudo_truth" in sweep.attrs:
+        note = f"{note} This is {sweep.attrs['pseudo_truth']}.".lstrip()
+    return LayerSelection(
+        layers=tuple(int(layers[place]) for place in chosen),
+        scores=scores,
+        count=count,
+        by=by,
+        step=int(sweep["step"].values[-1]) if by == "last" else None,
+        samples=samples,
+        seed=seed,
+        sources=sources,
+        criterion=used,
+        accuracy=accuracy,
+        draws=draws,
+        note=note,
+        **_origin(sweep),
+    )
 
 
 def _origin(sweep: xr.Dataset) -> dict[str, Any]:
@@ -156,48 +196,89 @@ def scored_clips(sweep: xr.Dataset) -> xr.Dataset:
     return sweep.isel(clip=np.flatnonzero(scored)) if scored.any() else sweep
 
 
-def _measures(sweep: xr.Dataset) -> np.ndarray:
-    """(measure, clip, step, layer) accuracy, cross confidence and cross attention score of whole clips."""
-    missing = [name for name in ("accuracy", "confidence", "attention_score") if name not in sweep]
+def check_sweep(sweep: xr.Dataset, accuracy: Pairs = "all") -> None:
+    """Refuse a dataset whose layers cannot be ranked.
+
+    Raises
+    ------
+    InvalidInputError
+        When a dim or a measure is missing, or no clip has an accuracy.
+    """
+    wanted = ["accuracy", *(["moving_accuracy"] if accuracy == "moving" else []), "confidence", "attention_score"]
+    missing = [name for name in wanted if name not in sweep]
     if missing:
         raise InvalidInputError(
             f"the sweep has no {', '.join(missing)}; it has {', '.join(map(str, sweep.data_vars))}."
         )
-    if not np.isfinite(sweep["accuracy"]).any():
+    dims = sweep["accuracy"].dims
+    lacking = [dim for dim in ("clip", "step", "layer") if dim not in dims]
+    if lacking:
+        raise InvalidInputError(
+            f"the sweep's accuracy has no dim {', '.join(lacking)}; it has ({', '.join(map(str, dims))}). "
+            f"How sure a choice is follows from single clips: pass the sweep itself, not a mean or a part of it."
+        )
+    if not np.isfinite(sweep[wanted[-3]]).any():
         raise InvalidInputError(
             "the sweep has no accuracy: none of its clips has tracks, so its layers cannot be ranked. "
-            "Sweep clips with tracks."
+            "Sweep clips with tracks, or give them a tracker's: with_pseudo_tracks(clip)."
         )
-    scored = scored_clips(sweep)
+
+
+def _measures(scored: xr.Dataset, accuracy: Pairs) -> tuple[np.ndarray, tuple[int, int]]:
+    """(measure, clip x draw, step, layer) of the three measures, and how many clips and draws."""
     cross = [scored[name].sel(target="cross", drop=True) for name in ("confidence", "attention_score")]
-    arrays = (scored["accuracy"], *cross)
-    return np.stack([by_source(values).transpose("clip", "step", "layer").values for values in arrays])
+    arrays = (scored["moving_accuracy" if accuracy == "moving" else "accuracy"], *cross)
+    found = np.stack([by_source_and_draw(one).transpose("clip", "draw", "step", "layer").values for one in arrays])
+    return found.reshape(3, -1, *found.shape[3:]), (found.shape[1], found.shape[2])
 
 
-def _ranked_by(measures: np.ndarray, weights: np.ndarray, by: By) -> np.ndarray:
-    """(sample, layer) harmonic means of the weighted means over clips; ``weights`` is (sample, clip)."""
-    finite = np.isfinite(measures)
-    total = np.einsum("bc,mcsl->mbsl", weights, np.where(finite, measures, 0.0))
-    count = np.einsum("bc,mcsl->mbsl", weights, finite.astype(np.float64))
-    means = np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
-    values = harmonic_mean(*means)
-    return values[:, -1] if by == "last" else values.mean(1)
+def _usable(measures: np.ndarray, criterion: Criterion) -> tuple[Criterion, str]:
+    """The criterion that has a meaning for these measures, and why it is not the one asked for."""
+    if criterion == "accuracy":
+        return criterion, ""
+    layers = measures.shape[-1]
+    why = ""
+    if layers < FEWEST_LAYERS:
+        few = f"With {layers} layer{'s' * (layers != 1)}, fewer than {FEWEST_LAYERS}"
+        why = f"{few}, the harmonic mean puts most layers at an end of its scale"
+    else:
+        means = weighted_means(measures.swapaxes(0, 1), np.ones((1, measures.shape[1])))[0].reshape(3, -1)
+        names = ("accuracy", "cross confidence", "cross attention score")
+        same = [name for name, one in zip(names, means, strict=True) if np.nanmin(one) == np.nanmax(one)]
+        if same:
+            why = f"The {' and the '.join(same)} is the same everywhere, which makes every harmonic mean 0"
+    return ("accuracy", f"{why}; layers are ranked by accuracy alone.") if why else (criterion, "")
 
 
-def _uncertainty(values: np.ndarray, count: int, sources: int) -> dict[str, Any]:
-    """Interval and probability of the top ``count`` from (sample, layer) values."""
-    names = {"low": "lower end of the 95 % interval", "high": "upper end of the 95 % interval"}
-    texts = names | {"probability": f"probability of being in the top {count}"}
+def _ranked_by(measures: np.ndarray, weights: np.ndarray, by: By, criterion: Criterion) -> np.ndarray:
+    """(sample, layer) values of the weighted means over clips; ``weights`` is (sample, clip x draw)."""
+    if criterion == "accuracy":
+        values = weighted_means(measures[0], weights)
+    else:
+        values = harmonic_mean(*(weighted_means(measure, weights) for measure in measures))
+    return np.asarray(values[:, -1] if by == "last" else values.mean(1))
+
+
+def _units(criterion: Criterion) -> dict[str, str]:
+    return {"units": "1"} if criterion == "harmonic" else {"units": "%"}
+
+
+def _uncertainty(values: np.ndarray, top: int, sources: int, criterion: Criterion) -> dict[str, Any]:
+    """Interval and probability of the ``top`` from (sample, layer) values."""
     values = values[np.isfinite(values).all(-1)]
     if sources < 2 or not len(values):
-        found = dict.fromkeys(texts, np.full(values.shape[-1], np.nan))
+        low = high = sure = np.full(values.shape[-1], np.nan)
     else:
         low, high = np.quantile(values, interval_levels(sources), axis=0)
-        found = {"low": low, "high": high, "probability": _in_top(values, count).mean(0)}
-    return {name: ("layer", found[name], {"long_name": text, "units": "1"}) for name, text in texts.items()}
+        sure = in_top(values, top).mean(0)
+    return {
+        "low": ("layer", low, _units(criterion)),
+        "high": ("layer", high, _units(criterion)),
+        "probability": ("layer", sure, {"long_name": f"probability of being in the top {top}", "units": "1"}),
+    }
 
 
-def _in_top(values: np.ndarray, count: int) -> np.ndarray:
+def in_top(values: np.ndarray, count: int) -> np.ndarray:
     """(sample, layer) share of a place in the top ``count``; ties share what is left."""
     better = (values[:, None, :] > values[:, :, None]).sum(-1)
     level = (values[:, None, :] == values[:, :, None]).sum(-1)

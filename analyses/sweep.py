@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -13,11 +13,20 @@ import xarray as xr
 
 from analyses.checkpoint import check_modes, digest_of_value, save_sweep
 from analyses.corners import Geometry
-from analyses.measure import Measuring
+from analyses.measure import Measuring, measuring
 from analyses.pieces import Bar, Piece, Progress, check_any_left, entry_of, named
 from analyses.recorded import sweep_recording
 from analyses.results import Entry, Grid, concatenate
-from analyses.sweep_pieces import check_run, check_selection, pieces_of, saved_sources, whole
+from analyses.sweep_pieces import (
+    check_draws,
+    check_run,
+    check_selection,
+    draw_seeds,
+    drawn,
+    pieces_of,
+    saved_sources,
+    whole,
+)
 from analyses.tensors import BUDGET_BYTES
 from analyses.truth import Target
 from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
@@ -26,6 +35,7 @@ from probe.fitting import Window, cut_windows
 from probe.run import check_noise
 from store.clip import Clip
 from store.layout import TokenLayout
+from store.progress import progress_bar
 from store.selection import ResolvedSelection, Selection
 
 __all__ = ["sweep", "sweep_recording"]
@@ -38,7 +48,7 @@ class _Running:
     backbone: Backbone
     selection: Selection
     noise: Noise
-    seed: int
+    seeds: tuple[int, ...]
     steps: int
     features: bool
     size: tuple[int, int] | None
@@ -79,9 +89,9 @@ class _Running:
             return source
         return self.backbone.caption_of(source) if self.prompt is None else self.prompt
 
-    def run(self, source: str | Clip, sink: Callable[[Capture], None], on_step: OnStep) -> None:
+    def run(self, source: str | Clip, sink: Callable[[Capture], None], on_step: OnStep, draw: int) -> None:
         common: dict[str, Any] = {
-            "seed": self.seed,
+            "seed": self.seeds[draw],
             "steps": self.steps,
             "guidance_scale": self.guidance_scale,
             "negative_prompt": self.negative_prompt,
@@ -108,7 +118,7 @@ class _Running:
             "scheduler": type(backbone.pipeline.scheduler).__name__,
             "dtype": str(backbone.dtype).removeprefix("torch."),
             "noise": self.noise,
-            "seed": self.seed,
+            "seed": self.seeds[0],
             "steps": self.steps,
             "branch": resolved.branches[0],
             "selected_steps": list(resolved.steps),
@@ -122,6 +132,7 @@ class _Running:
             "stride": self.stride,
             "features": self.features,
             **({"conditioning": hashes} if hashes else {}),
+            **({"draws": len(self.seeds), "draw_seeds": list(self.seeds)} if len(self.seeds) > 1 else {}),
         }
 
 
@@ -132,8 +143,9 @@ def sweep(
     *,
     noise: Noise = "forward",
     seed: int = 0,
+    draws: int = 1,
     steps: int = 50,
-    threshold_cells: float = 0.5,
+    threshold_cells: float | Sequence[float] = 0.5,
     preset: Geometry = "exact",
     per_head: bool = False,
     features: bool = True,
@@ -150,7 +162,7 @@ def sweep(
     resume: bool = False,
     overwrite: bool = False,
     budget_bytes: int = BUDGET_BYTES,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.Dataset:
     """Accuracy, confidence and attention score of every selected layer at every selected step.
 
@@ -167,8 +179,12 @@ def sweep(
         Steps, layers and heads; one branch. Heads that are left out do not count in the mean over heads.
     noise : "clean", "forward" or "inversion", see :func:`probe.run.run_states`
     seed : of the noise, or of the sampling; the same for every clip
+    draws : how many times the noise is drawn for each clip, or a prompt sampled; each is an entry of ``clip`` with a
+        coordinate ``draw``, and the draws of a clip are averaged as its windows are. The first has ``seed`` itself
     steps : denoising steps of the run
-    threshold_cells : what counts as found, in cells; 0.5 is the published 8 px
+    threshold_cells : what counts as found, in cells; 0.5 is the published 8 px. Of several, the first is the one of
+        every accuracy; ``accuracy_within``, ``moving_accuracy_within``, ``static_accuracy_within``,
+        ``blind_accuracy_within`` and ``moving_pairs_within`` hold all, over ``threshold``
     preset : "exact", or "difftrack" for the published geometry, indexing and counting
     per_head : measure each head alone too, as ``head_...`` variables with a dim ``head``
     features : match features too
@@ -184,13 +200,15 @@ def sweep(
     overwrite : replace that file once the first clip is finished
     budget_bytes : working memory of the measuring
     progress : called with (steps of the model done, in all, name of the clip)
+        By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
     Dataset over ``clip``, ``step``, ``layer``, ``target`` (and ``head``)
         ``accuracy``, ``moving_accuracy``, ``feature_accuracy`` in percent; ``confidence`` and ``attention_score``
-        (also over target); ``harmonic_mean`` (step, layer); ``static_accuracy``, ``points``, ``pairs`` and
-        ``moving_pairs`` (clip). Its attrs say how it was made.
+        (also over target); ``harmonic_mean`` (step, layer); ``static_accuracy`` ("nothing moves"),
+        ``blind_accuracy`` (the most that a guess without direction scores on moving pairs), ``points``, ``pairs``
+        and ``moving_pairs`` (clip). Its attrs say how it was made.
 
     Raises
     ------
@@ -214,14 +232,14 @@ def sweep(
     {'clip': 1, 'step': 2, 'layer': 2}
     """
     check_noise(noise)
-    check_run(seed, steps)
+    check_run(seed, steps, draws)
     check_modes(save, resume=resume, overwrite=overwrite)
-    how = Measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
+    how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
     running = _Running(
         backbone,
         selection,
         noise,
-        seed,
+        draw_seeds(seed, draws),
         steps,
         features,
         size,
@@ -236,20 +254,23 @@ def sweep(
     resolved = running.resolved()
     backbone.check_ready()
     sources = named(clips_or_prompts, "clip")
+    check_draws(draws, noise, sources, truth or {})
     pieces, skipped = pieces_of(sources, running, truth or {}, how, digests=save is not None)
+    pieces = drawn(pieces, draws)
     check_any_left(pieces, skipped)
     attrs = running.attrs(resolved) | how.attrs()
     names = tuple(backbone.layers[layer].name for layer in resolved.layers)
-    grid = Grid(resolved.steps, resolved.layers, names, resolved.heads)
+    grid = Grid(resolved.steps, resolved.layers, names, resolved.heads, how.thresholds)
     done = saved_sources(save, resume, overwrite, attrs, pieces)
-    bar = Bar(progress, pieces, {name: running.passes(source) for name, source in sources.items()})
-    for source, group in groupby(pieces, key=lambda piece: piece.source):
-        if source in done:
-            bar.finish(source)
-            continue
-        done[source] = _run_source(running, sources[source], list(group), grid, how, bar)
-        if save is not None:
-            save_sweep(whole(done, pieces, skipped, attrs), save)
+    with progress_bar(progress, "sweeping") as tell:
+        bar = Bar(tell, pieces, {name: running.passes(source) for name, source in sources.items()})
+        for source, group in groupby(pieces, key=lambda piece: piece.source):
+            if source in done:
+                bar.finish(source)
+                continue
+            done[source] = _run_source(running, sources[source], list(group), grid, how, bar)
+            if save is not None:
+                save_sweep(whole(done, pieces, skipped, attrs), save)
     return whole(done, pieces, skipped, attrs)
 
 
@@ -284,5 +305,5 @@ def _run_piece(
         entries[0].add(capture.step, capture.layer, values)
         entries[0].timesteps[capture.step] = capture.timestep
 
-    running.run(source, sink, tell)
+    running.run(source, sink, tell, piece.draw or 0)
     return entries[0].to_dataset()

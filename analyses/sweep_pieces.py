@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +15,7 @@ from analyses.checkpoint import check_output, digest_of, finished_clips
 from analyses.measure import Measuring
 from analyses.pieces import Piece, Skipped, check_distinct, described, details_of, truth_of, truth_of_tracks
 from analyses.results import combine
+from store.checks import integer
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -38,12 +41,53 @@ class Showing(Protocol):
         """Where the tokens of such a clip lie."""
 
 
-def check_run(seed: int, steps: int) -> None:
-    """Refuse a seed or a number of steps that no run has."""
-    if seed < 0:
-        raise InvalidInputError(f"seed must not be negative; got {seed}.")
-    if steps < 1:
-        raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+def check_run(seed: Any, steps: Any, draws: Any) -> None:
+    """Refuse a seed, a number of steps or of noise draws that no run has."""
+    if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+        raise InvalidInputError(
+            "a sweep has one seed; got several. For several draws of the noise pass draws=, whose seeds follow from it."
+        )
+    integer(seed, "seed", least=0)
+    integer(steps, "steps", least=1)
+    integer(draws, "draws", least=1)
+
+
+def check_draws(draws: int, noise: str, sources: Mapping[str, Any], truths: Mapping[str, Any]) -> None:
+    """Refuse draws that would all be the same, and those of a prompt whose truth holds for one of them alone."""
+    if draws == 1:
+        return
+    if noise != "forward" and any(isinstance(source, Clip) for source in sources.values()):
+        raise InvalidInputError(f"draws={draws} draws noise, and noise={noise!r} has none. Pass noise='forward'.")
+    if truths:
+        raise InvalidInputError(
+            f"draws={draws} generates another clip in each draw, and truth follows the points of one. Leave out one of "
+            f"them."
+        )
+
+
+def draw_seeds(seed: int, draws: int) -> tuple[int, ...]:
+    """The seed of each draw: ``seed`` itself, then others that follow from it.
+
+    Examples
+    --------
+    >>> draw_seeds(7, 1)
+    (7,)
+    >>> draw_seeds(7, 3) == (7, *draw_seeds(7, 3)[1:]), draw_seeds(7, 2) == draw_seeds(7, 3)[:2]
+    (True, True)
+    """
+    later = (np.random.SeedSequence([seed, draw]).generate_state(1)[0] for draw in range(1, draws))
+    return (seed, *(int(one) for one in later))
+
+
+def drawn(pieces: Sequence[Piece], draws: int) -> list[Piece]:
+    """Each source's pieces once for each draw; one draw leaves them as they are."""
+    if draws == 1:
+        return list(pieces)
+    found = []
+    for _, group in groupby(pieces, key=lambda piece: piece.source):
+        own = list(group)
+        found += [replace(piece, name=f"{piece.name}, draw {n}", draw=n) for n in range(draws) for piece in own]
+    return found
 
 
 def check_selection(selection: Selection) -> None:
@@ -112,7 +156,7 @@ def _clip_pieces(showing: Showing, name: str, clip: Clip, how: Measuring, digest
             "images": str(window),
             "of_windows": len(windows),
             "resized_from": None if size[:2] == window.original[:2] else list(window.original[:2]),
-            **details_of(truth, showing.text_of(window.clip), digest),
+            **details_of(truth, showing.text_of(window.clip), digest, clip.tracks_source),
         }
         yield Piece(label, name, window.index, first, truth, details)
 

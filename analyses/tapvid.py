@@ -15,6 +15,14 @@ from store.tapvid import THRESHOLDS
 
 QueryMode = Literal["first", "strided"]
 
+METRICS = (
+    "occlusion_accuracy",
+    *(f"{part}_{threshold}" for threshold in THRESHOLDS for part in ("pts_within", "jaccard")),
+    "average_jaccard",
+    "average_pts_within_thresh",
+)
+"""Names of what :func:`tapvid_metrics` returns."""
+
 
 def tapvid_metrics(
     queries: Any,

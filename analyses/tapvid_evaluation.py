@@ -18,6 +18,7 @@ from analyses.point_tracks import PointTracks, Tracker
 from analyses.tapvid_evaluation_checkpoint import EvaluationCheckpoint, FinishedClip, described
 from store.clip import Clip
 from store.errors import ClipError, InvalidInputError
+from store.progress import progress_bar
 from store.tapvid import to_raster
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def evaluate_tapvid(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> xr.Dataset:
     """TAP-Vid's metrics of trackers on the same clips and queries.
 
@@ -61,12 +62,12 @@ def evaluate_tapvid(
     resume : go on with that file: what is finished is not tracked again
     overwrite : replace that file once the first clip is finished
     progress : called with (clips tracked, in all or None where that is not known, what is tracked next); a clip counts
-        once for each tracker
+        once for each tracker. By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
     Dataset over ``tracker`` and ``clip``
-        A variable for each metric of :func:`analyses.tapvid.tapvid_metrics`, fractions 0 to 1, and ``seconds``; over
+        A variable for each metric of :func:`analyses.tapvid.tapvid_metrics`, here in percent, and ``seconds``; over
         ``clip`` how many ``images`` and ``queries`` it has. Attributes, as JSON: ``settings`` and ``skipped``, the
         names of the clips that have no query.
 
@@ -95,7 +96,7 @@ def evaluate_tapvid(
     >>> clip = Clip(np.zeros((3, 128, 128, 3), np.uint8), fps=25, tracks=tracks)
     >>> found = evaluate_tapvid({"goat": clip}, {"nothing moves": still_tracker})
     >>> dict(found.sizes), [found[f"pts_within_{pixels}"].item() for pixels in (4, 8, 16)]
-    ({'tracker': 1, 'clip': 1}, [0.0, 0.5, 1.0])
+    ({'tracker': 1, 'clip': 1}, [0.0, 50.0, 100.0])
     """
     _check(trackers, mode, stride, first_image_only)
     asking = _Asking(mode, stride, first_image_only)
@@ -107,24 +108,25 @@ def evaluate_tapvid(
     total = len(clips) * len(trackers) if isinstance(clips, Mapping) else None
     finished: list[FinishedClip] = []
     skipped: list[str] = []
-    for name, clip in clips.items() if isinstance(clips, Mapping) else clips:
-        asked = asking.of(name, clip)
-        if asked is None:
-            skipped.append(name)
-            continue
-        digest = digest_of(clip)
-        for label, tracker in trackers.items():
-            if progress is not None:
-                progress(len(finished), total, f"{name} ({label})")
-            found = kept.find(label, name, digest)
-            if found is None:
-                found = _tracked(label, tracker, name, clip, digest, asked)
-                kept.add(found)
-            finished.append(found)
-    if not finished:
-        raise InvalidInputError(_nothing(skipped, first_image_only))
-    if progress is not None:
-        progress(len(finished), len(finished), "all clips")
+    with progress_bar(progress, "tracking") as tell:
+        for name, clip in clips.items() if isinstance(clips, Mapping) else clips:
+            asked = asking.of(name, clip)
+            if asked is None:
+                skipped.append(name)
+                continue
+            digest = digest_of(clip)
+            for label, tracker in trackers.items():
+                if tell is not None:
+                    tell(len(finished), total, f"{name} ({label})")
+                found = kept.find(label, name, digest)
+                if found is None:
+                    found = _tracked(label, tracker, name, clip, digest, asked)
+                    kept.add(found)
+                finished.append(found)
+        if not finished:
+            raise InvalidInputError(_nothing(skipped, first_image_only))
+        if tell is not None:
+            tell(len(finished), len(finished), "all clips")
     attrs = {"settings": json.dumps(settings), "skipped": json.dumps(skipped)}
     return _dataset(finished, list(trackers)).assign_attrs(attrs)
 
@@ -212,12 +214,29 @@ def _dataset(finished: list[FinishedClip], trackers: list[str]) -> xr.Dataset:
     both, found = ("tracker", "clip"), xr.Dataset(coords={"tracker": trackers, "clip": names})
     for metric in finished[0].metrics:
         long_name = _LONG_NAMES.get(metric, metric.replace("_", " "))
-        values = table(lambda each, metric=metric: each.metrics[metric])  # type: ignore[misc]
-        found[metric] = both, values, {"long_name": long_name, "units": "1"}
+        values = 100 * table(lambda each, metric=metric: each.metrics[metric])  # type: ignore[misc]
+        found[metric] = both, values, {"long_name": long_name, "units": "%"}
     found["seconds"] = both, table(lambda each: each.seconds), {"long_name": "time of the tracker", "units": "s"}
     for count in ("images", "queries"):
         found[count] = "clip", table(lambda each, count=count: getattr(each, count))[0], {"long_name": count}  # type: ignore[misc]
     return found
+
+
+def in_percent(evaluation: xr.Dataset) -> xr.Dataset:
+    """An evaluation with its metrics in percent; older files have fractions, and say so by their units.
+
+    Examples
+    --------
+    >>> both = ("tracker", "clip")
+    >>> old = xr.Dataset({"jaccard_1": (both, [[0.25]], {"units": "1"}), "seconds": (both, [[2.0]], {"units": "s"})})
+    >>> [in_percent(in_percent(old))[name].item() for name in old]
+    [25.0, 2.0]
+    """
+    fractions = [name for name in evaluation if evaluation[name].attrs.get("units") == "1"]
+    changed = {
+        name: (100 * evaluation[name]).assign_attrs({**evaluation[name].attrs, "units": "%"}) for name in fractions
+    }
+    return evaluation.assign(changed)
 
 
 def tapvid_means(evaluation: xr.Dataset) -> xr.Dataset:
@@ -230,16 +249,17 @@ def tapvid_means(evaluation: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     Dataset over ``tracker`` and ``bound`` (mean, lower, upper)
-        The metrics, fractions 0 to 1. A clip whose value is NaN takes no part in that mean, as in
+        The metrics in percent. A clip whose value is NaN takes no part in that mean, as in
         :func:`analyses.tapvid.mean_tapvid_metrics`; the interval is NaN for a single clip. Clips are resampled
         (:func:`analyses.clips.bootstrap_mean`), the same ones for every tracker.
 
     Examples
     --------
-    >>> values = xr.DataArray([[0.25, 0.75]], dims=("tracker", "clip"), coords={"tracker": ["flow"]})
+    >>> values = xr.DataArray([[25.0, 75.0]], dims=("tracker", "clip"), coords={"tracker": ["flow"]})
     >>> tapvid_means(xr.Dataset({"average_jaccard": values}))["average_jaccard"].sel(bound="mean").values
-    array([0.5])
+    array([50.])
     """
+    evaluation = in_percent(evaluation)
     metrics = [name for name in evaluation if evaluation[name].dims == ("tracker", "clip") and name != "seconds"]
     bound = xr.Variable("bound", ["mean", "lower", "upper"])
     found = xr.Dataset(attrs=evaluation.attrs)

@@ -10,8 +10,13 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from analyses.checkpoint import digests_of
+from analyses.tapvid import METRICS
+from store.checks import finite, integer
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
+from store.files.damaged import damage_as
+from store.files.digest import DIGEST, check_digest, digest_of_json
 
 _FORMAT = "ditprobe evaluation of trackers 1"
 _IDENTITY = ("name", "revision", "config_hash", "dtype", "threshold")
@@ -40,15 +45,29 @@ class FinishedClip:
     seconds: float
 
     def to_line(self) -> bytes:
-        """A line of JSON, which has no NaN."""
+        """A line of JSON, which has no NaN, with a digest of itself."""
         known = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
-        return json.dumps(asdict(self) | {"metrics": known}).encode() + b"\n"
+        return _line(asdict(self) | {"metrics": known})
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> FinishedClip:
-        """What :meth:`to_line` wrote."""
+        """What :meth:`to_line` wrote, without its digest.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError, ...
+            For other values.
+        """
         metrics = {name: math.nan if value is None else float(value) for name, value in values["metrics"].items()}
-        return cls(**{**values, "metrics": metrics})
+        if set(metrics) != set(METRICS) or not all(math.isnan(value) or 0 <= value <= 1 for value in metrics.values()):
+            raise ValueError("its metrics are not those of TAP-Vid, or not fractions")
+        found = cls(**{**values, "metrics": {name: metrics[name] for name in METRICS}})
+        if not all(isinstance(text, str) for text in (found.tracker, found.clip, found.digest)):
+            raise ValueError("its names are not texts")
+        integer(found.images, "images", least=1)
+        integer(found.queries, "queries", least=1)
+        finite(found.seconds, "seconds", least=0)
+        return found
 
 
 class EvaluationCheckpoint:
@@ -75,7 +94,7 @@ class EvaluationCheckpoint:
     Examples
     --------
     >>> import tempfile
-    >>> clip = FinishedClip("flow", "goat", "1f", 90, 25, {"jaccard_1": 0.5}, 2.0)
+    >>> clip = FinishedClip("flow", "goat", "1f", 90, 25, dict.fromkeys(METRICS, 0.5), 2.0)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     EvaluationCheckpoint(folder + "/clips.jsonl", {"mode": "first"}).add(clip)
     ...     again = EvaluationCheckpoint(folder + "/clips.jsonl", {"mode": "first"}, resume=True)
@@ -132,7 +151,7 @@ class EvaluationCheckpoint:
                 file.truncate(self._intact)  # of what a kill has cut
                 file.seek(self._intact)
                 if not self._intact:
-                    file.write(json.dumps({"format": _FORMAT, "settings": self.settings}).encode() + b"\n")
+                    file.write(_line({"format": _FORMAT, "settings": self.settings}))
                 file.write(clip.to_line())
                 file.flush()
                 os.fsync(file.fileno())
@@ -143,23 +162,27 @@ class EvaluationCheckpoint:
     def _read(self, path: Path) -> None:
         content = path.read_bytes()
         lines = content.splitlines(keepends=True)
-        parsed = [_parsed(line) for line in lines]
-        if parsed and parsed[-1] is None:  # cut by a kill
-            del lines[-1], parsed[-1]
-        if not parsed:
+        if lines and _parsed(lines[-1]) is None:  # cut by a kill
+            del lines[-1]
+        if not lines:
             if content and not f'{{"format": "{_FORMAT}"'.encode().startswith(content[:20]):
                 raise _no_checkpoint(path)
             return
-        if parsed[0] is None or parsed[0].get("format") != _FORMAT:
+        first = _parsed(lines[0])
+        if first is None or first.get("format") != _FORMAT:
             raise _no_checkpoint(path)
-        self._check_settings(path, parsed[0].get("settings", {}))
-        for number, values in enumerate(parsed[1:], 2):
-            try:
-                clip = FinishedClip.from_values(values or {})
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise RecordingError(
-                    f"{path}, line {number}, is damaged. Delete that line, and its clip is tracked again."
-                ) from error
+        with damage_as(RecordingError, f"{path}, line 1, is damaged", "Name another file, and every clip is tracked."):
+            settings = _checked(first)["settings"]
+            if not isinstance(settings, dict):
+                raise ValueError("its settings are not named")
+        self._check_settings(path, settings)
+        for number, line in enumerate(lines[1:], 2):
+            with damage_as(
+                RecordingError,
+                f"{path}, line {number}, is damaged",
+                "Delete that line, and its clip is tracked again.",
+            ):
+                clip = FinishedClip.from_values(_checked(_parsed(line)))
             self.finished[clip.tracker, clip.clip] = clip
         self._intact = sum(map(len, lines))
 
@@ -178,11 +201,24 @@ def _no_checkpoint(path: Path) -> RecordingError:
     return RecordingError(f"{path} is no checkpoint of an evaluation. Name another file.")
 
 
+def _line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values | {DIGEST: digest_of_json(values)}).encode() + b"\n"
+
+
+def _checked(values: dict[str, Any] | None) -> dict[str, Any]:
+    """The values of a line without its digest, which they must fit where there is one."""
+    if values is None:
+        raise ValueError("it is not whole")
+    plain = {name: value for name, value in values.items() if name != DIGEST}
+    check_digest(values.get(DIGEST), digest_of_json(plain))
+    return plain
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """The values of a whole line, None for one that is cut or no JSON."""
     try:
         values = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None
 
@@ -231,8 +267,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def described(value: Any) -> Any:
     """What a tracker is, as JSON values that are the same in another process.
 
-    Of a dataclass every field; of a function its name; of other objects their kind, and the name, revision,
-    configuration and threshold that they state.
+    Of a dataclass every field; of a function its name; of a pipeline's arguments a hash of each; of other objects their
+    kind, and the name, revision, configuration and threshold that they state.
 
     Examples
     --------
@@ -246,6 +282,8 @@ def described(value: Any) -> Any:
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, list | tuple):
         return [described(item) for item in value]
+    if isinstance(value, Mapping):  # arguments of a pipeline
+        return digests_of(value)
     kind = {"kind": type(value).__qualname__}
     if is_dataclass(value) and not isinstance(value, type):
         parts = {each.name: getattr(value, each.name) for each in fields(value) if each.name not in _NO_SETTINGS}

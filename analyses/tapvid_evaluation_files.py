@@ -12,9 +12,10 @@ from typing import Any
 
 import xarray as xr
 
-from analyses.tapvid_evaluation import tapvid_means
+from analyses.tapvid_evaluation import in_percent, tapvid_means
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import check_file
+from store.files.atomic import atomic_write, check_file
+from store.files.labelled import save_netcdf
 
 SUFFIXES = (".nc", ".csv", ".json")
 
@@ -26,10 +27,10 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
     ----------
     evaluation : Dataset of :func:`analyses.tapvid_evaluation.evaluate_tapvid`
     path : path ending in .nc, .csv or .json
-        A .nc holds the Dataset; a .csv a line for each clip and tracker; a .json the same lines as ``clips``, the
-        ``means`` with their intervals (:func:`analyses.tapvid_evaluation.tapvid_means`), the ``settings`` and the
-        ``skipped`` clips. What is NaN is empty in a .csv and null in a .json. Variables over further dims, such as
-        errors over time, are in a .nc alone.
+        Metrics are in percent. A .nc holds the Dataset and its digest; a .csv a line for each clip and tracker; a
+        .json the same lines as ``clips``, the ``units``, the ``means`` with their intervals
+        (:func:`analyses.tapvid_evaluation.tapvid_means`), the ``settings`` and the ``skipped`` clips. What is NaN is
+        empty in a .csv and null in a .json. Variables over further dims, such as errors over time, are in a .nc alone.
     overwrite : replace what is there
 
     Returns
@@ -49,28 +50,24 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
     --------
     >>> import tempfile
     >>> both, names = ("tracker", "clip"), {"tracker": ["flow"], "clip": ["goat"]}
-    >>> found = xr.Dataset({"jaccard_1": (both, [[0.5]]), "images": ("clip", [90])}, names)
+    >>> found = xr.Dataset({"jaccard_1": (both, [[50.0]]), "images": ("clip", [90])}, names)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     print(save_evaluation(found, folder + "/found.csv").read_text())
     clip,tracker,images,jaccard_1
-    goat,flow,90,0.5
+    goat,flow,90,50.0
     <BLANKLINE>
     """
-    path = Path(path)
+    path, evaluation = Path(path), in_percent(evaluation)
     check_evaluation_path(path, overwrite=overwrite)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".nc":
-            evaluation.to_netcdf(partial, engine="scipy")
-        else:
-            single = evaluation[[name for name in evaluation if set(evaluation[name].dims) <= {"clip", "tracker"}]]
-            partial.write_text(_csv(single) if path.suffix.lower() == ".csv" else _json(single))
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            if path.suffix.lower() == ".nc":
+                save_netcdf(evaluation, partial)
+            else:
+                single = evaluation[[name for name in evaluation if set(evaluation[name].dims) <= {"clip", "tracker"}]]
+                partial.write_text(_csv(single) if path.suffix.lower() == ".csv" else _json(single), encoding="utf-8")
     except OSError as error:
         raise RecordingError(f"the evaluation cannot be written to {path}: {error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)  # after an error or Ctrl-C
     return path
 
 
@@ -132,6 +129,7 @@ def _csv(evaluation: xr.Dataset) -> str:
 def _json(evaluation: xr.Dataset) -> str:
     means = tapvid_means(evaluation)
     found = {name: json.loads(value) for name, value in evaluation.attrs.items()}
+    found["units"] = "%"
     found["means"] = {
         str(tracker): {
             str(metric): {

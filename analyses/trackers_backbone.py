@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from analyses.defaults import matched_with
+from analyses.layer_selection import LayerSelection
 from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
 from analyses.tracking import TrackingOptions, track_points
@@ -17,7 +20,13 @@ class BackboneTracker:
 
     Parameters
     ----------
-    backbone, layer, step, heads, options, prompt, steps, seed, size, budget_bytes : as there
+    backbone, layer, step, heads, options, prompt, steps, seed, size, conditioning, budget_bytes : as there
+        A :class:`LayerSelection` becomes the layer, step and heads that it stands for.
+
+    Raises
+    ------
+    InvalidInputError
+        For a selection of another model, or one that is empty.
 
     Examples
     --------
@@ -30,7 +39,7 @@ class BackboneTracker:
     """
 
     backbone: Backbone
-    layer: int | None = None
+    layer: int | LayerSelection | None = None
     step: int | None = None
     heads: tuple[int, ...] | None = None
     options: TrackingOptions | None = None
@@ -38,7 +47,14 @@ class BackboneTracker:
     steps: int = 50
     seed: int = 0
     size: tuple[int, int] | None = None
+    conditioning: Mapping[str, Any] | None = None
     budget_bytes: int = BUDGET_BYTES
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layer, LayerSelection):
+            found = matched_with(self.backbone, self.layer, self.step, self.heads, steps=self.steps)
+            for name, value in zip(("layer", "step", "heads"), found, strict=True):
+                object.__setattr__(self, name, value)
 
     def __call__(self, images: Any, queries: Any) -> PointTracks:
         """Positions of the query points in every image; see :class:`analyses.point_tracks.Tracker`.
@@ -60,5 +76,7 @@ class BackboneTracker:
             steps=self.steps,
             seed=self.seed,
             size=self.size,
+            conditioning=self.conditioning,
             budget_bytes=self.budget_bytes,
+            progress=False,  # an evaluation has a bar of its own
         )

@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
+from analyses.checkpoint import digests_of
 from analyses.chunk_tokens import ChunkTokens, TrackingRun, chunk_length
 from analyses.chunks import Chunk, chunk_groups
-from analyses.defaults import tracking_defaults
+from analyses.defaults import matched_with
 from analyses.following import Follower
+from analyses.layer_selection import LayerSelection
 from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
 from analyses.trackers_input import clip_and_queries
 from analyses.tracking_options import PUBLISHED, TrackingOptions
 from probe.backbone import Backbone
 from store.layout import TokenLayout
+from store.progress import progress_bar
 from store.selection import Selection
 from store.text import pixels
 
@@ -42,7 +45,7 @@ def track_points(
     queries: Any,
     backbone: Backbone,
     *,
-    layer: int | None = None,
+    layer: int | LayerSelection | None = None,
     step: int | None = None,
     heads: Iterable[int] | None = None,
     options: TrackingOptions | None = None,
@@ -50,8 +53,9 @@ def track_points(
     steps: int = 50,
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    conditioning: Mapping[str, Any] | None = None,
     budget_bytes: int = BUDGET_BYTES,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> PointTracks:
     """Follow points through a clip of any length and size, forward and backward from the image they are given in.
 
@@ -62,13 +66,18 @@ def track_points(
     backbone : Backbone
     layer, step, heads
         Whose queries and keys are matched; by default what :func:`analyses.defaults.tracking_defaults` knows of the
-        backbone. Negative layers and steps count from the end.
+        backbone. A :class:`LayerSelection` as the layer is its best one, with its step and heads where none are given.
+        Negative layers and steps count from the end.
     options : TrackingOptions, optional
     prompt : what the model reads
     steps, seed : denoising steps of the run whose timestep is used, and the seed of the noise
     size : (height, width) in pixels of what the model sees, by default what it generates; the aspect is not kept
+    conditioning : mapping, optional
+        Further keyword arguments of the pipeline, such as ``prompt_embeds`` where it has no text encoder; as in
+        :meth:`probe.backbone.Backbone.generate`. ``details`` keep a hash of each
     budget_bytes : working memory of the matching; the costs of no more than one group of chunks are kept
     progress : called with (chunks done, in all)
+        By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
@@ -106,8 +115,8 @@ def track_points(
     run = _run_of(backbone, layer, step, heads, prompt, steps, seed)
     size = size or backbone.default_size[:2]
     _check_size(backbone, size, (height, width))
-    model = ChunkTokens(backbone, video, size, options, run)
-    length = chunk_length(backbone, options)
+    model = ChunkTokens(backbone, video, size, options, run, conditioning)
+    length = chunk_length(backbone, options, size)
     scale = np.array([size[1] / width, size[0] / height])
     tracks = np.repeat(asked[None, :, 1:], count, axis=0)
     confidence, wander = np.ones((count, len(asked))), np.zeros((count, len(asked)))
@@ -123,16 +132,17 @@ def track_points(
 
     def tokens(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor, TokenLayout]:
         made = model.tokens(chunk)
-        if progress is not None:
-            progress(model.chunks, total)
+        if tell is not None:
+            tell(model.chunks, total)
         return made
 
     follower = Follower(tokens, model.layout(2), options, budget_bytes)
-    for anchor, groups in plans.items():
-        mine = np.flatnonzero(asked[:, 0] == anchor)
-        for image, place in follower.follow(groups, asked[mine, 1:] * scale).items():
-            tracks[image, mine] = place.points / scale
-            confidence[image, mine], wander[image, mine] = place.mass, place.wander
+    with progress_bar(progress, "tracking") as tell:
+        for anchor, groups in plans.items():
+            mine = np.flatnonzero(asked[:, 0] == anchor)
+            for image, place in follower.follow(groups, asked[mine, 1:] * scale).items():
+                tracks[image, mine] = place.points / scale
+                confidence[image, mine], wander[image, mine] = place.mass, place.wander
     seconds = time.perf_counter() - began
     visibility = (wander <= options.return_cells) & (confidence >= options.least_confidence)
     if options.return_cells != math.inf:
@@ -145,6 +155,7 @@ def track_points(
         **asdict(run),
         **{name: value for name, value in asdict(options).items() if value != math.inf},
         "size": list(size),
+        **({"conditioning": digests_of(conditioning)} if conditioning else {}),
         "chunks": model.chunks,
         "seconds": round(seconds, 3),
         "seconds_in_model": round(model.seconds, 3),
@@ -154,18 +165,15 @@ def track_points(
 
 def _run_of(
     backbone: Backbone,
-    layer: int | None,
+    layer: int | LayerSelection | None,
     step: int | None,
     heads: Iterable[int] | None,
     prompt: str,
     steps: int,
     seed: int,
 ) -> TrackingRun:
-    if layer is None:
-        known = tracking_defaults(backbone)
-        layer, step = known.layer, known.step_of(steps) if step is None else step
-        heads = known.heads if heads is None else heads
-    selection = Selection([-1 if step is None else step], [layer], heads=None if heads is None else list(heads))
+    number, at, chosen = matched_with(backbone, layer, step, heads, steps=steps)
+    selection = Selection([at], [number], heads=chosen)
     resolved = selection.resolve(len(backbone.layers), steps, min(each.heads for each in backbone.layers))
     return TrackingRun(prompt, steps, resolved.steps[0], resolved.layers[0], resolved.heads, seed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from analyses.affinity import QueriedRows
 from analyses.corners import Corners, Geometry, check_preset
 from analyses.resampling import to_images
 from analyses.tensors import as_points
+from store.checks import finite
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -97,6 +98,7 @@ class Target:
     ----------
     corners, rows : where matching and affinity read
     tracks : (image, point, 2) float on the device, or None
+    moved : (image, point) float, cells between the query point and the track; 0 without tracks
     counted, moving : (image, point) bool, the pairs of accuracy and of moving accuracy
     """
 
@@ -106,6 +108,7 @@ class Target:
     corners: Corners
     rows: QueriedRows
     tracks: torch.Tensor | None
+    moved: torch.Tensor
     counted: torch.Tensor
     moving: torch.Tensor
 
@@ -121,23 +124,29 @@ class Target:
     ) -> Target:
         """Prepare the truth; see :func:`measure`."""
         check_preset(preset, ("exact", "difftrack"))
-        check_threshold(threshold_cells)
+        threshold_cells = check_threshold(threshold_cells)
         device = torch.device(device)
         dtype = torch.float32 if device.type == "mps" else torch.float64
         points = as_points(torch.as_tensor(truth.points, dtype=dtype), layout, device)
         visibility = torch.as_tensor(truth.visibility, device=device)
         rows = QueriedRows.of(points, visibility, layout, preset)
-        counted, moving = torch.zeros_like(visibility), torch.zeros_like(visibility)
-        tracks = None
+        counted, moved, tracks = torch.zeros_like(visibility), torch.zeros_like(visibility, dtype=dtype), None
         if truth.tracks is not None:
             # What is hidden never counts, and must not turn the sums into NaN.
             tracks = torch.as_tensor(truth.tracks, dtype=dtype, device=device).nan_to_num()
             counted = visibility.clone()
             if preset == "exact":
                 counted[0] = False
-            moving = counted & (in_cells(tracks - points, layout) > max(1.0, threshold_cells))
+            moved = in_cells(tracks - points, layout)
         corners = Corners.around(points, layout, preset)
-        return cls(layout, preset, threshold_cells, corners, rows, tracks, counted, moving)
+        moving = counted & (moved > max(1.0, threshold_cells))
+        return cls(layout, preset, threshold_cells, corners, rows, tracks, moved, counted, moving)
+
+    def within(self, threshold_cells: float) -> Target:
+        """The same truth with another threshold."""
+        threshold_cells = check_threshold(threshold_cells)
+        moving = self.counted & (self.moved > max(1.0, threshold_cells))
+        return replace(self, threshold_cells=threshold_cells, moving=moving)
 
     @property
     def pairs(self) -> int:
@@ -156,6 +165,20 @@ class Target:
             return float("nan")
         still = self.corners.points.expand(1, self.layout.frames, -1, -1)
         return float(self.accuracies(still)[0, 0])
+
+    @property
+    def blind_accuracy(self) -> float:
+        """The highest moving accuracy that a guess without direction can expect, percent; NaN without moving pairs.
+
+        A point moved by r cells. Of the guesses that know r but not which way, the best lies sqrt(r^2 - t^2) cells away
+        and comes within t of the truth for a share asin(t / r) / pi of all directions. A random cell of the frame does
+        so for a share pi t^2 / cells. The larger of the two counts for each pair.
+        """
+        moved = self.moved[self.moving].cpu().double()
+        threshold = torch.as_tensor(self.threshold_cells, dtype=torch.float64)
+        around = torch.asin(threshold / moved) / torch.pi
+        anywhere = torch.pi * threshold**2 / (self.layout.height * self.layout.width)
+        return 100 * float(torch.maximum(around, anywhere.clamp(max=1.0)).mean())
 
     def accuracies(self, tracks: torch.Tensor) -> np.ndarray:
         """(2, n) percent of all and of the moving pairs, for (n, frame, point, 2) predicted tracks."""
@@ -180,7 +203,6 @@ def in_cells(offsets: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
     return torch.hypot(offsets[..., 0] / dx, offsets[..., 1] / dy)
 
 
-def check_threshold(threshold_cells: float) -> None:
+def check_threshold(threshold_cells: float) -> float:
     """Refuse a threshold that is not a positive number of cells."""
-    if not threshold_cells > 0:
-        raise InvalidInputError(f"threshold_cells must be a positive number of cells; got {threshold_cells}.")
+    return finite(threshold_cells, "threshold_cells", above=0)

@@ -42,7 +42,7 @@ def drawn_clips(population: xr.Dataset, clips: int, rng: np.random.Generator) ->
 def coverage(population: xr.Dataset, clips: int, repeats: int, rng: np.random.Generator) -> tuple[float, float, float]:
     """Fraction of intervals that hold the truth: accuracy of the best layer; its harmonic mean; the other layers'."""
     truth = select_layers(population, 1, samples=1)
-    best = truth.layers[0]
+    best = int(truth.scores["mean"].idxmax("layer"))
     accuracy = population["accuracy"].sel(layer=best, step=LATE).mean()
     held: list[list[float]] = []
     for _ in range(repeats):

@@ -9,6 +9,7 @@ spent on the processor, so that another process on the machine does not count; c
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import threading
 import time
@@ -103,6 +104,7 @@ def cell_centres() -> torch.Tensor:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     query, key = make_tokens()
     flat_query, flat_key = query.flatten(2, 3), key.flatten(2, 3)

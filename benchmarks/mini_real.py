@@ -17,7 +17,7 @@ SIZE = (32, 48)
 STRIDES = (1, 4, 8)
 _FOLDERS = ("det", "difftrack/cogvideox_t2v_2b/fg")
 PAINTED = ("000",)
-"""Clips left out of every table: their published videos have their tracks painted on them, which a matcher can follow."""
+"""Clips left out of every table: their tracks are painted on their videos, where a matcher can follow the paint."""
 
 
 def data_folder() -> Path:

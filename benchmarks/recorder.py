@@ -7,6 +7,7 @@ so a fixed cost for each capture weighs far more here than beside a large one: r
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -25,6 +26,7 @@ SELECTION = Selection(steps="all", layers=[1, 4, 5])
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     backbone = load_backbone("mini")
 

@@ -41,18 +41,7 @@ def _backwards(clip: Clip) -> Clip:
 
 def real_clips(stride: int) -> dict[str, Clip]:
     """Every so many images of the real clips, at the size that the bundled backbones are shown."""
-    found = {}
-    for name, clip in tracked_clips().items():
-        small = clip.resized(*SIZE)
-        if small.tracks is None or small.visibility is None:
-            continue
-        found[name] = Clip(
-            np.ascontiguousarray(small.images[::stride]),
-            clip.fps,
-            tracks=small.tracks[::stride],
-            visibility=small.visibility[::stride],
-        )
-    return found
+    return {name: clip[::stride].resized(*SIZE) for name, clip in tracked_clips().items()}
 
 
 def measure(tracker: Tracker, clip: Clip, *, image_0_only: bool = False) -> dict[str, float]:

@@ -14,6 +14,7 @@ here holds for a GPU.
 
 from __future__ import annotations
 
+import argparse
 import platform
 import resource
 import time
@@ -167,6 +168,7 @@ def step_row(height: int, width: int) -> str:
 
 def main() -> None:
     """Print the tables."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, one thread;")
     print(f"{ROUNDS} rounds of attention, {STEP_ROUNDS} of steps.\n")

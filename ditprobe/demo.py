@@ -70,6 +70,7 @@ def demo(
 ) -> None:
     """Record, sweep, select, track, transfer and report on synthetic scenes; prints where everything is."""
     import ditprobe as dp
+    from analyses.selection_words import listed_layers, verdict
     from ditprobe.summary import accuracy_table, selection_of
     from ditprobe.verbs.report import build
 
@@ -94,13 +95,14 @@ def demo(
         )
     say(accuracy_table(found))
     say("\n2. Selection")
-    best = selection_of(found, 3)
+    best = selection_of(found)
     say(best)
     if best is None:
         raise typer.Exit(1)
-    say("\n3. Recordings of the selected layers: a scene at every tenth step, and a prompt while it is sampled")
+    shown = best.layers or best.ranked[:1]
+    say(f"\n3. Recordings of {listed_layers(shown)}: a scene at every tenth step, and a prompt while it is sampled")
     scene, prompt = clips["scene 0"], clips["scene 0"].prompt
-    wanted = dp.Selection(steps=[*range(0, STEPS, 10), STEPS - 1], layers=best.layers)
+    wanted = dp.Selection(steps=[*range(0, STEPS, 10), STEPS - 1], layers=shown)
     say(dp.plan_recording(backbone, scene, wanted, noise="forward", steps=STEPS))
     with progress("recording") as bar:
         dp.record(backbone, scene, wanted, out / SCENE, noise="forward", steps=STEPS, on_step=bar)
@@ -108,7 +110,7 @@ def demo(
     tracked_scenes = min(TRACKED_SCENES, scenes)
     say(f"\n4. Tracking: points through {tracked_scenes} longer scenes, beside other trackers")
     compared = track(backbone, range(scenes, scenes + tracked_scenes), out)
-    shown = compared.tracked[backbone.name]
+    followed = compared.tracked[backbone.name]
     say("\n5. Motion transfer: another object over another background, moving as a scene does")
     transferred = transfer(backbone, out)
     say("\n6. Report")
@@ -119,12 +121,12 @@ def demo(
         backbone,
         clips,
         tracking=compared.evaluation,
-        tracked=list(shown.values())[:1],
+        tracked=list(followed.values())[:1],
         transfers=[transferred],
         title="The demo: which layers of mini match points",
     )
     say(f"\nDone in {seconds_for_people(time.monotonic() - began)}.")
-    say(f"  three best layers  {', '.join(map(str, best.layers))}")
+    say(f"  layers             {verdict(best)}")
     say(f"  sweep              {out / 'sweep.nc'}")
     say(f"  recordings         {out / 'scene.zarr'}, {out / 'sampled.zarr'}")
     say(f"  sampled clip       {out / 'sampled.mp4'}")

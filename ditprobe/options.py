@@ -38,7 +38,9 @@ Revision = Annotated[
     str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a hub id.", rich_help_panel=MODEL)
 ]
 LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Never ask the hub.", rich_help_panel=MODEL)]
-Layers = Annotated[str, typer.Option(metavar="NUMBERS", help="Layers, from 0: all, 13,17, 0:30:2 or -1.")]
+Layers = Annotated[
+    str, typer.Option(metavar="NUMBERS", help="Layers, from 0: all, 13,17, 0:30:2, -1, or a file of ditprobe select.")
+]
 Heads = Annotated[str | None, typer.Option(metavar="NUMBERS", help="Heads, from 0; all by default.")]
 At = Annotated[str, typer.Option(metavar="NUMBERS", help="Denoising steps, 0 = most noise: all, 0,25,-1 or 0:50:5.")]
 Steps = Annotated[
@@ -47,8 +49,17 @@ Steps = Annotated[
 Branches = Annotated[str, typer.Option(metavar="NAMES", help="cond, uncond or cond,uncond.")]
 Count = Annotated[
     int | None,
-    typer.Option(min=1, metavar="NUMBER", help="Layers to select; 3, or as many as there are.", show_default=False),
+    typer.Option(
+        min=1,
+        metavar="NUMBER",
+        help="Layers to select; by default those that beat 'nothing moves'.",
+        show_default=False,
+    ),
 ]
+RankBy = Annotated[
+    Literal["harmonic", "accuracy"], typer.Option(help="Rank by the harmonic mean of three measures, or by accuracy.")
+]
+RankedPoints = Annotated[Literal["all", "moving"], typer.Option(help="Rank by accuracy on all or on moving points.")]
 By = Annotated[Literal["last", "mean"], typer.Option(help="Rank at the last step, or by the mean over steps.")]
 Seed = Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the sampling or of the noise.", rich_help_panel=RUN)]
 SizeText = Annotated[
@@ -66,6 +77,8 @@ Images = Annotated[
         min=1, metavar="NUMBER", help="Images per clip; the model's own number by default.", rich_help_panel=RUN
     ),
 ]
+First = Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The first image of the clip to take.")]
+Last = Annotated[int | None, typer.Option(min=0, metavar="NUMBER", help="The last image of the clip to take.")]
 Stride = Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Take every n-th image of a clip.")]
 GuidanceScale = Annotated[
     float | None,
@@ -110,7 +123,10 @@ Clips = Annotated[
 ]
 NoiseKind = Literal["clean", "forward", "inversion"]
 MatchedLayer = Annotated[
-    int | None, typer.Option(metavar="NUMBER", help="The layer to match; the one known to track best by default.")
+    str | None,
+    typer.Option(
+        metavar="NUMBER", help="The layer to match, or a file of ditprobe select; the one known to track best."
+    ),
 ]
 MatchedStep = Annotated[
     int | None, typer.Option("--at", metavar="NUMBER", help="The denoising step to show the clip at, 0 = most noise.")
@@ -155,12 +171,12 @@ def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | N
 
 
 def selection(
-    layers: str, at: str, branches: str = "cond", heads: str | None = None, frames: str | None = None
+    layers: str | Iterable[int], at: str, branches: str = "cond", heads: str | None = None, frames: str | None = None
 ) -> Selection:
-    """A :class:`Selection` from the text of its options."""
+    """A :class:`Selection` from the text of its options; layers may be numbers already."""
     return Selection(
         numbers(at, "at") or (),
-        numbers(layers, "layers") or (),
+        (numbers(layers, "layers") if isinstance(layers, str) else layers) or (),
         tuple(branch.strip() for branch in branches.split(",")),
         numbers(heads, "heads"),
         numbers(frames, "frames"),
@@ -278,9 +294,17 @@ def scene_clips(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Cl
     return {f"scene {seed}": make_scene(seed, *size, cell=layout.cell_size[0]) for seed in scene_seeds(text)}
 
 
-def clips_from(clips: Path | None, scenes: str | None, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
-    """The clips of ``--clips`` and ``--scenes`` together, by name."""
-    found = {} if clips is None else dict(read_clips(clips))
+def clips_from(
+    clips: Path | None,
+    scenes: str | None,
+    layout: TokenLayout,
+    stride: int = 1,
+    *,
+    first: int = 0,
+    last: int | None = None,
+) -> dict[str, Clip]:
+    """The clips of ``--clips``, from image ``first`` to ``last``, and of ``--scenes`` together, by name."""
+    found = {} if clips is None else dict(read_clips(clips, first=first, last=last))
     return joined(found, {} if scenes is None else scene_clips(scenes, layout, stride))
 
 

@@ -49,6 +49,18 @@ def check_page(path: Path, *, overwrite: bool = False) -> None:
         raise OutputExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
 
 
+def figure_title(figure: go.Figure) -> str:
+    """Return the title of a figure as plain text, without the quiet line below it.
+
+    Examples
+    --------
+    >>> import plotly.graph_objects as go
+    >>> figure_title(go.Figure(layout={"title": {"text": "A &amp; <b>B</b><br><span>0 to 100 %</span>"}}))
+    'A & B'
+    """
+    return unescape(re.sub(r"<[^>]*>", "", (figure.layout.title.text or "").partition("<br>")[0]))
+
+
 def figure_name(figure: go.Figure) -> str:
     """Return the title of a figure as the name of a file; ``figure`` without a title.
 
@@ -58,8 +70,7 @@ def figure_name(figure: go.Figure) -> str:
     >>> figure_name(go.Figure(layout={"title": {"text": "Accuracy of A &amp; B<br><span>0 to 100 %</span>"}}))
     'accuracy-of-a-b'
     """
-    text = (figure.layout.title.text or "").partition("<br>")[0]
-    words = re.findall(r"[^\W_]+", unescape(re.sub(r"<[^>]*>", "", text)).lower())
+    words = re.findall(r"[^\W_]+", figure_title(figure).lower())
     return "-".join(words)[:_MOST_LETTERS].strip("-") or "figure"
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from analyses.clips import mean_over_clips
 from analyses.layer_selection import LayerSelection
 from analyses.plots_theme import numbers
+from analyses.selection_words import counted, ranked_by, state, where
 
 NOT_RECORDED = "–"
 MOST_STEPS_ACROSS = 12
@@ -63,19 +64,25 @@ def layer_step_table(key: str, values: xr.DataArray, caption: str, digits: str, 
 
 
 def selection_table(selection: LayerSelection) -> Table:
-    """Every layer, best first, with interval and probability."""
-    where = "averaged over the steps" if selection.step is None else f"at step {selection.step}"
-    header = ("rank", "layer", "harmonic mean", "95 % from", "95 % to", f"probability of the top {selection.count}")
-    rows = [
-        (
-            str(row["rank"]),
-            str(row["layer"]),
-            *(number(row[name], ".3f") for name in ("mean", "low", "high", "probability")),
-        )
-        for row in selection.table()
-    ]
-    caption = f"Layers by harmonic mean {where}; bold: selected."
-    return Table("table-selection", caption, header, tuple(rows), tuple(range(selection.count)))
+    """Every layer, best first: accuracy of all and of moving points, leads over the baselines, then the ranking."""
+    table, digits = selection.table(), ".3f" if selection.criterion == "harmonic" else ".1f"
+    header = ["rank", "layer"]
+    for points, baseline in (("", "“nothing moves”"), (", moving points", "a guess without direction")):
+        header += [f"accuracy{points} [%]", "95 % from", "95 % to", f"above {baseline}", "at least, for all layers"]
+    score = "harmonic mean" if selection.criterion == "harmonic" else "ranked by [%]"
+    header += [score, "95 % from", "95 % to", f"probability of the top {selection.top}", "verdict"]
+    rows = []
+    for row in table:
+        cells = [f"{row['rank']}{' (tied)' if row['tied'] else ''}", str(row["layer"])]
+        for name, lead in (("accuracy", "lead"), ("moving_accuracy", "moving_lead")):
+            cells += [number(row[key], ".1f") for key in (name, f"{name}_low", f"{name}_high")]
+            cells += [number(row[key], "+.1f") for key in (lead, f"{lead}_low")]
+        cells += [number(row[key], digits) for key in ("mean", "low", "high")]
+        rows.append((*cells, number(row["probability"], ".2f"), state(row)))
+    within = "" if selection.threshold_cells is None else f", within {counted(selection.threshold_cells, 'cell')}"
+    caption = f"Layers {where(selection)}{within}, ranked by {ranked_by(selection)}; bold: selected."
+    strong = tuple(place for place, row in enumerate(table) if row["selected"])
+    return Table("table-selection", caption, tuple(header), tuple(rows), strong)
 
 
 # What is said of each clip: from the sweep's attributes, then from its variables.
@@ -85,6 +92,7 @@ COUNTS = {
     "pairs": "pairs",
     "moving_pairs": "moving pairs",
     "static_accuracy": "“nothing moves” [%]",
+    "blind_accuracy": "without direction, at most [%]",
 }
 
 
@@ -93,7 +101,7 @@ def clip_table(sweep: xr.Dataset, details: Sequence[dict[str, Any]]) -> Table:
     columns: dict[str, list[str]] = {}
     for name, heading in COUNTS.items():
         if name in sweep:
-            digits = ".1f" if name == "static_accuracy" else ".0f"
+            digits = ".1f" if name.endswith("accuracy") else ".0f"
             columns[heading] = [number(value, digits) for value in sweep[name].values]
     for name, heading in DETAILS.items():
         values = [_detail(name, detail.get(name)) for detail in details]

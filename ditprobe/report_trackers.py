@@ -92,7 +92,7 @@ def usual_trackers(backbone: Backbone) -> dict[str, Tracker]:
 
 
 def compare_trackers(
-    clips: Mapping[str, Clip], trackers: Mapping[str, Tracker], *, progress: Progress | None = None
+    clips: Mapping[str, Clip], trackers: Mapping[str, Tracker], *, progress: Progress | bool | None = None
 ) -> Compared:
     """Evaluate trackers as TAP-Vid does in mode "first", and keep their errors and tracks; each runs once a clip.
 

@@ -15,12 +15,14 @@ import xarray as xr
 from analyses.clips import bootstrap_mean, mean_over_clips
 from analyses.plots import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time, plot_tracks
 from analyses.plots_theme import PALETTE
-from analyses.tapvid_evaluation import tapvid_means
+from analyses.tapvid_evaluation import in_percent, tapvid_means
 from ditprobe.report_figures import ReportFigure, ShownExample, embed
 from ditprobe.report_tables import NOT_RECORDED, Table
 from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_words import FEW_CLIPS, counted, listed
 from store.errors import InvalidInputError, RecordingError
+from store.files.damaged import damage_as
+from store.files.labelled import load_netcdf
 from store.tapvid import RASTER, THRESHOLDS
 
 METRICS = {
@@ -53,7 +55,7 @@ class ShownTracking:
 
 
 def read_evaluation(path: Path) -> xr.Dataset:
-    """An evaluation that ``ditprobe eval-tapvid`` wrote as ``.nc``.
+    """An evaluation that ``ditprobe eval-tapvid`` wrote as ``.nc``, in percent whatever version wrote it.
 
     Raises
     ------
@@ -69,15 +71,16 @@ def read_evaluation(path: Path) -> xr.Dataset:
     """
     if not path.exists():
         raise RecordingError(f"{path} holds no evaluation of trackers: it does not exist.")
-    try:
-        found = xr.load_dataset(path, engine="scipy")
-    except (OSError, ValueError, TypeError) as error:
-        raise RecordingError(
-            f"{path} holds no evaluation of trackers, or it is damaged. ditprobe eval-tapvid writes them; name its "
-            "--out with .nc."
-        ) from error
+    with damage_as(
+        RecordingError,
+        f"{path} holds no evaluation of trackers, or it is damaged",
+        "ditprobe eval-tapvid writes them; name its --out with .nc.",
+    ):
+        found = load_netcdf(path)
+        for name in ("settings", "skipped"):
+            json.loads(found.attrs.get(name, "null"))
     check_evaluation(found)
-    return found
+    return in_percent(found)
 
 
 def check_evaluation(evaluation: xr.Dataset) -> None:
@@ -109,6 +112,7 @@ def tracking_part(
     if evaluation is None:
         return ShownTracking("", (), (), (), clips, ()) if clips else None
     check_evaluation(evaluation)
+    evaluation = in_percent(evaluation)
     return ShownTracking(
         _headline(evaluation),
         (_asked_in_words(evaluation), *_differences(evaluation)),
@@ -120,7 +124,7 @@ def tracking_part(
 
 
 def _headline(evaluation: xr.Dataset) -> str:
-    means = 100 * tapvid_means(evaluation)[_POSITION]
+    means = tapvid_means(evaluation)[_POSITION]
     best = means.isel(tracker=_best(means))
     mean, low, high = (float(best.sel(bound=bound)) for bound in ("mean", "lower", "upper"))
     interval = "" if math.isnan(low) else f" (95 % interval {low:.1f} to {high:.1f})"
@@ -144,7 +148,7 @@ def _differences(evaluation: xr.Dataset) -> list[str]:
     ours = next((name for name in trackers if _is_backbone(kinds.get(name))), None)
     if ours is None:
         return []
-    position = 100 * evaluation[_POSITION]
+    position = evaluation[_POSITION]
     lines = []
     for other in trackers:
         ahead = position.sel(tracker=ours, drop=True) - position.sel(tracker=other, drop=True)
@@ -173,7 +177,7 @@ def _difference(ours: str, other: str, ahead: xr.DataArray) -> str:
 
 
 def _table(evaluation: xr.Dataset) -> Table:
-    means = 100 * tapvid_means(evaluation)
+    means = tapvid_means(evaluation)
     rows = [
         (str(name), *(_with_interval(means[metric].sel(tracker=name)) for metric in METRICS))
         for name in evaluation["tracker"].values
@@ -195,9 +199,9 @@ def _best(position: xr.DataArray) -> int:
 def _figures(evaluation: xr.Dataset) -> list[go.Figure]:
     shown = evaluation.isel(tracker=slice(len(PALETTE)))
     dim = xr.Variable("threshold", list(THRESHOLDS), {"units": f"px of a {RASTER} x {RASTER} image"})
-    within = 100 * xr.concat([shown[name] for name in _WITHIN], dim, combine_attrs="drop")
+    within = xr.concat([shown[name] for name in _WITHIN], dim, combine_attrs="drop")
     within = within.assign_attrs(long_name="points within the threshold", units="%")
-    position = (100 * shown[_POSITION]).assign_attrs(long_name=METRICS[_POSITION], units="%")
+    position = shown[_POSITION].assign_attrs(long_name=METRICS[_POSITION], units="%")
     figures = [plot_accuracy_per_threshold(within), plot_clip_scores(position, title="Position accuracy, every clip")]
     if "error" in shown and "lag" in shown["error"].dims:
         figures.append(plot_error_over_time(shown["error"]))

@@ -10,9 +10,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.clips import bootstrap_mean, mean_over_clips
-from analyses.layer_selection import LayerSelection, interval_in_words
-from ditprobe.report_tables import plain
+from analyses.clips import mean_over_clips
+from analyses.layer_selection import LayerSelection
+from analyses.selection_words import (
+    FEW_CLIPS,
+    counted,
+    interval_in_words,
+    listed_layers,
+    ranked_by,
+    remarks,
+    verdict,
+    where,
+)
+from ditprobe.report_tables import NOT_RECORDED, plain
 
 # Attributes that are told first, by the names a reader knows. What is not here follows by its own name.
 KNOWN = {
@@ -32,8 +42,12 @@ KNOWN = {
     "windows": "windows",
     "skipped": "skipped",
 }
-# From so many clips on intervals hold the truth 95 times in 100; over three clips, 75 to 80 times (docs/benchmarks.md).
-FEW_CLIPS = 8
+STILL = "'nothing moves'"
+# Where the harmonic mean is named first.
+RANKING_MEANS = (
+    ", each scaled from 0 to 1 over this sweep. It rewards sharp and strong attention as much as being right, so it "
+    "puts layers in order and tests none"
+)
 # Told elsewhere: in the table of clips, or by the recorded steps and layers.
 ELSEWHERE = ("clips", "selected_steps", "selected_layers")
 
@@ -96,16 +110,13 @@ def source_count(sweep: xr.Dataset) -> int:
     return len(np.unique(sweep["source"].values)) if "source" in sweep.coords else sweep.sizes["clip"]
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 clip``, ``2 clips``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def summary(sweep: xr.Dataset) -> str:
     """One line: the model, the clips, the layers and the steps."""
     model = sweep.attrs.get("backbone") or sweep.attrs.get("model")
     sources, entries = source_count(sweep), sweep.sizes["clip"]
-    clips = counted(sources, "clip") + (f" in {entries} windows" if entries > sources else "")
+    draws = len(np.unique(sweep["draw"])) if "draw" in sweep.coords else 1
+    clips = counted(sources, "clip") + (f" in {entries // draws} windows" if entries // draws > sources else "")
+    clips += f" with {draws} noise draws each" if draws > 1 else ""
     parts = [clips, counted(sweep.sizes["layer"], "layer"), counted(sweep.sizes["step"], "step")]
     return f"{f'{plain(model)}: ' if model else ''}{', '.join(parts)}."
 
@@ -115,76 +126,87 @@ def answer(sweep: xr.Dataset, selection: LayerSelection | None) -> Answer:
     if selection is None:
         text = "No layers were selected: none of the clips has true tracks, so there is no accuracy to rank layers by."
         return Answer(text, (), ("Confidence and attention score need no truth; they are shown below.",))
-    where = "averaged over the steps" if selection.step is None else f"at step {selection.step}"
-    kind = "Layer" if selection.count == 1 else "Layers"
-    verb = "carries" if selection.count == 1 else "carry"
-    headline = (
-        f"{kind} {listed(selection.layers)} {verb} temporal correspondence best, by the harmonic mean of accuracy, "
-        f"cross confidence and cross attention score {where}, over {counted(selection.sources, 'clip')}"
-    )
+    headline = f"{verdict(selection)} Measured {where(selection)}{_within(selection)}."
     left_out = source_count(sweep) - selection.sources
-    headline += f"; {counted(left_out, 'clip')} without true tracks left out." if left_out > 0 else "."
-    return Answer(headline, _tiles(sweep, selection), (*_against_static(sweep, selection), *_layer_lines(selection)))
+    if left_out > 0:
+        headline += f" {counted(left_out, 'clip').capitalize()} without true tracks left out."
+    if sweep.attrs.get("pseudo_truth"):
+        headline += f" This is {sweep.attrs['pseudo_truth']}."
+    return Answer(headline, _tiles(sweep, selection), (*remarks(selection), *_layer_lines(selection)))
 
 
-def _against_static(sweep: xr.Dataset, selection: LayerSelection) -> list[str]:
-    """A ranking always has a first; say so where the first is worse than a guess."""
-    if not recorded(sweep, "accuracy") or not recorded(sweep, "static_accuracy"):
-        return []
-    layer = selection.layers[0]
-    best = float(mean_over_clips(sweep["accuracy"]).sel(layer=layer).max())
-    static = float(mean_over_clips(sweep["static_accuracy"]))
-    if best > static:
-        return []
-    return [
-        f"Layer {layer} finds no more points at its best step ({best:.1f} %) than the guess that nothing moves "
-        f"({static:.1f} %): the ranking says which layer is best, not that it is good."
-    ]
+def _within(selection: LayerSelection) -> str:
+    threshold = selection.threshold_cells
+    return "" if threshold is None else f"; a match within {counted(threshold, 'cell')} counts as found"
 
 
 def _tiles(sweep: xr.Dataset, selection: LayerSelection) -> tuple[Tile, ...]:
-    """Accuracy of the best layer at its best step, beside the median layer, the first step and a static guess."""
-    if not recorded(sweep, "accuracy"):
+    """Accuracy of the first layer on all and on moving points beside guesses, the median layer, the first step."""
+    table = selection.table()
+    if not table or not recorded(sweep, "accuracy"):
         return ()
-    layer = selection.layers[0]
-    accuracy = mean_over_clips(sweep["accuracy"]).transpose("layer", "step")
-    curve = accuracy.sel(layer=layer).values
-    best = int(np.nanargmax(curve)) if np.isfinite(curve).any() else 0
-    step, first = int(sweep["step"].values[best]), accuracy.isel(step=0)
-    low, high = (float(end.sel(layer=layer).isel(step=best)) for end in bootstrap_mean(sweep["accuracy"]))
-    interval = f"95 % interval {low:.1f} to {high:.1f}" if np.isfinite(low) else "one clip: no interval"
+    best = next((row for row in table if row["selected"]), table[0])
+    layer, at, scores = best["layer"], where(selection), selection.scores
+    first = mean_over_clips(sweep["accuracy"]).isel(step=0)
+    moving = _percent(best["moving_accuracy"])
+    earliest = f"step {int(sweep['step'].values[0])}, the most noise of this sweep"
     tiles = [
-        Tile(f"accuracy of layer {layer} at step {step}, its best", f"{curve[best]:.1f} %", interval),
-        Tile("median layer", f"{np.nanmedian(accuracy.values[:, best]):.1f} %", f"at step {step}"),
+        Tile(f"accuracy of layer {layer} {at}", _percent(best["accuracy"]), _interval_note(best, "accuracy")),
+        Tile("“nothing moves”", _percent(scores["static_accuracy"]), "a guess that needs no model"),
+        Tile(f"layer {layer} on moving points", moving, _interval_note(best, "moving_accuracy")),
+        Tile("a guess without direction", _percent(scores["blind_accuracy"]), "at most, on moving points"),
+        Tile("median layer", _percent(np.nanmedian([row["accuracy"] for row in table])), at),
     ]
     if sweep.sizes["step"] > 1 and np.isfinite(first.values).any():
-        note = f"step {int(sweep['step'].values[0])}, the most noise of this sweep"
-        tiles.append(Tile("best layer of the first step", f"{float(first.max()):.1f} %", note))
-    if recorded(sweep, "static_accuracy"):
-        value = float(mean_over_clips(sweep["static_accuracy"]))
-        tiles.append(Tile("“nothing moves”", f"{value:.1f} %", "a guess that needs no model"))
-    if recorded(sweep, "moving_accuracy"):
-        moving = mean_over_clips(sweep["moving_accuracy"]).sel(layer=layer).isel(step=best)
-        tiles.append(Tile(f"layer {layer} on moving points", f"{float(moving):.1f} %", "“nothing moves” scores 0 here"))
-    return tuple(tiles)
+        tiles.append(Tile("best layer of the first step", _percent(first.max()), earliest))
+    return tuple(tile for tile in tiles if tile.value != NOT_RECORDED)
+
+
+def _percent(value: Any) -> str:
+    return f"{float(value):.1f} %" if np.isfinite(value) else NOT_RECORDED
+
+
+def _interval_note(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"95 % interval {low:.1f} to {high:.1f}" if np.isfinite(low) else "one clip: no interval"
 
 
 def _layer_lines(selection: LayerSelection) -> list[str]:
-    table = selection.table()
+    """What the ranking is, and how sure it is of each selected layer."""
+    table, harmonic = selection.table(), selection.criterion == "harmonic"
+    lines = [f"Layers are ranked by {ranked_by(selection)}{RANKING_MEANS if harmonic else ''}."]
     if selection.sources < 2:
-        means = [f"layer {row['layer']}: {row['mean']:.3f}" for row in table[: selection.count]]
-        return [f"Harmonic means: {'; '.join(means)}.", "One clip alone: neither intervals nor probabilities."]
-    lines = [
-        f"Layer {row['layer']}: harmonic mean {row['mean']:.3f} ({interval_in_words(row['low'], row['high'])}); "
-        f"in the top {selection.count} with probability {row['probability']:.2f}"
-        + (". This choice is not settled by these clips." if row["probability"] < 0.8 else ".")
-        for row in table[: selection.count]
-    ]
-    rest = [row for row in table[selection.count :] if row["probability"] >= 0.05]
-    if rest:
-        near = listed([f"layer {row['layer']} ({row['probability']:.2f})" for row in rest[:5]])
-        lines.append(f"Not selected, but with a probability of 0.05 or more: {near}.")
+        return [*lines, "One clip alone: neither intervals nor probabilities."]
+    lines += [_ranked_line(selection, row) for row in table if row["selected"]]
+    if selection.count is None and selection:
+        last = max(row["rank"] for row in table if row["selected"])
+        passed = [row["layer"] for row in table if row["rank"] < last and not row["selected"]]
+        if passed:
+            lines.append(
+                f"Ranked before some of these, but not shown to beat 'nothing moves': {listed_layers(passed)}."
+            )
+    elif selection:
+        near = [f"layer {row['layer']} ({row['probability']:.2f})" for row in table if _near(row)]
+        if near:
+            lines.append(f"Not selected, but ranked there with a probability of 0.05 or more: {listed(near[:5])}.")
+    noise = "one draw of the noise" if selection.draws == 1 else f"{selection.draws} draws of the noise"
+    lines.append(f"Probabilities resample the clips, with {noise}; thresholds and steps are those of this sweep.")
     return lines
+
+
+def _ranked_line(selection: LayerSelection, row: dict[str, Any]) -> str:
+    """Rank, value and probability of a selected layer."""
+    value = f"{row['mean']:.1f} %"
+    if selection.criterion == "harmonic":
+        value = f"{row['mean']:.3f} ({interval_in_words(row['low'], row['high'])})"
+    sure = f"in the top {selection.top} with probability {row['probability']:.2f}"
+    unsettled = selection.count is not None and row["probability"] < 0.8
+    doubt = " This place is not settled by these clips." if unsettled else ""
+    return f"Layer {row['layer']}, rank {row['rank']}{' (tied)' * row['tied']}: {value}; {sure}.{doubt}"
+
+
+def _near(row: dict[str, Any]) -> bool:
+    return not row["selected"] and row["probability"] >= 0.05
 
 
 def _value(value: Any) -> Any:
@@ -228,6 +250,9 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
         "Means are over whole clips that have a value; the windows of a clip are averaged first. Intervals resample "
         "whole clips: they say how much another choice of clips would change the numbers, not how another model, "
         "another noise or a fresh choice of the best step and layer would.",
+        "A layer is said to beat “nothing moves” where two lower ends lie above 0: of its lead over that guess on all "
+        "points, and of its lead on moving points over the most that a guess without direction can score. They belong "
+        "to one-sided intervals (Student, over whole clips) that hold for all layers at once with 95 % confidence.",
         "The harmonic mean scales each measure to 0-1 over this sweep's own layers and steps: it compares layers "
         "within this report and is no absolute score.",
         "Numbers of publications are measured on other clips, sizes and models; none is shown beside these.",
@@ -236,6 +261,12 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
     without = _without_truth(sweep)
     if without:
         lines.insert(0, without)
+    if sweep.attrs.get("pseudo_truth"):
+        lines.insert(
+            0,
+            f"{str(sweep.attrs['pseudo_truth']).capitalize()}: what the tracker gets wrong counts against a layer that "
+            "is right, and for one that is wrong in the same way.",
+        )
     if selection is not None and selection.sources < FEW_CLIPS:
         lines.insert(0, f"{counted(selection.sources, 'clip').capitalize()}: too few to trust the intervals much.")
     return lines

@@ -6,47 +6,72 @@ import numpy as np
 import xarray as xr
 
 from analyses.clips import mean_over_clips
-from analyses.layer_selection import By, LayerSelection
+from analyses.layer_selection import By, Criterion, LayerSelection, Pairs
 from analyses.selection import select_layers
+from analyses.selection_words import counted
+from analyses.verdict import against_baselines
 
 STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
 
 
-def selection_of(sweep: xr.Dataset, count: int | None = None, *, by: By = "last") -> LayerSelection | None:
-    """The best layers of a sweep, by default three or as many as there are; None where no clip has true tracks."""
+def selection_of(
+    sweep: xr.Dataset,
+    count: int | None = None,
+    *,
+    by: By = "last",
+    criterion: Criterion = "harmonic",
+    accuracy: Pairs = "all",
+) -> LayerSelection | None:
+    """The layers of a sweep that carry correspondence, or so many as asked; None where no clip has true tracks."""
     if not np.isfinite(sweep["accuracy"]).any():
         return None
-    return select_layers(sweep, min(3, sweep.sizes["layer"]) if count is None else count, by=by)
+    return select_layers(sweep, count, by=by, criterion=criterion, accuracy=accuracy)
 
 
 def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
-    """Accuracy by layer (rows) and step (columns) as text, means over clips, at up to ``steps`` steps.
+    """Accuracy of all and of moving points by layer (rows) and step (columns) as text, at up to ``steps`` steps.
+
+    Each is followed by what guesses without a model score. Sweeps without true tracks show confidence instead.
 
     Examples
     --------
     >>> values = xr.DataArray(np.full((1, 2, 2), 50.0), dims=("clip", "step", "layer"))
-    >>> print(accuracy_table(xr.Dataset({"accuracy": values}, {"step": [0, 49], "layer": [3, 4]})))
-    accuracy, %, mean over 1 clip; columns are steps
+    >>> swept = xr.Dataset({"accuracy": values}, {"step": [0, 49], "layer": [3, 4]}, {"threshold_cells": 0.5})
+    >>> print(accuracy_table(swept))
+    accuracy within 0.5 cells, %, mean over 1 clip; columns are steps
     layer      0     49
         3   50.0   50.0
         4   50.0   50.0
     """
-    name = "accuracy" if np.isfinite(sweep["accuracy"]).any() else "confidence"
-    values = sweep[name]
-    if "target" in values.dims:
-        values = values.sel(target="cross", drop=True)
+    sources = len(np.unique(sweep["source"])) if "source" in sweep.coords else sweep.sizes["clip"]
+    clips = f"mean over {counted(sources, 'clip')}; columns are steps"
+    if not np.isfinite(sweep["accuracy"]).any():
+        cross = sweep["confidence"].sel(target="cross", drop=True)
+        return "\n".join([f"confidence (cross), {clips}", *_rows(cross, steps, "7.3f")])
+    threshold = sweep.attrs.get("threshold_cells")
+    within = "" if threshold is None else f" within {counted(threshold, 'cell')}"
+    pseudo = [f"PSEUDO-TRUTH: {sweep.attrs['pseudo_truth']}"] if sweep.attrs.get("pseudo_truth") else []
+    lines = [*pseudo, f"accuracy{within}, %, {clips}", *_rows(sweep["accuracy"], steps, "7.1f")]
+    known = against_baselines(sweep, samples=1)
+    static, blind, moving = (float(known[name]) for name in ("static_accuracy", "blind_accuracy", "moving_pairs"))
+    if np.isfinite(static):
+        lines.append(f"nothing moves: {static:.1f} %")
+    if static > STILL:
+        lines.append("The points hardly move, so accuracy says little here. A larger --stride shows more motion.")
+    if "moving_accuracy" in sweep:
+        pairs = "" if np.isnan(moving) else f" ({counted(int(moving), 'pair')} that moved)"
+        lines += ["", f"accuracy on moving points{pairs}{within}, %"]
+        lines += _rows(sweep["moving_accuracy"], steps, "7.1f")
+        lines.append(f"nothing moves: 0.0 %; a guess without direction: at most {blind:.1f} %")
+    return "\n".join(lines)
+
+
+def _rows(values: xr.DataArray, steps: int, form: str) -> list[str]:
+    """A line of steps, and a line for each layer."""
     values = mean_over_clips(values)
     chosen = np.unique(np.linspace(0, values.sizes["step"] - 1, min(steps, values.sizes["step"])).round().astype(int))
     values = values.isel(step=chosen).transpose("layer", "step")
-    unit, form = (", %", "7.1f") if name == "accuracy" else (" (cross)", "7.3f")
-    clips = len(np.unique(sweep["source"])) if "source" in sweep.coords else sweep.sizes["clip"]
-    lines = [f"{name}{unit}, mean over {clips} clip{'s' * (clips != 1)}; columns are steps"]
-    lines.append("layer" + "".join(f"{int(step):7d}" for step in values["step"].values))
+    lines = ["layer" + "".join(f"{int(step):7d}" for step in values["step"].values)]
     for layer, row in zip(values["layer"].values, values.values, strict=True):
         lines.append(f"{int(layer):5d}" + "".join(f"{value:{form}}" for value in row))
-    if name == "accuracy" and "static_accuracy" in sweep:
-        static = float(mean_over_clips(sweep["static_accuracy"]))
-        lines.append(f"nothing moves: {static:.1f} %")
-        if static > STILL:
-            lines.append("The points hardly move, so accuracy says little here. A larger --stride shows more motion.")
-    return "\n".join(lines)
+    return lines

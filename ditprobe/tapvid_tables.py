@@ -7,7 +7,7 @@ import math
 
 import xarray as xr
 
-from analyses.tapvid_evaluation import tapvid_means
+from analyses.tapvid_evaluation import in_percent, tapvid_means
 from store.tapvid import THRESHOLDS
 
 _METRICS = {
@@ -30,7 +30,7 @@ def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
     Examples
     --------
     >>> metrics = ("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy")
-    >>> found = xr.Dataset({name: (("tracker", "clip"), [[0.5], [0.25]]) for name in metrics})
+    >>> found = xr.Dataset({name: (("tracker", "clip"), [[50.0], [25.0]]) for name in metrics})
     >>> found = found.assign(images=("clip", [90]), queries=("clip", [25]))
     >>> print(clip_table(found.assign_coords(tracker=["flow", "patches"], clip=["goat"])))
     each clip, %; position and Jaccard are means over 1, 2, 4, 8, 16 px of 256 x 256
@@ -38,6 +38,7 @@ def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
     goat       90       25  flow          50.0       50.0       50.0
                             patches       25.0       25.0       25.0
     """
+    evaluation = in_percent(evaluation)
     names, trackers = ([str(name) for name in evaluation[dim].values] for dim in ("clip", "tracker"))
     shown = [_short(name) for name in names[:most]]
     wide, tall = max(map(len, ("clip", *shown))), max(map(len, ("tracker", *trackers)))
@@ -61,7 +62,7 @@ def mean_table(evaluation: xr.Dataset) -> str:
     --------
     >>> metrics = ["average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"]
     >>> metrics += [f"pts_within_{pixels}" for pixels in THRESHOLDS]
-    >>> found = xr.Dataset({name: (("tracker", "clip"), [[0.5, 0.25]]) for name in [*metrics, "seconds"]})
+    >>> found = xr.Dataset({name: (("tracker", "clip"), [[50.0, 25.0]]) for name in [*metrics, "seconds"]})
     >>> print(mean_table(found.assign_coords(tracker=["flow"], clip=["goat", "swan"])))
     mean over 2 clips, % (95 % interval over clips)
     tracker  position              Jaccard               occlusion
@@ -69,7 +70,7 @@ def mean_table(evaluation: xr.Dataset) -> str:
     <BLANKLINE>
     position accuracy within so many px of 256 x 256, %
     tracker    1 px   2 px   4 px   8 px  16 px  seconds a clip
-    flow       37.5   37.5   37.5   37.5   37.5             0.4
+    flow       37.5   37.5   37.5   37.5   37.5            37.5
     """
     means, clips = tapvid_means(evaluation), evaluation.sizes["clip"]
     trackers = [str(name) for name in evaluation["tracker"].values]
@@ -106,14 +107,14 @@ def _heads(form: str) -> str:
 
 
 def _interval(values: xr.DataArray) -> str:
-    mean, low, high = (100 * float(values.sel(bound=bound)) for bound in ("mean", "lower", "upper"))
+    mean, low, high = (float(values.sel(bound=bound)) for bound in ("mean", "lower", "upper"))
     if math.isnan(mean):
         return "-"
     return f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} ({low:.1f}-{high:.1f})"
 
 
 def _percent(value: xr.DataArray) -> str:
-    number = 100 * float(value)
+    number = float(value)
     return "-" if math.isnan(number) else f"{number:.1f}"
 
 

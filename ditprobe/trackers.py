@@ -55,9 +55,16 @@ def check_procedure(preset: str, encode: str) -> None:
 
 
 def matched(
-    model: Backbone, layer: int | None, step: int | None, heads: tuple[int, ...] | None, steps: int
+    model: Backbone, layer: str | int | None, step: int | None, heads: tuple[int, ...] | None, steps: int
 ) -> tuple[int, int, tuple[int, ...] | None]:
-    """Layer, step and heads: those that were asked for, otherwise what is known of the backbone.
+    """Return layer, step and heads: those that were asked for, those of a selection, or what is known of the backbone.
+
+    Parameters
+    ----------
+    model : Backbone
+    layer : the text of ``--layer``, or a number
+    step, heads : None where they were not asked for
+    steps : of the run
 
     Raises
     ------
@@ -70,18 +77,19 @@ def matched(
     >>> matched(load_backbone("mini"), 3, None, (1,), 50)
     (3, -1, (1,))
     """
-    from analyses.defaults import tracking_defaults
+    from analyses.defaults import matched_with
+    from ditprobe.layer_option import layer_option
 
-    if layer is not None:
-        return layer, -1 if step is None else step, heads
+    chosen = layer_option(layer) if isinstance(layer, str) else layer
     try:
-        known = tracking_defaults(model)
+        return matched_with(model, chosen, step, heads, steps=steps)
     except InvalidInputError as error:
+        if chosen is not None:
+            raise
         raise InvalidInputError(
             f"no layer is known to track well on {model.name}. Give --layer; ditprobe sweep and ditprobe select find "
             "one."
         ) from error
-    return known.layer, known.step_of(steps) if step is None else step, known.heads if heads is None else heads
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -182,7 +190,9 @@ def calls_of_tracking(
     from analyses.chunk_tokens import chunk_length
     from analyses.chunks import chunk_groups
 
-    length = chunk_length(model, procedure)
+    default = model.default_size
+    height, width = size or default[:2]
+    length = chunk_length(model, procedure, (height, width))
     groups = [
         group
         for anchor in (sorted({int(each) for each in anchors}) if images > 1 else ())
@@ -191,8 +201,6 @@ def calls_of_tracking(
         )
     ]
     count = sum(len(group) for group in groups)
-    default = model.default_size
-    height, width = size or default[:2]
     stride = 1 if procedure.encode == "clip" else model.strides[0]
     shown = (length - 1) * stride + 1
     while model.nearest_size(height, width, shown).images != shown:

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from analyses.defaults import chosen_layers
+from analyses.layer_selection import LayerSelection
 from generators.attention import Attend, Attention, Editor
 from generators.defaults import guided_layers
 from generators.step import Step
@@ -33,8 +35,9 @@ class CrossAttentionGuidance(Strategy):
 
     Parameters
     ----------
-    layers : iterable of int, optional
-        Those of :func:`generators.defaults.guided_layers` where not given. Negative ones count from the end.
+    layers : iterable of int or LayerSelection, optional
+        Those of :func:`generators.defaults.guided_layers` where not given. Negative ones count from the end. The step
+        of a selection has no part in it: every step is guided, or those of ``steps``.
     scale : float
         The published one is 1; 0 switches it off.
     steps : iterable of int, optional
@@ -60,7 +63,7 @@ class CrossAttentionGuidance(Strategy):
     (6, 40, 40, 3)
     """
 
-    layers: Iterable[int] | None = None
+    layers: Iterable[int] | LayerSelection | None = None
     scale: float = 1.0
     steps: Iterable[int] | None = None
     preset: Preset = "exact"
@@ -73,6 +76,8 @@ class CrossAttentionGuidance(Strategy):
             raise InvalidInputError(f"scale must be finite; got {self.scale}.")
         for name in ("layers", "steps"):
             numbers = getattr(self, name)
+            if isinstance(numbers, LayerSelection):
+                continue  # which model it is of is checked when the backbone is known
             object.__setattr__(self, name, None if numbers is None else tuple(numbers))
 
     def start(self, run: Run) -> None:
@@ -91,7 +96,7 @@ class CrossAttentionGuidance(Strategy):
         ------
         InvalidInputError, UnknownLayerError
         """
-        layers = guided_layers(backbone) if self.layers is None else self.layers
+        layers = guided_layers(backbone) if self.layers is None else chosen_layers(self.layers, backbone)
         found = Selection("all" if self.steps is None else self.steps, layers).resolve(len(backbone.layers), steps, 1)
         return found.layers, found.steps
 

@@ -41,7 +41,7 @@ class DiTFlow(OptimisedMethod):
 
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
         """For each layer the loss between its hard flow of the reference and its soft flow of the sample."""
-        captures = reference.read(list(layers), preset=self.preset).captures
+        captures = self.read(reference, layers).captures
         flows = {
             layer: attention_motion_flow(seen.query, seen.key, seen.layout, hard=True)
             for layer, seen in captures.items()

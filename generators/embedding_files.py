@@ -17,7 +17,9 @@ from generators.embedding import MotionEmbedding
 from generators.positions import AddedPositions, Positions, RotaryPositions
 from probe.geometry import Size
 from store.errors import CorruptRecordingError, FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import check_file
+from store.files.atomic import atomic_write, check_file
+from store.files.damaged import damage_as
+from store.files.digest import DIGEST, check_digest, digest_of_arrays
 
 SUFFIX = ".safetensors"
 VERSION = 1
@@ -32,7 +34,8 @@ def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, 
     ----------
     embedding : MotionEmbedding
     path : path ending in .safetensors
-        Tensors are named ``step.<step>.<table>``, (frame, y, x, channel) float32.
+        Tensors are named ``step.<step>.<table>``, (frame, y, x, channel) float32. The header has a digest of them and
+        of itself, which :func:`load_embedding` checks.
     overwrite : replace a file that is there
 
     Returns
@@ -60,16 +63,13 @@ def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, 
         for name, table in positions.tensors().items()
     }
     header = {name: getattr(embedding, name) for name in ("backbone", "size", "steps", "details")}
-    metadata = {_KEY: json.dumps({"version": VERSION, **header})}
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    header = json.loads(json.dumps({"version": VERSION, **header}))
+    metadata = {_KEY: json.dumps({**header, DIGEST: _digest(header, tensors)})}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata)
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            save_file(tensors, partial, metadata)
     except (OSError, SafetensorError) as error:
         raise RecordingError(f"the motion embedding cannot be written to {path}: {error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)  # after an error or Ctrl-C
     return path
 
 
@@ -96,20 +96,19 @@ def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
     if not path.is_file():
         why = "it is a folder" if path.is_dir() else "it does not exist"
         raise RecordingError(f"{path} holds no motion embedding: {why}.")
-    try:
+    with damage_as(
+        CorruptRecordingError,
+        f"{path} holds no motion embedding, or it is damaged",
+        "Make one with `ditprobe transfer --save-embedding`.",
+    ):
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_KEY])
+            _check_version(path, header["version"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        _check_version(path, header["version"])
+        check_digest(header.pop(DIGEST, None), _digest(header, tensors))
         return MotionEmbedding(
             header["backbone"], Size(*header["size"]), header["steps"], _positions(tensors), header["details"]
         )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, RecordingError):
-            raise
-        raise CorruptRecordingError(
-            f"{path} holds no motion embedding, or it is damaged. Make one with `ditprobe transfer --save-embedding`."
-        ) from error
 
 
 def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -142,6 +141,11 @@ def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = Fals
             f"{path} exists already. Choose another path for the motion embedding, or pass overwrite=True."
         )
     check_file(path, f"motion{SUFFIX}")
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    arrays = {f"table {name}": table.numpy() for name, table in tensors.items()}
+    return digest_of_arrays({**arrays, "header": json.dumps(header, sort_keys=True)})
 
 
 def _check_version(path: Path, version: int) -> None:

@@ -15,6 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from torch import Tensor, nn
 
+from analyses.layer_selection import LayerSelection
 from generators.attention import AttentionEdit
 from generators.cag import within_frames
 from store.errors import InvalidInputError, UnsupportedBackboneError
@@ -51,7 +52,7 @@ class CrossAttentionGuider(BaseGuidance):
 
     Parameters
     ----------
-    layers : sequence of int
+    layers : sequence of int or LayerSelection
         Self-attention layers to perturb; negative ones count from the end.
     guidance_scale : float
         Of classifier-free guidance, which is on at all steps; 1 switches it off.
@@ -84,7 +85,7 @@ class CrossAttentionGuider(BaseGuidance):
     @register_to_config
     def __init__(
         self,
-        layers: Sequence[int],
+        layers: Sequence[int] | LayerSelection,
         guidance_scale: float = 5.0,
         cross_attention_scale: float = 1.0,
         renormalise: bool = False,
@@ -96,6 +97,8 @@ class CrossAttentionGuider(BaseGuidance):
         if not layers:
             raise InvalidInputError("layers is empty: name at least one layer whose attention is perturbed.")
         self.layers = tuple(layers)
+        if isinstance(layers, LayerSelection):
+            self.register_to_config(layers=list(layers))  # what diffusers saves as JSON
         self.guidance_scale = guidance_scale
         self.cross_attention_scale = cross_attention_scale
         self.renormalise = renormalise

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analyses.defaults import chosen_layers
+from analyses.layer_selection import LayerSelection
 from generators.attention import Attend, Attention, Editor
 from generators.step import Step
 from generators.strategy import Run, Strategy
@@ -29,8 +31,8 @@ class Injection(TransferMethod):
 
     Parameters
     ----------
-    layer : int
-        Negative ones count from the end.
+    layer : int or LayerSelection
+        Negative ones count from the end; of a selection the best one.
     share : float
         Of the steps that inject, from the one of most noise on.
 
@@ -49,7 +51,7 @@ class Injection(TransferMethod):
     Injection(layer=0, share=0.2)
     """
 
-    layer: int = 0
+    layer: int | LayerSelection = 0
     share: float = 0.2
 
     def __post_init__(self) -> None:
@@ -73,7 +75,8 @@ class Injection(TransferMethod):
         return guided_steps(self.share, steps) * (self._layer(backbone) + 1) / len(backbone.layers)
 
     def _layer(self, backbone: Backbone) -> int:
-        return resolve_number("layer", self.layer, len(backbone.layers))
+        layer = chosen_layers(self.layer, backbone)[0] if isinstance(self.layer, LayerSelection) else self.layer
+        return resolve_number("layer", layer, len(backbone.layers))
 
 
 def check_share(share: float) -> None:

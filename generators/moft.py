@@ -45,7 +45,7 @@ class MOFT(OptimisedMethod):
 
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
         """For each layer the loss between features of the reference and of the sample."""
-        theirs = reference.read(list(layers), preset=self.preset, blocks=True).blocks
+        theirs = self.read(reference, layers, blocks=True).blocks
         return {layer: _loss(layer, theirs[layer], motion_channels(theirs[layer], self.channels)) for layer in layers}
 
 

@@ -41,7 +41,7 @@ class MotionClone(OptimisedMethod):
 
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
         """For each layer the loss between the attention of the reference and of the sample."""
-        captures = reference.read(list(layers), preset=self.preset).captures
+        captures = self.read(reference, layers).captures
         return {
             layer: _loss(layer, temporal_attention(captures[layer].query, captures[layer].key), self.count)
             for layer in layers

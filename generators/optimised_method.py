@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyses.defaults import chosen_layers
+from analyses.layer_selection import LayerSelection
 from generators.injection import InjectReference, check_share
 from generators.optimise import minimise
 from generators.positions import Positions
 from generators.reading import Reading
-from generators.reference import FlowPreset, default_layer
+from generators.reference import FlowPreset, default_layer, shown_step
 from generators.step import Step
 from generators.strategy import Run, Strategy
 from generators.transfer_method import TransferMethod, guided_steps
@@ -49,9 +51,10 @@ class OptimisedMethod(TransferMethod):
         The latents that a step starts from, or its position tables, which both branches of guidance then use: an added
         table, or the cosines and sines of queries and keys apart. Positions start from those of the step before and
         are the model's own again after the last optimised step.
-    layers : tuple of int, optional
+    layers : iterable of int or LayerSelection, optional
         Whose loss is taken, the mean over them; by default that of the preset. Later layers are not evaluated while
-        optimising. Negative ones count from the end.
+        optimising. Negative ones count from the end. Under the preset "exact" a selection also says at which step the
+        reference is seen.
     share : float
         Of the steps that optimise, from the one of most noise on.
     iterations : int
@@ -74,7 +77,7 @@ class OptimisedMethod(TransferMethod):
     """
 
     optimise: Optimised = "latents"
-    layers: tuple[int, ...] | None = None
+    layers: Iterable[int] | LayerSelection | None = None
     share: float = 0.2
     iterations: int = 5
     learning_rate: tuple[float, float] | None = None
@@ -93,7 +96,8 @@ class OptimisedMethod(TransferMethod):
             raise InvalidInputError(f"iterations must be at least 1; got {self.iterations}.")
         for name in ("learning_rate", "layers"):
             numbers = getattr(self, name)
-            object.__setattr__(self, name, None if numbers is None else tuple(numbers))
+            if not isinstance(numbers, LayerSelection):
+                object.__setattr__(self, name, None if numbers is None else tuple(numbers))
         if self.layers == ():
             raise InvalidInputError("layers is empty: name at least one layer whose motion is compared.")
         rate = self.learning_rate
@@ -109,11 +113,17 @@ class OptimisedMethod(TransferMethod):
             Where none are given and none are known of this backbone.
         UnknownLayerError
         """
+        if self.layers is not None:
+            return _ascending(chosen_layers(self.layers, backbone), backbone)
         try:
-            layers = (default_layer(backbone, self.preset),) if self.layers is None else self.layers
+            return _ascending((default_layer(backbone, self.preset),), backbone)
         except InvalidInputError as error:
             raise InvalidInputError(str(error).replace("Pass layer=,", "Pass layers=,")) from error
-        return Selection("all", layers).resolve(len(backbone.layers), 1, 1).layers
+
+    def read(self, reference: Reference, layers: tuple[int, ...], *, blocks: bool = False) -> Reading:
+        """What layers make of the reference, at the step of the selection or of the preset."""
+        step = shown_step(self.layers, reference.backbone, self.preset, reference.steps)
+        return reference.read(list(layers), step=step, blocks=blocks)
 
     def rates(self, backbone: Backbone, steps: int) -> tuple[float, ...]:
         """The learning rate of each optimised step of a run.
@@ -173,6 +183,10 @@ class OptimisedMethod(TransferMethod):
         layers = self.resolve_layers(reference.backbone)
         optimisation = Optimisation(self, self.losses(reference, layers))
         return (InjectReference(reference, 0, self.share), optimisation) if self.inject else (optimisation,)
+
+
+def _ascending(layers: tuple[int, ...], backbone: Backbone) -> tuple[int, ...]:
+    return Selection("all", layers).resolve(len(backbone.layers), 1, 1).layers
 
 
 @dataclass(eq=False)

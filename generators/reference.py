@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 import xarray as xr
 
-from analyses.defaults import tracking_defaults
+from analyses.defaults import chosen_layers, selected_step, tracking_defaults
+from analyses.layer_selection import LayerSelection
 from generators.amf import attention_motion_flow, check_temperature, labelled_flow
 from generators.clip_reading import reading_of_clip
 from probe.backbone import Backbone
@@ -26,7 +27,7 @@ def reference_flow(
     backbone: Backbone,
     clip: Clip,
     *,
-    layer: int | None = None,
+    layer: int | LayerSelection | None = None,
     step: int | None = None,
     prompt: str | None = "",
     conditioning: Mapping[str, Any] | None = None,
@@ -42,10 +43,11 @@ def reference_flow(
     backbone : Backbone
     clip : Clip
         Of a size that the backbone takes; :func:`probe.fitting.cut_windows` makes others fit.
-    layer : int, optional
-        By default that of the preset. Negative ones count from the end.
+    layer : int or LayerSelection, optional
+        By default that of the preset; the best of a selection. Negative ones count from the end.
     step : int, optional
-        The step at whose timestep the clean latents are shown; by default that of the preset.
+        The step at whose timestep the clean latents are shown; by default that of a selection under the preset
+        "exact", else that of the preset.
     prompt : str
         Empty as published. None where ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping, optional
@@ -85,6 +87,9 @@ def reference_flow(
     """
     if preset not in ("exact", "ditflow"):
         raise InvalidInputError(f"unknown preset {preset!r}. Known: 'exact', 'ditflow'.")
+    if isinstance(layer, LayerSelection):
+        step = shown_step(layer, backbone, preset, steps) if step is None else step
+        layer = chosen_layers(layer, backbone)[0]
     number = resolve_number("layer", default_layer(backbone, preset) if layer is None else layer, len(backbone.layers))
     step = default_step(backbone, preset, steps) if step is None else step
     check_temperature(temperature)
@@ -151,3 +156,19 @@ def default_step(backbone: Backbone, preset: FlowPreset = "exact", steps: int = 
         return tracking_defaults(backbone).step_of(steps)
     except InvalidInputError:
         return -1
+
+
+def shown_step(layers: object, backbone: Backbone, preset: FlowPreset, steps: int) -> int | None:
+    """Return the step at which a reference is shown: that of a selection under "exact", else :func:`default_step`.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> shown_step((5,), load_backbone("mini"), "exact", 50)
+    46
+    """
+    if preset == "exact" and isinstance(layers, LayerSelection):
+        found = selected_step(layers, steps)
+        if found is not None:
+            return found
+    return default_step(backbone, preset, steps)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from analyses.checkpoint import digest_of
+from analyses.layer_selection import LayerSelection
 from generators.ditflow import DiTFlow
 from generators.embedding import MotionEmbedding
 from generators.optimised_method import Optimisation, OptimisedMethod
@@ -22,6 +23,7 @@ from probe.geometry import Size
 from store.checks import height_and_width
 from store.clip import Clip
 from store.errors import InvalidInputError
+from store.progress import progress_bar
 from store.provenance import library_versions
 
 
@@ -42,7 +44,7 @@ def transfer_motion(
     conditioning: Mapping[str, Any] | None = None,
     reference_conditioning: Mapping[str, Any] | None = None,
     gradient_checkpointing: bool = False,
-    on_step: OnStep | None = None,
+    on_step: OnStep | bool | None = None,
 ) -> Clip:
     """A clip of a prompt with the motion of a reference; :class:`MotionTransfer` also gives what was optimised.
 
@@ -57,13 +59,15 @@ def transfer_motion(
     method : TransferMethod
         :class:`DiTFlow`, :class:`SMM`, :class:`MOFT`, :class:`MotionClone`, :class:`Injection` or
         :class:`PlainBackbone`.
-    seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, on_step
-    gradient_checkpointing
+    seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, gradient_checkpointing
         As in :func:`generators.sample`.
+    on_step : callable, optional
+        Called with (steps done, steps to do). By default a bar in notebooks and interactive sessions; False for none.
     reference_conditioning : mapping, optional
-        Arguments of the pipeline for the pass of the reference, which has the empty prompt. By default the text
-        arguments of ``conditioning`` where that has ``prompt_embeds``: the reference is then read under the *new*
-        prompt, unlike DiTFlow's. Give ``{"prompt_embeds": ...}`` of the empty prompt to read it as published.
+        Arguments of the pipeline for the pass of the reference, which has the empty prompt. By default the guidance
+        scale, and the text arguments of ``conditioning`` where that has ``prompt_embeds``: the reference is then read
+        under the *new* prompt, unlike DiTFlow's. Give ``{"prompt_embeds": ...}`` of the empty prompt to read it as
+        published.
 
     Returns
     -------
@@ -108,7 +112,8 @@ def transfer_motion(
         reference_conditioning=reference_conditioning,
         gradient_checkpointing=gradient_checkpointing,
     )
-    return transfer.run(on_step=on_step).clip
+    with progress_bar(on_step, "transferring", name="on_step") as tell:
+        return transfer.run(on_step=tell).clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,10 +223,14 @@ class MotionTransfer:
     def seen(self) -> Reference:
         """The reference as the backbone sees it."""
         given = self.reference_conditioning
-        if given is None and "prompt_embeds" in (self.conditioning or {}):
-            given = text_arguments(self.conditioning or {})
-        prompt = None if "prompt_embeds" in (given or {}) else ""
-        return Reference(self.backbone, self.reference, self.steps, prompt, given or {})
+        if given is None:
+            conditioning = self.conditioning or {}
+            given = text_arguments(conditioning) if "prompt_embeds" in conditioning else {}
+            guidance = conditioning.get("guidance_scale", self.guidance_scale)
+            if guidance is not None:  # an input of models whose guidance is distilled, elsewhere without effect
+                given["guidance_scale"] = guidance
+        prompt = None if "prompt_embeds" in given else ""
+        return Reference(self.backbone, self.reference, self.steps, prompt, given)
 
     def _strategies(self) -> tuple[Strategy, ...]:
         return self.method.strategies(self.seen)
@@ -244,7 +253,7 @@ class MotionTransfer:
         details = {
             "revision": self.backbone.revision,
             "config_hash": self.backbone.config_hash,
-            "method": {"name": type(found.method).__name__, **asdict(found.method)},
+            "method": {"name": type(found.method).__name__, **_settings(found.method)},
             "layers": list(found.losses_of),
             "learning_rates": list(found.method.rates(self.backbone, self.steps)),
             "timesteps": list(found.timesteps.values()),
@@ -257,6 +266,12 @@ class MotionTransfer:
             "versions": library_versions(),
         }
         return MotionEmbedding(self.backbone.name, self.size, self.steps, dict(found.positions), details)
+
+
+def _settings(method: OptimisedMethod) -> dict[str, Any]:
+    """The fields of a method, of a layer selection its layers."""
+    found = {each.name: getattr(method, each.name) for each in fields(method)}
+    return {name: list(value) if isinstance(value, LayerSelection) else value for name, value in found.items()}
 
 
 class _Enough(Exception):

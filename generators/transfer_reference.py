@@ -13,7 +13,6 @@ from torch import Tensor
 
 from generators.clip_reading import reading_of_clip
 from generators.reading import Reading
-from generators.reference import FlowPreset, default_step
 from probe.backbone import Backbone
 from probe.forward import ForwardPass
 from probe.geometry import Size
@@ -50,7 +49,7 @@ class Reference:
     >>> from probe import load_backbone
     >>> from store.scene import make_scene
     >>> reference = Reference(load_backbone("mini"), make_scene(3), steps=50)
-    >>> reference.read([5]).captures[5].query.shape, reference.latents.shape
+    >>> reference.read([5], step=46).captures[5].query.shape, reference.latents.shape
     (torch.Size([4, 6, 10, 10, 32]), torch.Size([1, 6, 12, 20, 20]))
     """
 
@@ -85,8 +84,8 @@ class Reference:
         )
         return forward.condition("cond")
 
-    def read(self, layers: list[int], *, preset: FlowPreset = "exact", blocks: bool = False) -> Reading:
-        """What layers make of its clean latents, at the timestep of a preset (see ``reference_flow``).
+    def read(self, layers: list[int], *, step: int | None, blocks: bool = False) -> Reading:
+        """What layers make of its clean latents, at the timestep of a step; None is timestep 0.
 
         Raises
         ------
@@ -96,7 +95,7 @@ class Reference:
             self.backbone,
             self.clip,
             layers,
-            step=default_step(self.backbone, preset, self.steps),
+            step=step,
             steps=self.steps,
             prompt=self.prompt,
             conditioning=self.conditioning,

@@ -66,7 +66,8 @@ def strip(images):
     figure = px.imshow(images, facet_col=0, facet_col_spacing=0.01, labels={"facet_col": "image"})
     figure.for_each_annotation(lambda note: note.update(text=note.text.replace("=", " ")))
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
-    return figure.update_layout(height=220, margin={"l": 6, "r": 6, "t": 30, "b": 6})
+    # plotly's own pictures have a button that uploads them; those of ditprobe have not
+    return figure.update_layout(height=220, margin={"l": 6, "r": 6, "t": 30, "b": 6}, modebar_remove=["sendChartToCloud"])
 
 
 print(scene.prompt)
@@ -118,7 +119,7 @@ query.shape, query.dtype
 # `data["query"]`, not `data.query`: the latter is a method of xarray.
 
 # %%
-data = xr.open_zarr(folder / "scene.zarr", group="attn", consolidated=False, chunks=None)
+data = xr.open_zarr(folder / "scene.zarr", chunks=None)
 data["query"]
 
 # %% [markdown]

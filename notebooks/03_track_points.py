@@ -162,7 +162,7 @@ evaluation[["average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"
 def as_table(evaluation):
     """Percent, with the ends of the interval."""
     columns = {"position": "average_pts_within_thresh", "Jaccard": "average_jaccard", "occlusion": "occlusion_accuracy"}
-    means = 100 * dp.tapvid_means(evaluation)
+    means = dp.tapvid_means(evaluation)
     cells = {
         column: [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in means[metric].values]
         for column, metric in columns.items()
@@ -176,8 +176,7 @@ as_table(evaluation)
 # Means hide scenes. Every dot is a scene, a line joins the same one:
 
 # %%
-position = (100 * evaluation["average_pts_within_thresh"]).assign_attrs(long_name="position accuracy", units="%")
-dp.plot_clip_scores(position)
+dp.plot_clip_scores(evaluation["average_pts_within_thresh"])
 
 # %% [markdown]
 # **Optical flow is far ahead**, and that is no contradiction. It compares neighbouring images pixel by pixel, and these
@@ -248,7 +247,7 @@ for label, found in again.items():
 # %%
 published = {"published": dp.BackboneTracker(backbone, options=PUBLISHED), "mini": trackers["mini"]}
 beside_published = dp.evaluate_tapvid({name: scenes[name] for name in list(scenes)[:4]}, published)
-within_16 = 100 * beside_published["pts_within_16"].mean("clip")
+within_16 = beside_published["pts_within_16"].mean("clip")
 as_table(beside_published).assign(**{"within 16 px": within_16.round(1).values})
 
 # %% [markdown]
@@ -263,13 +262,12 @@ beside = Path(dp.__file__).parents[1] / "../shared/data"
 data = Path(os.environ.get("DITPROBE_DATA", beside)) / "det"
 if data.is_dir():
     name, clip = next(iter(dp.read_clips(data).items()))
-    small = clip.resized(32, 48)
-    small = dp.Clip(small.images[::4].copy(), clip.fps / 4, tracks=small.tracks[::4], visibility=small.visibility[::4])
+    small = clip[::4].resized(32, 48)
     on_grid = dp.PatchTracker.on_grid(backbone.layout(32, 48, backbone.default_size.images))
     real = trackers | {"mini": dp.BackboneTracker(backbone, size=(32, 48)), "raw patches": on_grid}
     scores = dp.evaluate_tapvid({name: small}, real, first_image_only=True)
     for label in real:
-        value = 100 * float(scores["average_pts_within_thresh"].sel(tracker=label).squeeze())
+        value = float(scores["average_pts_within_thresh"].sel(tracker=label).squeeze())
         print(f"{label:15s} position accuracy {value:5.1f} %")
     print(f"one clip of {len(small)} images: no interval, and no ranking of trackers")
 else:

@@ -38,7 +38,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 RANDOM = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SECONDS_PER_CELL = 240
 # The bundled model is too small to gain from more threads, and with one the numbers do not depend on their number.
-KERNEL_DEFAULTS = {"OMP_NUM_THREADS": "1"}
+# Bars of progress say how fast this machine was, and are of no use once the work is done.
+KERNEL_DEFAULTS = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 WIDTH, HEIGHT = 900, 450  # pixels of a figure that does not say
 
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError, OSError, RuntimeError, subprocess.SubprocessError)

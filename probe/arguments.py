@@ -133,6 +133,23 @@ class PipelineArguments(TokenGeometry):
         default = inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default
         return float(arguments.get("guidance_scale", default))
 
+    def check_negative(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse a guided pipeline call whose negative text would have to be read, where there is no text encoder.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        if (
+            getattr(self.pipeline, "text_encoder", None) is None
+            and self.wants_guidance(arguments)
+            and "negative_prompt_embeds" not in arguments
+        ):
+            raise InvalidInputError(
+                f"{self.name} has no text encoder, so it cannot read the empty negative prompt of a guided run. Add "
+                "negative_prompt_embeds to the conditioning, or pass guidance_scale=1."
+            )
+
     def of_branch(self, arguments: Mapping[str, Any], branch: str) -> dict[str, Any]:
         """Arguments of a pipeline call without classifier-free guidance that runs one branch alone.
 

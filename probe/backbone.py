@@ -72,6 +72,8 @@ class Backbone(PipelineArguments):
 
     family: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
+    """Classes that are called as this family's :meth:`arguments` say; the first one generates from text alone."""
+    transformers: ClassVar[tuple[str, ...]]
     attention_paths: ClassVar[tuple[str, ...]]
     guidance: ClassVar[Literal["batch", "calls"]]
     """"batch": one call with [uncond, cond]; "calls": one call a branch, cond first."""
@@ -295,6 +297,7 @@ class Backbone(PipelineArguments):
     def call_pipeline(self, arguments: Mapping[str, Any], *, prompt: str | None, on_step: OnStep | None = None) -> Clip:
         """Call the pipeline with prepared arguments; what ``on_step`` raises ends the run and leaves it clean."""
         self._check_run(arguments)
+        self.check_negative(arguments)
         steps = int(arguments["num_inference_steps"])
 
         def after_step(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from probe.backbone import Backbone
 from probe.geometry import Size
-from store.clip import Clip
+from store.clip import Clip, Part
 from store.errors import ClipError, InvalidInputError
 
 
@@ -23,9 +21,10 @@ class Window:
     index : int
         Which window of the clip.
     first_image, stride : int
-        The window's images are ``first_image + stride * n`` of the original clip.
+        The window's images are ``first_image + stride * n`` of the original clip, or of the video where the clip is
+        a part of one (``Clip.part``).
     original : Size
-        Size of the whole clip before it was cut and resized.
+        Size of that clip or video before it was cut and resized.
     """
 
     clip: Clip
@@ -92,7 +91,8 @@ def cut_windows(
     if stride < 1:
         raise InvalidInputError(f"stride must be at least 1; got {stride}.")
     default = backbone.default_size
-    original = Size(clip.height, clip.width, len(clip))
+    of = clip.part or Part(0, 1, len(clip))
+    original = Size(clip.height, clip.width, of.images)
     available = (len(clip) - 1) // stride + 1
     height, width = size or default[:2]
     length = images or backbone.nearest_size(height, width, min(available, default.images)).images
@@ -105,23 +105,6 @@ def cut_windows(
     found = []
     for index in range(available // length):
         first = index * length * stride
-        part = _every(clip.window(first, first + stride * (length - 1) + 1), stride)
-        found.append(Window(part.resized(height, width), index, first, stride, original))
+        part = clip[first : first + stride * (length - 1) + 1 : stride].resized(height, width)
+        found.append(Window(part, index, of.first + of.stride * first, of.stride * stride, original))
     return tuple(found)
-
-
-def _every(clip: Clip, stride: int) -> Clip:
-    if stride == 1:
-        return clip
-
-    def taken(values: np.ndarray | None) -> np.ndarray | None:
-        return None if values is None else values[::stride]
-
-    return Clip(
-        clip.images[::stride],
-        clip.fps / stride,
-        taken(clip.tracks),
-        taken(clip.visibility),
-        clip.masks if clip.masks is not None and len(clip.masks) == 1 else taken(clip.masks),
-        clip.prompt,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from importlib import import_module
@@ -14,9 +13,12 @@ from typing import Any
 import torch
 
 from probe.backbone import Backbone
-from probe.families import FAMILIES, CogVideoX, family_of
+from probe.families import CogVideoX, family_of
+from probe.model_index import check_safetensors, read_json, read_model_index
 from probe.retarget import check_multiplies
+from probe.supported import check_index, check_pipeline, dtype_argument
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
+from store.files.damaged import reason
 
 MINIS = ("mini", "mini-rope")
 """Names of the bundled backbones."""
@@ -36,6 +38,7 @@ def load_backbone(
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
     local_files_only: bool = False,
+    use_safetensors: bool = True,
 ) -> Backbone:
     """A backbone, ready to generate, to look at clips and to be probed.
 
@@ -53,6 +56,9 @@ def load_backbone(
         Branch, tag or commit of a hub id.
     local_files_only : bool
         Do not ask the hub, use what was downloaded before.
+    use_safetensors : bool
+        Load no other weights than safetensors. False also takes ``.bin`` files, which are pickles: torch reads them
+        without running what they hold, but diffusers and torch alone see to that.
 
     Returns
     -------
@@ -66,7 +72,8 @@ def load_backbone(
     InvalidInputError
         An unknown data type, or a device that is unknown or not there.
     UnsupportedBackboneError
-        A pipeline of a family that cannot be probed; known before its weights are loaded.
+        A pipeline of a family that cannot be probed, with parts of other libraries than diffusers and transformers,
+        or without safetensors; known before its weights are loaded.
 
     Examples
     --------
@@ -89,7 +96,9 @@ def load_backbone(
         pipeline: Any = load_mini(weights, dtype=to_dtype)
         return _wrap(pipeline.to(target), name=str(source), revision=_digest(weights / "transformer"))
     location, index, options = find_index(source, revision=revision, local_files_only=local_files_only)
-    pipeline = _load(location, index, to_dtype, **options)
+    if use_safetensors and not options:  # a folder; of a hub id, diffusers fetches no others
+        check_safetensors(folder)
+    pipeline = _load(location, index, to_dtype, use_safetensors=use_safetensors, **options)
     return wrap_pipeline(pipeline.to(target), name=str(source), index=index, revision=revision)
 
 
@@ -135,7 +144,7 @@ def _fetch_index(name: str, options: dict[str, Any]) -> Path:
         index = Path(hf_hub_download(name, "model_index.json", **options))
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from error
-    _check_supported(str(json.loads(index.read_text()).get("_class_name")))
+    check_index(read_model_index(index))
     return index
 
 
@@ -153,24 +162,24 @@ def _check_reachable(name: str, revision: str | None) -> None:
 
 def _load(location: str, index: Path, dtype: torch.dtype, **options: Any) -> Any:
     import diffusers
-    from packaging.version import Version
 
-    argument = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
     # a pipeline saved without a part (its text encoder, say) loads only when told so
-    parts = json.loads(index.read_text())
+    parts = read_model_index(index)
     absent = {name: None for name, kind in parts.items() if kind == [None, None]}
     if parts.get("vae") == ["probe.mini.codec", _CODEC]:
         import_module("probe.mini")  # diffusers takes classes only from modules that are imported already
     try:
-        return diffusers.DiffusionPipeline.from_pretrained(location, **{argument: dtype}, **options, **absent)
-    except (OSError, ValueError) as error:
+        return diffusers.DiffusionPipeline.from_pretrained(location, **{dtype_argument(): dtype}, **options, **absent)
+    except (ImportError, torch.OutOfMemoryError):
+        raise  # not the files' fault
+    except Exception as error:  # damaged configurations and weights raise a dozen kinds
         raise _not_loaded(location, error) from error
 
 
 def _not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    told = reason(error).rstrip(".")
     return BackboneNotFoundError(
-        f"the pipeline {location!r} could not be loaded: {reason}. Give a hub id that exists, the folder of a saved "
+        f"the pipeline {location!r} could not be loaded: {told}. Give a hub id that exists, the folder of a saved "
         f"pipeline, or {_BUNDLED}. Without a network, what was downloaded before loads with local_files_only=True."
     )
 
@@ -179,8 +188,8 @@ def _wrap(pipeline: Any, *, name: str | None = None, revision: str | None = None
     family = _family_of(pipeline)
     if family is None:
         _check_linear(pipeline)
-        _check_supported(type(pipeline).__name__)
-        raise UnsupportedBackboneError(f"{type(pipeline).__name__} is no pipeline of a supported family.")
+        check_pipeline(pipeline)
+        raise UnsupportedBackboneError(f"{type(pipeline).__name__} is not a pipeline of a supported family.")
     return family(pipeline, name=name, revision=revision)
 
 
@@ -194,13 +203,6 @@ def _family_of(pipeline: Any) -> type[Backbone] | None:
     return Mini if reads_scenes(pipeline) else family
 
 
-def _check_supported(kind: str) -> None:
-    known = [name for family in FAMILIES for name in family.pipelines]
-    if kind not in known:
-        families = "; ".join(f"{family.family} ({', '.join(family.pipelines)})" for family in FAMILIES)
-        raise UnsupportedBackboneError(f"{kind} cannot be probed: it is of no supported family. Supported: {families}.")
-
-
 def _check_linear(pipeline: Any) -> None:
     """A better reason for models whose self-attention has no queries times keys to look at."""
     transformer = getattr(pipeline, "transformer", None)
@@ -212,9 +214,7 @@ def _check_linear(pipeline: Any) -> None:
 
 def _placed(pipeline: Any, device: str | torch.device, dtype: torch.dtype | None) -> Any:
     if not hasattr(pipeline, "components"):
-        raise UnsupportedBackboneError(
-            f"{type(pipeline).__name__} is neither a name, a path nor a diffusers pipeline. Pass one of these."
-        )
+        check_pipeline(pipeline)
     if dtype is not None:
         pipeline.to(dtype)
     target = None if device == "auto" else resolve_device(device)
@@ -298,9 +298,9 @@ def _names_a_folder(source: str | Path) -> bool:
 def _is_mini(folder: Path) -> bool:
     """Whether a folder holds a mini backbone; others may have its codec, but not its tokenizer."""
     codec, index = folder / "vae" / "config.json", folder / "model_index.json"
-    if not codec.is_file() or json.loads(codec.read_text()).get("_class_name") != _CODEC:
+    if not codec.is_file() or read_json(codec).get("_class_name") != _CODEC:
         return False
-    parts = json.loads(index.read_text()) if index.is_file() else {}
+    parts = read_model_index(index) if index.is_file() else {}
     return not parts or parts.get("tokenizer") == ["probe.mini.text", "SceneTokenizer"]
 
 
@@ -315,9 +315,9 @@ def _check_folder(folder: Path) -> None:
             f"{folder} is no pipeline: it has no model_index.json. It holds: {held}. Pass the folder that a pipeline's "
             "save_pretrained wrote, with model_index.json and a folder for each component."
         )
-    parts = json.loads(index.read_text())
-    _check_supported(str(parts.get("_class_name")))
-    named = [name for name, kind in parts.items() if isinstance(kind, list) and kind[0] is not None]
+    parts = read_model_index(index)
+    check_index(parts, folder)
+    named = [name for name, kind in parts.items() if isinstance(kind, list) and isinstance(next(iter(kind), None), str)]
     missing = [name for name in named if not (folder / name).is_dir()]
     if missing:
         raise BackboneNotFoundError(

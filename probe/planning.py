@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from probe.backbone import Backbone
 from probe.loading import find_index, is_bundled_kind, load_backbone, planned_dtype, wrap_pipeline
+from probe.model_index import read_model_index
 from store.errors import BackboneNotFoundError
 
 _READ = ("transformer", "transformer_2", "vae", "scheduler")
@@ -55,7 +55,7 @@ def plan_backbone(
     location, index, options = find_index(name_or_path, revision=revision, local_files_only=local_files_only)
     to_dtype = planned_dtype(dtype, device)
     try:
-        pipeline = _pipeline(location, json.loads(index.read_text()), to_dtype, options)
+        pipeline = _pipeline(location, read_model_index(index), to_dtype, options)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BackboneNotFoundError(

@@ -19,6 +19,7 @@ from probe.run import Noise, run_clip, run_prompt
 from store.clip import Clip
 from store.clip_path import check_clip_path
 from store.plan import DEFAULT_LIMIT_BYTES
+from store.progress import progress_bar
 from store.provenance import Provenance
 from store.recording import Recording, open_recording
 from store.recording_writer import RecordingWriter
@@ -59,7 +60,7 @@ class RecordingSink:
 
 def record(
     backbone: Backbone,
-    source: str | Clip,
+    source: str | Clip | None,
     selection: Selection,
     path: str | os.PathLike[str],
     *,
@@ -79,15 +80,16 @@ def record(
     overwrite: bool = False,
     resume: bool = False,
     save_clip: str | os.PathLike[str] | None = None,
-    on_step: OnStep | None = None,
+    on_step: OnStep | bool | None = None,
 ) -> Recording:
     """Run a clip or a prompt through a backbone and store the selected queries and keys.
 
     Parameters
     ----------
     backbone : Backbone
-    source : str or Clip
-        A prompt is recorded while it is sampled. A clip is shown to the model at the selected steps.
+    source : str, Clip or None
+        A prompt is recorded while it is sampled. A clip is shown to the model at the selected steps. None is a prompt
+        that is given in ``conditioning``, as ``prompt_embeds``.
     selection : Selection
     path : the recording to create, by custom ``<name>.zarr``
     noise : "clean", "forward" or "inversion"
@@ -108,12 +110,13 @@ def record(
     limit_bytes : int or None
         Refuse a larger plan.
     overwrite, resume : bool
-        Replace an existing recording, or complete one of the same run; both replace the file ``save_clip``.
+        Replace an existing recording, or complete one of the same run; both replace the file ``save_clip``. To resume
+        reads what is there once, compares it with its checksums, and records again what is damaged or missing.
     save_clip : path, optional
         Where to write the clip that the model generated or was shown. Where nothing is left to record, a prompt is
         sampled again for it.
     on_step : callable, optional
-        Called with (steps done, steps to do).
+        Called with (steps done, steps to do). By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
@@ -153,7 +156,8 @@ def record(
     )
     if save_clip is not None:
         check_clip_path(save_clip, overwrite=overwrite or resume)
-    text = source if isinstance(source, str) else backbone.caption_of(source) if prompt is None else prompt
+    text = prompt if isinstance(source, Clip) and prompt is not None else source
+    text = backbone.caption_of(text) if isinstance(text, Clip) else text
     backbone.check_prompt(text, negative_prompt, conditioning)
     provenance = Provenance(
         model=backbone.name,
@@ -178,9 +182,12 @@ def record(
         "negative_prompt": negative_prompt,
         "conditioning": conditioning,
         "features": features,
-        "on_step": on_step,
     }
-    with RecordingWriter(path, job.plan, provenance=provenance, overwrite=overwrite, resume=resume) as writer:
+    with (
+        progress_bar(on_step, "recording", name="on_step") as tell,
+        RecordingWriter(path, job.plan, provenance=provenance, overwrite=overwrite, resume=resume) as writer,
+    ):
+        common["on_step"] = tell
         missing = _missing(writer, selection)
         sink = RecordingSink(writer, backbone.sigmas(steps))
         clip = _run(backbone, job, missing, sink, noise, text, save_clip is not None, common)

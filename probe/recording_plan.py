@@ -47,7 +47,7 @@ class Job:
 
 def plan_recording(
     backbone: Backbone,
-    source: str | Clip,
+    source: str | Clip | None,
     selection: Selection,
     *,
     noise: Noise = "clean",
@@ -67,7 +67,7 @@ def plan_recording(
     InvalidInputError, UnknownLayerError, PlanTooLargeError
     """
     check_noise(noise)
-    if not isinstance(source, str | Clip):
+    if not isinstance(source, str | Clip | None):
         raise InvalidInputError(
             f"record takes one prompt or one Clip; got {described(source)}. Call it once for each, with its own path."
         )

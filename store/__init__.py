@@ -7,7 +7,8 @@ from store.plan import Plan, PlannedArray
 from store.prompt import ScenePrompt, parse_prompt
 from store.provenance import Provenance
 from store.readers import read_clips, read_difftrack, read_mtbench, tracks_without_video
-from store.recording import BadRecord, Recording, open_recording
+from store.recording import Recording, open_recording
+from store.recording_verify import Damage
 from store.recording_writer import RecordingWriter
 from store.scene import make_scene
 from store.selection import Selection
@@ -15,8 +16,8 @@ from store.tapvid import iter_tapvid, read_tapvid, write_tapvid
 from store.video import read_clip, write_clip
 
 __all__ = [
-    "BadRecord",
     "Clip",
+    "Damage",
     "Plan",
     "PlannedArray",
     "Provenance",

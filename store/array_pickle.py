@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from store.errors import ClipError, UnsafePickleError
-from store.files.damaged import damage_as
+from store.files.damaged import damage_as, shown
 from store.files.trailer import has_changed
-from store.pickle_scan import Refused, scan_pickle, shown
+from store.pickle_scan import Refused, scan_pickle
 
 _DTYPES = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,8})")
 _BYTE_ORDERS = ("<", ">", "=", "|")
@@ -46,7 +46,7 @@ def load_array_pickle(path: str | os.PathLike[str]) -> Any:
     ------
     ClipError
         No such file, a truncated or damaged one, an array whose bytes do not fit its shape, or instructions that ask
-        for more than such a file can hold: more than 2 million of them, values nested over 50 deep.
+        for more than such a file can hold: more than a million of them, values nested over 50 deep.
     UnsafePickleError
         The file asks for anything but arrays, or for arrays of Python objects; the message names it.
 
@@ -130,16 +130,14 @@ def _array(raw: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
         raise ValueError("an array is described by something else than bytes, a dtype and a shape")
     if not isinstance(shape, tuple) or len(shape) > _MOST_DIMS or not all(type(size) is int for size in shape):
         raise ValueError("an array has a shape that is not a few whole numbers")
-    if not all(0 <= size < _LARGEST for size in shape):
-        raise ValueError(
-            f"an array has the shape {shape}" if max(map(abs, shape)) < _LARGEST else "an array is endless"
-        )
+    if any(abs(size) >= _LARGEST for size in shape):
+        raise ValueError("an array has a shape that no array can have")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"an array has the shape {shape}")
     if math.prod(shape) * dtype.value.itemsize != len(raw):
         raise ValueError(f"an array of shape {shape} and dtype {dtype.value} has {len(raw)} bytes")
-    if not len(raw):
-        return np.empty(shape, dtype.value, order=order)
-    values = np.frombuffer(raw, dtype.value)  # holds the buffer: a bytearray can no longer grow and move
-    values.flags.writeable = False
+    values = np.frombuffer(raw, dtype.value) if len(raw) else np.empty(0, dtype.value)
+    values.flags.writeable = False  # and it holds the buffer: a bytearray can no longer grow and move
     return values.reshape(shape, order=order)
 
 

@@ -14,6 +14,8 @@ import av
 import numpy as np
 
 from store.errors import ClipError, InvalidInputError, OutputExistsError
+from store.files.atomic import atomic_write
+from store.files.trailer import append_digest
 
 _BT601 = 6  # SMPTE 170M in H.273: the matrix that swscale uses by default, so say so in the file
 # swscale: bicubic (4), colour at full horizontal resolution both ways, accurate rounding. Its defaults darken every
@@ -37,7 +39,8 @@ def write_video(
     Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
     under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. The small ones
     are also written without loss, whatever ``crf``: they come back within 3 of 255. The file appears whole or not at
-    all, also when ``images`` fails or the program is killed.
+    all, also when ``images`` fails or the program is killed. It ends in a digest, which :func:`store.video.read_clip`
+    checks and players skip; whatever re-encodes or re-muxes the video leaves it out.
 
     Parameters
     ----------
@@ -89,23 +92,10 @@ def new_video(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[tupl
     taken = [str(file) for file in (path, beside) if file.exists()]
     if taken and not overwrite:
         raise OutputExistsError(f"{' and '.join(taken)} exist already. Choose another path or pass overwrite=True.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _appearing_whole(path) as video, _appearing_whole(beside) as npz:
+    with atomic_write(path) as video, atomic_write(beside) as npz:
         yield video, npz
         if not npz.exists():
             beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[Path]:
-    """A path beside ``path``, with the same suffix, that takes its place at the end if it was written."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield partial
-        if partial.exists():
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def encode(path: Path, images: Iterable[np.ndarray], fps: float, crf: int) -> None:
@@ -132,6 +122,7 @@ def encode(path: Path, images: Iterable[np.ndarray], fps: float, crf: int) -> No
         with _encoder_fails_as_clip_error(path):
             container.mux(stream.encode())
             container.close()
+    append_digest(path, path.suffix.lower())
 
 
 def _check_image(image: Any, number: int, wanted: tuple[int, ...] | None) -> None:

@@ -19,6 +19,10 @@ class ClipError(InvalidInputError):
     """A clip cannot be used: no images, a truncated file, tracks of another length."""
 
 
+class EmptySelectionError(InvalidInputError):
+    """A layer selection holds no layer where one is needed: none was good enough to be chosen."""
+
+
 class UnknownLayerError(DitprobeError, IndexError):
     """A layer, head, step or branch that the backbone does not have."""
 
@@ -79,3 +83,7 @@ class UnsafePickleError(DitprobeError, ValueError):
 
 class MissingOpenCVError(DitprobeError, ImportError):
     """OpenCV is needed and not installed."""
+
+
+class MissingFigureWriterError(DitprobeError, ImportError):
+    """Kaleido, or the browser that it draws with, is needed to write a figure and is not there."""

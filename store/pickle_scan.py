@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import mmap
 import pickletools
-import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-_MOST_INSTRUCTIONS = 2_000_000  # 250,000 images as files of their own need a quarter of them
+from store.files.damaged import shown
+
+_MOST_INSTRUCTIONS = 1_000_000  # 250,000 images as files of their own need half of them
+_MOST_WAITING = 100_000
 _MOST_VALUES = 10_000_000
 _MOST_NESTED = 50
 _MOST_OTHER_KEYS = 2_000  # what is not a text can be made to collide in a dict
@@ -89,6 +91,7 @@ def scan_pickle(content: mmap.mmap, check_name: Callable[[str, str], None]) -> N
         For anything else; damaged files raise further kinds.
     """
     scan = _Scan(check_name)
+    argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(content), 1):  # type: ignore[arg-type]
         if count > _MOST_INSTRUCTIONS:
             raise ValueError(f"it has more than {_MOST_INSTRUCTIONS} instructions")
@@ -97,23 +100,20 @@ def scan_pickle(content: mmap.mmap, check_name: Callable[[str, str], None]) -> N
         if opcode.name in _PUT and argument > count:
             raise ValueError(f"it numbers its values up to {argument}")
         scan.step(opcode, argument)
-
-
-def shown(text: str) -> str:
-    """A text out of a file, at a length that can be printed."""
-    return text if text.isprintable() and len(text) <= _LONGEST_NAME else reprlib.repr(text)
+        if len(scan.stack) > _MOST_WAITING:
+            raise ValueError(f"more than {_MOST_WAITING} values wait to be put together")
 
 
 class _Scan:
     def __init__(self, check_name: Callable[[str, str], None]) -> None:
         self._check_name = check_name
-        self._stack: list[Any] = []
+        self.stack: list[Any] = []
         self._memo: dict[int, _Value] = {}
         self._other_keys = 0
 
     def step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
         """One instruction."""
-        name, stack = opcode.name, self._stack
+        name, stack = opcode.name, self.stack
         if name in _PUT:
             self._memo[argument] = self._top()
         elif name == "MEMOIZE":
@@ -151,7 +151,7 @@ class _Scan:
         if name in _GROWING:
             self._grow(name, taken[0], taken[1:])
         elif opcode.stack_after:
-            self._stack.append(self._made(name, taken, argument))
+            self.stack.append(self._made(name, taken, argument))
 
     def _made(self, name: str, parts: list[_Value], argument: Any) -> _Value:
         kind = _CONTAINERS.get(name)
@@ -174,7 +174,7 @@ class _Scan:
         if wanted == "dict":
             self._check_keys(parts)
         target.hold(parts)
-        self._stack.append(target)
+        self.stack.append(target)
 
     def _check_keys(self, parts: list[_Value]) -> None:
         for key in parts[::2]:
@@ -188,21 +188,21 @@ class _Scan:
         """The values that an instruction takes, the lowest first and without the mark."""
         wanted, above = opcode.stack_before, []
         if pickletools.markobject in wanted:
-            while self._stack and self._stack[-1] is not _MARK:
-                above.append(self._stack.pop())
-            if not self._stack:
+            while self.stack and self.stack[-1] is not _MARK:
+                above.append(self.stack.pop())
+            if not self.stack:
                 raise ValueError("a mark is missing")
-            self._stack.pop()
+            self.stack.pop()
             wanted = wanted[: wanted.index(pickletools.markobject)]
         for _ in wanted:
             above.append(self._top())
-            self._stack.pop()
+            self.stack.pop()
         return above[::-1]
 
     def _top(self) -> _Value:
-        if not self._stack or self._stack[-1] is _MARK:
+        if not self.stack or self.stack[-1] is _MARK:
             raise ValueError("a value is missing")
-        value: _Value = self._stack[-1]
+        value: _Value = self.stack[-1]
         return value
 
     def _known(self, number: int) -> _Value:

@@ -18,6 +18,8 @@ from PIL import Image
 from store.clip import Clip, Part
 from store.decoding import Wanted
 from store.errors import ClipError, UnsafePickleError
+from store.files.damaged import damage_as
+from store.files.numpy_files import load_npy
 from store.video import read_clip, wanted_part
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -168,7 +170,7 @@ def _read_masks(folder: Path, clip: Clip) -> np.ndarray | None:
     files = files[:images] if len(files) >= images else files[:1]
     masks = []
     for file in files:
-        with Image.open(file) as image:
+        with damage_as(ClipError, f"{file} cannot be read as a mask"), Image.open(file) as image:
             masks.append(np.asarray(image.convert("L")) > 127)
     return np.stack(masks)
 
@@ -178,21 +180,24 @@ def _load_pth(path: Path) -> np.ndarray:
 
     if not path.is_file():
         raise ClipError(f"{path} is missing.")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols; what cannot be read is refused below
-            values = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        if _is_whole_pickle(path):
-            raise UnsafePickleError(f"{path} holds more than tensors and was not read.") from error
-        raise ClipError(f"{path} is damaged or no torch file: it holds no whole pickle. Get it again.") from error
-    except Exception as error:  # of a cut file: EOFError, RuntimeError or OSError, by where it was cut
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ClipError(f"{path} is damaged or no torch file: {reason}. Get it again.") from error
-    if not isinstance(values, torch.Tensor) or values.ndim != 3 or values.shape[2] != 3:
-        found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-        raise ClipError(f"{path} must be a tensor (image, point, 3) of x, y and visibility; got {found}.")
-    array: np.ndarray = values.float().numpy()
-    return array
+    with damage_as(ClipError, f"{path} is damaged or no torch file", "Get it again."):
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of pickle protocols; what cannot be read is refused below
+                values = torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            if _is_whole_pickle(path):
+                raise UnsafePickleError(f"{path} holds more than tensors and was not read.") from error
+            raise ValueError("it holds no whole pickle") from error
+        if not isinstance(values, torch.Tensor) or values.ndim != 3 or values.shape[2] != 3:
+            found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise ClipError(f"{path} must be a tensor (image, point, 3) of x, y and visibility; got {found}.")
+        stored = values.layout is torch.strided and not values.is_nested and not values.is_meta
+        if not stored or values.is_complex() or values.is_quantized:
+            raise ClipError(f"{path} must hold plain numbers, one for each value. Save `values.float().contiguous()`.")
+        if values.numel() * values.element_size() > values.untyped_storage().nbytes():
+            raise ValueError(f"it has fewer numbers than the {values.numel()} of its shape")
+        array: np.ndarray = values.detach().float().numpy()
+        return array
 
 
 def _is_whole_pickle(path: Path) -> bool:
@@ -209,15 +214,10 @@ def _is_whole_pickle(path: Path) -> bool:
 
 
 def _load_npy(path: Path) -> np.ndarray:
-    try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise ClipError(f"{path} is missing.") from error
-    except (ValueError, EOFError) as error:
-        if "allow_pickle" in str(error):
-            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
-        raise ClipError(f"{path} cannot be read as an npy file: {error}") from error
-    return array
+    if not path.is_file():
+        raise ClipError(f"{path} is missing.")
+    with damage_as(ClipError, f"{path} cannot be read as an npy file"):
+        return load_npy(path)
 
 
 def _part(clip: Clip) -> Part:
@@ -328,4 +328,7 @@ def _children(folder: Path) -> list[Path]:
 
 def _lines(file: Path) -> list[str]:
     """Lines of a text, trailing empty ones left out; none when the file is missing."""
-    return [line.strip() for line in file.read_text().rstrip().splitlines()] if file.is_file() else []
+    if not file.is_file():
+        return []
+    with damage_as(ClipError, f"{file} cannot be read as UTF-8 text", "Save it as UTF-8."):
+        return [line.strip() for line in file.read_text(encoding="utf-8").rstrip().splitlines()]

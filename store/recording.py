@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedError, UnknownLayerError
+from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedError, RecordingError, UnknownLayerError
+from store.files.damaged import damage_as
 from store.layout import TokenLayout
 from store.plan import PlannedArray, format_bytes
 from store.provenance import Provenance
-from store.recording_files import Position, Source, check_arrays, open_source, positions
-from store.recording_schema import DONE, DROPPED, GROUP, RECORD_DIMS, check_attributes, plan_of, provenance_of
+from store.recording_files import Position, Source, check_arrays, open_source, read_latents
+from store.recording_schema import (
+    DONE,
+    DROPPED,
+    GROUP_V1,
+    RECORD_DIMS,
+    check_integrity,
+    check_version,
+    plan_of,
+    provenance_of,
+)
+from store.recording_verify import Damage, Opened, damage_of
 from store.selection import BRANCHES, resolve_number
 
 if TYPE_CHECKING:
     import xarray as xr
-
-
-@dataclass(frozen=True)
-class BadRecord:
-    """A record that :meth:`Recording.verify` found damaged, and what is wrong with it."""
-
-    step: int
-    branch: str
-    layer: int
-    array: str
-    problem: str
 
 
 def open_recording(path: str | os.PathLike[str], *, memmap: bool | None = None, check: bool = True) -> Recording:
@@ -42,9 +41,9 @@ def open_recording(path: str | os.PathLike[str], *, memmap: bool | None = None, 
     memmap : bool, optional
         Read through memory maps (the default for folders) or through Zarr (the default for URLs).
     check : bool
-        Compare a record with its checksum when it is first read. That reads the whole record once, also when few
-        heads are asked for; without it only a missing or cut-off record is noticed. Through Zarr, only whole records
-        are compared.
+        Compare the attributes with their fingerprint and checksum now, and a record with its checksum when it is first
+        read. That reads the whole record once, also when few heads are asked for; without it only a missing or cut-off
+        record is noticed.
 
     Raises
     ------
@@ -62,10 +61,13 @@ def open_recording(path: str | os.PathLike[str], *, memmap: bool | None = None, 
     ...
     store.errors.RecordingError: nowhere.zarr is not a recording: it does not exist.
     """
-    source = open_source(path, memmap)
-    attributes = source.attributes()
-    check_attributes(attributes, path)
-    return Recording(os.fspath(path), source, attributes, check=check)
+    with damage_as(CorruptRecordingError, f"the metadata of {os.fspath(path)} is damaged", keep=(RecordingError,)):
+        source = open_source(path, memmap)
+        attributes = source.attributes()
+        check_version(attributes, path)
+        if check:
+            check_integrity(attributes, path)
+        return Recording(os.fspath(path), source, attributes, check=check)
 
 
 class Recording:
@@ -87,6 +89,7 @@ class Recording:
         counts = (len(self.steps), len(self.branches), len(self.layers))
         self._status = source.small("status", counts, "u1")
         self._checksums = source.small("checksum", (*counts, len(self._arrays)), "<u4")
+        self._opened = Opened(source, attributes, self.plan, self._status, self._checksums, path)
 
     @property
     def layout(self) -> TokenLayout:
@@ -119,6 +122,14 @@ class Recording:
         return self.plan.frames
 
     @property
+    def inexact_casts(self) -> int | None:
+        """Values that the cast to float16 changed, in the records that are done.
+
+        None for a recording of format 1 that was not finished.
+        """
+        return self._opened.inexact_casts()
+
+    @property
     def state(self) -> str:
         """ "complete" when every record was written or dropped, "open" before."""
         return str(self.attributes["state"])
@@ -133,7 +144,9 @@ class Recording:
         """Everything as a lazy ``xarray.Dataset``; values are read when asked for, without dask."""
         import xarray as xr  # only here: opening a recording takes milliseconds, this import half a second
 
-        return xr.open_zarr(self.path, group=GROUP, consolidated=False, chunks=None)
+        old: dict[str, Any] = {"group": GROUP_V1, "consolidated": False} if self._opened.version == 1 else {}
+        with damage_as(CorruptRecordingError, f"{self.path} cannot be opened by xarray"):
+            return xr.open_zarr(self.path, chunks=None, zarr_format=3, **old)
 
     @property
     def status(self) -> xr.DataArray:
@@ -221,6 +234,8 @@ class Recording:
     def read_latents(self, step: int) -> np.ndarray:
         """Latents after a step: (latent_frame, latent_channel, latent_y, latent_x) float32.
 
+        Only a recording of format 1 may have them.
+
         Raises
         ------
         NotRecordedError
@@ -228,24 +243,23 @@ class Recording:
         """
         number = resolve_number("step", step, self.plan.run_steps, "run")
         try:
-            latents = self._source.latents(_index_of("step", number, self.steps))
+            position = _index_of("step", number, self.steps)
+            latents = read_latents(self._source, position) if self._opened.version == 1 else None
         except CorruptRecordingError as error:
             raise CorruptRecordingError(f"step {number}: {error}. Every other step stays readable.") from error
         if latents is None:
-            raise NotRecordedError(f"latents of step {number} were not recorded. Record again with latents.")
+            raise NotRecordedError(f"latents of step {number} were not recorded. Recordings do not hold them any more.")
         return latents
 
-    def verify(self) -> list[BadRecord]:
-        """Read every record that is marked done and compare its checksum; the damaged ones, an empty list if none."""
-        bad = []
-        for position in positions(self._status == DONE):
-            for number, (name, array) in enumerate(self._arrays.items()):
-                try:
-                    self._source.record(array, position, None, int(self._checksums[position][number]))
-                except CorruptRecordingError as error:
-                    step, branch, layer = self._name(position)
-                    bad.append(BadRecord(step, branch, layer, name, str(error)))
-        return bad
+    def verify(self) -> list[Damage]:
+        """Read everything and compare it with what vouches for it; what is damaged, an empty list if nothing is.
+
+        Compared are every record that is marked done and its checksum; the attributes and their fingerprint; the
+        coordinates and the selection; the times and their checksums; and the state "complete" with the number of
+        missing records. In format 1, times, status and the attributes outside the fingerprint have no checksum.
+        ``record`` with ``resume=True`` records again what is damaged.
+        """
+        return damage_of(self._opened)
 
     def _name(self, position: Position) -> tuple[int, str, int]:
         return self.steps[position[0]], self.branches[position[1]], self.layers[position[2]]
@@ -286,7 +300,8 @@ class Recording:
             values = self._source.record(array, position, rows, crc if check else None)
         except CorruptRecordingError as error:
             raise CorruptRecordingError(
-                f"{what} of {self.path} is damaged: {error}. Every other record stays readable."
+                f"{what} of {self.path} is damaged: {error}. Every other record stays readable. Record again with "
+                f"resume=True to replace what is damaged."
             ) from error
         self._checked.add((name, position))
         return values

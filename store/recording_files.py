@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,11 +14,13 @@ import numpy as np
 import zarr
 
 from store.errors import CorruptRecordingError, OutputExistsError, RecordingError
+from store.files.damaged import damage_as, reason
 from store.plan import PlannedArray, format_bytes
-from store.recording_schema import GROUP
+from store.recording_schema import FORMAT, GROUP_V1
 from store.shards import ShardFormat, crc32c, write_whole
 
 Position = tuple[int, int, int]
+_REMEDY = "Copy it again, or record again with resume=True."
 
 
 class Source(Protocol):
@@ -32,15 +35,15 @@ class Source(Protocol):
         ...
 
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """A small array as a whole."""
+        """A small array as a whole, checked against its crc32c (format 1 has none)."""
         ...
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
         """One record, or some of its heads, as a copy; checked against ``crc`` unless that is None."""
         ...
 
-    def latents(self, position: int) -> np.ndarray | None:
-        """The latents of a step, None when there are none."""
+    def group(self, *, consolidated: bool = False) -> zarr.Group:
+        """The group that has the arrays, with the metadata of each array itself or those kept at the root."""
         ...
 
 
@@ -54,7 +57,10 @@ def check_arrays(source: Source, arrays: Iterable[PlannedArray], path: object) -
     missing = [repr(array.name) for array in arrays if not source.has(array.name)]
     if missing:
         what = f"the array {missing[0]}" if len(missing) == 1 else f"the arrays {', '.join(missing)}"
-        raise CorruptRecordingError(f"{what} of {path} {'is' if len(missing) == 1 else 'are'} missing. Copy it again.")
+        raise CorruptRecordingError(
+            f"{what} of {path} {'is' if len(missing) == 1 else 'are'} missing. Copy it again, "
+            f"or record again with resume=True."
+        )
 
 
 def positions(chosen: np.ndarray) -> list[Position]:
@@ -67,58 +73,78 @@ def small_path(group: Path, name: str, dims: int) -> Path:
     return group / name / ".".join(["c", *"0" * dims])
 
 
+def write_small(group: Path, name: str, values: np.ndarray, *, sync: bool = True) -> None:
+    """Replace the one chunk of a small array, with its crc32c at the end."""
+    little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    write_whole(small_path(group, name, values.ndim), little, crc32c(little).to_bytes(4, "little"), sync=sync)
+
+
 class LocalSource:
-    """Files on this machine: no Zarr on the way."""
+    """Files on this machine: no Zarr on the way.
+
+    Raises
+    ------
+    RecordingError, CorruptRecordingError
+        No recording at the path, or metadata that cannot be read.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.group = path / GROUP
+        self.path = path
+        root, inner = _attributes_in(path), None
+        if root is None or "schema_version" not in root:
+            inner = _attributes_in(path / GROUP_V1)
+        if root is None and inner is None:
+            exists = "has no zarr.json" if path.exists() else "does not exist"
+            raise RecordingError(f"{path} is not a recording: it {exists}.")
+        self.folder = path if inner is None else path / GROUP_V1
+        self._attributes = inner or root or {}
+        self._sealed = inner is None
 
     def attributes(self) -> dict[str, Any]:
         """Attributes of the group."""
-        file = self.group / "zarr.json"
-        if not file.is_file():
-            exists = "has no group 'attn'" if self.group.parent.exists() else "does not exist"
-            raise RecordingError(f"{self.group.parent} is not a recording: it {exists}.")
-        try:
-            attributes: dict[str, Any] = json.loads(file.read_bytes())["attributes"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptRecordingError(f"the metadata {file} is damaged: {error!r}.") from error
-        return attributes
+        return dict(self._attributes)
 
     def has(self, name: str) -> bool:
         """Whether there is an array of this name."""
-        return (self.group / name / "zarr.json").is_file()
+        return (self.folder / name / "zarr.json").is_file()
 
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """A small array as a whole."""
-        file = small_path(self.group, name, len(shape))
+        file = small_path(self.folder, name, len(shape))
         try:
-            return np.frombuffer(file.read_bytes(), np.dtype(dtype)).reshape(shape).copy()
+            data = file.read_bytes()
+            if self._sealed:
+                data, seal = data[:-4], data[-4:]
+                _check(crc32c(data), int.from_bytes(seal, "little"), "its chunk")
+            return np.frombuffer(data, np.dtype(dtype)).reshape(shape).copy()
         except (OSError, ValueError) as error:
-            raise CorruptRecordingError(f"the array {name!r} of {self.group.parent} is damaged: {error}.") from error
+            raise CorruptRecordingError(f"{_damaged(name, self.path)}: {reason(error)}. {_REMEDY}") from error
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
         """One record through a memory map."""
         shard = ShardFormat(array)
-        payload = shard.open(shard.path(self.group, position))
+        payload = shard.open(shard.path(self.folder, position))
         if crc is not None:
             _check(crc32c(payload), crc, array.name)
         return np.array(payload if heads is None else payload[heads])
 
-    def latents(self, position: int) -> np.ndarray | None:
-        """The latents of a step."""
-        return _zarr_latents(str(self.group.parent), position)
+    def group(self, *, consolidated: bool = False) -> zarr.Group:
+        """The group that has the arrays."""
+        return zarr.open_group(self.folder, mode="r", use_consolidated=consolidated, zarr_format=3)
 
 
 class ZarrSource:
-    """Anything that Zarr opens, such as a URL. Checksums are checked when a whole record is read."""
+    """Anything that Zarr opens, such as a URL."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        try:
-            self._group = zarr.open_group(path, path=GROUP, mode="r", use_consolidated=False)
-        except (FileNotFoundError, ValueError) as error:
-            raise RecordingError(f"{path} is not a recording: {error}") from error
+        with damage_as(RecordingError, f"{path} is not a recording"):
+            root = self._open("", consolidated=False)
+            self._inner = "" if "schema_version" in root.attrs or GROUP_V1 not in root else GROUP_V1
+            self._group = self._open(self._inner, consolidated=False) if self._inner else root
+
+    def _open(self, inner: str, *, consolidated: bool) -> zarr.Group:
+        return zarr.open_group(self._path, path=inner, mode="r", use_consolidated=consolidated, zarr_format=3)
 
     def attributes(self) -> dict[str, Any]:
         """Attributes of the group."""
@@ -126,21 +152,20 @@ class ZarrSource:
 
     def has(self, name: str) -> bool:
         """Whether there is an array of this name."""
-        return name in self._group
+        with damage_as(CorruptRecordingError, _damaged(name, self._path), _REMEDY):
+            return name in self._group
 
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """A small array as a whole."""
         stored: Any = self._group
-        try:
+        with damage_as(CorruptRecordingError, _damaged(name, self._path), _REMEDY):
             return np.asarray(stored[name][...], dtype).reshape(shape)
-        except (KeyError, ValueError) as error:
-            raise CorruptRecordingError(f"the array {name!r} of {self._path} is damaged: {error}.") from error
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
-        """One record through Zarr."""
-        stored: Any = self._group[array.name]
+        """One record through Zarr; to be compared with its checksum, it is read as a whole."""
         try:
-            if heads is None:
+            stored: Any = self._group[array.name]
+            if heads is None or crc is not None:
                 values = np.asarray(stored[position], "<f2")
             else:  # one by one: Zarr takes fifty times as long for a list of them
                 values = np.stack([np.asarray(stored[(*position, head)], "<f2") for head in heads])
@@ -148,13 +173,31 @@ class ZarrSource:
             raise CorruptRecordingError(f"{array.name} cannot be read ({error})") from error
         if not array.name.startswith("text") and np.isnan(values).any():
             raise CorruptRecordingError(f"{array.name} is missing, in whole or in part")
-        if heads is None and crc is not None:
-            _check(crc32c(values), crc, array.name)
-        return values
+        if crc is None:
+            return values
+        _check(crc32c(values), crc, array.name)
+        return values if heads is None else values[heads]
 
-    def latents(self, position: int) -> np.ndarray | None:
-        """The latents of a step."""
-        return _zarr_latents(self._path, position)
+    def group(self, *, consolidated: bool = False) -> zarr.Group:
+        """The group that has the arrays."""
+        return self._open(self._inner, consolidated=consolidated)
+
+
+def _attributes_in(folder: Path) -> dict[str, Any] | None:
+    """Attributes of a group, None where there is no group."""
+    file = folder / "zarr.json"
+    if not file.is_file():
+        return None
+    with damage_as(
+        CorruptRecordingError,
+        f"the metadata {file} is damaged",
+        "Copy it again, or record again with overwrite=True.",
+    ):
+        return dict(json.loads(file.read_bytes())["attributes"])
+
+
+def _damaged(name: str, path: object) -> str:
+    return f"the array {name!r} of {path} is damaged"
 
 
 def _check(found: int, expected: int, name: str) -> None:
@@ -162,15 +205,14 @@ def _check(found: int, expected: int, name: str) -> None:
         raise CorruptRecordingError(f"the checksum of {name} is {found:#010x} instead of {expected:#010x}")
 
 
-def _zarr_latents(path: str, position: int) -> np.ndarray | None:
-    stored: Any = zarr.open_group(path, path=GROUP, mode="r", use_consolidated=False).get("latents")
-    if stored is None:
-        return None
+def read_latents(source: Source, position: int) -> np.ndarray | None:
+    """The latents of a step, which a recording of format 1 may have; None when there are none."""
     try:
-        values = np.asarray(stored[position])
+        stored: Any = source.group().get("latents")
+        values = None if stored is None else np.asarray(stored[position])
     except Exception as error:  # a wrong crc32c raises a plain ValueError, stores their own kinds
         raise CorruptRecordingError(f"the latents cannot be read ({error})") from error
-    return None if np.isnan(values).all() else values
+    return None if values is None or np.isnan(values).all() else values
 
 
 def open_source(path: str | os.PathLike[str], memmap: bool | None) -> Source:
@@ -180,11 +222,24 @@ def open_source(path: str | os.PathLike[str], memmap: bool | None) -> Source:
     return LocalSource(Path(text)) if local else ZarrSource(text)
 
 
-def write_attributes(group: Path, attributes: dict[str, Any], *, sync: bool = True) -> None:
-    """Replace the attributes of a group as a whole."""
-    file = group / "zarr.json"
+def write_attributes(path: Path, attributes: dict[str, Any], *, sync: bool = True) -> None:
+    """Replace the attributes of a recording as a whole."""
+    file = path / "zarr.json"
     document = json.loads(file.read_bytes())
     write_whole(file, json.dumps({**document, "attributes": attributes}, indent=2).encode(), sync=sync)
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a folder on this machine holds a recording, damaged or not, of any version."""
+    try:
+        root = _attributes_in(path)
+    except CorruptRecordingError:
+        root = None
+    if root is None:  # its arrays tell what it was
+        return (path / GROUP_V1 / "zarr.json").is_file() or all(
+            (path / name / "zarr.json").is_file() for name in ("query", "key", "status")
+        )
+    return root.get("format") == FORMAT
 
 
 def check_replaceable(path: Path, *, overwrite: bool) -> None:
@@ -202,7 +257,7 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
             f"resume=True to complete it."
         )
     empty = path.is_dir() and not any(path.iterdir())
-    if not empty and not (path / GROUP / "zarr.json").is_file():
+    if not empty and not is_recording(path):
         raise RecordingError(f"{path} is not a recording and is not replaced. Remove it or choose another path.")
 
 
@@ -215,8 +270,8 @@ def check_space(path: Path, needed: int) -> None:
     """
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     free = shutil.disk_usage(parent).free
-    if needed > free:
+    if needed > free:  # a full disk now is the same failure as one that fills up later
         raise RecordingError(
             f"the recording needs {format_bytes(needed)}, {parent} has {format_bytes(free)} free. Free some space, "
             f"choose another path, or select fewer steps, layers or heads."
-        )
+        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -10,63 +11,78 @@ from typing import Any
 
 import numpy as np
 
-from store.errors import RecordingError
+from store.errors import CorruptRecordingError, RecordingError
 from store.plan import Plan
-from store.recording_files import LocalSource, Position, check_arrays, positions, small_path
-from store.recording_schema import DONE, DROPPED, GROUP, MISSING, check_attributes, fingerprint
-from store.shards import ShardFormat, sync_folder, write_whole
+from store.recording_files import LocalSource, Position, positions, write_small
+from store.recording_schema import DONE, DROPPED, LEDGER, MISSING, fingerprint
+from store.shards import ShardFormat, crc32c, sync_folder
 
 
 class Ledger:
-    """Status, checksums and times of a recording that is being written.
+    """Status, checksums, counts and times of a recording that is being written.
 
     Each is one small file that is replaced as a whole, the status last: a record that the status calls done has its
-    files and its checksums on the disk.
+    files, its checksums and its counts on the disk.
     """
 
     def __init__(self, path: Path, plan: Plan, *, sync: bool = True) -> None:
         counts = (len(plan.steps), len(plan.branches), len(plan.layers))
-        self.status = np.zeros(counts, np.uint8)
         self._path, self._plan, self._sync = path, plan, sync
-        self._checksums = np.zeros((*counts, len(plan.arrays)), "<u4")
-        self._times = {name: np.full(len(plan.steps), np.nan) for name in ("timestep", "sigma")}
+        self._values = {
+            "checksum": np.zeros((*counts, len(plan.arrays)), "<u4"),
+            "inexact_casts": np.zeros(counts, "<i8"),
+            "timestep": np.full(len(plan.steps), np.nan),
+            "sigma": np.full(len(plan.steps), np.nan),
+            "status": np.zeros(counts, np.uint8),
+        }
         self._times_changed = False
-        self._finished: list[tuple[Position, int, list[int]]] = []
+        self._finished: list[tuple[Position, int, list[int], int]] = []
         self._next_commit = 0.0
         self._lock, self._commit_lock = threading.Lock(), threading.Lock()
 
-    def load(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Take over what an earlier run of the same identity wrote; its attributes.
+    @property
+    def status(self) -> np.ndarray:
+        """(step, branch, layer) uint8: what is written down."""
+        return self._values["status"]
 
-        Raises
-        ------
-        RecordingError
-            It was another run; the message names what differs.
+    @property
+    def inexact_casts(self) -> int:
+        """Values that the cast changed, in the records that are written down."""
+        return int(self._values["inexact_casts"][self.status == DONE].sum())
+
+    @property
+    def drops(self) -> int:
+        """Records that were dropped, of those that are written down."""
+        return int((self.status == DROPPED).sum())
+
+    def load(self) -> None:
+        """Take over what an earlier writer of the same run wrote, and read it once to compare the checksums.
+
+        Records that were dropped, whose files are missing or whose bytes are damaged become missing; everything does
+        when one of the ledger's own files is damaged, for nothing vouches for the records then.
         """
         source = LocalSource(self._path)
-        attributes = source.attributes()
-        check_attributes(attributes, self._path)
-        _check_same_run(attributes, wanted, self._path)
-        check_arrays(source, self._plan.arrays, self._path)
-        self.status = source.small("status", self.status.shape, "u1")
-        self._checksums = source.small("checksum", self._checksums.shape, "<u4")
-        self._times = {name: source.small(name, values.shape, "<f8") for name, values in self._times.items()}
+        with contextlib.suppress(CorruptRecordingError):
+            self._values = {
+                name: source.small(name, values.shape, values.dtype.str) for name, values in self._values.items()
+            }
         for position in positions(self.status != MISSING):
-            if self.status[position] == DROPPED or not self._files_are_there(position):
+            if self.status[position] != DONE or not self._is_whole(position):
                 self.status[position] = MISSING
-        return attributes
+        for name in reversed(LEDGER):  # the status first: it calls fewer records done than before
+            self._write(name)
 
     def note_times(self, row: int, times: Mapping[str, float | None]) -> None:
         """Remember what the scheduler calls a step."""
         for name, value in times.items():
-            if value is not None and self._times[name][row] != value:
-                self._times[name][row] = value
+            if value is not None and self._values[name][row] != value:
+                self._values[name][row] = value
                 self._times_changed = True
 
-    def finish(self, position: Position, state: int, checksums: list[int]) -> None:
+    def finish(self, position: Position, state: int, checksums: list[int], inexact: int = 0) -> None:
         """Remember a record for the next commit."""
         with self._lock:
-            self._finished.append((position, state, checksums))
+            self._finished.append((position, state, checksums, inexact))
 
     def commit(self, *, lazily: bool = False) -> None:
         """Write down every finished record; lazily: not when that would take more than a tenth of the time.
@@ -81,48 +97,60 @@ class Ledger:
                 finished, self._finished = self._finished, []
             if self._times_changed:
                 self._times_changed = False
-                for name, values in self._times.items():
-                    self._write(name, values)
+                for name in ("timestep", "sigma"):
+                    self._write(name)
             if finished:
                 self._mark(finished)
             self._next_commit = time.monotonic() + 10 * (time.monotonic() - start)
 
-    def _mark(self, finished: list[tuple[Position, int, list[int]]]) -> None:
+    def _mark(self, finished: list[tuple[Position, int, list[int], int]]) -> None:
         if self._sync:
             for array in self._plan.arrays:
-                sync_folder(self._path / GROUP / array.name)
+                sync_folder(self._path / array.name)
         status = self.status.copy()
-        for position, state, checksums in finished:
-            status[position], self._checksums[position] = state, checksums
-        self._write("checksum", self._checksums)
-        self._write("status", status)
-        self.status = status
+        for position, state, checksums, inexact in finished:
+            status[position] = state
+            self._values["checksum"][position] = checksums
+            self._values["inexact_casts"][position] = inexact
+        self._write("checksum")
+        self._write("inexact_casts")
+        write_small(self._path, "status", status, sync=self._sync)
+        self._values["status"] = status
 
-    def _write(self, name: str, values: np.ndarray) -> None:
-        little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-        write_whole(small_path(self._path / GROUP, name, values.ndim), little, sync=self._sync)
+    def _write(self, name: str) -> None:
+        write_small(self._path, name, self._values[name], sync=self._sync)
 
-    def _files_are_there(self, position: Position) -> bool:
-        shards = map(ShardFormat, self._plan.arrays)
-        return all(shard.is_plausible(shard.path(self._path / GROUP, position)) for shard in shards)
+    def _is_whole(self, position: Position) -> bool:
+        """Whether the files of a record are those whose checksums were written down; reads all of them."""
+        for array, checksum in zip(self._plan.arrays, self._values["checksum"][position], strict=True):
+            shard = ShardFormat(array)
+            try:
+                if crc32c(shard.open(shard.path(self._path, position))) != checksum:
+                    return False
+            except CorruptRecordingError:
+                return False
+        return True
 
     @property
     def done(self) -> int:
         """How many records are done, written down or about to be."""
         with self._lock:
-            waiting = sum(state == DONE for _, state, _ in self._finished)
+            waiting = sum(state == DONE for _, state, *_ in self._finished)
         return int((self.status == DONE).sum()) + waiting
 
 
-def _check_same_run(attributes: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    if attributes.get("fingerprint") == fingerprint(wanted):
-        return
-    changed = "; ".join(
-        f"{name} is {value!r}, was {attributes.get(name)!r}"
-        for name, value in wanted.items()
-        if value != attributes.get(name)
-    )
-    raise RecordingError(
-        f"{path} was recorded by another run and cannot be resumed: {changed}. "
-        f"Record with the same settings, or to another path."
-    )
+def check_same_run(attributes: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on with the recording of another run; either the fingerprint or what it is made from may be damaged.
+
+    Raises
+    ------
+    RecordingError
+        Names what differs.
+    """
+    changed = {name: value for name, value in wanted.items() if value != attributes.get(name)}
+    if changed and attributes.get("fingerprint") != fingerprint(wanted):
+        what = "; ".join(f"{name} is {value!r}, was {attributes.get(name)!r}" for name, value in changed.items())
+        raise RecordingError(
+            f"{path} was recorded by another run and cannot be resumed: {what}. "
+            f"Record with the same settings, or to another path."
+        )

@@ -1,9 +1,10 @@
-"""Format version 1 of recordings: the attributes and the Zarr metadata (docs/format.md states it)."""
+"""Format version 2 of recordings: the attributes and the Zarr metadata (docs/format.md states it)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,15 +18,21 @@ from store.errors import CorruptRecordingError, FormatVersionError, RecordingErr
 from store.layout import TokenLayout
 from store.plan import Plan
 from store.provenance import Provenance, library_versions
-from store.shards import inner_chunk
+from store.selection import BRANCHES
+from store.shards import crc32c, inner_chunk, write_whole
 
 FORMAT = "ditprobe-recording"
-SCHEMA_VERSION = 1
-GROUP = "attn"
+SCHEMA_VERSION = 2
+GROUP_V1 = "attn"  # where version 1 has its arrays; version 2 has them at the root
 MISSING, DONE, DROPPED = 0, 1, 2
 RECORD_DIMS = ("step", "branch", "layer")
+COUNTS = ("inexact_casts", "overflowing_casts", "stalls", "drops")
+LEDGER = ("checksum", "inexact_casts", "timestep", "sigma", "status")  # what changes while a run is recorded
+SmallArray = tuple[str, tuple[str, ...], np.ndarray, dict[str, str]]  # name, dims, values, attributes
 _SEPARATOR: Any = {"name": "default", "separator": "."}
 _RUN = ("run_steps", "layer_count", "head_count", "channels", "features")
+_IDENTITY = ("backbone", "geometry", "selection", *_RUN, *asdict(Provenance()))
+_CHECKSUM = "attributes_checksum"
 _COORDINATES = "timestep sigma layer_name frame_time"
 _LONG_NAMES = {
     "query": "query, as the attention multiplies it",
@@ -56,25 +63,34 @@ def fingerprint(values: Mapping[str, Any]) -> str:
 
 
 def new_attributes(plan: Plan, provenance: Provenance) -> dict[str, Any]:
-    """The attributes of a recording that is about to begin."""
+    """The attributes of a recording that is about to begin; counts are unknown until its writer ends."""
     whole = identity(plan, provenance)
-    return {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
-        "state": "open",
-        "fingerprint": fingerprint(whole),
-        **whole,
-        "inexact_casts": 0,
-        "overflowing_casts": 0,
-        "stalls": 0,
-        "drops": 0,
-        "libraries": library_versions(),
-        "coordinates": _COORDINATES,
-    }
+    return sealed(
+        {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "state": "open",
+            "fingerprint": fingerprint(whole),
+            **whole,
+            **dict.fromkeys(COUNTS),
+            "libraries": library_versions(),
+            "coordinates": _COORDINATES,
+        }
+    )
 
 
-def check_attributes(attributes: Mapping[str, Any], path: object) -> None:
-    """Refuse what is no recording, or one in a newer format.
+def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes with the checksum of all others among them."""
+    return {**attributes, _CHECKSUM: _attributes_checksum(attributes)}
+
+
+def _attributes_checksum(attributes: Mapping[str, Any]) -> int:
+    others = {name: value for name, value in attributes.items() if name != _CHECKSUM}
+    return crc32c(json.dumps(others, sort_keys=True).encode())
+
+
+def check_version(attributes: Mapping[str, Any], path: object) -> None:
+    """Refuse what is not a recording, or one in a newer format.
 
     Raises
     ------
@@ -82,8 +98,8 @@ def check_attributes(attributes: Mapping[str, Any], path: object) -> None:
     """
     version = attributes.get("schema_version")
     if attributes.get("format") != FORMAT:
-        raise RecordingError(f"{path} is not a recording: its group {GROUP!r} was not written by ditprobe.")
-    if not isinstance(version, int) or version < 1:
+        raise RecordingError(f"{path} is not a recording: its attributes were not written by ditprobe.")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise CorruptRecordingError(
             f"{path} has an unreadable format version {version!r}; versions are numbers from 1 to {SCHEMA_VERSION}. "
             f"Copy it again."
@@ -95,16 +111,60 @@ def check_attributes(attributes: Mapping[str, Any], path: object) -> None:
         )
 
 
+def check_integrity(attributes: Mapping[str, Any], path: object) -> None:
+    """Compare the attributes with their checksum (format 1 has none) and with the fingerprint among them.
+
+    Raises
+    ------
+    CorruptRecordingError
+    """
+    found: dict[str, object] = {"fingerprint": fingerprint({k: attributes[k] for k in _IDENTITY if k in attributes})}
+    if attributes["schema_version"] > 1 or _CHECKSUM in attributes:
+        found[_CHECKSUM] = _attributes_checksum(attributes)
+    for name, value in found.items():
+        if attributes.get(name) != value:
+            raise CorruptRecordingError(
+                f"the attributes of {path} are damaged: their {name} is {value!r} instead of {attributes.get(name)!r}. "
+                f"Copy it again, record again with resume=True, or open it with check=False to read what is there."
+            )
+
+
 def plan_of(attributes: Mapping[str, Any], path: object) -> Plan:
-    """The plan that a recording was made from."""
+    """The plan that a recording was made from.
+
+    Raises
+    ------
+    CorruptRecordingError
+        An attribute is missing, of another kind, or selects what cannot be selected.
+    """
     try:
         geometry = dict(attributes["geometry"])
         spans = [range(start, stop) for start, stop in geometry.pop("spans")]
         selection: Any = {name: tuple(values) for name, values in attributes["selection"].items()}
         run: Any = {name: attributes[name] for name in _RUN}
-        return Plan(backbone=attributes["backbone"], layout=TokenLayout(**geometry, spans=spans), **selection, **run)
-    except (KeyError, TypeError, ValueError) as error:
+        plan = Plan(backbone=attributes["backbone"], layout=TokenLayout(**geometry, spans=spans), **selection, **run)
+        _check_selection(plan)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptRecordingError(f"the attributes of {path} are damaged: {error!r}.") from error
+    return plan
+
+
+def _check_selection(plan: Plan) -> None:
+    """Refuse a selection that no writer makes: its numbers must ascend and exist."""
+    counts = {
+        "steps": plan.run_steps,
+        "layers": plan.layer_count,
+        "heads": plan.head_count,
+        "frames": plan.layout.frames,
+    }
+    for name, count in counts.items():
+        numbers = getattr(plan, name)
+        if not numbers or list(numbers) != sorted(set(numbers)) or numbers[0] < 0 or numbers[-1] >= count:
+            raise ValueError(f"{name} {list(numbers)} must ascend between 0 and {count - 1}")
+    if not plan.branches or list(plan.branches) != [name for name in BRANCHES if name in plan.branches]:
+        raise ValueError(f"branches {list(plan.branches)} must be some of {list(BRANCHES)} in this order")
+    if len(plan.layer_names) != len(plan.layers):
+        raise ValueError(f"{len(plan.layer_names)} layer_names for {len(plan.layers)} layers")
 
 
 def provenance_of(attributes: Mapping[str, Any]) -> Provenance:
@@ -114,8 +174,7 @@ def provenance_of(attributes: Mapping[str, Any]) -> Provenance:
 
 def create(path: Path, plan: Plan, provenance: Provenance) -> None:
     """Make an empty recording at ``path``: all metadata and coordinates, no record."""
-    zarr.create_group(path, attributes={"format": FORMAT})
-    group = zarr.create_group(path, path=GROUP, attributes=new_attributes(plan, provenance))
+    group = zarr.create_group(path, attributes=new_attributes(plan, provenance))
     for array in plan.arrays:
         group.create_array(
             array.name,
@@ -130,44 +189,66 @@ def create(path: Path, plan: Plan, provenance: Provenance) -> None:
             chunk_key_encoding=_SEPARATOR,
             attributes={"long_name": _LONG_NAMES[array.name]},
         )
-    counts = (len(plan.steps), len(plan.branches), len(plan.layers))
-    _small(group, "status", np.zeros(counts, np.uint8), RECORD_DIMS, long_name="0 missing, 1 done, 2 dropped")
+    counts, unknown = (len(plan.steps), len(plan.branches), len(plan.layers)), np.full(len(plan.steps), np.nan)
     checksums = np.zeros((*counts, len(plan.arrays)), np.uint32)
-    _small(group, "checksum", checksums, (*RECORD_DIMS, "array"), long_name="crc32c of the record's bytes")
-    _write_coordinates(group, plan)
+    small: list[SmallArray] = [
+        ("status", RECORD_DIMS, np.zeros(counts, np.uint8), {"long_name": "0 missing, 1 done, 2 dropped"}),
+        ("checksum", (*RECORD_DIMS, "array"), checksums, {"long_name": "crc32c of the record's bytes"}),
+        ("inexact_casts", RECORD_DIMS, np.zeros(counts, np.int64), {"long_name": "values that the cast changed"}),
+        ("timestep", ("step",), unknown, {"long_name": "the scheduler's timestep"}),
+        ("sigma", ("step",), unknown, {"long_name": "the scheduler's noise level"}),
+        *coordinates(plan),
+    ]
+    for name, dims, values, attributes in small:
+        _small(group, name, dims, values, attributes)
+    _consolidate(path)
 
 
-def _write_coordinates(group: zarr.Group, plan: Plan) -> None:
+def coordinates(plan: Plan) -> list[SmallArray]:
+    """Name, dims, values and attributes of every coordinate that the plan decides."""
     layout = plan.layout
     dy, dx = layout.cell_size
-    unknown = np.full(len(plan.steps), np.nan)
     times = layout.frame_centres[list(plan.frames)]
     rows, columns = (np.arange(layout.height) + 0.5) * dy, (np.arange(layout.width) + 0.5) * dx
-    _small(group, "step", np.array(plan.steps, np.int64), ("step",), long_name="denoising step, 0 = most noise")
-    _small(group, "timestep", unknown, ("step",), long_name="the scheduler's timestep")
-    _small(group, "sigma", unknown, ("step",), long_name="the scheduler's noise level")
-    _small(group, "layer", np.array(plan.layers, np.int64), ("layer",), long_name="self-attention layer")
-    _small(group, "head", np.array(plan.heads, np.int64), ("head",), long_name="attention head")
-    _small(group, "frame", np.array(plan.frames, np.int64), ("frame",), long_name="latent frame")
-    _small(group, "frame_time", times, ("frame",), long_name="mean image number of the frame", units="images")
-    _small(group, "y", rows, ("y",), long_name="centre of the cell", units="px")
-    _small(group, "x", columns, ("x",), long_name="centre of the cell", units="px")
-    _strings(group, "branch", plan.branches, "branch of classifier-free guidance")
-    _strings(group, "layer_name", plan.layer_names, "module path of the layer", dim="layer")
-    _strings(group, "array", [array.name for array in plan.arrays], "array that the checksum belongs to")
+    centre = {"long_name": "centre of the cell", "units": "px"}
+
+    def numbers(values: tuple[int, ...]) -> np.ndarray:
+        return np.array(values, np.int64)
+
+    def texts(values: Any) -> np.ndarray:
+        return np.array(values, dtype=object)
+
+    return [
+        ("step", ("step",), numbers(plan.steps), {"long_name": "denoising step, 0 = most noise"}),
+        ("layer", ("layer",), numbers(plan.layers), {"long_name": "self-attention layer"}),
+        ("head", ("head",), numbers(plan.heads), {"long_name": "attention head"}),
+        ("frame", ("frame",), numbers(plan.frames), {"long_name": "latent frame"}),
+        ("frame_time", ("frame",), times, {"long_name": "mean image number of the frame", "units": "images"}),
+        ("y", ("y",), rows, centre),
+        ("x", ("x",), columns, centre),
+        ("branch", ("branch",), texts(plan.branches), {"long_name": "branch of classifier-free guidance"}),
+        ("layer_name", ("layer",), texts(plan.layer_names), {"long_name": "module path of the layer"}),
+        (
+            "array",
+            ("array",),
+            texts([array.name for array in plan.arrays]),
+            {"long_name": "array that the checksum belongs to"},
+        ),
+    ]
 
 
-def _small(group: zarr.Group, name: str, values: np.ndarray, dims: tuple[str, ...], **attributes: Any) -> None:
-    """One uncompressed chunk: the writer replaces its file as a whole, the reader reads it without Zarr."""
+def _small(group: zarr.Group, name: str, dims: tuple[str, ...], values: np.ndarray, attributes: dict[str, Any]) -> None:
+    """One chunk that ends in its crc32c: the writer replaces its file as a whole, the reader needs no Zarr for it."""
+    numbers = values.dtype != object
     array = group.create_array(
         name,
         shape=values.shape,
-        dtype=values.dtype,
+        dtype=values.dtype if numbers else str,  # of variable length: fixed-width strings have no stable specification
         chunks=values.shape,
         dimension_names=dims,
-        fill_value=np.nan if values.dtype.kind == "f" else 0,
-        compressors=None,
-        filters=None,
+        fill_value=(np.nan if values.dtype.kind == "f" else 0) if numbers else "",
+        compressors=[Crc32cCodec()],
+        filters=None if numbers else "auto",
         chunk_key_encoding=_SEPARATOR,
         attributes=attributes,
         config={"write_empty_chunks": True},
@@ -175,35 +256,30 @@ def _small(group: zarr.Group, name: str, values: np.ndarray, dims: tuple[str, ..
     array[...] = values
 
 
-def _strings(group: zarr.Group, name: str, values: Any, long_name: str, dim: str | None = None) -> None:
-    array = group.create_array(
-        name,
-        shape=(len(values),),
-        dtype=str,  # variable length: fixed-width strings have no stable Zarr specification
-        dimension_names=(dim or name,),
-        compressors=None,
-        chunk_key_encoding=_SEPARATOR,
-        attributes={"long_name": long_name},
-    )
-    array[:] = np.array(values, dtype=object)
+def restore(path: Path, plan: Plan, provenance: Provenance) -> None:
+    """Write anew what :func:`create` wrote and what is damaged, missing or of another library version by now.
+
+    What changes while a run is recorded stays as it is.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / "fresh"
+        create(fresh, plan, provenance)
+        for file in sorted(fresh.rglob("*")):
+            target = path / file.relative_to(fresh)
+            if file.is_dir():
+                target.mkdir(exist_ok=True)
+                continue
+            fixed = file.name == "zarr.json" or file.parent.name not in LEDGER
+            if fixed and not (target.is_file() and target.read_bytes() == file.read_bytes()):
+                write_whole(target, file.read_bytes())
 
 
-def create_latents(path: Path, steps: int, shape: tuple[int, ...]) -> None:
-    """Add the array of latents, one chunk a step, whose bytes end in their crc32c."""
-    zarr.open_group(path, path=GROUP, mode="r+").create_array(
-        "latents",
-        shape=(steps, *shape),
-        dtype=np.float32,
-        chunks=(1, *shape),
-        dimension_names=("step", "latent_frame", "latent_channel", "latent_y", "latent_x"),
-        fill_value=float("nan"),
-        compressors=[Crc32cCodec()],
-        chunk_key_encoding=_SEPARATOR,
-        attributes={"long_name": "latents after the step"},
-    )
+def _consolidate(path: Path) -> None:
+    """Put the metadata of every array into that of the root, where xarray looks for them first.
 
-
-def latents_shape(path: Path) -> tuple[int, ...] | None:
-    """Shape of the latents of one step, None before the first."""
-    file = path / GROUP / "latents" / "zarr.json"
-    return tuple(json.loads(file.read_bytes())["shape"][1:]) if file.is_file() else None
+    It never changes afterwards, so a recording whose writer was killed opens as any other does.
+    """
+    arrays = {file.parent.name: json.loads(file.read_bytes()) for file in sorted(path.glob("*/zarr.json"))}
+    root = json.loads((path / "zarr.json").read_bytes())
+    root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": arrays}
+    (path / "zarr.json").write_text(json.dumps(root, indent=2))

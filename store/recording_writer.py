@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
 from store.casting import to_float16
-from store.errors import InvalidInputError, RecordingError
+from store.checks import flag, integer, one_of
+from store.errors import DitprobeError, InvalidInputError, RecordingError
 from store.plan import Plan
 from store.provenance import Provenance
 from store.recording_files import LocalSource, Position, check_replaceable, check_space, write_attributes
-from store.recording_ledger import Ledger
-from store.recording_schema import DONE, DROPPED, GROUP, MISSING, create, create_latents, identity, latents_shape
+from store.recording_ledger import Ledger, check_same_run
+from store.recording_lock import WriterLock, install, remove_leftovers
+from store.recording_schema import (
+    DONE,
+    DROPPED,
+    MISSING,
+    SCHEMA_VERSION,
+    check_version,
+    create,
+    identity,
+    new_attributes,
+    restore,
+    sealed,
+)
 from store.selection import resolve_number
 from store.shards import ShardFormat, crc32c, write_whole
 
@@ -32,6 +44,7 @@ class _Record:
     position: Position
     what: str
     parts: dict[str, np.ndarray]
+    inexact: int  # values that the cast changed
     ours: frozenset[str]  # names of the parts whose memory can be used for a later record
 
 
@@ -40,7 +53,8 @@ class RecordingWriter:
 
     Every file appears whole or not at all, and a record is marked done after its files are on the disk: whatever
     kills the process, each record that is marked done can be read. Leaving the ``with`` block by an exception keeps
-    what was written; the recording then stays in the state "open" and can be resumed.
+    what was written; the recording then stays in the state "open" and can be resumed. Within the block no other writer
+    gets at the recording.
 
     Parameters
     ----------
@@ -56,7 +70,8 @@ class RecordingWriter:
     threads : int
         Writer threads.
     resume : bool
-        Complete an existing recording of the same run.
+        Complete an existing recording of the same run. What it holds is read once and compared with its checksums;
+        damaged records count as missing, so that they are recorded again, and damaged metadata is written anew.
     overwrite : bool
         Replace an existing recording.
     sync : bool
@@ -67,7 +82,8 @@ class RecordingWriter:
     OutputExistsError
         The path is taken and neither ``resume`` nor ``overwrite`` was asked for.
     RecordingError
-        Not enough disk space; another run's recording is there to resume; what is there to overwrite is no recording.
+        Not enough disk space; another run's recording is there to resume; what is there to overwrite is not a
+        recording; another writer is at work there (raised on entering the block).
 
     Examples
     --------
@@ -98,19 +114,18 @@ class RecordingWriter:
         overwrite: bool = False,
         sync: bool = True,
     ) -> None:
-        if policy not in ("block", "drop", "error"):
-            raise InvalidInputError(f"unknown policy {policy!r}. Policies are 'block', 'drop' and 'error'.")
-        if queue_records < 1 or threads < 1:
-            raise InvalidInputError(f"queue_records and threads must be at least 1; got {queue_records} and {threads}.")
+        one_of(policy, get_args(Policy), "policy")
+        queue_records = integer(queue_records, "queue_records", least=1)
+        resume, overwrite = flag(resume, "resume"), flag(overwrite, "overwrite")
         if resume and overwrite:
             raise InvalidInputError("resume keeps what is there and overwrite replaces it; ask for one of them.")
         self.path, self.plan = Path(path), plan
         if not isinstance(provenance, Provenance):
             provenance = Provenance.from_mapping(provenance or {})
         self.provenance = provenance
-        self.inexact_casts = self.overflowing_casts = self.stalls = self.drops = 0
-        self._policy, self._sync, self._threads_wanted = policy, sync, threads
-        self._group = self.path / GROUP
+        self._overflowing: set[Position] = set()
+        self._stalls = 0
+        self._policy, self._sync, self._threads_wanted = policy, sync, integer(threads, "threads", least=1)
         self._shards = {array.name: ShardFormat(array) for array in plan.arrays}
         self._queue: queue.Queue[_Record | None] = queue.Queue(queue_records)
         self._spare: dict[str, list[np.ndarray]] = {name: [] for name in self._shards}
@@ -118,24 +133,30 @@ class RecordingWriter:
         self._taken: set[Position] = set()
         self._error: RecordingError | None = None
         self._ledger = Ledger(self.path, plan, sync=sync)
-        self._resuming = resume and self.path.exists()
+        self._lock: WriterLock | None = None
+        self._overwrite, self._resuming = overwrite, resume and self.path.exists()
         if self._resuming:
-            before = self._ledger.load(identity(plan, provenance))
-            for name in ("inexact_casts", "overflowing_casts", "stalls"):
-                setattr(self, name, before[name])
+            self._check_resumable()
         else:
             check_replaceable(self.path, overwrite=overwrite)
-        check_space(self.path, plan.nbytes // plan.records * (plan.records - self._ledger.done))
+            check_space(self.path, plan.nbytes)
 
     def __enter__(self) -> Self:
         try:
-            if not self._resuming:
-                self._create()
-            for partial in self._group.rglob("*.partial"):
-                partial.unlink()
-            self._write_state("open" if self._ledger.done < self.plan.records else "complete")
-        except OSError as failure:
-            raise RecordingError(f"{self.path} could not be created: {failure}.") from failure
+            remove_leftovers(self.path)
+            if self._resuming:
+                self._lock = WriterLock(self.path)
+                self._resume()
+            else:
+                self._lock = install(
+                    self.path, lambda folder: create(folder, self.plan, self.provenance), overwrite=self._overwrite
+                )
+            self._write_state("open" if self._ledger.done < self.plan.records else "complete", counted=False)
+        except BaseException as failure:
+            self._unlock()
+            if isinstance(failure, OSError) and not isinstance(failure, DitprobeError):
+                raise RecordingError(f"{self.path} could not be created: {failure}.") from failure
+            raise
         for number in range(self._threads_wanted):
             thread = threading.Thread(target=self._work, name=f"recording-writer-{number}", daemon=True)
             thread.start()
@@ -156,6 +177,8 @@ class RecordingWriter:
             self._write_state("complete" if whole else "open")
         except OSError as failure:
             self._fail("the state of the recording", failure)
+        finally:
+            self._unlock()
         if kind is None:
             self._raise_error()
 
@@ -214,37 +237,11 @@ class RecordingWriter:
         self._ledger.note_times(position[0], {"timestep": timestep, "sigma": sigma})
         if self._make_room(position, what):
             given = {"query": query, "key": key, "text_query": text_query, "text_key": text_key, "features": features}
-            parts = self._parts(given, what, copy)
+            parts, inexact = self._parts(given, position, what, copy)
             ours = frozenset(name for name in parts if not np.may_share_memory(parts[name], given[name]))
-            record = _Record(position, what, parts, ours)
+            record = _Record(position, what, parts, inexact, ours)
             self._taken.add(position)
             self._queue.put(record)
-
-    def write_latents(self, step: int, latents: np.ndarray) -> None:
-        """Write the latents of a planned step at once: (frame, channel, y, x), kept as float32.
-
-        Raises
-        ------
-        InvalidInputError
-            For a wrong rank, another shape than before, values that are not finite, or a step not planned.
-        """
-        position = self._position(step, self.plan.layers[0], self.plan.branches[0])[0][0]
-        values = np.ascontiguousarray(latents, "<f4")
-        if values.ndim != 4 or not np.isfinite(values).all():
-            raise InvalidInputError(
-                f"latents of step {step} must be finite (frame, channel, y, x); got shape {values.shape}."
-            )
-        file = self._group / "latents" / ".".join(["c", str(position), "0", "0", "0", "0"])
-        try:
-            known = latents_shape(self.path)
-            if known is None:
-                create_latents(self.path, len(self.plan.steps), values.shape)
-            elif known != values.shape:
-                raise InvalidInputError(f"latents of step {step} have shape {values.shape}; earlier ones have {known}.")
-            write_whole(file, values, crc32c(values).to_bytes(4, "little"), sync=self._sync)
-        except OSError as failure:
-            self._fail(f"the latents of step {step}", failure)
-            self._raise_error()
 
     def _position(self, step: int, layer: int, branch: str) -> tuple[Position, str]:
         plan = self.plan
@@ -258,8 +255,11 @@ class RecordingWriter:
             )
         return (plan.steps.index(step), plan.branches.index(branch), plan.layers.index(layer)), what
 
-    def _parts(self, given: dict[str, np.ndarray | None], what: str, copy: bool) -> dict[str, np.ndarray]:
-        parts = {}
+    def _parts(
+        self, given: dict[str, np.ndarray | None], position: Position, what: str, copy: bool
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """The planned arrays as float16, and how many of their values the cast changed."""
+        parts, changed = {}, 0
         for name, shard in self._shards.items():
             values = given[name]
             if values is None:
@@ -273,16 +273,17 @@ class RecordingWriter:
             try:
                 cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy, out=spare)
             except InvalidInputError as error:
-                self.overflowing_casts += "beyond float16" in str(error)
+                if "beyond float16" in str(error):
+                    self._overflowing.add(position)
                 raise
-            self.inexact_casts += inexact
+            changed += inexact
             if tokens > 0:
                 cast = np.pad(cast, ((0, 0), (0, tokens), (0, 0)), constant_values=np.nan)
             parts[name] = cast
         for name, values in given.items():
             if values is not None and name not in parts:
                 raise InvalidInputError(f"{what}: {name} was given but is not planned.")
-        return parts
+        return parts, changed
 
     def _selected(self, name: str, values: np.ndarray) -> np.ndarray:
         """The planned heads and frames of an array that may have all of them."""
@@ -304,10 +305,9 @@ class RecordingWriter:
                 f"queue_records, or select less."
             )
         if self._policy == "drop":
-            self.drops += 1
             self._ledger.finish(position, DROPPED, [0] * len(self._shards))
             return False
-        self.stalls += 1
+        self._stalls += 1
         return True
 
     def _work(self) -> None:
@@ -323,12 +323,12 @@ class RecordingWriter:
         checksums = []
         for name, values in record.parts.items():
             shard = self._shards[name]
-            file = shard.path(self._group, record.position)
+            file = shard.path(self.path, record.position)
             write_whole(file, values, shard.index, sync=self._sync)
             checksums.append(crc32c(values))
             if name in record.ours:
                 self._spare[name].append(values)
-        self._ledger.finish(record.position, DONE, checksums)
+        self._ledger.finish(record.position, DONE, checksums, record.inexact)
         self._ledger.commit(lazily=True)
 
     def _fail(self, what: str, failure: Exception) -> None:
@@ -343,20 +343,40 @@ class RecordingWriter:
         if self._error is not None:
             raise self._error
 
-    def _create(self) -> None:
-        """Build the empty recording aside and put it in place at once."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        staging = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        try:
-            create(staging, self.plan, self.provenance)
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            os.replace(staging, self.path)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-    def _write_state(self, state: str) -> None:
+    def _check_resumable(self) -> None:
+        """Refuse, before anything is touched, what this writer cannot complete."""
         attributes = LocalSource(self.path).attributes()
-        counts = ("inexact_casts", "overflowing_casts", "stalls", "drops")
-        attributes |= {"state": state, **{name: getattr(self, name) for name in counts}}
-        write_attributes(self._group, attributes, sync=self._sync)
+        check_version(attributes, self.path)
+        if attributes["schema_version"] != SCHEMA_VERSION:
+            raise RecordingError(
+                f"{self.path} has recording format {attributes['schema_version']}, which is read but not written any "
+                f"more. Record again to another path, or with overwrite=True."
+            )
+        check_same_run(attributes, identity(self.plan, self.provenance), self.path)
+
+    def _resume(self) -> None:
+        self._check_resumable()  # again: another writer may have been here since
+        for partial in self.path.rglob("*.partial"):
+            partial.unlink()
+        restore(self.path, self.plan, self.provenance)
+        self._ledger.load()
+        missing = self.plan.records - self._ledger.done
+        check_space(self.path, self.plan.nbytes // self.plan.records * missing)
+
+    def _write_state(self, state: str, *, counted: bool = True) -> None:
+        """Replace the attributes; without the counts, which stay unknown when the process is killed, while it runs."""
+        counts: dict[str, int] = {}
+        if counted:
+            counts = {
+                "inexact_casts": self._ledger.inexact_casts,
+                "overflowing_casts": len(self._overflowing),
+                "stalls": self._stalls,
+                "drops": self._ledger.drops,
+            }
+        attributes = {**new_attributes(self.plan, self.provenance), "state": state, **counts}
+        write_attributes(self.path, sealed(attributes), sync=self._sync)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from PIL import Image
 from store.array_pickle import load_array_pickle
 from store.clip import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError
+from store.files.atomic import atomic_write
+from store.files.damaged import damage_as, shown
+from store.files.trailer import append_digest
+from store.plan import format_bytes
 
 RASTER = 256
 """Pixels along each side of the raster on which TAP-Vid measures distances, whatever the size of the clip."""
@@ -26,6 +32,8 @@ FPS = 25.0
 """TAP-Vid files state no rate; Kinetics was extracted at this one, and TAP-Vid's own pictures are shown at it."""
 
 _KEYS = ("video", "points", "occluded")
+_MOST_DECODED = 500  # bytes of images for one of the file; JPEGs of dark films reach 200
+_SLACK = 1 << 28
 
 
 def read_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> dict[str, Clip]:
@@ -52,7 +60,8 @@ def read_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = 
     Raises
     ------
     ClipError
-        Nothing is there, a file is damaged, or a clip lacks a key or has a wrong shape, kind or value.
+        Nothing is there, a file is damaged, or a clip lacks a key or has a wrong shape, kind or value. Also for a file
+        whose images would be more than 500 times as large as the file, and over 256 MiB.
     UnsafePickleError
         A file asks for more than arrays. Nothing in it is run.
 
@@ -107,12 +116,13 @@ def iter_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = 
 def _clips(files: list[Path], size: tuple[int, int] | None, *, several: bool) -> Iterator[tuple[str, Clip]]:
     seen: set[str] = set()
     for file in files:
+        room = _Room(file)
         for name, entry in _entries(file, prefix=f"{file.stem}/" if several else ""):
             free = name if name not in seen else f"{file.stem}/{name}"
             if free in seen:
-                raise ClipError(f"two clips of {file.parent} are called {free!r}. Rename one of them.")
+                raise ClipError(f"two clips of {file.parent} are called {shown(free)!r}. Rename one of them.")
             seen.add(free)
-            clip = _clip(f"{file}, clip {name!r}", entry, size)
+            clip = _clip(f"{file}, clip {shown(name)!r}", entry, size, room)
             del entry  # as large as the clip, and not needed while the caller works on it
             yield free, clip
 
@@ -130,22 +140,49 @@ def _entries(file: Path, prefix: str) -> Iterator[tuple[str, Any]]:
         raise ClipError(f"{file} holds no clips.")
     for name in list(content):
         if not isinstance(name, str):
-            raise ClipError(f"{file} has not a TAP-Vid layout: a clip is called {name!r}, which is not a text.")
+            raise ClipError(f"{file} has not a TAP-Vid layout: a clip is called by {_described(name)}, not by a text.")
         yield name, content.pop(name)
 
 
-def _clip(where: str, entry: Any, size: tuple[int, int] | None) -> Clip:
+class _Room:
+    """How many bytes of images a file can still decode to; a made-up one names the same picture over and over."""
+
+    def __init__(self, file: Path) -> None:
+        self._stored = file.stat().st_size
+        self._left = _SLACK + _MOST_DECODED * self._stored
+
+    def check(self, where: str, nbytes: int) -> None:
+        """Refuse what there is no room for."""
+        if nbytes > self._left:
+            raise ClipError(
+                f"{where}: its images would have {format_bytes(nbytes)}, and the whole file has "
+                f"{format_bytes(self._stored)}. It is damaged or made up; get it again."
+            )
+
+    def take(self, where: str, nbytes: int) -> None:
+        """Use some of it."""
+        self.check(where, nbytes)
+        self._left -= nbytes
+
+
+def _clip(where: str, entry: Any, size: tuple[int, int] | None, room: _Room) -> Clip:
     missing = [key for key in _KEYS if not isinstance(entry, dict) or key not in entry]
     if missing:
-        found = f"the keys {', '.join(map(str, entry))}" if isinstance(entry, dict) else _described(entry)
+        found = f"the keys {_texts(entry)}" if isinstance(entry, dict) else _described(entry)
         raise ClipError(f"{where}: {', '.join(missing)} missing. It needs a dict with {', '.join(_KEYS)}; got {found}.")
     points, occluded = _points(where, entry["points"], entry["occluded"])
-    images = _images(where, entry["video"], size)
+    with damage_as(ClipError, f"{where} is damaged"):
+        images = _images(where, entry["video"], size, room)
     tracks = points.swapaxes(0, 1) * [images.shape[2], images.shape[1]]
     try:
         return Clip(images, FPS, tracks, np.ascontiguousarray(~occluded.T))
     except ClipError as error:
         raise ClipError(f"{where}: {error}") from error
+
+
+def _texts(keys: Mapping[Any, Any]) -> str:
+    """The first keys of a dict, as far as they are texts."""
+    return ", ".join(shown(key) if isinstance(key, str) else _described(key) for key in list(keys)[:10])
 
 
 def _points(where: str, points: Any, occluded: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +221,7 @@ def _described(value: Any) -> str:
     return f"{type(value).__name__}"
 
 
-def _images(where: str, video: Any, size: tuple[int, int] | None) -> np.ndarray:
+def _images(where: str, video: Any, size: tuple[int, int] | None, room: _Room) -> np.ndarray:
     """(image, y, x, 3) uint8 of its own, decoded and resized one image at a time."""
     raw = _is_array(video, "u", 4) and video.dtype == np.uint8
     if not raw and not _is_array(video, "S", 1) and not isinstance(video, list | tuple):
@@ -195,29 +232,37 @@ def _images(where: str, video: Any, size: tuple[int, int] | None) -> np.ndarray:
         raise ClipError(f"{where}: the clip has no images.")
     images, first = np.empty(0, np.uint8), ()
     for number, stored in enumerate(video):
-        image = _image(f"{where}, image {number}", stored)
+        image = _image(f"{where}, image {number}", stored, room)
         if not number:
             first = image.shape
-            images = np.empty((len(video), *(size or first[:2]), 3), np.uint8)
+            wanted = (len(video), *(size or first[:2]), 3)
+            room.check(where, max(math.prod(wanted), len(video) * image.nbytes))
+            images = np.empty(wanted, np.uint8)
         if image.shape != first:
             raise ClipError(f"{where}: image {number} has the shape {image.shape}, image 0 has {first}.")
         images[number] = image if size in (None, first[:2]) else _resized(image, size)
     return images
 
 
-def _image(where: str, stored: Any) -> np.ndarray:
+def _image(where: str, stored: Any, room: _Room) -> np.ndarray:
     if isinstance(stored, bytes):
-        return _decoded(where, stored)
+        return _decoded(where, stored, room)
     if not _is_array(stored, "u", 3) or stored.dtype != np.uint8 or stored.shape[2] != 3 or not stored.size:
         raise ClipError(f"{where} must be uint8 (y, x, 3), or a JPEG or PNG file; got {_described(stored)}.")
+    room.take(where, stored.nbytes)
     return np.asarray(stored)
 
 
-def _decoded(where: str, stored: bytes) -> np.ndarray:
+def _decoded(where: str, stored: bytes, room: _Room) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(stored), formats=("JPEG", "PNG")) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(stored), formats=("JPEG", "PNG")) as picture:
+                room.take(where, 3 * picture.width * picture.height)
+                return np.asarray(picture.convert("RGB"))
+    except ClipError:
+        raise
+    except Exception as error:  # zlib, struct and PIL raise their own kinds
         raise ClipError(f"{where} cannot be decoded as JPEG or PNG ({len(stored)} bytes).") from error
 
 
@@ -231,7 +276,8 @@ def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, ove
 
     The file is a dict of clips by name; it holds nothing but ``numpy.ndarray`` calls, so that TAP-Vid's own tools load
     it with any version of numpy. Points are float32 fractions of width and height (:func:`read_tapvid` says which),
-    good to about 0.0001 px. Prompts, masks and the rate have no place in it. The file appears whole or not at all.
+    good to about 0.0001 px. Prompts, masks and the rate have no place in it. The file appears whole or not at all, and
+    ends in a digest, which :func:`read_tapvid` checks and ``pickle.load`` does not see.
 
     Parameters
     ----------
@@ -266,14 +312,10 @@ def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, ove
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists already. Choose another path or pass overwrite=True.")
     content = {name: _entry(name, clip) for name, clip in clips.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with atomic_write(path) as partial:
         with partial.open("wb") as file:
             _ArrayPickler(file, protocol=5).dump(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        append_digest(partial, ".pkl")
     return path
 
 

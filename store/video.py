@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from store.checks import integer
 from store.clip import Clip
 from store.decoding import Wanted, decode
 from store.encoding import encode, extras_path, new_video
-from store.errors import ClipError, InvalidInputError, UnsafePickleError
+from store.errors import ClipError, InvalidInputError
+from store.files.damaged import damage_as
+from store.files.numpy_files import load_npz, save_npz
+from store.files.trailer import has_changed
 
 _TEXTS = ("prompt", "tracks_source")
 _EXTRAS = ("tracks", "visibility", "masks", *_TEXTS)
@@ -36,7 +37,7 @@ def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None 
     ------
     ClipError
         No such file, no video in it, no images, or none in the part that was asked for, a truncated file (says how
-        many images were decoded).
+        many images were decoded), a file that is not as :func:`write_clip` wrote it.
     InvalidInputError
         A negative number, a stride below one, or a last image before the first.
     UnsafePickleError
@@ -53,7 +54,14 @@ def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None 
     path = Path(path)
     if not path.is_file():
         raise ClipError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; a video file is needed.")
-    images, fps, part = decode(path, wanted_part(first, last, stride))
+    wanted = wanted_part(first, last, stride)
+    with damage_as(ClipError, f"{path} cannot be read"):
+        if has_changed(path):
+            raise ClipError(
+                f"{path} is damaged: its content differs from the digest at its end. Get it again. If it was changed "
+                f"on purpose, `ffmpeg -i {path.name} -c copy other{path.suffix}` writes it without the digest."
+            )
+        images, fps, part = decode(path, wanted)
     beside = extras_path(path)
     extras = _read_extras(beside) if beside.is_file() else {}
     try:
@@ -83,16 +91,10 @@ def wanted_part(first: int, last: int | None, stride: int) -> Wanted:
 
 
 def _read_extras(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            extras = {name: file[name] for name in _EXTRAS if name in file.files}
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise UnsafePickleError(f"{path} holds pickled objects and was not read. Save plain arrays.") from error
-        raise ClipError(f"{path} cannot be read as an npz file: {error}") from error
-    except Exception as error:  # zipfile and zlib raise their own kinds for damaged files
-        raise ClipError(f"{path} cannot be read as an npz file: {error}") from error
-    return {name: str(value) if name in _TEXTS else value for name, value in extras.items()}
+    with damage_as(ClipError, f"{path} cannot be read as an npz file"):
+        found = load_npz(path)
+        extras = {name: found[name] for name in _EXTRAS if name in found}
+        return {name: str(value) if name in _TEXTS else value for name, value in extras.items()}
 
 
 def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = False, crf: int = 8) -> Path:
@@ -133,5 +135,5 @@ def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = Fa
     with new_video(path, overwrite=overwrite) as (video, npz):
         encode(video, clip.images, clip.fps, crf)
         if extras:
-            np.savez_compressed(npz, **extras)
+            save_npz(npz, extras)
     return Path(path)

@@ -18,6 +18,7 @@ from PIL import Image
 from store import make_scene, write_clip
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8, "03_track_points": 4, "04_transfer_motion": 4}
 
 
@@ -62,7 +63,10 @@ def test_notebook_runs_and_shows_its_pictures(
     assert all(cell.execution_count for cell in code)
     assert [output for output in outputs(notebook) if output.output_type == "error"] == []
     assert [output.text for output in outputs(notebook) if output.get("name") == "stderr"] == []
-    assert len(list(build.figures(notebook))) >= FIGURES[name]
+    assert [output for output in outputs(notebook) if WIDGET in output.get("data", ())] == []  # no bars of progress
+    shown = [output["data"][build.PLOTLY]["layout"] for output in build.figures(notebook)]
+    assert len(shown) >= FIGURES[name]
+    assert all("sendChartToCloud" in layout["modebar"]["remove"] for layout in shown)  # none offers to upload it
     assert list(folder.iterdir()) == []
     assert len(nbformat.writes(notebook)) < 1_500_000
 

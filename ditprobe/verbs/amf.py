@@ -10,6 +10,7 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import say, verb
+from ditprobe.layer_option import layer_option
 from ditprobe.verbs.track import part_of
 from store.errors import InvalidInputError
 from store.text import counted
@@ -37,10 +38,8 @@ _PICTURES = 6
 def amf(
     ctx: typer.Context,
     clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
-    first: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The first image of the clip to take.")] = 0,
-    last: Annotated[
-        int | None, typer.Option(min=0, metavar="NUMBER", help="The last image of the clip to take.")
-    ] = None,
+    first: options.First = 0,
+    last: options.Last = None,
     stride: options.Stride = 1,
     images: options.Images = None,
     size: options.SizeText = None,
@@ -67,7 +66,8 @@ def amf(
     ] = False,
     backbone: options.BackboneName = "mini",
     layer: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="The layer to take attention from; the preset's by default.")
+        str | None,
+        typer.Option(metavar="NUMBER", help="The layer, or a file of ditprobe select; the preset's by default."),
     ] = None,
     preset: Annotated[
         Literal["exact", "ditflow"],
@@ -95,18 +95,22 @@ def amf(
     if not dry_run:
         _check_free(flow_path, picture_path, overwrite)
     shown = part_of(clip, first, last, stride)
+    asked = layer_option(layer)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
 
+    from analyses.defaults import chosen_layers
+    from analyses.layer_selection import LayerSelection
     from ditprobe.pages import write_page
     from generators.flow_files import save_flow
-    from generators.reference import default_step, reference_flow
+    from generators.reference import reference_flow, shown_step
     from probe.fitting import cut_windows
     from store.selection import resolve_number
 
     window = cut_windows(model, shown, size=wanted, images=images)[0]
-    number = resolve_number("layer", _layer(model, preset) if layer is None else layer, len(model.layers))
+    best = chosen_layers(asked, model)[0] if isinstance(asked, LayerSelection) else asked
+    number = resolve_number("layer", _layer(model, preset) if best is None else best, len(model.layers))
     layout = model.layout(*window.size)
-    step = default_step(model, preset, steps) if step is None else step
+    step = shown_step(asked, model, preset, steps) if step is None else step
     at = "timestep 0" if step is None else f"step {resolve_number('step', step, steps, 'run')} of {steps}"
     frames = f"{layout.frames} x {counted(layout.frames, 'frame')}"
     pairs = f"{frames} of {layout.height} x {layout.width} cells (rows x columns)"
@@ -125,7 +129,7 @@ def amf(
         hard=not soft,
         temperature=temperature,
     )
-    taken = {"clip": clip.name, "first": first + stride * window.first_image, "stride": stride}
+    taken = {"clip": clip.name, "first": window.first_image, "stride": window.stride}
     flow.attrs["details"] = json.dumps({**json.loads(flow.attrs["details"]), **taken})
     save_flow(flow, flow_path, overwrite=overwrite)
     say(f"{flow_path}: {pairs}")

@@ -290,7 +290,7 @@ def _dry_run(
     if attention is not None:
         say(f"  backbone    layer {attention.layer} at step {attention.step} of {attention.steps}")
     say(f"  figures     {out}\n  finished    {checkpoint}")
-    if attention is not None and attention.options is not None and attention.layer is not None:
+    if attention is not None and attention.options is not None and isinstance(attention.layer, int):
         calls = [
             calls_of_tracking(attention.backbone, attention.options, images, anchors, attention.size, attention.layer)
             for images, anchors in work.asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import typer
 from ditprobe import options
 from ditprobe.console import progress, say, verb
 from ditprobe.estimates import tell_time
+from ditprobe.layer_option import layers_option
 from ditprobe.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
 from store.text import counted
@@ -32,7 +34,7 @@ def guide(
     backbone: options.BackboneName = "mini",
     layers: Annotated[
         str | None,
-        typer.Option(metavar="NUMBERS", help="Layers to guide, from 0; those that selection chose by default."),
+        typer.Option(metavar="NUMBERS", help="Layers to guide, or a file of ditprobe select; those known by default."),
     ] = None,
     strength: Annotated[
         float, typer.Option(metavar="NUMBER", help="Of cross-attention guidance; 0 is a plain generation.")
@@ -97,12 +99,12 @@ def guide(
     say(f"{model.name}, {how}, {what} at {counted(len(at_steps), 'step')}: {prompt!r}")
 
 
-def _numbers(text: str | None, name: str) -> tuple[int, ...] | None:
-    """Numbers of an option; 'all' of the steps, and no layers, are left to the library."""
-    found = options.numbers(text, name)
+def _numbers(text: str | None, name: str) -> Iterable[int] | None:
+    """Numbers of an option, or a selection; 'all' of the steps, and no layers, are left to the library."""
+    found = layers_option(text) if name == "layers" else options.numbers(text, name)
     if found == "all" and name == "layers":
         raise InvalidInputError("--layers 'all' would guide by every layer. Name some, such as '13,17'.")
-    return None if found is None or found == "all" else found
+    return None if found is None or isinstance(found, str) else found
 
 
 def _resolved(strategy: Any, model: Any, steps: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

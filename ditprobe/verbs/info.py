@@ -10,7 +10,8 @@ import typer
 from ditprobe import options
 from ditprobe.console import say, verb
 from ditprobe.described import SUFFIXES, describe_file
-from store.recording import BadRecord, open_recording
+from store.recording import Recording, open_recording
+from store.recording_files import is_recording
 from store.text import counted, pixels
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def info(
         str,
         typer.Argument(help="A file that ditprobe writes or reads, or a backbone (name, folder, hub id)."),
     ],
-    verify: Annotated[bool, typer.Option("--verify", help="Check every checksum of a recording.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read a whole recording and compare its checksums.")] = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -41,22 +42,28 @@ def info(
     path = Path(what)
     if path.suffix.lower() in SUFFIXES:
         options.check_exists(path, "a file")
-    if (path / "attn").is_dir() and verify:
+    if path.is_dir() and is_recording(path):
         recording = open_recording(path)
         say(recording)
-        _verify(recording.verify())
-    elif path.is_file() or (path / "attn").is_dir() or (path.is_dir() and path.suffix == ".zarr"):
+        if verify:
+            _verify(recording)
+    elif path.is_file() or (path.is_dir() and path.suffix == ".zarr"):
         say(describe_file(path))
     else:
         _describe(options.backbone_of(what, device, dtype, revision, local_files_only, plan=True))
 
 
-def _verify(bad: list[BadRecord]) -> None:
-    for record in bad:
-        say(f"  {record}")
-    if bad:
+def _verify(recording: Recording) -> None:
+    found = recording.verify()
+    for damage in found:
+        say(f"  {damage}")
+    if found:
+        say("  `ditprobe record` with the same options and --resume records again what is damaged")
         raise typer.Exit(1)
-    say("  every record that is marked done is whole")
+    old = recording.attributes["schema_version"] == 1
+    say(f"  every record that is marked done is whole{', and so are metadata and coordinates' if not old else ''}")
+    if old:
+        say("  not verified: status, times and counts, which have no checksum in format 1")
 
 
 def _describe(backbone: Backbone) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, verb
 from ditprobe.estimates import tell_time
+from ditprobe.layer_option import check_layers, layers_option
 from store.clip import Clip
 from store.clip_path import check_clip_path
 from store.errors import InvalidInputError
 from store.video import read_clip
+
+if TYPE_CHECKING:
+    from probe.backbone import Backbone
 
 EXAMPLES = """
 \b
@@ -75,7 +79,8 @@ def record(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Store queries and keys of a prompt or a clip."""
-    chosen = options.selection(layers, at, branches, heads, frames)
+    wanted = layers_option(layers) or ()
+    chosen = options.selection(wanted, at, branches, heads, frames)
     shape: dict[str, Any] = {"size": options.pixel_size(size), "images": images, "stride": stride}
     limits: dict[str, Any] = {"features": features, "limit_bytes": options.byte_count(limit)}
     _check_source(prompt, clips, scenes)
@@ -85,11 +90,14 @@ def record(
         if clips is not None and save_clip.resolve() == clips.resolve():
             raise InvalidInputError("--save-clip would replace --clips. Choose another path.")
         check_clip_path(save_clip, overwrite=overwrite or resume)
-    shown = None if clips is None else read_clip(clips)
+    if clips is not None:
+        read_clip(clips, last=0)  # refuses what is no video before the model is loaded
 
     from probe import record as recording
 
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    check_layers(wanted, model)
+    shown = None if clips is None else _window_of(clips, model, window, images, stride)
     if scenes is not None:
         layout = options.layout_of(model, shape["size"], images)
         (shown,) = options.scene_clips(scenes, layout, stride).values()
@@ -120,6 +128,12 @@ def record(
             **limits,
         )
     say(f"\nwritten to {out}\n{done!r}")
+
+
+def _window_of(path: Path, model: Backbone, window: int, images: int | None, stride: int) -> Clip:
+    """The video as far as the window may reach: what lies behind it is not read."""
+    longest = images or model.default_size.images
+    return read_clip(path, last=max(0, (window + 1) * longest * stride - 1))
 
 
 def _check_source(prompt: str | None, clips: Path | None, scenes: str | None) -> None:

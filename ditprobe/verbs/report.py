@@ -184,7 +184,7 @@ def _transferred(
 
 def _best_layer(found: xr.Dataset, chosen: LayerSelection | None) -> tuple[int, int]:
     """The best layer, or the last one where none was selected, and the last step."""
-    layer = chosen.layers[0] if chosen is not None else int(found["layer"].values[-1])
+    layer = (chosen.layers or chosen.ranked)[0] if chosen is not None else int(found["layer"].values[-1])
     return layer, int(found["step"].values[-1])
 
 
@@ -211,7 +211,8 @@ def build(
         layer, step = _best_layer(found, chosen)
         with progress("examples") as bar:
             shown = Shown.of_sweep(found.attrs)
-            made = make_examples(model, sources, layer=layer, step=step, shown=shown, count=examples, progress=bar)
+            swept = {name: _as_swept(found, name, source) for name, source in sources.items()}
+            made = make_examples(model, swept, layer=layer, step=step, shown=shown, count=examples, progress=bar)
     named: dict[str, Any] = {} if title is None else {"title": title}
     return write_report(
         out,
@@ -224,3 +225,12 @@ def build(
         overwrite=overwrite,
         **named,
     )
+
+
+def _as_swept(found: xr.Dataset, name: str, source: Clip | str) -> Clip | str:
+    """A clip from the first image that was swept of it."""
+    starts = found["first_image"].values[found["source"].values.astype(str) == name]
+    if not isinstance(source, Clip) or not len(starts):
+        return source
+    ahead = int(starts.min()) - (source.part.first if source.part else 0)
+    return source[ahead // (source.part.stride if source.part else 1) :] if ahead > 0 else source

@@ -19,6 +19,7 @@ Examples:
   ditprobe select sweep.nc --count 3
   ditprobe select sweep.nc --by mean --json
   ditprobe select sweep.nc --out layers.json
+  ditprobe select sweep.nc --accuracy moving --stability
 """
 
 
@@ -27,8 +28,13 @@ def select(
     sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
     count: options.Count = None,
     by: options.By = "last",
+    rank_by: options.RankBy = "harmonic",
+    accuracy: options.RankedPoints = "all",
     samples: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Bootstrap samples over clips.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Seed of the bootstrap.")] = 0,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="Say how far the choice depends on thresholds, steps and noise draws.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -42,33 +48,30 @@ def select(
     overwrite: options.Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
-    """Choose the layers that match best, and say how sure that is."""
+    """Choose the layers that are shown to beat 'nothing moves', and say how sure that is."""
     from analyses.checkpoint import load_sweep
     from analyses.selection import select_layers
     from analyses.selection_files import save_selection
+    from analyses.selection_words import verdict
 
     found = load_sweep(sweep)
-    wanted = min(3, found.sizes.get("layer", 1)) if count is None else count
-    chosen = select_layers(found, wanted, by=by, samples=samples, seed=seed)
+    how: dict[str, Any] = {"criterion": rank_by, "accuracy": accuracy}
+    chosen = select_layers(found, count, by=by, samples=samples, seed=seed, **how)
     if out is not None:
         if out.exists() and out.samefile(sweep):
             raise OutputExistsError(f"{out} is the sweep itself. Choose another --out.")
         save_selection(chosen, out, overwrite=overwrite)
     if as_json:
         table = [{name: _or_null(value) for name, value in row.items()} for row in chosen.table()]
-        say(json.dumps({"layers": list(chosen.layers), "by": by, "table": table}, indent=1))
+        content = {"layers": list(chosen), "by": by, "carriers": list(chosen.carriers), "verdict": verdict(chosen)}
+        say(json.dumps({**content, "table": table}, indent=1))
         return
     say(chosen)
-    if chosen.sources < 2:
-        say("\n rank  layer  harmonic mean, no interval from one clip")
-    else:
-        say(f"\n rank  layer  harmonic mean  95 % interval      in top {wanted}")
-    for row in chosen.table():
-        line = f"{row['rank']:5d}  {row['layer']:5d}  {row['mean']:13.3f}"
-        if math.isfinite(row["low"]):
-            interval = f"{row['low']:.3f} to {row['high']:.3f}"
-            line += f"  {interval:17s}  {row['probability']:.2f}"
-        say(line)
+    if stability:
+        from analyses.stability import stability as over_settings
+        from analyses.stability import stability_text
+
+        say(f"\n{stability_text(over_settings(found, min(count or 3, found.sizes['layer']), **how))}")
     if out is not None:
         say(f"\nwritten to {out}")
 

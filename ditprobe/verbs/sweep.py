@@ -11,6 +11,9 @@ import typer
 from ditprobe import options
 from ditprobe.console import progress, say, verb
 from ditprobe.estimates import tell_time
+from ditprobe.layer_option import check_layers, layers_option
+from ditprobe.pseudo_truth import check_truth, with_truth
+from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
 from store.text import counted
 
@@ -24,6 +27,7 @@ EXAMPLES = """
 Examples:
   ditprobe sweep --scenes 0:16 --threshold-cells 1 --report sweep.html
   ditprobe sweep -b mini --clips ../shared/data/det --stride 4 --out det.nc
+  ditprobe sweep --clips my.mp4 --last 95 --stride 4 --truth flow
   ditprobe sweep -b THUDM/CogVideoX-2b --prompt "a dog runs" --at 0:50:7 --dry-run
   ditprobe sweep --recording a.zarr --recording b.zarr --out stored.nc
 """
@@ -31,7 +35,8 @@ Examples:
 
 # What a recording settles, and what a prompt, which is generated at its full length, has no use for.
 NOT_OF_RECORDINGS = (
-    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "steps", "features", "size", "images", "stride"),
+    *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "draws", "steps", "features", "size"),
+    *("images", "first", "last", "stride", "truth", "cotracker", "cotracker_code"),
     *("device", "dtype", "revision", "local_files_only", "resume"),
 )
 NOT_OF_PROMPTS = ("noise", "stride")
@@ -61,9 +66,15 @@ def sweep(
     noise: options.ClipNoise = "forward",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
+    draws: Annotated[
+        int, typer.Option(min=1, metavar="NUMBER", help="How many times to draw the noise for each clip.")
+    ] = 1,
     threshold_cells: Annotated[
-        float, typer.Option(metavar="NUMBER", help="A match within so many cells of the truth counts as found.")
-    ] = 0.5,
+        str,
+        typer.Option(
+            metavar="NUMBERS", help="A match within so many cells of the truth counts as found; of several, the first."
+        ),
+    ] = "0.5",
     preset: Annotated[
         Literal["exact", "difftrack"], typer.Option(help="Our definitions, or those of DiffTrack's release.")
     ] = "exact",
@@ -71,12 +82,32 @@ def sweep(
     features: Annotated[bool, typer.Option("--features/--no-features", help="Match features too.")] = True,
     size: options.SizeText = None,
     images: options.Images = None,
+    first: options.First = 0,
+    last: options.Last = None,
     stride: options.Stride = 1,
+    truth: Annotated[
+        str | None,
+        typer.Option(help="Tracks for clips that have none: by 'flow' or 'cotracker', or a file of tracks."),
+    ] = None,
+    cotracker: Annotated[
+        Path | None, typer.Option(help="Weights of CoTracker3 offline, for --truth cotracker.")
+    ] = None,
+    cotracker_code: Annotated[
+        Path | None, typer.Option(help="A copy of CoTracker's repository, where it is not installed.")
+    ] = None,
     count: options.Count = None,
     by: options.By = "last",
     report: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Write a report with example clips too.", rich_help_panel=options.OUTPUT),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Write a table too: a row for each clip, step and layer.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -92,35 +123,81 @@ def sweep(
     for path in recording or ():
         options.check_exists(path, "a recording")
     options.check_exists(clips, "a video or of a folder of clips")
-    chosen, wanted = options.selection(layers, at, branches, heads), options.pixel_size(size)
+    wanted_layers = layers_option(layers) or ()
+    chosen, wanted = options.selection(wanted_layers, at, branches, heads), options.pixel_size(size)
     options.check_size(wanted, backbone)
     if scenes is not None:
         options.scene_seeds(scenes)
     if "," in branches:
         raise InvalidInputError(f"--branches {branches!r} names several; a sweep measures one.")
+    check_truth(truth, cotracker)
+    thresholds, tables = _thresholds(threshold_cells), _tables(csv, per_head)
     _check_output(out, report, overwrite, resume, dry_run)
-    how: dict[str, Any] = {"threshold_cells": threshold_cells, "preset": preset, "per_head": per_head}
+    if not dry_run:
+        _check_tables(tables, overwrite or resume)
+    how: dict[str, Any] = {"threshold_cells": thresholds, "preset": preset, "per_head": per_head}
     if recording:
         found = _sweep_recordings(recording, clips, scenes, branches, how, count, dry_run)
         if found is not None:
             _finish(found, out, count, by, report, None, {})
+            _write_tables(found, tables)
         return
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    check_layers(wanted_layers, model)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
     run["size"] = wanted
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
     layout = options.layout_of(model, run["size"], images)
-    sources = options.joined(options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride))
+    sources = options.joined(
+        options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride, first=first, last=last)
+    )
     if dry_run:
-        _dry_run(model, sources, chosen, run, estimate=not no_estimate)
+        _dry_run(model, sources, chosen, run, draws, estimate=not no_estimate)
         return
+    weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": device}
+    sources = with_truth(sources, truth, window=layout.images * stride, **weights)
     from analyses.sweep import sweep as run_sweep
 
     saved: dict[str, Any] = {"save": out, "resume": resume, "overwrite": overwrite}
     with progress("sweeping") as bar:
-        found = run_sweep(model, sources, chosen, features=features, progress=bar, **run, **how, **saved)
+        found = run_sweep(model, sources, chosen, features=features, draws=draws, progress=bar, **run, **how, **saved)
     swept = set(found["source"].values.tolist())
     _finish(found, out, count, by, report, model, {name: sources[name] for name in sources if name in swept})
+    _write_tables(found, tables)
+
+
+def _tables(csv: Path | None, per_head: bool) -> dict[bool, Path]:
+    """The table of layers, and that of single heads beside it where they are measured."""
+    if csv is None:
+        return {}
+    return {False: csv, True: csv.with_stem(f"{csv.stem}-heads")} if per_head else {False: csv}
+
+
+def _check_tables(tables: dict[bool, Path], overwrite: bool) -> None:
+    if not tables:
+        return
+    from analyses.tables import check_table_path
+
+    for path in tables.values():
+        check_table_path(path, overwrite=overwrite)
+
+
+def _write_tables(found: xr.Dataset, tables: dict[bool, Path]) -> None:
+    if not tables:
+        return
+    from analyses.tables import write_table
+
+    for heads, path in tables.items():
+        say(f"table at {write_table(found, path, heads=heads, overwrite=True)}")
+
+
+def _thresholds(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidInputError(
+            f"--threshold-cells {text!r} is no number of cells. Write for example 1, or '1,0.5,2'."
+        ) from error
 
 
 def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool, dry_run: bool) -> None:
@@ -157,6 +234,10 @@ def _check_given(ctx: typer.Context) -> None:
         return
     if not (given["clips"] or given["scenes"] or given["prompt"]):
         raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
+    if not given["clips"]:
+        options.refuse_given(
+            ctx, ("first", "last", "truth"), "is about the videos of --clips, which are not given. Leave it out."
+        )
     if not (given["clips"] or given["scenes"]):
         options.refuse_given(ctx, NOT_OF_PROMPTS, "does not apply to prompts, only to clips. Leave it out.")
 
@@ -198,7 +279,9 @@ def _names(recordings: list[Path]) -> dict[str, Path]:
     return found
 
 
-def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], *, estimate: bool) -> None:
+def _dry_run(
+    model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], draws: int, *, estimate: bool
+) -> None:
     """What would run, and how long the model would take."""
     from probe.fitting import cut_windows
     from probe.record import plan_recording
@@ -224,7 +307,7 @@ def _dry_run(model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[st
             limit_bytes=None,
             **where,
         )
-        calls.append((job.size, job.passes * len(windows)))
+        calls.append((job.size, draws * job.passes * len(windows)))
         each = f"{', each' * (len(windows) > 1)} of {counted(job.passes, 'forward pass', 'forward passes')}"
         say(f"  {name!r}: {counted(len(windows), 'window')}{each} at {job.size} (height x width)")
     tell_time(model, calls, steps=run["steps"], estimate=estimate)
@@ -247,6 +330,8 @@ def _finish(
     say(accuracy_table(found))
     chosen = selection_of(found, count, by=by)
     say(f"\n{chosen if chosen is not None else 'No clip has true tracks: no accuracy, and no layers selected.'}")
+    if chosen is None and any(isinstance(source, Clip) for source in sources.values()):
+        say("Add --truth flow to measure accuracy against optical flow.")
     say(f"\nwritten to {out}")
     if report is not None:
         from ditprobe.verbs.report import build

@@ -15,6 +15,7 @@ import typer
 from ditprobe import options
 from ditprobe.console import complain, progress, say, seconds_for_people, verb
 from ditprobe.estimates import tell_time
+from ditprobe.layer_option import layer_option
 from ditprobe.trackers import calls_of_tracking, check_procedure, matched, tracking_options
 from store.clip import Clip
 from store.errors import InvalidInputError
@@ -117,6 +118,7 @@ def track(
     check_procedure(preset, encode)
     head_numbers, wanted_size = options.numbers(heads, "heads"), options.pixel_size(size)
     options.check_size(wanted_size, backbone)
+    layer_option(layer)
     _check_paths(clip, tracks_path, overlay_path)
     if not dry_run:
         _check_free(tracks_path, overlay_path, overwrite)
@@ -240,12 +242,11 @@ def part_of(path: Path, first: int, last: int | None, stride: int) -> Clip:
     """Every so many images of a video from one image to another, both included."""
     from store.video import read_clip
 
-    clip = read_clip(path)
-    end = len(clip) - 1 if last is None else last
-    if not first <= end < len(clip):
-        asked = f"from --first {first}" + ("" if last is None else f" to --last {last}")
-        raise InvalidInputError(f"{path} has images 0 to {len(clip) - 1}; {asked} there are none to take.")
-    return Clip(clip.images[first : end + 1 : stride], clip.fps / stride)
+    clip = read_clip(path, first=first, last=last, stride=stride)
+    images = len(clip) if clip.part is None else clip.part.images
+    if last is not None and last >= images:
+        raise InvalidInputError(f"{path} has images 0 to {images - 1}; --last {last} lies beyond them.")
+    return clip
 
 
 def _check_given(ctx: typer.Context) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +12,7 @@ import typer
 from ditprobe import options
 from ditprobe.console import progress, say, verb
 from ditprobe.estimates import tell_time
+from ditprobe.layer_option import layers_option
 from ditprobe.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
 
@@ -50,7 +51,11 @@ def transfer(
     backbone: options.BackboneName = "mini",
     method: Annotated[Method, typer.Option(help="How motion is transferred.")] = "ditflow",
     layers: Annotated[
-        str | None, typer.Option(metavar="NUMBERS", help="Layers whose motion is compared; the preset's by default.")
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Layers whose motion is compared, or a file of ditprobe select; the preset's by default.",
+        ),
     ] = None,
     share: Annotated[
         float, typer.Option(metavar="NUMBER", help="Part of the steps that is guided, from the noisiest one on.")
@@ -120,7 +125,7 @@ def transfer(
     if keep is not None and method != "ditflow-positions":
         raise InvalidInputError("--save-embedding keeps optimised positions. Add --method ditflow-positions.")
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
-    compared, rates, wanted = _numbers(layers), _rates(learning_rate), options.pixel_size(size)
+    compared, rates, wanted = _layers(layers), _rates(learning_rate), options.pixel_size(size)
     options.check_size(wanted, backbone)
     height, width = options.height_and_width(wanted, height, width)
     options.check_exists(embedding or Path(reference), "a motion embedding" if embedding else "a video")
@@ -211,11 +216,15 @@ def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:
 
 
 def _seen_layer(model: Backbone, method: TransferMethod) -> int:
-    """Whose flow is drawn: the first layer that the method is guided by, or what is known to track well."""
+    """Whose flow is drawn: the best layer of a selection, the first one of others, or what is known to track well."""
+    from analyses.defaults import chosen_layers
+    from analyses.layer_selection import LayerSelection
     from generators.optimised_method import OptimisedMethod
     from generators.reference import default_layer
 
     if isinstance(method, OptimisedMethod):
+        if isinstance(method.layers, LayerSelection):
+            return chosen_layers(method.layers, model)[0]
         return method.resolve_layers(model)[0]
     try:
         return default_layer(model)
@@ -265,7 +274,7 @@ def _words(reference: str, prompt: str | None, embedding: Path | None) -> tuple[
 
 def _method(
     name: Method,
-    layers: tuple[int, ...] | None,
+    layers: Iterable[int] | None,
     share: float,
     iterations: int,
     learning_rate: tuple[float, float] | None,
@@ -292,9 +301,9 @@ def _method(
     )
 
 
-def _numbers(text: str | None) -> tuple[int, ...] | None:
-    found = options.numbers(text, "layers")
-    if found == "all":
+def _layers(text: str | None) -> Iterable[int] | None:
+    found = layers_option(text)
+    if isinstance(found, str):
         raise InvalidInputError("--layers 'all' would guide by every layer. Name some, such as '13,17'.")
     return found
 

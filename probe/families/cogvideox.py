@@ -31,6 +31,7 @@ class CogVideoX(Backbone):
 
     family = "CogVideoX"
     pipelines = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline")
+    transformers = ("CogVideoXTransformer3DModel",)
     attention_paths = ("transformer_blocks.*.attn1",)
     guidance = "batch"
     text_position: ClassVar[Literal["first", "last"] | None] = "first"

@@ -27,6 +27,7 @@ class HunyuanVideo(Backbone):
 
     family = "HunyuanVideo"
     pipelines = ("HunyuanVideoPipeline",)
+    transformers = ("HunyuanVideoTransformer3DModel",)
     attention_paths = ("transformer_blocks.*.attn", "single_transformer_blocks.*.attn")
     guidance = "calls"
     text_position: ClassVar[Literal["first", "last"] | None] = "last"

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from probe.backbone import Backbone
+from probe.geometry import Size
 from probe.rotary import RotaryAxes
-from store.errors import UnsupportedBackboneError
+from store.errors import InvalidInputError, UnsupportedBackboneError
 
 
 class Wan(Backbone):
@@ -25,6 +26,7 @@ class Wan(Backbone):
 
     family = "Wan"
     pipelines = ("WanPipeline",)
+    transformers = ("WanTransformer3DModel",)
     attention_paths = ("blocks.*.attn1",)
     guidance = "calls"
     text_position: ClassVar[Literal["first", "last"] | None] = None
@@ -66,6 +68,24 @@ class Wan(Backbone):
         channels = transformer.config.attention_head_dim
         third = 2 * (channels // 6)
         return RotaryAxes(channels - 2 * third, third, third)
+
+    def check_size(self, height: int, width: int, images: int) -> None:
+        """Refuse a size that the model does not take, or whose cells its table of rotary positions does not reach.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        super().check_size(height, width, images)
+        transformer: Any = self.denoisers[0]
+        most, layout = transformer.config.rope_max_seq_len, self._layout(height, width, images, 0)
+        if max(layout.frames, layout.height, layout.width) > most:
+            rows, columns = self.pixel_steps
+            raise InvalidInputError(
+                f"{self.name} does not take {Size(height, width, images)}: its rotary positions (rope_max_seq_len) end "
+                f"at {most} frames and {most} x {most} cells; these are {layout.frames} frames of {layout.height} x "
+                f"{layout.width} cells. Pass a size of at most {most * rows} x {most * columns} px."
+            )
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         config = self.pipeline.vae.config

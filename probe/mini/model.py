@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,18 +12,24 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
+from diffusers.schedulers import SchedulerMixin
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from probe.mini.codec import PixelCodec
 from probe.mini.text import SceneTokenizer, new_text_encoder, new_tokenizer
+from probe.model_index import read_json
 from store.errors import BackboneNotFoundError
+from store.files.damaged import damage_as, shown
 
 WEIGHTS = Path(__file__).parent / "weights"
 BUNDLED = {name: WEIGHTS / name for name in ("mini", "mini-rope")}
 """Folders of the weights in the package: added sinusoidal positions, and rotary ones."""
 
+_CONFIG = {"scheduler": "scheduler_config.json"}
+_POSITIONS = ("sample_frames", "sample_height", "sample_width", "num_attention_heads", "attention_head_dim")
+_MOST_LAYERS, _MOST, _MOST_POSITIONS = 1000, 1 << 20, 1 << 30
 _PARTS = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
 
 
@@ -129,7 +136,7 @@ def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch
     Raises
     ------
     BackboneNotFoundError
-        When the folder does not hold the five components.
+        When the folder does not hold the five components, or one is damaged.
 
     Examples
     --------
@@ -144,21 +151,41 @@ def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch
             f"no mini backbone at {folder}: {', '.join(missing)} missing. Bundled are {' and '.join(BUNDLED)}; train "
             "another with python -m probe.mini.train."
         )
-    scheduler = CogVideoXDDIMScheduler.load_config(folder / "scheduler")
-    with _without_bars():
-        text_encoder: Any = CLIPTextModel.from_pretrained(folder / "text_encoder")
-    # cast afterwards: transformers 4 and 5 call the argument for the data type differently
-    return CogVideoXPipeline(
-        tokenizer=SceneTokenizer.from_pretrained(folder / "tokenizer"),
-        text_encoder=text_encoder.to(dtype).eval(),
-        vae=_loaded(PixelCodec, folder / "vae", dtype),
-        transformer=_loaded(CogVideoXTransformer3DModel, folder / "transformer", dtype),
-        scheduler=getattr(diffusers, scheduler["_class_name"]).from_config(scheduler),
-    )
+    remedy = "Save or copy it again."
+    with damage_as(BackboneNotFoundError, f"the mini backbone {folder} is damaged", remedy), _without_bars():
+        scheduler = CogVideoXDDIMScheduler.load_config(folder / "scheduler")
+        for part in ("transformer", "text_encoder", "scheduler"):
+            _check_sizes(read_json(folder / part / _CONFIG.get(part, "config.json")))
+        text_encoder: Any = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
+        # cast afterwards: transformers 4 and 5 call the argument for the data type differently
+        return CogVideoXPipeline(
+            tokenizer=SceneTokenizer.from_pretrained(folder / "tokenizer"),
+            text_encoder=text_encoder.to(dtype).eval(),
+            vae=_loaded(PixelCodec, folder / "vae", dtype),
+            transformer=_loaded(CogVideoXTransformer3DModel, folder / "transformer", dtype),
+            scheduler=_scheduler_class(scheduler["_class_name"]).from_config(scheduler),
+        )
+
+
+def _check_sizes(config: dict[str, Any]) -> None:
+    """Refuse sizes that would fill the memory, or take for ever, before the weights show that they are not theirs."""
+    sizes = {name: value for name, value in config.items() if isinstance(value, int)}
+    layers = [sizes.get(name, 0) for name in ("num_layers", "num_hidden_layers")]
+    if max(layers) > _MOST_LAYERS or max(sizes.values(), default=0) > _MOST:
+        raise ValueError("its configuration has a size that no mini backbone has")
+    if math.prod(sizes.get(name, 1) for name in _POSITIONS) > _MOST_POSITIONS:
+        raise ValueError("its configuration has more positions than a mini backbone")
+
+
+def _scheduler_class(name: str) -> type[SchedulerMixin]:
+    kind = getattr(diffusers, name)
+    if not issubclass(kind, SchedulerMixin):
+        raise ValueError(f"{shown(name)} is not a scheduler")
+    return kind
 
 
 def _loaded(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    part = kind.from_pretrained(folder, torch_dtype=dtype).eval()
+    part = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True).eval()
     part.register_to_config(_name_or_path=folder.parent.name)  # or each copy would name the folder it came from
     return part
 

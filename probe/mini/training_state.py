@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from torch import nn
 from probe.mini.model import MiniConfig, load_mini, new_pipeline, save_mini
 from probe.mini.schedule import TrainConfig
 from store.errors import InvalidInputError
+from store.files.atomic import atomic_write
+from store.files.damaged import damage_as
 
 
 class Average:
@@ -117,9 +118,8 @@ class TrainingState:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "average": self.average.values,
         }
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            torch.save(state, partial)
 
     def restore(self, saved: dict[str, Any]) -> int:
         """Take over a checkpoint, and return how many steps it has."""
@@ -148,14 +148,11 @@ def load_checkpoint(path: Path, device: torch.device, mini: MiniConfig, config: 
     """
     if not path.exists():
         return None
-    try:
+    remedy = "Remove it or train into another folder."
+    with damage_as(InvalidInputError, f"{path} is damaged or no checkpoint", remedy):
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InvalidInputError(
-            f"{path} is damaged or no checkpoint. Remove it or train into another folder."
-        ) from error
-    _check_settings(path, state, mini, config)
-    return state
+        _check_settings(path, state, mini, config)
+        return state
 
 
 def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config: TrainConfig) -> None:

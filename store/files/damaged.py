@@ -7,11 +7,13 @@ from contextlib import contextmanager
 
 from store.errors import DitprobeError, FormatVersionError, UnsafePickleError
 
-_LONGEST = 160
+_LONGEST = 200
 
 
 @contextmanager
-def damage_as(kind: type[DitprobeError], problem: str, remedy: str = "") -> Iterator[None]:
+def damage_as(
+    kind: type[DitprobeError], problem: str, remedy: str = "", *, keep: tuple[type[DitprobeError], ...] = ()
+) -> Iterator[None]:
     """Turn whatever reading a file raises into the error of its reader.
 
     Libraries raise dozens of kinds for files that are cut, altered or made up: ``zlib.error``, ``struct.error``,
@@ -24,6 +26,7 @@ def damage_as(kind: type[DitprobeError], problem: str, remedy: str = "") -> Iter
     kind : what to raise
     problem : "goat.nc holds no tracks, or it is damaged"
     remedy : a sentence with its full stop
+    keep : further kinds that pass as they are
 
     Examples
     --------
@@ -34,14 +37,12 @@ def damage_as(kind: type[DitprobeError], problem: str, remedy: str = "") -> Iter
     ...
     store.errors.ClipError: goat.npz is damaged: 'tracks'. Get it again.
     """
+    passing: tuple[type[Exception], ...] = (kind, *keep, UnsafePickleError, FormatVersionError)
     try:
         yield
-    except (kind, UnsafePickleError, FormatVersionError):
-        raise
     except Exception as error:
-        if "allow_pickle" in str(error):
-            where = problem.partition(" ")[0]
-            raise UnsafePickleError(f"{where} holds pickled objects and was not read. Save plain arrays.") from error
+        if isinstance(error, passing):
+            raise
         raise kind(f"{problem}: {reason(error)}.{remedy and f' {remedy}'}") from error
 
 
@@ -58,5 +59,16 @@ def reason(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     lines = str(error).strip().splitlines()
-    first = "".join(each if each.isprintable() else "?" for each in lines[0].rstrip(".")) if lines else ""
-    return (first if len(first) <= _LONGEST else f"{first[:_LONGEST]}...") or type(error).__name__
+    return shown(lines[0].rstrip(".")) if lines else type(error).__name__
+
+
+def shown(text: str) -> str:
+    """A text out of a file as it can be printed: shortened, and what is not printable as ``?``.
+
+    Examples
+    --------
+    >>> shown("a\x1b[2J")
+    'a?[2J'
+    """
+    short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return "".join(each if each.isprintable() else "?" for each in short)

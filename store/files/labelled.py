@@ -14,10 +14,10 @@ from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file
 from store.files.damaged import damage_as
 from store.files.digest import DIGEST, check_digest, digest_of_dataset
+from store.files.zarr_check import MOST_COMPRESSED, check_zarr_folder
 
 SUFFIXES = (".npz", ".nc", ".zarr")
 _SLACK = 1 << 28  # arrays of one repeated value are stored in next to nothing
-_MOST_COMPRESSED = 1 << 15  # bytes that one byte of zstd can stand for
 _MOST_CHUNKS = 100_000
 
 
@@ -126,6 +126,7 @@ def load_dataset(path: Path) -> xr.Dataset:
     """
     if path.suffix.lower() != ".zarr":
         return load_netcdf(path)
+    check_zarr_folder(path)
     with xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3) as opened:
         return _loaded(opened, path)
 
@@ -155,7 +156,7 @@ def _check_declared(dataset: xr.Dataset, path: Path) -> None:
     stored = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
     declared = sum(variable.nbytes for variable in dataset.variables.values())
     chunks = max((_chunks(variable) for variable in dataset.variables.values()), default=0)
-    if declared > _SLACK + _MOST_COMPRESSED * stored or chunks > _MOST_CHUNKS:
+    if declared > _SLACK + MOST_COMPRESSED * stored or chunks > _MOST_CHUNKS:
         raise ValueError(f"its arrays would have {declared} bytes in {chunks} parts, and it has {stored} bytes")
 
 

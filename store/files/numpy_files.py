@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from store.errors import UnsafePickleError
 from store.files.digest import DIGEST, check_digest, digest_of_arrays
 
 _COMPRESSED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what numpy writes; others make gigabytes of a kilobyte
@@ -40,8 +41,10 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Raises
     ------
+    UnsafePickleError
+        It holds pickled objects, which are not read.
     ValueError, OSError, zipfile.BadZipFile, ...
-        Whatever a damaged file raises; for :func:`store.files.damaged.damage_as`. Pickled objects are not read.
+        Whatever a damaged file raises; for :func:`store.files.damaged.damage_as`.
     """
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not an npz file")
@@ -54,7 +57,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             if member.compress_type not in _COMPRESSED:
                 raise ValueError(f"{member.filename} is compressed as numpy does not")
             with archive.open(member) as file:
-                arrays[member.filename.removesuffix(".npy")] = _read(file, member.file_size)
+                arrays[member.filename.removesuffix(".npy")] = _read(path, file, member.file_size)
     check_digest(arrays.pop(DIGEST, None), digest_of_arrays(arrays))
     return arrays
 
@@ -64,21 +67,23 @@ def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises
     ------
+    UnsafePickleError
+        It holds pickled objects, which are not read.
     ValueError, OSError, ...
-        Whatever a damaged file raises; for :func:`store.files.damaged.damage_as`. Pickled objects are not read.
+        Whatever a damaged file raises; for :func:`store.files.damaged.damage_as`.
     """
     with Path(path).open("rb") as file:
-        return _read(file, os.stat(path).st_size)
+        return _read(path, file, os.stat(path).st_size)
 
 
-def _read(file: IO[bytes], size: int) -> np.ndarray:
+def _read(path: str | os.PathLike[str], file: IO[bytes], size: int) -> np.ndarray:
     """An array that fills the rest of a file; numpy's own reader makes room for whatever the header says first."""
     version = npy.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"it is an npy file of version {version[0]}.{version[1]}")
     shape, fortran, dtype = _HEADERS[version](file)
     if dtype.hasobject:
-        raise ValueError("it holds pickled objects, and allow_pickle is False")
+        raise UnsafePickleError(f"{os.fspath(path)} holds pickled objects and was not read. Save plain arrays.")
     declared, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if declared != there:
         raise ValueError(f"it has {there} bytes of values for a shape and dtype that need {declared}")

@@ -69,7 +69,7 @@ def test_a_changed_selection_is_refused(chosen: LayerSelection, tmp_path: Path) 
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content))  # white space is no change
     assert load_selection(path) == chosen
-    content["layers"][0] = 4
+    content["layers"].reverse()
     path.write_text(json.dumps(content))
     with pytest.raises(RecordingError, match="was changed or damaged since it was saved: its digest does not match"):
         load_selection(path)

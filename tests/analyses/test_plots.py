@@ -199,16 +199,23 @@ def test_curves_refuse_unknown_and_too_many_layers():
     refused("layers must name 1 to 6 layers; got 0.", plot_best_layers, measure(), [])
 
 
-def test_selection_shows_its_table():
-    selection = select_layers(sweep(), 2)
+def test_selection_shows_its_table_and_accuracy_leads():
+    found = sweep()
+    found["static_accuracy"] = ("clip", np.full(found.sizes["clip"], 12.5))
+    selection = select_layers(found, 2)
     figure = plot_selection(selection, max_layers=3)
     table = selection.table()[:3]
     assert list(figure.data[0].y) == [str(row["layer"]) for row in table]
-    np.testing.assert_allclose(figure.data[0].x, [row["mean"] for row in table])
-    np.testing.assert_allclose(figure.data[0].error_x.array, [row["high"] - row["mean"] for row in table])
-    np.testing.assert_allclose(figure.data[1].x, [100 * row["probability"] for row in table])
-    assert len(set(figure.data[1].marker.color[:2])) == 1
-    assert figure.data[1].marker.color[2] != figure.data[1].marker.color[0]
+    np.testing.assert_allclose(figure.data[0].x, [row["accuracy"] for row in table])
+    assert figure.layout.xaxis.title.text == "accuracy [%]"
+    assert figure.layout.shapes[0].x0 == 12.5
+    ranked = figure.data[-1]
+    np.testing.assert_allclose(ranked.x, [row["mean"] for row in table])
+    np.testing.assert_allclose(ranked.error_x.array, [row["high"] - row["mean"] for row in table])
+    np.testing.assert_allclose(ranked.customdata[:, 2], [row["probability"] for row in table])
+    assert len(set(ranked.marker.color[:2])) == 1
+    assert ranked.marker.color[2] != ranked.marker.color[0]
+    assert set(ranked.marker.symbol) == {"circle-open"}  # none is shown to beat the baseline
     assert "the best 3 of 4 layers" in figure.layout.title.text
     refused("max_layers must be at least 1; got 0.", plot_selection, selection, max_layers=0)
 
@@ -216,7 +223,13 @@ def test_selection_shows_its_table():
 def test_selection_from_one_clip_claims_no_interval():
     figure = plot_selection(select_layers(sweep().isel(clip=[0]), 1))
     assert "one clip: neither interval nor probability" in figure.layout.title.text
-    assert set(figure.data[1].text) == {""}
+    assert np.isnan(figure.data[0].error_x.array).all()
+
+
+def test_an_empty_selection_is_drawn_too():
+    figure = plot_selection(select_layers(sweep()))
+    assert len(figure.data[0].y) == 4
+    assert len(set(figure.data[0].marker.color)) == 1
 
 
 # Frames ------------------------------------------------------------------------------------------------------------

@@ -134,8 +134,8 @@ def test_clips_without_truth_do_not_count() -> None:
 def test_one_clip_has_no_interval() -> None:
     found = select_layers(made_sweep(clips=3, sources=["a", "a", "a"]), 2)
     assert np.isnan(found.scores[["low", "high", "probability"]].to_array()).all()
-    assert repr(found).splitlines()[0] == "LayerSelection: layers 5, 2 by the harmonic mean at step 49, 1 clip"
-    assert repr(found).splitlines()[1].endswith("no interval from one clip")
+    assert "At step 49, 1 clip, 1 noise draw." in repr(found)
+    assert found.carriers == ()
 
 
 def test_table_and_repr() -> None:
@@ -143,23 +143,20 @@ def test_table_and_repr() -> None:
     table = found.table()
     assert [row["layer"] for row in table] == [5, 2, 3, 4]
     assert [row["selected"] for row in table] == [True, True, False, False]
-    assert table[1] == {
-        "rank": 2,
-        "layer": 2,
-        "mean": pytest.approx(0.5 / 0.85),
-        "low": pytest.approx(0.5 / 0.85),
-        "high": pytest.approx(0.5 / 0.85),
-        "probability": 1.0,
-        "selected": True,
-    }
-    assert repr(found) == (
-        "LayerSelection: layers 5, 2 by the harmonic mean at step 49, 8 clips\n"
-        "  layer 5: 1.000, at the end of the scale in every resample, in the top 2 with probability 1.00\n"
-        "  layer 2: 0.588, 95 % interval 0.588 to 0.588, in the top 2 with probability 1.00"
-    )
-    assert repr(select_layers(made_sweep(noise=0), 2, by="mean", samples=10)).splitlines()[0] == (
-        "LayerSelection: layers 2, 5 by the harmonic mean at the mean over steps, 8 clips"
-    )
+    second = table[1]
+    assert (second["rank"], second["tied"], second["layer"]) == (2, False, 2)
+    assert [second[name] for name in ("mean", "low", "high")] == pytest.approx([0.5 / 0.85] * 3)
+    assert (second["probability"], second["accuracy"], second["selected"]) == (1.0, pytest.approx(60.0), True)
+    assert (second["carrier"], np.isnan(second["lead"])) == (False, True)
+    lines = repr(found).splitlines()
+    assert lines[:3] == [
+        "LayerSelection: layers 5 and 2",
+        "No layer was tested against 'nothing moves': the sweep does not hold static_accuracy and moving_accuracy. "
+        "Sweep again.",
+        "At step 49, 8 clips, 1 noise draw.",
+    ]
+    assert "chosen, not above the baseline" in lines[5]
+    assert "Averaged over the steps, 8 clips" in repr(select_layers(made_sweep(noise=0), 2, by="mean", samples=10))
 
 
 def test_select_layers_refuses() -> None:
@@ -167,18 +164,96 @@ def test_select_layers_refuses() -> None:
     without = sweep.assign(accuracy=sweep["accuracy"] * np.nan)
     for call, message in [
         (lambda: select_layers(sweep, 5), "count must lie between 1 and the 4 layers of the sweep; got 5."),
-        (lambda: select_layers(sweep, by="first"), "unknown by='first'. Known: 'last', 'mean'."),
+        (lambda: select_layers(sweep, by="first"), "unknown by 'first'. Known: 'last', 'mean'."),
         (lambda: select_layers(sweep, samples=0), "samples must be at least 1; got 0."),
         (
             lambda: select_layers(sweep.drop_vars("confidence")),
             "the sweep has no confidence; it has accuracy, attention_score.",
         ),
+        (lambda: select_layers(sweep, 1.5), "count must be an int; got 1.5."),
+        (lambda: select_layers(sweep, criterion="best"), "unknown criterion 'best'. Known: 'harmonic', 'accuracy'."),
+        (lambda: select_layers(sweep, accuracy="still"), "unknown accuracy 'still'. Known: 'all', 'moving'."),
+        (
+            lambda: select_layers(sweep, accuracy="moving"),
+            "the sweep has no moving_accuracy; it has accuracy, confidence, attention_score.",
+        ),
         (
             lambda: select_layers(without),
             "the sweep has no accuracy: none of its clips has tracks, so its layers cannot be ranked. "
-            "Sweep clips with tracks.",
+            "Sweep clips with tracks, or give them a tracker's: with_pseudo_tracks(clip).",
         ),
     ]:
         with pytest.raises(InvalidInputError) as error:
             call()
         assert str(error.value) == message
+
+
+def test_a_mean_over_clips_is_refused_in_words() -> None:
+    with pytest.raises(InvalidInputError) as error:
+        select_layers(made_sweep().mean("clip"))
+    assert str(error.value) == (
+        "the sweep's accuracy has no dim clip; it has (step, layer). How sure a choice is follows from single clips: "
+        "pass the sweep itself, not a mean or a part of it."
+    )
+
+
+@pytest.mark.parametrize("layers", [[2], [2, 3], [2, 3, 4]])
+def test_few_layers_are_ranked_by_accuracy_and_the_selection_says_so(layers: list[int]) -> None:
+    found = select_layers(made_sweep().sel(layer=layers), 1, samples=20)
+    assert found.layers == (2,)
+    assert found.criterion == "accuracy"
+    assert found.table()[0]["mean"] == pytest.approx(60, abs=3)
+    few = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
+    assert found.note.startswith(f"With {few}, fewer than 4, the harmonic mean puts most layers at an end of its scale")
+    assert found.note in repr(found)
+
+
+def test_a_measure_that_is_the_same_everywhere_is_no_ground_for_a_ranking() -> None:
+    sweep = made_sweep()
+    sweep["confidence"] = sweep["confidence"] * 0 + 0.3
+    found = select_layers(sweep, 1, samples=20)
+    assert (found.criterion, found.layers) == ("accuracy", (5,))
+    assert "The cross confidence is the same everywhere" in found.note
+
+
+def test_equal_layers_share_a_rank_and_are_called_tied() -> None:
+    sweep = made_sweep(noise=0).isel(step=[-1])
+    # Layer 3 holds the least of the one measure, layer 4 of the two others: both are 0, whatever else they are.
+    sweep["accuracy"] = sweep["accuracy"] * 0 + xr.DataArray([60.0, 10.0, 20.0, 95.0], dims="layer")
+    found = select_layers(sweep, 2, samples=20)
+    assert [(row["rank"], row["tied"], row["layer"]) for row in found.table()] == [
+        (1, False, 5),
+        (2, False, 2),
+        (3, True, 4),
+        (3, True, 3),
+    ]
+    assert "Layers 4 and 3 are tied at rank 3; the one with the higher accuracy stands first." in repr(found)
+
+
+def test_ranking_by_moving_accuracy_looks_at_moving_points_alone() -> None:
+    sweep = made_sweep()
+    sweep["moving_accuracy"] = 100 - sweep["accuracy"]
+    assert select_layers(sweep, 1, criterion="accuracy").layers == (5,)
+    assert select_layers(sweep, 1, criterion="accuracy", accuracy="moving").layers == (4,)
+    means = [sweep["moving_accuracy"], *(sweep[n].sel(target="cross") for n in ("confidence", "attention_score"))]
+    expected = brute_force(*(array.mean("clip").values for array in means))
+    np.testing.assert_allclose(select_layers(sweep, 1, accuracy="moving").scores["mean"], expected[-1])
+
+
+def test_the_interval_counts_the_noise_draws() -> None:
+    rng = np.random.default_rng(0)
+    one = made_sweep(clips=8, noise=0.0)
+    shift = 10 * rng.standard_normal(4)
+    drawn = [
+        one.assign(accuracy=one["accuracy"] + shift[number]).assign_coords(
+            source=("clip", [f"clip {n}" for n in range(8)]), draw=("clip", [number] * 8)
+        )
+        for number in range(4)
+    ]
+    first = select_layers(drawn[0], 1, criterion="accuracy")
+    every = select_layers(xr.concat(drawn, "clip"), 1, criterion="accuracy")
+    assert (first.sources, first.draws, every.sources, every.draws) == (8, 1, 8, 4)
+    assert float((first.scores["high"] - first.scores["low"]).max()) < 1e-9
+    width = every.scores["high"] - every.scores["low"]
+    assert (width > shift.std()).all()
+    np.testing.assert_allclose(every.scores["mean"], one["accuracy"].mean("clip")[-1] + shift.mean())

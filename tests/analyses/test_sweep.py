@@ -12,6 +12,7 @@ import xarray as xr
 from analyses.checkpoint import load_sweep, save_sweep
 from analyses.measure import measure
 from analyses.selection import select_layers
+from analyses.stability import at_thresholds
 from analyses.sweep import sweep, sweep_recording
 from analyses.truth import Target, Truth
 from probe import Backbone, Capture, load_backbone, run_clip
@@ -119,7 +120,7 @@ def test_long_and_large_clips_become_windows(mini: Backbone) -> None:
         sweep(mini, {"hidden": clip.window(6, 12)}, Selection([-1], [0]))
     assert str(error.value) == (
         f"every window was skipped: hidden window 0: 3 of {scene.tracks.shape[1]} tracked points are visible in "
-        "image 0, fewer than 4. Pass clips with more tracks, or min_points=1."
+        "image 6, fewer than 4. Pass clips with more tracks, or min_points=1."
     )
 
 
@@ -346,7 +347,7 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
     with pytest.raises(Stop):
         save_sweep(xr.Dataset(), tmp_path / "sweep.nc")
-    assert seen == [f"sweep.nc.{os.getpid()}.partial"]
+    assert seen == [f".sweep.{os.getpid()}.partial.nc"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -436,10 +437,10 @@ def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest
             lambda: sweep(mini, scene, one, threshold_cells=0),
             "threshold_cells must be a positive number of cells; got 0.",
         ),
-        (lambda: sweep(mini, scene, one, steps=0), "a run needs at least 1 step; got steps=0."),
-        (lambda: sweep(mini, PROMPT, one, steps=-1), "a run needs at least 1 step; got steps=-1."),
-        (lambda: sweep(mini, scene, one, seed=-3), "seed must not be negative; got -3."),
-        (lambda: sweep(mini, PROMPT, one, seed=-3), "seed must not be negative; got -3."),
+        (lambda: sweep(mini, scene, one, steps=0), "steps must be at least 1; got 0."),
+        (lambda: sweep(mini, PROMPT, one, steps=-1), "steps must be at least 1; got -1."),
+        (lambda: sweep(mini, scene, one, seed=-3), "seed must be at least 0; got -3."),
+        (lambda: sweep(mini, PROMPT, one, seed=-3), "seed must be at least 0; got -3."),
         (lambda: sweep(mini, {1: scene, "1": scene}, one), "'1' names two of what is swept. Rename one of them."),
         (
             lambda: sweep(mini, {"a": make_scene(0, images=12), "a [1]": scene}, one),
@@ -461,3 +462,90 @@ def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest
         with pytest.raises(InvalidInputError) as error:
             call()
         assert str(error.value) == message
+
+
+def test_one_threshold_of_several_gives_the_numbers_of_a_sweep_of_it_alone(mini: Backbone) -> None:
+    scenes = [make_scene(0), make_scene(1)]
+    found = sweep(mini, scenes, SELECTION, threshold_cells=(1.0, 0.5, 2))
+    assert found["threshold"].values.tolist() == [1.0, 0.5, 2.0]
+    assert (found.attrs["threshold_cells"], found.attrs["thresholds"]) == (1.0, [1.0, 0.5, 2.0])
+    for place, threshold in enumerate((1.0, 0.5, 2.0)):
+        alone = sweep(mini, scenes, SELECTION, threshold_cells=threshold)
+        assert "threshold" not in alone.dims
+        for name in ("accuracy", "moving_accuracy", "static_accuracy", "blind_accuracy", "moving_pairs"):
+            np.testing.assert_array_equal(found[f"{name}_within"].isel(threshold=place), alone[name], name)
+        if place == 0:
+            for name in alone.data_vars:
+                np.testing.assert_array_equal(found[name], alone[name])
+        (within,) = [part for number, part in at_thresholds(found) if number == threshold]
+        np.testing.assert_array_equal(within["accuracy"], alone["accuracy"])
+
+
+def test_each_noise_draw_is_a_sweep_with_a_seed_of_its_own(mini: Backbone) -> None:
+    scenes = {"a": make_scene(0), "long": make_scene(1, images=12)}
+    found = sweep(mini, scenes, SELECTION, draws=2, seed=3)
+    assert found["clip"].values.tolist() == [
+        *("a, draw 0", "a, draw 1", "long [0], draw 0", "long [1], draw 0", "long [0], draw 1", "long [1], draw 1")
+    ]
+    assert found.attrs["windows"] == "2 windows of 1 of 2 clips"
+    assert found.attrs["draws"] == 2
+    first, second = found.attrs["draw_seeds"]
+    assert first == 3
+    for draw, seed in enumerate((first, second)):
+        alone = sweep(mini, scenes, SELECTION, seed=seed)
+        assert "draw" not in alone.coords
+        part = found.isel(clip=np.flatnonzero(found["draw"] == draw))
+        for name in ("accuracy", "moving_accuracy", "confidence", "static_accuracy"):
+            np.testing.assert_array_equal(part[name], alone[name], name)
+    assert not np.array_equal(found["confidence"][0], found["confidence"][1])
+
+
+def test_draws_and_thresholds_are_saved_and_resumed(mini: Backbone, tmp_path: Path) -> None:
+    how = {"draws": 2, "threshold_cells": (1.0, 0.5), "save": tmp_path / "drawn.nc"}
+    scenes = {"a": make_scene(0), "b": make_scene(1)}
+    sweep(mini, {"a": scenes["a"]}, SELECTION, **how)
+    resumed = sweep(mini, scenes, SELECTION, resume=True, **how)
+    xr.testing.assert_equal(resumed, sweep(mini, scenes, SELECTION, **(how | {"save": None})))
+    xr.testing.assert_equal(load_sweep(tmp_path / "drawn.nc"), resumed)
+    with pytest.raises(InvalidInputError, match="draws was 2, now None"):
+        sweep(mini, scenes, SELECTION, resume=True, **(how | {"draws": 1}))
+
+
+def test_a_sweep_from_before_the_blind_baseline_is_resumed_and_selected_from(mini: Backbone, tmp_path: Path) -> None:
+    path = tmp_path / "older.nc"
+    older = sweep(mini, {"a": make_scene(0)}, SELECTION, save=path).drop_vars("blind_accuracy")
+    save_sweep(older, path)
+    resumed = sweep(mini, {"a": make_scene(0), "b": make_scene(1)}, SELECTION, save=path, resume=True)
+    assert np.isfinite(resumed["blind_accuracy"]).tolist() == [False, True]
+    select_layers(resumed, 1, samples=5)
+    assert select_layers(load_sweep(path).drop_vars("blind_accuracy"), 1, samples=5).layers
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"seed": [0, 1]},
+            "a sweep has one seed; got several. For several draws of the noise pass draws=, whose seeds follow from it.",
+        ),
+        ({"seed": "0"}, "seed must be an int; got '0'."),
+        ({"draws": 0}, "draws must be at least 1; got 0."),
+        ({"draws": 2, "noise": "clean"}, "draws=2 draws noise, and noise='clean' has none. Pass noise='forward'."),
+        (
+            {"threshold_cells": ()},
+            "threshold_cells is empty. Name at least one threshold in cells, or leave it out.",
+        ),
+        ({"threshold_cells": "1"}, "threshold_cells must be a finite number; got '1'."),
+        ({"threshold_cells": (1, 1.0)}, "threshold_cells names a threshold twice: 1.0, 1.0."),
+    ],
+)
+def test_seeds_draws_and_thresholds_are_refused_in_words(mini: Backbone, options: dict, message: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        sweep(mini, make_scene(0), SELECTION, **options)
+    assert str(error.value) == message
+
+
+def test_draws_of_a_prompt_have_no_common_truth(mini: Backbone) -> None:
+    truth = {"prompt": (np.full((6, 4, 2), 20.0), np.ones((6, 4), bool))}
+    with pytest.raises(InvalidInputError, match="draws=2 generates another clip in each draw, and truth follows"):
+        sweep(mini, {"prompt": PROMPT}, SELECTION, draws=2, truth=truth)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import weakref
 
 import numpy as np
@@ -14,6 +15,8 @@ from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
 from analyses.tapvid_evaluation_checkpoint import described
 from analyses.tapvid_evaluation_files import save_evaluation
 from analyses.trackers import CoTracker, PatchTracker, still_tracker
+from ditprobe.report_tracking import read_evaluation
+from ditprobe.tapvid_tables import clip_table, mean_table
 from store import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError, RecordingError
 
@@ -110,15 +113,16 @@ def test_metrics_are_those_counted_pair_by_pair(mode):
             one = found.sel(tracker=label, clip=name)
             assert int(one["queries"]) == queries
             for metric, value in metrics.items():
-                assert float(one[metric]) == pytest.approx(value, abs=1e-12), (label, name, metric)
-    assert 0.1 < float(found["average_jaccard"].sel(tracker="near").mean()) < 0.9
+                assert float(one[metric]) == pytest.approx(100 * value, abs=1e-10), (label, name, metric)
+    assert 10 < float(found["average_jaccard"].sel(tracker="near").mean()) < 90
 
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
-def test_a_tracker_that_is_right_scores_one(mode):
+def test_a_tracker_that_is_right_scores_a_hundred_percent(mode):
     found = evaluate_tapvid(CLIPS, {"right": Near(miss=0, wrong=0)}, mode=mode)
     for name in [name for name in found if found[name].dims == ("tracker", "clip") and name != "seconds"]:
-        np.testing.assert_array_equal(found[name], np.ones((1, 3)), name)
+        np.testing.assert_array_equal(found[name], np.full((1, 3), 100.0), name)
+        assert found[name].attrs["units"] == "%"
 
 
 def test_only_points_of_the_first_image():
@@ -130,7 +134,7 @@ def test_only_points_of_the_first_image():
     assert found["clip"].values.tolist() == ["goat"]
     assert json.loads(found.attrs["skipped"]) == ["late"]
     assert found["queries"].item() == queries == CLIPS["goat"].visibility[0].sum()
-    assert found["average_jaccard"].item() == pytest.approx(metrics["average_jaccard"])
+    assert found["average_jaccard"].item() == pytest.approx(100 * metrics["average_jaccard"])
 
 
 def test_points_beyond_the_border_are_asked_for_at_the_border():
@@ -145,8 +149,8 @@ def test_points_beyond_the_border_are_asked_for_at_the_border():
     assert heard == [[0, 0, 3], [0, 40, 24]]
     missed = [math.hypot(0.25 * 256 / 40, 0), math.hypot(0.5 * 256 / 40, 0.25 * 256 / 24)]
     assert missed == pytest.approx([1.6, 4.1655], abs=1e-3)
-    assert found["pts_within_2"].item() == 0.5
-    assert found["pts_within_8"].item() == 1
+    assert found["pts_within_2"].item() == 50
+    assert found["pts_within_8"].item() == 100
 
 
 def test_clips_are_read_one_at_a_time():
@@ -314,9 +318,33 @@ def test_files_that_are_no_checkpoint_are_refused_and_left(tmp_path):
     evaluate_tapvid(CLIPS, near, checkpoint=path, resume=True)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], lines[1][:30] + b"\n", *lines[2:]]))
-    text = f"{path}, line 2, is damaged. Delete that line, and its clip is tracked again."
+    text = f"{path}, line 2, is damaged: it is not whole. Delete that line, and its clip is tracked again."
     refused(RecordingError, text, CLIPS, near, checkpoint=path, resume=True)
     assert near["near"].asked == list(CLIPS)
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (b'"jaccard_2"', b'"jaacard_2"'),
+        (b'"jaccard_2": ', b'"jaccard_2": "x", "jaccard_2": 1e9, "a": '),
+        (b'"images": ', b'"images": -'),
+        (b'"clip": "goat"', b'"clip": ["goat"]'),
+        (b'"metrics": {', b'"metrics": [], "others": {'),
+        (b'"seconds": ', b'"seconds": 1e999, "second": '),
+    ],
+)
+@pytest.mark.parametrize("digest", [True, False])
+def test_a_line_with_other_names_or_values_is_refused_with_its_number(tmp_path, was, now, digest):
+    path, near = tmp_path / "clips.jsonl", {"near": Near()}
+    evaluate_tapvid(CLIPS, near, checkpoint=path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert was in lines[1]
+    lines[1] = lines[1].replace(was, now)
+    content = b"".join(lines)
+    path.write_bytes(content if digest else re.sub(rb', "ditprobe_digest": "\w+"', b"", content))
+    with pytest.raises(RecordingError, match=r"clips\.jsonl, line 2, is damaged: .*Delete that line"):
+        evaluate_tapvid(CLIPS, near, checkpoint=path, resume=True)
 
 
 def test_bad_input_is_refused_before_anything_is_tracked(tmp_path):
@@ -390,6 +418,20 @@ def test_text_files_leave_out_what_has_further_dims(tmp_path, suffix):
     assert written[0].read_text() == written[1].read_text()
 
 
+def test_an_evaluation_of_fractions_is_read_in_percent(tmp_path):
+    found = evaluate_tapvid(CLIPS, both(Near()))
+    old = found.copy()
+    for name in [name for name in found if found[name].attrs.get("units") == "%"]:
+        old[name] = (found[name] / 100).assign_attrs({**found[name].attrs, "units": "1"})
+    old.to_netcdf(tmp_path / "old.nc", engine="scipy")
+    read = read_evaluation(tmp_path / "old.nc")
+    for given in (read, old):
+        xr.testing.assert_allclose(tapvid_means(given), tapvid_means(found))
+        assert mean_table(given) == mean_table(found)
+        assert clip_table(given) == clip_table(found)
+    assert read["average_jaccard"].attrs["units"] == "%"
+
+
 def test_figures_on_disk(tmp_path):
     found = evaluate_tapvid(CLIPS, both(Near()), data="a.pkl")
     xr.testing.assert_identical(
@@ -398,6 +440,7 @@ def test_figures_on_disk(tmp_path):
     )
     written = json.loads(save_evaluation(found, tmp_path / "found.json").read_text())
     assert written["settings"]["data"] == "a.pkl"
+    assert written["units"] == "%"
     assert len(written["clips"]) == 6
     assert written["clips"][3]["clip"] == "swan"
     assert written["clips"][3]["pts_within_8"] == found["pts_within_8"].sel(clip="swan", tracker="still").item()

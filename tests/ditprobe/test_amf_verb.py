@@ -68,7 +68,7 @@ def test_the_flow_and_the_page_are_written(run: Run, small: Backbone, clip: Clip
     assert lines == [
         "clip.flow.npz: 3 x 3 frames of 4 x 6 cells (rows x columns)",
         "clip.flow.html: the flow from frame 0 on",
-        "./small, layer 1 at step 49 of 50; images 0 to 2 of 3, 16 x 24 px, resized from 32 x 48",
+        "./small, layer 1 at step 49 of 50; images 1 to 5, every 2 of 7, 16 x 24 px, resized from 32 x 48",
     ]
     page = Path("clip.flow.html").read_text(encoding="utf-8")
     assert [page.count(f'id="figure-{number}"') for number in (1, 2, 3, 4, 5)] == [1, 1, 1, 1, 0]
@@ -114,7 +114,10 @@ def test_a_dry_run_says_what_would_happen(run: Run, small: Backbone, clip: Clip)
             ("--out", "flow.csv"),
             "flow.csv cannot be written: a flow goes to a file ending in .npz, .nc or .zarr. Name it flow.npz.",
         ),
-        (("--first", 9), "clip.mp4 has images 0 to 6; from --first 9 there are none to take."),
+        (
+            ("--first", 9),
+            "clip.mp4 has images 0 to 6; images 9 to the end were asked for. Begin with image 6 at the latest.",
+        ),
         (("--size", "big"), "--size 'big' is not HEIGHTxWIDTH. Write for example 480x720."),
     ],
 )

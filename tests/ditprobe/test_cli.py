@@ -13,6 +13,7 @@ import xarray as xr
 from typer.testing import Result
 
 from analyses.checkpoint import load_sweep
+from analyses.selection_files import load_selection
 from store import Clip, make_scene, open_recording, read_clip, write_clip
 
 DATA = Path(os.environ.get("DITPROBE_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -49,7 +50,7 @@ def test_record_a_scene_then_ask_what_is_in_it(run: Run) -> None:
     assert "written to run.zarr" in printed
     assert open_recording("run.zarr").layers == (1, 4)
     assert "every record that is marked done is whole" in run("info", "run.zarr", "--verify").output
-    with xr.open_zarr("run.zarr", group="attn", consolidated=False, chunks=None) as opened:
+    with xr.open_zarr("run.zarr", chunks=None) as opened:
         assert opened["query"].sizes["layer"] == 2
 
 
@@ -72,7 +73,9 @@ def test_a_dry_run_says_how_long_and_how_much_and_writes_nothing(run: Run, tmp_p
 def test_sweep_select_and_report(run: Run) -> None:
     printed = run("sweep", "--scenes", "0:3", *SHORT, "--threshold-cells", 1, "--report", "swept.html").output
     assert "nothing moves:" in printed
-    assert "LayerSelection: layers" in printed
+    assert "accuracy within 1 cell, %" in printed
+    assert "accuracy on moving points (" in printed
+    assert "LayerSelection: " in printed
     found = load_sweep("sweep.nc")
     assert found["accuracy"].shape == (3, 2, 6)
     page = Path("swept.html").read_text()
@@ -80,7 +83,11 @@ def test_sweep_select_and_report(run: Run) -> None:
     rows = json.loads(run("select", "sweep.nc", "--count", 2, "--json").output)
     assert len(rows["layers"]) == 2
     assert len(rows["table"]) == 6
-    assert "in top 2" in run("select", "sweep.nc", "--count", 2).output
+    assert rows["verdict"].startswith(("Layer", "No layer"))
+    assert "top 2" in run("select", "sweep.nc", "--count", 2, "--out", "layers.json").output
+    assert list(load_selection("layers.json")) == rows["layers"]
+    printed = run("select", "sweep.nc", "--accuracy", "moving", "--rank-by", "accuracy", "--stability").output
+    assert "carrier, % of the settings" in printed
     assert (
         "again.html: 3 clips, 2 steps, 6 layers" in run("report", "sweep.nc", "--out", "again.html", "--dry-run").output
     )

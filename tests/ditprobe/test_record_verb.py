@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from store import make_scene, read_clip, write_clip
 from store.errors import InvalidInputError
 from store.prompt import PromptWarning
 
+OLD = Path(__file__).parents[1] / "store" / "data" / "recording-v1.zarr"
 Run = Callable[..., Result]
 ONE = ("--layers", "1", "--at", "-1", "--steps", "3")
 needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
@@ -78,6 +80,39 @@ def test_refusals_name_options(run: Run) -> None:
         "error: a run of 2000 steps was asked for; CogVideoXDDIMScheduler has 1000 timesteps, so at most --steps "
         "1000.\n"
     )
+
+
+def test_a_damaged_recording_is_named_by_info_and_mended_by_the_same_command_with_resume(run: Run) -> None:
+    run("record", "--scene", 1, *ONE)
+    assert run("info", "recording.zarr", "--verify").output.endswith(
+        "\n  every record that is marked done is whole, and so are metadata and coordinates\n"
+    )
+    file = Path("recording.zarr/key/c.0.0.0.0.0.0.0.0")
+    data = bytearray(file.read_bytes())
+    data[100] ^= 4
+    file.write_bytes(data)
+    printed = run("info", "recording.zarr", "--verify", code=1).output
+    assert "\n  step 2, layer 1, branch 'cond', key: the checksum of key is " in printed
+    assert printed.endswith("\n  `ditprobe record` with the same options and --resume records again what is damaged\n")
+    run("record", "--scene", 1, *ONE, "--resume")
+    run("info", "recording.zarr", "--verify")
+
+
+def test_info_says_what_format_1_cannot_vouch_for(run: Run) -> None:
+    shutil.copytree(OLD, "old.zarr")
+    assert run("info", "old.zarr", "--verify").output.endswith(
+        "\n  every record that is marked done is whole\n"
+        "  not verified: status, times and counts, which have no checksum in format 1\n"
+    )
+
+
+def test_too_little_room_for_a_recording_is_a_failure_and_not_bad_input(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
+    printed = run("record", "--scene", 1, *ONE, code=1).output
+    assert " has 10.0 kB free. Free some space, choose another path, or select fewer steps, layers or heads." in printed
+    assert not Path("recording.zarr").exists()
 
 
 @needs_no_cuda

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from analyses.attention import attention_of_points
 from analyses.checkpoint import save_sweep
-from analyses.layer_selection import interval_in_words
 from analyses.point_tracks import PointTracks
 from analyses.selection import select_layers
+from analyses.selection_words import interval_in_words
 from analyses.tapvid import THRESHOLDS
 from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
 from analyses.tapvid_evaluation_files import save_evaluation
@@ -37,7 +37,7 @@ DIMS = ("clip", "step", "layer")
 EVIL = "<script>alert(1)</script> & </script><b>"
 
 
-def sweep(count=5, steps=(0, 20, 49), layers=(1, 2, 4, 7), heads=0, truth=True, static=20.0, **attrs):
+def sweep(count=5, steps=(0, 20, 49), layers=(1, 2, 4, 7), heads=0, truth=True, static=29.5, **attrs):
     rng = np.random.default_rng(0)
     size = (count, len(steps), len(layers))
     best = np.array([0.1, 0.3, 0.9, 0.2])[: len(layers)] * np.linspace(0.5, 1, len(steps))[:, None]
@@ -51,7 +51,10 @@ def sweep(count=5, steps=(0, 20, 49), layers=(1, 2, 4, 7), heads=0, truth=True, 
         "confidence": ((*DIMS, "target"), cross / 10),
         "attention_score": ((*DIMS, "target"), cross / 2),
         "static_accuracy": ("clip", np.full(count, static if truth else np.nan), percent),
+        "blind_accuracy": ("clip", np.full(count, 20.0 if truth else np.nan), percent),
         "points": ("clip", np.full(count, 35)),
+        "pairs": ("clip", np.full(count, 100)),
+        "moving_pairs": ("clip", np.full(count, 60)),
     }
     if heads:
         data["head_accuracy"] = ((*DIMS, "head"), np.repeat(accuracy[..., None], heads, -1), percent)
@@ -64,7 +67,9 @@ def sweep(count=5, steps=(0, 20, 49), layers=(1, 2, 4, 7), heads=0, truth=True, 
         "layer_name": ("layer", [f"blocks.{layer}.attn1" for layer in layers]),
         "target": ["self", "cross", "text"],
     }
-    return xr.Dataset(data, coords, {"backbone": "mini", "seed": 0, "noise": "forward", "steps": 50} | attrs)
+    return xr.Dataset(
+        data, coords, {"backbone": "mini", "seed": 0, "noise": "forward", "steps": 50, "threshold_cells": 1.0} | attrs
+    )
 
 
 def example(**options):
@@ -125,36 +130,56 @@ def test_the_answer_is_said_with_its_uncertainty():
     selection = select_layers(found, 2)
     said = answer(found, selection)
     assert said.headline == (
-        "Layers 4 and 2 carry temporal correspondence best, by the harmonic mean of accuracy, cross confidence and "
-        "cross attention score at step 49, over 5 clips."
+        "Layer 4 beats 'nothing moves' on these 5 clips (300 moving pairs), over all points and over the moving ones. "
+        "Layer 2 is not above the baseline. Measured at step 49; a match within 1 cell counts as found."
     )
     row = selection.table()[0]
-    assert said.details[0] == (
-        f"Layer 4: harmonic mean {row['mean']:.3f} ({interval_in_words(row['low'], row['high'])}); in the top 2 "
+    assert said.details[0].startswith("Layers are ranked by the harmonic mean of accuracy, cross confidence and")
+    assert said.details[1] == (
+        f"Layer 4, rank 1: {row['mean']:.3f} ({interval_in_words(row['low'], row['high'])}); in the top 2 "
         "with probability 1.00."
     )
-    curve = found["accuracy"].mean("clip").sel(layer=4)
-    assert said.tiles[0].label == "accuracy of layer 4 at step 49, its best"
-    assert said.tiles[0].value == f"{float(curve.max()):.1f} %"
-    assert said.tiles[1].value == f"{float(found['accuracy'].mean('clip').sel(step=49).median()):.1f} %"
-    assert said.tiles[3].value == "20.0 %"
+    last = found["accuracy"].mean("clip").sel(step=49)
+    assert [tile.value for tile in said.tiles[:5]] == [
+        f"{float(last.sel(layer=4)):.1f} %",
+        "29.5 %",
+        f"{0.9 * float(last.sel(layer=4)):.1f} %",
+        "20.0 %",
+        f"{float(last.median()):.1f} %",
+    ]
+    assert said.tiles[0].note == f"95 % interval {row['accuracy_low']:.1f} to {row['accuracy_high']:.1f}"
 
 
-def test_a_best_layer_that_loses_against_a_guess_is_not_praised():
+def test_a_first_layer_that_does_not_beat_a_guess_is_not_praised():
     found = sweep(static=95.0)
-    best = float(found["accuracy"].mean("clip").sel(layer=4).max())
-    assert answer(found, select_layers(found, 2)).details[0] == (
-        f"Layer 4 finds no more points at its best step ({best:.1f} %) than the guess that nothing moves (95.0 %): the "
-        "ranking says which layer is best, not that it is good."
+    said = answer(found, select_layers(found))
+    assert said.headline.startswith(
+        "No layer is shown to beat 'nothing moves' on these 5 clips (300 moving pairs). Measured at step 49"
     )
+    assert said.details[0] == "What would help: more clips (of 5, intervals are wide)."
+    text = render_report(found, select_layers(found), title="Report")
+    assert "carries temporal correspondence" not in text
+    assert not Page(text).ids.count("curves")
+
+
+def test_a_layer_that_outranks_a_carrier_without_beating_a_guess_is_named():
+    found = sweep()
+    found["moving_accuracy"].loc[{"layer": 4}] = 0.0  # the layer that ranks first only repeats "nothing moves"
+    said = answer(found, select_layers(found))
+    assert said.headline.startswith("No layer is shown to beat")
+    found["accuracy"].loc[{"layer": 7}] += 40
+    found["moving_accuracy"].loc[{"layer": 7}] += 40
+    said = answer(found, select_layers(found))
+    assert said.headline.startswith("Layer 7 beats 'nothing moves'")
+    assert "Ranked before some of these, but not shown to beat 'nothing moves': layers 4 and 2." in said.details
 
 
 def test_clips_without_truth_are_named():
     found = sweep()
     found["accuracy"][1] = np.nan
     said = answer(found, select_layers(found, 1)).headline
-    assert said.startswith("Layer 4 carries temporal correspondence best")
-    assert said.endswith("over 4 clips; 1 clip without true tracks left out.")
+    assert said.startswith("Layer 4 beats 'nothing moves' on these 4 clips")
+    assert said.endswith(" 1 clip without true tracks left out.")
     assert notes(found, None)[0] == "Without true tracks, and so without accuracy: clip 1."
 
 
@@ -183,6 +208,7 @@ def test_what_was_run_is_told_in_full():
         "noise": "forward",
         "seed": "0",
         "sampling steps": "50",
+        "threshold [cells]": "1",
         "resized": "no clip",
         "steps recorded": "0, 20, 49 (step 0 has the most noise)",
         "layers": "1, 2, 4, 7",
@@ -197,9 +223,10 @@ def test_clips_are_told_with_size_window_and_prompt():
         for i in range(5)
     ]
     page = Page(render_report(sweep(clips=details), None, title="Report"))
-    names = ["clip", "points", "“nothing moves” [%]", "images", "resized from (height x width)", "prompt"]
-    header = page.rows.index(names)
-    assert page.rows[header + 2] == ["clip 1", "35", "20.0", "images 0 to 4 of 1, 32 x 48 px", "480 x 854 px", EVIL]
+    counts = ["points", "pairs", "moving pairs", "“nothing moves” [%]", "without direction, at most [%]"]
+    header = page.rows.index(["clip", *counts, "images", "resized from (height x width)", "prompt"])
+    counted = ["35", "100", "60", "29.5", "20.0"]
+    assert page.rows[header + 2] == ["clip 1", *counted, "images 0 to 4 of 1, 32 x 48 px", "480 x 854 px", EVIL]
 
 
 def test_tables_hold_the_means_and_a_dash_where_nothing_was_recorded():
@@ -315,7 +342,8 @@ def test_refusals_say_what_is_wrong(tmp_path):
 
 def test_one_clip_step_and_layer_make_a_report():
     found = sweep(count=1, steps=(49,), layers=(3,))
-    assert "Layer 3 carries" in render_report(found, select_layers(found, 1), title="Report")
+    page = Page(render_report(found, select_layers(found, 1), title="Report"))
+    assert "No layer is shown to beat 'nothing moves' on this clip" in " ".join(page.text)
 
 
 def planted_clip(shift, *, late=False):
@@ -345,8 +373,8 @@ CLIPS = {"slow": planted_clip(2.0), "fast": planted_clip(3.0, late=True), "faste
 
 
 def scores(position, *, kinds=None, **attrs):
-    """An evaluation with these position accuracies (tracker, clip); everything else is half of them."""
-    position = np.asarray(position)
+    """An evaluation with these position accuracies (tracker, clip), 0 to 1; everything else is half of them."""
+    position = 100 * np.asarray(position)
     half = ("average_jaccard", "occlusion_accuracy", *(f"pts_within_{pixels}" for pixels in THRESHOLDS))
     both = ("tracker", "clip")
     data = {"average_pts_within_thresh": (both, position)} | dict.fromkeys(half, (both, position / 2))
@@ -420,7 +448,7 @@ def test_one_clip_has_differences_but_no_interval():
 def test_the_table_of_trackers_holds_means_and_their_ends():
     found = compare_trackers(CLIPS, {"moving": Moving(3.0), "nothing moves": still_tracker}).evaluation
     part = part_of(found)
-    means = 100 * tapvid_means(found)
+    means = tapvid_means(found)
     for row, name in zip(part.tables[0].rows, ("moving", "nothing moves"), strict=True):
         cells = [
             "{:.1f} ({:.1f} to {:.1f})".format(*means[metric].sel(tracker=name).values)
@@ -479,8 +507,8 @@ def test_what_is_no_evaluation_is_refused(tmp_path):
     for name, said in {
         "sweep.nc": "tracking needs what evaluate_tapvid returns; it lacks the dim tracker.",
         "none.nc": f"{tmp_path / 'none.nc'} holds no evaluation of trackers: it does not exist.",
-        "tapvid.csv": f"{tmp_path / 'tapvid.csv'} holds no evaluation of trackers, or it is damaged. ditprobe "
-        "eval-tapvid writes them; name its --out with .nc.",
+        "tapvid.csv": f"{tmp_path / 'tapvid.csv'} holds no evaluation of trackers, or it is damaged: it is not a "
+        "netCDF 3 file. ditprobe eval-tapvid writes them; name its --out with .nc.",
     }.items():
         words = [
             "report",

@@ -52,7 +52,7 @@ def test_what_cannot_be_a_flow_is_refused(flow: xr.DataArray, tmp_path: Path) ->
         save_flow(flow[0], tmp_path / "flow.npz")
     broken = tmp_path / "broken.npz"
     broken.write_bytes(b"no zip")
-    with pytest.raises(RecordingError, match=r"holds no flow, or it is damaged: it is no npz file\.$"):
+    with pytest.raises(RecordingError, match=r"holds no flow, or it is damaged: it is not an npz file\.$"):
         load_flow(broken)
     np.savez(tmp_path / "code.npz", flow=np.array([{}], object), details=np.array("{}"), dims=np.array(["x"]))
     with pytest.raises(UnsafePickleError, match="holds pickled objects and was not read"):

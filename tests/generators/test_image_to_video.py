@@ -70,7 +70,7 @@ def own_condition(backbone: Backbone, clip: Clip) -> Tensor:
 
 def test_the_reference_is_read_behind_its_own_first_image(backbone: Backbone, clip: Clip) -> None:
     transfer = transfer_of(backbone, clip, DiTFlow(layers=(1,)))
-    seen = conditions_seen(backbone, lambda: transfer.seen.read([1]))
+    seen = conditions_seen(backbone, lambda: transfer.seen.read([1], step=-1))
     assert torch.equal(seen[-1], own_condition(backbone, clip))
 
 
@@ -78,7 +78,7 @@ def test_a_reference_image_that_is_given_apart_wins(backbone: Backbone, clip: Cl
     other = Clip(clip.images[::-1].copy(), fps=8)
     given = {"prompt_embeds": EMBEDS["prompt_embeds"], **backbone.conditioning_of(other)}
     transfer = transfer_of(backbone, clip, DiTFlow(layers=(1,)), reference_conditioning=given)
-    seen = conditions_seen(backbone, lambda: transfer.seen.read([1]))
+    seen = conditions_seen(backbone, lambda: transfer.seen.read([1], step=-1))
     assert torch.equal(seen[-1], own_condition(backbone, other))
 
 
@@ -134,9 +134,26 @@ def test_text_to_video_has_no_condition() -> None:
 
 def test_what_else_the_new_clip_is_told_does_not_reach_its_reference(backbone: Backbone, clip: Clip) -> None:
     transfer = transfer_of(backbone, clip, Injection())
-    assert set(transfer.seen.conditioning) == {"prompt_embeds", "negative_prompt_embeds"}
+    assert set(transfer.seen.conditioning) == {"prompt_embeds", "negative_prompt_embeds", "guidance_scale"}
     mask = {"prompt_attention_mask": 1, "pooled_prompt_embeds": 2, "max_sequence_length": 3}
     assert text_arguments({**mask, "true_cfg_scale": 4, "latents": 5}) == mask
     apart = dataclasses.replace(transfer, reference_conditioning={"prompt_embeds": EMBEDS["negative_prompt_embeds"]})
     assert isinstance(apart.seen, Reference)
     assert apart.seen.conditioning["prompt_embeds"] is EMBEDS["negative_prompt_embeds"]
+
+
+def test_the_reference_is_read_under_the_guidance_of_the_run() -> None:
+    """Where guidance is distilled into the model it is an input, of the reference's pass too."""
+    family = FAMILIES["hunyuan"]
+    backbone, size = family.backbone(), family.size
+    shape = (size["images"], size["height"], size["width"], 3)
+    reference = Clip(np.random.default_rng(3).integers(0, 255, shape, np.uint8), fps=8)
+    options: dict[str, Any] = {"steps": 2, "conditioning": family.conditioning, **size}
+    keys = [
+        MotionTransfer(backbone, reference, None, guidance_scale=scale, **options)
+        .seen.read([1], step=-1)
+        .captures[1]
+        .key
+        for scale in (2.0, 9.0)
+    ]
+    assert not torch.allclose(*keys, atol=1e-4)

@@ -501,10 +501,10 @@ def test_a_reference_is_read_as_reference_flow_reads_it() -> None:
     reference = Reference(backbone, reference_of(family), steps=5)
     captures: list[Capture] = []
     run_clip(backbone, reference.clip, Selection([-1], [1]), captures.append, steps=5, prompt="")
-    read = reference.read([1], blocks=True)
+    read = reference.read([1], step=-1, blocks=True)
     assert torch.equal(read.captures[1].key, captures[0].key)
     assert read.blocks[1].shape == (3, *captures[0].key.shape[2:4], 32)
-    assert not torch.equal(reference.read([1], preset="ditflow").captures[1].key, captures[0].key)
+    assert not torch.equal(reference.read([1], step=None).captures[1].key, captures[0].key)
 
 
 def test_embeddings_of_the_reference_can_be_given_apart() -> None:

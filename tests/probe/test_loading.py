@@ -7,14 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import diffusers
+import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
 from diffusers import SanaVideoTransformer3DModel
 from torch import nn
 
-from probe import load_backbone, loading
+from probe import load_backbone, loading, run_clip
 from probe.mini import new_pipeline, save_mini
+from probe.supported import check_index, dtype_argument
+from store import Clip, Selection
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
 SUPPORTED = (
@@ -104,7 +108,7 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path) -> None:
     index = {
         "_class_name": "WanPipeline",
         "vae": ["diffusers", "A"],
-        "scheduler": ["d", "S"],
+        "scheduler": ["diffusers", "S"],
         "tokenizer": [None, None],
     }
     (tmp_path / "model_index.json").write_text(json.dumps(index))
@@ -237,6 +241,55 @@ def test_linear_attention_is_refused_with_its_reason() -> None:
     )
 
 
+def video_to_video(kind: str) -> Any:
+    """A pipeline that takes a video, with the parts of one that does not."""
+    parts = {"WanPipeline": tiny.wan, "CogVideoXPipeline": tiny.cogvideox}[kind]().components
+    wanted = {"tokenizer", "text_encoder", "vae", "transformer", "scheduler"}
+    made = getattr(diffusers, kind.replace("Pipeline", "VideoToVideoPipeline"))
+    return made(**{name: part for name, part in parts.items() if name in wanted})
+
+
+@pytest.mark.parametrize(("family", "kind"), [("Wan", "WanPipeline"), ("CogVideoX", "CogVideoXPipeline")])
+def test_a_pipeline_is_told_by_its_transformer_and_its_remedy_works(family: str, kind: str, tmp_path: Path) -> None:
+    pipeline = video_to_video(kind)
+    words = (
+        f"{type(pipeline).__name__} is not called as ditprobe calls pipelines, though its transformer is of the "
+        f"{family} family. Use {kind}.from_pipe(pipeline, {dtype_argument()}=pipeline.dtype), which shares its weights."
+    )
+    assert refusal(UnsupportedBackboneError, pipeline) == words
+    pipeline.save_pretrained(tmp_path)
+    assert refusal(UnsupportedBackboneError, tmp_path) == words  # before its weights are loaded
+    backbone = load_backbone(getattr(diffusers, kind).from_pipe(pipeline, **{dtype_argument(): pipeline.dtype}))
+    assert backbone.pipeline.transformer is pipeline.transformer
+    clip, captures = Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8), []
+    conditioning = {"prompt_embeds": tiny.embeds(tiny.TEXT, 32, 0)}
+    run_clip(backbone, clip, Selection([-1], [0]), captures.append, steps=2, conditioning=conditioning)
+    assert len(captures) == 1
+
+
+def test_a_transformer_with_a_condition_has_no_remedy_that_does_not_work() -> None:
+    transformer = tiny.wan_transformer()
+    transformer.register_to_config(in_channels=36)
+    pipeline = SimpleNamespace(components={}, transformer=transformer)
+    assert refusal(UnsupportedBackboneError, pipeline) == (
+        "SimpleNamespace is not called as ditprobe calls pipelines, though its transformer is of the Wan family. "
+        "WanPipeline cannot run it either: its transformer also takes 36 channels, where latents have 16. Supported "
+        "are WanPipeline."
+    )
+
+
+def test_an_index_that_names_a_known_transformer_says_when_its_remedy_fits() -> None:
+    with pytest.raises(UnsupportedBackboneError, match="that fits where the transformer takes nothing but latents"):
+        check_index({"_class_name": "WanImageToVideoPipeline", "transformer": ["diffusers", "WanTransformer3DModel"]})
+
+
+def test_a_bare_transformer_is_refused_with_the_remedy() -> None:
+    assert refusal(UnsupportedBackboneError, tiny.wan_transformer()) == (
+        "WanTransformer3DModel is a transformer alone; its VAE and scheduler are needed too. Pass the whole pipeline, "
+        "such as WanPipeline(transformer=..., vae=..., scheduler=..., text_encoder=None, tokenizer=None)."
+    )
+
+
 def test_something_else_is_refused() -> None:
     assert refusal(UnsupportedBackboneError, 7) == (
         "int is neither a name, a path nor a diffusers pipeline. Pass one of these."
@@ -244,3 +297,71 @@ def test_something_else_is_refused() -> None:
     assert refusal(InvalidInputError, "mini", dtype="int8") == (
         "dtype 'int8' is unknown. Use 'auto', 'float32', 'bfloat16' or 'float16'."
     )
+
+
+def indexed(folder: Path, content: bytes | dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    told = content if isinstance(content, bytes) else json.dumps({"_class_name": "WanPipeline", **content}).encode()
+    (folder / "model_index.json").write_bytes(told)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b"[" * 100_000, b'{"_class_name": ', b"null", b'"text"']
+)
+def test_an_index_that_is_damaged_is_refused(tmp_path: Path, content: bytes) -> None:
+    message = refusal(BackboneNotFoundError, indexed(tmp_path / "a", content))
+    assert message.startswith(f"{tmp_path / 'a/model_index.json'} is damaged: ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"vae": ["os", "system"]},
+        {"vae": ["builtins", "eval"]},
+        {"vae": ["diffusers.utils", "x"]},
+        {"vae": ["diffusers", "a.b"]},
+        {"vae": ["probe.mini.text", "PixelCodec"]},
+        {"vae": ["my_code", "VAE"]},
+        {"vae": ["diffusers", None]},
+        {"vae": [["os"], "system"]},
+        {"vae": ["diffusers"]},
+        {"_class_name": ["pipeline", "Mine"]},
+        {"_class_name": None},
+    ],
+)
+def test_an_index_that_names_other_code_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    message = refusal(UnsupportedBackboneError, indexed(tmp_path / "a", content))
+    assert message.endswith("oad the pipeline yourself and pass it.")
+
+
+def test_weights_that_are_pickles_are_loaded_only_where_asked(tmp_path: Path) -> None:
+    tiny.wan().save_pretrained(tmp_path / "a", safe_serialization=False)
+    message = refusal(UnsupportedBackboneError, tmp_path / "a")
+    assert "a pickle, and not as safetensors" in message
+    assert load_backbone(tmp_path / "a", device="cpu", use_safetensors=False).family == "Wan"
+
+
+def test_a_mini_whose_configuration_is_damaged_is_refused(tmp_path: Path) -> None:
+    save_mini(new_pipeline(), tmp_path / "trained")
+    spoilt = {"num_layers": 10**9, "num_attention_heads": -3, "attention_head_dim": "x", "sample_frames": 10**8}
+    files = [
+        file
+        for name in ("transformer", "text_encoder", "scheduler")
+        for file in (tmp_path / "trained" / name).glob("*.json")
+    ]
+    for file in files:
+        content = file.read_bytes()
+        others = [json.dumps(json.loads(content) | {name: value}).encode() for name, value in spoilt.items()]
+        for changed in (b"", b"[]", b"{", b"\xff", *(others if file.parent.name == "transformer" else ())):
+            file.write_bytes(changed)
+            refusal(BackboneNotFoundError, tmp_path / "trained", device="cpu")
+        file.write_bytes(content)
+    assert load_backbone(tmp_path / "trained", device="cpu").text_tokens() == 40
+
+
+def test_a_mini_that_names_another_scheduler_than_one_is_refused(tmp_path: Path) -> None:
+    save_mini(new_pipeline(), tmp_path / "trained")
+    file = tmp_path / "trained/scheduler/scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": "DiffusionPipeline"}))
+    assert "is not a scheduler" in refusal(BackboneNotFoundError, tmp_path / "trained", device="cpu")

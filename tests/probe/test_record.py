@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
 
+from analyses.recorded import sweep_recording
 from probe import Capture, load_backbone, run_clip, run_prompt
 from probe.backbone import Backbone
 from probe.fitting import cut_windows
@@ -284,3 +286,25 @@ def test_every_family_is_recorded_as_the_probe_sees_it(family: str, tmp_path: Pa
             _, text_key = recording.read_text(step=-1, layer=capture.layer)
             np.testing.assert_array_equal(text_key, capture.text_key.half().numpy())
     assert {capture.layer for capture in found} == {0, 1}
+
+
+def test_a_prompt_that_is_given_as_embeddings_is_recorded_as_it_is_run(tmp_path: Path) -> None:
+    backbone = load_backbone(tiny.wan())
+    conditioning = {"prompt_embeds": tiny.embeds(13, 32, 0), "guidance_scale": 1.0}
+    options: dict[str, Any] = {"steps": 2, "conditioning": conditioning}
+    found = record(backbone, None, Selection([-1], [1]), tmp_path / "run.zarr", size=(80, 112), images=9, **options)
+    assert (found.provenance.prompt, found.provenance.source) == (None, "prompt")
+    captures: list[Capture] = []
+    run_prompt(backbone, None, Selection([-1], [1]), captures.append, **options, **tiny.SIZE)
+    stored = found.read(step=-1, layer=1)[0]
+    np.testing.assert_allclose(stored, captures[0].query.numpy(), atol=1e-2)
+
+
+def test_a_recording_of_a_part_of_a_clip_says_which_images_of_the_whole_it_has(mini: Backbone, tmp_path: Path) -> None:
+    clip = make_scene(2, images=30)
+    part = clip[6::2]
+    run = record(mini, part, Selection([-1], [1]), tmp_path / "run.zarr", steps=5, window=1)
+    assert run.provenance.extra["images"] == "images 18 to 28, every 2 of 30, 40 x 40 px"
+    assert (run.provenance.extra["first_image"], run.provenance.extra["stride"]) == (18, 2)
+    measured = [sweep_recording(run, given)["accuracy"].values for given in (clip, part)]
+    np.testing.assert_array_equal(*measured)

@@ -39,5 +39,5 @@ def test_size_is_not_given_twice_and_is_two_numbers(mini: Backbone) -> None:
     with pytest.raises(InvalidInputError, match=r"size=\(height, width\) was given, and height= or width= too"):
         sample(mini, PROMPT, size=(24, 32), height=24)
     for size in ((24,), "24x32", (24.5, 32), (True, 32), (0, 32)):
-        with pytest.raises(InvalidInputError, match="size must be|must be an int|must be at least 1"):
+        with pytest.raises(InvalidInputError, match=r"size must be|must be an int|must be at least 1"):
             mini.generate(PROMPT, size=size)

@@ -11,7 +11,7 @@ from contract import BackboneContract
 
 from probe import Capture, load_backbone, run_clip, run_prompt
 from store.clip import Clip
-from store.errors import UnsupportedBackboneError
+from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.selection import Selection
 
 
@@ -70,3 +70,25 @@ def test_cells_follow_the_vaes_stride() -> None:
 
 def test_default_size_is_the_pipelines() -> None:
     assert str(load_backbone(tiny.wan()).default_size) == "480 x 832 px and 81 images"
+
+
+def test_cells_beyond_the_rotary_positions_are_refused_in_words() -> None:
+    backbone = load_backbone(tiny.wan())
+    with pytest.raises(InvalidInputError) as caught:
+        backbone.layout(480, 832, 9)
+    assert str(caught.value) == (
+        "WanPipeline does not take 480 x 832 px and 9 images: its rotary positions (rope_max_seq_len) end at 32 frames "
+        "and 32 x 32 cells; these are 3 frames of 30 x 52 cells. Pass a size of at most 512 x 512 px."
+    )
+    assert backbone.layout(512, 512, 9).width == 32
+
+
+def test_a_guided_run_without_a_text_encoder_needs_a_negative_prompt_too() -> None:
+    backbone = load_backbone(tiny.wan())
+    conditioning = TestWan.conditioning(negative=False)
+    with pytest.raises(InvalidInputError) as caught:
+        backbone.generate(None, steps=1, conditioning=conditioning, **tiny.SIZE)
+    assert str(caught.value) == (
+        "WanPipeline has no text encoder, so it cannot read the empty negative prompt of a guided run. Add "
+        "negative_prompt_embeds to the conditioning, or pass guidance_scale=1."
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import re
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +238,118 @@ def test_no_file(tmp_path):
         load_array_pickle(tmp_path / "none.pkl")
     with pytest.raises(ClipError, match="is a folder; a pickle file is needed"):
         load_array_pickle(tmp_path)
+
+
+NDARRAY = text("numpy") + text("ndarray") + b"\x93"
+SIZE = 6000
+
+
+def with_bytearray(then: bytes) -> bytes:
+    """A bytearray (value 0), an array over it (value 1), what is done to either, and the array as the result."""
+    raw = b"\x96" + struct.pack("<Q", SIZE) + bytes(SIZE) + b"\x94"
+    made = NDARRAY + b"(" + b"(M" + struct.pack("<H", SIZE) + b"t" + text("|u1") + b"h\x00tR\x94"
+    return b"\x80\x05" + raw + b"0" + made + b"0" + then + b"h\x01."
+
+
+GROW = b"h\x00(" + b"K\x07" * 60_000 + b"e0"
+USE_AFTER_FREE = {
+    "the bytearray grows, and the array reads what lay there": GROW,
+    "an element of the array is written": b"h\x01K\x05K\x41s0",
+    "the bytearray grows, and the array writes what lies there now": GROW + b"h\x01K\x05K\x41s0",
+}
+
+
+@pytest.mark.parametrize("attack", USE_AFTER_FREE)
+def test_no_file_can_change_memory_that_an_array_shows(tmp_path, attack):
+    assert loaded(tmp_path, with_bytearray(b"")).tolist() == [0] * SIZE
+    assert re.search("in place|read-only", refused(tmp_path, with_bytearray(USE_AFTER_FREE[attack])))
+
+
+@pytest.mark.parametrize("attack", USE_AFTER_FREE)
+def test_arrays_hold_their_memory_also_where_the_instructions_were_not_looked_at(tmp_path, attack, monkeypatch):
+    monkeypatch.setattr("store.array_pickle.scan_pickle", lambda content, check_name: None)
+    assert "is damaged or no pickle of arrays" in refused(tmp_path, with_bytearray(USE_AFTER_FREE[attack]))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("length", [3, 5000])
+def test_arrays_are_read_only(tmp_path, protocol, length):
+    values = np.arange(length, dtype="<f4")
+    for each in loaded(tmp_path, pickle.dumps([values, values[:0], values.copy()], protocol)):
+        assert not each.flags.writeable
+
+
+TWICE = b"2\x86"  # a tuple of the same value twice: 100 of them have 2^100 values in 200 bytes
+LAUGHS, SOME_LAUGHS = b")" + 100 * TWICE, b")" + 20 * TWICE
+NAMED = text("numpy") + text("dtype") + b"\x93"
+
+
+def keyed(key: bytes) -> bytes:
+    return b"\x80\x04}" + key + b"Ns."
+
+
+TOO_MUCH = {
+    "a million nested tuples as a key": (keyed(b")" + b"\x85" * 1_000_000), "nested more than 50 deep"),
+    "a million nested lists": (b"\x80\x04" + b"]" * 1_000_000 + b"a" * 999_999 + b".", "more than 100000 values wait"),
+    "laughs as a key": (keyed(LAUGHS), "holds more than 10000000 others"),
+    "wide laughs": (
+        b"\x80\x04N\x94" + b"".join(b"(" + 99 * (b"h" + bytes([n])) + b"t\x94" for n in range(9)) + b".",
+        "10000000",
+    ),
+    "laughs as a dtype": (b"\x80\x04" + NAMED + SOME_LAUGHS + b"\x85R.", "dtype is not named"),
+    "laughs as a shape": (
+        b"\x80\x04" + NDARRAY + SOME_LAUGHS + text("f4") + b"C\x04aaaa" + b"\x87R.",
+        "a shape that is not a few whole numbers",
+    ),
+    "laughs as an outside object": (b"\x80\x04" + SOME_LAUGHS + b"Q.", "an outside object"),
+    "a value number 2^26": (b"\x80\x04Nr\x00\x00\x00\x04.", "numbers its values up to 67108864"),
+    "a frame of a terabyte": (b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"N.", "should have 1099511627776 bytes"),
+    "a text of a terabyte": (b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"N.", "1099511627776"),
+    "a bytearray of a terabyte": (b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"N.", "1099511627776"),
+    "two million instructions": (b"\x80\x04" + b"N0" * 1_000_000 + b"N.", "more than 2000 instructions"),
+    "keys that collide": (
+        b"\x80\x04}("
+        + b"".join(b"\x8a\x0a" + (n * (2**61 - 1)).to_bytes(10, "little") + b"N" for n in range(3000))
+        + b"u.",
+        "are not texts",
+    ),
+    "a list that holds itself": (b"\x80\x04]2a.", "a value holds itself"),
+    "a tuple as a key": (keyed(b")"), "the key of a dict is a tuple"),
+    "a set": (b"\x80\x04\x8f.", "it holds a set"),
+    "a shape of huge numbers": (
+        b"\x80\x04"
+        + NDARRAY
+        + b"("
+        + 20 * (b"\x8b" + struct.pack("<i", 5000) + b"\x01" * 5000)
+        + b"t"
+        + text("f4")
+        + b"C\x04aaaa"
+        + b"\x87R.",
+        "a shape that no array can have",
+    ),
+    "an extension": (b"\x80\x04\x82\x01.", "what lies outside of the file"),
+    "a mark as a value": (b"\x80\x04(\x94.", "a value is missing"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_small_files_neither_hang_nor_take_memory_nor_crash(tmp_path, name, monkeypatch):
+    content, message = TOO_MUCH[name]
+    if "instructions" in name:
+        monkeypatch.setattr("store.pickle_scan._MOST_INSTRUCTIONS", 2000)
+    began = time.perf_counter()
+    assert re.search(message, refused(tmp_path, content))
+    assert time.perf_counter() - began < 5
+
+
+def test_what_a_file_says_is_shortened_and_printable(tmp_path):
+    named = b"\x80\x04" + text("a" * 100_000) + text("\x1b[2J") + b"\x93."
+    message = refused(tmp_path, named)
+    assert len(message) < 600
+    assert message.isprintable()
+
+
+def test_values_that_several_others_share_are_read(tmp_path):
+    one = {"points": np.arange(3), "names": ("a", "b")}
+    back = loaded(tmp_path, pickle.dumps({f"clip {n}": [one, one] for n in range(40)}))
+    assert back["clip 39"][1]["points"].tolist() == [0, 1, 2]

@@ -1,19 +1,15 @@
-"""A recording of format version 1, made when that version was new, is read forever.
-
-``python tests/store/test_format_v1.py FOLDER`` made the sample; never make it anew, add one for a new version.
-"""
+"""A recording of format version 1, made when that version was new, is read forever; nothing writes it any more."""
 
 import json
-import sys
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from store import Provenance, RecordingWriter, Selection, TokenLayout, open_recording
-from store.errors import NotRecordedError
+from store import Damage, Provenance, RecordingWriter, TokenLayout, open_recording
+from store.errors import CorruptRecordingError, NotRecordedError, RecordingError
 
 SAMPLE = Path(__file__).parent / "data" / "recording-v1.zarr"
 LATENTS = (np.arange(3 * 2 * 10 * 14) / 7).astype(np.float32).reshape(3, 2, 10, 14)
@@ -23,19 +19,6 @@ def values(name, shape, step, layer):
     """Numbers that any version of any library computes alike: multiples of 1/8, exact in float16."""
     numbers = np.arange(np.prod(shape)) * (3 + len(name)) + 17 * step + 5 * layer
     return ((numbers % 509 - 254) / 8).astype(np.float16).reshape(shape)
-
-
-def make_sample(path):
-    layers = [SimpleNamespace(index=i, name=f"blocks.{i}.attn1", heads=3, channels=4) for i in range(6)]
-    layout = TokenLayout(3, 5, 7, 80, 84, 9, text_tokens=8)
-    selection = Selection([2, -1], [1, 4], heads=[0, 2], frames=[0, 2])
-    plan = selection.plan(SimpleNamespace(name="sample", layers=layers), layout, 10, features=True)
-    provenance = Provenance(model="sample", revision="1", prompt="a red ball", seed=3, softmax_scale=0.5)
-    with RecordingWriter(path, plan, provenance=provenance) as writer:
-        for step, layer in [(2, 1), (2, 4), (9, 1)]:  # the record of step 9, layer 4 is missing on purpose
-            given = {array.name: values(array.name, array.record_shape, step, layer) for array in plan.arrays}
-            writer.write(step=step, layer=layer, timestep=1000.0 - step, **given)
-        writer.write_latents(2, LATENTS)
 
 
 @pytest.mark.parametrize("memmap", [True, False])
@@ -90,15 +73,36 @@ def test_shard_bytes_are_those_of_the_specification():
     ]
 
 
-def test_what_is_written_today_is_still_version_1(tmp_path):
-    """Every file but the one with library versions and every byte are those of the sample."""
-    make_sample(tmp_path / "now.zarr")
-    names = {file.relative_to(SAMPLE) for file in SAMPLE.rglob("*") if file.is_file()}
-    assert {f.relative_to(tmp_path / "now.zarr") for f in (tmp_path / "now.zarr").rglob("*") if f.is_file()} == names
-    for name in names:
-        if name.name != "zarr.json":
-            assert (SAMPLE / name).read_bytes() == (tmp_path / "now.zarr" / name).read_bytes(), name
+def test_what_vouches_for_the_sample_is_compared(tmp_path):
+    path = tmp_path / "old.zarr"
+    shutil.copytree(SAMPLE, path)
+    assert open_recording(path).inexact_casts is None  # it was not finished, so nobody counted
+    for name in ("latents/c.0.0.0.0.0", "y/c.0"):
+        data = bytearray((path / "attn" / name).read_bytes())
+        data[6] ^= 1
+        (path / "attn" / name).write_bytes(data)
+    found = open_recording(path).verify()
+    assert [(damage.array, damage.step) for damage in found] == [("y", None), ("latents", 2)]
+    assert found[0] == Damage("y", "its values are not those that the attributes lead to")
+    with pytest.raises(CorruptRecordingError, match="step 2: the latents cannot be read"):
+        open_recording(path).read_latents(2)
+    metadata = path / "attn" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace("a red ball", "a fed ball"))
+    with pytest.raises(CorruptRecordingError, match="their fingerprint is"):
+        open_recording(path)
 
 
-if __name__ == "__main__":
-    make_sample(sys.argv[1])
+def test_the_sample_is_not_completed_but_may_be_replaced(tmp_path):
+    path = tmp_path / "old.zarr"
+    shutil.copytree(SAMPLE, path)
+    old = open_recording(path)
+    with pytest.raises(RecordingError) as caught:
+        RecordingWriter(path, old.plan, provenance=old.provenance, resume=True)
+    assert str(caught.value) == (
+        f"{path} has recording format 1, which is read but not written any more. Record again to another path, or with "
+        f"overwrite=True."
+    )
+    with RecordingWriter(path, old.plan, provenance=old.provenance, overwrite=True):
+        pass
+    assert open_recording(path).attributes["schema_version"] == 2
+    assert not (path / "attn").exists()

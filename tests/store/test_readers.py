@@ -139,6 +139,77 @@ def test_trajectories_that_are_damaged_are_told_from_unsafe_ones(tmp_path):
         assert str(caught.value) == f"{file} holds more than tensors and was not read."
 
 
+POINTS = torch.tensor([0.5, 0.25, 1.0]).repeat(5, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("sparse", POINTS.to_sparse()),
+        ("meta", POINTS.to("meta")),
+        ("nested", torch.nested.nested_tensor([POINTS[0], POINTS[1]], layout=torch.jagged)),
+        ("complex", POINTS.to(torch.complex64)),
+        ("one number for all", torch.ones(1).expand(5, 4, 3)),
+        ("a terabyte of one number", torch.ones(1).expand(5, 1 << 36, 3)),
+    ],
+)
+def test_trajectories_that_are_no_plain_numbers_are_refused(tmp_path, kind, values):
+    file = mtbench_entry(tmp_path / "entry") / "trajectories" / "dance.pth"
+    torch.save(values, file)
+    with pytest.raises(ClipError, match=r"dance\.pth (must hold plain numbers|must be a tensor|is damaged)"):
+        read_mtbench(tmp_path / "entry")
+
+
+def test_trajectories_of_a_training_are_read(tmp_path):
+    file = mtbench_entry(tmp_path / "entry") / "trajectories" / "dance.pth"
+    torch.save(torch.nn.Parameter(POINTS), file)
+    assert read_mtbench(tmp_path / "entry")["dance"].tracks.shape == (5, 4, 2)
+
+
+def npy(shape, raw=bytes(40)):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + raw
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no array",
+        npy("(1 << 40,)"),
+        npy("(1099511627776,)"),
+        npy("(-1, -10)"),
+        npy("(" * 60 + ")" * 60),
+        npy("(10,)", bytes(39)),
+        npy("(10,)", bytes(41)),
+        b"\x93NUMPY\x07\x00" + bytes(60),
+    ],
+)
+def test_arrays_that_claim_another_size_are_refused(tmp_path, content):
+    folder = difftrack_folder(tmp_path)
+    (folder / "tracks/001.npy").write_bytes(content)
+    with pytest.raises(ClipError, match=r"001\.npy cannot be read as an npy file: "):
+        read_difftrack(folder)
+
+
+def test_several_arrays_in_place_of_one_are_refused(tmp_path):
+    folder = difftrack_folder(tmp_path)
+    with (folder / "tracks/001.npy").open("wb") as file:
+        np.savez(file, tracks=np.zeros(3))
+    with pytest.raises(ClipError, match=r"001\.npy cannot be read as an npy file: "):
+        read_difftrack(folder)
+
+
+def test_lists_that_are_no_utf_8_and_masks_that_are_no_picture_are_refused(tmp_path):
+    folder = mtbench_entry(tmp_path / "entry")
+    (folder / "masks/dance/00000.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    with pytest.raises(ClipError, match=r"00000\.png cannot be read as a mask"):
+        read_mtbench(folder)
+    (folder / "prompts.txt").write_bytes("Ein Löwe.".encode("latin1"))
+    with pytest.raises(ClipError, match=r"prompts\.txt cannot be read as UTF-8 text: .*\. Save it as UTF-8\.$"):
+        read_mtbench(folder)
+
+
 def test_mtbench_pickle_missing_file_and_path_outside(tmp_path):
     folder = mtbench_entry(tmp_path / "entry")
     torch.save(Path("anything"), folder / "trajectories" / "dance.pth")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from store import BadRecord, Provenance, RecordingWriter, Selection, TokenLayout, open_recording
+from store import Damage, Provenance, RecordingWriter, Selection, TokenLayout, open_recording
 from store.errors import (
     CorruptRecordingError,
     FormatVersionError,
@@ -59,7 +59,7 @@ def recorded(tmp_path):
 def shard(recording, name="query", position=(0, 0, 0)):
     from pathlib import Path
 
-    return Path(recording.path) / "attn" / name / ".".join(["c", *map(str, position), "0", "0", "0", "0", "0"])
+    return Path(recording.path) / name / ".".join(["c", *map(str, position), "0", "0", "0", "0", "0"])
 
 
 @pytest.mark.parametrize("memmap", [True, False])
@@ -88,7 +88,7 @@ def test_plain_xarray_reads_it_without_warnings_or_us(tmp_path):
     record_all(tmp_path / "run.zarr", plan)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        dataset = xr.open_zarr(str(tmp_path / "run.zarr"), group="attn", consolidated=False)
+        dataset = xr.open_zarr(str(tmp_path / "run.zarr"))
         one = dataset.key.sel(step=9, layer=3, branch="uncond").values
     np.testing.assert_array_equal(one, tensors(plan, 9, 3, "uncond")["key"])
     assert dataset["query"].dims == ("step", "branch", "layer", "head", "frame", "y", "x", "channel")
@@ -116,7 +116,7 @@ def test_coordinates_are_real_numbers_and_pixels(recorded):
 
 def test_attributes_tell_where_it_comes_from(recorded):
     attributes = recorded.dataset.attrs
-    assert attributes["schema_version"] == 1
+    assert attributes["schema_version"] == 2
     assert attributes["state"] == recorded.state == "complete"
     assert attributes["prompt"] == "a red ball"
     assert attributes["stage"] == "post_norm_post_rope"
@@ -219,7 +219,7 @@ def test_text_features_and_latents_that_were_not_recorded(recorded):
         recorded.read_text(step=9, layer=1)
     with pytest.raises(NotRecordedError, match=r"features were not recorded. Record again with features=True."):
         recorded.read_features(step=9, layer=1)
-    with pytest.raises(NotRecordedError, match=r"latents of step 9 were not recorded. Record again with latents."):
+    with pytest.raises(NotRecordedError, match=r"latents of step 9 were not recorded"):
         recorded.read_latents(9)
 
 
@@ -248,24 +248,6 @@ def test_a_shorter_text_comes_back_as_short(tmp_path):
     assert recording.verify() == []
 
 
-def test_latents(tmp_path):
-    plan = plan_for(Selection([2, 9], [1]))
-    latents = np.random.default_rng(0).normal(size=(3, 12, 10, 14)).astype(np.float32)
-    with RecordingWriter(tmp_path / "run.zarr", plan) as writer:
-        writer.write_latents(-1, latents)
-    recording = open_recording(tmp_path / "run.zarr")
-    np.testing.assert_array_equal(recording.read_latents(9), latents)
-    np.testing.assert_array_equal(recording.dataset.latents.sel(step=9).values, latents)
-    with pytest.raises(NotRecordedError):
-        recording.read_latents(2)
-    chunk = tmp_path / "run.zarr" / "attn" / "latents" / "c.1.0.0.0.0"
-    damaged = bytearray(chunk.read_bytes())
-    damaged[7] ^= 1
-    chunk.write_bytes(damaged)
-    with pytest.raises(CorruptRecordingError, match="step 9: the latents cannot be read"):
-        recording.read_latents(9)
-
-
 class TestDamage:
     def test_a_missing_shard_is_named_and_the_rest_stays_readable(self, recorded):
         shard(recorded, position=(1, 0, 2)).unlink()
@@ -273,10 +255,10 @@ class TestDamage:
             recorded.read(step=9, layer=4)
         assert str(caught.value) == (
             f"step 9, layer 4, branch 'cond' of {recorded.path} is damaged: the file c.1.0.2.0.0.0.0.0 is missing. "
-            f"Every other record stays readable."
+            f"Every other record stays readable. Record again with resume=True to replace what is damaged."
         )
         recorded.read(step=9, layer=3)
-        assert recorded.verify() == [BadRecord(9, "cond", 4, "query", "the file c.1.0.2.0.0.0.0.0 is missing")]
+        assert recorded.verify() == [Damage("query", "the file c.1.0.2.0.0.0.0.0 is missing", 9, "cond", 4)]
 
     def test_a_cut_off_shard(self, recorded):
         file = shard(recorded, "key")
@@ -331,13 +313,13 @@ class TestDamage:
         shutil.rmtree(shard(recorded, "key").parent)
         with pytest.raises(CorruptRecordingError) as caught:
             open_recording(recorded.path, memmap=memmap)
-        assert str(caught.value) == f"the array 'key' of {recorded.path} is missing. Copy it again."
-        with pytest.raises(CorruptRecordingError, match=r"the array 'key' of .* is missing"):
-            RecordingWriter(recorded.path, recorded.plan, provenance=PROVENANCE, resume=True)
+        remedy = "Copy it again, or record again with resume=True."
+        assert str(caught.value) == f"the array 'key' of {recorded.path} is missing. {remedy}"
         shutil.rmtree(shard(recorded, "query").parent)
         with pytest.raises(CorruptRecordingError) as caught:
             open_recording(recorded.path, memmap=memmap)
-        assert str(caught.value) == f"the arrays 'query', 'key' of {recorded.path} are missing. Copy it again."
+        assert str(caught.value) == f"the arrays 'query', 'key' of {recorded.path} are missing. {remedy}"
+        assert record_all(recorded.path, recorded.plan, resume=True).verify() == []
 
     @pytest.mark.parametrize("memmap", [True, False])
     def test_a_missing_status(self, recorded, memmap):
@@ -347,14 +329,16 @@ class TestDamage:
 
     def test_attributes_that_lost_a_value(self, recorded):
         change_attributes(recorded.path, run_steps=None, geometry={})
-        with pytest.raises(CorruptRecordingError, match=r"the attributes of .* are damaged: KeyError"):
+        with pytest.raises(CorruptRecordingError, match=r"the attributes of .* are damaged: their fingerprint is"):
             open_recording(recorded.path)
+        with pytest.raises(CorruptRecordingError, match=r"the attributes of .* are damaged: KeyError"):
+            open_recording(recorded.path, check=False)
 
 
 def change_attributes(path, **changes):
     from pathlib import Path
 
-    file = Path(path) / "attn" / "zarr.json"
+    file = Path(path) / "zarr.json"
     document = json.loads(file.read_text())
     document["attributes"] |= changes
     file.write_text(json.dumps(document))
@@ -362,11 +346,11 @@ def change_attributes(path, **changes):
 
 @pytest.mark.parametrize("memmap", [True, False])
 def test_a_newer_format_is_refused(recorded, memmap):
-    change_attributes(recorded.path, schema_version=2)
+    change_attributes(recorded.path, schema_version=3)
     with pytest.raises(FormatVersionError) as caught:
         open_recording(recorded.path, memmap=memmap)
     assert str(caught.value) == (
-        f"{recorded.path} has recording format 2; this ditprobe reads up to format 1. Update ditprobe to read it."
+        f"{recorded.path} has recording format 3; this ditprobe reads up to format 2. Update ditprobe to read it."
     )
 
 
@@ -376,7 +360,7 @@ def test_a_format_version_that_is_no_version_is_refused(recorded, version):
     with pytest.raises(CorruptRecordingError) as caught:
         open_recording(recorded.path)
     assert str(caught.value) == (
-        f"{recorded.path} has an unreadable format version {version!r}; versions are numbers from 1 to 1. "
+        f"{recorded.path} has an unreadable format version {version!r}; versions are numbers from 1 to 2. "
         f"Copy it again."
     )
 
@@ -384,12 +368,12 @@ def test_a_format_version_that_is_no_version_is_refused(recorded, version):
 def test_what_is_no_recording_is_refused(tmp_path, recorded):
     with pytest.raises(RecordingError, match="nowhere is not a recording: it does not exist"):
         open_recording(tmp_path / "nowhere")
-    with pytest.raises(RecordingError, match="is not a recording: it has no group 'attn'"):
+    with pytest.raises(RecordingError, match=r"is not a recording: it has no zarr\.json"):
         open_recording(tmp_path)
     with pytest.raises(RecordingError, match="is not a recording"):
         open_recording(tmp_path / "nowhere", memmap=False)
     change_attributes(recorded.path, format="something else")
-    with pytest.raises(RecordingError, match="its group 'attn' was not written by ditprobe"):
+    with pytest.raises(RecordingError, match="its attributes were not written by ditprobe"):
         open_recording(recorded.path)
 
 
@@ -498,20 +482,6 @@ class TestInput:
                 values[...] = 0
         np.testing.assert_array_equal(open_recording(tmp_path / "run.zarr").read(step=9, layer=4)[0], good["query"])
 
-    def test_latents_of_wrong_rank(self, tmp_path, plan):
-        with (
-            RecordingWriter(tmp_path / "run.zarr", plan) as writer,
-            pytest.raises(InvalidInputError, match=r"latents of step 9 must be finite \(frame, channel, y, x\)"),
-        ):
-            writer.write_latents(9, np.zeros((3, 4)))
-
-    def test_latents_of_another_shape_than_before(self, tmp_path, plan):
-        with RecordingWriter(tmp_path / "run.zarr", plan) as writer:
-            writer.write_latents(9, np.zeros((3, 12, 10, 14)))
-            with pytest.raises(InvalidInputError) as caught:
-                writer.write_latents(9, np.zeros((2, 12, 10, 14)))
-        assert str(caught.value) == ("latents of step 9 have shape (2, 12, 10, 14); earlier ones have (3, 12, 10, 14).")
-
     def test_outside_a_with_block(self, tmp_path, plan, good):
         with pytest.raises(RecordingError, match=r"the writer is not open. Use it in a with block."):
             RecordingWriter(tmp_path / "run.zarr", plan).write(step=9, layer=4, **good)
@@ -522,7 +492,7 @@ class TestInput:
             RecordingWriter(tmp_path / "run.zarr", plan, policy="wait")
         with pytest.raises(InvalidInputError, match="ask for one of them"):
             RecordingWriter(tmp_path / "run.zarr", plan, resume=True, overwrite=True)
-        with pytest.raises(InvalidInputError, match="must be at least 1; got 0 and 2"):
+        with pytest.raises(InvalidInputError, match=r"queue_records must be at least 1; got 0\."):
             RecordingWriter(tmp_path / "run.zarr", plan, queue_records=0)
         with pytest.raises(InvalidInputError, match="provenance must be plain values that JSON can hold"):
             RecordingWriter(tmp_path / "run.zarr", plan, provenance={"model": "tiny", "model_object": object()})

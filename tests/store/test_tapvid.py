@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -181,7 +183,7 @@ NEEDS = "It needs a dict with video, points, occluded"
         (3, " has not a TAP-Vid layout: it needs a dict or a list of clips; got int."),
         ({}, " holds no clips."),
         ([], " holds no clips."),
-        ({3: entry(0)}, " has not a TAP-Vid layout: a clip is called 3, which is not a text."),
+        ({3: entry(0)}, " has not a TAP-Vid layout: a clip is called by int, not by a text."),
         (entry(0), f", clip 'video': video, points, occluded missing. {NEEDS}; got uint8 of shape (3, 24, 40, 3)."),
         (without("points"), f", clip 'goat': points missing. {NEEDS}; got the keys video, occluded."),
         ([7], f", clip '000': video, points, occluded missing. {NEEDS}; got int."),
@@ -381,3 +383,42 @@ def test_points_that_are_no_positions_are_refused():
     for convert in (to_raster, from_raster):
         with pytest.raises(InvalidInputError, match=r"points need the shape \(..., 2\), as \(x, y\); got \(4, 3\)"):
             convert(np.zeros((4, 3)), clip_with_tracks())
+
+
+def png(height, width):
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG", compress_level=9)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width", "size"),
+    [(20_000, 200, 200, None), (5, 5000, 5000, None), (50_000, 2, 2, (256, 256))],
+)
+def test_pictures_that_would_fill_the_memory_are_refused(tmp_path, count, height, width, size):
+    one = entry(0) | {"video": count * [png(height, width)]}
+    path = stored(tmp_path / "a.pkl", {"goat": one})
+    with pytest.raises(ClipError, match=r"its images would have|cannot be decoded"):
+        read_tapvid(path, size=size)
+
+
+def test_a_picture_that_claims_gigabytes_is_not_decoded(tmp_path):
+    content = bytearray(png(2, 2))
+    content[16:24] = struct.pack(">II", 20_000, 20_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(ClipError, match=r"image 0 cannot be decoded as JPEG or PNG"):
+        read_tapvid(stored(tmp_path / "a.pkl", [entry(0) | {"video": [bytes(content)]}]))
+
+
+def test_one_clip_under_many_names_is_counted_each_time(tmp_path):
+    one = entry(0) | {"video": 3 * [png(1500, 1500)]}
+    path = stored(tmp_path / "a.pkl", {f"clip {n}": one for n in range(50)})
+    with pytest.raises(ClipError, match=r"its images would have"):
+        for _ in iter_tapvid(path):
+            pass
+
+
+def test_what_is_written_is_a_pickle_for_every_other_tool(tmp_path):
+    clip = Clip(entry(0)["video"], 25, np.ones((IMAGES, POINTS, 2)))
+    path = write_tapvid(tmp_path / "a.pkl", {"goat": clip})
+    np.testing.assert_array_equal(pickle.loads(path.read_bytes())["goat"]["video"], clip.images)

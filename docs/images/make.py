@@ -1,0 +1,190 @@
+"""Make the pictures of the README: ``python docs/images/make.py [names] [--demo FOLDER] [--out FOLDER]``.
+
+``report.png`` is an excerpt of the demo's report, its answer, its first heat map and its table of trackers, as headless
+Chromium or Chrome draws it, at two pixels for each of the page. The demo is run for it, which takes minutes, unless a
+folder that it has filled is given. The others are drawn
+from the bundled model: ``generated.png``, ``tracked.png`` and ``transferred.png``. All are PNGs in true colour: a
+palette would change the colours that a colour bar explains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+import ditprobe as dp
+from analyses.opencv import opencv
+
+HERE = Path(__file__).parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PAGE_WIDTH, PAGE_HEIGHT, DENSITY = 1280, 2000, 2
+"""Pixels of the page, at most, and pixels of the picture for each of them."""
+EXCERPT = """<style>
+main > section:not(#answer, #maps, #tracking), #answer > ul, #answer > figure, #maps > h2, #maps > p { display: none; }
+#maps figure:not(:first-of-type), #tracking > ul, #tracking > figure.plot, #tracking > h3 { display: none; }
+#tracking > p:not(.answer), .copy { display: none; }
+section { margin-bottom: 1rem; }
+</style></body>"""
+MOST_BYTES = 400_000
+SCALE = 8
+GAP, LABEL, TEXT = 8, 44, 26
+"""Pixels between images, of the line above or below them, and of the letters in it."""
+INK, SOFT = (31, 36, 48), (91, 98, 112)
+
+SAID = "a red disc moves left over blue stripes"
+REFERENCE, OTHER = "a red ring moves left over blue stripes", "a green star over white dots"
+
+
+def report(demo: Path | None) -> Image.Image:
+    """The excerpt of the demo's report.
+
+    Raises
+    ------
+    RuntimeError
+        Without a browser, or where it draws nothing.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise RuntimeError("report.png needs Chromium or Chrome. Install one (Debian, Ubuntu: apt install chromium).")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if demo is None:
+            demo = Path(folder, "demo")
+            subprocess.run([sys.executable, "-m", "ditprobe.demo", "--out", demo], check=True)
+        page, picture = Path(folder, "report.html"), Path(folder, "report.png")
+        page.write_text(
+            (demo / "report.html").read_text(encoding="utf-8").replace("</body>", EXCERPT), encoding="utf-8"
+        )
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}/user"]
+        options += [f"--window-size={PAGE_WIDTH},{PAGE_HEIGHT}", f"--force-device-scale-factor={DENSITY}"]
+        options += ["--virtual-time-budget=20000", f"--screenshot={picture}", page.as_uri()]
+        run = subprocess.run([browser, *options], capture_output=True, text=True, timeout=300, check=False)
+        if not picture.is_file():
+            raise RuntimeError(f"{browser} drew nothing (exit {run.returncode}): {run.stderr[-300:]}")
+        return without_empty_end(Image.open(io.BytesIO(picture.read_bytes())).convert("RGB"))
+
+
+def generated(_: Path | None) -> Image.Image:
+    """Six images that mini makes of a prompt."""
+    clip = dp.load_backbone("mini").generate(SAID, seed=0)
+    return sheet({f"mini: “{SAID}”": large(clip.images)}, numbers(len(clip)))
+
+
+def tracked(_: Path | None) -> Image.Image:
+    """Points followed forward and backward from the image in the middle of a scene."""
+    scene, asked_in = dp.make_scene(4, images=12), 4
+    points = np.stack(np.meshgrid(np.arange(3, 40, 7.0), np.arange(3, 40, 7.0)), -1).reshape(-1, 2)[::2]
+    found = dp.track_points(
+        scene, np.column_stack([np.full(len(points), asked_in), points]), dp.load_backbone("mini"), progress=False
+    )
+    shown = [0, 2, asked_in, 7, 9, 11]
+    captions = [f"image {n}" + (": asked for here" if n == asked_in else "") for n in shown]
+    drawn = dp.draw_tracks(scene.images, found, scale=SCALE)[shown]
+    return sheet({"followed from image 4 (white rims) forward and backward; hollow: called hidden": drawn}, captions)
+
+
+def transferred(_: Path | None) -> Image.Image:
+    """A reference, what mini makes of another prompt, and the same noise with the reference's motion."""
+    backbone, reference = dp.load_backbone("mini"), dp.make_scene(21, prompt=REFERENCE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the prompt names no direction is meant
+        plain, moved = (
+            dp.transfer_motion(backbone, reference, OTHER, method=method, steps=20, on_step=False)
+            for method in (dp.PlainBackbone(), dp.DiTFlow(share=0.4))
+        )
+    rows = {
+        f"reference: “{REFERENCE}”": reference.images,
+        f"mini alone: “{OTHER}”": plain.images,
+        "the same noise and prompt, with the motion of the reference": moved.images,
+    }
+    return sheet({name: large(images) for name, images in rows.items()}, numbers(len(reference)))
+
+
+PICTURES: dict[str, Callable[[Path | None], Image.Image]] = {
+    "report": report,
+    "generated": generated,
+    "tracked": tracked,
+    "transferred": transferred,
+}
+
+
+def large(images: np.ndarray) -> np.ndarray:
+    """Every pixel as a square."""
+    return images.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+
+
+def numbers(count: int) -> list[str]:
+    """What stands below the images of a clip."""
+    return [f"image {number}" for number in range(count)]
+
+
+def without_empty_end(picture: Image.Image) -> Image.Image:
+    """The picture without the white below its last mark, except for a margin."""
+    marked = np.flatnonzero((np.asarray(picture) < 250).any((1, 2)))
+    return picture.crop((0, 0, picture.width, min(picture.height, int(marked[-1]) + 24 * DENSITY)))
+
+
+def sheet(rows: Mapping[str, np.ndarray], captions: Sequence[str]) -> Image.Image:
+    """Rows of images (image, y, x, 3) with gaps between them, a name above each row and captions below the last."""
+    images = np.stack(list(rows.values()))
+    count, columns, height, width = images.shape[:4]
+    whole = Image.new(
+        "RGB", (columns * (width + GAP) - GAP, count * (height + LABEL + GAP) - GAP + LABEL), (255, 255, 255)
+    )
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=TEXT)
+    for row, name in enumerate(rows):
+        top = row * (height + LABEL + GAP)
+        draw.text((2, top + 6), name, fill=INK, font=font)
+        for column in range(columns):
+            whole.paste(Image.fromarray(images[row, column]), (column * (width + GAP), top + LABEL))
+    for column, text in enumerate(captions):
+        draw.text((column * (width + GAP) + 2, whole.height - LABEL + 6), text, fill=SOFT, font=font)
+    return whole
+
+
+def write(path: Path, picture: Image.Image) -> int:
+    """Write a PNG in true colour and return its bytes.
+
+    Raises
+    ------
+    RuntimeError
+        For a file too large for a page that many open.
+    """
+    cv2 = opencv()  # Pillow cannot choose the filter, and what is drawn is smaller without one
+    pixels = np.asarray(picture.convert("RGB"))[..., ::-1]
+    best = [cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_FILTER]
+    filters = (cv2.IMWRITE_PNG_FILTER_NONE, cv2.IMWRITE_PNG_FILTER_UP)
+    data = min((cv2.imencode(".png", pixels, [*best, each])[1].tobytes() for each in filters), key=len)
+    if len(data) > MOST_BYTES:
+        raise RuntimeError(f"{path.name} would have {len(data):,} bytes, more than {MOST_BYTES:,}.")
+    path.write_bytes(data)
+    return len(data)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make what was asked for, everything by default."""
+    parser = argparse.ArgumentParser(description="Make the pictures of the README.")
+    parser.add_argument("names", nargs="*", help=f"Which: {', '.join(PICTURES)}; all by default.")
+    parser.add_argument("--demo", type=Path, help="A folder that the demo has filled; by default it is run.")
+    parser.add_argument("--out", type=Path, default=HERE, help="Where the pictures go.")
+    asked = parser.parse_args(arguments)
+    unknown = [name for name in asked.names if name not in PICTURES]
+    if unknown:
+        parser.error(f"unknown picture {unknown[0]!r}. Known: {', '.join(PICTURES)}.")
+    for name in asked.names or PICTURES:
+        path = asked.out / f"{name}.png"
+        picture = PICTURES[name](asked.demo)
+        print(f"{path}: {picture.width} x {picture.height} px, {write(path, picture):,} bytes")
+
+
+if __name__ == "__main__":
+    main()

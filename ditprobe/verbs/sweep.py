@@ -87,13 +87,13 @@ def sweep(
     stride: options.Stride = 1,
     truth: Annotated[
         str | None,
-        typer.Option(help="Tracks for clips that have none: by 'flow' or 'cotracker', or a file of tracks."),
+        typer.Option(metavar="NAME", help="Tracks for clips that have none: by flow or cotracker, or a file."),
     ] = None,
     cotracker: Annotated[
-        Path | None, typer.Option(help="Weights of CoTracker3 offline, for --truth cotracker.")
+        Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline, for --truth cotracker.")
     ] = None,
     cotracker_code: Annotated[
-        Path | None, typer.Option(help="A copy of CoTracker's repository, where it is not installed.")
+        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, where it is not installed.")
     ] = None,
     count: options.Count = None,
     by: options.By = "last",
@@ -206,7 +206,8 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
         raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
     if out.suffix.lower() != ".nc" and not out.is_dir():
         raise InvalidInputError(
-            f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}."
+            f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}; --csv writes "
+            "a table."
         )
     if dry_run:
         return

@@ -66,7 +66,7 @@ def _unknown(path: Path, holds: str) -> InvalidInputError:
 def _npz(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
+            names = {name.removesuffix(".npy") for name in archive.namelist()} - {"ditprobe_digest"}
     except (OSError, zipfile.BadZipFile) as error:
         raise InvalidInputError(f"{path} is no npz file, or it is damaged: {error}.") from error
     if {"tracks", "queries"} <= names:

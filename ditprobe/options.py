@@ -39,8 +39,7 @@ Revision = Annotated[
 ]
 LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Never ask the hub.", rich_help_panel=MODEL)]
 Layers = Annotated[
-    str,
-    typer.Option(metavar="NUMBERS", help="Layers, from 0: all, 13,17, 0:30:2, -1, or a file of ditprobe select --out."),
+    str, typer.Option(metavar="NUMBERS", help="Layers, from 0: all, 13,17, 0:30:2, -1, or a file of ditprobe select.")
 ]
 Heads = Annotated[str | None, typer.Option(metavar="NUMBERS", help="Heads, from 0; all by default.")]
 At = Annotated[str, typer.Option(metavar="NUMBERS", help="Denoising steps, 0 = most noise: all, 0,25,-1 or 0:50:5.")]
@@ -126,8 +125,7 @@ NoiseKind = Literal["clean", "forward", "inversion"]
 MatchedLayer = Annotated[
     str | None,
     typer.Option(
-        metavar="NUMBER",
-        help="The layer to match, or a file of ditprobe select --out; the one known to track best by default.",
+        metavar="NUMBER", help="The layer to match, or a file of ditprobe select; the one known to track best."
     ),
 ]
 MatchedStep = Annotated[

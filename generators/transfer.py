@@ -59,8 +59,7 @@ def transfer_motion(
     method : TransferMethod
         :class:`DiTFlow`, :class:`SMM`, :class:`MOFT`, :class:`MotionClone`, :class:`Injection` or
         :class:`PlainBackbone`.
-    seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, on_step
-    gradient_checkpointing
+    seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, gradient_checkpointing
         As in :func:`generators.sample`.
     on_step : callable, optional
         Called with (steps done, steps to do). By default a bar in notebooks and interactive sessions; False for none.

@@ -95,8 +95,9 @@ def load_backbone(
         weights = BUNDLED[str(source)] if source in MINIS else folder
         pipeline: Any = load_mini(weights, dtype=to_dtype)
         return _wrap(pipeline.to(target), name=str(source), revision=_digest(weights / "transformer"))
-    where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
-    location, index, options = find_index(source, use_safetensors=use_safetensors, **where)
+    location, index, options = find_index(source, revision=revision, local_files_only=local_files_only)
+    if use_safetensors and not options:  # a folder; of a hub id, diffusers fetches no others
+        check_safetensors(folder)
     pipeline = _load(location, index, to_dtype, use_safetensors=use_safetensors, **options)
     return wrap_pipeline(pipeline.to(target), name=str(source), index=index, revision=revision)
 
@@ -127,8 +128,6 @@ def find_index(
     if _names_a_folder(source):
         folder = _expanded(source)
         _check_folder(folder)
-        if use_safetensors:
-            check_safetensors(folder)
         return str(folder), folder / "model_index.json", {}
     options = {"revision": revision, "local_files_only": local_files_only}
     return str(source), _fetch_index(str(source), options), options
@@ -182,7 +181,7 @@ def _load(location: str, index: Path, dtype: torch.dtype, **options: Any) -> Any
 
 
 def _not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
-    told = reason(error)
+    told = reason(error).rstrip(".")
     return BackboneNotFoundError(
         f"the pipeline {location!r} could not be loaded: {told}. Give a hub id that exists, the folder of a saved "
         f"pipeline, or {_BUNDLED}. Without a network, what was downloaded before loads with local_files_only=True."

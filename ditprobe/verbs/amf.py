@@ -69,10 +69,7 @@ def amf(
     backbone: options.BackboneName = "mini",
     layer: Annotated[
         str | None,
-        typer.Option(
-            metavar="NUMBER",
-            help="The layer to take attention from, or a file of ditprobe select --out; the preset's by default.",
-        ),
+        typer.Option(metavar="NUMBER", help="The layer, or a file of ditprobe select; the preset's by default."),
     ] = None,
     preset: Annotated[
         Literal["exact", "ditflow"],

@@ -34,10 +34,7 @@ def guide(
     backbone: options.BackboneName = "mini",
     layers: Annotated[
         str | None,
-        typer.Option(
-            metavar="NUMBERS",
-            help="Layers to guide, from 0, or a file of ditprobe select --out; what is known of the model by default.",
-        ),
+        typer.Option(metavar="NUMBERS", help="Layers to guide, or a file of ditprobe select; those known by default."),
     ] = None,
     strength: Annotated[
         float, typer.Option(metavar="NUMBER", help="Of cross-attention guidance; 0 is a plain generation.")

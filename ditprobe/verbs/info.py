@@ -32,7 +32,7 @@ def info(
         str,
         typer.Argument(help="A file that ditprobe writes or reads, or a backbone (name, folder, hub id)."),
     ],
-    verify: Annotated[bool, typer.Option("--verify", help="Check every checksum of a recording.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read a whole recording and compare its checksums.")] = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
@@ -42,11 +42,12 @@ def info(
     path = Path(what)
     if path.suffix.lower() in SUFFIXES:
         options.check_exists(path, "a file")
-    if path.is_dir() and is_recording(path) and verify:
+    if path.is_dir() and is_recording(path):
         recording = open_recording(path)
         say(recording)
-        _verify(recording)
-    elif path.is_file() or (path.is_dir() and (is_recording(path) or path.suffix == ".zarr")):
+        if verify:
+            _verify(recording)
+    elif path.is_file() or (path.is_dir() and path.suffix == ".zarr"):
         say(describe_file(path))
     else:
         _describe(options.backbone_of(what, device, dtype, revision, local_files_only, plan=True))

@@ -91,7 +91,7 @@ def record(
             raise InvalidInputError("--save-clip would replace --clips. Choose another path.")
         check_clip_path(save_clip, overwrite=overwrite or resume)
     if clips is not None:
-        read_clip(clips, last=0)  # refuses what is not a video before the model is loaded
+        read_clip(clips, last=0)  # refuses what is no video before the model is loaded
 
     from probe import record as recording
 

@@ -48,7 +48,7 @@ def select(
     overwrite: options.Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
-    """Choose the layers that are shown to beat 'nothing moves', and say how sure that is."""
+    """Choose the layers that are shown to beat 'nothing moves'."""
     from analyses.checkpoint import load_sweep
     from analyses.selection import select_layers
     from analyses.selection_files import save_selection

@@ -67,14 +67,12 @@ def sweep(
     seed: options.Seed = 0,
     steps: options.Steps = 50,
     draws: Annotated[
-        int,
-        typer.Option(min=1, metavar="NUMBER", help="Draws of the noise for each clip.", rich_help_panel=options.RUN),
+        int, typer.Option(min=1, metavar="NUMBER", help="How many times to draw the noise for each clip.")
     ] = 1,
     threshold_cells: Annotated[
         str,
         typer.Option(
-            metavar="NUMBERS",
-            help="A match this near counts as found, in cells; 1,0.5,2 also measures at others.",
+            metavar="NUMBERS", help="A match within so many cells of the truth counts as found; of several, the first."
         ),
     ] = "0.5",
     preset: Annotated[
@@ -89,13 +87,13 @@ def sweep(
     stride: options.Stride = 1,
     truth: Annotated[
         str | None,
-        typer.Option(help="Tracks for clips that have none: by 'flow' or 'cotracker', or a file of tracks."),
+        typer.Option(metavar="NAME", help="Tracks for clips that have none: by flow or cotracker, or a file."),
     ] = None,
     cotracker: Annotated[
-        Path | None, typer.Option(help="Weights of CoTracker3 offline, for --truth cotracker.")
+        Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline, for --truth cotracker.")
     ] = None,
     cotracker_code: Annotated[
-        Path | None, typer.Option(help="A copy of CoTracker's repository, where it is not installed.")
+        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, where it is not installed.")
     ] = None,
     count: options.Count = None,
     by: options.By = "last",
@@ -122,22 +120,22 @@ def sweep(
 ) -> None:
     """Measure how well every layer matches points, step by step."""
     _check_given(ctx)
-    check_truth(truth, cotracker)
     for path in recording or ():
         options.check_exists(path, "a recording")
     options.check_exists(clips, "a video or of a folder of clips")
-    asked, wanted = layers_option(layers) or (), options.pixel_size(size)
-    chosen = options.selection(asked, at, branches, heads)
+    wanted_layers = layers_option(layers) or ()
+    chosen, wanted = options.selection(wanted_layers, at, branches, heads), options.pixel_size(size)
     options.check_size(wanted, backbone)
     if scenes is not None:
         options.scene_seeds(scenes)
     if "," in branches:
         raise InvalidInputError(f"--branches {branches!r} names several; a sweep measures one.")
+    check_truth(truth, cotracker)
+    thresholds, tables = _thresholds(threshold_cells), _tables(csv, per_head)
     _check_output(out, report, overwrite, resume, dry_run)
-    tables = _tables(csv, per_head)
     if not dry_run:
         _check_tables(tables, overwrite or resume)
-    how: dict[str, Any] = {"threshold_cells": _thresholds(threshold_cells), "preset": preset, "per_head": per_head}
+    how: dict[str, Any] = {"threshold_cells": thresholds, "preset": preset, "per_head": per_head}
     if recording:
         found = _sweep_recordings(recording, clips, scenes, branches, how, count, dry_run)
         if found is not None:
@@ -145,7 +143,7 @@ def sweep(
             _write_tables(found, tables)
         return
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
-    check_layers(asked, model)
+    check_layers(wanted_layers, model)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
     run["size"] = wanted
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
@@ -208,7 +206,8 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
         raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
     if out.suffix.lower() != ".nc" and not out.is_dir():
         raise InvalidInputError(
-            f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}."
+            f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}; --csv writes "
+            "a table."
         )
     if dry_run:
         return
@@ -309,7 +308,7 @@ def _dry_run(
             limit_bytes=None,
             **where,
         )
-        calls.append((job.size, job.passes * len(windows) * draws))
+        calls.append((job.size, draws * job.passes * len(windows)))
         each = f"{', each' * (len(windows) > 1)} of {counted(job.passes, 'forward pass', 'forward passes')}"
         say(f"  {name!r}: {counted(len(windows), 'window')}{each} at {job.size} (height x width)")
     tell_time(model, calls, steps=run["steps"], estimate=estimate)

@@ -15,6 +15,7 @@ import typer
 from ditprobe import options
 from ditprobe.console import complain, progress, say, seconds_for_people, verb
 from ditprobe.estimates import tell_time
+from ditprobe.layer_option import layer_option
 from ditprobe.trackers import calls_of_tracking, check_procedure, matched, tracking_options
 from store.clip import Clip
 from store.errors import InvalidInputError
@@ -117,6 +118,7 @@ def track(
     check_procedure(preset, encode)
     head_numbers, wanted_size = options.numbers(heads, "heads"), options.pixel_size(size)
     options.check_size(wanted_size, backbone)
+    layer_option(layer)
     _check_paths(clip, tracks_path, overlay_path)
     if not dry_run:
         _check_free(tracks_path, overlay_path, overwrite)

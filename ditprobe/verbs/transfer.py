@@ -54,7 +54,7 @@ def transfer(
         str | None,
         typer.Option(
             metavar="NUMBERS",
-            help="Layers whose motion is compared, or a file of ditprobe select --out; the preset's by default.",
+            help="Layers whose motion is compared, or a file of ditprobe select; the preset's by default.",
         ),
     ] = None,
     share: Annotated[

@@ -98,5 +98,7 @@ def test_the_sizes_known_without_a_model_are_those_of_the_bundled_backbones(name
 
 def test_a_sweep_is_not_written_under_the_name_of_a_table(run: Run, tmp_path: Path) -> None:
     printed = run("sweep", "--scenes", "0:2", "--out", "x.csv", code=2).output
-    assert printed == "error: --out x.csv does not end in .nc: a sweep is a netCDF file. Name it x.nc.\n"
+    assert printed == (
+        "error: --out x.csv does not end in .nc: a sweep is a netCDF file. Name it x.nc; --csv writes a table.\n"
+    )
     assert not list(tmp_path.iterdir())

@@ -1,8 +1,9 @@
 """What is known of single models: one card each, found by name or by the configuration of the transformer.
 
 The cards are in ``published.json``: the layers that others published or that this library selected, learning rates
-that were tuned, and who found each. Their architectures are those of the released ``transformer/config.json`` of
-CogVideoX, and the defaults of diffusers' class for HunyuanVideo. Fields of a configuration are compared one by one, so
+that were tuned, and who found each. Their architectures are put together from public configurations of CogVideoX and
+of models derived from it, and for HunyuanVideo from the defaults of diffusers' class; no released checkpoint was at
+hand to compare them with. Fields of a configuration are compared one by one, so
 that a newer diffusers, which adds fields, finds the same card.
 """
 

@@ -67,6 +67,8 @@ def remarks(selection: LayerSelection) -> list[str]:
     """Why layers are ranked another way than asked, which are tied, and what would help where none is shown."""
     found = [selection.note] if selection.note else []
     found += _ties(selection)
+    if selection.sources == 1:
+        found.append("One clip alone gives no intervals.")
     if was_tested(selection) and not selection.carriers:
         found.append(f"What would help: {'; '.join(remedies(selection))}.")
     return found

@@ -11,6 +11,7 @@ import xarray as xr
 
 from analyses.layer_selection import Criterion, Pairs
 from analyses.selection import check_sweep, in_top, select_layers
+from analyses.selection_words import counted
 from store.checks import integer
 from store.errors import InvalidInputError
 
@@ -100,8 +101,8 @@ def stability_text(found: xr.Dataset) -> str:
     found : Dataset of :func:`stability`
     """
     count, settings = found.attrs["count"], found.sizes["setting"]
-    varied = ", ".join(f"{len(np.unique(found[name]))} {text}" for name, text in _VARIED.items())
-    lines = [f"{settings} settings: {varied}", f"layer  first   top {count}  carrier, % of the settings"]
+    varied = ", ".join(counted(len(np.unique(found[name])), noun) for name, noun in _VARIED.items())
+    lines = [f"{counted(settings, 'setting')}: {varied}", f"layer  first   top {count}  carrier, % of the settings"]
     order = np.lexsort((-found["top"].values, -found["first"].values))
     for place in order:
         shares = [f"{100 * float(found[name][place]):5.0f}" for name in ("first", "top", "carries")]
@@ -112,11 +113,11 @@ def stability_text(found: xr.Dataset) -> str:
 
 
 _VARIED = {
-    "sweep": "sweeps",
-    "threshold_cells": "thresholds",
-    "grid": "grids of steps",
-    "by": "averagings",
-    "draw": "draws",
+    "sweep": "sweep",
+    "threshold_cells": "threshold",
+    "grid": "step grid",
+    "by": "averaging",
+    "draw": "noise draw",
 }
 
 

@@ -87,5 +87,5 @@ def test_several_sweeps_are_settings_too_and_must_have_the_same_layers() -> None
 
 def test_the_text_counts_orders() -> None:
     text = stability_text(stability(planted(), 2))
-    assert text.splitlines()[0] == ("28 settings: 1 sweeps, 2 thresholds, 4 grids of steps, 2 averagings, 2 draws")
+    assert text.splitlines()[0] == ("28 settings: 1 sweep, 2 thresholds, 4 step grids, 2 averagings, 2 noise draws")
     assert text.endswith("5, 2: 14 of 28\n  5, 3: 14 of 28")

@@ -206,8 +206,8 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
         raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
     if out.suffix.lower() != ".nc" and not out.is_dir():
         raise InvalidInputError(
-            f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}; --csv writes "
-            "a table."
+            f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}; --csv "
+            "writes a table."
         )
     if dry_run:
         return

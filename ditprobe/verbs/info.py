@@ -10,6 +10,7 @@ import typer
 from ditprobe import options
 from ditprobe.console import say, verb
 from ditprobe.described import SUFFIXES, describe_file
+from store.errors import InvalidInputError
 from store.recording import Recording, open_recording
 from store.recording_files import is_recording
 from store.text import counted, pixels
@@ -69,13 +70,20 @@ def _verify(recording: Recording) -> None:
 def _describe(backbone: Backbone) -> None:
     say(repr(backbone))
     size = backbone.default_size
-    layout = backbone.layout(*size)
     say(f"  pipeline   {type(backbone.pipeline).__name__}, scheduler {type(backbone.pipeline.scheduler).__name__}")
     say(f"  clip       {size} by default")
-    cells = f"{counted(layout.frames, 'frame')} of {layout.height} x {layout.width} cells"
-    dy, dx = layout.cell_size
-    say(f"  tokens     {cells} of {pixels(dy, dx)}, {layout.text_tokens} text tokens")
+    say(f"  tokens     {_tokens(backbone)}")
     say(f"  config     {backbone.config_hash}, revision {backbone.revision or 'unknown'}")
     say("  layers")
     for layer in backbone.layers:
         say(f"    {layer.index:3d}  {layer.name:40s} {layer.heads} heads x {layer.channels} channels")
+
+
+def _tokens(backbone: Backbone) -> str:
+    """The tokens of a clip of the default size, or why there are none."""
+    try:
+        layout = backbone.layout(*backbone.default_size)
+    except InvalidInputError as error:  # a default that its own position table does not reach
+        return str(error)
+    cells = f"{counted(layout.frames, 'frame')} of {layout.height} x {layout.width} cells"
+    return f"{cells} of {pixels(*layout.cell_size)}, {counted(layout.text_tokens, 'text token')}"

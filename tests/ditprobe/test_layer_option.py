@@ -50,7 +50,7 @@ CALLS = {
     "guide": (["guide", PROMPT, "--layers"], "cross-attention guidance 1 (exact) in layers 1, 2 at 25 of 25 steps"),
     "transfer": (["transfer", "clip.mp4", PROMPT, "--layers"], "by layers 1, 2 at 5 of 25 steps"),
     "record": (["record", "--clip", "clip.mp4", "--layers"], "layers    1, 2 (2 of 3)"),
-    "sweep": (["sweep", "--clips", "clip.mp4", "--at", "-1", "--layers"], "1 forward passes in all"),
+    "sweep": (["sweep", "--clips", "clip.mp4", "--at", "-1", "--layers"], "for 1 call of the model"),
 }
 
 

@@ -66,7 +66,7 @@ def tracking_defaults(backbone: Backbone) -> TrackingDefaults:
     if card is None or known is None or known.step is None:
         raise InvalidInputError(
             f"no layer is known to track well on {backbone.name}. Pass layer=, or find one: "
-            "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))).layers[0]. "
+            "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))). "
             f"Known: {', '.join(names_with('tracking'))}.{_of_guiding(card)}"
         )
     return TrackingDefaults(known.layers[0], known.step, known.heads, card.source_of(known))

@@ -32,6 +32,6 @@ def guided_layers(backbone: Backbone) -> tuple[int, ...]:
     except InvalidInputError as error:
         raise InvalidInputError(
             f"no layers are known to guide {backbone.name} by. Pass layers=, or find them: "
-            "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))).layers. "
+            "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))). "
             f"Published: {', '.join(names_with('guided'))}."
         ) from error

@@ -156,7 +156,7 @@ def test_bad_input_is_refused_before_the_model_runs() -> None:
         sample(backbone, None, CrossAttentionGuidance(), **family.options())
     assert str(caught.value) == (
         "no layers are known to guide WanPipeline by. Pass layers=, or find them: select_layers(sweep(backbone, clips, "
-        "Selection(steps=[-1], layers='all'))).layers. Published: THUDM/CogVideoX-2b, THUDM/CogVideoX-5b, "
+        "Selection(steps=[-1], layers='all'))). Published: THUDM/CogVideoX-2b, THUDM/CogVideoX-5b, "
         "THUDM/CogVideoX-5b-I2V, hunyuanvideo-community/HunyuanVideo."
     )
     with pytest.raises(UnknownLayerError, match="layer 2 does not exist"):

@@ -394,7 +394,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
             MOFT(),
             InvalidInputError,
             "no layer is known to track well on CogVideoXPipeline. Pass layers=, or find one: "
-            "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))).layers[0].",
+            "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))).",
         ),
         (
             SMM(preset="ditflow"),

@@ -20,13 +20,14 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
+from generators.errors import GuidanceDivergedError
 from generators.schedulers import EditedSteps, check_editable, moved
 from generators.step import Step, prediction_of
 from generators.strategy import Run, Strategy
 from probe.backbone import Backbone, OnStep
 from probe.clock import SamplerClock, check_closed
 from store.clip import Clip
-from store.errors import InvalidInputError
+from store.errors import InvalidInputError, NotFiniteError
 
 
 def sample(
@@ -181,9 +182,12 @@ class GuidedSampling:
         self._open = True
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self._open = False
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        step, self._open = self._step, False
         self._exit.close()
+        # the run's own check of its latents does not know with which ones the step began
+        if isinstance(error, NotFiniteError) and not isinstance(error, GuidanceDivergedError) and step is not None:
+            raise step.diverged("the latents became too large or were not finite") from error
 
     def _end(self) -> None:
         self._call.close()

@@ -197,13 +197,17 @@ class Step:
             With the latents of this step.
         """
         if not bool(torch.isfinite(values).all()):
-            raise GuidanceDivergedError(
-                f"{what} not finite at step {self.number} of {self.run.steps} (timestep {self.timestep:g}). The "
-                "latents with which that step began are kept as the error's .latents. Lower the learning rate or "
-                "the scale, or guide fewer steps.",
-                step=self.number,
-                latents=self.latents.detach(),
-            )
+            raise self.diverged(f"{what} not finite")
+
+    def diverged(self, found: str) -> GuidanceDivergedError:
+        """An error with the latents of this step, which says what was found in it."""
+        return GuidanceDivergedError(
+            f"{found} at step {self.number} of {self.run.steps} (timestep {self.timestep:g}). The latents with which "
+            "that step began are kept as the error's .latents. Lower the learning rate or the scale, or guide fewer "
+            "steps.",
+            step=self.number,
+            latents=self.latents.detach(),
+        )
 
     # Passes -------------------------------------------------------------------------------------------------------
 

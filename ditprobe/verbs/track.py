@@ -159,7 +159,7 @@ def track(
     if backbone in MINIS and (shown.height, shown.width) != SEEN:
         complain(
             f"note: {backbone} has seen synthetic scenes of {SEEN[0]} x {SEEN[1]} px only. On real video it does "
-            "little better than 'nothing moves', and calls nearly every point visible (docs/benchmarks.md)."
+            "no better than 'nothing moves', and calls nearly every point visible (docs/benchmarks.md)."
         )
 
 

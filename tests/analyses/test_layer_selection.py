@@ -78,8 +78,8 @@ def test_a_changed_selection_is_refused(chosen: LayerSelection, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "it is no JSON"),
-        (b"\xff\xfe", "it is no JSON"),
+        (b"", "or it is damaged: Expecting value"),
+        (b"\xff\xfe", "or it is damaged"),
         (b"[5, 4]", "does not say 'ditprobe layer selection' in 'format'"),
         (b'{"layers": [5]}', "does not say 'ditprobe layer selection' in 'format'"),
         (b'{"format": "ditprobe layer selection", "version": 1}', "its digest does not match"),

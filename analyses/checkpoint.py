@@ -147,6 +147,7 @@ def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
 
     Examples
     --------
+    >>> import torch
     >>> list(digests_of({"prompt_embeds": torch.zeros(2)}))
     ['prompt_embeds']
     """

@@ -182,12 +182,12 @@ class GuidedSampling:
         self._open = True
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: Any = None, error: BaseException | None = None, trace: Any = None) -> None:
         step, self._open = self._step, False
         self._exit.close()
         # the run's own check of its latents does not know with which ones the step began
         if isinstance(error, NotFiniteError) and not isinstance(error, GuidanceDivergedError) and step is not None:
-            raise step.diverged("the latents became too large or were not finite") from error
+            raise step.diverged(str(error)) from error
 
     def _end(self) -> None:
         self._call.close()

@@ -197,14 +197,14 @@ class Step:
             With the latents of this step.
         """
         if not bool(torch.isfinite(values).all()):
-            raise self.diverged(f"{what} not finite")
+            where = f"at step {self.number} of {self.run.steps} (timestep {self.timestep:g})"
+            raise self.diverged(f"{what} not finite {where}.")
 
     def diverged(self, found: str) -> GuidanceDivergedError:
-        """An error with the latents of this step, which says what was found in it."""
+        """An error that says what was found in this step, with the latents with which it began."""
         return GuidanceDivergedError(
-            f"{found} at step {self.number} of {self.run.steps} (timestep {self.timestep:g}). The latents with which "
-            "that step began are kept as the error's .latents. Lower the learning rate or the scale, or guide fewer "
-            "steps.",
+            f"{found} The latents with which that step began are kept as the error's .latents. Lower the learning rate "
+            "or the scale, or guide fewer steps.",
             step=self.number,
             latents=self.latents.detach(),
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from analyses.tensors import as_tensor, check_visibility
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 
 
-def matching_accuracy(predicted: Any, tracks: Any, visibility: Any, threshold: float = 8.0) -> float:
+@checked
+def matching_accuracy(predicted: Array, tracks: Array, visibility: Array, threshold: float = 8.0) -> float:
     """Percentage of the visible (image, point) pairs whose prediction is nearer than ``threshold``.
 
     Parameters

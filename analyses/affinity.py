@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.corners import Geometry, check_preset
+from analyses.corners import Geometry
 from analyses.tensors import (
     BUDGET_BYTES,
     as_points,
@@ -20,6 +20,7 @@ from analyses.tensors import (
     compute_dtype,
     query_and_key,
 )
+from store.arguments import Array, check_fields, checked
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -40,6 +41,12 @@ class Affinity:
 
     confidence: xr.DataArray
     attention_score: xr.DataArray
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("confidence", "attention_score"):
+            if getattr(self, name).sizes != {"target": len(TARGETS)}:
+                raise InvalidInputError(f"{name} needs the dims (target: {len(TARGETS)}).")
 
     def __repr__(self) -> str:
         rows = (
@@ -82,13 +89,14 @@ class QueriedRows:
         return cls(cells, row, visible[0], seen, preset)
 
 
+@checked
 def affinity(
-    query: Any,
-    key: Any,
-    points: Any,
-    visibility: Any,
+    query: Array,
+    key: Array,
+    points: Array,
+    visibility: Array,
     layout: TokenLayout,
-    text_key: Any = None,
+    text_key: Array | None = None,
     *,
     preset: Geometry = "exact",
     budget_bytes: int = BUDGET_BYTES,
@@ -128,7 +136,6 @@ def affinity(
     >>> affinity(tokens, tokens, torch.tensor([[3.0, 70.0]]), torch.ones(9, 1, dtype=torch.bool), layout)
     Affinity(confidence self 0.00952, cross 0.00952, text nan; attention score self 0.333, cross 0.667, text nan)
     """
-    check_preset(preset, ("exact", "difftrack"))
     video_query, video_key = query_and_key(query, key, layout)
     text = None if text_key is None else text_tokens(text_key, video_key)
     checked = as_points(points, layout, video_query.device)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from analyses.seeing import SeenObject, SeenScene, see_scene
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 from store.prompt import DIRECTIONS, ObjectWords, ScenePrompt, parse_prompt
 
@@ -120,7 +120,8 @@ class PromptAgreement:
         return _is_right(self.pan, word, self.least_motion) if word else None
 
 
-def prompt_agreement(images: Any, prompt: str | ScenePrompt) -> PromptAgreement:
+@checked
+def prompt_agreement(images: Array, prompt: str | ScenePrompt) -> PromptAgreement:
     """Compare a clip with a prompt.
 
     What is in the clip is measured without the prompt (:func:`analyses.seeing.see_scene`), but for the number of
@@ -176,6 +177,7 @@ def _agreement(words: ObjectWords, region: SeenObject | None, least: float) -> O
     return ObjectAgreement(words, region.colour, region.shape, region.motion, least)
 
 
+@checked
 def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
     """The agreement of many clips, for means and intervals over clips (:func:`analyses.clips.bootstrap_mean`).
 

@@ -9,6 +9,8 @@ import torch
 import xarray as xr
 
 from analyses.tensors import as_points, as_tensor, check_finite, query_and_key
+from store.arguments import Array, checked
+from store.checks import finite
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -33,8 +35,15 @@ def _head_mean_rows(rows: torch.Tensor, keys: torch.Tensor, text: torch.Tensor |
     return total / keys.shape[0]
 
 
+@checked
 def attention_of_points(
-    query: Any, key: Any, points: Any, layout: TokenLayout, *, text_key: Any = None, scale: float | None = None
+    query: Array,
+    key: Array,
+    points: Array,
+    layout: TokenLayout,
+    *,
+    text_key: Array | None = None,
+    scale: float | None = None,
 ) -> xr.DataArray:
     """The attention of each point of frame 0 over all cells of all frames, averaged over heads.
 
@@ -69,6 +78,8 @@ def attention_of_points(
     >>> rows.sizes["frame"], float(rows.sum())
     (3, 1.0)
     """
+    if scale is not None:
+        finite(scale, "scale")
     query, key = query_and_key(query, key, layout)
     points = np.asarray(as_points(points, layout, torch.device("cpu")), dtype=np.float64)
     if not len(points):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from analyses.matching import match_features
 from analyses.patches import patch_features
+from store.arguments import Array, checked
+from store.arrays import as_array
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 
-def match_patches(images: Any, points: Any, layout: TokenLayout) -> np.ndarray:
+@checked
+def match_patches(images: Array, points: Array, layout: TokenLayout) -> np.ndarray:
     """The position of each query point in every frame, by the cosine between the pixels of cells.
 
     Parameters
@@ -39,7 +40,7 @@ def match_patches(images: Any, points: Any, layout: TokenLayout) -> np.ndarray:
     >>> match_patches(images, np.array([[4.0, 12.0]]), layout)[1]
     array([[12., 12.]])
     """
-    pixels = np.asarray(images)
+    pixels = as_array(images)
     wanted = (layout.images, layout.pixel_height, layout.pixel_width, 3)
     if pixels.shape != wanted or pixels.dtype != np.uint8:
         raise InvalidInputError(f"images need to be uint8 {wanted} for this layout; got {pixels.dtype} {pixels.shape}.")
@@ -51,5 +52,5 @@ def match_patches(images: Any, points: Any, layout: TokenLayout) -> np.ndarray:
         )
     middle = np.floor(layout.frame_centres).astype(int)
     cells = patch_features(pixels[middle], layout).unflatten(1, (layout.height, layout.width))
-    found: np.ndarray = match_features(cells, np.asarray(points, np.float64), layout).numpy()
+    found: np.ndarray = match_features(cells, as_array(points).astype(np.float64), layout).numpy()
     return found

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from store.arguments import checked
 from store.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file
@@ -24,6 +25,7 @@ _ENCODED = "json_attributes"
 _NO_SETTINGS = ("clips", "pseudo_truth", "skipped", "resized", "windows", "versions")
 
 
+@checked
 def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     """Write a sweep as one netCDF file, in one step: a reader sees the old file or the new one.
 
@@ -56,6 +58,7 @@ def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
         raise RecordingError(f"the sweep cannot be written to {path}: {error}.") from error
 
 
+@checked
 def load_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
     """A sweep that :func:`save_sweep` wrote.
 

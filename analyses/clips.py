@@ -8,6 +8,8 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
+from store.errors import InvalidInputError
+
 
 def by_source(values: xr.DataArray) -> xr.DataArray:
     """The mean over the windows of each whole clip, still along ``clip``; NaN where no window has a value.
@@ -34,12 +36,21 @@ def by_source(values: xr.DataArray) -> xr.DataArray:
 def mean_over_clips(values: xr.DataArray) -> xr.DataArray:
     """The mean over whole clips that have a value, attrs kept; values without ``clip`` come back as they are.
 
+    Raises
+    ------
+    InvalidInputError
+        For values that are no numbers.
+
     Examples
     --------
     >>> values = xr.DataArray([0.0, 1.0, 5.0], dims="clip", coords={"source": ("clip", ["a", "a", "b"])})
     >>> mean_over_clips(values).item()
     2.75
     """
+    if values.dtype.kind not in "biuf":
+        raise InvalidInputError(f"{values.name or 'values'} must hold numbers; got {values.dtype}.")
+    if not values.sizes.get("clip", 1):
+        raise InvalidInputError(f"{values.name or 'values'} holds no clips.")
     if not isinstance(values, xr.DataArray) or "clip" not in values.dims:
         return values
     whole = by_source(values)

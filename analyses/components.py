@@ -9,6 +9,7 @@ import scipy.linalg
 import xarray as xr
 
 from analyses.tensors import as_tensor, check_finite
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 
 
@@ -33,7 +34,8 @@ def _directions(centred: np.ndarray, count: int) -> np.ndarray:
     return vectors * np.where(vectors[largest, np.arange(count)] < 0, -1.0, 1.0)
 
 
-def principal_components(tensor: Any, *, count: int = 3) -> xr.DataArray:
+@checked
+def principal_components(tensor: Array, *, count: int = 3) -> xr.DataArray:
     """Every token's place along the directions of largest variance, all heads together.
 
     Parameters
@@ -64,6 +66,8 @@ def principal_components(tensor: Any, *, count: int = 3) -> xr.DataArray:
         raise InvalidInputError(
             f"count must be between 1 and {features.shape[1]} (heads x channels of this tensor); got {count}."
         )
+    if np.abs(features).max() > 1e150:
+        raise InvalidInputError("the tensor holds values beyond 1e150, whose squares overflow.")
     centred = features - features.mean(0)
     scores = centred @ _directions(centred, count)
     total = float((centred**2).sum())

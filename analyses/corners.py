@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 
-from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 Geometry = Literal["exact", "difftrack"]
@@ -80,12 +79,6 @@ class Corners:
 def cells_as_xy(cells: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
     """Row-major cell numbers as integer (x, y)."""
     return torch.stack([cells % layout.width, cells // layout.width], -1)
-
-
-def check_preset(preset: str, known: tuple[str, ...]) -> None:
-    """Refuse a preset that the analysis does not have."""
-    if preset not in known:
-        raise InvalidInputError(f"unknown preset {preset!r}. Known presets: {', '.join(map(repr, known))}.")
 
 
 def _exact_place(points: torch.Tensor, layout: TokenLayout) -> torch.Tensor:

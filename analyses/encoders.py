@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from store.arguments import checked
 from store.errors import BackboneNotFoundError, InvalidInputError
 
 CLIP = "openai/clip-vit-base-patch32"
@@ -100,6 +101,7 @@ class ClipEncoder(ImageEncoder):
         return features
 
 
+@checked
 def load_clip_encoder(
     name: str | Path = CLIP,
     *,
@@ -138,6 +140,7 @@ def load_clip_encoder(
         return ClipEncoder(str(name), model, source.processor(), tokenizer)
 
 
+@checked
 def load_image_encoder(
     name: str | Path = DINO,
     *,

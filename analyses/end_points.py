@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from analyses.accuracy import check_tracks
 from analyses.tensors import as_tensor, check_visibility
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 
 
@@ -31,7 +31,8 @@ class EndPointError:
         return f"{self.pixels:.2f} px, {100 * self.relative:.0f} % of the motion"
 
 
-def end_point_error(predicted: Any, truth: Any, visibility: Any = None) -> EndPointError:
+@checked
+def end_point_error(predicted: Array, truth: Array, visibility: Array | None = None) -> EndPointError:
     """The mean distance between predicted and true positions.
 
     Parameters

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from analyses.corners import check_preset
 from analyses.fidelity_tracks import check_tolerance, step_directions, track_pair, unit_vectors
 from analyses.tensors import BUDGET_BYTES
+from store.arguments import Array, checked
 
 MotionPreset = Literal["exact", "ditflow"]
 
 
-def motion_fidelity(a: Any, b: Any, *, preset: MotionPreset = "exact", tolerance: float = 0.1) -> float:
+@checked
+def motion_fidelity(a: Array, b: Array, *, preset: MotionPreset = "exact", tolerance: float = 0.1) -> float:
     """How well each track finds one of the same directions in the other clip, -1 to 1.
 
     Two points are as similar as the mean over steps of the cosine between their steps. Each point counts with the most
@@ -56,7 +57,6 @@ def motion_fidelity(a: Any, b: Any, *, preset: MotionPreset = "exact", tolerance
     >>> motion_fidelity(a, a), motion_fidelity(a, b)
     (1.0, 0.5)
     """
-    check_preset(preset, ("exact", "ditflow"))
     check_tolerance(tolerance)
     if preset == "ditflow":
         return _ditflow(*track_pair(a, b, paired_for="Preset 'ditflow' subtracts an identity matrix, which"))

@@ -7,18 +7,22 @@ from typing import Any
 import numpy as np
 
 from analyses.fidelity import MotionPreset, motion_fidelity
-from analyses.point_tracks import Tracker
+from analyses.point_tracks import PointTracks, Tracker
+from store.arguments import Array, check_kind, checked
+from store.arrays import as_array
+from store.checks import integer
 from store.clip import Clip
 from store.errors import InvalidInputError
 
 
+@checked
 def clip_motion_fidelity(
-    generated: Any,
-    reference: Any,
+    generated: Array | Clip,
+    reference: Array | Clip,
     tracker: Tracker,
     *,
     grid: int = 10,
-    mask: Any = None,
+    mask: Array | None = None,
     preset: MotionPreset = "exact",
     tolerance: float = 0.1,
 ) -> float:
@@ -57,7 +61,7 @@ def clip_motion_fidelity(
     >>> clip_motion_fidelity(clip, clip, still, grid=4)
     1.0
     """
-    ours, theirs = (each.images if isinstance(each, Clip) else np.asarray(each) for each in (generated, reference))
+    ours, theirs = (each.images if isinstance(each, Clip) else as_array(each) for each in (generated, reference))
     ours, theirs = Clip(ours, fps=8.0).images, Clip(theirs, fps=8.0).images  # refuses what is no clip
     if ours.shape != theirs.shape:
         raise InvalidInputError(
@@ -67,7 +71,10 @@ def clip_motion_fidelity(
     queries = grid_queries(grid, *ours.shape[1:3])
     if mask is not None:
         queries = queries[_inside(mask, queries, ours.shape[1:3])]
-    a, b = (tracker(images, queries).tracks for images in (ours, theirs))
+    found = [tracker(images, queries) for images in (ours, theirs)]
+    for each in found:
+        check_kind(each, PointTracks, "what tracker returns")
+    a, b = (each.tracks for each in found)
     return motion_fidelity(a, b, preset=preset, tolerance=tolerance)
 
 
@@ -84,7 +91,7 @@ def grid_queries(count: int, height: int, width: int, image: int = 0) -> np.ndar
     >>> grid_queries(2, height=40, width=80).tolist()
     [[0.0, 20.0, 10.0], [0.0, 60.0, 10.0], [0.0, 20.0, 30.0], [0.0, 60.0, 30.0]]
     """
-    if count < 1:
+    if integer(count, "grid", most=1000) < 1:
         raise InvalidInputError(f"grid must be at least 1 point along each axis; got {count}.")
     centres = (np.arange(count) + 0.5) / count
     y, x = np.meshgrid(centres * height, centres * width, indexing="ij")
@@ -92,7 +99,7 @@ def grid_queries(count: int, height: int, width: int, image: int = 0) -> np.ndar
 
 
 def _inside(mask: Any, queries: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    mask = np.asarray(mask)
+    mask = as_array(mask)
     if mask.shape != size or mask.dtype != bool:
         raise InvalidInputError(f"mask must be bool (y, x) = {size}; got {mask.dtype} of shape {mask.shape}.")
     x, y = queries[:, 1:].astype(int).T

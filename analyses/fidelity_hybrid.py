@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from analyses.corners import check_preset
 from analyses.fidelity_tracks import check_tolerance, step_directions, track_pair, unit_vectors
 from analyses.frechet import discrete_frechet_distance
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 
 HybridPreset = Literal["exact", "det"]
 
 
+@checked
 def hybrid_motion_fidelity(
-    a: Any,
-    b: Any,
+    a: Array,
+    b: Array,
     *,
     size: tuple[int, int],
     alpha: float = 0.5,
@@ -71,7 +72,6 @@ def hybrid_motion_fidelity(
     >>> round(hybrid_motion_fidelity(a, a + [10, 0], size=size), 3)
     0.889
     """
-    check_preset(preset, ("exact", "det"))
     check_tolerance(tolerance)
     if not 0 <= alpha <= 1:
         raise InvalidInputError(f"alpha must lie between 0 and 1; got {alpha}.")

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from analyses.tensors import as_tensor
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 
 
-def discrete_frechet_distance(a: Any, b: Any) -> np.ndarray:
+@checked
+def discrete_frechet_distance(a: Array, b: Array) -> np.ndarray:
     """How far two walkers are apart at worst, each along its curve without turning back, at the best pace for both.
 
     Parameters

@@ -8,19 +8,21 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analyses.corners import check_preset
 from analyses.encoders import CLIP, DINO, ClipEncoder, ImageEncoder, load_clip_encoder, load_image_encoder
+from store.arguments import Array, checked
+from store.arrays import as_array
 from store.clip import Clip
 from store.errors import InvalidInputError
 
 ConsistencyPreset = Literal["exact", "det"]
 
 
+@checked
 def edit_fidelity(
-    clip: Any,
+    clip: Array | Clip,
     prompt: str,
     *,
-    model: str | Path | ClipEncoder = CLIP,
+    model: str | Path | ImageEncoder = CLIP,
     device: str | torch.device = "auto",
     revision: str | None = None,
     local_files_only: bool = False,
@@ -73,8 +75,9 @@ def edit_fidelity(
     return float((model.images(images, batch=batch) @ model.text(prompt)).double().mean())
 
 
+@checked
 def temporal_consistency(
-    clip: Any,
+    clip: Array | Clip,
     *,
     model: str | Path | ImageEncoder = DINO,
     preset: ConsistencyPreset = "exact",
@@ -121,7 +124,6 @@ def temporal_consistency(
     >>> temporal_consistency(make_scene(3), model="facebook/dinov2-base", local_files_only=True)  # doctest: +SKIP
     0.9
     """
-    check_preset(preset, ("exact", "det"))
     images = _images(clip)
     if len(images) < 2:
         raise InvalidInputError("the clip has 1 image; temporal consistency compares consecutive ones.")
@@ -137,4 +139,4 @@ def temporal_consistency(
 
 def _images(clip: Any) -> np.ndarray:
     """uint8 (image, y, x, 3), refused where it is no clip."""
-    return Clip(clip.images if isinstance(clip, Clip) else np.asarray(clip), fps=8.0).images
+    return Clip(clip.images if isinstance(clip, Clip) else as_array(clip), fps=8.0).images

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from store.arguments import check_fields
+
 By = Literal["last", "mean"]
 Criterion = Literal["harmonic", "accuracy"]
 Pairs = Literal["all", "moving"]
@@ -70,6 +72,9 @@ class LayerSelection:
     threshold_cells: float | None = None
     backbone: str = ""
     config_hash: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.layers)

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from analyses.corners import Corners, Geometry, cells_as_xy, check_preset
+from analyses.corners import Corners, Geometry, cells_as_xy
 from analyses.costs import cost_blocks, sources_within
 from analyses.tensors import (
     BUDGET_BYTES,
@@ -20,6 +20,8 @@ from analyses.tensors import (
     restore_kind,
 )
 from analyses.windows import window_around
+from store.arguments import Array, checked
+from store.checks import integer, one_of
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -39,11 +41,12 @@ class Matches:
     heads: torch.Tensor | None
 
 
+@checked
 @torch.no_grad()
 def match_points(
-    query: Any,
-    key: Any,
-    points: Any,
+    query: Array,
+    key: Array,
+    points: Array,
     layout: TokenLayout,
     *,
     preset: MatchPreset = "exact",
@@ -87,17 +90,17 @@ def match_points(
     tensor([[ 3., 70.]])
     """
     tokens = query_and_key(query, key, layout)
-    check_preset(preset, _PRESETS)
     corners = corners_of(points, layout, preset, tokens[0].device)
     found = match_sources(*tokens, corners, preset=preset, refine=refine, window=window, budget_bytes=budget_bytes)
     return restore_kind(query)(tracks_of(found.mean, corners))
 
 
+@checked
 @torch.no_grad()
 def match_points_by_head(
-    query: Any,
-    key: Any,
-    points: Any,
+    query: Array,
+    key: Array,
+    points: Array,
     layout: TokenLayout,
     *,
     preset: MatchPreset = "exact",
@@ -121,7 +124,6 @@ def match_points_by_head(
     torch.Size([2, 3, 1, 2])
     """
     tokens = query_and_key(query, key, layout)
-    check_preset(preset, _PRESETS)
     corners = corners_of(points, layout, preset, tokens[0].device)
     found = match_sources(
         *tokens, corners, preset=preset, per_head=True, refine=refine, window=window, budget_bytes=budget_bytes
@@ -129,10 +131,11 @@ def match_points_by_head(
     return restore_kind(query)(tracks_of(cast("torch.Tensor", found.heads), corners))
 
 
+@checked
 @torch.no_grad()
 def match_features(
-    features: Any,
-    points: Any,
+    features: Array,
+    points: Array,
     layout: TokenLayout,
     *,
     preset: Geometry = "exact",
@@ -168,7 +171,6 @@ def match_features(
     >>> match_features(features, torch.tensor([[3.0, 70.0]]), layout)[2]
     tensor([[ 3., 70.]])
     """
-    check_preset(preset, ("exact", "difftrack"))
     tensor = as_tensor(features)
     wanted = (layout.frames, layout.height, layout.width)
     if tensor.ndim != 4 or tuple(tensor.shape[:3]) != wanted:
@@ -206,9 +208,8 @@ def match_sources(
     budget_bytes: int = BUDGET_BYTES,
 ) -> Matches:
     """The matched cell of each source cell; ``query`` and ``key`` are checked (head, frame, cell, channel) tensors."""
-    if refine not in (None, "soft"):
-        raise InvalidInputError(f"unknown refine {refine!r}. Known: None, 'soft'.")
-    if window < 1:
+    one_of(refine, (None, "soft"), "refine")
+    if integer(window, "window", most=1000) < 1:
         raise InvalidInputError(f"window must be at least 1 cell; got {window}.")
     dtype = compute_dtype(query, key)
     divisor = math.sqrt(query.shape[0] if preset == "difftrack-tracking" else query.shape[-1])

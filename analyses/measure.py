@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from analyses.affinity import affinity_values, text_tokens
-from analyses.corners import Geometry, check_preset
+from analyses.corners import Geometry
 from analyses.matching import match_feature_sources, match_sources, tracks_of
 from analyses.tensors import BUDGET_BYTES, as_tensor, check_finite, query_and_key
 from analyses.truth import Target, Truth, check_threshold
+from store.arguments import check_fields
 from store.checks import flag
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -40,7 +41,7 @@ class Measuring:
     budget_bytes: int = BUDGET_BYTES
 
     def __post_init__(self) -> None:
-        check_preset(self.preset, ("exact", "difftrack"))
+        check_fields(self)
         thresholds = [check_threshold(threshold) for threshold in (self.threshold_cells, *self.more_thresholds)]
         if len(set(thresholds)) < len(thresholds):
             raise InvalidInputError(f"threshold_cells names a threshold twice: {', '.join(map(str, thresholds))}.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from analyses.end_points import EndPointError, end_point_error
 from analyses.seeing import see_scene
+from store.arguments import Array, checked
+from store.arrays import as_array
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.texture import COLOURS
@@ -46,7 +47,8 @@ class ObjectMotion:
         return f"ObjectMotion({self.colour} {self.shape}, {x:+.1f} px in x and {y:+.1f} px in y)"
 
 
-def object_motion(clip: Any, *, colour: str | None = None) -> ObjectMotion:
+@checked
+def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMotion:
     """The path of the object of a clip of a synthetic scene, drawn or generated.
 
     The object is found by :func:`analyses.seeing.see_scene`, and its path is the mean position of the pixels of its
@@ -78,7 +80,7 @@ def object_motion(clip: Any, *, colour: str | None = None) -> ObjectMotion:
     >>> object_motion(make_scene(3, prompt="a red ring moves left over blue stripes"))
     ObjectMotion(red ring, -14.4 px in x and -3.9 px in y)
     """
-    images = clip.images if isinstance(clip, Clip) else np.asarray(clip)
+    images = clip.images if isinstance(clip, Clip) else as_array(clip)
     if colour is not None and colour not in COLOURS:
         raise InvalidInputError(f"unknown colour {colour!r}; known colours: {', '.join(COLOURS)}.")
     if images.ndim == 4 and len(images) == 1:
@@ -99,7 +101,8 @@ def _path(region: np.ndarray) -> np.ndarray:
     return path - path[0]
 
 
-def motion_error(generated: Any, reference: Any) -> EndPointError:
+@checked
+def motion_error(generated: Array | Clip | ObjectMotion, reference: Array | Clip | ObjectMotion) -> EndPointError:
     """How far the object of a generated clip strays from the path of the reference's, whatever the objects look like.
 
     Both paths start at zero, so that where the objects are does not matter.

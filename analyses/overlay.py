@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from analyses.plots_theme import as_images, evenly
 from analyses.point_tracks import PointTracks
 from analyses.start_colours import start_colours
+from store.arguments import Array, checked
+from store.checks import finite, integer
 from store.errors import InvalidInputError
 
 _FINE = 4  # strokes are drawn on images enlarged by this and averaged down, which smooths their edges
@@ -34,8 +36,9 @@ def viewing_scale(height: int, width: int) -> int:
     return max(1, math.ceil(_VIEWED / min(height, width)))
 
 
+@checked
 def draw_tracks(
-    images: Any,
+    images: Array,
     tracks: PointTracks,
     *,
     trail: int = 10,
@@ -78,8 +81,9 @@ def draw_tracks(
     return np.stack(list(drawn_images(images, tracks, trail=trail, jump=jump, radius=radius, scale=scale)))
 
 
+@checked
 def drawn_images(
-    images: Any,
+    images: Array,
     tracks: PointTracks,
     *,
     trail: int = 10,
@@ -92,8 +96,9 @@ def drawn_images(
     return (pen.drawn(number) for number in range(len(pen.images)))
 
 
+@checked
 def overlay_strip(
-    images: Any,
+    images: Array,
     tracks: PointTracks,
     count: int = 6,
     *,
@@ -168,13 +173,13 @@ class _Pen:
         count, height, width = pictures.shape[:3]
         if len(tracks.tracks) != count:
             raise InvalidInputError(f"images are {count}, but the tracks have {len(tracks.tracks)} images.")
-        if scale < 1 or scale != int(scale):
+        if integer(scale, "scale", most=64) < 1:
             raise InvalidInputError(f"scale must be a whole number, at least 1; got {scale}.")
         if trail < 0:
             raise InvalidInputError(f"trail must be at least 0 images; got {trail}.")
         if not jump >= 0:
             raise InvalidInputError(f"jump must be at least 0, a share of the diagonal of the image; got {jump}.")
-        if radius is not None and not radius > 0:
+        if radius is not None and not finite(radius, "radius", most=scale * (height + width)) > 0:
             raise InvalidInputError(f"radius must be a positive number of pixels; got {radius}.")
         radius = radius or max(3.0, scale * min(height, width) / 70)
         colours = [(r, g, b) for r, g, b in start_colours(tracks.queries[:, 1:], height, width).tolist()]

@@ -10,6 +10,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from analyses.plots_theme import FAINT, INK, SOFT, as_images, entitle, image_trace, label, need_dims
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 from store.selection import resolve_number
 
@@ -76,6 +77,7 @@ def _wheel() -> np.ndarray:
     return np.concatenate(found)
 
 
+@checked
 def plot_flow(
     flow: xr.DataArray, *, frame: int = 0, frame_to: int = -1, largest: float | None = None, title: str | None = None
 ) -> go.Figure:
@@ -127,9 +129,10 @@ def plot_flow(
     return figure
 
 
+@checked
 def plot_flow_arrows(
     flow: xr.DataArray,
-    images: Any,
+    images: Array,
     *,
     frame: int = 0,
     frame_to: int = -1,

@@ -31,6 +31,7 @@ from analyses.plots_theme import (
     ticks,
     unit,
 )
+from store.arguments import checked
 from store.errors import InvalidInputError, UnknownLayerError
 
 Limits = tuple[float, float]
@@ -127,6 +128,7 @@ def _matrix(
     return figure
 
 
+@checked
 def plot_layer_step(
     values: xr.DataArray, *, selected: Sequence[int] = (), limits: Limits | None = None, title: str | None = None
 ) -> go.Figure:
@@ -160,6 +162,7 @@ def plot_layer_step(
     return figure
 
 
+@checked
 def plot_heads(
     values: xr.DataArray, *, selected: Sequence[int] = (), limits: Limits | None = None, title: str | None = None
 ) -> go.Figure:
@@ -214,6 +217,7 @@ def _add_band(figure: go.Figure, x: list[str], lower: np.ndarray, upper: np.ndar
     figure.add_scatter(x=names, y=lower[keep], fill="tonexty", fillcolor=_rgba(colour, 0.16), **edge)
 
 
+@checked
 def plot_best_layers(
     values: xr.DataArray, layers: Sequence[int], *, baseline: xr.DataArray | None = None, title: str | None = None
 ) -> go.Figure:

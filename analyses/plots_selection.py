@@ -11,11 +11,13 @@ from plotly.subplots import make_subplots
 from analyses.layer_selection import LayerSelection
 from analyses.plots_theme import PALETTE, entitle
 from analyses.selection_words import counted, where
+from store.arguments import checked
 from store.checks import integer
 
 OTHER, BASELINE = "#9aa0ab", PALETTE[1]
 
 
+@checked
 def plot_selection(selection: LayerSelection, *, max_layers: int = 16, title: str | None = None) -> go.Figure:
     """The layers, best first: accuracy on all and on moving points beside the baselines, and what they are ranked by.
 

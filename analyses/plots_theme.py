@@ -14,6 +14,7 @@ import xarray as xr
 from PIL import Image
 
 from analyses.differences import is_difference, quantity
+from store.arrays import as_array
 from store.errors import InvalidInputError
 
 INK, SOFT, FAINT, MISSING, HATCH = "#1f2430", "#5b6270", "#d9dce2", "#e4e6ea", "#9aa0ab"
@@ -92,6 +93,8 @@ def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataAr
     """
     if not isinstance(values, xr.DataArray):
         raise InvalidInputError(f"{name} must be an xarray.DataArray; got {type(values).__name__}.")
+    if values.dtype.kind not in "biuf":
+        raise InvalidInputError(f"{name} must hold numbers; got {values.dtype}.")
     wanted, found = ", ".join(dims), ", ".join(map(str, values.dims))
     missing = [dim for dim in dims if dim not in values.dims]
     extra = [str(dim) for dim in values.dims if dim not in dims]
@@ -189,7 +192,7 @@ def mark_missing(figure: go.Figure, values: np.ndarray, x: Sequence[str], y: Seq
 
 def as_images(images: Any) -> np.ndarray:
     """Images checked: uint8 (image, y, x, 3)."""
-    array = np.asarray(images)
+    array = as_array(images)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or not array.size:
         raise InvalidInputError(
             f"images needs uint8 (image, y, x, 3), one image at least; got {array.dtype} {array.shape}."

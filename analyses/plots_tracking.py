@@ -13,9 +13,11 @@ from analyses.clips import bootstrap_mean, by_source, mean_over_clips
 from analyses.differences import is_difference, told
 from analyses.plots_layers import SYMBOLS
 from analyses.plots_theme import INK, PALETTE, SOFT, entitle, escape, headline, label, need_dims, numbers
+from store.arguments import checked
 from store.errors import InvalidInputError
 
 
+@checked
 def plot_error_over_time(errors: xr.DataArray, *, title: str | None = None) -> go.Figure:
     """Error against the images since the query, one curve for each tracker, with 95 % bands over clips.
 
@@ -60,6 +62,7 @@ def plot_error_over_time(errors: xr.DataArray, *, title: str | None = None) -> g
     return figure
 
 
+@checked
 def plot_accuracy_per_threshold(within: xr.DataArray, *, title: str | None = None) -> go.Figure:
     """The share of points nearer than each threshold, one curve for each tracker, with 95 % intervals over clips.
 
@@ -107,6 +110,7 @@ def plot_accuracy_per_threshold(within: xr.DataArray, *, title: str | None = Non
     return figure
 
 
+@checked
 def plot_clip_scores(scores: xr.DataArray, *, title: str | None = None) -> go.Figure:
     """One column for each tracker: every clip a dot, joined by thin lines, and the mean with its 95 % interval.
 

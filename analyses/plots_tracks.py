@@ -11,6 +11,8 @@ import plotly.graph_objects as go
 from analyses.plots_theme import INK, SOFT, as_images, entitle, evenly, image_trace, strided
 from analyses.point_tracks import PointTracks
 from analyses.start_colours import start_colours
+from store.arguments import Array, checked
+from store.arrays import as_array
 from store.errors import InvalidInputError
 
 
@@ -26,14 +28,14 @@ class _Drawn:
 
 
 def _as_tracks(name: str, tracks: Any, images: int) -> np.ndarray:
-    array = np.asarray(tracks, dtype=np.float64)
+    array = as_array(tracks).astype(np.float64)
     if array.ndim != 3 or array.shape[0] != images or array.shape[2] != 2 or not array.shape[1]:
         raise InvalidInputError(f"{name} needs dims (image, point, 2) with {images} images; got shape {array.shape}.")
     return array
 
 
 def _as_flags(name: str, flags: Any, shape: tuple[int, int]) -> np.ndarray:
-    array = np.asarray(flags)
+    array = as_array(flags)
     if array.dtype != bool or array.shape != shape:
         raise InvalidInputError(f"{name} needs bool (image, point) {shape}; got {array.dtype} {array.shape}.")
     return array
@@ -133,13 +135,14 @@ def image_slider(shown: list[int]) -> dict[str, Any]:
     }
 
 
+@checked
 def plot_tracks(
-    images: Any,
-    predicted: Any,
+    images: Array,
+    predicted: Array | PointTracks,
     *,
-    tracks: Any = None,
-    visibility: Any = None,
-    predicted_visibility: Any = None,
+    tracks: Array | None = None,
+    visibility: Array | None = None,
+    predicted_visibility: Array | None = None,
     max_images: int = 24,
     max_points: int = 150,
     title: str | None = None,

@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 from analyses.plots_flow import DIMS, flow_colours, hover_of, wheel_picture
 from analyses.plots_theme import FAINT, SOFT, as_images, entitle, escape, image_trace, need_dims, strided
 from analyses.plots_tracks import image_slider
+from store.arguments import Array, checked
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -30,9 +31,10 @@ class _Side:
     frames: list[int]
 
 
+@checked
 def plot_transfer(
-    reference: Any,
-    clip: Any,
+    reference: Array | Clip,
+    clip: Array | Clip,
     reference_flow: xr.DataArray,
     flow: xr.DataArray,
     *,

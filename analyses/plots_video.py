@@ -19,6 +19,7 @@ from analyses.plots_theme import (
     need_dims,
     numbers,
 )
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 
 Normalisation = Literal["frame", "point"]
@@ -140,8 +141,13 @@ def _point_names(attention: xr.DataArray) -> list[str]:
     return names
 
 
+@checked
 def plot_attention(
-    attention: xr.DataArray, *, images: Any = None, normalise: Normalisation = "frame", title: str | None = None
+    attention: xr.DataArray,
+    *,
+    images: Array | None = None,
+    normalise: Normalisation = "frame",
+    title: str | None = None,
 ) -> go.Figure:
     """Where each point looks: its attention over the cells of every frame, one point at a time from a dropdown.
 
@@ -211,6 +217,7 @@ def _explained(name: str, components: xr.DataArray) -> str:
     return f"{name}: {parts.sum():.0f} % of the variance ({', '.join(f'{part:.0f}' for part in parts)})"
 
 
+@checked
 def plot_pca(query: xr.DataArray, key: xr.DataArray | None = None, *, title: str | None = None) -> go.Figure:
     """The first three principal components of queries (and keys) as red, green and blue, cell by cell.
 
@@ -234,7 +241,9 @@ def plot_pca(query: xr.DataArray, key: xr.DataArray | None = None, *, title: str
     3
     """
     parts = {"query": query} if key is None else {"query": query, "key": key}
-    parts = {name: need_dims(name, part, ("frame", "y", "x", "component")) for name, part in parts.items()}
+    parts = {
+        name: need_dims(name, part, ("frame", "y", "x", "component")).astype(np.float64) for name, part in parts.items()
+    }
     if key is not None and parts["query"].shape[:3] != parts["key"].shape[:3]:
         raise InvalidInputError(f"query and key differ in grid: {query.shape[:3]} and {key.shape[:3]}.")
     for name, part in parts.items():

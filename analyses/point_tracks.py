@@ -12,6 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 
+from store.arguments import Array, check_fields, check_kind, checked
+from store.arrays import as_array
+from store.checks import integer
 from store.errors import InvalidInputError
 from store.text import pixels
 
@@ -47,6 +50,7 @@ class PointTracks:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.tracks.ndim != 3:
             raise InvalidInputError(f"tracks needs the shape (image, point, 2); got {self.tracks.shape}.")
         images, points = self.tracks.shape[:2]
@@ -74,8 +78,19 @@ class PointTracks:
         return f"PointTracks({points} point{'s' * (points != 1)} in {images} image{'s' * (images != 1)}{share})"
 
     @classmethod
+    @checked
     def still(cls, queries: np.ndarray, images: int) -> PointTracks:
-        """Nothing moves and everything is visible: the simplest baseline."""
+        """Nothing moves and everything is visible: the simplest baseline.
+
+        Raises
+        ------
+        InvalidInputError
+            For queries of another shape than (point, 3), or fewer than one image.
+        """
+        queries = as_array(queries).astype(np.float64)
+        if queries.ndim != 2 or queries.shape[1] != 3:
+            raise InvalidInputError(f"queries need the shape (point, 3); got {queries.shape}.")
+        integer(images, "images", least=1, most=10**6)
         tracks = np.broadcast_to(queries[None, :, 1:], (images, len(queries), 2)).astype(np.float64)
         seen = np.ones(tracks.shape[:2], bool)
         return cls(np.asarray(queries, np.float64), tracks, seen, seen.astype(np.float64), {"tracker": "nothing moves"})
@@ -108,15 +123,30 @@ class PointTracks:
         return save_tracks(self, path, overwrite=overwrite)
 
     @classmethod
+    @checked
     def from_dataset(cls, dataset: xr.Dataset) -> PointTracks:
-        """What :meth:`to_dataset` made."""
+        """What :meth:`to_dataset` made.
+
+        Raises
+        ------
+        InvalidInputError
+            For another dataset.
+        """
+        wanted = ("tracks", "visibility", "confidence", "query_image", "query_x", "query_y")
+        missing = [name for name in wanted if name not in dataset.variables]
+        if missing:
+            raise InvalidInputError(f"the dataset holds no tracks: it lacks {', '.join(missing)}.")
         queries = np.stack([dataset[f"query_{name}"].values.astype(np.float64) for name in ("image", "x", "y")], -1)
+        try:
+            details = json.loads(dataset.attrs.get("details", "{}"))
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError("the dataset's attribute 'details' is no JSON.") from error
         return cls(
             queries,
             dataset["tracks"].values,
             dataset["visibility"].values.astype(bool),
             dataset["confidence"].values,
-            json.loads(dataset.attrs.get("details", "{}")),
+            details,
         )
 
 
@@ -142,11 +172,12 @@ def check_queries(queries: Any, images: int, height: int, width: int) -> np.ndar
     array([[ 0. , 12.5,  3. ]])
     """
     try:
-        found = np.asarray(queries, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        check_kind(queries, Array, "queries")
+    except InvalidInputError as error:
         raise InvalidInputError(
             f"queries need the shape (point, 3), each as (image, x, y) in pixels, and hold numbers: {error}"
         ) from error
+    found = as_array(queries).astype(np.float64)
     if found.size == 0:
         return np.zeros((0, 3))
     if found.ndim != 2 or found.shape[1] != 3:

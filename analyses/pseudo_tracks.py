@@ -9,6 +9,7 @@ import numpy as np
 
 from analyses.point_tracks import PointTracks, Tracker
 from analyses.trackers_flow import FlowTracker
+from store.arguments import check_kind, checked
 from store.checks import integer
 from store.clip import Clip, Part
 from store.errors import InvalidInputError
@@ -16,6 +17,7 @@ from store.errors import InvalidInputError
 _CALLED = {"flow": "optical flow", "raw patches": "raw patches", "nothing moves": "nothing moves"}
 
 
+@checked
 def with_pseudo_tracks(
     clip: Clip, tracker: Tracker | None = None, *, grid: int = 10, window: int | None = None
 ) -> Clip:
@@ -54,7 +56,7 @@ def with_pseudo_tracks(
     >>> with_pseudo_tracks(make_scene(0, images=12), grid=4, window=6).tracks_source
     'optical flow'
     """
-    grid, count = integer(grid, "grid", least=1), len(clip)
+    grid, count = integer(integer(grid, "grid", least=1), "grid", most=1000), len(clip)
     window = count if window is None else integer(window, "window", least=1)
     tracker = FlowTracker() if tracker is None else tracker
     starts, points = range(0, count, window), _grid(grid, clip)
@@ -64,10 +66,12 @@ def with_pseudo_tracks(
         images, mine = slice(start, start + window), slice(number * len(points), (number + 1) * len(points))
         queries = np.column_stack([np.zeros(len(points)), points])
         found = tracker(clip.images[images], queries)
+        check_kind(found, PointTracks, "what tracker returns")
         tracks[images, mine], visibility[images, mine] = found.tracks, found.visibility
     return replace(clip, tracks=tracks, visibility=visibility, tracks_source=source_of(found))
 
 
+@checked
 def with_tracks_of(clip: Clip, tracks: PointTracks, *, name: str = "") -> Clip:
     """Return the clip with tracks that were made before, such as :func:`analyses.track_files.load_tracks` reads.
 

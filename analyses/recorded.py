@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -14,12 +15,16 @@ from analyses.measure import Measuring, measuring
 from analyses.pieces import Piece, Progress, Skipped, check_any_left, described, details_of, entry_of, named, truth_of
 from analyses.results import Grid, combine
 from analyses.tensors import BUDGET_BYTES
+from store.arguments import check_kind, checked
 from store.clip import Clip, Part
 from store.errors import InvalidInputError
 from store.progress import progress_bar
 from store.recording import Recording, open_recording
 
+_Path = str | os.PathLike[str]
 
+
+@checked
 def sweep_recording(
     recordings: Any,
     clips: Any = None,
@@ -75,6 +80,7 @@ def sweep_recording(
     {'clip': 1, 'step': 1, 'layer': 2}
     """
     how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
+    check_kind(recordings, _Path | Recording | Mapping[Any, Any] | Sequence[Any], "recordings")
     opened = {
         name: item if isinstance(item, Recording) else open_recording(item)
         for name, item in named(recordings, "recording").items()
@@ -157,12 +163,14 @@ def _clips_of(recordings: Mapping[str, Recording], clips: Any) -> dict[str, Clip
     if clips is None:
         return dict.fromkeys(recordings)
     if isinstance(clips, Mapping):
+        check_kind(clips, Mapping[str, Clip | None], "clips")
         unknown = [name for name in clips if name not in recordings]
         if unknown:
             raise InvalidInputError(
                 f"clips names {', '.join(map(repr, unknown))}; the recordings are {', '.join(map(repr, recordings))}."
             )
         return {name: clips.get(name) for name in recordings}
+    check_kind(clips, Clip | Iterable[Clip | None], "clips")
     listed = [clips] if isinstance(clips, Clip) else list(clips)
     if len(listed) != len(recordings):
         raise InvalidInputError(f"{len(listed)} clips were given for {len(recordings)} recordings. Pass one for each.")

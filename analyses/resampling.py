@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyses.corners import Geometry, check_preset
+from analyses.corners import Geometry
 from analyses.tensors import as_tensor, restore_kind
+from store.arguments import Array, checked
+from store.checks import integer
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 
-def to_images(tracks: Any, layout: TokenLayout, images: int, preset: Geometry = "exact") -> Any:
+@checked
+def to_images(tracks: Array, layout: TokenLayout, images: int, preset: Geometry = "exact") -> Any:
     """Tracks at image rate: linear between the times of the latent frames.
 
     Parameters
@@ -47,13 +50,12 @@ def to_images(tracks: Any, layout: TokenLayout, images: int, preset: Geometry = 
     >>> to_images(tracks, layout, 9)[:4, 0, 0]
     array([ 0.,  4.,  8., 10.])
     """
-    check_preset(preset, ("exact", "difftrack"))
     tensor = as_tensor(tracks)
     if tensor.ndim < 3 or tensor.shape[-1] != 2 or tensor.shape[-3] != layout.frames:
         raise InvalidInputError(
             f"tracks need the shape (frame, point, 2) with {layout.frames} frames; got {tuple(tensor.shape)}."
         )
-    if images < 1:
+    if integer(images, "images", most=10**6) < 1:
         raise InvalidInputError(f"images must be at least 1; got {images}.")
     if not tensor.is_floating_point():
         tensor = tensor.double()

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from analyses.opencv import opencv
+from store.arrays import as_array
 from store.errors import InvalidInputError
 from store.prompt import SHAPES
 from store.scene import inside_shape
@@ -106,7 +107,7 @@ def see_scene(images: Any, objects: int = 1) -> SeenScene:
 
 
 def _checked(images: Any, objects: int) -> np.ndarray:
-    images = np.asarray(images)
+    images = as_array(images)
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or 0 in images.shape:
         raise InvalidInputError(
             f"images must be uint8 of shape (image, y, x, 3); got {images.dtype} of shape {images.shape}."

@@ -10,7 +10,9 @@ import xarray as xr
 from analyses.clips import interval_levels
 from analyses.draws import by_source_and_draw, draw_weights, weighted_means
 from analyses.layer_selection import By, Criterion, LayerSelection, Pairs, ranking
-from analyses.verdict import against_baselines
+from analyses.verdict import MOST_SAMPLES, against_baselines
+from store.arguments import Array, check_kind, checked
+from store.arrays import as_array
 from store.checks import integer, one_of
 from store.errors import InvalidInputError
 
@@ -18,7 +20,8 @@ FEWEST_LAYERS = 4
 """With fewer layers than this, one of the three measures puts most of them at an end of the harmonic mean's scale."""
 
 
-def harmonic_mean(accuracy: Any, confidence: Any, attention_score: Any) -> Any:
+@checked
+def harmonic_mean(accuracy: Array, confidence: Array, attention_score: Array) -> Any:
     """The harmonic mean of the three measures, each scaled to 0-1 over its whole matrix.
 
     Parameters
@@ -45,9 +48,13 @@ def harmonic_mean(accuracy: Any, confidence: Any, attention_score: Any) -> Any:
     >>> harmonic_mean(np.array([[0.0, 100.0]]), np.array([[0.1, 0.2]]), np.array([[0.3, 0.5]]))
     array([[0., 1.]])
     """
-    if isinstance(accuracy, xr.DataArray):
+    given = {"accuracy": accuracy, "confidence": confidence, "attention_score": attention_score}
+    labelled = any(isinstance(array, xr.DataArray) for array in given.values())
+    for name, array in given.items():
+        check_kind(array, xr.DataArray if labelled else Array, name)
+    if labelled:
         return _labelled(accuracy, confidence, attention_score)
-    arrays = [np.asarray(array, dtype=np.float64) for array in (accuracy, confidence, attention_score)]
+    arrays = [as_array(array).astype(np.float64) for array in given.values()]
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) != 1 or arrays[0].ndim < 2:
         raise InvalidInputError(
@@ -81,6 +88,7 @@ def _scaled(matrix: np.ndarray) -> np.ndarray:
     )
 
 
+@checked
 def select_layers(
     sweep: xr.Dataset,
     count: int | None = None,
@@ -143,10 +151,12 @@ def select_layers(
     one_of(criterion, ("harmonic", "accuracy"), "criterion")
     one_of(accuracy, ("all", "moving"), "accuracy")
     check_sweep(sweep, accuracy)
+    if "target" not in sweep.coords or "cross" not in sweep["target"].values:
+        raise InvalidInputError("the sweep has no target 'cross'. Pass what sweep or sweep_recording returned.")
     layers = sweep["layer"].values
     if count is not None and not 1 <= integer(count, "count") <= len(layers):
         raise InvalidInputError(f"count must lie between 1 and the {len(layers)} layers of the sweep; got {count}.")
-    samples, seed = integer(samples, "samples", least=1), integer(seed, "seed", least=0)
+    samples, seed = integer(samples, "samples", least=1, most=MOST_SAMPLES), integer(seed, "seed", least=0)
     scored = scored_clips(sweep)
     measures, (sources, draws) = _measures(scored, accuracy)
     used, note = _usable(measures, criterion)
@@ -210,6 +220,9 @@ def check_sweep(sweep: xr.Dataset, accuracy: Pairs = "all") -> None:
         raise InvalidInputError(
             f"the sweep has no {', '.join(missing)}; it has {', '.join(map(str, sweep.data_vars))}."
         )
+    for name in wanted:
+        if sweep[name].dtype.kind not in "biuf":
+            raise InvalidInputError(f"the sweep's {name} must hold numbers; got {sweep[name].dtype}.")
     dims = sweep["accuracy"].dims
     lacking = [dim for dim in ("clip", "step", "layer") if dim not in dims]
     if lacking:

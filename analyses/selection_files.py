@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from analyses.layer_selection import LayerSelection
+from store.arguments import checked, checked_but
 from store.errors import FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
 from store.files.damaged import damage_as
@@ -24,6 +25,7 @@ FORMAT, VERSION = "ditprobe layer selection", 1
 _TUPLES = ("layers", "heads")
 
 
+@checked_but("selection")
 def save_selection(selection: LayerSelection, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write a selection as JSON, whole or not at all.
 
@@ -70,6 +72,7 @@ def save_selection(selection: LayerSelection, path: str | os.PathLike[str], *, o
     return path
 
 
+@checked
 def load_selection(path: str | os.PathLike[str]) -> LayerSelection:
     """Read a selection that :func:`save_selection` wrote.
 

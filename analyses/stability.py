@@ -12,12 +12,14 @@ import xarray as xr
 from analyses.layer_selection import Criterion, Pairs
 from analyses.selection import check_sweep, in_top, select_layers
 from analyses.selection_words import counted
+from store.arguments import checked
 from store.checks import integer
 from store.errors import InvalidInputError
 
 _WITHIN = ("accuracy", "moving_accuracy", "static_accuracy", "blind_accuracy", "moving_pairs")
 
 
+@checked
 def stability(
     sweeps: xr.Dataset | Sequence[xr.Dataset],
     count: int = 3,

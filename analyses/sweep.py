@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -33,6 +33,7 @@ from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
 from probe.backbone import OnStep
 from probe.fitting import Window, cut_windows
 from probe.run import check_noise
+from store.arguments import check_kind, checked_but
 from store.clip import Clip
 from store.layout import TokenLayout
 from store.progress import progress_bar
@@ -136,6 +137,7 @@ class _Running:
         }
 
 
+@checked_but("seed", "threshold_cells")
 def sweep(
     backbone: Backbone,
     clips_or_prompts: Any,
@@ -234,6 +236,8 @@ def sweep(
     check_noise(noise)
     check_run(seed, steps, draws)
     check_modes(save, resume=resume, overwrite=overwrite)
+    if not isinstance(threshold_cells, str):
+        check_kind(threshold_cells, float | Sequence[float], "threshold_cells")
     how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
     running = _Running(
         backbone,
@@ -253,6 +257,7 @@ def sweep(
     check_selection(selection)
     resolved = running.resolved()
     backbone.check_ready()
+    check_kind(clips_or_prompts, Clip | str | Mapping[Any, Any] | Iterable[Any], "clips_or_prompts")
     sources = named(clips_or_prompts, "clip")
     check_draws(draws, noise, sources, truth or {})
     pieces, skipped = pieces_of(sources, running, truth or {}, how, digests=save is not None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from store.arguments import checked_but
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
 from store.shards import write_whole
@@ -20,6 +21,7 @@ _HEAD = "head_"
 _WIDENED = ("target", "threshold")
 
 
+@checked_but("measured")
 def tidy(measured: xr.Dataset, *, heads: bool = False) -> pd.DataFrame:
     """Return a sweep as one row for each clip, step and layer, or an evaluation as one for each clip and tracker.
 
@@ -72,6 +74,7 @@ def tidy(measured: xr.Dataset, *, heads: bool = False) -> pd.DataFrame:
     return table[[name for name in order if name in table]]
 
 
+@checked_but("measured")
 def write_table(
     measured: xr.Dataset, path: str | os.PathLike[str], *, heads: bool = False, overwrite: bool = False
 ) -> Path:

@@ -10,6 +10,7 @@ import torch
 
 from analyses.accuracy import check_tracks
 from analyses.tensors import as_tensor, check_visibility
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 from store.tapvid import THRESHOLDS
 
@@ -24,12 +25,13 @@ METRICS = (
 """Names of what :func:`tapvid_metrics` returns."""
 
 
+@checked
 def tapvid_metrics(
-    queries: Any,
-    tracks: Any,
-    visibility: Any,
-    predicted: Any,
-    predicted_visibility: Any,
+    queries: Array,
+    tracks: Array,
+    visibility: Array,
+    predicted: Array,
+    predicted_visibility: Array,
     *,
     mode: QueryMode = "first",
 ) -> dict[str, float]:
@@ -156,6 +158,7 @@ def _check_truth(tracks: torch.Tensor, visible: torch.Tensor) -> None:
         )
 
 
+@checked
 def mean_tapvid_metrics(clips: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """The metrics of a set: the mean over its clips, each clip counting the same, as TAP-Vid reports it.
 
@@ -196,7 +199,8 @@ def _mean_of_known(values: list[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def tapvid_queries(tracks: Any, visibility: Any, mode: QueryMode = "first", stride: int = 5) -> tuple[Any, Any]:
+@checked
+def tapvid_queries(tracks: Array, visibility: Array, mode: QueryMode = "first", stride: int = 5) -> tuple[Any, Any]:
     """The queries that TAP-Vid asks of a clip whose truth is known, and the track that each belongs to.
 
     Parameters

@@ -16,6 +16,7 @@ from analyses.checkpoint import digest_of
 from analyses.clips import bootstrap_mean, mean_over_clips
 from analyses.point_tracks import PointTracks, Tracker
 from analyses.tapvid_evaluation_checkpoint import EvaluationCheckpoint, FinishedClip, described
+from store.arguments import checked, checked_but
 from store.clip import Clip
 from store.errors import ClipError, InvalidInputError
 from store.progress import progress_bar
@@ -33,6 +34,7 @@ _LONG_NAMES = {
 }
 
 
+@checked_but("trackers")
 def evaluate_tapvid(
     clips: Mapping[str, Clip] | Iterable[tuple[str, Clip]],
     trackers: Mapping[str, Tracker],
@@ -239,6 +241,7 @@ def in_percent(evaluation: xr.Dataset) -> xr.Dataset:
     return evaluation.assign(changed)
 
 
+@checked
 def tapvid_means(evaluation: xr.Dataset) -> xr.Dataset:
     """The figures of a set: the mean over its clips, each counting the same, and a 95 % interval over clips.
 
@@ -259,6 +262,8 @@ def tapvid_means(evaluation: xr.Dataset) -> xr.Dataset:
     >>> tapvid_means(xr.Dataset({"average_jaccard": values}))["average_jaccard"].sel(bound="mean").values
     array([50.])
     """
+    if not evaluation.sizes.get("clip", 1):
+        raise InvalidInputError("the evaluation holds no clips.")
     evaluation = in_percent(evaluation)
     metrics = [name for name in evaluation if evaluation[name].dims == ("tracker", "clip") and name != "seconds"]
     bound = xr.Variable("bound", ["mean", "lower", "upper"])

@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from analyses.tapvid_evaluation import in_percent, tapvid_means
+from store.arguments import checked
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file
 from store.files.labelled import save_netcdf
@@ -20,6 +21,7 @@ from store.files.labelled import save_netcdf
 SUFFIXES = (".nc", ".csv", ".json")
 
 
+@checked
 def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write an evaluation so that it appears whole or not at all.
 

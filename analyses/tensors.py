@@ -21,10 +21,29 @@ def as_tensor(array: Any) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array.detach()
     array = np.asarray(array)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     with warnings.catch_warnings():
         # A recording is a read-only memory map. Nothing here writes to its inputs.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array if all(s >= 0 for s in array.strides) else array.copy())
+
+
+def check_axes(tensor: torch.Tensor, axes: tuple[str, ...], name: str) -> None:
+    """Refuse a tensor without these axes, empty, or not of finite floats.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> check_axes(torch.zeros(3, 4), ("frame", "channel"), "features")
+    """
+    if tensor.ndim != len(axes) or not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise InvalidInputError(f"{name} must be floats ({', '.join(axes)}); got {kind} {tuple(tensor.shape)}.")
+    check_finite(tensor.detach(), name)
 
 
 def restore_kind(like: Any) -> Callable[[torch.Tensor], Any]:

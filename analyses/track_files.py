@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analyses.point_tracks import PointTracks
+from store.arguments import checked
 from store.errors import InvalidInputError
 from store.files.labelled import ArrayFiles, load_dataset, save_dataset
 from store.files.numpy_files import load_npz, save_npz
@@ -16,6 +17,7 @@ _FILES = ArrayFiles("tracks", "tracks go", "no tracks", "the tracks")
 _ARRAYS = ("tracks", "visibility", "confidence", "queries")
 
 
+@checked
 def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write tracks so that they appear whole or not at all.
 
@@ -62,6 +64,7 @@ def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite:
     return path
 
 
+@checked
 def load_tracks(path: str | os.PathLike[str]) -> PointTracks:
     """Tracks that :func:`save_tracks` wrote.
 

@@ -13,10 +13,12 @@ from analyses.trackers_cotracker import CoTracker
 from analyses.trackers_flow import FlowTracker
 from analyses.trackers_input import clip_and_queries
 from analyses.trackers_patches import PatchTracker
+from store.arguments import checked
 
 __all__ = ["BackboneTracker", "CoTracker", "FlowTracker", "PatchTracker", "still_tracker"]
 
 
+@checked
 def still_tracker(images: Any, queries: Any) -> PointTracks:
     """Nothing moves, and everything is visible: what any tracker should beat.
 

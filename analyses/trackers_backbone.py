@@ -12,6 +12,7 @@ from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
 from analyses.tracking import TrackingOptions, track_points
 from probe.backbone import Backbone
+from store.arguments import check_fields
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class BackboneTracker:
     budget_bytes: int = BUDGET_BYTES
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if isinstance(self.layer, LayerSelection):
             found = matched_with(self.backbone, self.layer, self.step, self.heads, steps=self.steps)
             for name, value in zip(("layer", "step", "heads"), found, strict=True):

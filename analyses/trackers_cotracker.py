@@ -12,6 +12,8 @@ import torch
 
 from analyses.point_tracks import PointTracks
 from analyses.trackers_input import clip_and_queries
+from store.arguments import checked_but
+from store.checks import shown
 from store.errors import BackboneNotFoundError, InvalidInputError
 
 _HUB = "facebookresearch/co-tracker"
@@ -54,6 +56,7 @@ class CoTracker:
     array([[100.5,  20.5]])
     """
 
+    @checked_but("model")
     def __init__(
         self,
         model: Callable[..., Any],
@@ -67,7 +70,10 @@ class CoTracker:
         if not 0 <= threshold <= 1:
             raise InvalidInputError(f"threshold must lie between 0 and 1; got {threshold}.")
         self.model, self.threshold, self.name = model, threshold, name
-        self._device = None if device is None else torch.device(device)
+        try:
+            self._device = None if device is None else torch.device(device)
+        except RuntimeError as error:
+            raise InvalidInputError(f"device {device!r} is unknown: {str(error).partition(chr(10))[0]}") from error
 
     @classmethod
     def from_hub(
@@ -177,7 +183,9 @@ class CoTracker:
         pixels = torch.from_numpy(np.ascontiguousarray(video.transpose(0, 3, 1, 2)))[None].to(device).float()
         places = asked - [0, _PIXEL_CENTRE, _PIXEL_CENTRE]
         answer = self.model(pixels, queries=torch.from_numpy(places[None]).float().to(device), backward_tracking=True)
-        tracks, visibility = (torch.as_tensor(part).detach().cpu().double() for part in tuple(answer)[:2])
+        if not isinstance(answer, tuple | list) or len(answer) < 2:
+            raise InvalidInputError(f"{self.name} should answer with tracks and visibility; got {shown(answer)}.")
+        tracks, visibility = (torch.as_tensor(part).detach().cpu().double() for part in answer[:2])
         wanted = (1, len(video), len(asked))
         if tuple(visibility.shape) == (*wanted, 1):
             visibility = visibility[..., 0]

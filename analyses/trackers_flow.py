@@ -12,6 +12,8 @@ import numpy as np
 from analyses.opencv import opencv
 from analyses.point_tracks import PointTracks
 from analyses.trackers_input import clip_and_queries
+from store.arguments import check_fields
+from store.checks import integer
 from store.errors import InvalidInputError
 
 
@@ -55,6 +57,8 @@ class FlowTracker:
     tolerance: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        integer(self.side, "side", most=8192)
         if not (self.side > 0 and self.tolerance > 0):
             raise InvalidInputError(
                 f"side and tolerance must be positive numbers of pixels; got {self.side} and {self.tolerance}."

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from analyses.point_tracks import check_queries
+from store.arguments import Array, check_kind
+from store.arrays import as_array
 from store.clip import Clip
 
 
@@ -26,6 +28,8 @@ def clip_and_queries(images: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]
     >>> queries.dtype
     dtype('float64')
     """
-    video = images.images if isinstance(images, Clip) else np.asarray(images)
+    if not isinstance(images, Clip):
+        check_kind(images, Array, "images")
+    video = images.images if isinstance(images, Clip) else as_array(images)
     video = Clip(video, fps=8.0).images  # refuses what is no clip
     return video, check_queries(queries, *video.shape[:3])

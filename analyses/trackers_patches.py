@@ -14,6 +14,7 @@ from analyses.patches import patch_features
 from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
 from analyses.trackers_input import clip_and_queries
+from store.arguments import check_fields
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -55,6 +56,7 @@ class PatchTracker:
     budget_bytes: int = BUDGET_BYTES
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.cell < 1:
             raise InvalidInputError(f"cell must be at least 1 pixel; got {self.cell}.")
         if not self.return_cells >= 0:

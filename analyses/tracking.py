@@ -23,6 +23,7 @@ from analyses.tensors import BUDGET_BYTES
 from analyses.trackers_input import clip_and_queries
 from analyses.tracking_options import PUBLISHED, TrackingOptions
 from probe.backbone import Backbone
+from store.arguments import checked
 from store.layout import TokenLayout
 from store.progress import progress_bar
 from store.selection import Selection
@@ -40,6 +41,7 @@ class AspectWarning(UserWarning):
 _MOST_STRETCH = 1.25
 
 
+@checked
 def track_points(
     images: Any,
     queries: Any,
@@ -187,7 +189,7 @@ def _check_size(backbone: Backbone, size: tuple[int, int], clip: tuple[int, int]
             f"{'wider' if stretch > 1 else 'narrower'} by a factor of {max(stretch, 1 / stretch):.2f}. Of about its "
             f"own aspect is size={_fitting(backbone, size, clip)}.",
             AspectWarning,
-            stacklevel=3,
+            stacklevel=4,  # past the check of the arguments
         )
 
 

@@ -11,14 +11,16 @@ import xarray as xr
 from analyses.accuracy import check_tracks
 from analyses.point_tracks import PointTracks
 from analyses.tensors import as_tensor, check_visibility
+from store.arguments import Array, checked
 from store.errors import InvalidInputError
 from store.tapvid import RASTER, THRESHOLDS
 
 
+@checked
 def tracking_errors(
     tracks: PointTracks,
-    truth: Any,
-    visibility: Any,
+    truth: Array,
+    visibility: Array,
     size: tuple[int, int],
     *,
     thresholds: Iterable[float] = THRESHOLDS,
@@ -99,6 +101,7 @@ def _by_lag(values: list[np.ndarray], reduce: Any, name: str, units: str) -> tup
     return "lag", found, {"long_name": name, "units": units}
 
 
+@checked
 def gather_errors(errors: Mapping[str, Mapping[str, xr.Dataset]]) -> xr.Dataset:
     """The errors of many trackers on many clips as one Dataset over ``tracker`` and ``clip`` besides.
 

@@ -6,14 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from probe.run import Noise, check_noise
+from probe.run import Noise
+from store.arguments import check_fields
 from store.errors import InvalidInputError
-
-_KNOWN = {
-    "geometry": ("exact", "difftrack-tracking"),
-    "scale": ("channels", "heads"),
-    "encode": ("images", "clip"),
-}
 
 
 @dataclass(frozen=True)
@@ -72,12 +67,7 @@ class TrackingOptions:
     least_confidence: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, known in _KNOWN.items():
-            if getattr(self, name) not in known:
-                raise InvalidInputError(
-                    f"{name} {getattr(self, name)!r} is unknown. Known: {', '.join(map(repr, known))}."
-                )
-        check_noise(self.noise)
+        check_fields(self)
         self._check_numbers()
         if self.interleaved and not self.anchored:
             raise InvalidInputError("interleaved=True needs anchored=True: chunks have no image in common otherwise.")

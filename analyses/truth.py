@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from analyses.affinity import QueriedRows
-from analyses.corners import Corners, Geometry, check_preset
+from analyses.corners import Corners, Geometry
 from analyses.resampling import to_images
 from analyses.tensors import as_points
-from store.checks import finite
+from store.checks import finite, one_of
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -123,7 +123,7 @@ class Target:
         device: torch.device | str = "cpu",
     ) -> Target:
         """Prepare the truth; see :func:`measure`."""
-        check_preset(preset, ("exact", "difftrack"))
+        one_of(preset, get_args(Geometry), "preset")
         threshold_cells = check_threshold(threshold_cells)
         device = torch.device(device)
         dtype = torch.float32 if device.type == "mps" else torch.float64

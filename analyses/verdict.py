@@ -11,11 +11,19 @@ from scipy import stats
 from analyses.clips import interval_levels, mean_over_clips
 from analyses.draws import by_source_and_draw, draw_weights, weighted_means
 from analyses.layer_selection import By
+from store.arguments import checked
+from store.checks import integer
+from store.errors import InvalidInputError
 
 ERROR = 0.05
 """How often at most a sweep whose layers are all no carriers calls one of them a carrier."""
 
 
+MOST_SAMPLES = 100_000
+"""Of the bootstrap; more only take time."""
+
+
+@checked
 def against_baselines(sweep: xr.Dataset, *, by: By = "last", samples: int = 2000, seed: int = 0) -> xr.Dataset:
     """Each layer against "nothing moves", on all points and on moving ones.
 
@@ -39,6 +47,11 @@ def against_baselines(sweep: xr.Dataset, *, by: By = "last", samples: int = 2000
         for all layers; ``carrier``. Without dims: ``static_accuracy`` and ``blind_accuracy``, the baselines; ``pairs``
         and ``moving_pairs``. What the sweep does not have is NaN.
 
+    Raises
+    ------
+    InvalidInputError
+        For a dataset without accuracy over clips, steps and layers.
+
     Notes
     -----
     Both tests must pass, so each has the whole error of its layer (intersection-union test: Berger, Technometrics 24,
@@ -52,6 +65,9 @@ def against_baselines(sweep: xr.Dataset, *, by: By = "last", samples: int = 2000
     >>> against_baselines(swept)["carrier"].values.tolist()
     [True, False]
     """
+    _check(sweep)
+    integer(samples, "samples", least=1, most=MOST_SAMPLES)
+    integer(seed, "seed", least=0)
     found = xr.Dataset(coords={"layer": sweep["layer"].values})
     for name, lead, pairs, baseline in (
         ("accuracy", "lead", "pairs", _static(sweep)),
@@ -96,6 +112,16 @@ def lower_end(values: np.ndarray, error: float, grain: float = 0.0) -> np.ndarra
         freedom = np.where(parts > 0, variance**2 / parts, np.maximum(clips - 1, 1))
         low = _mean(values) - stats.t.ppf(1 - error, freedom) * np.sqrt(variance)
     return np.where(clips > 1, low, np.nan)
+
+
+def _check(sweep: xr.Dataset) -> None:
+    if "accuracy" not in sweep or sweep["accuracy"].dtype.kind not in "biuf":
+        raise InvalidInputError("the sweep has no accuracy in numbers. Pass what sweep or sweep_recording returned.")
+    sizes = sweep["accuracy"].sizes
+    lacking = [dim for dim in ("clip", "step", "layer") if not sizes.get(dim)]
+    if lacking or "layer" not in sweep.variables:
+        named = f"({', '.join(map(str, sizes))})"
+        raise InvalidInputError(f"the sweep's accuracy needs clips, steps and layers with their numbers; got {named}.")
 
 
 def _spread(values: np.ndarray, axis: int, grain: float) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from analyses.resampling import to_images
 from ditprobe.report_figures import Example
 from probe import Backbone, Capture, Noise, run_clip, run_prompt
 from probe.fitting import cut_windows
+from store.arguments import check_fields, checked
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -36,6 +37,9 @@ class Shown:
     guidance_scale: float | None = None
     negative_prompt: str | None = None
     conditioning: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def of_sweep(cls, attrs: Mapping[str, Any], *, conditioning: Mapping[str, Any] | None = None) -> Shown:
@@ -75,6 +79,7 @@ def _check_conditioning(attrs: Mapping[str, Any], given: Mapping[str, Any]) -> N
         )
 
 
+@checked
 def make_examples(
     backbone: Backbone,
     sources: Mapping[str, Clip | str],

@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ditprobe.pages import figure_title, page_of
+from store.arguments import checked
 from store.checks import finite
 from store.errors import InvalidInputError, MissingFigureWriterError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
@@ -22,6 +23,7 @@ _FLAT = 0.62
 """Height of a figure that does not say, as a share of its width."""
 
 
+@checked
 def save_figure(
     figure: go.Figure,
     path: str | os.PathLike[str],
@@ -73,8 +75,12 @@ def save_figure(
     path = Path(path)
     if not isinstance(figure, go.Figure):
         raise InvalidInputError(f"figure must be a plotly Figure; got {type(figure).__name__}.")
-    width = finite(width_mm, "width_mm", above=0) / _MM * _PIXELS
-    height = _height(figure, width) if height_mm is None else finite(height_mm, "height_mm", above=0) / _MM * _PIXELS
+    width = finite(width_mm, "width_mm", least=10, most=10_000) / _MM * _PIXELS
+    height = (
+        _height(figure, width)
+        if height_mm is None
+        else finite(height_mm, "height_mm", least=10, most=10_000) / _MM * _PIXELS
+    )
     dots = finite(dpi, "dpi", above=0)
     _check_path(path, overwrite)
     kind = path.suffix.lower()[1:]

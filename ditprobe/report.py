@@ -13,17 +13,19 @@ from markupsafe import Markup
 from analyses.layer_selection import LayerSelection
 from analyses.plots import plot_selection
 from ditprobe import report_words as words
-from ditprobe.report_figures import PANELS, Example, curves, embed, heads, maps, measures, show_example
+from ditprobe.report_figures import MEASURES, PANELS, Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
 from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_tracking import tracking_part
 from ditprobe.report_transfer import TransferredClip, transfer_part
+from store.arguments import checked
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
 from store.pages import render_page
 from store.shards import write_whole
 
 
+@checked
 def write_report(
     path: str | Path,
     sweep: xr.Dataset,
@@ -155,6 +157,9 @@ def _check(sweep: xr.Dataset, selection: LayerSelection | None) -> None:
             f"the sweep needs dims (clip, step, layer); got ({', '.join(map(str, sweep.dims))}): "
             f"{', '.join(missing)} missing."
         )
+    for name, *_ in MEASURES:
+        if name in sweep and sweep[name].dtype.kind not in "biuf":
+            raise InvalidInputError(f"the sweep's {name} must hold numbers; got {sweep[name].dtype}.")
     sizes = {dim: sweep.sizes[dim] for dim in ("clip", "step", "layer")}
     if not all(sizes.values()):
         raise InvalidInputError(f"the sweep is empty: {sizes}. Sweep at least one clip, step and layer.")

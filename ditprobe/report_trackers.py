@@ -19,6 +19,7 @@ from analyses.trackers import BackboneTracker, FlowTracker, PatchTracker, still_
 from analyses.tracking_errors import gather_errors, tracking_errors
 from analyses.tracking_options import PUBLISHED
 from probe.backbone import Backbone
+from store.arguments import checked
 from store.clip import Clip
 from store.errors import MissingOpenCVError
 
@@ -66,6 +67,7 @@ class _Keeping:
         return self.found[-1]
 
 
+@checked
 def usual_trackers(backbone: Backbone) -> dict[str, Tracker]:
     """A backbone as :func:`analyses.tracking.track_points` uses it and as published, and what to hold it against.
 
@@ -91,6 +93,7 @@ def usual_trackers(backbone: Backbone) -> dict[str, Tracker]:
     return found | {"optical flow": FlowTracker()}
 
 
+@checked
 def compare_trackers(
     clips: Mapping[str, Clip], trackers: Mapping[str, Tracker], *, progress: Progress | bool | None = None
 ) -> Compared:

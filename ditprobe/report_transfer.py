@@ -16,6 +16,7 @@ from ditprobe.report_tables import Table, number
 from ditprobe.transfer_measures import ERROR, FIDELITY, check_pair, measure_transfer
 from generators.reference import reference_flow
 from probe.backbone import Backbone
+from store.arguments import checked
 from store.clip import Clip
 
 RESULT, PLAIN = "result", "plain backbone"
@@ -71,6 +72,7 @@ class ShownTransfers:
     notes: tuple[str, ...]
 
 
+@checked
 def transferred_clip(
     backbone: Backbone,
     name: str,

@@ -13,12 +13,16 @@ import xarray as xr
 
 from analyses.tensors import as_tensor, compute_dtype, query_and_key, restore_kind
 from generators.flow_kernel import ExpectedCells, best_cells
+from store.arguments import Array, checked
+from store.arrays import as_array
+from store.checks import finite
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 
+@checked
 def attention_motion_flow(
-    query: Any, key: Any, layout: TokenLayout, *, temperature: float = 2.0, hard: bool = False
+    query: Array, key: Array, layout: TokenLayout, *, temperature: float = 2.0, hard: bool = False
 ) -> Any:
     """The displacement from every cell to where its attention lies, for every ordered pair of frames.
 
@@ -77,7 +81,8 @@ def attention_motion_flow(
     return restore_kind(query)((found - cells).unflatten(2, (layout.height, layout.width)))
 
 
-def amf_loss(reference_flow: Any, flow: torch.Tensor, *, static: bool = False) -> torch.Tensor:
+@checked
+def amf_loss(reference_flow: Array, flow: torch.Tensor, *, static: bool = False) -> torch.Tensor:
     """The mean squared difference of a flow from that of a reference.
 
     Parameters
@@ -109,6 +114,8 @@ def amf_loss(reference_flow: Any, flow: torch.Tensor, *, static: bool = False) -
     >>> amf_loss(reference, torch.zeros(1, 2, 1, 1, 2)), amf_loss(reference, torch.zeros(1, 2, 1, 1, 2), static=True)
     (tensor(4.5000), tensor(2.2500))
     """
+    if not flow.is_floating_point():
+        raise InvalidInputError(f"flow must be floats; got {str(flow.dtype).removeprefix('torch.')}.")
     reference = as_tensor(reference_flow).to(flow)
     if reference.shape != flow.shape or flow.ndim != 5 or flow.shape[-1] != 2:
         raise InvalidInputError(
@@ -125,7 +132,8 @@ def amf_loss(reference_flow: Any, flow: torch.Tensor, *, static: bool = False) -
     return (flow - reference)[counted].square().mean()
 
 
-def labelled_flow(flow: Any, layout: TokenLayout, *, details: Mapping[str, Any] | None = None) -> xr.DataArray:
+@checked
+def labelled_flow(flow: Array, layout: TokenLayout, *, details: Mapping[str, Any] | None = None) -> xr.DataArray:
     """A flow as an array that says what it is, for the plots and for saving.
 
     Parameters
@@ -150,10 +158,14 @@ def labelled_flow(flow: Any, layout: TokenLayout, *, details: Mapping[str, Any] 
     >>> labelled_flow(np.zeros((3, 3, 5, 7, 2)), TokenLayout(3, 5, 7, 80, 112, 9)).image.values
     array([0, 2, 6])
     """
-    values = as_tensor(flow).cpu().numpy()
+    values = as_array(flow)
     wanted = (layout.frames, layout.frames, layout.height, layout.width, 2)
     if values.shape != wanted:
         raise InvalidInputError(f"flow needs the shape (frame, frame_to, y, x, 2) = {wanted}; got {values.shape}.")
+    try:
+        said = json.dumps(dict(details or {}))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"details must be values that JSON can hold: {error}.") from error
     return xr.DataArray(
         values,
         {
@@ -162,13 +174,13 @@ def labelled_flow(flow: Any, layout: TokenLayout, *, details: Mapping[str, Any] 
         },
         ("frame", "frame_to", "y", "x", "xy"),
         "flow",
-        {"long_name": "displacement", "units": "cells", "details": json.dumps(dict(details or {}))},
+        {"long_name": "displacement", "units": "cells", "details": said},
     )
 
 
 def check_temperature(temperature: float) -> None:
     """Refuse a temperature that is not a finite number above 0."""
-    if not (math.isfinite(temperature) and temperature > 0):
+    if not finite(temperature, "temperature") > 0:
         raise InvalidInputError(f"temperature must be a finite number above 0; got {temperature}.")
 
 

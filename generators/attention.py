@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from probe.retarget import RetargetedAttention
+from store.arguments import checked
 from store.layout import TokenLayout
 
 
@@ -163,6 +164,7 @@ def _replace(attend: Callable[..., Any], edit: Edit, *, heads_first: bool) -> An
 _NAMES = ("query", "key", "value")
 
 
+@checked
 def inject(key: Tensor, value: Tensor) -> Editor:
     """An editor that attends to other keys and values, such as those of a reference (DiTFlow's injection).
 

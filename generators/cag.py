@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from generators.defaults import guided_layers
 from generators.step import Step
 from generators.strategy import Run, Strategy
 from probe.backbone import Backbone
-from store.errors import InvalidInputError
+from store.arguments import check_fields, checked
+from store.checks import finite
 from store.selection import Selection
 
 Preset = Literal["exact", "difftrack", "renormalised"]
@@ -69,11 +70,8 @@ class CrossAttentionGuidance(Strategy):
     preset: Preset = "exact"
 
     def __post_init__(self) -> None:
-        if self.preset not in get_args(Preset):
-            known = ", ".join(map(repr, get_args(Preset)))
-            raise InvalidInputError(f"preset {self.preset!r} is unknown. Known presets: {known}.")
-        if not torch.isfinite(torch.tensor(float(self.scale))):
-            raise InvalidInputError(f"scale must be finite; got {self.scale}.")
+        check_fields(self)
+        finite(self.scale, "scale")
         for name in ("layers", "steps"):
             numbers = getattr(self, name)
             if isinstance(numbers, LayerSelection):
@@ -109,6 +107,7 @@ class CrossAttentionGuidance(Strategy):
         return self.scale * (prediction - step.predict(editors=dict.fromkeys(layers, editor)))
 
 
+@checked
 def within_frames(renormalise: bool = False, *, chunk_bytes: int = CHUNK_BYTES) -> Editor:
     """An editor in which a video token attends to its own frame and to text alone; text attends as before.
 

@@ -16,10 +16,13 @@ from probe.capture import Capture
 from probe.forward import ForwardPass
 from probe.probe import Probe
 from probe.run import run_states
+from store.arguments import checked
 from store.clip import Clip
+from store.errors import InvalidInputError
 from store.selection import Selection
 
 
+@checked
 @torch.no_grad()
 def reading_of_clip(
     backbone: Backbone,
@@ -69,6 +72,8 @@ def reading_of_clip(
     >>> reading_of_clip(load_backbone("mini"), make_scene(3), [4], blocks=True).blocks[4].shape
     torch.Size([6, 10, 10, 128])
     """
+    if not len(layers):
+        raise InvalidInputError("layers is empty: name at least one to read.")
     backbone.check_ready()
     backbone.check_size(clip.height, clip.width, len(clip))
     forward = ForwardPass(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from analyses.defaults import tracking_defaults
 from probe.backbone import Backbone
 from probe.families.published import model_card, names_with
+from store.arguments import checked
 from store.errors import InvalidInputError
 
 
+@checked
 def guided_layers(backbone: Backbone) -> tuple[int, ...]:
     """Return the published layers of a published backbone; of another the one that tracks best, where that is known.
 

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from generators.positions import Positions
 from generators.step import Step
 from generators.strategy import Run, Strategy
 from probe.geometry import Size
+from store.arguments import check_fields, checked
+from store.checks import integer, shown
 from store.errors import InvalidInputError
 
 
@@ -29,6 +33,11 @@ class MotionEmbedding:
     details : mapping that JSON can hold
         How it was made: prompt, method, the reference's digest, versions.
 
+    Raises
+    ------
+    InvalidInputError
+        For a size or a number of steps that cannot be, a step beyond them, or tables that are not finite.
+
     Examples
     --------
     >>> import torch
@@ -42,6 +51,21 @@ class MotionEmbedding:
     steps: int
     positions: Mapping[int, Positions]
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, number in zip(Size._fields, self.size, strict=True):
+            integer(number, name, least=1)
+        integer(self.steps, "steps", least=1)
+        for step, positions in self.positions.items():
+            integer(step, "the step of a table", least=0, most=self.steps - 1)
+            for name, table in positions.tensors().items():
+                if not isinstance(table, torch.Tensor) or not table.is_floating_point() or table.ndim != 4:
+                    raise InvalidInputError(
+                        f"table {name!r} of step {step} must be floats (frame, y, x, channel); got {shown(table)}."
+                    )
+                if not bool(torch.isfinite(table).all()):
+                    raise InvalidInputError(f"table {name!r} of step {step} holds values that are not finite.")
 
     def __repr__(self) -> str:
         one = next(iter(self.positions.values()), None)
@@ -83,6 +107,7 @@ class InjectMotion(Strategy):
     part of it.
     """
 
+    @checked
     def __init__(self, embedding: MotionEmbedding) -> None:
         self.embedding = embedding
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from generators.embedding import MotionEmbedding
 from generators.positions import AddedPositions, Positions, RotaryPositions
 from probe.geometry import Size
+from store.arguments import checked
 from store.errors import CorruptRecordingError, FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file
 from store.files.damaged import damage_as
@@ -27,6 +28,7 @@ _KEY = "ditprobe_motion_embedding"
 _KINDS = {tuple(sorted(f.name for f in dataclasses.fields(kind))): kind for kind in (AddedPositions, RotaryPositions)}
 
 
+@checked
 def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write a motion embedding so that it appears whole or not at all.
 
@@ -73,6 +75,7 @@ def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, 
     return path
 
 
+@checked
 def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
     """A motion embedding that :func:`save_embedding` wrote.
 
@@ -131,6 +134,8 @@ def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = Fals
     store.errors.InvalidInputError: left.pt cannot be written: a motion embedding goes to a file ending in .safetensors. Name it left.safetensors.
     """  # noqa: E501
     path = Path(path)
+    if not path.name:
+        raise InvalidInputError(f"{path} names no file. Name one ending in {SUFFIX}.")
     if path.suffix != SUFFIX:
         raise InvalidInputError(
             f"{path} cannot be written: a motion embedding goes to a file ending in {SUFFIX}. Name it "

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from analyses.plots_theme import need_dims
+from store.arguments import checked
 from store.files.labelled import ArrayFiles, load_dataset, save_dataset
 from store.files.numpy_files import load_npz, save_npz
 
@@ -17,6 +18,7 @@ _FILES = ArrayFiles("flow", "a flow goes", "no flow", "the flow")
 _DIMS = ("frame", "frame_to", "y", "x", "xy")
 
 
+@checked
 def save_flow(flow: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write a flow so that it appears whole or not at all.
 
@@ -57,6 +59,7 @@ def save_flow(flow: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bo
     return path
 
 
+@checked
 def load_flow(path: str | os.PathLike[str]) -> xr.DataArray:
     """A flow that :func:`save_flow` wrote.
 

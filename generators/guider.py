@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from analyses.layer_selection import LayerSelection
 from generators.attention import AttentionEdit
 from generators.cag import within_frames
+from store.arguments import check_kind
+from store.checks import finite, flag
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
 from store.selection import resolve_number
@@ -93,8 +95,17 @@ class CrossAttentionGuider(BaseGuidance):
         stop: float = 1.0,
         enabled: bool = True,
     ) -> None:
+        check_kind(layers, Sequence[int] | LayerSelection, "layers")
+        for name, number in (("start", start), ("stop", stop)):
+            finite(number, name, least=0, most=1)
+        if start == 1:
+            raise InvalidInputError("start must be below 1: guidance would never begin.")
+        finite(guidance_scale, "guidance_scale")
+        finite(cross_attention_scale, "cross_attention_scale")
+        flag(renormalise, "renormalise")
+        flag(enabled, "enabled")
         super().__init__(start, stop, enabled)
-        if not layers:
+        if not len(layers):
             raise InvalidInputError("layers is empty: name at least one layer whose attention is perturbed.")
         self.layers = tuple(layers)
         if isinstance(layers, LayerSelection):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,8 @@ from generators.strategy import Run, Strategy
 from generators.transfer_method import TransferMethod, guided_steps
 from generators.transfer_reference import Reference
 from probe.backbone import Backbone
+from store.arguments import check_fields, checked
+from store.checks import number
 from store.errors import InvalidInputError
 from store.selection import resolve_number
 
@@ -39,7 +40,7 @@ class Injection(TransferMethod):
     Raises
     ------
     InvalidInputError
-        For a share that is not above 0 and at most 1.
+        For a layer that is no int, or a share that is not above 0 and at most 1.
 
     Notes
     -----
@@ -55,6 +56,7 @@ class Injection(TransferMethod):
     share: float = 0.2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_share(self.share)
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
@@ -81,7 +83,7 @@ class Injection(TransferMethod):
 
 def check_share(share: float) -> None:
     """Refuse a share that is not above 0 and at most 1."""
-    if not (math.isfinite(share) and 0 < share <= 1):
+    if not 0 < number(share, "share") <= 1:
         raise InvalidInputError(f"share must be above 0 and at most 1; got {share}.")
 
 
@@ -108,6 +110,7 @@ class InjectReference(Strategy):
         step.edit_attention(self._layer, inject_video(call.key, call.value))
 
 
+@checked
 def inject_video(key: Tensor, value: Tensor) -> Editor:
     """An editor that attends to other keys and values of the video tokens; those of the text stay.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from analyses.tensors import check_axes
 from generators.optimised_method import LossOf, OptimisedMethod
 from generators.transfer_reference import Reference
+from store.arguments import checked
+from store.checks import finite
 from store.errors import InvalidInputError
 
 
@@ -35,7 +37,7 @@ class MOFT(OptimisedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.channels) and 0 < self.channels <= 1):
+        if not 0 < self.channels <= 1:
             raise InvalidInputError(f"channels must be above 0 and at most 1; got {self.channels}.")
 
     @property
@@ -49,6 +51,7 @@ class MOFT(OptimisedMethod):
         return {layer: _loss(layer, theirs[layer], motion_channels(theirs[layer], self.channels)) for layer in layers}
 
 
+@checked
 def motion_channels(features: Tensor, share: float = 0.04) -> Tensor:
     """The channels with the largest weight in the first right singular vector of the features less their mean in time.
 
@@ -69,11 +72,15 @@ def motion_channels(features: Tensor, share: float = 0.04) -> Tensor:
     >>> motion_channels(features)
     tensor([2])
     """
+    _check(features, "features")
+    if not 0 < finite(share, "share") <= 1:
+        raise InvalidInputError(f"share must be above 0 and at most 1; got {share}.")
     moving = _less_mean(features).flatten(0, 2)
     weights = torch.linalg.svd(moving, full_matrices=False).Vh[0].abs()
     return weights.argsort(descending=True)[: max(1, int(share * len(weights)))]
 
 
+@checked
 def moft_loss(features: Tensor, reference: Tensor, channels: Tensor) -> Tensor:
     """How much features less their mean in time differ in direction in the motion channels.
 
@@ -94,8 +101,22 @@ def moft_loss(features: Tensor, reference: Tensor, channels: Tensor) -> Tensor:
     >>> round(moft_loss(features + 2, features, torch.tensor([1, 3])).item(), 4)
     0.0
     """
+    _check(features, "features")
+    _check(reference, "reference")
+    if features.shape != reference.shape:
+        raise InvalidInputError(
+            f"features and reference need one shape; got {tuple(features.shape)} and {tuple(reference.shape)}."
+        )
+    count = features.shape[-1]
+    whole = channels.ndim == 1 and channels.dtype in (torch.int32, torch.int64) and len(channels) > 0
+    if not whole or not bool(((channels >= -count) & (channels < count)).all()):
+        raise InvalidInputError(f"channels must be numbers of the {count} channels, (count,) int64.")
     ours, theirs = (_less_mean(each)[..., channels] for each in (features, reference))
     return (1 - cosine_similarity(ours, theirs, dim=-1)).mean()
+
+
+def _check(features: Tensor, name: str) -> None:
+    check_axes(features, ("frame", "y", "x", "channel"), name)
 
 
 def _less_mean(features: Tensor) -> Tensor:

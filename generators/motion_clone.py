@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from analyses.tensors import check_axes
 from generators.optimised_method import LossOf, OptimisedMethod
 from generators.transfer_reference import Reference
+from store.arguments import checked
+from store.checks import integer
 from store.errors import InvalidInputError
 
 
@@ -36,8 +39,7 @@ class MotionClone(OptimisedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.count < 1:
-            raise InvalidInputError(f"count must be at least 1; got {self.count}.")
+        integer(self.count, "count", least=1)
 
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
         """For each layer the loss between the attention of the reference and of the sample."""
@@ -48,6 +50,7 @@ class MotionClone(OptimisedMethod):
         }
 
 
+@checked
 def temporal_attention(query: Tensor, key: Tensor) -> Tensor:
     """The attention of each cell to itself in all frames.
 
@@ -65,10 +68,15 @@ def temporal_attention(query: Tensor, key: Tensor) -> Tensor:
     >>> temporal_attention(torch.zeros(2, 3, 5, 7, 4), torch.zeros(2, 3, 5, 7, 4))[0, 0, 0, 0]
     tensor([0.3333, 0.3333, 0.3333])
     """
+    for name, each in (("query", query), ("key", key)):
+        check_axes(each, ("head", "frame", "y", "x", "channel"), name)
+    if query.shape != key.shape:
+        raise InvalidInputError(f"query and key need one shape; got {tuple(query.shape)} and {tuple(key.shape)}.")
     query, key = (each.float().permute(0, 2, 3, 1, 4) for each in (query, key))
     return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
 
 
+@checked
 def motion_clone_loss(attention: Tensor, reference: Tensor, count: int = 1) -> Tensor:
     """The mean squared difference of the entries that are the largest of each row of the reference.
 
@@ -88,6 +96,14 @@ def motion_clone_loss(attention: Tensor, reference: Tensor, count: int = 1) -> T
     >>> motion_clone_loss(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.2, 0.8]]))
     tensor(0.0900)
     """
+    integer(count, "count", least=1)
+    for name, each in (("attention", attention), ("reference", reference)):
+        if each.ndim < 2 or not each.is_floating_point() or not each.numel():
+            raise InvalidInputError(f"{name} must be floats (..., frame, frame_to); got {tuple(each.shape)}.")
+    if attention.shape != reference.shape:
+        raise InvalidInputError(
+            f"attention and reference need one shape; got {tuple(attention.shape)} and {tuple(reference.shape)}."
+        )
     largest = reference.topk(min(count, reference.shape[-1]), dim=-1).indices
     return (attention.gather(-1, largest) - reference.gather(-1, largest)).square().mean()
 

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from generators.step import Step
+from store.arguments import checked
+from store.checks import finite, shown
 from store.errors import InvalidInputError
 
 Loss = Callable[[dict[str, Tensor]], Tensor]
 
 
+@checked
 def minimise(
     step: Step, values: Mapping[str, Tensor], loss: Loss, *, learning_rates: Sequence[float]
 ) -> dict[str, Tensor]:
@@ -57,14 +60,19 @@ def minimise(
     >>> bool(losses[2] < losses[0])
     True
     """
-    if not learning_rates:
+    if not values:
+        raise InvalidInputError("values is empty: name at least one tensor to change.")
+    if not len(learning_rates):
         raise InvalidInputError("learning_rates is empty: give one for each iteration.")
+    learning_rates = [finite(rate, "a learning rate", least=0) for rate in learning_rates]
     with torch.enable_grad():
         leaves = {name: value.detach().float().clone().requires_grad_() for name, value in values.items()}
         optimiser = torch.optim.Adam(list(leaves.values()), lr=learning_rates[0])
         for iteration, rate in enumerate(learning_rates):
             optimiser.param_groups[0]["lr"] = rate
             error = loss(leaves)
+            if not isinstance(error, Tensor) or error.numel() != 1:
+                raise InvalidInputError(f"loss must return a scalar tensor; got {shown(error)}.")
             step.check_finite(error, f"the loss of iteration {iteration} is")
             gradients = torch.autograd.grad(error, list(leaves.values()), allow_unused=True)
             for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from generators.transfer_method import TransferMethod, guided_steps
 from generators.transfer_reference import Reference
 from probe.backbone import Backbone
 from probe.families.published import model_card
+from store.arguments import check_fields, check_kind
 from store.errors import InvalidInputError
 from store.selection import Selection
 
@@ -85,24 +86,20 @@ class OptimisedMethod(TransferMethod):
     preset: FlowPreset = "exact"
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("optimise", self.optimise, get_args(Optimised)),
-            ("preset", self.preset, get_args(FlowPreset)),
-        ):
-            if value not in known:
-                raise InvalidInputError(f"{name} {value!r} is unknown. Known: {', '.join(map(repr, known))}.")
+        rate = self.learning_rate
+        if rate is not None:
+            check_kind(rate, Sequence[float], "learning_rate")
+            if len(rate) != 2 or not all(math.isfinite(each) and each > 0 for each in rate):
+                raise InvalidInputError(f"learning_rate must be two numbers above 0, (first, last); got {tuple(rate)}.")
+            object.__setattr__(self, "learning_rate", tuple(rate))
+        check_fields(self)
         check_share(self.share)
         if self.iterations < 1:
             raise InvalidInputError(f"iterations must be at least 1; got {self.iterations}.")
-        for name in ("learning_rate", "layers"):
-            numbers = getattr(self, name)
-            if not isinstance(numbers, LayerSelection):
-                object.__setattr__(self, name, None if numbers is None else tuple(numbers))
+        if not isinstance(self.layers, LayerSelection):
+            object.__setattr__(self, "layers", None if self.layers is None else tuple(self.layers))
         if self.layers == ():
             raise InvalidInputError("layers is empty: name at least one layer whose motion is compared.")
-        rate = self.learning_rate
-        if rate is not None and (len(rate) != 2 or not all(math.isfinite(each) and each > 0 for each in rate)):
-            raise InvalidInputError(f"learning_rate must be two numbers above 0, (first, last); got {rate}.")
 
     def resolve_layers(self, backbone: Backbone) -> tuple[int, ...]:
         """The layers whose loss is taken on a backbone, ascending.

@@ -14,6 +14,7 @@ from generators.amf import attention_motion_flow, check_temperature, labelled_fl
 from generators.clip_reading import reading_of_clip
 from probe.backbone import Backbone
 from probe.families.published import model_card, names_with
+from store.arguments import checked
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.provenance import library_versions
@@ -22,6 +23,7 @@ from store.selection import resolve_number
 FlowPreset = Literal["exact", "ditflow"]
 
 
+@checked
 @torch.no_grad()
 def reference_flow(
     backbone: Backbone,
@@ -85,8 +87,6 @@ def reference_flow(
     >>> dict(flow.sizes)
     {'frame': 6, 'frame_to': 6, 'y': 10, 'x': 10, 'xy': 2}
     """
-    if preset not in ("exact", "ditflow"):
-        raise InvalidInputError(f"unknown preset {preset!r}. Known: 'exact', 'ditflow'.")
     if isinstance(layer, LayerSelection):
         step = shown_step(layer, backbone, preset, steps) if step is None else step
         layer = chosen_layers(layer, backbone)[0]

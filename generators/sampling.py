@@ -26,10 +26,13 @@ from generators.step import Step, prediction_of
 from generators.strategy import Run, Strategy
 from probe.backbone import Backbone, OnStep
 from probe.clock import SamplerClock, check_closed
+from store.arguments import checked, checked_but
+from store.checks import integer
 from store.clip import Clip
 from store.errors import InvalidInputError, NotFiniteError
 
 
+@checked_but("prompt", "negative_prompt")
 def sample(
     backbone: Backbone,
     prompt: str | None = None,
@@ -100,6 +103,9 @@ def sample(
         return backbone.call_pipeline(arguments, prompt=prompt, on_step=on_step)
 
 
+_NEEDED = ("height", "width", "num_frames", "num_inference_steps")
+
+
 class GuidedSampling:
     """A context manager in which a pipeline run is guided; :func:`sample` is the short way.
 
@@ -129,6 +135,7 @@ class GuidedSampling:
     torch.Size([1, 6, 12, 20, 20])
     """
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,
@@ -146,6 +153,13 @@ class GuidedSampling:
         backbone.check_ready()
         self.backbone = backbone
         self.strategies = (strategies,) if isinstance(strategies, Strategy) else tuple(strategies)
+        missing = [name for name in _NEEDED if name not in arguments]
+        if missing:
+            raise InvalidInputError(
+                f"arguments lacks {', '.join(missing)}. Make it with backbone.arguments(prompt, ...)."
+            )
+        for name in _NEEDED:
+            integer(arguments[name], name, least=1)
         height, width, images = (int(arguments[name]) for name in ("height", "width", "num_frames"))
         self.run = Run(
             backbone,

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from analyses.tensors import check_axes
 from generators.optimised_method import LossOf, OptimisedMethod
 from generators.reference import FlowPreset
 from generators.transfer_reference import Reference
+from store.arguments import checked
+from store.errors import InvalidInputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class SMM(OptimisedMethod):
         return {layer: _loss(layer, theirs[layer], self.preset) for layer in layers}
 
 
+@checked
 def smm_loss(features: Tensor, reference: Tensor, *, preset: FlowPreset = "exact") -> Tensor:
     """How much the changes of spatially averaged features between frames differ in direction.
 
@@ -58,9 +62,16 @@ def smm_loss(features: Tensor, reference: Tensor, *, preset: FlowPreset = "exact
     Examples
     --------
     >>> features = torch.rand(3, 5, 7, 4)
-    >>> round(smm_loss(features + 2, features).item(), 4)
+    >>> abs(round(smm_loss(features + 2, features).item(), 4))
     0.0
     """
+    for name, each in (("features", features), ("reference", reference)):
+        check_axes(each, ("frame", "y", "x", "channel"), name)
+    ends = [(each.shape[0], each.shape[3]) for each in (features, reference)]
+    if ends[0] != ends[1]:
+        raise InvalidInputError(
+            f"features and reference need as many frames and channels; got {ends[0]} and {ends[1]}."
+        )
     ours, theirs = (each.float().flatten(1, 2).mean(1) for each in (features, reference))
     if preset == "ditflow":
         changes = (theirs[None] - theirs[:, None], ours[None] - theirs[:, None])

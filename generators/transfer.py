@@ -20,6 +20,7 @@ from generators.transfer_method import TransferMethod
 from generators.transfer_reference import Reference, fit_reference, text_arguments
 from probe.backbone import Backbone, OnStep
 from probe.geometry import Size
+from store.arguments import check_fields, checked
 from store.checks import height_and_width
 from store.clip import Clip
 from store.errors import InvalidInputError
@@ -27,6 +28,7 @@ from store.progress import progress_bar
 from store.provenance import library_versions
 
 
+@checked
 def transfer_motion(
     backbone: Backbone,
     reference: Clip,
@@ -173,6 +175,7 @@ class MotionTransfer:
     size: Size = field(init=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_editable(self.backbone.pipeline.scheduler)
         arguments = self._arguments()
         size = Size(*(int(arguments[name]) for name in ("height", "width", "num_frames")))

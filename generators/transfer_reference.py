@@ -16,6 +16,7 @@ from generators.reading import Reading
 from probe.backbone import Backbone
 from probe.forward import ForwardPass
 from probe.geometry import Size
+from store.arguments import check_fields, checked
 from store.clip import Clip
 from store.errors import ClipError
 
@@ -58,6 +59,9 @@ class Reference:
     steps: int
     prompt: str | None = ""
     conditioning: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @cached_property
     def latents(self) -> Tensor:
@@ -115,6 +119,7 @@ def text_arguments(conditioning: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in conditioning.items() if "prompt" in name or name == "max_sequence_length"}
 
 
+@checked
 def fit_reference(clip: Clip, size: Size) -> Clip:
     """A reference in the size of the clip to be made; other lengths and aspects are warned of.
 
@@ -165,4 +170,4 @@ def fit_reference(clip: Clip, size: Size) -> Clip:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, TransferWarning, stacklevel=3)
+    warnings.warn(message, TransferWarning, stacklevel=4)  # past the check of the arguments

@@ -27,6 +27,21 @@ def described(value: object) -> str:
     return f"the {kind} {value!r}" if isinstance(value, int | float) else f"an object of type {kind}"
 
 
+def check_seed(seed: int) -> int:
+    """Refuse a seed that a generator of torch does not take.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> check_seed(3)
+    3
+    """
+    return integer(seed, "seed", least=-(2**63), most=2**64 - 1)
+
+
 class PipelineArguments(TokenGeometry):
     """What a backbone knows about calling its pipeline."""
 
@@ -61,14 +76,27 @@ class PipelineArguments(TokenGeometry):
         self.check_steps(steps)
         chosen: dict[str, Any] = {"height": whole.height, "width": whole.width, "num_frames": whole.images}
         chosen["num_inference_steps"] = steps
-        chosen["generator"] = torch.Generator("cpu").manual_seed(integer(seed, "seed", least=-(2**63), most=2**64 - 1))
+        chosen["generator"] = torch.Generator("cpu").manual_seed(check_seed(seed))
         chosen.update(self._guidance_arguments(guidance_scale, negative_prompt, conditioning or {}))
         chosen.update(self._prompt_arguments(prompt, negative_prompt, conditioning or {}))
         chosen.update(conditioning or {})
+        self._check_known(conditioning or {})
         for name, value in chosen.items():
             if isinstance(value, float):
                 finite(value, name)
         return chosen
+
+    def _check_known(self, conditioning: Mapping[str, Any]) -> None:
+        """Refuse conditioning that the pipeline's call has no argument for."""
+        taken = inspect.signature(type(self.pipeline).__call__).parameters
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
+            return
+        unknown = [name for name in conditioning if name not in taken]
+        if unknown:
+            raise InvalidInputError(
+                f"conditioning has {', '.join(map(repr, unknown))}, which {type(self.pipeline).__name__} does not "
+                f"take. It takes {', '.join(name for name in taken if name != 'self')}."
+            )
 
     def check_prompt(
         self, prompt: str | None, negative_prompt: str | None = None, conditioning: Mapping[str, Any] | None = None

@@ -26,6 +26,7 @@ from probe.rotary import RotaryAxes
 from probe.schedule import Schedule
 from probe.tap import check_no_cache
 from probe.wrapping import without_wrappers
+from store.arguments import checked, checked_but
 from store.clip import Clip
 from store.errors import NotFiniteError, UnsupportedBackboneError
 from store.text import counted
@@ -207,6 +208,7 @@ class Backbone(PipelineArguments):
 
     # Running it ---------------------------------------------------------------------------------------------------
 
+    @checked
     def schedule(self, steps: int = 50) -> Schedule:
         """Timesteps and noise levels of a run, on a copy of the scheduler.
 
@@ -231,6 +233,7 @@ class Backbone(PipelineArguments):
         """Standard deviation of the noise in the state of each step, where clean latents have about 1."""
         return self.schedule(steps).noise[:-1]
 
+    @checked_but("prompt", "negative_prompt")
     def generate(
         self,
         prompt: str | None = None,
@@ -339,6 +342,7 @@ class Backbone(PipelineArguments):
         """Pipeline arguments that the model needs of a clip besides its latents (image-to-video: an image)."""
         return {}
 
+    @checked
     @torch.no_grad()
     def encode(self, clip: Clip) -> Tensor:
         """Latents of a clip, scaled and laid out as the pipeline has them: the mode of the VAE's posterior.
@@ -363,6 +367,7 @@ class Backbone(PipelineArguments):
         check_values(latents, f"the latents that the VAE of {self.name} made of a clip", remedy=_VAE_REMEDY)
         return latents
 
+    @checked
     @torch.no_grad()
     def decode(self, latents: Tensor, *, images: int | None = None) -> Clip:
         """The clip that latents stand for; the inverse of :meth:`encode` up to the VAE's loss.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from probe.backbone import Backbone
 from probe.geometry import Size
+from store.arguments import checked
 from store.clip import Clip, Part
 from store.errors import ClipError, InvalidInputError
 
@@ -50,6 +51,7 @@ class Window:
         )
 
 
+@checked
 def cut_windows(
     backbone: Backbone, clip: Clip, *, size: tuple[int, int] | None = None, images: int | None = None, stride: int = 1
 ) -> tuple[Window, ...]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from probe.backbone import Backbone
 from probe.finite import check_latents, check_values
-from store.errors import UnknownLayerError
+from store.arguments import checked, checked_but
+from store.errors import InvalidInputError, UnknownLayerError
 
 
 class _Seen(Exception):
@@ -60,6 +61,7 @@ class ForwardPass:
     torch.Size([1, 6, 12, 20, 20])
     """
 
+    @checked_but("prompt", "negative_prompt")
     def __init__(
         self,
         backbone: Backbone,
@@ -109,6 +111,7 @@ class ForwardPass:
         further = given.shape[axis] - latents
         return given.narrow(axis, latents, further) if further else None
 
+    @checked
     def predict(
         self, latents: Tensor, step: int, *, branches: tuple[str, ...] | None = None, capture: bool = True
     ) -> dict[str, Tensor]:
@@ -140,6 +143,14 @@ class ForwardPass:
         step = steps if at_end else self.schedule.resolve(step)
         timestep = 0.0 if at_end else self.schedule.timesteps[step]
         seen = None if at_end or not capture else step
+        given = next(iter(self._calls.values()))[1]["hidden_states"]
+        axis = 3 - self.backbone.frame_axis
+        sizes = [(*shape[1:axis], *shape[axis + 1 :]) for shape in (tuple(latents.shape), tuple(given.shape))]
+        if sizes[0] != sizes[1] or latents.shape[axis] > given.shape[axis]:
+            raise InvalidInputError(
+                f"latents of shape {tuple(latents.shape)} are not of the size of this forward pass, whose input is "
+                f"{tuple(given.shape)}."
+            )
         what = f"step {step} of {steps} (timestep {timestep:g})"
         check_values(latents, f"the latents shown to the model at {what}", step=step)
         results = {}

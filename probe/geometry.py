@@ -7,9 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from store.arguments import checked
+from store.checks import integer
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.text import counted
+
+_SIDE, _IMAGES = 2**15, 10**5  # above any model, below what takes for ever to be refused
 
 
 class Size(NamedTuple):
@@ -59,8 +63,11 @@ class TokenGeometry(ABC):
         _, rows, columns = (self.strides[1] * n for n in self.patch)
         return rows, columns
 
+    @checked
     def nearest_size(self, height: int, width: int, images: int) -> Size:
         """The size nearest to the one asked for that the model takes; images are rounded down."""
+        for name, count, most in (("height", height, _SIDE), ("width", width, _SIDE), ("images", images, _IMAGES)):
+            integer(count, name, most=most)
         rows, columns = self.pixel_steps
         return Size(
             max(1, round(height / rows)) * rows,
@@ -90,6 +97,7 @@ class TokenGeometry(ABC):
         """Text tokens in the self-attention for a prompt, or the most there can be (0: text is attended apart)."""
         return 0
 
+    @checked
     def layout(self, height: int, width: int, images: int, prompt: str | None = None) -> TokenLayout:
         """Where the tokens of a clip of this size lie.
 

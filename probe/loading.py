@@ -17,6 +17,7 @@ from probe.families import CogVideoX, family_of
 from probe.model_index import check_safetensors, read_json, read_model_index
 from probe.retarget import check_multiplies
 from probe.supported import check_index, check_pipeline, dtype_argument
+from store.arguments import checked
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 from store.files.damaged import reason
 
@@ -31,6 +32,7 @@ _CODEC = "PixelCodec"
 _NO_HOOKS = SimpleNamespace(hooks={})
 
 
+@checked
 def load_backbone(
     name_or_path_or_pipeline: Any,
     *,

@@ -15,6 +15,7 @@ from probe.backbone import Backbone
 from probe.capture import Capture, Sink
 from probe.clock import SamplerClock, check_closed
 from probe.tap import AttentionCall, AttentionTap
+from store.arguments import checked
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
 from store.selection import ResolvedSelection, Selection
@@ -72,6 +73,7 @@ class Probe:
     (1, 'transformer_blocks.4.attn1', (4, 6, 10, 10, 32))
     """
 
+    @checked
     def __init__(
         self,
         backbone: Backbone,

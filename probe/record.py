@@ -16,6 +16,7 @@ from probe.capture import Capture
 from probe.fitting import Window
 from probe.recording_plan import Job, estimate_seconds, plan_recording
 from probe.run import Noise, run_clip, run_prompt
+from store.arguments import checked_but
 from store.clip import Clip
 from store.clip_path import check_clip_path
 from store.plan import DEFAULT_LIMIT_BYTES
@@ -58,6 +59,7 @@ class RecordingSink:
         )
 
 
+@checked_but("source")
 def record(
     backbone: Backbone,
     source: str | Clip | None,

@@ -12,6 +12,7 @@ from probe.fitting import Window, cut_windows
 from probe.geometry import Size
 from probe.run import Noise, check_noise, pass_count
 from probe.timing import all_tokens, time_call
+from store.arguments import checked_but
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.plan import DEFAULT_LIMIT_BYTES, Plan
@@ -45,6 +46,7 @@ class Job:
         return f"{self.plan!r}\n  source    {source}\n  model     {passes} at {self.size} (height x width)"
 
 
+@checked_but("source")
 def plan_recording(
     backbone: Backbone,
     source: str | Clip | None,

@@ -9,10 +9,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from probe.arguments import check_seed
 from probe.backbone import Backbone, OnStep
 from probe.capture import Sink
 from probe.forward import ForwardPass
 from probe.probe import Probe
+from store.arguments import checked, checked_but
+from store.checks import one_of
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.selection import Selection
@@ -30,6 +33,7 @@ class State:
     predictions: Mapping[str, Tensor]
 
 
+@checked
 @torch.no_grad()
 def run_states(
     forward: ForwardPass, latents: Tensor, steps: Iterable[int], *, noise: Noise = "clean", seed: int = 0
@@ -70,7 +74,7 @@ def run_states(
     if noise == "inversion":
         yield from _inversion(forward, latents, chosen)
         return
-    gaussian = torch.randn(latents.shape, generator=torch.Generator("cpu").manual_seed(seed)).to(latents)
+    gaussian = torch.randn(latents.shape, generator=torch.Generator("cpu").manual_seed(check_seed(seed))).to(latents)
     for step in chosen:
         state = latents if noise == "clean" else schedule.noised(latents, gaussian, step)
         yield State(step, schedule.timesteps[step], state, forward.predict(state, step))
@@ -98,11 +102,10 @@ def check_noise(noise: str) -> None:
     --------
     >>> check_noise("forward")
     """
-    if noise not in get_args(Noise):
-        known = ", ".join(repr(kind) for kind in get_args(Noise))
-        raise InvalidInputError(f"noise {noise!r} is unknown. Known kinds: {known}.")
+    one_of(noise, get_args(Noise), "noise")
 
 
+@checked
 def pass_count(selection: Selection, *, noise: Noise = "clean", steps: int = 50) -> int:
     """How many steps of the model :func:`run_clip` runs, for a progress bar or an estimate of the time.
 
@@ -124,6 +127,7 @@ def _steps(selection: Selection, steps: int) -> tuple[int, ...]:
     return Selection(selection.steps, "all").resolve(1, steps, 1).steps
 
 
+@checked_but("prompt", "negative_prompt")
 def run_clip(
     backbone: Backbone,
     clip: Clip,
@@ -216,6 +220,7 @@ class _Enough(Exception):
     """Ends a run after the last selected step."""
 
 
+@checked_but("prompt", "negative_prompt")
 def run_prompt(
     backbone: Backbone,
     prompt: str | None,

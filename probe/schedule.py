@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from store.arguments import check_fields
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.selection import resolve_number
 
@@ -39,6 +40,9 @@ class Schedule:
     signal: tuple[float, ...]
     noise: tuple[float, ...]
     prediction: Prediction
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def of(cls, scheduler: Any) -> Schedule:

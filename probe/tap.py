@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.retarget import RetargetedAttention
+from store.arguments import checked
 from store.errors import UnsupportedBackboneError
 
 _CACHES = (
@@ -83,6 +84,7 @@ class AttentionTap(RetargetedAttention):
     [(1, 2, 35, 4)]
     """
 
+    @checked
     def __init__(self, modules: Mapping[int, nn.Module], observe: Observer, *, root: nn.Module | None = None) -> None:
         super().__init__(modules, partial(_watch, observe))
         self._root = root

@@ -18,6 +18,7 @@ from store.errors import InvalidInputError
 
 Choice = TypeVar("Choice")
 _FLAGS = (bool, np.bool_)
+_PLAIN = (str, int, float, complex, bytes, type(None))
 
 
 def one_of(value: Choice, known: Iterable[Any], name: str) -> Choice:
@@ -35,7 +36,7 @@ def one_of(value: Choice, known: Iterable[Any], name: str) -> Choice:
     """
     known = tuple(known)
     if not any(type(value) is type(each) and value == each for each in known):
-        raise InvalidInputError(f"unknown {name} {_shown(value)}. Known: {', '.join(map(repr, known))}.")
+        raise InvalidInputError(f"unknown {name} {shown(value)}. Known: {', '.join(map(repr, known))}.")
     return value
 
 
@@ -51,14 +52,37 @@ def integer(value: Any, name: str, *, least: int | None = None, most: int | None
     >>> integer(3, "steps", least=1)
     3
     """
-    if isinstance(value, _FLAGS):
-        raise InvalidInputError(f"{name} must be an int; got the flag {bool(value)}.")
+    if isinstance(value, _FLAGS) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool"):
+        raise InvalidInputError(f"{name} must be an int; got the flag {value}.")
     try:
-        number = operator.index(value)
-    except (TypeError, ValueError) as error:  # a tensor of floats raises TypeError, one of several values ValueError
-        raise InvalidInputError(f"{name} must be an int; got {_shown(value)}.") from error
-    _in_range(number, name, least, most)
-    return number
+        found = operator.index(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # tensors: of floats, of several values, without data
+        raise InvalidInputError(f"{name} must be an int; got {shown(value)}.") from error
+    _in_range(found, name, least, most)
+    return found
+
+
+def number(value: Any, name: str) -> float:
+    """Return a number as ``float``, infinities included; never a flag, a text, an array or NaN.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> number(np.float32(0.5), "most_turn")
+    0.5
+    """
+    found = math.nan
+    if not isinstance(value, (*_FLAGS, str, bytes)) and not getattr(value, "ndim", 0):
+        try:
+            found = float(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            found = math.nan
+    if math.isnan(found):
+        raise InvalidInputError(f"{name} must be a number; got {shown(value)}.")
+    return found
 
 
 def finite(
@@ -80,18 +104,16 @@ def finite(
     >>> finite(0.5, "scale", above=0)
     0.5
     """
-    number = math.nan
-    if not isinstance(value, (*_FLAGS, str, bytes)):
-        try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError):
-            number = math.nan
-    if not math.isfinite(number):
-        raise InvalidInputError(f"{name} must be a finite number; got {_shown(value)}.")
-    if above is not None and not number > above:
-        raise InvalidInputError(f"{name} must be above {above:g}; got {number:g}.")
-    _in_range(number, name, least, most)
-    return number
+    try:
+        found = number(value, name)
+    except InvalidInputError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise InvalidInputError(f"{name} must be a finite number; got {shown(value)}.")
+    if above is not None and not found > above:
+        raise InvalidInputError(f"{name} must be above {above:g}; got {found:g}.")
+    _in_range(found, name, least, most)
+    return found
 
 
 def flag(value: Any, name: str) -> bool:
@@ -107,7 +129,7 @@ def flag(value: Any, name: str) -> bool:
     True
     """
     if not isinstance(value, _FLAGS):
-        raise InvalidInputError(f"{name} must be True or False; got {_shown(value)}.")
+        raise InvalidInputError(f"{name} must be True or False; got {shown(value)}.")
     return bool(value)
 
 
@@ -124,7 +146,7 @@ def text(value: Any, name: str) -> str:
     'a red disc'
     """
     if not isinstance(value, str):
-        raise InvalidInputError(f"{name} must be text; got {_shown(value)}.")
+        raise InvalidInputError(f"{name} must be text; got {shown(value)}.")
     return value
 
 
@@ -148,21 +170,37 @@ def height_and_width(
     if height is not None or width is not None:
         raise InvalidInputError("size=(height, width) was given, and height= or width= too. Give one of them.")
     if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise InvalidInputError(f"size must be (height, width) in pixels; got {_shown(size)}.")
+        raise InvalidInputError(f"size must be (height, width) in pixels; got {shown(size)}.")
     return integer(size[0], "height", least=1), integer(size[1], "width", least=1)
 
 
 def _in_range(number: float, name: str, least: float | None, most: float | None) -> None:
     if least is not None and most is not None and not least <= number <= most:
-        raise InvalidInputError(f"{name} must lie between {least:g} and {most:g}; got {number:g}.")
+        raise InvalidInputError(f"{name} must lie between {least:g} and {most:g}; got {_number(number)}.")
     if least is not None and number < least:
-        raise InvalidInputError(f"{name} must be at least {least:g}; got {number:g}.")
+        raise InvalidInputError(f"{name} must be at least {least:g}; got {_number(number)}.")
     if most is not None and number > most:
-        raise InvalidInputError(f"{name} must be at most {most:g}; got {number:g}.")
+        raise InvalidInputError(f"{name} must be at most {most:g}; got {_number(number)}.")
 
 
-def _shown(value: object) -> str:
-    """A short repr of a simple value, and the type alone of anything that may be large or nested."""
-    if isinstance(value, (str, int, float, complex, bytes, type(None))):
+def _number(number: float) -> str:
+    return shown(number) if isinstance(number, int) else f"{number:g}"
+
+
+def shown(value: object) -> str:
+    """Return a short repr of a simple value, and the type alone of anything that may be large or nested.
+
+    Examples
+    --------
+    >>> shown("x" * 1000), shown([1, 2.5]), shown(np.zeros((2, 3)))
+    ("'xxxxxxxxxxxx...xxxxxxxxxxxxx'", '[1, 2.5]', 'ndarray of float64 (2, 3)')
+    """
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "an int of more than 30 digits"
+    if isinstance(value, _PLAIN):
         return reprlib.repr(value)
+    if isinstance(value, (list, tuple)) and len(value) <= 6 and all(isinstance(each, _PLAIN) for each in value):
+        return reprlib.repr(value)
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{type(value).__name__} of {value.dtype} {tuple(value.shape)}"
     return type(value).__name__

@@ -8,7 +8,9 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from store.checks import integer, text
+from store.arguments import Array, check_kind, checked
+from store.arrays import as_array
+from store.checks import finite, integer, shown, text
 from store.errors import ClipError, InvalidInputError
 
 
@@ -24,6 +26,10 @@ class Part:
         integer(self.first, "first", least=0)
         integer(self.stride, "stride", least=1)
         integer(self.images, "images", least=1)
+
+
+MOST_PIXELS = 16_384
+"""On a side of an image that is made or resized here: far above any video, far below what fills the memory."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,9 +81,15 @@ class Clip:
     part: Part | None = None
 
     def __post_init__(self) -> None:
+        try:
+            finite(self.fps, "fps", above=0)
+        except InvalidInputError as error:
+            raise ClipError(f"fps must be a positive number; got {shown(self.fps)}.") from error
+        for name in ("images", "tracks", "visibility", "masks"):
+            _check_kind(getattr(self, name), name)
         _check_images(self.images)
-        if not (np.isfinite(self.fps) and self.fps > 0):
-            raise ClipError(f"fps must be a positive number; got {self.fps}.")
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise ClipError(f"prompt must be text; got {shown(self.prompt)}.")
         if self.tracks is not None:
             object.__setattr__(self, "tracks", _checked_tracks(self.tracks, len(self)))
         if self.visibility is not None or self.tracks is not None:
@@ -174,6 +186,7 @@ class Clip:
         """Pixels from left to right."""
         return self.images.shape[2]
 
+    @checked
     def window(self, start: int, stop: int) -> Clip:
         """Images ``start`` to ``stop - 1`` with their part of the tracks, visibility and masks.
 
@@ -193,6 +206,7 @@ class Clip:
             raise ClipError(f"window {start} to {stop} does not lie within the {len(self)} images of the clip.")
         return self[start:stop]
 
+    @checked
     def resized(self, height: int, width: int) -> Clip:
         """The clip at another size: images antialiased (bicubic), tracks scaled with them, masks nearest.
 
@@ -209,6 +223,8 @@ class Clip:
         """
         if height < 1 or width < 1:
             raise ClipError(f"a clip needs at least 1 x 1 pixels; got height {height} and width {width}.")
+        if height > MOST_PIXELS or width > MOST_PIXELS:
+            raise ClipError(f"a clip has at most {MOST_PIXELS} pixels on a side; got {shown(max(height, width))}.")
         if (height, width) == (self.height, self.width):
             return self
         tracks = self.tracks
@@ -251,6 +267,15 @@ def _cut_masks(masks: np.ndarray | None, images: int, chosen: slice) -> np.ndarr
     return masks if chosen.start == 0 else None
 
 
+def _check_kind(values: Any, name: str) -> None:
+    if values is None:
+        return
+    try:
+        check_kind(values, Array, name)
+    except InvalidInputError as error:
+        raise ClipError(str(error)) from error
+
+
 def _resize(values: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(value).resize((width, height), how)) for value in values])
 
@@ -265,7 +290,7 @@ def _check_images(images: Any) -> None:
 
 
 def _checked_tracks(tracks: Any, images: int) -> np.ndarray:
-    tracks = np.asarray(tracks)
+    tracks = as_array(tracks)
     if tracks.ndim != 3 or tracks.shape[2] != 2 or tracks.dtype.kind not in "fiu":
         raise ClipError(f"tracks must be numbers (image, point, 2); got {tracks.dtype} of shape {tracks.shape}.")
     if len(tracks) != images:
@@ -294,7 +319,7 @@ def _checked_visibility(visibility: Any, tracks: np.ndarray | None) -> np.ndarra
         raise ClipError("visibility was given without tracks. Pass the tracks it belongs to.")
     if visibility is None:
         return np.ones(tracks.shape[:2], bool)
-    visibility = np.asarray(visibility)
+    visibility = as_array(visibility)
     if visibility.dtype != bool or visibility.shape != tracks.shape[:2]:
         raise ClipError(
             f"visibility must be bool (image, point) = {tracks.shape[:2]} like the tracks; "

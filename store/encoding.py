@@ -13,6 +13,8 @@ from typing import Any
 import av
 import numpy as np
 
+from store.arguments import checked_but
+from store.checks import finite, shown
 from store.errors import ClipError, InvalidInputError, OutputExistsError
 from store.files.atomic import atomic_write
 from store.files.trailer import append_digest
@@ -31,6 +33,7 @@ def extras_path(path: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(path)}.npz")
 
 
+@checked_but("fps", "crf")
 def write_video(
     path: str | os.PathLike[str], images: Iterable[np.ndarray], fps: float, *, overwrite: bool = False, crf: int = 8
 ) -> Path:
@@ -100,8 +103,10 @@ def new_video(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[tupl
 
 def encode(path: Path, images: Iterable[np.ndarray], fps: float, crf: int) -> None:
     """Write images to a path that nothing else reads yet; see :func:`write_video`."""
-    if not (np.isfinite(fps) and fps > 0):
-        raise ClipError(f"fps must be a positive number; got {fps}.")
+    try:
+        fps = finite(fps, "fps", above=0, most=100_000)
+    except InvalidInputError as error:
+        raise ClipError(f"fps must be a positive number; got {shown(fps)}.") from error
     images = iter(images)
     first = next(images, None)
     if first is None:

@@ -6,16 +6,20 @@ causal video VAE folds several images into one frame, so frame and image numbers
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from store.arguments import Array, check_fields, checked
+from store.checks import integer, one_of
 from store.errors import InvalidInputError
 from store.text import pixels
 
 GeometryPreset = Literal["exact", "difftrack"]
+_MOST = 10**7  # of anything that is counted here; far beyond what a video or a model has
 
 
 def _like(points: Any, values: tuple[float, float]) -> Any:
@@ -26,11 +30,6 @@ def _like(points: Any, values: tuple[float, float]) -> Any:
     return np.asarray(values, dtype=dtype)
 
 
-def _check_preset(preset: str) -> None:
-    if preset not in ("exact", "difftrack"):
-        raise InvalidInputError(f"unknown geometry preset {preset!r}. Known presets: 'exact', 'difftrack'.")
-
-
 def _as_points(points: Any) -> Any:
     if not hasattr(points, "new_tensor"):
         points = np.asarray(points)
@@ -39,6 +38,11 @@ def _as_points(points: Any) -> Any:
     if points.ndim < 1 or points.shape[-1] != 2:
         raise InvalidInputError(f"points need (x, y) on the last axis; got shape {tuple(points.shape)}.")
     return points
+
+
+def _on_cpu(points: Any) -> np.ndarray:
+    """Points of any kind as float64 numbers, also those of a tensor with gradients."""
+    return np.asarray(points.detach().double().cpu() if hasattr(points, "detach") else points, dtype=np.float64)
 
 
 def _causal_spans(frames: int, images: int) -> tuple[range, ...]:
@@ -98,16 +102,22 @@ class TokenLayout:
 
     def __post_init__(self) -> None:
         for name in ("frames", "height", "width", "pixel_height", "pixel_width", "images"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} must be at least 1; got {getattr(self, name)}.")
-        if self.text_tokens < 0:
+            object.__setattr__(self, name, integer(getattr(self, name), name, least=1))
+            integer(getattr(self, name), name, most=_MOST)
+        if integer(self.text_tokens, "text_tokens", most=_MOST) < 0:
             raise InvalidInputError(f"text_tokens must not be negative; got {self.text_tokens}.")
+        check_fields(self)
         spans = _causal_spans(self.frames, self.images) if self.spans is None else tuple(self.spans)
         if len(spans) != self.frames:
             raise InvalidInputError(f"spans needs one range per frame: {self.frames} frames, {len(spans)} spans.")
         for span in spans:
             if len(span) < 1 or span.step != 1 or span.start < 0 or span.stop > self.images:
                 raise InvalidInputError(f"span {span} does not lie within images 0 to {self.images - 1}.")
+        for before, after in itertools.pairwise(spans):
+            if after.start < before.stop:
+                raise InvalidInputError(
+                    f"spans {before} and {after} overlap or descend. Give each image to one frame, in order of time."
+                )
         object.__setattr__(self, "spans", spans)
 
     @property
@@ -129,12 +139,14 @@ class TokenLayout:
     def _spans(self) -> tuple[range, ...]:
         return cast("tuple[range, ...]", self.spans)
 
+    @checked
     def images_of(self, frame: int) -> range:
         """The images that a latent frame covers."""
         if not 0 <= frame < self.frames:
             raise InvalidInputError(f"frame {frame} is outside 0 to {self.frames - 1}.")
         return self._spans[frame]
 
+    @checked
     def frame_of(self, image: int) -> int:
         """The latent frame that covers an image."""
         for frame, span in enumerate(self._spans):
@@ -142,7 +154,8 @@ class TokenLayout:
                 return frame
         raise InvalidInputError(f"image {image} is covered by no frame of this layout (images 0 to {self.images - 1}).")
 
-    def to_cells(self, points: Any, preset: GeometryPreset = "exact") -> Any:
+    @checked
+    def to_cells(self, points: Array, preset: GeometryPreset = "exact") -> Any:
         """Pixel points as continuous cell coordinates.
 
         Parameters
@@ -159,12 +172,13 @@ class TokenLayout:
         >>> TokenLayout(3, 5, 7, 80, 112, 9).to_cells(np.array([8.0, 24.0]))
         array([0., 1.])
         """
-        _check_preset(preset)
+        one_of(preset, get_args(GeometryPreset), "preset")
         points = _as_points(points)
         dy, dx = self.cell_size
         return points / _like(points, (dx, dy)) - (0.5 if preset == "exact" else 0.0)
 
-    def to_pixels(self, cells: Any, preset: GeometryPreset = "exact") -> Any:
+    @checked
+    def to_pixels(self, cells: Array, preset: GeometryPreset = "exact") -> Any:
         """Continuous cell coordinates (x, y) as pixel points: the inverse of :meth:`to_cells`.
 
         Examples
@@ -172,12 +186,13 @@ class TokenLayout:
         >>> TokenLayout(3, 5, 7, 80, 112, 9).to_pixels(np.array([0.0, 1.0]))
         array([ 8., 24.])
         """
-        _check_preset(preset)
+        one_of(preset, get_args(GeometryPreset), "preset")
         cells = _as_points(cells)
         dy, dx = self.cell_size
         return (cells + (0.5 if preset == "exact" else 0.0)) * _like(cells, (dx, dy))
 
-    def cell_at(self, points: Any) -> np.ndarray:
+    @checked
+    def cell_at(self, points: Array) -> np.ndarray:
         """The integer cell (y, x) that holds each pixel point (x, y).
 
         Parameters
@@ -188,13 +203,14 @@ class TokenLayout:
         -------
         (..., 2) int64 numpy array, (y, x).
         """
-        points = np.asarray(points, dtype=np.float64)
+        points = _on_cpu(points)
         self.check_inside(points)
         dy, dx = self.cell_size
         cells = np.floor(np.stack([points[..., 1] / dy, points[..., 0] / dx], axis=-1)).astype(np.int64)
         return np.minimum(cells, [self.height - 1, self.width - 1])
 
-    def check_inside(self, points: Any) -> None:
+    @checked
+    def check_inside(self, points: Array) -> None:
         """Refuse points that are not finite or lie outside the image.
 
         Raises
@@ -202,7 +218,7 @@ class TokenLayout:
         InvalidInputError
             Names the first offending point and the size of the image.
         """
-        points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+        points = _as_points(_on_cpu(points)).reshape(-1, 2)
         if not np.isfinite(points).all():
             bad = int(np.flatnonzero(~np.isfinite(points).all(-1))[0])
             raise InvalidInputError(f"point {bad} is not finite: (x, y) = {tuple(points[bad].tolist())}.")

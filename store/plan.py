@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from store.arguments import check_fields
 from store.errors import PlanTooLargeError
 from store.layout import TokenLayout
 from store.text import pixels
@@ -77,6 +78,9 @@ class PlannedArray:
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def nbytes(self) -> int:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from store.arguments import check_fields, checked
 from store.errors import InvalidInputError
 from store.texture import COLOURS, PATTERNS
 
@@ -87,6 +88,9 @@ class ScenePrompt:
     background_pattern: str
     camera: CameraWords = CameraWords()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __str__(self) -> str:
         objects = " and ".join(map(str, self.objects))
         return f"{objects} over {self.background_colour} {self.background_pattern}{self.camera}"
@@ -148,6 +152,7 @@ class _Reader:
         return PromptError(f"unknown word {word!r}; {expected}.{hint}", known_words=known)
 
 
+@checked
 def parse_prompt(text: str) -> ScenePrompt:
     """Read a prompt of the grammar above; upper case and punctuation make no difference.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from store.arguments import checked
 from store.clip import Clip, Part
 from store.decoding import Wanted
 from store.errors import ClipError, UnsafePickleError
@@ -25,6 +26,7 @@ from store.video import read_clip, wanted_part
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
+@checked
 def read_difftrack(
     folder: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1
 ) -> dict[str, Clip]:
@@ -63,6 +65,7 @@ def read_difftrack(
     return {name: _difftrack_clip(folder, name, prompts, part) for name in names}
 
 
+@checked
 def tracks_without_video(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the entries of a DiffTrack folder that have tracks but no video, which :func:`read_difftrack` omits."""
     return [name for name in _track_names(Path(folder)) if not (Path(folder) / f"{name}.mp4").is_file()]
@@ -89,6 +92,7 @@ def _first(batch: np.ndarray) -> np.ndarray:
     return batch[0] if batch.ndim and len(batch) == 1 else batch
 
 
+@checked
 def read_mtbench(
     folder: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1
 ) -> dict[str, Clip]:
@@ -233,6 +237,7 @@ def _assembled(path: Path, clip: Clip, tracks: Any, visibility: Any, masks: Any,
         raise ClipError(f"{path}: {error}") from error
 
 
+@checked
 def read_clips(
     path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1
 ) -> dict[str, Clip]:

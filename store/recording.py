@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from store.arguments import checked, checked_but
 from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedError, RecordingError, UnknownLayerError
 from store.files.damaged import damage_as
 from store.layout import TokenLayout
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+@checked
 def open_recording(path: str | os.PathLike[str], *, memmap: bool | None = None, check: bool = True) -> Recording:
     """Open a recording; reads its metadata only.
 
@@ -168,6 +170,7 @@ class Recording:
         except NotRecordedError:
             return False
 
+    @checked_but("heads")
     def read(
         self, *, step: int, layer: int, branch: str = "cond", heads: Iterable[int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +281,7 @@ class Recording:
     def _rows(self, heads: Iterable[int] | None) -> list[int] | None:
         if heads is None:
             return None
-        if isinstance(heads, str) or not isinstance(heads, Iterable):
+        if isinstance(heads, str) or not isinstance(heads, Iterable) or getattr(heads, "ndim", 1) == 0:
             raise InvalidInputError(f"heads must be an iterable of ints, such as heads=[0]; got {heads!r}.")
         asked = sorted({resolve_number("head", head, self.plan.head_count) for head in heads})
         if not asked:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
+from store.arguments import checked
 from store.casting import to_float16
 from store.checks import flag, integer, one_of
 from store.errors import DitprobeError, InvalidInputError, RecordingError
@@ -101,6 +102,7 @@ class RecordingWriter:
     (2, 3, 5, 7, 4)
     """
 
+    @checked
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -125,7 +127,7 @@ class RecordingWriter:
         self.provenance = provenance
         self._overflowing: set[Position] = set()
         self._stalls = 0
-        self._policy, self._sync, self._threads_wanted = policy, sync, integer(threads, "threads", least=1)
+        self._policy, self._sync, self._threads_wanted = policy, sync, integer(threads, "threads", least=1, most=256)
         self._shards = {array.name: ShardFormat(array) for array in plan.arrays}
         self._queue: queue.Queue[_Record | None] = queue.Queue(queue_records)
         self._spare: dict[str, list[np.ndarray]] = {name: [] for name in self._shards}

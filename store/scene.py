@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from store.arguments import checked
+from store.checks import finite, integer
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.prompt import DIRECTIONS, MOST_OBJECTS, SHAPES, TEXTURES, CameraWords, ObjectWords, ScenePrompt, parse_prompt
@@ -223,6 +225,11 @@ def _track(layers: list[_Layer], points: np.ndarray, height: int, width: int) ->
     return tracks, visible
 
 
+_MOST = 16_384  # images, and pixels on a side
+_MOST_PIXELS, _MOST_POINTS = 2**28, 2**20
+
+
+@checked
 def make_scene(
     seed: int,
     images: int = 6,
@@ -275,6 +282,15 @@ def make_scene(
     """
     if seed < 0:
         raise InvalidInputError(f"seed must not be negative; got {seed}.")
+    finite(cell, "cell", above=0)
+    finite(fps, "fps", above=0)
+    for name, count in (("images", images), ("height", height), ("width", width)):
+        integer(count, name, most=_MOST)
+    if images * height * width > _MOST_PIXELS or height * width > _MOST_POINTS * cell * cell:
+        raise InvalidInputError(
+            f"a scene of {images} images of {height} x {width} px with cells of {cell:g} px is too large to draw: at "
+            f"most {_MOST_PIXELS} pixels in all images together, and {_MOST_POINTS} cells. Make it smaller."
+        )
     if images < 1 or height < cell or width < cell:
         raise InvalidInputError(
             f"a scene needs at least one image and one cell of {cell:g} pixels; "

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
+from store.arguments import check_kind, checked
+from store.checks import integer, shown
 from store.errors import InvalidInputError, UnknownLayerError
 from store.layout import TokenLayout
 from store.plan import DEFAULT_LIMIT_BYTES, BackboneInfo, LayerInfo, Plan
 
 BRANCHES = ("cond", "uncond")
+_MOST = 10**6
 Numbers = Iterable[int] | Literal["all"]
 
 
@@ -31,17 +36,14 @@ def resolve_number(kind: str, number: int, count: int, owner: str = "backbone") 
     29
     """
     _check_count(kind, count, owner)
-    try:
-        number = operator.index(number)
-    except TypeError as error:
-        raise InvalidInputError(f"{kind} must be an int; got {number!r}.") from error
+    number = integer(number, kind)
     if not -count <= number < count:
         raise UnknownLayerError(f"{kind} {number} does not exist. The {owner} has {kind}s 0 to {count - 1}.")
     return number % count
 
 
 def _check_count(kind: str, count: int, owner: str) -> None:
-    if count < 1:
+    if integer(count, f"{kind}s", most=_MOST) < 1:
         raise InvalidInputError(f"a {owner} needs at least 1 {kind}; got {kind}s={count}.")
 
 
@@ -51,9 +53,20 @@ def _as_numbers(name: str, numbers: Any) -> tuple[int, ...] | Literal["all"]:
             return "all"
         raise InvalidInputError(f"{name} must be ints or 'all'; got {numbers!r}.")
     try:
-        given = tuple(operator.index(number) for number in numbers)
+        if isinstance(numbers, Sized) and len(numbers) > _MOST:
+            raise InvalidInputError(f"{name} has {len(numbers)} numbers; a recording has at most {_MOST} of each kind.")
+        asked = tuple(numbers)
     except TypeError as error:
-        raise InvalidInputError(f"{name} must be an iterable of ints or 'all'; got {numbers!r}.") from error
+        raise InvalidInputError(f"{name} must be an iterable of ints or 'all'; got {shown(numbers)}.") from error
+    if any(isinstance(number, (bool, np.bool_)) for number in asked):
+        raise InvalidInputError(
+            f"{name} holds True or False, as a mask does, but takes numbers. Pass those of the mask, as "
+            "np.flatnonzero(mask) gives them."
+        )
+    try:
+        given = tuple(operator.index(number) for number in asked)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(f"{name} must be an iterable of ints or 'all'; got {shown(numbers)}.") from error
     if not given:
         raise InvalidInputError(f"{name} is empty: nothing would be recorded. Name at least one, or pass 'all'.")
     return given
@@ -118,6 +131,7 @@ class Selection:
             value = getattr(self, name)
             if value is not None or name in ("steps", "layers"):
                 object.__setattr__(self, name, _as_numbers(name, value))
+        check_kind(self.branches, Iterable[str], "branches")
         asked = (self.branches,) if isinstance(self.branches, str) else tuple(self.branches)
         for branch in asked:
             if branch not in BRANCHES:
@@ -126,6 +140,7 @@ class Selection:
             raise InvalidInputError("branches is empty: nothing would be recorded. Branches are 'cond' and 'uncond'.")
         object.__setattr__(self, "branches", tuple(branch for branch in BRANCHES if branch in asked))
 
+    @checked
     def resolve(
         self, layer_count: int, steps: int, head_count: int, frame_count: int | None = None
     ) -> ResolvedSelection:
@@ -149,6 +164,7 @@ class Selection:
             frames,
         )
 
+    @checked
     def plan(
         self,
         backbone: BackboneInfo,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from store.arguments import check_kind, checked, checked_but
 from store.array_pickle import load_array_pickle
 from store.clip import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError
@@ -36,6 +37,7 @@ _MOST_DECODED = 500  # bytes of images for one of the file; JPEGs of dark films 
 _SLACK = 1 << 28
 
 
+@checked
 def read_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> dict[str, Clip]:
     """Every clip of a TAP-Vid pickle, or of a folder of them, by name.
 
@@ -82,6 +84,7 @@ def read_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = 
     return dict(iter_tapvid(path, size=size))
 
 
+@checked
 def iter_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> Iterator[tuple[str, Clip]]:
     """The clips of :func:`read_tapvid` one after the other, as (name, clip).
 
@@ -271,6 +274,7 @@ def _resized(image: np.ndarray, size: Sequence[int] | None) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
+@checked_but("clips")
 def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, overwrite: bool = False) -> Path:
     """Write clips with their tracks, true or predicted, as a pickle of TAP-Vid's DAVIS layout.
 
@@ -309,6 +313,8 @@ def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, ove
     path = Path(path)
     if not isinstance(clips, Mapping) or not clips:
         raise InvalidInputError(f"clips must be a dict of Clips by name with at least one; got {_described(clips)}.")
+    for clip in clips.values():
+        check_kind(clip, Clip, "each of clips")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists already. Choose another path or pass overwrite=True.")
     content = {name: _entry(name, clip) for name, clip in clips.items()}

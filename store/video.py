@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from store.arguments import checked, checked_but
 from store.checks import integer
 from store.clip import Clip
 from store.decoding import Wanted, decode
@@ -19,6 +20,7 @@ _TEXTS = ("prompt", "tracks_source")
 _EXTRAS = ("tracks", "visibility", "masks", *_TEXTS)
 
 
+@checked
 def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1) -> Clip:
     """A clip from a video file, with the tracks, visibility, masks and prompt that lie beside it.
 
@@ -98,6 +100,7 @@ def _read_extras(path: Path) -> dict[str, Any]:
         return {name: str(value) if name in _TEXTS else value for name, value in extras.items()}
 
 
+@checked_but("crf")
 def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = False, crf: int = 8) -> Path:
     """Write a clip as H.264, and what a video cannot hold to ``<path>.npz``.
 

@@ -140,7 +140,7 @@ def test_affinity_refuses() -> None:
         ),
         (
             lambda: affinity(query, key, points, visibility, LAYOUT, preset="paper"),
-            "unknown preset 'paper'. Known presets: 'exact', 'difftrack'.",
+            "unknown preset 'paper'. Known: 'exact', 'difftrack'.",
         ),
         (
             lambda: affinity(query, key, [[3.0, 64.5]], visibility, LAYOUT),

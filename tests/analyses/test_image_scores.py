@@ -245,14 +245,15 @@ def test_models_of_another_kind_are_refused(clip_folder: Path, tmp_path: Path, c
 
 
 def test_bad_input_is_refused_before_a_model_is_loaded(clip: Clip) -> None:
-    for prompt in ("", "  ", None):
+    assert message_of(InvalidInputError, lambda: edit_fidelity(clip, None)) == "prompt must be text; got None."
+    for prompt in ("", "  "):
         found = message_of(InvalidInputError, lambda prompt=prompt: edit_fidelity(clip, prompt))
         assert found == f"prompt must be a text that says something; got {prompt!r}."
     assert message_of(InvalidInputError, lambda: temporal_consistency(clip.images[:1])) == (
         "the clip has 1 image; temporal consistency compares consecutive ones."
     )
     assert message_of(InvalidInputError, lambda: temporal_consistency(clip, preset="vbench")) == (
-        "unknown preset 'vbench'. Known presets: 'exact', 'det'."
+        "unknown preset 'vbench'. Known: 'exact', 'det'."
     )
     with pytest.raises(ClipError):
         edit_fidelity(clip.images[..., 0], PROMPT)

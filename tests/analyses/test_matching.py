@@ -298,11 +298,11 @@ def test_bad_input_is_refused() -> None:
         ),
         (
             lambda: match_points(query, key, points, LAYOUT, preset="dift"),
-            "unknown preset 'dift'. Known presets: 'exact', 'difftrack', 'difftrack-tracking'.",
+            "unknown preset 'dift'. Known: 'exact', 'difftrack', 'difftrack-tracking'.",
         ),
         (
             lambda: match_points(query, key, points, LAYOUT, refine="hard"),
-            "unknown refine 'hard'. Known: None, 'soft'.",
+            "unknown refine 'hard'. Known: 'soft', None.",
         ),
         (
             lambda: match_points(query, key, points, LAYOUT, refine="soft", window=0),

@@ -166,7 +166,7 @@ def test_refusals() -> None:
         ),
         (
             lambda: Measuring(preset="exactly"),
-            "unknown preset 'exactly'. Known presets: 'exact', 'difftrack'.",
+            "unknown preset 'exactly'. Known: 'exact', 'difftrack'.",
         ),
         (
             lambda: measure(query[:, :2], key[:, :2], target),

@@ -184,10 +184,10 @@ def test_bad_input_is_refused():
     tracks = moving()
     for text, options in (
         ("scale must be a whole number, at least 1; got 0", {"scale": 0}),
-        ("scale must be a whole number, at least 1; got 1.5", {"scale": 1.5}),
+        ("scale must be an int; got 1.5", {"scale": 1.5}),
         ("trail must be at least 0 images; got -1", {"trail": -1}),
         ("jump must be at least 0, a share of the diagonal of the image; got -0.1", {"jump": -0.1}),
-        ("jump must be at least 0, a share of the diagonal of the image; got nan", {"jump": float("nan")}),
+        ("jump must be a number; got nan", {"jump": float("nan")}),
         ("radius must be a positive number of pixels; got 0", {"radius": 0}),
     ):
         with pytest.raises(InvalidInputError) as caught:

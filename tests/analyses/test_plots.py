@@ -125,8 +125,8 @@ def test_heads_are_layers_by_heads():
 
 
 def test_heat_maps_refuse_other_arrays():
-    refused("values must be an xarray.DataArray; got ndarray.", plot_best_layers, np.zeros((3, 4, 2)), [0])
-    refused("values must be an xarray.DataArray; got ndarray.", plot_heads, np.zeros((3, 4)))
+    refused("values must be a DataArray; got ndarray of float64 (3, 4, 2).", plot_best_layers, np.zeros((3, 4, 2)), [0])
+    refused("values must be a DataArray; got ndarray of float64 (3, 4).", plot_heads, np.zeros((3, 4)))
     refused(
         "values needs dims (layer, step); got (layer): step missing.", plot_layer_step, measure().mean(["clip", "step"])
     )
@@ -288,7 +288,7 @@ def test_one_point_and_one_frame_keep_their_rank():
 
 
 def test_attention_refuses_what_it_cannot_show():
-    refused("unknown normalise 'row'. Known values: 'frame', 'point'.", plot_attention, rows(), normalise="row")
+    refused("unknown normalise 'row'. Known: 'frame', 'point'.", plot_attention, rows(), normalise="row")
     refused("attention holds negative values or values that are not finite.", plot_attention, -rows())
     refused(
         "images holds 4 images and attention must say which image each frame shows in its coordinate 'image' (frame), "

@@ -134,7 +134,7 @@ def test_other_arrays_are_refused(plot):
         plot(given)
     with pytest.raises(InvalidInputError, match="clip missing"):
         plot(given.isel(clip=0, drop=True))
-    with pytest.raises(InvalidInputError, match=r"must be an xarray\.DataArray"):
+    with pytest.raises(InvalidInputError, match=r"must be a DataArray"):
         plot(given.values)
     with pytest.raises(InvalidInputError, match="is empty"):
         plot(given[:0])

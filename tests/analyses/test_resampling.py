@@ -70,7 +70,7 @@ def test_to_images_refuses() -> None:
         (lambda: to_images(random_tracks(), LAYOUT, 0), "images must be at least 1; got 0."),
         (
             lambda: to_images(random_tracks(), LAYOUT, 9, "linear"),
-            "unknown preset 'linear'. Known presets: 'exact', 'difftrack'.",
+            "unknown preset 'linear'. Known: 'exact', 'difftrack'.",
         ),
     ]:
         with pytest.raises(InvalidInputError) as error:

@@ -165,7 +165,7 @@ def test_select_layers_refuses() -> None:
     for call, message in [
         (lambda: select_layers(sweep, 5), "count must lie between 1 and the 4 layers of the sweep; got 5."),
         (lambda: select_layers(sweep, by="first"), "unknown by 'first'. Known: 'last', 'mean'."),
-        (lambda: select_layers(sweep, samples=0), "samples must be at least 1; got 0."),
+        (lambda: select_layers(sweep, samples=0), "samples must lie between 1 and 100000; got 0."),
         (
             lambda: select_layers(sweep.drop_vars("confidence")),
             "the sweep has no confidence; it has accuracy, attention_score.",

@@ -456,7 +456,7 @@ def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest
         ),
         (
             lambda: sweep(mini, scene, one, noise="pink"),
-            "noise 'pink' is unknown. Known kinds: 'clean', 'forward', 'inversion'.",
+            "unknown noise 'pink'. Known: 'clean', 'forward', 'inversion'.",
         ),
     ]:
         with pytest.raises(InvalidInputError) as error:

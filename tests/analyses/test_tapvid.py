@@ -147,7 +147,7 @@ def test_torch_gives_the_same_numbers():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mode": "last"}, "mode must be 'first' or 'strided'; got 'last'."),
+        ({"mode": "last"}, "unknown mode 'last'. Known: 'first', 'strided'."),
         (
             {"queries": np.array([[6.0, 1, 1], [0, 1, 1]])},
             "query 0 is in image 6, but the tracks have images 0 to 5. Queries are (t, y, x).",
@@ -259,7 +259,7 @@ def test_bad_queries_are_refused():
     tracks, visibility = np.zeros((6, 3, 2)), np.ones((6, 3), bool)
     with pytest.raises(InvalidInputError, match="stride must be a whole number of images, at least 1; got 0"):
         tapvid_queries(tracks, visibility, "strided", stride=0)
-    with pytest.raises(InvalidInputError, match="mode must be 'first' or 'strided'; got 'each'"):
+    with pytest.raises(InvalidInputError, match=r"unknown mode 'each'. Known: 'first', 'strided'."):
         tapvid_queries(tracks, visibility, "each")
     tracks[2, 1] = np.nan
     with pytest.raises(InvalidInputError, match="not finite in 1 visible places, first at image 2, point 1"):

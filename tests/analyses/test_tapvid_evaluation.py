@@ -352,7 +352,7 @@ def test_bad_input_is_refused_before_anything_is_tracked(tmp_path):
     need = "trackers must be at least one callable by name, for example {'flow': FlowTracker()}."
     refused(InvalidInputError, need, CLIPS, near)
     refused(InvalidInputError, need, CLIPS, {})
-    refused(InvalidInputError, "mode must be 'first' or 'strided'; got 'last'.", CLIPS, {"near": near}, mode="last")
+    refused(InvalidInputError, "unknown mode 'last'. Known: 'first', 'strided'.", CLIPS, {"near": near}, mode="last")
     refused(
         InvalidInputError,
         "first_image_only=True asks as mode 'first' does, but mode is 'strided'. Leave one of them out.",

@@ -103,5 +103,5 @@ def test_without_opencv_it_is_said_how_to_install_it(monkeypatch):
 def test_options_must_be_positive():
     with pytest.raises(InvalidInputError, match="got 0 and 1"):
         FlowTracker(side=0)
-    with pytest.raises(InvalidInputError, match="got 160 and nan"):
+    with pytest.raises(InvalidInputError, match="tolerance must be a number; got nan"):
         FlowTracker(tolerance=float("nan"))

@@ -83,7 +83,7 @@ def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
         (["--layers", "x"], "error: --layers 'x': 'x' is neither a number nor a range. Write for example "),
         (["--layers", "all"], "error: --layers 'all' would guide by every layer. Name some, such as '13,17'.\n"),
         (["--at", "50"], "error: step 50 does not exist. The run has steps 0 to 49.\n"),
-        (["--strength", "inf"], "error: scale must be finite; got inf.\n"),
+        (["--strength", "inf"], "error: scale must be a finite number; got inf.\n"),
     ],
 )
 def test_bad_input_ends_with_2_before_the_model_runs(run: Run, no_model: None, words: list[str], message: str) -> None:

@@ -165,8 +165,8 @@ def test_bad_input_is_refused_before_the_model_runs() -> None:
         sample(backbone, None, CrossAttentionGuidance([0], steps=[3]), **family.options())
     with pytest.raises(InvalidInputError) as caught:
         CrossAttentionGuidance([0], preset="published")  # type: ignore[arg-type]
-    assert str(caught.value) == ("preset 'published' is unknown. Known presets: 'exact', 'difftrack', 'renormalised'.")
-    with pytest.raises(InvalidInputError, match="scale must be finite; got nan"):
+    assert str(caught.value) == ("unknown preset 'published'. Known: 'exact', 'difftrack', 'renormalised'.")
+    with pytest.raises(InvalidInputError, match="scale must be a number; got nan"):
         CrossAttentionGuidance([0], scale=math.nan)
 
 

@@ -61,7 +61,7 @@ def test_weights_that_are_not_finite_end_run_clip_and_run_prompt_at_the_step(min
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), -float("inf"), "6", True])
 def test_a_guidance_scale_that_is_no_finite_number_is_refused_before_the_model_runs(mini: Backbone, scale: Any) -> None:
-    with pytest.raises(InvalidInputError, match="guidance_scale must be a finite number; got "):
+    with pytest.raises(InvalidInputError, match=r"guidance_scale must be a (finite )?number; got "):
         mini.generate(PROMPT, steps=1, guidance_scale=scale)
 
 
@@ -91,7 +91,7 @@ def test_latents_that_are_not_finite_are_not_decoded(mini: Backbone, value: floa
 
 @pytest.mark.parametrize("latents", [None, torch.zeros(6, 12, 20), torch.zeros(1, 6, 12, 8, 8, dtype=torch.int64)])
 def test_what_is_no_latents_is_not_decoded(mini: Backbone, latents: Any) -> None:
-    with pytest.raises(InvalidInputError, match="latents must be a float tensor"):
+    with pytest.raises(InvalidInputError, match=r"latents must be a (float t|T)ensor"):
         mini.decode(latents)
 
 

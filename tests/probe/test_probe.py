@@ -146,7 +146,7 @@ def test_prompts_of_a_clip_matter_and_can_be_replaced(mini: Backbone, clip: Clip
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": "dirty"}, "noise 'dirty' is unknown. Known kinds: 'clean', 'forward', 'inversion'."),
+        ({"noise": "dirty"}, "unknown noise 'dirty'. Known: 'clean', 'forward', 'inversion'."),
         ({"steps": 0}, "a run needs at least 1 step; got steps=0."),
     ],
 )

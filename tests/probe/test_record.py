@@ -144,7 +144,7 @@ def test_bad_requests_are_refused_before_anything_is_written(mini: Backbone, sce
         record(mini, scene, Selection([-1], [7]), path)
     with pytest.raises(InvalidInputError, match=r"^window 1 does not exist: the clip has windows 0 to 0\.$"):
         record(mini, scene, SELECTION, path, window=1)
-    with pytest.raises(InvalidInputError, match=r"^noise 'pink' is unknown\."):
+    with pytest.raises(InvalidInputError, match=r"^unknown noise 'pink'\."):
         record(mini, scene, SELECTION, path, noise="pink")
     with pytest.raises(InvalidInputError, match=r"^window and stride choose a part of a clip; a prompt has none\.$"):
         record(mini, PROMPT, SELECTION, path, window=1)

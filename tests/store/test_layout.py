@@ -80,7 +80,7 @@ BAD = [
     ),
     (
         lambda: LAYOUT.to_pixels(np.zeros((2, 2)), preset="wrong"),
-        "unknown geometry preset 'wrong'. Known presets: 'exact', 'difftrack'.",
+        "unknown preset 'wrong'. Known: 'exact', 'difftrack'.",
     ),
     (
         lambda: LAYOUT.check_inside([[1.0, 2.0], [84.5, 3.0]]),

@@ -15,13 +15,14 @@ class TrainConfig:
     """What decides the weights. The learning rate warms up, stays, and falls to zero over the last ``decay`` share.
 
     Clips grow during the training: a share ``small`` of the steps sees 0.6 times the final height and width, the next
-    ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8).
-    The first ``stills`` of the steps, and a share ``stills_later`` of the others, see ``still_batch`` single images of the
+    ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8). The
+    first ``stills`` of the steps, and a share ``stills_later`` of the others, see ``still_batch`` single images of the
     final size instead of clips: what things look like is learnt where a step is cheap. Each part of a prompt is left
     open with probability ``left_open``, and a share ``bent`` of the scenes moves along any path of
-    :data:`store.scene.PATHS`. Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans towards much noise, where the prompt
-    decides most; it is ``small_exponent`` for the small clips, then ``exponent``. ``start_from`` is a folder of weights
-    that the training begins with instead of random ones: a training that is over is continued by another one.
+    :data:`store.scene.PATHS`. Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans towards much
+    noise, where the prompt decides most; it is ``small_exponent`` for the small clips, then ``exponent``.
+    ``start_from`` is a folder of weights that the training begins with instead of random ones: a training that is over
+    is continued by another one.
 
     Raises
     ------

@@ -137,7 +137,7 @@ def test_prompts_leave_parts_open_and_some_paths_bend() -> None:
     assert any(len(words.left_open) > 2 for words in found)
     straight = Scenes(tiny, dataclasses.replace(config, bent=0.0))
     same = [torch.equal(Scenes(tiny, config)[step][0][i], straight[step][0][i]) for step in range(4) for i in range(10)]
-    assert 0.5 < np.mean(same) < 0.95
+    assert 0.3 < np.mean(same) < 0.8
 
 
 def test_timesteps_lean_towards_noise_as_the_exponent_of_the_stage_says() -> None:

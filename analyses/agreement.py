@@ -63,24 +63,28 @@ class ObjectAgreement:
         return self.colour_seen == self.words.colour
 
     @property
-    def shape_right(self) -> bool:
-        """Whether the region has the named shape, whatever its colour."""
-        return self.shape_seen == self.words.shape
+    def shape_right(self) -> bool | None:
+        """Whether the region has the named shape, whatever its colour; None where the prompt leaves it open."""
+        return None if self.words.shape is None else self.shape_seen == self.words.shape
 
     @property
     def angle(self) -> float:
-        """Degrees (0 to 180) from the named direction; NaN where no motion was measured."""
-        return angle_to_word(self.motion, self.words.direction)
+        """Degrees (0 to 180) from the named direction; NaN where none is named or no motion was measured."""
+        return math.nan if self.words.direction is None else angle_to_word(self.motion, self.words.direction)
 
     @property
-    def direction_right(self) -> bool:
-        """Whether the region moves within :data:`RIGHT_WITHIN` degrees of the named direction; at rest it does not."""
-        return _is_right(self.motion, self.words.direction, self.least_motion)
+    def direction_right(self) -> bool | None:
+        """Whether the region moves within :data:`RIGHT_WITHIN` degrees of the named direction; at rest it does not.
+
+        None where the prompt leaves the direction open.
+        """
+        word = self.words.direction
+        return None if word is None else _is_right(self.motion, word, self.least_motion)
 
     @property
     def right(self) -> bool:
-        """Colour, shape and direction, all of them."""
-        return self.colour_right and self.shape_right and self.direction_right
+        """Colour, shape and direction, all of them that the prompt names."""
+        return False not in (self.colour_right, self.shape_right, self.direction_right)
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,9 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
     Returns
     -------
     Dataset over ``clip``
-        ``colour``, ``shape``, ``direction`` and ``right`` (all three): the share, 0 to 1, of the clip's named objects
-        that are right; ``background`` and ``pan``: 0 or 1, pan NaN where the prompt names none; ``angle`` (degrees):
+        ``colour``, ``shape``, ``direction`` and ``right`` (all three): the share, 0 to 1, of the clip's objects that
+        are right, NaN where the prompt leaves that open for all of them; ``background`` and ``pan``: 0 or 1, pan NaN
+        where the prompt names none; ``angle`` (degrees):
         mean over the objects whose motion was measured, NaN where there is none. The coordinate ``prompt`` holds the
         prompts.
 
@@ -208,7 +213,7 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
     if not agreements:
         raise InvalidInputError("there are no agreements to collect; compare at least one clip with its prompt.")
     values: dict[str, list[float]] = {
-        name: [float(np.mean([getattr(each, f"{name}_right") for each in clip.objects])) for clip in agreements]
+        name: [_share([getattr(each, f"{name}_right") for each in clip.objects]) for clip in agreements]
         for name in ("colour", "shape", "direction")
     }
     values["right"] = [float(np.mean([each.right for each in clip.objects])) for clip in agreements]
@@ -217,6 +222,12 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
     dataset = xr.Dataset({name: ("clip", share, {"units": "share right"}) for name, share in values.items()})
     dataset["angle"] = ("clip", [_mean_angle(clip) for clip in agreements], {"units": "degrees"})
     return dataset.assign_coords(prompt=("clip", [str(clip.prompt) for clip in agreements]))
+
+
+def _share(right: Sequence[bool | None]) -> float:
+    """The share that is right of what the prompt names; NaN where it names nothing."""
+    named = [each for each in right if each is not None]
+    return float(np.mean(named)) if named else math.nan
 
 
 def _mean_angle(agreement: PromptAgreement) -> float:

@@ -3,13 +3,16 @@
 ::
 
     prompt     = object { "and" object } "over" background [ "while the camera" camera ]
-    object     = ( "a" | "an" ) colour [ texture ] shape "moves" direction          one to three of them
-    background = colour pattern
-    camera     = "pans" direction [ "and" change ] | change
+    object     = ( "a" | "an" ) colour [ texture ] noun [ "moves" direction ]       one to three of them
+    noun       = shape | "object"
+    background = colour [ pattern ]
+    camera     = "pans" direction [ "and" change ] | change | "moves"
     change     = "zooms" ( "in" | "out" ) | "turns" ( "left" | "right" )
 
 Directions are those on the screen: an object that "moves left" is seen further left in the next image whatever the
-camera does. A texture left out means clouds, a camera left out means that it stands still.
+camera does. A texture left out means clouds, a camera left out means that it stands still. A prompt is *open* where it
+leaves something to chance: a direction or a background pattern that is not named, "object" for any shape, a camera that
+"moves" somehow.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from store.arguments import check_fields, checked
+from store.checks import one_of
 from store.errors import InvalidInputError
 from store.texture import COLOURS, PATTERNS
 
@@ -31,6 +35,10 @@ MOST_OBJECTS = 3
 
 _CHANGES = {"zooms": ("in", "out"), "turns": ("left", "right")}
 _GLUE = ("a", "an", "and", "over", "while", "the", "camera", "moves", "pans", "zooms", "in", "out", "turns")
+ANY_SHAPE = "object"
+"""The noun of a prompt that leaves the shape open."""
+PARTS = ("motion", "shape", "pattern", "camera")
+"""What a prompt can leave open."""
 
 
 def scene_words() -> tuple[str, ...]:
@@ -39,35 +47,39 @@ def scene_words() -> tuple[str, ...]:
     Examples
     --------
     >>> len(scene_words()), scene_words()[:3]
-    (42, ('a', 'an', 'and'))
+    (43, ('a', 'an', 'and'))
     """
     directions = (word for direction in DIRECTIONS for word in direction.split())
-    return tuple(sorted({*_GLUE, *directions, *COLOURS, *SHAPES, *TEXTURES, *PATTERNS}))
+    return tuple(sorted({*_GLUE, ANY_SHAPE, *directions, *COLOURS, *SHAPES, *TEXTURES, *PATTERNS}))
 
 
 @dataclass(frozen=True)
 class ObjectWords:
-    """What a prompt says of one object; texture None is clouds."""
+    """One object of a prompt; texture None is clouds, shape and direction None are left open."""
 
     colour: str
-    shape: str
-    direction: str
+    shape: str | None
+    direction: str | None
     texture: str | None = None
 
     def __str__(self) -> str:
-        looks = " ".join(word for word in (self.colour, self.texture, self.shape) if word)
-        return f"{'an' if looks[0] in 'aeiou' else 'a'} {looks} moves {self.direction}"
+        looks = " ".join(word for word in (self.colour, self.texture, self.shape or ANY_SHAPE) if word)
+        motion = f" moves {self.direction}" if self.direction else ""
+        return f"{'an' if looks[0] in 'aeiou' else 'a'} {looks}{motion}"
 
 
 @dataclass(frozen=True)
 class CameraWords:
-    """How a prompt says that the camera moves; all None is a camera that stands still."""
+    """The camera of a prompt; all None is a camera that stands still, ``open`` one that moves somehow."""
 
     pan: str | None = None
     zoom: str | None = None
     turn: str | None = None
+    open: bool = False
 
     def __str__(self) -> str:
+        if self.open:
+            return " while the camera moves"
         named = {"pans": self.pan, "zooms": self.zoom, "turns": self.turn}
         said = " and ".join(f"{verb} {word}" for verb, word in named.items() if word)
         return f" while the camera {said}" if said else ""
@@ -85,7 +97,7 @@ class ScenePrompt:
 
     objects: tuple[ObjectWords, ...]
     background_colour: str
-    background_pattern: str
+    background_pattern: str | None
     camera: CameraWords = CameraWords()
 
     def __post_init__(self) -> None:
@@ -93,7 +105,44 @@ class ScenePrompt:
 
     def __str__(self) -> str:
         objects = " and ".join(map(str, self.objects))
-        return f"{objects} over {self.background_colour} {self.background_pattern}{self.camera}"
+        pattern = f" {self.background_pattern}" if self.background_pattern else ""
+        return f"{objects} over {self.background_colour}{pattern}{self.camera}"
+
+    @property
+    def left_open(self) -> tuple[str, ...]:
+        """The parts, of :data:`PARTS`, that the prompt leaves open."""
+        is_open = {
+            "motion": any(words.direction is None for words in self.objects),
+            "shape": any(words.shape is None for words in self.objects),
+            "pattern": self.background_pattern is None,
+            "camera": self.camera.open,
+        }
+        return tuple(part for part in PARTS if is_open[part])
+
+    def leave_open(self, parts: Iterable[str]) -> ScenePrompt:
+        """The same prompt without some of :data:`PARTS`; a camera that stands still stays so.
+
+        Raises
+        ------
+        InvalidInputError
+            For an unknown part.
+
+        Examples
+        --------
+        >>> prompt = parse_prompt("a red disc moves left over blue stripes while the camera pans up")
+        >>> str(prompt.leave_open(["motion", "camera"]))
+        'a red disc over blue stripes while the camera moves'
+        """
+        parts = {one_of(part, PARTS, "part of a prompt") for part in parts}
+        changed = {"motion": {"direction": None}, "shape": {"shape": None}}
+        of_objects = {name: None for part in parts & changed.keys() for name in changed[part]}
+        still = self.camera == CameraWords()
+        return ScenePrompt(
+            tuple(replace(words, **of_objects) for words in self.objects),  # type: ignore[arg-type]
+            self.background_colour,
+            None if "pattern" in parts else self.background_pattern,
+            CameraWords(open=True) if "camera" in parts and not still else self.camera,
+        )
 
 
 class PromptError(InvalidInputError):
@@ -177,7 +226,9 @@ def parse_prompt(text: str) -> ScenePrompt:
         reader.take("and")
         objects.append(_read_object(reader))
     reader.take("over")
-    colour, pattern = reader.choose("colours", COLOURS), reader.choose("patterns", PATTERNS)
+    colour = reader.choose("colours", COLOURS)
+    ends = reader.place == len(reader.words) or reader.sees("while")
+    pattern = None if ends else reader.choose("patterns", PATTERNS)
     camera = CameraWords()
     if reader.place < len(reader.words):
         reader.take("while the camera")
@@ -191,12 +242,18 @@ def _read_object(reader: _Reader) -> ObjectWords:
     reader.choose("articles", ("a", "an"))
     colour = reader.choose("colours", COLOURS)
     texture = reader.choose("textures", TEXTURES) if any(map(reader.sees, TEXTURES)) else None
-    shape = reader.choose("shapes", SHAPES if texture else (*SHAPES, *TEXTURES))
+    noun = reader.choose("shapes", (*SHAPES, ANY_SHAPE) if texture else (*SHAPES, ANY_SHAPE, *TEXTURES))
+    shape = None if noun == ANY_SHAPE else noun
+    if reader.sees("and") or reader.sees("over"):
+        return ObjectWords(colour, shape, None, texture)
     reader.take("moves")
     return ObjectWords(colour, shape, reader.choose("directions", DIRECTIONS), texture)
 
 
 def _read_camera(reader: _Reader) -> CameraWords:
+    if reader.sees("moves"):
+        reader.take("moves")
+        return CameraWords(open=True)
     pan = None
     if reader.sees("pans"):
         reader.take("pans")

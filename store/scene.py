@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from store.arguments import checked
-from store.checks import finite, integer
+from store.checks import finite, integer, one_of
 from store.clip import Clip
 from store.errors import InvalidInputError
 from store.prompt import DIRECTIONS, MOST_OBJECTS, SHAPES, TEXTURES, CameraWords, ObjectWords, ScenePrompt, parse_prompt
 from store.texture import COLOURS, PATTERNS, Texture
 
 FIRST_TRAINING_SEED = 10_000_000
+
+PATHS = ("straight", "curved", "accelerating", "any")
+"""How the objects and the camera of a scene can move."""
 
 _REFERENCE_SIZE = 32.0  # lengths below are pixels of a 32-pixel image and grow with the image
 _OVERSAMPLING = 2
@@ -145,24 +148,87 @@ def _draw_prompt(rng: np.random.Generator) -> ScenePrompt:
     return ScenePrompt(objects, colours[-1], pattern, camera)
 
 
+def _completed(prompt: ScenePrompt, rng: np.random.Generator) -> ScenePrompt:
+    """The prompt with what it leaves open drawn by ``rng``."""
+    objects = tuple(
+        replace(
+            words,
+            shape=words.shape or _pick(rng, SHAPES),
+            direction=words.direction or _pick(rng, DIRECTIONS),
+        )
+        for words in prompt.objects
+    )
+    camera = prompt.camera
+    if camera.open:
+        camera = CameraWords(pan=_pick(rng, DIRECTIONS))
+        change = rng.random()
+        if change < 0.25:
+            camera = replace(camera, zoom=_pick(rng, ("in", "out")))
+        elif change < 0.5:
+            camera = replace(camera, turn=_pick(rng, ("left", "right")))
+    return ScenePrompt(objects, prompt.background_colour, prompt.background_pattern or _pick(rng, PATTERNS), camera)
+
+
 def _velocity(rng: np.random.Generator, direction: str, low: float, high: float) -> np.ndarray:
     """(x, y) of a motion that :func:`direction_word` calls ``direction``, ``low`` to ``high`` long."""
     angle = (DIRECTIONS.index(direction) + rng.uniform(-0.5, 0.5)) * math.pi / 4
     return rng.uniform(low, high) * np.array([math.cos(angle), math.sin(angle)])
 
 
-def _camera(rng: np.random.Generator, words: CameraWords, time: np.ndarray, centre: np.ndarray, unit: float) -> _Motion:
-    """How the background moves: the other way than the camera does."""
+@dataclass(frozen=True)
+class _Path:
+    """The way from place to place: straight at constant speed where ``bend`` is 0 and ``power`` 1.
+
+    ``bend`` is how far the heading turns between the first image and the last, in radians; the line between both ends
+    keeps its direction. A ``power`` above 1 starts slowly, one below 1 ends slowly.
+    """
+
+    bend: float = 0.0
+    power: float = 1.0
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, kind: str) -> _Path:
+        kind = _pick(rng, PATHS[:3]) if kind == "any" else kind
+        if kind == "curved":
+            return cls(bend=rng.choice((-1.0, 1.0)) * rng.uniform(1.2, 2.4))
+        if kind == "accelerating":
+            return cls(power=rng.uniform(1.8, 2.6) ** rng.choice((-1.0, 1.0)))
+        return cls()
+
+    def at(self, time: np.ndarray) -> np.ndarray:
+        """(image,) complex: along the velocity and across it, 0 at time 0 and about 1 long at time 1."""
+        passed = time**self.power
+        if not self.bend:
+            return passed + 0j
+        start, turned = -0.5j * self.bend, 1j * self.bend
+        return np.exp(start) * (np.exp(turned * passed) - 1) / turned
+
+    def moved(self, time: np.ndarray, velocity: np.ndarray, start: float = 0.0) -> np.ndarray:
+        """(image, 2) pixels from the place at the time ``start``."""
+        if not self.bend and self.power == 1.0:
+            return (time[:, None] - start) * velocity
+        way = (self.at(time) - self.at(np.array([start]))) * complex(*velocity)
+        return np.stack([way.real, way.imag], -1)
+
+
+def _camera(
+    rng: np.random.Generator, words: CameraWords, time: np.ndarray, centre: np.ndarray, unit: float, path: _Path
+) -> _Motion:
+    """The motion of the background: the other way than the camera's."""
     shift = -_velocity(rng, words.pan, 5.0, 13.0) * unit if words.pan else np.zeros(2)
     zoom = {None: 0.0, "in": 1.0, "out": -1.0}[words.zoom] * rng.uniform(0.1, 0.25)
     turn = {None: 0.0, "left": 1.0, "right": -1.0}[words.turn] * rng.uniform(0.1, 0.3)
-    return _Motion(centre + time[:, None] * shift, time * turn, np.exp(time * zoom))
+    return _Motion(centre + path.moved(time, shift), time * turn, np.exp(time * zoom))
 
 
-def _object(rng: np.random.Generator, words: ObjectWords, time: np.ndarray, size: np.ndarray, unit: float) -> _Layer:
+def _object(
+    rng: np.random.Generator, words: ObjectWords, time: np.ndarray, size: np.ndarray, unit: float, path: _Path
+) -> _Layer:
+    if words.direction is None or words.shape is None:
+        raise InvalidInputError(f"an object needs a direction and a shape to be drawn; got {words}.")
     near_centre = rng.uniform(0.35, 0.65, 2) * size
     motion = _Motion(
-        near_centre + (time[:, None] - 0.25) * _velocity(rng, words.direction, 10.0, 18.0) * unit,
+        near_centre + path.moved(time, _velocity(rng, words.direction, 10.0, 18.0), 0.25) * unit,
         rng.uniform(-0.4, 0.4) + time * rng.uniform(-0.4, 0.4),
         np.exp((time - 0.5) * rng.uniform(-0.25, 0.25)),
     )
@@ -171,14 +237,16 @@ def _object(rng: np.random.Generator, words: ObjectWords, time: np.ndarray, size
     return _Layer(motion, texture, words.shape, rng.uniform(6.0, 9.5) * unit)
 
 
-def _compose(rng: np.random.Generator, prompt: ScenePrompt, images: int, height: int, width: int) -> list[_Layer]:
-    """Layers from front to back."""
+def _compose(
+    rng: np.random.Generator, prompt: ScenePrompt, paths: list[_Path], images: int, height: int, width: int
+) -> list[_Layer]:
+    """Layers from front to back, each with its path; the camera's is the last."""
     time = np.linspace(0.0, 1.0, images) if images > 1 else np.zeros(1)
     size = np.array([width, height], dtype=np.float64)
     unit = min(height, width) / _REFERENCE_SIZE
-    objects = [_object(rng, words, time, size, unit) for words in prompt.objects]
-    motion = _camera(rng, prompt.camera, time, size / 2, unit)
-    texture = Texture.draw(rng, prompt.background_colour, prompt.background_pattern, unit)
+    objects = [_object(rng, words, time, size, unit, path) for words, path in zip(prompt.objects, paths, strict=False)]
+    motion = _camera(rng, prompt.camera, time, size / 2, unit, paths[-1])
+    texture = Texture.draw(rng, prompt.background_colour, prompt.background_pattern or "clouds", unit)
     return [*objects, _Layer(motion, texture, None, 1.0)]
 
 
@@ -237,6 +305,8 @@ def make_scene(
     width: int = 40,
     *,
     prompt: str | None = None,
+    leave_open: Iterable[str] = (),
+    path: str = "straight",
     cell: float = 4.0,
     fps: float = 8.0,
 ) -> Clip:
@@ -255,7 +325,13 @@ def make_scene(
         Video frames and their size in pixels.
     prompt : str, optional
         What to draw, in the grammar of :mod:`store.prompt`; the seed then decides only what it leaves open (places,
-        speeds, sizes, noise). By default the seed decides that as well.
+        speeds, sizes, noise, and the parts of an open prompt). By default the seed decides that as well.
+    leave_open : iterable of :data:`store.prompt.PARTS`
+        Parts that the clip's prompt does not name. The pictures are the same.
+    path : one of :data:`PATHS`
+        How objects and camera move: ``straight`` at constant speed, ``curved`` (the heading turns by 70 to 140
+        degrees), ``accelerating`` (or slowing down), or ``any`` of these for each of them. The direction in the
+        prompt is that from the first image to the last.
     cell : float
         Spacing of the tracked points in pixels: they start at the centres of cells of this size.
     fps : float
@@ -270,7 +346,7 @@ def make_scene(
     Raises
     ------
     InvalidInputError
-        For sizes that hold no cell, a negative seed, or a prompt outside the grammar.
+        For sizes that hold no cell, a negative seed, an unknown part or path, or a prompt outside the grammar.
 
     Examples
     --------
@@ -279,7 +355,10 @@ def make_scene(
     ((6, 40, 40, 3), (6, 100, 2))
     >>> make_scene(3, prompt="a red disc moves left over blue stripes").prompt
     'a red disc moves left over blue stripes'
+    >>> make_scene(3, prompt="a red disc moves left over blue stripes", leave_open=["motion"], path="curved").prompt
+    'a red disc over blue stripes'
     """
+    one_of(path, PATHS, "path")
     if seed < 0:
         raise InvalidInputError(f"seed must not be negative; got {seed}.")
     finite(cell, "cell", above=0)
@@ -298,8 +377,13 @@ def make_scene(
         )
     rng = np.random.default_rng(seed)
     words = _draw_prompt(rng) if prompt is None else parse_prompt(prompt)
-    layers = _compose(rng, words, images, height, width)
+    # what is new draws from generators of its own, so that scenes of old calls stay as they were
+    full = _completed(words, np.random.default_rng([seed, 1]))
+    turns = np.random.default_rng([seed, 2])
+    paths = [_Path.draw(turns, path) for _ in (*full.objects, full.camera)]
+    layers = _compose(rng, full, paths, images, height, width)
     ys, xs = (cell * (np.arange(int(length // cell)) + 0.5) for length in (height, width))
     points = np.stack(np.broadcast_arrays(xs[None, :], ys[:, None]), -1).reshape(-1, 2)
     tracks, visible = _track(layers, points, height, width)
-    return Clip(_render(layers, images, height, width), fps=fps, tracks=tracks, visibility=visible, prompt=str(words))
+    said = str(words.leave_open(leave_open))
+    return Clip(_render(layers, images, height, width), fps=fps, tracks=tracks, visibility=visible, prompt=said)

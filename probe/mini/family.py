@@ -9,14 +9,16 @@ from typing import Any
 from probe.families.cogvideox import CogVideoX
 from probe.mini.text import PAD, UNKNOWN
 from store.clip import Clip
-from store.prompt import PromptError, PromptWarning, parse_prompt, scene_words
+from store.prompt import ANY_SHAPE, PromptError, PromptWarning, parse_prompt, scene_words
 
 GUIDANCE_SCALE = 4.0
 """Of classifier-free guidance where none is asked for; the model card has what was measured."""
 
 
 def reads_scenes(pipeline: Any) -> bool:
-    """Whether the tokenizer of a pipeline knows exactly the words of scene prompts.
+    """Whether the tokenizer of a pipeline knows the words of scene prompts, and no others.
+
+    The first weights of mini did not know :data:`store.prompt.ANY_SHAPE`: they were not trained on open prompts.
 
     Examples
     --------
@@ -25,7 +27,9 @@ def reads_scenes(pipeline: Any) -> bool:
     True
     """
     tokenizer = pipeline.tokenizer
-    return hasattr(tokenizer, "get_vocab") and set(tokenizer.get_vocab()) == {PAD, UNKNOWN, *scene_words()}
+    if not hasattr(tokenizer, "get_vocab"):
+        return False
+    return {*tokenizer.get_vocab(), ANY_SHAPE} == {PAD, UNKNOWN, *scene_words()}
 
 
 class Mini(CogVideoX):
@@ -54,8 +58,8 @@ class Mini(CogVideoX):
         given = {"prompt": prompt, "negative_prompt": negative_prompt, **(conditioning or {})}
         if given.get("prompt_embeds") is not None:
             return
-        _error_of(given["negative_prompt"])
-        error = _error_of(given["prompt"])
+        self._error_of(given["negative_prompt"])
+        error = self._error_of(given["prompt"])
         if error is not None:
             _warn(f"{self.name} was trained on another kind of prompt than {given['prompt']!r}: {error}")
 
@@ -67,11 +71,38 @@ class Mini(CogVideoX):
         PromptWarning
         """
         try:
-            _error_of(clip.prompt)
+            self._error_of(clip.prompt)
         except PromptError as error:
             _warn(f"the clip is shown to {self.name} without its prompt {clip.prompt!r}: {error}")
             return ""
         return clip.prompt
+
+    def _error_of(self, prompt: str | None) -> PromptError | None:
+        """Why a prompt of known words is not of the kind that the weights were trained on, or None.
+
+        Raises
+        ------
+        PromptError
+            For an unknown word.
+        """
+        if not (prompt or "").strip():
+            return None
+        try:
+            words = parse_prompt(str(prompt))
+        except PromptError as error:
+            if not error.known_words:
+                raise
+            return error
+        if not words.left_open or ANY_SHAPE in self.pipeline.tokenizer.get_vocab():
+            return None
+        found = PromptError(
+            f"it leaves the {' and the '.join(words.left_open)} open, and these weights were trained on prompts that "
+            "name everything.",
+            known_words="shape" not in words.left_open,
+        )
+        if not found.known_words:
+            raise found
+        return found
 
     def _guidance_arguments(
         self, scale: float | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
@@ -82,22 +113,3 @@ class Mini(CogVideoX):
 def _warn(message: str) -> None:
     # as of this line, wherever it is called from, so that Python shows a message once and not at every run
     warnings.warn(message, PromptWarning, stacklevel=1)
-
-
-def _error_of(prompt: str | None) -> PromptError | None:
-    """Why a prompt of known words is outside the grammar, or None.
-
-    Raises
-    ------
-    PromptError
-        For an unknown word.
-    """
-    if not (prompt or "").strip():
-        return None
-    try:
-        parse_prompt(str(prompt))
-    except PromptError as error:
-        if not error.known_words:
-            raise
-        return error
-    return None

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from probe.mini.model import MiniConfig
 from probe.mini.schedule import TrainConfig
+from store.prompt import PARTS
 from store.scene import FIRST_TRAINING_SEED, make_scene
 
 _SCENES_OF_A_SEED = 2**32
@@ -38,16 +39,26 @@ class Scenes(Dataset):
         return self.config.steps
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, list[str]]:
+        config, stills = self.config, self.config.sees_stills(step)
+        count = config.still_batch if stills else config.batch
         # apart by more than any training draws, so that what a step sees does not depend on the number of steps
-        first = FIRST_TRAINING_SEED + self.config.seed * _SCENES_OF_A_SEED + step * self.config.batch
-        height, width = self.config.size(step, self.mini.height, self.mini.width)
-        clips = [make_scene(first + index, self.mini.images, height, width) for index in range(self.config.batch)]
-        dropped = np.random.default_rng([self.config.seed, step]).random(self.config.batch)
-        prompts = [
-            "" if drop < self.config.prompt_dropout else clip.prompt or ""
-            for clip, drop in zip(clips, dropped, strict=True)
-        ]
-        return torch.from_numpy(np.stack([clip.images for clip in clips])), prompts
+        most = max(config.batch, config.still_batch if config.stills or config.stills_later else 0)
+        first = FIRST_TRAINING_SEED + config.seed * _SCENES_OF_A_SEED + step * most
+        height, width = config.size(step, self.mini.height, self.mini.width)
+        draws = np.random.default_rng([config.seed, step]).random((count, 2 + len(PARTS)))
+        clips, prompts = [], []
+        for index, (drop, bend, *parts) in enumerate(draws):
+            clip = make_scene(
+                first + index,
+                1 if stills else self.mini.images,
+                height,
+                width,
+                leave_open=[part for part, draw in zip(PARTS, parts, strict=True) if draw < config.left_open],
+                path="any" if bend < config.bent else "straight",
+            )
+            clips.append(clip.images)
+            prompts.append("" if drop < config.prompt_dropout else clip.prompt or "")
+        return torch.from_numpy(np.stack(clips)), prompts
 
 
 def batches(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from store.errors import InvalidInputError
+from store.checks import finite, integer, one_of
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,14 @@ class TrainConfig:
     """What decides the weights. The learning rate warms up, stays, and falls to zero over the last ``decay`` share.
 
     Clips grow during the training: a share ``small`` of the steps sees 0.6 times the final height and width, the next
-    ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8).
-    Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans towards much noise, where the prompt
-    decides most; it is ``small_exponent`` for the small clips, then ``exponent``. ``start_from`` is a folder of weights
-    that the training begins with instead of random ones: a training that is over is continued by another one.
+    ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8). The
+    first ``stills`` of the steps, and a share ``stills_later`` of the others, see ``still_batch`` single images of the
+    final size instead of clips: what things look like is learnt where a step is cheap. Each part of a prompt is left
+    open with probability ``left_open``, and a share ``bent`` of the scenes moves along any path of
+    :data:`store.scene.PATHS`. Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans towards much
+    noise, where the prompt decides most; it is ``small_exponent`` for the small clips, then ``exponent``.
+    ``start_from`` is a folder of weights that the training begins with instead of random ones: a training that is over
+    is continued by another one.
 
     Raises
     ------
@@ -44,6 +48,11 @@ class TrainConfig:
     small: float = 0.4
     medium: float = 0.2
     wide: float = 0.3
+    stills: float = 0.0
+    stills_later: float = 0.0
+    still_batch: int = 32
+    left_open: float = 0.0
+    bent: float = 0.0
     small_exponent: float = 0.3
     exponent: float = 0.8
     ema: float = 0.999
@@ -52,27 +61,32 @@ class TrainConfig:
     start_from: str | None = None
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch": 1, "warm_up": 1, "seed": 0, "weight_decay": 0}
-        for name, low in least.items():
-            if not getattr(self, name) >= low:
-                raise InvalidInputError(f"{name} must be at least {low}; got {getattr(self, name)}.")
-        for name in ("decay", "prompt_dropout", "ema", "small", "medium", "wide"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidInputError(f"{name} must lie between 0 and 1; got {getattr(self, name)}.")
+        for name, low in {"steps": 1, "batch": 1, "still_batch": 1, "warm_up": 1, "seed": 0}.items():
+            integer(getattr(self, name), name, least=low)
+        finite(self.weight_decay, "weight_decay", least=0)
+        shares = ("decay", "prompt_dropout", "ema", "small", "medium", "wide", "stills", "stills_later")
+        for name in (*shares, "left_open", "bent"):
+            finite(getattr(self, name), name, least=0, most=1)
         for name in ("learning_rate", "small_exponent", "exponent"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InvalidInputError(f"{name} must be above 0; got {getattr(self, name)}.")
-        if self.optimiser not in ("muon", "adamw"):
-            raise InvalidInputError(f"optimiser {self.optimiser!r} is unknown. Known: 'muon', 'adamw'.")
+            finite(getattr(self, name), name, above=0)
+        one_of(self.optimiser, ("muon", "adamw"), "optimiser")
 
     @property
     def constant_until(self) -> int:
         """Steps before which neither the learning rate nor the size of the clips depends on ``steps``."""
-        shares = [1 - self.decay, *(share for share in (self.small, self.small + self.medium) if share > 0)]
+        shares = [1 - self.decay, *(end for end in (self.small, self.small + self.medium, self.stills) if end > 0)]
         return int(min(shares) * self.steps)
+
+    def sees_stills(self, step: int) -> bool:
+        """Whether a step sees single images instead of clips."""
+        if step < self.stills * self.steps:
+            return True
+        return bool(np.random.default_rng([self.seed, step, 2]).random() < self.stills_later)
 
     def size(self, step: int, height: int, width: int) -> tuple[int, int]:
         """Height and width of the clips of a step in pixels, whole cells of 4."""
+        if self.sees_stills(step):
+            return height, width
         tall = across = self.scale(step)
         draw = np.random.default_rng([self.seed, step, 1]).random()
         if tall == 1.0 and draw < self.wide:
@@ -80,7 +94,9 @@ class TrainConfig:
         return _whole_cells(tall * height), _whole_cells(across * width)
 
     def scale(self, step: int) -> float:
-        """How large the clips of a step are, of the final size."""
+        """The size of the clips of a step, of the final one."""
+        if self.sees_stills(step):
+            return 1.0
         share = step / self.steps
         return 0.6 if share < self.small else 0.8 if share < self.small + self.medium else 1.0
 

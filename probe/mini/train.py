@@ -25,6 +25,16 @@ from probe.mini.schedule import TrainConfig
 from probe.mini.training_state import TrainingState, load_checkpoint
 from store.errors import DitprobeError, InvalidInputError
 
+_SHARES = {
+    "small": "of the steps with small clips",
+    "medium": "of the steps with medium clips",
+    "decay": "of the steps with a falling learning rate",
+    "stills": "of the steps, at the beginning, with single images",
+    "stills_later": "of the later steps with single images",
+    "left_open": "of the prompts that leave each part open",
+    "bent": "of the scenes with curved and accelerating paths",
+}
+
 
 def train(
     out: str | Path,
@@ -114,8 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--optimiser", choices=["muon", "adamw"], default=TrainConfig.optimiser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", metavar="FOLDER", help="weights to begin with, of a training that is over")
-    for name, what in (("small", "small clips"), ("medium", "medium clips"), ("decay", "a falling learning rate")):
-        parser.add_argument(f"--{name}", type=float, default=getattr(TrainConfig, name), help=f"share with {what}")
+    for name, what in _SHARES.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=float, default=getattr(TrainConfig, name), help=f"share {what}")
+    for name, what in (("small_exponent", "small clips"), ("exponent", "the others")):
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=float, default=getattr(TrainConfig, name), help=f"e of 1000 u^e, of {what}")
+    parser.add_argument("--still-batch", type=int, default=TrainConfig.still_batch)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     parser.add_argument("--save-every", type=int, default=500)

@@ -20,6 +20,7 @@ from probe.mini.schedule import TrainConfig
 from probe.mini.train import main, train
 from store import make_scene
 from store.errors import InvalidInputError
+from store.prompt import parse_prompt
 from store.scene import FIRST_TRAINING_SEED
 
 SMALL = MiniConfig(images=3, height=16, width=24, layers=1, heads=2, channels=16)
@@ -112,6 +113,31 @@ def test_a_share_of_the_prompts_is_left_out() -> None:
     prompts = [prompt for step in range(40) for prompt in Scenes(tiny, config)[step][1]]
     assert prompts.count("") / len(prompts) == pytest.approx(0.25, abs=0.07)
     assert all(prompts == [""] * 10 for _, prompts in [Scenes(tiny, dataclasses.replace(config, prompt_dropout=1))[0]])
+
+
+def test_single_images_come_first_and_then_now_and_again() -> None:
+    config = config_of(steps=200, batch=2, stills=0.25, stills_later=0.5, still_batch=5)
+    seen = [config.sees_stills(step) for step in range(200)]
+    assert all(seen[:50])
+    assert np.mean(seen[50:]) == pytest.approx(0.5, abs=0.12)
+    scenes = Scenes(SMALL, config)
+    for step in (0, seen.index(False), 50 + seen[50:].index(True)):
+        count, images = (5, 1) if seen[step] else (2, 3)
+        assert scenes[step][0].shape[:2] == (count, images)
+    assert config.size(50 + seen[50:].index(True), 16, 24) == (16, 24)
+    assert config.constant_until == 50
+
+
+def test_prompts_leave_parts_open_and_some_paths_bend() -> None:
+    config = config_of(steps=40, batch=10, prompt_dropout=0.0, left_open=0.3, bent=0.5)
+    tiny = dataclasses.replace(SMALL, images=3, height=4, width=4)
+    found = [parse_prompt(prompt) for step in range(40) for prompt in Scenes(tiny, config)[step][1]]
+    for part in ("motion", "shape", "pattern"):
+        assert np.mean([part in words.left_open for words in found]) == pytest.approx(0.3, abs=0.07)
+    assert any(len(words.left_open) > 2 for words in found)
+    straight = Scenes(tiny, dataclasses.replace(config, bent=0.0))
+    same = [torch.equal(Scenes(tiny, config)[step][0][i], straight[step][0][i]) for step in range(4) for i in range(10)]
+    assert 0.3 < np.mean(same) < 0.8
 
 
 def test_timesteps_lean_towards_noise_as_the_exponent_of_the_stage_says() -> None:
@@ -382,9 +408,9 @@ def test_a_checkpoint_without_settings_or_damaged_is_refused(begun: Path) -> Non
     [
         ({"small": 1.5}, "small must lie between 0 and 1; got 1.5."),
         ({"wide": -0.1}, "wide must lie between 0 and 1; got -0.1."),
-        ({"small_exponent": 0.0}, "small_exponent must be above 0; got 0.0."),
-        ({"exponent": float("inf")}, "exponent must be above 0; got inf."),
-        ({"optimiser": "sgd"}, "optimiser 'sgd' is unknown. Known: 'muon', 'adamw'."),
+        ({"small_exponent": 0.0}, "small_exponent must be above 0; got 0."),
+        ({"exponent": float("inf")}, "exponent must be a finite number; got inf."),
+        ({"optimiser": "sgd"}, "unknown optimiser 'sgd'. Known: 'muon', 'adamw'."),
     ],
 )
 def test_bad_settings_are_refused(changed: dict[str, object], message: str) -> None:
@@ -399,7 +425,7 @@ def test_bad_settings_are_refused(changed: dict[str, object], message: str) -> N
         (("--steps", "0"), 2, "error: steps must be at least 1; got 0."),
         (("--batch", "0"), 2, "error: batch must be at least 1; got 0."),
         (("--seed", "-1"), 2, "error: seed must be at least 0; got -1."),
-        (("--learning-rate", "nan"), 2, "error: learning_rate must be above 0; got nan."),
+        (("--learning-rate", "nan"), 2, "error: learning_rate must be a finite number; got nan."),
         (("--workers", "-1"), 2, "error: workers must be at least 0; got -1."),
         (("--save-every", "0"), 2, "error: save_every must be at least 1; got 0."),
         (("--device", "foo"), 2, "error: device 'foo' is unknown. Available here: cpu."),

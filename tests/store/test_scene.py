@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from store import scene
+from store.clip import Clip
 from store.errors import InvalidInputError
 from store.prompt import DIRECTIONS, SHAPES, TEXTURES
 from store.scene import (
@@ -164,3 +167,67 @@ def test_bad_arguments_are_refused() -> None:
 
 def test_training_seeds_lie_far_above_those_of_tests() -> None:
     assert FIRST_TRAINING_SEED == 10_000_000
+
+
+OLD = "a366291fd5d32810"  # of the code before open prompts and paths; published figures stand on these scenes
+
+
+def test_old_calls_draw_the_scenes_that_they_always_drew() -> None:
+    digest = hashlib.sha256()
+    clips = [make_scene(seed) for seed in range(30)]
+    for clip in clips:
+        assert clip.tracks is not None
+        digest.update(clip.images.tobytes())
+        digest.update(clip.tracks.tobytes())
+        digest.update((clip.prompt or "").encode())
+    digest.update(make_scene(5, prompt="a red disc moves left over blue stripes").images.tobytes())
+    assert digest.hexdigest()[:16] == OLD
+
+
+def test_leaving_a_part_open_changes_the_prompt_alone() -> None:
+    named, left = make_scene(8), make_scene(8, leave_open=["motion", "shape", "pattern", "camera"])
+    assert np.array_equal(named.images, left.images)
+    assert left.prompt != named.prompt
+    assert not {"pans", "zooms", "turns", *SHAPES} & set((left.prompt or "").split())
+
+
+def test_the_seed_draws_what_a_prompt_leaves_open() -> None:
+    said = "a red object over blue while the camera moves"
+    clips = [make_scene(seed, prompt=said) for seed in range(12)]
+    assert {clip.prompt for clip in clips} == {said}
+    assert np.array_equal(clips[3].images, make_scene(3, prompt=said).images)
+    ends = np.array([mean_motion(clip) for clip in clips])
+    assert len({direction_word(end) for end in ends}) > 3
+
+
+def mean_motion(clip: Clip) -> np.ndarray:
+    """(x, y) pixels of the background's points from the first to the last image."""
+    assert clip.tracks is not None
+    return np.median(clip.tracks[-1] - clip.tracks[0], axis=0)
+
+
+@pytest.mark.parametrize("path", ["curved", "accelerating"])
+def test_paths_keep_their_direction_and_are_not_straight_at_constant_speed(path: str) -> None:
+    for seed in range(6):
+        said = "a red disc moves left over blue stripes"
+        straight, other = make_scene(seed, 9, prompt=said), make_scene(seed, 9, prompt=said, path=path)
+        assert straight.tracks is not None
+        assert other.tracks is not None
+        start = straight.tracks[0]
+        moving = np.abs(straight.tracks[-1] - start).max(-1) > 3
+        both = moving & (np.abs(other.tracks[-1] - other.tracks[0]).max(-1) > 3)
+        assert both.any()
+        steps = np.diff(other.tracks[:, both].mean(1), axis=0)
+        ends = steps.sum(0)
+        assert direction_word(ends) in ("left", "up left", "down left")
+        lengths, headings = np.hypot(*steps.T), np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
+        if path == "curved":
+            assert 0.9 < abs(headings[-1] - headings[0]) < 2.4
+            assert lengths.max() < 1.25 * lengths.min()
+        else:
+            assert lengths.max() > 1.5 * lengths.min()
+
+
+def test_an_unknown_path_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"unknown path 'zigzag'. Known: 'straight', 'curved'"):
+        make_scene(0, path="zigzag")

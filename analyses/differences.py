@@ -65,6 +65,9 @@ def difference(first: Measured, second: Measured) -> Measured:
         raise InvalidInputError(
             f"two DataArrays or two Datasets are needed; got {type(first).__name__} and {type(second).__name__}."
         )
+    for each in (first, second):
+        if each.dtype.kind not in "iuf":
+            raise InvalidInputError(f"a difference is of numbers; got {each.dtype}.")
     _check_alike(first, second)
     for dim in first.dims:
         second = _aligned(str(dim), first, second)

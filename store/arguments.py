@@ -69,15 +69,16 @@ def checked_but(*own: str) -> Callable[[F], F]:
 
 def _checked(function: F, own: tuple[str, ...]) -> F:
     signature = inspect.signature(function)
-    hints: dict[str, Any] = {}
+    hints: dict[str, Any] | None = None  # read at the first call, when every name that they use is known
 
     def check(arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         try:
             bound = signature.bind(*arguments, **options)
         except TypeError:
             return  # the call itself says what is missing or too many
-        if not hints:
-            hints.update({name: hint for name, hint in _hints(function).items() if name not in own})
+        nonlocal hints
+        if hints is None:
+            hints = {name: hint for name, hint in _hints(function).items() if name not in own}
         for name, value in bound.arguments.items():
             parameter = signature.parameters[name]
             if name in hints and value is not parameter.default and parameter.kind not in _VARIABLE:
@@ -160,7 +161,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
             found[name] = eval(hint, space) if isinstance(hint, str) else hint
         except NameError:
             continue
-    return {"": None, **found}
+    return found
 
 
 _fields: dict[type, dict[str, Any]] = {}

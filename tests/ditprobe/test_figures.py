@@ -100,7 +100,7 @@ def test_what_cannot_be_written_is_refused(kaleido: Any, tmp_path: Path, monkeyp
         dp.save_figure(FIGURE, "a.eps")
     with pytest.raises(InvalidInputError, match="width_mm"):
         dp.save_figure(FIGURE, tmp_path / "a.pdf", width_mm=0)
-    with pytest.raises(InvalidInputError, match=r"^figure must be a plotly Figure; got dict"):
+    with pytest.raises(InvalidInputError, match=r"^figure must be a Figure; got dict\.$"):
         dp.save_figure({}, tmp_path / "a.pdf")
     assert kaleido.asked == []
 

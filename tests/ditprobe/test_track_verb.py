@@ -150,7 +150,7 @@ def test_the_bundled_backbone_knows_its_layer_and_a_dry_run_writes_nothing(run: 
         f"  run       layer {known.layer} at step {known.step} of 50",
     ]
     assert lines[6].startswith("  time      about ")
-    assert float(lines[6].split()[2]) > 0
+    assert float(lines[6].split()[2]) >= 0  # a fast machine rounds to nothing
     assert files() == ["clip.mp4"]
 
 

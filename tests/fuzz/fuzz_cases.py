@@ -354,7 +354,17 @@ _plain(
 _plain(
     "make_scene",
     dp.make_scene,
-    lambda w: {"seed": 3, "images": 3, "height": 16, "width": 16, "prompt": PROMPT, "cell": 4.0, "fps": 8.0},
+    lambda w: {
+        "seed": 3,
+        "images": 3,
+        "height": 16,
+        "width": 16,
+        "prompt": PROMPT,
+        "leave_open": ["motion"],
+        "path": "straight",
+        "cell": 4.0,
+        "fps": 8.0,
+    },
 )
 _plain("open_recording", dp.open_recording, lambda w: {"path": w.recording.path, "memmap": None, "check": True})
 CASES["Recording.read"] = lambda w: (
@@ -693,7 +703,15 @@ _plain(
 _plain(
     "select_layers",
     dp.select_layers,
-    lambda w: {"sweep": w.sweep, "count": 2, "by": "last", "samples": 50, "seed": 0},
+    lambda w: {
+        "sweep": w.sweep,
+        "count": 2,
+        "by": "last",
+        "criterion": "harmonic",
+        "accuracy": "all",
+        "samples": 50,
+        "seed": 0,
+    },
 )
 _plain("save_sweep", dp.save_sweep, lambda w: {"dataset": w.sweep, "path": w.new(".nc")})
 _plain("load_sweep", dp.load_sweep, lambda w: {"path": w.files["sweep"]})
@@ -714,6 +732,7 @@ _plain(
         "selection": w.selection,
         **_dropped(_SHOWN, "on_step", "prompt"),
         "prompt": PROMPT,
+        "draws": 1,
         **_MEASURED,
         "features": True,
         "truth": None,

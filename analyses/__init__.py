@@ -39,7 +39,7 @@ _HOMES = {
     "analyses.object_paths": ("ObjectMotion", "motion_error", "object_motion"),
     "analyses.recorded": ("sweep_recording",),
     "analyses.resampling": ("to_images",),
-    "analyses.point_tracks": ("PointTracks",),
+    "store.tracks.point_tracks": ("PointTracks",),
     "analyses.pseudo_tracks": ("with_pseudo_tracks", "with_tracks_of"),
     "analyses.selection": ("harmonic_mean", "select_layers"),
     "analyses.selection_files": ("load_selection", "save_selection"),
@@ -48,7 +48,7 @@ _HOMES = {
     "analyses.tapvid": ("mean_tapvid_metrics", "tapvid_metrics", "tapvid_queries"),
     "analyses.tapvid_evaluation": ("evaluate_tapvid", "tapvid_means"),
     "analyses.tapvid_evaluation_files": ("save_evaluation",),
-    "analyses.track_files": ("load_tracks", "save_tracks"),
+    "store.tracks.files": ("load_tracks", "save_tracks"),
     "analyses.tracking": ("TrackingOptions", "track_points"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

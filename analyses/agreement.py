@@ -12,7 +12,7 @@ import xarray as xr
 from analyses.seeing import SeenObject, SeenScene, see_scene
 from store.arguments import Array, checked
 from store.errors import InvalidInputError
-from store.prompt import DIRECTIONS, ObjectWords, ScenePrompt, parse_prompt
+from store.scenes.prompt import DIRECTIONS, ObjectWords, ScenePrompt, parse_prompt
 
 RIGHT_WITHIN = 45.0
 """Degrees between a motion and the word for it, below which it is right.
@@ -136,7 +136,7 @@ def prompt_agreement(images: Array, prompt: str | ScenePrompt) -> PromptAgreemen
     Parameters
     ----------
     images : (image, y, x, 3) uint8, rgb
-    prompt : in the grammar of :mod:`store.prompt`
+    prompt : in the grammar of :mod:`store.scenes.prompt`
 
     Raises
     ------
@@ -147,7 +147,7 @@ def prompt_agreement(images: Array, prompt: str | ScenePrompt) -> PromptAgreemen
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> images = make_scene(3, prompt="a red ring moves left over blue stripes").images
     >>> prompt_agreement(images, "a red ring moves left over blue stripes").objects[0].right
     True
@@ -205,7 +205,7 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> clips = [make_scene(seed) for seed in (3, 4)]
     >>> agreement_dataset([prompt_agreement(clip.images, clip.prompt) for clip in clips]).background.values
     array([1., 1.])

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from store.arguments import checked
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file
 from store.files.damaged import damage_as

@@ -19,7 +19,7 @@ from probe.capture import Capture
 from probe.forward import ForwardPass
 from probe.probe import Probe
 from probe.run import run_states
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.selection import Selection

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from analyses.fidelity import MotionPreset, motion_fidelity
-from analyses.point_tracks import PointTracks, Tracker
 from store.arguments import Array, check_kind, checked
 from store.arrays import as_array
 from store.checks import integer
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks, Tracker
 
 
 @checked
@@ -32,7 +32,7 @@ def clip_motion_fidelity(
     ----------
     generated, reference : Clip, or (image, y, x, 3) uint8 images
         Of the same size and the same number of images.
-    tracker : any :class:`analyses.point_tracks.Tracker`
+    tracker : any :class:`store.tracks.point_tracks.Tracker`
         Points count wherever it says they are, visible or not, as published.
     grid : points along each axis; the published evaluations use 50 (DeT) and 55 (DiTFlow)
     mask : (y, x) bool, optional
@@ -54,7 +54,7 @@ def clip_motion_fidelity(
 
     Examples
     --------
-    >>> from analyses.point_tracks import PointTracks
+    >>> from store.tracks.point_tracks import PointTracks
     >>> def still(images, queries):
     ...     return PointTracks.still(queries, len(images))
     >>> clip = np.zeros((3, 40, 56, 3), np.uint8)

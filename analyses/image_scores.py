@@ -11,7 +11,7 @@ import torch
 from analyses.encoders import CLIP, DINO, ClipEncoder, ImageEncoder, load_clip_encoder, load_image_encoder
 from store.arguments import Array, checked
 from store.arrays import as_array
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 
 ConsistencyPreset = Literal["exact", "det"]
@@ -60,7 +60,7 @@ def edit_fidelity(
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> clip = make_scene(3)
     >>> edit_fidelity(clip, clip.prompt, local_files_only=True)  # doctest: +SKIP
     0.27
@@ -120,7 +120,7 @@ def temporal_consistency(
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> temporal_consistency(make_scene(3), model="facebook/dinov2-base", local_files_only=True)  # doctest: +SKIP
     0.9
     """

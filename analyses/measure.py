@@ -18,7 +18,7 @@ from store.arguments import check_fields
 from store.checks import flag
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
-from store.provenance import library_versions
+from store.recordings.provenance import library_versions
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from analyses.end_points import EndPointError, end_point_error
 from analyses.seeing import see_scene
 from store.arguments import Array, checked
 from store.arrays import as_array
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.texture import COLOURS
+from store.scenes.texture import COLOURS
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
     Parameters
     ----------
     clip : Clip, or (image, y, x, 3) uint8 images
-    colour : one of :data:`store.texture.COLOURS`, optional
+    colour : one of :data:`store.scenes.texture.COLOURS`, optional
         Take the object of this colour where there is one. By default, and where there is none, the one that is largest
         and looks most like a shape.
 
@@ -76,7 +76,7 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> object_motion(make_scene(3, prompt="a red ring moves left over blue stripes"))
     ObjectMotion(red ring, -14.4 px in x and -3.9 px in y)
     """
@@ -136,7 +136,7 @@ def motion_error(generated: Array | Clip | ObjectMotion, reference: Array | Clip
     --------
     Scenes of one seed share their places and speeds, whatever the prompt leaves to colours and shapes:
 
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> reference = make_scene(3, prompt="a red ring moves left over blue stripes")
     >>> same = make_scene(3, prompt="a green disc moves left over white stripes")
     >>> other = make_scene(3, prompt="a green disc moves up over white stripes")

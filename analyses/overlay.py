@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from analyses.plots_theme import as_images, evenly
-from analyses.point_tracks import PointTracks
 from analyses.start_colours import start_colours
 from store.arguments import Array, checked
 from store.checks import finite, integer
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks
 
 _FINE = 4  # strokes are drawn on images enlarged by this and averaged down, which smooths their edges
 _DARK, _WHITE = (20, 22, 28), (255, 255, 255)

@@ -14,7 +14,7 @@ from analyses.corners import Geometry
 from analyses.pseudo_tracks import against_pseudo_truth
 from analyses.results import Entry, Grid
 from analyses.truth import Target, Truth, inside
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

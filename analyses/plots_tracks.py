@@ -9,11 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analyses.plots_theme import INK, SOFT, as_images, entitle, evenly, image_trace, strided
-from analyses.point_tracks import PointTracks
 from analyses.start_colours import start_colours
 from store.arguments import Array, checked
 from store.arrays import as_array
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from analyses.plots_flow import DIMS, flow_colours, hover_of, wheel_picture
 from analyses.plots_theme import FAINT, SOFT, as_images, entitle, escape, image_trace, need_dims, strided
 from analyses.plots_tracks import image_slider
 from store.arguments import Array, checked
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from analyses.point_tracks import PointTracks, Tracker
 from analyses.trackers_flow import FlowTracker
 from store.arguments import check_kind, checked
 from store.checks import integer
-from store.clip import Clip, Part
+from store.clips.clip import Clip, Part
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks, Tracker
 
 _CALLED = {"flow": "optical flow", "raw patches": "raw patches", "nothing moves": "nothing moves"}
 
@@ -52,7 +52,7 @@ def with_pseudo_tracks(
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> with_pseudo_tracks(make_scene(0, images=12), grid=4, window=6).tracks_source
     'optical flow'
     """
@@ -73,7 +73,7 @@ def with_pseudo_tracks(
 
 @checked
 def with_tracks_of(clip: Clip, tracks: PointTracks, *, name: str = "") -> Clip:
-    """Return the clip with tracks that were made before, such as :func:`analyses.track_files.load_tracks` reads.
+    """Return the clip with tracks that were made before, such as :func:`store.tracks.files.load_tracks` reads.
 
     Parameters
     ----------

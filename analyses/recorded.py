@@ -16,10 +16,10 @@ from analyses.pieces import Piece, Progress, Skipped, check_any_left, described,
 from analyses.results import Grid, combine
 from analyses.tensors import BUDGET_BYTES
 from store.arguments import check_kind, checked
-from store.clip import Clip, Part
+from store.clips.clip import Clip, Part
 from store.errors import InvalidInputError
 from store.progress import progress_bar
-from store.recording import Recording, open_recording
+from store.recordings.reader import Recording, open_recording
 
 _Path = str | os.PathLike[str]
 
@@ -70,7 +70,7 @@ def sweep_recording(
     >>> from probe import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
     >>> from probe.record import record
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> from store.selection import Selection
     >>> mini, scene = load_backbone(new_pipeline(MiniConfig(layers=2))), make_scene(0)
     >>> with tempfile.TemporaryDirectory() as folder:

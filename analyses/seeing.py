@@ -14,9 +14,9 @@ from scipy import ndimage
 from analyses.opencv import opencv
 from store.arrays import as_array
 from store.errors import InvalidInputError
-from store.prompt import SHAPES
-from store.scene import inside_shape
-from store.texture import COLOURS, PATTERNS, Texture
+from store.scenes.prompt import SHAPES
+from store.scenes.scene import inside_shape
+from store.scenes.texture import COLOURS, PATTERNS, Texture
 
 _BINS = 32  # of each channel, in the table of colours
 _LEAST_SHARE = 1e-4  # of a clip, that a colour is taken to have before it is looked at
@@ -35,8 +35,8 @@ class SeenObject:
 
     Attributes
     ----------
-    colour : the word of :data:`store.texture.COLOURS` that it fits best
-    shape : the word of :data:`store.prompt.SHAPES` that overlaps it best
+    colour : the word of :data:`store.scenes.texture.COLOURS` that it fits best
+    shape : the word of :data:`store.scenes.prompt.SHAPES` that overlaps it best
     motion : (x, y) pixels from the first to the last image, y pointing down; NaN where no two images show it
     mask : (image, y, x) bool
     """
@@ -86,7 +86,7 @@ def see_scene(images: Any, objects: int = 1) -> SeenScene:
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> seen = see_scene(make_scene(3, prompt="a red ring moves left over blue stripes").images)
     >>> seen.background, seen.objects[0].colour, seen.objects[0].shape
     ('blue', 'red', 'ring')

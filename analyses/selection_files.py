@@ -19,7 +19,7 @@ from store.arguments import checked, checked_but
 from store.errors import FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
 from store.files.damaged import damage_as
-from store.shards import write_whole
+from store.recordings.shards import write_whole
 
 FORMAT, VERSION = "ditprobe layer selection", 1
 _TUPLES = ("layers", "heads")

@@ -34,7 +34,7 @@ from probe.backbone import OnStep
 from probe.fitting import Window, cut_windows
 from probe.run import check_noise
 from store.arguments import check_kind, checked_but
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.layout import TokenLayout
 from store.progress import progress_bar
 from store.selection import ResolvedSelection, Selection
@@ -227,7 +227,7 @@ def sweep(
     --------
     >>> from probe import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> mini = load_backbone(new_pipeline(MiniConfig(layers=2)))
     >>> found = sweep(mini, {"scene": make_scene(0)}, Selection(steps=[0, -1], layers="all"))
     >>> dict(found["accuracy"].sizes)

@@ -16,7 +16,7 @@ from analyses.measure import Measuring
 from analyses.pieces import Piece, Skipped, check_distinct, described, details_of, truth_of, truth_of_tracks
 from analyses.results import combine
 from store.checks import integer
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.selection import Selection

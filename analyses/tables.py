@@ -11,7 +11,7 @@ import xarray as xr
 from store.arguments import checked_but
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
-from store.shards import write_whole
+from store.recordings.shards import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ import torch
 from analyses.accuracy import check_tracks
 from analyses.tensors import as_tensor, check_visibility
 from store.arguments import Array, checked
+from store.datasets.tapvid import THRESHOLDS
 from store.errors import InvalidInputError
-from store.tapvid import THRESHOLDS
 
 QueryMode = Literal["first", "strided"]
 
@@ -41,7 +41,7 @@ def tapvid_metrics(
     ----------
     queries : (point, 3) float, (t, y, x): image, and position on the 256 x 256 raster
         Only t is used, rounded. It need not be an image where the point is visible.
-    tracks, predicted : (image, point, 2) float, (x, y) on the 256 x 256 raster (``store.tapvid.to_raster``)
+    tracks, predicted : (image, point, 2) float, (x, y) on the 256 x 256 raster (``store.datasets.tapvid.to_raster``)
         Track n is the truth of query n: a track that is queried several times is repeated
         (:func:`tapvid_queries` says which). Hidden points of ``tracks`` may be NaN. A prediction that is NaN counts
         as one that is too far.

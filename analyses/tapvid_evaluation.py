@@ -14,13 +14,13 @@ import xarray as xr
 
 from analyses.checkpoint import digest_of
 from analyses.clips import bootstrap_mean, mean_over_clips
-from analyses.point_tracks import PointTracks, Tracker
 from analyses.tapvid_evaluation_checkpoint import EvaluationCheckpoint, FinishedClip, described
 from store.arguments import checked, checked_but
-from store.clip import Clip
+from store.clips.clip import Clip
+from store.datasets.tapvid import to_raster
 from store.errors import ClipError, InvalidInputError
 from store.progress import progress_bar
-from store.tapvid import to_raster
+from store.tracks.point_tracks import PointTracks, Tracker
 
 if TYPE_CHECKING:
     from analyses.tapvid import QueryMode
@@ -53,7 +53,7 @@ def evaluate_tapvid(
     Parameters
     ----------
     clips : Clips with tracks and visibility by name, or pairs of name and Clip
-        Taken one at a time, so that :func:`store.tapvid.iter_tapvid` keeps one in memory.
+        Taken one at a time, so that :func:`store.datasets.tapvid.iter_tapvid` keeps one in memory.
     trackers : by the name that the result has for them
         Each is called with the images and (point, 3) queries as (image, x, y) in pixels of the clip. A true position
         beyond the border of the image is asked for at the border.

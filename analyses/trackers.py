@@ -1,19 +1,19 @@
 """Every tracker: the baselines beside which attention is judged, models that are plugged in, and attention itself.
 
-Each is an :class:`analyses.point_tracks.Tracker`, called with images and queries.
+Each is an :class:`store.tracks.point_tracks.Tracker`, called with images and queries.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from analyses.point_tracks import PointTracks
 from analyses.trackers_backbone import BackboneTracker
 from analyses.trackers_cotracker import CoTracker
 from analyses.trackers_flow import FlowTracker
-from analyses.trackers_input import clip_and_queries
 from analyses.trackers_patches import PatchTracker
 from store.arguments import checked
+from store.tracks.point_tracks import PointTracks
+from store.tracks.queries import clip_and_queries
 
 __all__ = ["BackboneTracker", "CoTracker", "FlowTracker", "PatchTracker", "still_tracker"]
 

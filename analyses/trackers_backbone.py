@@ -8,11 +8,11 @@ from typing import Any
 
 from analyses.defaults import matched_with
 from analyses.layer_selection import LayerSelection
-from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
 from analyses.tracking import TrackingOptions, track_points
 from probe.backbone import Backbone
 from store.arguments import check_fields
+from store.tracks.point_tracks import PointTracks
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BackboneTracker:
     --------
     >>> from probe import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> tracker = BackboneTracker(load_backbone(new_pipeline(MiniConfig(layers=2))), layer=1)
     >>> tracker(make_scene(0, images=3).images, [[0, 12.0, 20.0]]).tracks.shape
     (3, 1, 2)
@@ -59,7 +59,7 @@ class BackboneTracker:
                 object.__setattr__(self, name, value)
 
     def __call__(self, images: Any, queries: Any) -> PointTracks:
-        """Positions of the query points in every image; see :class:`analyses.point_tracks.Tracker`.
+        """Positions of the query points in every image; see :class:`store.tracks.point_tracks.Tracker`.
 
         Raises
         ------

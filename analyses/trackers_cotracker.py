@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyses.point_tracks import PointTracks
-from analyses.trackers_input import clip_and_queries
 from store.arguments import checked_but
 from store.checks import shown
 from store.errors import BackboneNotFoundError, InvalidInputError
+from store.tracks.point_tracks import PointTracks
+from store.tracks.queries import clip_and_queries
 
 _HUB = "facebookresearch/co-tracker"
 _PIXEL_CENTRE = 0.5
@@ -159,7 +159,7 @@ class CoTracker:
         return cls(predictor.to(device).eval(), name=f"CoTracker {path.name}")
 
     def __call__(self, images: Any, queries: Any) -> PointTracks:
-        """Positions of the query points in every image; see :class:`analyses.point_tracks.Tracker`.
+        """Positions of the query points in every image; see :class:`store.tracks.point_tracks.Tracker`.
 
         Raises
         ------

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from analyses.opencv import opencv
-from analyses.point_tracks import PointTracks
-from analyses.trackers_input import clip_and_queries
 from store.arguments import check_fields
 from store.checks import integer
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks
+from store.tracks.queries import clip_and_queries
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class FlowTracker:
             )
 
     def __call__(self, images: Any, queries: Any) -> PointTracks:
-        """Positions of the query points in every image; see :class:`analyses.point_tracks.Tracker`.
+        """Positions of the query points in every image; see :class:`store.tracks.point_tracks.Tracker`.
 
         Raises
         ------

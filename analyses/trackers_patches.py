@@ -11,13 +11,13 @@ import torch
 from analyses.corners import Corners, cells_as_xy
 from analyses.matching import corners_of, match_feature_sources
 from analyses.patches import patch_features
-from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
-from analyses.trackers_input import clip_and_queries
 from store.arguments import check_fields
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
+from store.tracks.point_tracks import PointTracks
+from store.tracks.queries import clip_and_queries
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PatchTracker:
         return cls(int(high), (layout.pixel_height, layout.pixel_width), return_cells)
 
     def __call__(self, images: Any, queries: Any) -> PointTracks:
-        """Positions of the query points in every image; see :class:`analyses.point_tracks.Tracker`."""
+        """Positions of the query points in every image; see :class:`store.tracks.point_tracks.Tracker`."""
         video, asked = clip_and_queries(images, queries)
         count, height, width = video.shape[:3]
         layout = self._layout(height, width)

@@ -18,9 +18,7 @@ from analyses.chunks import Chunk, chunk_groups
 from analyses.defaults import matched_with
 from analyses.following import Follower
 from analyses.layer_selection import LayerSelection
-from analyses.point_tracks import PointTracks
 from analyses.tensors import BUDGET_BYTES
-from analyses.trackers_input import clip_and_queries
 from analyses.tracking_options import PUBLISHED, TrackingOptions
 from probe.backbone import Backbone
 from store.arguments import checked
@@ -28,6 +26,8 @@ from store.layout import TokenLayout
 from store.progress import progress_bar
 from store.selection import Selection
 from store.text import pixels
+from store.tracks.point_tracks import PointTracks
+from store.tracks.queries import clip_and_queries
 
 __all__ = ["PUBLISHED", "AspectWarning", "TrackingOptions", "track_points"]
 
@@ -105,7 +105,7 @@ def track_points(
     --------
     >>> from probe import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> mini, scene = load_backbone(new_pipeline(MiniConfig(layers=2))), make_scene(0, images=9)
     >>> found = track_points(scene, [[0, 12.0, 20.0], [8, 30.0, 6.0]], mini, layer=1, step=-1)
     >>> found.tracks.shape, found.tracks[8, 1].tolist()

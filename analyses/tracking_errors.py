@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from analyses.accuracy import check_tracks
-from analyses.point_tracks import PointTracks
 from analyses.tensors import as_tensor, check_visibility
 from store.arguments import Array, checked
+from store.datasets.tapvid import RASTER, THRESHOLDS
 from store.errors import InvalidInputError
-from store.tapvid import RASTER, THRESHOLDS
+from store.tracks.point_tracks import PointTracks
 
 
 @checked

@@ -23,8 +23,8 @@ from analyses.fidelity_hybrid import hybrid_motion_fidelity
 from analyses.object_paths import ObjectMotion, motion_error, object_motion
 from analyses.trackers_flow import FlowTracker
 from store import Clip, make_scene
-from store.prompt import DIRECTIONS, SHAPES
-from store.texture import COLOURS, PATTERNS
+from store.scenes.prompt import DIRECTIONS, SHAPES
+from store.scenes.texture import COLOURS, PATTERNS
 
 GRID = 10
 _BACKGROUNDS = tuple(PATTERNS)

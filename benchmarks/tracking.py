@@ -9,7 +9,6 @@ import argparse
 import time
 from dataclasses import replace
 
-from analyses.point_tracks import Tracker
 from analyses.trackers import BackboneTracker, FlowTracker, PatchTracker, still_tracker
 from analyses.tracking import PUBLISHED
 from benchmarks.mini_real import SIZE, data_folder, left_out
@@ -18,6 +17,7 @@ from benchmarks.tracking_clips import IMAGES, measure_all, real_clips, scene_cli
 from benchmarks.tracking_cost import cost_report
 from benchmarks.tracking_tables import clip_table, difference_table, main_table, threshold_table
 from probe import Backbone, load_backbone
+from store.tracks.point_tracks import Tracker
 
 PARTS = ("scenes", "real", "ablation", "ablation-real", "cost")
 STRIDES = (1, 4)

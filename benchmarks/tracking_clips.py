@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from analyses.point_tracks import Tracker
 from analyses.tapvid import tapvid_metrics, tapvid_queries
 from benchmarks.mini_real import SIZE, tracked_clips
 from store import Clip, make_scene
-from store.tapvid import to_raster
+from store.datasets.tapvid import to_raster
+from store.tracks.point_tracks import Tracker
 
 IMAGES = 12
 """Of a scene: twice what the bundled backbones take at once."""

@@ -8,7 +8,7 @@ import xarray as xr
 
 from analyses.clips import bootstrap_mean
 from benchmarks.mini_accuracy import interval
-from store.tapvid import THRESHOLDS
+from store.datasets.tapvid import THRESHOLDS
 
 MAIN = {
     "average_pts_within_thresh": "position accuracy",

@@ -16,8 +16,8 @@ from analyses.object_paths import motion_error, object_motion
 from analyses.trackers_flow import FlowTracker
 from benchmarks.motion_metrics import own_motion
 from store import Clip, make_scene
-from store.prompt import DIRECTIONS, SHAPES, ObjectWords, ScenePrompt
-from store.texture import COLOURS, PATTERNS
+from store.scenes.prompt import DIRECTIONS, SHAPES, ObjectWords, ScenePrompt
+from store.scenes.texture import COLOURS, PATTERNS
 
 Prompts = Literal["without a direction", "across"]
 

@@ -24,7 +24,7 @@ from benchmarks.transfer_runs import STEPS
 from probe import Backbone, load_backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import make_scene
-from store.prompt import DIRECTIONS, PromptWarning, ScenePrompt
+from store.scenes.prompt import DIRECTIONS, PromptWarning, ScenePrompt
 
 OPEN, CLOSED, DRAWN = "motion left open", "direction in the prompt", "drawn scenes"
 METRICS = {

@@ -24,7 +24,7 @@ from generators.transfer_method import TransferMethod
 from probe import Backbone, load_backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import Clip
-from store.prompt import PromptWarning
+from store.scenes.prompt import PromptWarning
 
 STEPS = 25
 NOTED = (*METRICS, "seconds")

@@ -157,7 +157,7 @@ def transfer(backbone: Backbone, out: Path) -> TransferredClip:
     """Transfer the motion of a scene to a prompt, write the clip, and measure it beside the backbone without it."""
     import ditprobe as dp
     from ditprobe.report_transfer import transfer_in_words, transferred_clip
-    from store.prompt import PromptWarning
+    from store.scenes.prompt import PromptWarning
 
     reference = dp.make_scene(TRANSFERRED_SCENE)
     method, clips = dp.DiTFlow(), []

@@ -37,7 +37,7 @@ def describe_file(path: Path) -> str:
     --------
     >>> import tempfile
     >>> import numpy as np
-    >>> from analyses.point_tracks import PointTracks
+    >>> from store.tracks.point_tracks import PointTracks
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "still.npz")
     ...     _ = PointTracks.still(np.array([[2, 10.0, 20.0]]), 9).save(path)
@@ -80,7 +80,7 @@ def _npz(path: Path) -> str:
 
 
 def _tracks(path: Path) -> str:
-    from analyses.track_files import load_tracks
+    from store.tracks.files import load_tracks
 
     tracks = load_tracks(path)
     return "\n".join([repr(tracks), *_facts(tracks.details)])
@@ -128,7 +128,7 @@ def _evaluation(found: xr.Dataset) -> str:
 
 def _zarr(path: Path) -> str:
     if (path / "attn").is_dir():
-        from store.recording import open_recording
+        from store.recordings.reader import open_recording
 
         return str(open_recording(path))
     names = {item.name for item in path.iterdir() if item.is_dir()} if path.is_dir() else set()
@@ -190,7 +190,7 @@ def _table(path: Path) -> str:
 
 
 def _pickle(path: Path) -> str:
-    from store.tapvid import iter_tapvid
+    from store.datasets.tapvid import iter_tapvid
 
     clips = [(name, str(clip)) for name, clip in iter_tapvid(path)]
     shown = [f"  {name}: {clip}" for name, clip in clips[:20]]
@@ -199,7 +199,7 @@ def _pickle(path: Path) -> str:
 
 
 def _video(path: Path) -> str:
-    from store.video import read_clip
+    from store.clips.video import read_clip
 
     try:
         return str(read_clip(path))

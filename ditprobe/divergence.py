@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save
 
 from generators.errors import GuidanceDivergedError
-from store.shards import write_whole
+from store.recordings.shards import write_whole
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ditprobe.report_figures import Example
 from probe import Backbone, Capture, Noise, run_clip, run_prompt
 from probe.fitting import cut_windows
 from store.arguments import check_fields, checked
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.selection import Selection
@@ -116,7 +116,7 @@ def make_examples(
     --------
     >>> from probe import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> mini = load_backbone(new_pipeline(MiniConfig(layers=2)))
     >>> (example,) = make_examples(mini, {"scene": make_scene(0)}, layer=1, step=-1, points=2)
     >>> example.predicted.shape, example.attention.sizes["point"]

@@ -13,7 +13,7 @@ from store.arguments import checked
 from store.checks import finite
 from store.errors import InvalidInputError, MissingFigureWriterError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
-from store.shards import write_whole
+from store.recordings.shards import write_whole
 
 SUFFIXES = (".pdf", ".svg", ".png", ".html")
 _MM, _PIXELS = 25.4, 96.0

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from store.clip import Clip
+from store.clips.clip import Clip
+from store.datasets.read_clips import read_clips
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
-from store.readers import read_clips
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 from store.selection import Selection
 from store.text import pixels
 

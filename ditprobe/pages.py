@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
 from store.pages import render_page
-from store.shards import write_whole
+from store.recordings.shards import write_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

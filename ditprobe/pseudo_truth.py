@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ditprobe.console import progress, say
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from analyses.point_tracks import Tracker
+    from store.tracks.point_tracks import Tracker
 
 TRACKERS = ("flow", "cotracker")
 
@@ -77,7 +77,7 @@ def with_truth(
     from analyses.pseudo_tracks import with_pseudo_tracks, with_tracks_of
 
     if truth not in TRACKERS:
-        from analyses.track_files import load_tracks
+        from store.tracks.files import load_tracks
 
         if len(bare) > 1:
             raise InvalidInputError(

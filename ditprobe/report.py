@@ -22,7 +22,7 @@ from store.arguments import checked
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
 from store.pages import render_page
-from store.shards import write_whole
+from store.recordings.shards import write_whole
 
 
 @checked

@@ -15,7 +15,7 @@ from analyses.plots import plot_attention, plot_best_layers, plot_heads, plot_la
 from analyses.plots_theme import PALETTE
 from ditprobe import report_words as words
 from ditprobe.pages import figure_html
-from store.clip import Clip
+from store.clips.clip import Clip
 
 # (variable, table digits, heading), in the order of the report.
 MEASURES = (

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 
 from analyses.opencv import opencv
-from analyses.point_tracks import PointTracks, Tracker
 from analyses.tapvid import tapvid_queries
 from analyses.tapvid_evaluation import Progress, evaluate_tapvid
 from analyses.tapvid_evaluation_checkpoint import described
@@ -20,8 +19,9 @@ from analyses.tracking_errors import gather_errors, tracking_errors
 from analyses.tracking_options import PUBLISHED
 from probe.backbone import Backbone
 from store.arguments import checked
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import MissingOpenCVError
+from store.tracks.point_tracks import PointTracks, Tracker
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def compare_trackers(
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> found = compare_trackers({"scene": make_scene(0)}, {"nothing moves": still_tracker})
     >>> found.evaluation["error"].dims, found.tracked["nothing moves"]["scene"].tracks
     (('tracker', 'clip', 'lag'), PointTracks(100 points in 6 images, 100 % visible))

@@ -20,10 +20,10 @@ from ditprobe.report_figures import NARROW, ReportFigure, ShownExample, embed
 from ditprobe.report_tables import NOT_RECORDED, Table
 from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_words import FEW_CLIPS, counted, listed
+from store.datasets.tapvid import RASTER, THRESHOLDS
 from store.errors import InvalidInputError, RecordingError
 from store.files.damaged import damage_as
 from store.files.labelled import load_netcdf
-from store.tapvid import RASTER, THRESHOLDS
 
 METRICS = {
     "average_pts_within_thresh": "position accuracy",

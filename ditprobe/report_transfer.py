@@ -17,7 +17,7 @@ from ditprobe.transfer_measures import ERROR, FIDELITY, check_pair, measure_tran
 from generators.reference import reference_flow
 from probe.backbone import Backbone
 from store.arguments import checked
-from store.clip import Clip
+from store.clips.clip import Clip
 
 RESULT, PLAIN = "result", "plain backbone"
 LEAST_WIDTH = 420
@@ -105,7 +105,7 @@ def transferred_clip(
     Examples
     --------
     >>> from probe import load_backbone
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> found = transferred_clip(load_backbone("mini"), "a scene", make_scene(18), make_scene(16), layer=5)
     >>> found.prompt, list(found.measured)
     ('a red disc moves up and a grey disc moves up over cyan waves', ['result'])
@@ -132,7 +132,7 @@ def transfer_in_words(one: TransferredClip) -> str:
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> scene, flow = make_scene(18), xr.DataArray()
     >>> measured = {"result": {"motion fidelity": 0.71, "motion error": 0.4}, "plain backbone": {"motion error": 1.1}}
     >>> transfer_in_words(TransferredClip("a scene", scene, scene, flow, flow, measured=measured))

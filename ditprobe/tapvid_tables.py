@@ -8,7 +8,7 @@ import math
 import xarray as xr
 
 from analyses.tapvid_evaluation import in_percent, tapvid_means
-from store.tapvid import THRESHOLDS
+from store.datasets.tapvid import THRESHOLDS
 
 _METRICS = {
     "position": "average_pts_within_thresh",

@@ -11,11 +11,11 @@ from ditprobe.options import NoiseKind, layout_of
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from analyses.point_tracks import Tracker
     from analyses.trackers import BackboneTracker
     from analyses.tracking_options import TrackingOptions
     from probe.backbone import Backbone
     from probe.geometry import Size
+    from store.tracks.point_tracks import Tracker
 
 TRACKERS = ("backbone", "nothing-moves", "patches", "flow")
 

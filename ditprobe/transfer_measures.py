@@ -5,10 +5,10 @@ from __future__ import annotations
 from analyses.fidelity_clips import clip_motion_fidelity
 from analyses.object_paths import motion_error, object_motion
 from analyses.trackers import FlowTracker
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, MissingOpenCVError
-from store.prompt import parse_prompt
-from store.texture import COLOURS
+from store.scenes.prompt import parse_prompt
+from store.scenes.texture import COLOURS
 
 FIDELITY, ERROR = "motion fidelity", "motion error"
 
@@ -22,7 +22,7 @@ def check_pair(reference: Clip, clip: Clip) -> None:
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> check_pair(make_scene(1), make_scene(1, images=5))
     Traceback (most recent call last):
     ...
@@ -51,7 +51,7 @@ def fit_pair(reference: Clip, clip: Clip) -> tuple[Clip, Clip]:
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> scene = make_scene(1)
     >>> [(each.height, each.width) for each in fit_pair(scene.resized(320, 320), scene)]
     [(40, 40), (40, 40)]
@@ -73,7 +73,7 @@ def measure_transfer(clip: Clip, reference: Clip) -> dict[str, float]:
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> measure_transfer(make_scene(18), make_scene(18))
     {'motion fidelity': 1.0, 'motion error': 0.0}
     """

@@ -17,7 +17,7 @@ from probe.forward import ForwardPass
 from probe.probe import Probe
 from probe.run import run_states
 from store.arguments import checked
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.selection import Selection
 
@@ -68,7 +68,7 @@ def reading_of_clip(
     Examples
     --------
     >>> from probe import load_backbone
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> reading_of_clip(load_backbone("mini"), make_scene(3), [4], blocks=True).blocks[4].shape
     torch.Size([6, 10, 10, 128])
     """

@@ -15,9 +15,9 @@ from generators.clip_reading import reading_of_clip
 from probe.backbone import Backbone
 from probe.families.published import model_card, names_with
 from store.arguments import checked
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.provenance import library_versions
+from store.recordings.provenance import library_versions
 from store.selection import resolve_number
 
 FlowPreset = Literal["exact", "ditflow"]
@@ -82,7 +82,7 @@ def reference_flow(
     Examples
     --------
     >>> from probe import load_backbone
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> flow = reference_flow(load_backbone("mini"), make_scene(3))
     >>> dict(flow.sizes)
     {'frame': 6, 'frame_to': 6, 'y': 10, 'x': 10, 'xy': 2}

@@ -28,7 +28,7 @@ from probe.backbone import Backbone, OnStep
 from probe.clock import SamplerClock, check_closed
 from store.arguments import checked, checked_but
 from store.checks import integer
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, NotFiniteError
 
 

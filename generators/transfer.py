@@ -22,10 +22,10 @@ from probe.backbone import Backbone, OnStep
 from probe.geometry import Size
 from store.arguments import check_fields, checked
 from store.checks import height_and_width
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.progress import progress_bar
-from store.provenance import library_versions
+from store.recordings.provenance import library_versions
 
 
 @checked
@@ -91,7 +91,7 @@ def transfer_motion(
     Examples
     --------
     >>> from probe import load_backbone
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> reference = make_scene(3, prompt="a red disc moves left over blue stripes")
     >>> prompt = "a green star moves left over white dots"
     >>> transfer_motion(load_backbone("mini"), reference, prompt, method=DiTFlow(iterations=1), steps=2).images.shape
@@ -151,7 +151,7 @@ class MotionTransfer:
     Examples
     --------
     >>> from probe import load_backbone
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> reference = make_scene(3, prompt="a red disc moves left over blue stripes")
     >>> prompt, method = "a green star moves left over white dots", DiTFlow(optimise="positions", iterations=1)
     >>> MotionTransfer(load_backbone("mini"), reference, prompt, method=method, steps=5).optimise()

@@ -43,7 +43,7 @@ class PlainBackbone(TransferMethod):
     Examples
     --------
     >>> from probe import load_backbone
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> PlainBackbone().strategies(Reference(load_backbone("mini"), make_scene(3), steps=50))
     ()
     """

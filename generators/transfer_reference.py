@@ -17,7 +17,7 @@ from probe.backbone import Backbone
 from probe.forward import ForwardPass
 from probe.geometry import Size
 from store.arguments import check_fields, checked
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import ClipError
 
 WARNED_ASPECT, MOST_ASPECT = 1.1, 2.0
@@ -48,7 +48,7 @@ class Reference:
     Examples
     --------
     >>> from probe import load_backbone
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> reference = Reference(load_backbone("mini"), make_scene(3), steps=50)
     >>> reference.read([5], step=46).captures[5].query.shape, reference.latents.shape
     (torch.Size([4, 6, 10, 10, 32]), torch.Size([1, 6, 12, 20, 20]))
@@ -142,7 +142,7 @@ def fit_reference(clip: Clip, size: Size) -> Clip:
 
     Examples
     --------
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> fit_reference(make_scene(3), Size(40, 40, 6))
     Clip(6 images of 40 x 40 px (height x width) at 8 fps, prompt ...)
     """

@@ -27,7 +27,7 @@ from probe.schedule import Schedule
 from probe.tap import check_no_cache
 from probe.wrapping import without_wrappers
 from store.arguments import checked, checked_but
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import NotFiniteError, UnsupportedBackboneError
 from store.text import counted
 

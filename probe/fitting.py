@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from probe.backbone import Backbone
 from probe.geometry import Size
 from store.arguments import checked
-from store.clip import Clip, Part
+from store.clips.clip import Clip, Part
 from store.errors import ClipError, InvalidInputError
 
 
@@ -85,7 +85,7 @@ def cut_windows(
     --------
     >>> from probe.families.cogvideox import CogVideoX
     >>> from probe.mini import MiniConfig, new_pipeline
-    >>> from store.scene import make_scene
+    >>> from store.scenes.scene import make_scene
     >>> mini = CogVideoX(new_pipeline(MiniConfig(layers=1)), name="mini")
     >>> [str(window) for window in cut_windows(mini, make_scene(0, images=12, height=48, width=40))]
     ['images 0 to 5 of 12, 40 x 40 px, resized from 48 x 40', 'images 6 to 11 of 12, 40 x 40 px, resized from 48 x 40']

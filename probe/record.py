@@ -17,15 +17,15 @@ from probe.fitting import Window
 from probe.recording_plan import Job, estimate_seconds, plan_recording
 from probe.run import Noise, run_clip, run_prompt
 from store.arguments import checked_but
-from store.clip import Clip
-from store.clip_path import check_clip_path
+from store.clips.clip import Clip
+from store.clips.path import check_clip_path
+from store.clips.video import write_clip
 from store.plan import DEFAULT_LIMIT_BYTES
 from store.progress import progress_bar
-from store.provenance import Provenance
-from store.recording import Recording, open_recording
-from store.recording_writer import RecordingWriter
+from store.recordings.provenance import Provenance
+from store.recordings.reader import Recording, open_recording
+from store.recordings.writer import RecordingWriter
 from store.selection import Selection
-from store.video import write_clip
 
 __all__ = ["Job", "RecordingSink", "check_clip_path", "estimate_seconds", "plan_recording", "record"]
 

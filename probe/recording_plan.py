@@ -13,7 +13,7 @@ from probe.geometry import Size
 from probe.run import Noise, check_noise, pass_count
 from probe.timing import all_tokens, time_call
 from store.arguments import checked_but
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.plan import DEFAULT_LIMIT_BYTES, Plan
 from store.selection import Selection

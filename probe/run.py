@@ -16,7 +16,7 @@ from probe.forward import ForwardPass
 from probe.probe import Probe
 from store.arguments import checked, checked_but
 from store.checks import one_of
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.selection import Selection
 

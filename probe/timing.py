@@ -20,7 +20,7 @@ from probe.backbone import Backbone
 from probe.forward import ForwardPass
 from probe.geometry import Size
 from probe.loading import resolve_device
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.layout import TokenLayout
 
 TRIED_TOKENS = (300, 1200)

@@ -1,19 +1,19 @@
 """Data at rest: token layout, selection and plan, recordings, clips and synthetic scenes. No torch here."""
 
-from store.clip import Clip
-from store.encoding import write_video
+from store.clips.clip import Clip
+from store.clips.encoding import write_video
+from store.clips.video import read_clip, write_clip
+from store.datasets.read_clips import read_clips, read_difftrack, read_mtbench, tracks_without_video
+from store.datasets.tapvid import iter_tapvid, read_tapvid, write_tapvid
 from store.layout import TokenLayout
 from store.plan import Plan, PlannedArray
-from store.prompt import ScenePrompt, parse_prompt
-from store.provenance import Provenance
-from store.readers import read_clips, read_difftrack, read_mtbench, tracks_without_video
-from store.recording import Recording, open_recording
-from store.recording_verify import Damage
-from store.recording_writer import RecordingWriter
-from store.scene import make_scene
+from store.recordings.provenance import Provenance
+from store.recordings.reader import Recording, open_recording
+from store.recordings.verify import Damage
+from store.recordings.writer import RecordingWriter
+from store.scenes.prompt import ScenePrompt, parse_prompt
+from store.scenes.scene import make_scene
 from store.selection import Selection
-from store.tapvid import iter_tapvid, read_tapvid, write_tapvid
-from store.video import read_clip, write_clip
 
 __all__ = [
     "Clip",

@@ -17,12 +17,10 @@ import zarr
 
 from analyses.checkpoint import load_sweep, save_sweep
 from analyses.layer_selection import LayerSelection
-from analyses.point_tracks import PointTracks
 from analyses.selection_files import load_selection, save_selection
 from analyses.tapvid import METRICS
 from analyses.tapvid_evaluation_checkpoint import EvaluationCheckpoint, FinishedClip
 from analyses.tapvid_evaluation_files import save_evaluation
-from analyses.track_files import load_tracks, save_tracks
 from ditprobe.report_tracking import read_evaluation
 from generators.amf import labelled_flow
 from generators.embedding import MotionEmbedding
@@ -34,6 +32,8 @@ from store import Clip, open_recording, read_clip, read_tapvid, write_clip, writ
 from store.errors import DitprobeError, RecordingError
 from store.files.digest import DIGEST
 from store.layout import TokenLayout
+from store.tracks.files import load_tracks, save_tracks
+from store.tracks.point_tracks import PointTracks
 
 BEFORE = Path(__file__).parent / "data/before_digests"
 SETTINGS = {"mode": "first"}

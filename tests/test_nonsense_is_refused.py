@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.point_tracks import PointTracks
 from analyses.tracking_options import TrackingOptions
 from generators import SMM, DiTFlow, Injection, MotionClone, MotionEmbedding
 from generators.cag import CrossAttentionGuidance
 from generators.moft import MOFT
 from generators.positions import AddedPositions
 from probe.geometry import Size
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import ClipError, InvalidInputError
 from store.layout import TokenLayout
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 from store.selection import Selection
+from store.tracks.point_tracks import PointTracks
 
 SIZES = {"frames": 3, "height": 5, "width": 7, "pixel_height": 80, "pixel_width": 112, "images": 9}
 TABLES = {0: AddedPositions(torch.zeros(2, 4, 4, 8))}

@@ -16,7 +16,7 @@ from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from probe.record import record
 from store import Clip, Selection, make_scene
-from store.tapvid import read_tapvid, write_tapvid
+from store.datasets.tapvid import read_tapvid, write_tapvid
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from probe.backbone import Backbone
-    from store.clip import Clip
+    from store.clips.clip import Clip
 
 EXAMPLES = """
 \b
@@ -143,7 +143,7 @@ def amf(
 
 def _check_given(ctx: typer.Context, clip: Path, flow: Path, picture: Path | None) -> None:
     """Refuse options without effect, and outputs that would replace the clip, what belongs to it, or each other."""
-    from store.video import extras_path
+    from store.clips.video import extras_path
 
     if not ctx.params["soft"]:
         options.refuse_given(

@@ -23,18 +23,18 @@ from ditprobe.trackers import (
     trackers_named,
     tracking_options,
 )
-from store.clip import Clip
+from store.clips.clip import Clip
+from store.datasets.read_clips import read_clips
+from store.datasets.tapvid import iter_tapvid
 from store.errors import ClipError, InvalidInputError
-from store.readers import read_clips
-from store.tapvid import iter_tapvid
 from store.text import counted
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from analyses.point_tracks import PointTracks, Tracker
     from analyses.tapvid import QueryMode
     from analyses.trackers import BackboneTracker
+    from store.tracks.point_tracks import PointTracks, Tracker
 
 EXAMPLES = """
 \b
@@ -172,7 +172,7 @@ def clips_of(
 
     Parameters
     ----------
-    data : what :func:`store.tapvid.iter_tapvid` or :func:`store.readers.read_clips` reads; of the latter, clips without
+    data : what :func:`store.datasets.tapvid.iter_tapvid` or :func:`store.datasets.read_clips.read_clips` reads; of the latter, clips without
         tracks are left out
     size : (height, width) to resize to
     patterns : names as in a shell; None is all

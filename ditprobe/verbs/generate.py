@@ -13,7 +13,7 @@ import typer
 from ditprobe import options
 from ditprobe.console import progress, say, verb
 from ditprobe.estimates import tell_time
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.text import counted, pixels
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def generate(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Generate clips from a prompt and write them as videos."""
-    from store.clip_path import check_clip_path
-    from store.video import write_clip
+    from store.clips.path import check_clip_path
+    from store.clips.video import write_clip
 
     wanted = options.pixel_size(size)
     options.check_size(wanted, backbone)
@@ -141,7 +141,7 @@ def written(path: Path, clip: Clip, seed: int) -> str:
     >>> written(Path("made.mp4"), Clip(np.zeros((1, 16, 24, 3), np.uint8), fps=8), 3)
     'made.mp4: 1 image of 16 x 24 px (height x width) at 8 fps, seed 3'
     """
-    from store.video import extras_path
+    from store.clips.video import extras_path
 
     beside = extras_path(path)
     more = f"; its prompt is in {beside}" if beside.exists() else ""

@@ -61,8 +61,8 @@ def guide(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Generate a clip under cross-attention guidance (DiffTrack)."""
-    from store.clip_path import check_clip_path
-    from store.video import write_clip
+    from store.clips.path import check_clip_path
+    from store.clips.video import write_clip
 
     wanted = options.pixel_size(size)
     options.check_size(wanted, backbone)

@@ -11,8 +11,8 @@ from ditprobe import options
 from ditprobe.console import say, verb
 from ditprobe.described import SUFFIXES, describe_file
 from store.errors import InvalidInputError
-from store.recording import Recording, open_recording
-from store.recording_files import is_recording
+from store.recordings.reader import Recording, open_recording
+from store.recordings.sources import is_recording
 from store.text import counted, pixels
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from ditprobe import options
 from ditprobe.console import progress, say, verb
 from ditprobe.estimates import tell_time
 from ditprobe.layer_option import check_layers, layers_option
-from store.clip import Clip
-from store.clip_path import check_clip_path
+from store.clips.clip import Clip
+from store.clips.path import check_clip_path
+from store.clips.video import read_clip
 from store.errors import InvalidInputError
-from store.video import read_clip
 
 if TYPE_CHECKING:
     from probe.backbone import Backbone

@@ -10,7 +10,7 @@ import typer
 
 from ditprobe import options
 from ditprobe.console import progress, say, verb
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import OutputExistsError
 from store.text import counted
 
@@ -142,7 +142,7 @@ def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:
     if not videos:
         return (), ""
     from ditprobe.transfer_measures import fit_pair
-    from store.video import read_clip
+    from store.clips.video import read_clip
 
     read = {what: read_clip(path) for what, path in videos.items()}
     pair = fit_pair(*read.values())

@@ -13,7 +13,7 @@ from ditprobe.console import progress, say, verb
 from ditprobe.estimates import tell_time
 from ditprobe.layer_option import check_layers, layers_option
 from ditprobe.pseudo_truth import check_truth, with_truth
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
 from store.text import counted
 
@@ -253,7 +253,7 @@ def _sweep_recordings(
     dry_run: bool,
 ) -> xr.Dataset | None:
     from analyses.recorded import sweep_recording
-    from store.recording import open_recording
+    from store.recordings.reader import open_recording
 
     opened = {name: open_recording(path) for name, path in _names(recordings).items()}
     first = next(iter(opened.values()))

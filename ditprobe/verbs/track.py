@@ -17,12 +17,12 @@ from ditprobe.console import complain, progress, say, seconds_for_people, verb
 from ditprobe.estimates import tell_time
 from ditprobe.layer_option import layer_option
 from ditprobe.trackers import calls_of_tracking, check_procedure, matched, tracking_options
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.text import counted, pixels
 
 if TYPE_CHECKING:
-    from analyses.point_tracks import PointTracks
+    from store.tracks.point_tracks import PointTracks
 
 EXAMPLES = """
 \b
@@ -240,7 +240,7 @@ def grid_points(count: int, image: int, height: int, width: int) -> np.ndarray:
 
 def part_of(path: Path, first: int, last: int | None, stride: int) -> Clip:
     """Every so many images of a video from one image to another, both included."""
-    from store.video import read_clip
+    from store.clips.video import read_clip
 
     clip = read_clip(path, first=first, last=last, stride=stride)
     images = len(clip) if clip.part is None else clip.part.images
@@ -265,7 +265,7 @@ def _check_given(ctx: typer.Context) -> None:
 
 def _check_paths(clip: Path, tracks: Path, overlay: Path | None) -> None:
     """Refuse outputs that would replace the clip, what belongs to it, or each other."""
-    from store.video import extras_path
+    from store.clips.video import extras_path
 
     for option, path in (("--out", tracks), ("--overlay", overlay)):
         if path is not None and path.resolve() in (clip.resolve(), extras_path(clip).resolve()):
@@ -276,8 +276,8 @@ def _check_paths(clip: Path, tracks: Path, overlay: Path | None) -> None:
 
 def _check_free(tracks: Path, overlay: Path | None, overwrite: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
-    from analyses.track_files import check_tracks_path
-    from store.clip_path import check_clip_path
+    from store.clips.path import check_clip_path
+    from store.tracks.files import check_tracks_path
 
     check_tracks_path(tracks, overwrite=overwrite)
     if overlay is not None:
@@ -285,7 +285,7 @@ def _check_free(tracks: Path, overlay: Path | None, overwrite: bool) -> None:
 
 
 def _check_queries(queries: np.ndarray, clip: Clip, points: Path | None) -> None:
-    from analyses.point_tracks import check_queries
+    from store.tracks.point_tracks import check_queries
 
     try:
         check_queries(queries, len(clip), clip.height, clip.width)
@@ -298,7 +298,7 @@ def _check_queries(queries: np.ndarray, clip: Clip, points: Path | None) -> None
 def _write_overlay(path: Path, clip: Clip, tracks: PointTracks, trail: int, scale: int | None, overwrite: bool) -> None:
     """Draw and write image after image: the pictures of a long clip are never all in memory."""
     from analyses.overlay import drawn_images, viewing_scale
-    from store.encoding import write_video
+    from store.clips.encoding import write_video
 
     scale = scale or viewing_scale(clip.height, clip.width)
     pictures = drawn_images(clip.images, tracks, trail=trail, scale=scale)

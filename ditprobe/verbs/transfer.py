@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from generators.transfer_method import TransferMethod
     from probe.backbone import Backbone, OnStep
     from probe.geometry import Size
-    from store.clip import Clip
+    from store.clips.clip import Clip
 
 EXAMPLES = """
 \b
@@ -113,8 +113,8 @@ def transfer(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Generate a clip that moves as a reference does (DiTFlow)."""
-    from store.clip_path import check_clip_path
-    from store.video import write_clip
+    from store.clips.path import check_clip_path
+    from store.clips.video import write_clip
 
     reference, prompt = _words(reference, prompt, embedding)
     if embedding is not None:
@@ -207,7 +207,7 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
 
 def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:
     if embedding is None:
-        from store.video import read_clip
+        from store.clips.video import read_clip
 
         return read_clip(reference)
     from generators.embedding_files import load_embedding

@@ -18,7 +18,7 @@ from torch import Tensor
 from probe.backbone import Backbone
 from probe.geometry import Size
 from probe.rotary import RotaryAxes
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from probe.families.cogvideox import CogVideoX
 from probe.mini.text import PAD, UNKNOWN
-from store.clip import Clip
-from store.prompt import ANY_SHAPE, PromptError, PromptWarning, parse_prompt, scene_words
+from store.clips.clip import Clip
+from store.scenes.prompt import ANY_SHAPE, PromptError, PromptWarning, parse_prompt, scene_words
 
 GUIDANCE_SCALE = 4.0
 """Of classifier-free guidance where none is asked for; the model card has what was measured."""
@@ -18,7 +18,7 @@ GUIDANCE_SCALE = 4.0
 def reads_scenes(pipeline: Any) -> bool:
     """Whether the tokenizer of a pipeline knows the words of scene prompts, and no others.
 
-    The first weights of mini did not know :data:`store.prompt.ANY_SHAPE`: they were not trained on open prompts.
+    The first weights of mini did not know :data:`store.scenes.prompt.ANY_SHAPE`: they were not trained on open prompts.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def reads_scenes(pipeline: Any) -> bool:
 class Mini(CogVideoX):
     """A CogVideoX pipeline that was trained on :func:`store.make_scene` and reads no other prompts.
 
-    Unknown words are refused. Known ones in an order that :mod:`store.prompt` does not have are run with a warning.
+    Unknown words are refused. Known ones in an order that :mod:`store.scenes.prompt` does not have are run with a warning.
     The empty prompt is fine: it was part of the training.
     """
 
@@ -47,7 +47,7 @@ class Mini(CogVideoX):
         Raises
         ------
         InvalidInputError
-            As for any backbone; a :class:`store.prompt.PromptError` for an unknown word.
+            As for any backbone; a :class:`store.scenes.prompt.PromptError` for an unknown word.
 
         Warns
         -----

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from probe.mini.model import MiniConfig
 from probe.mini.schedule import TrainConfig
-from store.prompt import PARTS
-from store.scene import FIRST_TRAINING_SEED, make_scene
+from store.scenes.prompt import PARTS
+from store.scenes.scene import FIRST_TRAINING_SEED, make_scene
 
 _SCENES_OF_A_SEED = 2**32
 

@@ -15,11 +15,11 @@ from PIL import Image
 from probe.capture import Capture
 from probe.loading import load_backbone
 from probe.run import run_clip
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.pages import render_page
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 from store.selection import Selection
 
 PROMPTS = (

@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from store.prompt import scene_words
+from store.scenes.prompt import scene_words
 
 PAD, UNKNOWN = "<pad>", "<unknown>"
 

@@ -19,11 +19,11 @@ from analyses.agreement import (
 )
 from analyses.clips import bootstrap_mean
 from analyses.seeing import see_scene
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, MissingOpenCVError
-from store.prompt import CameraWords, ObjectWords, ScenePrompt, parse_prompt
-from store.scene import DIRECTIONS, SHAPES, make_scene
-from store.texture import COLOURS
+from store.scenes.prompt import CameraWords, ObjectWords, ScenePrompt, parse_prompt
+from store.scenes.scene import DIRECTIONS, SHAPES, make_scene
+from store.scenes.texture import COLOURS
 
 pytest.importorskip("cv2")
 

@@ -15,9 +15,9 @@ from analyses.fidelity import motion_fidelity
 from analyses.fidelity_clips import clip_motion_fidelity, grid_queries
 from analyses.fidelity_hybrid import hybrid_motion_fidelity
 from analyses.frechet import discrete_frechet_distance
-from analyses.point_tracks import PointTracks
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks
 
 SIZE = (40, 56)
 ACROSS, DOWN = np.array([28, 0]), np.array([0, 20])

@@ -27,7 +27,7 @@ from transformers.utils import logging
 
 from analyses.encoders import ClipEncoder, ImageEncoder, load_clip_encoder, load_image_encoder
 from analyses.image_scores import edit_fidelity, temporal_consistency
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import BackboneNotFoundError, ClipError, InvalidInputError
 
 PROMPT = "a red disc moves left"

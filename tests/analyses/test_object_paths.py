@@ -11,11 +11,11 @@ import torch
 
 from analyses.end_points import EndPointError, end_point_error
 from analyses.object_paths import motion_error, object_motion
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, MissingOpenCVError
-from store.prompt import DIRECTIONS, SHAPES
-from store.scene import make_scene
-from store.texture import COLOURS
+from store.scenes.prompt import DIRECTIONS, SHAPES
+from store.scenes.scene import make_scene
+from store.scenes.texture import COLOURS
 
 pytest.importorskip("cv2")
 

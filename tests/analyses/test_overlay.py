@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from analyses.overlay import draw_tracks, drawn_images, overlay_strip, viewing_scale
-from analyses.point_tracks import PointTracks
 from analyses.start_colours import start_colours
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks
 
 GREY = np.full((5, 40, 60, 3), 90, np.uint8)
 DARK, WHITE = (20, 22, 28), (255, 255, 255)

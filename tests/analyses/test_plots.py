@@ -18,9 +18,9 @@ from analyses.plots import (
     plot_selection,
     plot_tracks,
 )
-from analyses.point_tracks import PointTracks
 from analyses.selection import select_layers
 from store.errors import InvalidInputError, UnknownLayerError
+from store.tracks.point_tracks import PointTracks
 
 DIMS = ("clip", "step", "layer")
 IMAGES = np.random.default_rng(5).integers(0, 256, (9, 80, 112, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ import xarray as xr
 from PIL import Image
 
 from analyses.plots_transfer import plot_transfer
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

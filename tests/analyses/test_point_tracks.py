@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 
 from analyses.defaults import tracking_defaults
-from analyses.point_tracks import PointTracks, check_queries
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks, check_queries
 
 IMAGES, POINTS = 5, 3
 

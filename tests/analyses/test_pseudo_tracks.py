@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from analyses.checkpoint import load_sweep
-from analyses.point_tracks import PointTracks
 from analyses.pseudo_tracks import against_pseudo_truth, with_pseudo_tracks, with_tracks_of
 from analyses.selection import select_layers
 from analyses.sweep import sweep
@@ -20,6 +19,7 @@ from probe.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline
 from store import Clip, Selection, make_scene
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks
 
 CELL = 4.0
 AGAINST = "accuracy against optical flow, not truth"

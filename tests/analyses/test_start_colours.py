@@ -7,8 +7,8 @@ import pytest
 
 from analyses.overlay import draw_tracks
 from analyses.plots import plot_tracks
-from analyses.point_tracks import PointTracks
 from analyses.start_colours import start_colours
+from store.tracks.point_tracks import PointTracks
 
 
 def hue_and_saturation(points):

@@ -18,9 +18,9 @@ from analyses.truth import Target, Truth
 from probe import Backbone, Capture, load_backbone, run_clip
 from probe.mini import MiniConfig, new_pipeline
 from probe.record import record
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 from store.selection import Selection
 
 SELECTION = Selection(steps=[0, 30, -1], layers="all")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.point_tracks import PointTracks
 from analyses.tapvid import mean_tapvid_metrics
 from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
 from analyses.tapvid_evaluation_checkpoint import described
@@ -19,6 +18,7 @@ from ditprobe.report_tracking import read_evaluation
 from ditprobe.tapvid_tables import clip_table, mean_table
 from store import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError, RecordingError
+from store.tracks.point_tracks import PointTracks
 
 IMAGES, HEIGHT, WIDTH, POINTS = 11, 24, 40, 6
 THRESHOLDS = (1, 2, 4, 8, 16)

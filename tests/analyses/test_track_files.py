@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.point_tracks import PointTracks
-from analyses.track_files import check_tracks_path, load_tracks, save_tracks
 from store.errors import InvalidInputError, OutputExistsError, RecordingError, UnsafePickleError
+from store.tracks.files import check_tracks_path, load_tracks, save_tracks
+from store.tracks.point_tracks import PointTracks
 
 SUFFIXES = (".npz", ".nc", ".zarr")
 
@@ -145,7 +145,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, suffix):
         partial.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("analyses.track_files._write", full)
+    monkeypatch.setattr("store.tracks.files._write", full)
     with pytest.raises(RecordingError, match=r"the tracks cannot be written to .*No space left on device"):
         tracks(seed=1).save(path, overwrite=True)
     assert_same(load_tracks(path), tracks())

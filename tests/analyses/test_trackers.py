@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from analyses.point_tracks import PointTracks
 from analyses.trackers import CoTracker, FlowTracker, PatchTracker, still_tracker
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import ClipError, InvalidInputError
-from store.scene import make_scene
+from store.scenes.scene import make_scene
+from store.tracks.point_tracks import PointTracks
 
 
 def at_rest(video, queries, backward_tracking):

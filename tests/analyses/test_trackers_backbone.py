@@ -8,7 +8,7 @@ from analyses.tracking import PUBLISHED, TrackingOptions, track_points
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from store.errors import InvalidInputError
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 
 
 @pytest.fixture(scope="module")

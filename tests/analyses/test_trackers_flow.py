@@ -9,7 +9,7 @@ from scipy import ndimage
 from analyses.trackers import FlowTracker
 from analyses.trackers_flow import _read
 from store.errors import InvalidInputError, MissingOpenCVError
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 
 RNG = np.random.default_rng(3)
 WAVES = [(RNG.uniform(-0.5, 0.5, 2), RNG.uniform(0, 6, 3)) for _ in range(8)]

@@ -7,7 +7,7 @@ from analyses.baselines import match_patches
 from analyses.trackers import PatchTracker
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 
 
 def noise(height, width, seed=0):

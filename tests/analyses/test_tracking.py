@@ -13,17 +13,17 @@ import torch
 
 import analyses.chunk_tokens as chunk_tokens
 import analyses.following as following
-from analyses.point_tracks import PointTracks
 from analyses.support import Support
 from analyses.trackers_patches import PatchTracker
 from analyses.tracking import PUBLISHED, AspectWarning, TrackingOptions, track_points
 from probe import load_backbone, run_clip
 from probe.mini import MiniConfig, new_pipeline
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnknownLayerError
 from store.layout import TokenLayout
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 from store.selection import Selection
+from store.tracks.point_tracks import PointTracks
 
 CELLS, CELL, LENGTH, HEADS, CHANNELS = 10, 4.0, 6, 4, 32
 PLAIN = replace(PUBLISHED, geometry="exact", scale="channels")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from analyses.point_tracks import PointTracks
 from analyses.tapvid import tapvid_metrics
 from analyses.tracking_errors import gather_errors, tracking_errors
 from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks
 
 
 def example(images=7, points=5, seed=0, height=96, width=160):

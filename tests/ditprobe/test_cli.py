@@ -152,7 +152,7 @@ def test_clips_without_tracks_get_everything_but_accuracy(run: Run) -> None:
     assert "resized from 48 x 56" in Path("plain.html").read_text()
 
 
-@pytest.mark.filterwarnings("default::store.prompt.PromptWarning")
+@pytest.mark.filterwarnings("default::store.scenes.prompt.PromptWarning")
 def test_real_clips_are_resized_cut_and_reported(run: Run, data: Path) -> None:
     result = run(
         "sweep", "--clips", data / "det", "--stride", 10, *SHORT, "--threshold-cells", 1, "--report", "det.html"
@@ -167,7 +167,7 @@ def test_real_clips_are_resized_cut_and_reported(run: Run, data: Path) -> None:
     assert "resized from 480 x 720" in Path("det.html").read_text()
 
 
-@pytest.mark.filterwarnings("ignore::store.prompt.PromptWarning")
+@pytest.mark.filterwarnings("ignore::store.scenes.prompt.PromptWarning")
 def test_a_generated_clip_of_the_published_set_is_read(run: Run, data: Path) -> None:
     folder = data / "difftrack" / "cogvideox_t2v_2b" / "fg"
     run("sweep", "--clips", folder, "--stride", 12, *SHORT, "--no-features")

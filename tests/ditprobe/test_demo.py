@@ -13,7 +13,7 @@ from analyses.checkpoint import load_sweep
 from ditprobe.demo import MADE, MARKER, SCENES, TRANSFERRED_SCENE, demo, prepare
 from store import make_scene
 from store.errors import OutputExistsError
-from store.prompt import parse_prompt
+from store.scenes.prompt import parse_prompt
 
 FEW = ("--scenes", "2", "--every", "49")
 

@@ -216,7 +216,7 @@ def test_an_existing_video_is_replaced_where_asked(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.filterwarnings("default::store.prompt.PromptWarning")
+@pytest.mark.filterwarnings("default::store.scenes.prompt.PromptWarning")
 def test_a_prompt_outside_the_grammar_is_run_with_one_line_of_warning(run: Run) -> None:
     result = run("generate", "a red disc moves left", *FEW, "--count", 2)
     assert result.stderr.strip() == (

@@ -13,10 +13,8 @@ import xarray as xr
 from safetensors.numpy import save_file
 from typer.testing import Result
 
-from analyses.point_tracks import PointTracks
 from analyses.tapvid_evaluation import evaluate_tapvid
 from analyses.tapvid_evaluation_files import save_evaluation
-from analyses.track_files import save_tracks
 from analyses.trackers import still_tracker
 from generators.amf import labelled_flow
 from generators.embedding import MotionEmbedding
@@ -25,7 +23,9 @@ from generators.flow_files import save_flow
 from generators.positions import AddedPositions
 from probe.geometry import Size
 from store import TokenLayout, make_scene, write_clip
-from store.tapvid import write_tapvid
+from store.datasets.tapvid import write_tapvid
+from store.tracks.files import save_tracks
+from store.tracks.point_tracks import PointTracks
 
 Run = Callable[..., Result]
 

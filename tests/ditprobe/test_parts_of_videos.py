@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-import store.decoding
+import store.clips.decoding
 from analyses.checkpoint import load_sweep
 from ditprobe.verbs.report import _as_swept
 from store import Clip, make_scene, open_recording, write_clip
@@ -22,8 +22,8 @@ ONE = ("--layers", 1, "--at", -1)
 def converted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One for each decoded image that became a picture in memory."""
     found: list[int] = []
-    upright = store.decoding._upright
-    monkeypatch.setattr(store.decoding, "_upright", lambda frame: found.append(1) or upright(frame))
+    upright = store.clips.decoding._upright
+    monkeypatch.setattr(store.clips.decoding, "_upright", lambda frame: found.append(1) or upright(frame))
     return found
 
 

@@ -18,7 +18,7 @@ import probe.record as recording
 from ditprobe.console import for_command_line, verb
 from store import make_scene, read_clip, write_clip
 from store.errors import InvalidInputError
-from store.prompt import PromptWarning
+from store.scenes.prompt import PromptWarning
 
 OLD = Path(__file__).parents[1] / "store" / "data" / "recording-v1.zarr"
 Run = Callable[..., Result]

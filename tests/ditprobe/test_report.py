@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from analyses.attention import attention_of_points
 from analyses.checkpoint import save_sweep
-from analyses.point_tracks import PointTracks
 from analyses.selection import select_layers
 from analyses.selection_words import interval_in_words
 from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
@@ -28,10 +27,11 @@ from ditprobe.report_transfer import TransferredClip
 from ditprobe.report_words import answer, facts, notes
 from ditprobe.transfer_measures import fit_pair
 from store import make_scene, write_clip
-from store.clip import Clip
+from store.clips.clip import Clip
+from store.datasets.tapvid import THRESHOLDS
 from store.errors import InvalidInputError, OutputExistsError
 from store.layout import TokenLayout
-from store.tapvid import THRESHOLDS
+from store.tracks.point_tracks import PointTracks
 
 DIMS = ("clip", "step", "layer")
 EVIL = "<script>alert(1)</script> & </script><b>"

@@ -13,7 +13,6 @@ import torch
 from typer.testing import Result
 
 from analyses.overlay import draw_tracks
-from analyses.track_files import load_tracks
 from analyses.tracking import PUBLISHED, TrackingOptions, track_points
 from ditprobe.verbs.track import grid_points, part_of, read_points
 from probe import load_backbone
@@ -21,6 +20,7 @@ from probe.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, read_clip, write_clip
 from store.errors import InvalidInputError
+from store.tracks.files import load_tracks
 
 Run = Callable[..., Result]
 SMALL = MiniConfig(images=3, height=16, width=24, layers=2, heads=2, channels=16)

@@ -14,7 +14,7 @@ from tiny_pipelines import SIZE
 from torch import Tensor
 
 from probe import Backbone, Capture, ForwardPass, Probe, load_backbone, run_clip, run_prompt, run_states
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnknownLayerError
 from store.layout import TokenLayout
 from store.selection import Selection

@@ -11,7 +11,7 @@ import torch
 from contract import BackboneContract
 
 from probe import Capture, Probe, load_backbone, run_clip, run_prompt
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.selection import Selection
 

@@ -31,7 +31,7 @@ from probe.mini.text import UNKNOWN, new_text_encoder, new_tokenizer
 from probe.record import record
 from store import Clip, Selection, make_scene, open_recording
 from store.errors import BackboneNotFoundError, InvalidInputError
-from store.prompt import ANY_SHAPE, PromptError, PromptWarning, scene_words
+from store.scenes.prompt import ANY_SHAPE, PromptError, PromptWarning, scene_words
 
 SMALL = MiniConfig(images=3, height=16, width=24, layers=1, heads=2, channels=16)
 PROMPT = "a red disc moves left over blue stripes"

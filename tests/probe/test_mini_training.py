@@ -20,8 +20,8 @@ from probe.mini.schedule import TrainConfig
 from probe.mini.train import main, train
 from store import make_scene
 from store.errors import InvalidInputError
-from store.prompt import parse_prompt
-from store.scene import FIRST_TRAINING_SEED
+from store.scenes.prompt import parse_prompt
+from store.scenes.scene import FIRST_TRAINING_SEED
 
 SMALL = MiniConfig(images=3, height=16, width=24, layers=1, heads=2, channels=16)
 

@@ -13,7 +13,7 @@ from generators import Strategy, sample
 from probe import Backbone, ForwardPass, Noise, load_backbone, run_clip, run_prompt
 from probe.mini import MiniConfig, new_pipeline
 from store.errors import InvalidInputError, NotFiniteError
-from store.scene import make_scene
+from store.scenes.scene import make_scene
 from store.selection import Selection
 
 PROMPT = "a red disc moves left over blue stripes"

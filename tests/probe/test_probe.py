@@ -12,7 +12,7 @@ import torch
 from probe import Backbone, Capture, ForwardPass, Probe, load_backbone, run_clip
 from probe.clock import SamplerClock
 from probe.mini import new_pipeline
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnknownLayerError, UnsupportedBackboneError
 from store.selection import Selection
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.array_pickle import load_array_pickle
+from store.datasets.array_pickle import load_array_pickle
 from store.errors import ClipError, DitprobeError, UnsafePickleError
 
 DTYPES = ("uint8", "bool", "float32", "float64", ">f8", "<i8", "float16", "S7", "U3")
@@ -136,7 +136,10 @@ BY_NAME = {
         b"\x80\x04" + text("numpy._core.numeric") + text("_frombuffer.__globals__") + b"\x93.",
         "numpy._core.numeric._frombuffer.__globals__",
     ),
-    "a class of our own": (global_("store.array_pickle", "_Array") + b".", "store.array_pickle._Array"),
+    "a class of our own": (
+        global_("store.datasets.array_pickle", "_Array") + b".",
+        "store.datasets.array_pickle._Array",
+    ),
     "an object from outside": (text("tensor") + b"Q.", "the outside object 'tensor'"),
 }
 
@@ -267,7 +270,7 @@ def test_no_file_can_change_memory_that_an_array_shows(tmp_path, attack):
 
 @pytest.mark.parametrize("attack", USE_AFTER_FREE)
 def test_arrays_hold_their_memory_also_where_the_instructions_were_not_looked_at(tmp_path, attack, monkeypatch):
-    monkeypatch.setattr("store.array_pickle.scan_pickle", lambda content, check_name: None)
+    monkeypatch.setattr("store.datasets.array_pickle.scan_pickle", lambda content, check_name: None)
     assert "is damaged or no pickle of arrays" in refused(tmp_path, with_bytearray(USE_AFTER_FREE[attack]))
 
 
@@ -336,7 +339,7 @@ TOO_MUCH = {
 def test_small_files_neither_hang_nor_take_memory_nor_crash(tmp_path, name, monkeypatch):
     content, message = TOO_MUCH[name]
     if "instructions" in name:
-        monkeypatch.setattr("store.pickle_scan._MOST_INSTRUCTIONS", 2000)
+        monkeypatch.setattr("store.datasets.pickle_scan._MOST_INSTRUCTIONS", 2000)
     began = time.perf_counter()
     assert re.search(message, refused(tmp_path, content))
     assert time.perf_counter() - began < 5

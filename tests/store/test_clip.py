@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from store import Clip, read_clip, write_clip
-from store.clip import Part
+from store.clips.clip import Part
+from store.clips.video import extras_path
 from store.errors import ClipError, InvalidInputError, OutputExistsError, UnsafePickleError
-from store.video import extras_path
 
 
 def smooth_images(images=9, height=80, width=112):

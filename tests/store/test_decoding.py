@@ -6,11 +6,11 @@ import av
 import numpy as np
 import pytest
 
-import store.decoding
+import store.clips.decoding
 from store import Clip, read_clip, read_clips, write_clip
-from store.decoding import Wanted
+from store.clips.decoding import Wanted
+from store.clips.video import extras_path
 from store.errors import ClipError, InvalidInputError
-from store.video import extras_path
 
 IMAGES = 41
 B_FRAMES = {"bf": "3", "g": "8", "b_strategy": "0"}
@@ -49,8 +49,8 @@ def write(path, codec="libx264", options=None, *, varying=False):
 @pytest.fixture
 def converted(monkeypatch):
     """How many decoded images became pictures."""
-    counted, upright = [], store.decoding._upright
-    monkeypatch.setattr(store.decoding, "_upright", lambda frame: counted.append(1) or upright(frame))
+    counted, upright = [], store.clips.decoding._upright
+    monkeypatch.setattr(store.clips.decoding, "_upright", lambda frame: counted.append(1) or upright(frame))
     return counted
 
 
@@ -77,21 +77,21 @@ def test_a_part_is_the_slice_of_the_whole_where_images_are_unevenly_spaced(tmp_p
 
 def test_a_long_video_is_not_decoded_whole_for_a_part_of_it(tmp_path, converted, monkeypatch):
     path = write(tmp_path / "long.mp4", *KINDS["key images.mp4"])
-    monkeypatch.setattr(store.decoding, "_from_the_beginning", None)  # would decode every image
+    monkeypatch.setattr(store.clips.decoding, "_from_the_beginning", None)  # would decode every image
     assert len(read_clip(path, first=20, last=30, stride=5)) == 3
     assert len(converted) == 3
 
 
 def test_where_images_have_no_known_times_only_the_part_becomes_pictures(tmp_path, converted):
     path = write(tmp_path / "clip.avi", *KINDS["packets of two.avi"])
-    assert store.decoding._sought(path, Wanted(20, 30, 5)) is None
+    assert store.clips.decoding._sought(path, Wanted(20, 30, 5)) is None
     assert len(read_clip(path, first=20, last=30, stride=5)) == 3
     assert len(converted) == 3
 
 
 def test_images_are_in_memory_once_while_they_are_stacked():
     images = [np.full((2, 3, 3), number, np.uint8) for number in range(4)]
-    assert store.decoding._stacked("clip", images)[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert store.clips.decoding._stacked("clip", images)[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
     assert images == []
 
 

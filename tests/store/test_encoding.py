@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from store import Clip, read_clip, write_clip
-from store.encoding import write_video
+from store.clips.encoding import write_video
 from store.errors import ClipError, InvalidInputError, OutputExistsError
 
 
@@ -86,7 +86,7 @@ def test_an_existing_video_stays_until_the_new_one_is_whole(tmp_path: Path) -> N
 def test_a_killed_write_leaves_nothing_under_the_name(tmp_path: Path) -> None:
     code = (
         "import os, signal, numpy as np\n"
-        "from store.encoding import write_video\n"
+        "from store.clips.encoding import write_video\n"
         "def images():\n"
         "    for number in range(200):\n"
         "        if number == 120:\n"

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation
 
 from store import make_scene, parse_prompt
 from store.errors import InvalidInputError
-from store.prompt import (
+from store.scenes.prompt import (
     ANY_SHAPE,
     DIRECTIONS,
     PARTS,
@@ -23,8 +23,8 @@ from store.prompt import (
     ScenePrompt,
     scene_words,
 )
-from store.scene import _draw_prompt
-from store.texture import COLOURS, PATTERNS
+from store.scenes.scene import _draw_prompt
+from store.scenes.texture import COLOURS, PATTERNS
 
 COLOUR_LIST = "red, orange, yellow, green, cyan, blue, purple, pink, white, grey"
 SHAPE_LIST = "disc, square, triangle, ring, cross, star, object"

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import store.recording_lock
+import store.recordings.lock
 from store import Damage, Plan, RecordingWriter, Selection, TokenLayout, open_recording
 from store.errors import CorruptRecordingError, DitprobeError, OutputExistsError, RecordingError
-from store.recording_lock import LOCK, WriterLock, remove_leftovers
-from store.recording_schema import sealed
-from store.shards import crc32c
+from store.recordings.lock import LOCK, WriterLock, remove_leftovers
+from store.recordings.schema import sealed
+from store.recordings.shards import crc32c
 
 STEPS = 4
 RECORDS = [(step, layer) for step in range(STEPS) for layer in (1, 3)]
-needs_flock = pytest.mark.skipif(store.recording_lock.fcntl is None, reason="the system has no flock")
+needs_flock = pytest.mark.skipif(store.recordings.lock.fcntl is None, reason="the system has no flock")
 
 
 def plan_for(layers: tuple[int, ...] = (1, 3)) -> Plan:
@@ -143,7 +143,7 @@ def test_writers_that_begin_at_once_leave_one_whole_recording(tmp_path: Path) ->
 def test_a_writer_that_loses_the_race_for_the_path_deletes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     with pytest.raises(OutputExistsError) as caught:
-        store.recording_lock.install(path, lambda folder: make(path))
+        store.recordings.lock.install(path, lambda folder: make(path))
     assert str(caught.value) == f"{path} was created by another writer just now. Choose another path."
     assert_right(path)
     assert [file.name for file in tmp_path.iterdir()] == ["run.zarr"]
@@ -180,7 +180,7 @@ def killed(tmp_path: Path) -> Path:
     """A recording of which five of eight records are done when its process is killed."""
     path = tmp_path / "killed.zarr"
     process = child(path, 5)
-    if store.recording_lock.fcntl is not None:
+    if store.recordings.lock.fcntl is not None:
         with pytest.raises(RecordingError, match=f"is being written by process {process.pid}"):
             RecordingWriter(path, plan_for(), resume=True).__enter__()
     process.communicate("die\n", timeout=30)
@@ -239,8 +239,8 @@ def test_a_disk_without_locks_is_written_without(tmp_path: Path, monkeypatch: py
     def unsupported(*args: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    if store.recording_lock.fcntl is not None:
-        monkeypatch.setattr(store.recording_lock.fcntl, "flock", unsupported)
+    if store.recordings.lock.fcntl is not None:
+        monkeypatch.setattr(store.recordings.lock.fcntl, "flock", unsupported)
     assert_right(make(tmp_path / "run.zarr"))
 
 

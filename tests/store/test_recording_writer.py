@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import store.recording_writer
+import store.recordings.writer
 from store import RecordingWriter, Selection, TokenLayout, open_recording
 from store.errors import CorruptRecordingError, NotRecordedError, RecordingError
 
@@ -184,7 +184,7 @@ def test_an_error_of_the_last_record_surfaces_at_exit(tmp_path, monkeypatch):
 
     def run():
         with RecordingWriter(tmp_path / "run.zarr", plan_for()) as writer:
-            monkeypatch.setattr(store.recording_writer, "write_whole", fails)
+            monkeypatch.setattr(store.recordings.writer, "write_whole", fails)
             writer.write(step=0, layer=1, **tensors(0, 1))
 
     with pytest.raises(RecordingError, match="step 0, layer 1, branch 'cond' could not be written"):
@@ -195,14 +195,14 @@ class Gate:
     """A disk that writes nothing until it is opened."""
 
     def __init__(self, monkeypatch):
-        self.open, self.waiting, real = threading.Event(), threading.Event(), store.recording_writer.write_whole
+        self.open, self.waiting, real = threading.Event(), threading.Event(), store.recordings.writer.write_whole
 
         def gated(*args, **options):
             self.waiting.set()
             assert self.open.wait(30)
             real(*args, **options)
 
-        monkeypatch.setattr(store.recording_writer, "write_whole", gated)
+        monkeypatch.setattr(store.recordings.writer, "write_whole", gated)
 
 
 def fill(writer, gate):
@@ -261,7 +261,7 @@ def test_nothing_is_left_at_the_path_when_creation_fails(tmp_path, monkeypatch):
     def fails(*args):
         raise OSError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(store.recording_writer, "create", fails)
+    monkeypatch.setattr(store.recordings.writer, "create", fails)
     with (
         pytest.raises(RecordingError, match="could not be created"),
         RecordingWriter(tmp_path / "run.zarr", plan_for()),

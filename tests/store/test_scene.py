@@ -7,11 +7,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from store import scene
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.prompt import DIRECTIONS, SHAPES, TEXTURES
-from store.scene import (
+from store.scenes import scene
+from store.scenes.prompt import DIRECTIONS, SHAPES, TEXTURES
+from store.scenes.scene import (
     FIRST_TRAINING_SEED,
     _Layer,
     _Motion,
@@ -21,7 +21,7 @@ from store.scene import (
     inside_shape,
     make_scene,
 )
-from store.texture import COLOURS, PATTERNS, Texture
+from store.scenes.texture import COLOURS, PATTERNS, Texture
 
 
 def still(images: int) -> _Motion:

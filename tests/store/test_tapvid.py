@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from store import Clip
+from store.datasets.tapvid import from_raster, iter_tapvid, read_tapvid, to_raster, write_tapvid
 from store.errors import ClipError, InvalidInputError, OutputExistsError, UnsafePickleError
-from store.tapvid import from_raster, iter_tapvid, read_tapvid, to_raster, write_tapvid
 
 IMAGES, HEIGHT, WIDTH, POINTS = 3, 24, 40, 5
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from store import read_clip
+from store.clips.truncation import is_cut_off
 from store.errors import ClipError
-from store.truncation import is_cut_off
 
 IMAGES = 23
 PIXELS = {"mjpeg": "yuvj420p", "png": "rgb24", "prores_ks": "yuv422p10le", "huffyuv": "yuv422p"}

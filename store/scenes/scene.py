@@ -10,10 +10,19 @@ import numpy as np
 
 from store.arguments import checked
 from store.checks import finite, integer, one_of
-from store.clip import Clip
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.prompt import DIRECTIONS, MOST_OBJECTS, SHAPES, TEXTURES, CameraWords, ObjectWords, ScenePrompt, parse_prompt
-from store.texture import COLOURS, PATTERNS, Texture
+from store.scenes.prompt import (
+    DIRECTIONS,
+    MOST_OBJECTS,
+    SHAPES,
+    TEXTURES,
+    CameraWords,
+    ObjectWords,
+    ScenePrompt,
+    parse_prompt,
+)
+from store.scenes.texture import COLOURS, PATTERNS, Texture
 
 FIRST_TRAINING_SEED = 10_000_000
 
@@ -77,7 +86,7 @@ def inside_shape(shape: str, unit: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    shape : one of :data:`store.prompt.SHAPES`
+    shape : one of :data:`store.scenes.prompt.SHAPES`
     unit : (..., 2) float, (x, y) in radii of the shape, y pointing down
 
     Returns
@@ -324,9 +333,9 @@ def make_scene(
     images, height, width : int
         Video frames and their size in pixels.
     prompt : str, optional
-        What to draw, in the grammar of :mod:`store.prompt`; the seed then decides only what it leaves open (places,
+        What to draw, in the grammar of :mod:`store.scenes.prompt`; the seed then decides only what it leaves open (places,
         speeds, sizes, noise, and the parts of an open prompt). By default the seed decides that as well.
-    leave_open : iterable of :data:`store.prompt.PARTS`
+    leave_open : iterable of :data:`store.scenes.prompt.PARTS`
         Parts that the clip's prompt does not name. The pictures are the same.
     path : one of :data:`PATHS`
         How objects and camera move: ``straight`` at constant speed, ``curved`` (the heading turns by 70 to 140

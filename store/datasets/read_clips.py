@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 
 from store.arguments import checked
-from store.clip import Clip, Part
-from store.decoding import Wanted
+from store.clips.clip import Clip, Part
+from store.clips.decoding import Wanted
+from store.clips.video import read_clip, wanted_part
 from store.errors import ClipError, UnsafePickleError
 from store.files.damaged import damage_as
 from store.files.numpy_files import load_npy
-from store.video import read_clip, wanted_part
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
@@ -35,7 +35,7 @@ def read_difftrack(
     The folder holds ``tracks/NNN.npy``, float (1, image, point, 2) as (x, y) in pixels, ``visibility/NNN.npy``, bool
     (1, image, point), ``prompt.txt`` with one prompt a line, and ``NNN.mp4``. Entries with tracks but no video are
     left out; :func:`tracks_without_video` lists them. ``first``, ``last`` and ``stride`` choose images of every clip,
-    as in :func:`store.video.read_clip`.
+    as in :func:`store.clips.video.read_clip`.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def read_mtbench(
     prompt, a folder of masks and a ``.pth`` of (image, point, 3), line by line: x and y in fractions of width and
     height, and visibility. Masks are used for every image when there are as many as images or more (mask i then
     belongs to image i); else only the first, for image 0. ``first``, ``last`` and ``stride`` choose images of every
-    clip, as in :func:`store.video.read_clip`.
+    clip, as in :func:`store.clips.video.read_clip`.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def read_clips(
     ----------
     path : of a video file or a folder
     first, last, stride : int
-        Read only these images of every clip, see :func:`store.video.read_clip`.
+        Read only these images of every clip, see :func:`store.clips.video.read_clip`.
 
     Raises
     ------

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from store.arguments import check_fields, checked
 from store.checks import one_of
 from store.errors import InvalidInputError
-from store.texture import COLOURS, PATTERNS
+from store.scenes.texture import COLOURS, PATTERNS
 
 SHAPES = ("disc", "square", "triangle", "ring", "cross", "star")
 DIRECTIONS = ("right", "down right", "down", "down left", "left", "up left", "up", "up right")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from store.errors import OutputExistsError, RecordingError
-from store.recording_files import check_replaceable
+from store.recordings.sources import check_replaceable
 
 try:
     import fcntl

@@ -9,10 +9,10 @@ from typing import Any
 import av
 import numpy as np
 
-from store.clip import Part
-from store.encoding import FAITHFUL
+from store.clips.clip import Part
+from store.clips.encoding import FAITHFUL
+from store.clips.truncation import is_cut_off
 from store.errors import ClipError
-from store.truncation import is_cut_off
 
 # Where a packet is an image and its time is known without decoding it. VP8 has packets that show nothing, MPEG-4 in AVI
 # packets of two images, and MPEG-TS packets of half an image.
@@ -59,12 +59,12 @@ def decode(path: Path, wanted: Wanted) -> tuple[np.ndarray, float, Part]:
     Raises
     ------
     ClipError
-        See :func:`store.video.read_clip`.
+        See :func:`store.clips.video.read_clip`.
 
     Examples
     --------
     >>> import tempfile
-    >>> from store.encoding import write_video
+    >>> from store.clips.encoding import write_video
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     video = write_video(f"{folder}/night.mp4", np.zeros((9, 80, 112, 3), np.uint8), fps=8)
     ...     decode(video, Wanted(2, 6, 2))[1:]

@@ -3,7 +3,7 @@
 A pickle is a list of instructions, and one of them is "import this name and call it". Here every name that numpy
 writes for plain arrays is answered with a stand-in of this module, and any other name is refused. Not even numpy's own
 unpickling sees what the file says before it is checked: a dtype made up by hand would let it take bytes for pointers.
-:mod:`store.pickle_scan` goes through the instructions first, and no array shares memory that they can still change.
+:mod:`store.datasets.pickle_scan` goes through the instructions first, and no array shares memory that they can still change.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from store.datasets.pickle_scan import Refused, scan_pickle
 from store.errors import ClipError, UnsafePickleError
 from store.files.damaged import damage_as, shown
 from store.files.trailer import has_changed
-from store.pickle_scan import Refused, scan_pickle
 
 _DTYPES = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,8})")
 _BYTE_ORDERS = ("<", ">", "=", "|")

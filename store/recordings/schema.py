@@ -17,9 +17,9 @@ from zarr.codecs import Crc32cCodec
 from store.errors import CorruptRecordingError, FormatVersionError, RecordingError
 from store.layout import TokenLayout
 from store.plan import Plan
-from store.provenance import Provenance, library_versions
+from store.recordings.provenance import Provenance, library_versions
+from store.recordings.shards import crc32c, inner_chunk, write_whole
 from store.selection import BRANCHES
-from store.shards import crc32c, inner_chunk, write_whole
 
 FORMAT = "ditprobe-recording"
 SCHEMA_VERSION = 2

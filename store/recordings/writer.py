@@ -14,15 +14,14 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from store.arguments import checked
-from store.casting import to_float16
 from store.checks import flag, integer, one_of
 from store.errors import DitprobeError, InvalidInputError, RecordingError
 from store.plan import Plan
-from store.provenance import Provenance
-from store.recording_files import LocalSource, Position, check_replaceable, check_space, write_attributes
-from store.recording_ledger import Ledger, check_same_run
-from store.recording_lock import WriterLock, install, remove_leftovers
-from store.recording_schema import (
+from store.recordings.casting import to_float16
+from store.recordings.ledger import Ledger, check_same_run
+from store.recordings.lock import WriterLock, install, remove_leftovers
+from store.recordings.provenance import Provenance
+from store.recordings.schema import (
     DONE,
     DROPPED,
     MISSING,
@@ -34,8 +33,9 @@ from store.recording_schema import (
     restore,
     sealed,
 )
+from store.recordings.shards import ShardFormat, crc32c, write_whole
+from store.recordings.sources import LocalSource, Position, check_replaceable, check_space, write_attributes
 from store.selection import resolve_number
-from store.shards import ShardFormat, crc32c, write_whole
 
 Policy = Literal["block", "drop", "error"]
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from store.errors import CorruptRecordingError
 from store.plan import Plan
-from store.recording_files import Source, positions, read_latents
-from store.recording_schema import (
+from store.recordings.schema import (
     DONE,
     DROPPED,
     LEDGER,
@@ -20,6 +19,7 @@ from store.recording_schema import (
     check_integrity,
     coordinates,
 )
+from store.recordings.sources import Source, positions, read_latents
 
 
 @dataclass(frozen=True)

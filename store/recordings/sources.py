@@ -16,8 +16,8 @@ import zarr
 from store.errors import CorruptRecordingError, OutputExistsError, RecordingError
 from store.files.damaged import damage_as, reason
 from store.plan import PlannedArray, format_bytes
-from store.recording_schema import FORMAT, GROUP_V1
-from store.shards import ShardFormat, crc32c, write_whole
+from store.recordings.schema import FORMAT, GROUP_V1
+from store.recordings.shards import ShardFormat, crc32c, write_whole
 
 Position = tuple[int, int, int]
 _REMEDY = "Copy it again, or record again with resume=True."

@@ -14,9 +14,8 @@ from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedEr
 from store.files.damaged import damage_as
 from store.layout import TokenLayout
 from store.plan import PlannedArray, format_bytes
-from store.provenance import Provenance
-from store.recording_files import Position, Source, check_arrays, open_source, read_latents
-from store.recording_schema import (
+from store.recordings.provenance import Provenance
+from store.recordings.schema import (
     DONE,
     DROPPED,
     GROUP_V1,
@@ -26,7 +25,8 @@ from store.recording_schema import (
     plan_of,
     provenance_of,
 )
-from store.recording_verify import Damage, Opened, damage_of
+from store.recordings.sources import Position, Source, check_arrays, open_source, read_latents
+from store.recordings.verify import Damage, Opened, damage_of
 from store.selection import BRANCHES, resolve_number
 
 if TYPE_CHECKING:

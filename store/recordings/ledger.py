@@ -13,9 +13,9 @@ import numpy as np
 
 from store.errors import CorruptRecordingError, RecordingError
 from store.plan import Plan
-from store.recording_files import LocalSource, Position, positions, write_small
-from store.recording_schema import DONE, DROPPED, LEDGER, MISSING, fingerprint
-from store.shards import ShardFormat, crc32c, sync_folder
+from store.recordings.schema import DONE, DROPPED, LEDGER, MISSING, fingerprint
+from store.recordings.shards import ShardFormat, crc32c, sync_folder
+from store.recordings.sources import LocalSource, Position, positions, write_small
 
 
 class Ledger:

@@ -117,8 +117,8 @@ class PointTracks:
         )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write to ``.npz``, ``.nc`` or ``.zarr``: :func:`analyses.track_files.save_tracks`."""
-        from analyses.track_files import save_tracks
+        """Write to ``.npz``, ``.nc`` or ``.zarr``: :func:`store.tracks.files.save_tracks`."""
+        from store.tracks.files import save_tracks
 
         return save_tracks(self, path, overwrite=overwrite)
 

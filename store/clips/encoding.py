@@ -42,7 +42,7 @@ def write_video(
     Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
     under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. The small ones
     are also written without loss, whatever ``crf``: they come back within 3 of 255. The file appears whole or not at
-    all, also when ``images`` fails or the program is killed. It ends in a digest, which :func:`store.video.read_clip`
+    all, also when ``images`` fails or the program is killed. It ends in a digest, which :func:`store.clips.video.read_clip`
     checks and players skip; whatever re-encodes or re-muxes the video leaves it out.
 
     Parameters
@@ -71,7 +71,7 @@ def write_video(
     Examples
     --------
     >>> import tempfile
-    >>> from store.video import read_clip
+    >>> from store.clips.video import read_clip
     >>> images = (np.full((80, 112, 3), 20 * n, np.uint8) for n in range(9))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     read_clip(write_video(f"{folder}/brighter.mp4", images, fps=8))

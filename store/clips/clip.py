@@ -53,7 +53,7 @@ class Clip:
         Who estimated the tracks, such as "optical flow", where they are no truth: whatever is measured against them
         says so.
     part : Part, optional
-        Which images of a longer video these are; kept by slices and by :func:`store.video.read_clip`.
+        Which images of a longer video these are; kept by slices and by :func:`store.clips.video.read_clip`.
 
     Raises
     ------

@@ -8,9 +8,9 @@ from typing import Any
 
 from store.arguments import checked, checked_but
 from store.checks import integer
-from store.clip import Clip
-from store.decoding import Wanted, decode
-from store.encoding import encode, extras_path, new_video
+from store.clips.clip import Clip
+from store.clips.decoding import Wanted, decode
+from store.clips.encoding import encode, extras_path, new_video
 from store.errors import ClipError, InvalidInputError
 from store.files.damaged import damage_as
 from store.files.numpy_files import load_npz, save_npz
@@ -104,7 +104,7 @@ def _read_extras(path: Path) -> dict[str, Any]:
 def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = False, crf: int = 8) -> Path:
     """Write a clip as H.264, and what a video cannot hold to ``<path>.npz``.
 
-    How colour is written, and that both files appear whole or not at all: see :func:`store.encoding.write_video`,
+    How colour is written, and that both files appear whole or not at all: see :func:`store.clips.encoding.write_video`,
     which takes images that do not fit into memory.
 
     Parameters

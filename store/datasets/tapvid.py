@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from store.arguments import check_kind, checked, checked_but
-from store.array_pickle import load_array_pickle
-from store.clip import Clip
+from store.clips.clip import Clip
+from store.datasets.array_pickle import load_array_pickle
 from store.errors import ClipError, InvalidInputError, OutputExistsError
 from store.files.atomic import atomic_write
 from store.files.damaged import damage_as, shown

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from analyses.point_tracks import PointTracks
 from store.arguments import checked
 from store.errors import InvalidInputError
 from store.files.labelled import ArrayFiles, load_dataset, save_dataset
 from store.files.numpy_files import load_npz, save_npz
+from store.tracks.point_tracks import PointTracks
 
 _FILES = ArrayFiles("tracks", "tracks go", "no tracks", "the tracks")
 _ARRAYS = ("tracks", "visibility", "confidence", "queries")
@@ -26,7 +26,7 @@ def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite:
     tracks : PointTracks
     path : path ending in .npz, .nc or .zarr
         An npz holds ``tracks`` (image, point, 2), ``visibility`` and ``confidence`` (image, point), ``queries``
-        (point, 3) and ``details`` as JSON; the others hold :meth:`analyses.point_tracks.PointTracks.to_dataset`. All
+        (point, 3) and ``details`` as JSON; the others hold :meth:`store.tracks.point_tracks.PointTracks.to_dataset`. All
         hold the digest of their values, which :func:`load_tracks` checks.
     overwrite : replace tracks that are there
 

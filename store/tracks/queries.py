@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from analyses.point_tracks import check_queries
 from store.arguments import Array, check_kind
 from store.arrays import as_array
-from store.clip import Clip
+from store.clips.clip import Clip
+from store.tracks.point_tracks import check_queries
 
 
 def clip_and_queries(images: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -20,7 +20,7 @@ def clip_and_queries(images: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]
     ClipError
         For what is no clip.
     InvalidInputError
-        For a query outside the clip, see :func:`analyses.point_tracks.check_queries`.
+        For a query outside the clip, see :func:`store.tracks.point_tracks.check_queries`.
 
     Examples
     --------

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from store.clip import Clip
+from store.clips.clip import Clip
+from store.clips.video import extras_path, write_clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError
-from store.video import extras_path, write_clip
 
 
 def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -18,7 +18,7 @@ def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
 
     Parameters
     ----------
-    path : of a video to be written by :func:`store.video.write_clip`
+    path : of a video to be written by :func:`store.clips.video.write_clip`
     overwrite : bool
         Whether an existing video is to be replaced.
 

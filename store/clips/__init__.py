@@ -1,0 +1,1 @@
+"""Clips and the video files that hold them."""

@@ -1,0 +1,1 @@
+"""Recordings of queries and keys: the Zarr format, its writer and its reader."""

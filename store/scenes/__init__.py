@@ -1,0 +1,1 @@
+"""Synthetic scenes with exact tracks, and the prompts that describe them."""

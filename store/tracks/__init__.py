@@ -1,0 +1,1 @@
+"""Point tracks and their files."""

@@ -14,11 +14,11 @@ import torch
 
 from analyses.chunks import Chunk
 from analyses.tracking_options import TrackingOptions
-from probe.backbone import Backbone
-from probe.capture import Capture
-from probe.forward import ForwardPass
-from probe.probe import Probe
-from probe.run import run_states
+from probe.backbones.backbone import Backbone
+from probe.capture.capture import Capture
+from probe.capture.probe import Probe
+from probe.run.forward import ForwardPass
+from probe.run.run import run_states
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analyses.layer_selection import LayerSelection
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.families.published import ModelCard, model_card, names_with
 from store.errors import EmptySelectionError, InvalidInputError
 

@@ -69,7 +69,7 @@ def sweep_recording(
     >>> import tempfile
     >>> from probe import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
-    >>> from probe.record import record
+    >>> from probe.recording.record import record
     >>> from store.scenes.scene import make_scene
     >>> from store.selection import Selection
     >>> mini, scene = load_backbone(new_pipeline(MiniConfig(layers=2))), make_scene(0)

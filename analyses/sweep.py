@@ -30,9 +30,9 @@ from analyses.sweep_pieces import (
 from analyses.tensors import BUDGET_BYTES
 from analyses.truth import Target
 from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
-from probe.backbone import OnStep
-from probe.fitting import Window, cut_windows
-from probe.run import check_noise
+from probe.backbones.backbone import OnStep
+from probe.run.run import check_noise
+from probe.run.windows import Window, cut_windows
 from store.arguments import check_kind, checked_but
 from store.clips.clip import Clip
 from store.layout import TokenLayout
@@ -175,11 +175,11 @@ def sweep(
     backbone : Backbone
     clips_or_prompts : mapping of names to Clip or str, or a sequence, or one of them
         A clip is noised to each step's timestep. A prompt is analysed while it is generated. Clips of another size are
-        resized with their tracks, longer ones cut into windows (:func:`probe.fitting.cut_windows`); each window is
+        resized with their tracks, longer ones cut into windows (:func:`probe.run.windows.cut_windows`); each window is
         an entry of ``clip``. A clip without tracks, and a prompt, get a grid of points and no accuracy.
     selection : Selection
         Steps, layers and heads; one branch. Heads that are left out do not count in the mean over heads.
-    noise : "clean", "forward" or "inversion", see :func:`probe.run.run_states`
+    noise : "clean", "forward" or "inversion", see :func:`probe.run.run.run_states`
     seed : of the noise, or of the sampling; the same for every clip
     draws : how many times the noise is drawn for each clip, or a prompt sampled; each is an entry of ``clip`` with a
         coordinate ``draw``, and the draws of a clip are averaged as its windows are. The first has ``seed`` itself

@@ -32,7 +32,7 @@ class Showing(Protocol):
         """What the model reads of a prompt or with a clip."""
 
     def windows(self, clip: Clip) -> Sequence[Any]:
-        """The windows of a clip, see :func:`probe.fitting.cut_windows`."""
+        """The windows of a clip, see :func:`probe.run.windows.cut_windows`."""
 
     def prompt_size(self) -> tuple[int, int, int]:
         """Height and width in pixels, and images, of what a prompt generates."""

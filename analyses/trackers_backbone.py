@@ -10,7 +10,7 @@ from analyses.defaults import matched_with
 from analyses.layer_selection import LayerSelection
 from analyses.tensors import BUDGET_BYTES
 from analyses.tracking import TrackingOptions, track_points
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from store.arguments import check_fields
 from store.tracks.point_tracks import PointTracks
 

@@ -20,7 +20,7 @@ from analyses.following import Follower
 from analyses.layer_selection import LayerSelection
 from analyses.tensors import BUDGET_BYTES
 from analyses.tracking_options import PUBLISHED, TrackingOptions
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from store.arguments import checked
 from store.layout import TokenLayout
 from store.progress import progress_bar
@@ -76,7 +76,7 @@ def track_points(
     size : (height, width) in pixels of what the model sees, by default what it generates; the aspect is not kept
     conditioning : mapping, optional
         Further keyword arguments of the pipeline, such as ``prompt_embeds`` where it has no text encoder; as in
-        :meth:`probe.backbone.Backbone.generate`. ``details`` keep a hash of each
+        :meth:`probe.backbones.backbone.Backbone.generate`. ``details`` keep a hash of each
     budget_bytes : working memory of the matching; the costs of no more than one group of chunks are kept
     progress : called with (chunks done, in all)
         By default a bar in notebooks and interactive sessions; False for none.

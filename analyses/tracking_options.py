@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from probe.run import Noise
+from probe.run.run import Noise
 from store.arguments import check_fields
 from store.errors import InvalidInputError
 
@@ -27,7 +27,7 @@ class TrackingOptions:
     chunk_images : images of a chunk with the query's; by default as many latent frames as the backbone generates
     interleaved, anchored : see :func:`analyses.chunks.chunk_groups`
     average : costs of an image that lies in several chunks are averaged; otherwise the first chunk's count
-    noise : what the model is shown, see :func:`probe.run.run_states`
+    noise : what the model is shown, see :func:`probe.run.run.run_states`
     support : standard deviation, in cells, of the Gaussian by which the costs of the cells up to two cells around a
         point count, each displaced by where its cell lies (:class:`analyses.support.Support`); 0 matches each of the
         four cells around a point by itself and interpolates where they went, as published

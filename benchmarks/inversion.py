@@ -13,8 +13,8 @@ import xarray as xr
 
 from analyses.clips import bootstrap_mean
 from probe import Backbone, load_backbone
-from probe.forward import ForwardPass
-from probe.run import run_states
+from probe.run.forward import ForwardPass
+from probe.run.run import run_states
 from store import make_scene
 
 STEPS = 50

@@ -10,7 +10,7 @@ import numpy as np
 from analyses.sweep import sweep
 from benchmarks.mini_accuracy import patch_accuracies
 from probe import Backbone
-from probe.fitting import cut_windows
+from probe.run.windows import cut_windows
 from store import Clip, Selection, read_clips
 
 SIZE = (32, 48)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from probe import load_backbone, run_prompt
-from probe.record import record
+from probe.recording.record import record
 from store import Selection
 
 PROMPT = "a red disc moves left over blue stripes while the camera pans up"

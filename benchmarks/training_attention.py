@@ -1,7 +1,7 @@
 """Mini's attention in training on a CPU beside the fused kernel: ``python -m benchmarks.training_attention``.
 
 Forward and backward of one layer, 4 heads of 32 channels, for a batch of 8 clips of each size that the training shows:
-two products and a softmax (:class:`probe.mini.objective.PlainAttention` in bfloat16, the same in float32) beside
+two products and a softmax (:class:`probe.mini.training.objective.PlainAttention` in bfloat16, the same in float32) beside
 ``scaled_dot_product_attention`` of the same tensors. The limit is the time of the six bare matrix products that both
 need, two forward and four backward. Then the same for the loss of a whole step and its gradients, in bfloat16 as in
 the training, where attention is one part of the work. One process, one thread, the ways in turn in every round;
@@ -31,8 +31,8 @@ from scipy.stats import bootstrap
 from torch.nn.functional import scaled_dot_product_attention
 
 from probe.mini import MiniConfig, new_pipeline
-from probe.mini.objective import PlainAttention, Scenes, velocity_loss
-from probe.mini.schedule import TrainConfig
+from probe.mini.training.objective import PlainAttention, Scenes, velocity_loss
+from probe.mini.training.schedule import TrainConfig
 
 SIZES = ((24, 24), (32, 32), (32, 48), (40, 40))
 ROUNDS = 15
@@ -159,7 +159,7 @@ def step_row(height: int, width: int) -> str:
         pipeline.transformer.zero_grad()
 
     def fused() -> None:
-        with patch("probe.mini.objective.PlainAttention", nullcontext):
+        with patch("probe.mini.training.objective.PlainAttention", nullcontext):
             plain()
 
     plain()

@@ -17,7 +17,7 @@ from store.errors import OutputExistsError
 if TYPE_CHECKING:
     from ditprobe.report_trackers import Compared
     from ditprobe.report_transfer import TransferredClip
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
 
 SCENES = range(24)
 TRACKED_SCENES, TRACKED_IMAGES = 8, 12  # as many as intervals need; twice the images that the model takes at once

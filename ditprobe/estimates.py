@@ -9,8 +9,8 @@ from ditprobe.console import complain, say, seconds_for_people
 from store.text import counted
 
 if TYPE_CHECKING:
-    from probe.backbone import Backbone
-    from probe.geometry import Size
+    from probe.backbones.backbone import Backbone
+    from probe.backbones.geometry import Size
 
 
 def tell_time(
@@ -37,7 +37,7 @@ def tell_time(
     if not estimate or not total:
         say(f"  time      not estimated; {counted(total, 'call')} of the model")
         return
-    from probe.timing import all_tokens, time_call
+    from probe.run.timing import all_tokens, time_call
 
     complain("measuring one step, small ...")
     largest = max((size for size, _ in calls), key=lambda size: all_tokens(model.layout(*size)))

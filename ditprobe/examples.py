@@ -14,7 +14,7 @@ from analyses.matching import match_points
 from analyses.resampling import to_images
 from ditprobe.report_figures import Example
 from probe import Backbone, Capture, Noise, run_clip, run_prompt
-from probe.fitting import cut_windows
+from probe.run.windows import cut_windows
 from store.arguments import check_fields, checked
 from store.clips.clip import Clip
 from store.errors import InvalidInputError

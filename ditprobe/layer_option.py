@@ -9,7 +9,7 @@ from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from analyses.layer_selection import LayerSelection
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
 
 
 def layers_option(text: str | None, name: str = "layers") -> tuple[int, ...] | Literal["all"] | LayerSelection | None:

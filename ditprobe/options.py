@@ -19,7 +19,7 @@ from store.selection import Selection
 from store.text import pixels
 
 if TYPE_CHECKING:
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
@@ -383,9 +383,9 @@ def backbone_of(
 ) -> Backbone:
     """The backbone of the shared options; to plan with, without its weights."""
     if plan:
-        from probe.planning import plan_backbone
+        from probe.loading.planning import plan_backbone
 
         return plan_backbone(name, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only)
-    from probe.loading import load_backbone
+    from probe.loading.load_backbone import load_backbone
 
     return load_backbone(name, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only)

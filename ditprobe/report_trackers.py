@@ -17,7 +17,7 @@ from analyses.tapvid_evaluation_checkpoint import described
 from analyses.trackers import BackboneTracker, FlowTracker, PatchTracker, still_tracker
 from analyses.tracking_errors import gather_errors, tracking_errors
 from analyses.tracking_options import PUBLISHED
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from store.arguments import checked
 from store.clips.clip import Clip
 from store.errors import MissingOpenCVError

@@ -15,7 +15,7 @@ from ditprobe.report_figures import ShownExample, embed
 from ditprobe.report_tables import Table, number
 from ditprobe.transfer_measures import ERROR, FIDELITY, check_pair, measure_transfer
 from generators.reference import reference_flow
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from store.arguments import checked
 from store.clips.clip import Clip
 

@@ -13,8 +13,8 @@ from store.errors import InvalidInputError
 if TYPE_CHECKING:
     from analyses.trackers import BackboneTracker
     from analyses.tracking_options import TrackingOptions
-    from probe.backbone import Backbone
-    from probe.geometry import Size
+    from probe.backbones.backbone import Backbone
+    from probe.backbones.geometry import Size
     from store.tracks.point_tracks import Tracker
 
 TRACKERS = ("backbone", "nothing-moves", "patches", "flow")
@@ -142,7 +142,7 @@ def trackers_named(
     """
     from analyses.opencv import opencv
     from analyses.trackers import CoTracker, FlowTracker, PatchTracker, still_tracker
-    from probe.loading import resolve_device
+    from probe.loading.load_backbone import resolve_device
 
     found: dict[str, Tracker] = {}
     for name in names:

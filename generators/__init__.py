@@ -16,9 +16,9 @@ from typing import Any
 
 _HOMES = {
     "generators.amf": ("amf_loss", "attention_motion_flow", "labelled_flow"),
-    "generators.attention": ("Attention", "Editor", "inject"),
+    "probe.attention.edit": ("Attention", "Editor", "inject"),
     "generators.cag": ("CrossAttentionGuidance", "within_frames"),
-    "generators.clip_reading": ("reading_of_clip",),
+    "probe.run.layers_of_clip": ("reading_of_clip",),
     "generators.defaults": ("guided_layers",),
     "generators.ditflow": ("DiTFlow",),
     "generators.embedding": ("InjectMotion", "MotionEmbedding"),
@@ -31,8 +31,8 @@ _HOMES = {
     "generators.motion_clone": ("MotionClone", "motion_clone_loss", "temporal_attention"),
     "generators.optimise": ("minimise",),
     "generators.optimised_method": ("OptimisedMethod",),
-    "generators.positions": ("AddedPositions", "Positions", "RotaryPositions"),
-    "generators.reading": ("Reading",),
+    "probe.attention.positions": ("AddedPositions", "Positions", "RotaryPositions"),
+    "probe.run.layers_of_clip": ("Reading",),
     "generators.reference": ("reference_flow",),
     "generators.sampling": ("GuidedSampling", "sample"),
     "generators.smm": ("SMM", "smm_loss"),

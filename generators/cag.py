@@ -11,11 +11,11 @@ from torch import Tensor
 
 from analyses.defaults import chosen_layers
 from analyses.layer_selection import LayerSelection
-from generators.attention import Attend, Attention, Editor
 from generators.defaults import guided_layers
 from generators.step import Step
 from generators.strategy import Run, Strategy
-from probe.backbone import Backbone
+from probe.attention.edit import Attend, Attention, Editor
+from probe.backbones.backbone import Backbone
 from store.arguments import check_fields, checked
 from store.checks import finite
 from store.selection import Selection

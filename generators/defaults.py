@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analyses.defaults import tracking_defaults
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.families.published import model_card, names_with
 from store.arguments import checked
 from store.errors import InvalidInputError

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from generators.amf import amf_loss, attention_motion_flow, check_temperature
 from generators.optimised_method import LossOf, OptimisedMethod
-from generators.reading import Reading
 from generators.transfer_reference import Reference
+from probe.run.layers_of_clip import Reading
 
 
 @dataclass(frozen=True, kw_only=True)

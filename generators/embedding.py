@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from generators.positions import Positions
 from generators.step import Step
 from generators.strategy import Run, Strategy
-from probe.geometry import Size
+from probe.attention.positions import Positions
+from probe.backbones.geometry import Size
 from store.arguments import check_fields, checked
 from store.checks import integer, shown
 from store.errors import InvalidInputError
@@ -41,7 +41,7 @@ class MotionEmbedding:
     Examples
     --------
     >>> import torch
-    >>> from generators.positions import AddedPositions
+    >>> from probe.attention.positions import AddedPositions
     >>> MotionEmbedding("mini", Size(40, 40, 6), 50, {0: AddedPositions(torch.zeros(6, 10, 10, 128))})
     MotionEmbedding('mini', 40 x 40 px and 6 images, 1 of 50 steps: AddedPositions(table: 6 x 10 x 10 x 128))
     """

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from generators.embedding import MotionEmbedding
-from generators.positions import AddedPositions, Positions, RotaryPositions
-from probe.geometry import Size
+from probe.attention.positions import AddedPositions, Positions, RotaryPositions
+from probe.backbones.geometry import Size
 from store.arguments import checked
 from store.errors import CorruptRecordingError, FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file

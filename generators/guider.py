@@ -16,8 +16,8 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from torch import Tensor, nn
 
 from analyses.layer_selection import LayerSelection
-from generators.attention import AttentionEdit
 from generators.cag import within_frames
+from probe.attention.edit import AttentionEdit
 from store.arguments import check_kind
 from store.checks import finite, flag
 from store.errors import InvalidInputError, UnsupportedBackboneError

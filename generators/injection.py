@@ -10,12 +10,12 @@ from torch import Tensor
 
 from analyses.defaults import chosen_layers
 from analyses.layer_selection import LayerSelection
-from generators.attention import Attend, Attention, Editor
 from generators.step import Step
 from generators.strategy import Run, Strategy
 from generators.transfer_method import TransferMethod, guided_steps
 from generators.transfer_reference import Reference
-from probe.backbone import Backbone
+from probe.attention.edit import Attend, Attention, Editor
+from probe.backbones.backbone import Backbone
 from store.arguments import check_fields, checked
 from store.checks import number
 from store.errors import InvalidInputError

@@ -16,15 +16,15 @@ from analyses.defaults import chosen_layers
 from analyses.layer_selection import LayerSelection
 from generators.injection import InjectReference, check_share
 from generators.optimise import minimise
-from generators.positions import Positions
-from generators.reading import Reading
 from generators.reference import FlowPreset, default_layer, shown_step
 from generators.step import Step
 from generators.strategy import Run, Strategy
 from generators.transfer_method import TransferMethod, guided_steps
 from generators.transfer_reference import Reference
-from probe.backbone import Backbone
+from probe.attention.positions import Positions
+from probe.backbones.backbone import Backbone
 from probe.families.published import model_card
+from probe.run.layers_of_clip import Reading
 from store.arguments import check_fields, check_kind
 from store.errors import InvalidInputError
 from store.selection import Selection

@@ -4,47 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from generators.attention import AttentionEdit, Editor
-from generators.positions import Positions, using_positions
-from probe.backbone import Backbone, Moment
-from probe.capture import Capture
-from probe.probe import Probe
-from probe.tap import AttentionCall, AttentionTap
+from probe.attention.edit import AttentionEdit, Editor
+from probe.attention.positions import Positions, using_positions
+from probe.attention.tap import AttentionCall, AttentionTap
+from probe.backbones.backbone import Backbone, Moment
+from probe.capture.probe import Probe
+from probe.run.layers_of_clip import EnoughRead, Reading, keep_blocks
 from store.layout import TokenLayout
 from store.selection import Selection
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """What the layers of a pass gave, by layer; part of the graph of the latents where gradients were enabled.
-
-    Parameters
-    ----------
-    captures : dict of Capture
-        Queries and keys of the video tokens (head, frame, y, x, channel), and the attention output if it was wanted.
-    attention : dict of AttentionCall
-        The attention as it was: query, key, value and output (1, head, token, channel) with the text tokens.
-    blocks : dict of (frame, y, x, channel) tensors
-        Output of the layer's block for the video tokens, if it was wanted.
-    """
-
-    captures: dict[int, Capture] = field(default_factory=dict)
-    attention: dict[int, AttentionCall] = field(default_factory=dict)
-    blocks: dict[int, Tensor] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"Reading(layers {', '.join(map(str, self.captures))})"
-
-
-class _Enough(Exception):
-    """Leaves the transformer after the last layer that was asked for."""
 
 
 @contextmanager
@@ -123,7 +95,7 @@ def read_layers(
     def keep(attention: AttentionCall) -> None:
         found.attention[attention.layer] = attention
         if attention.layer == last and not blocks:
-            raise _Enough
+            raise EnoughRead
 
     selection = Selection([moment.step or 0], layers, (moment.branch,))
     with ExitStack() as stack:
@@ -140,26 +112,10 @@ def read_layers(
         stack.enter_context(AttentionTap({layer: modules[layer][1] for layer in layers}, keep))
         stack.enter_context(edit)
         if blocks:
-            _keep_blocks(stack, found, denoiser, {modules[layer][0]: layer for layer in layers}, last)
+            keep_blocks(stack, found, denoiser, {modules[layer][0]: layer for layer in layers}, last)
         stack.enter_context(backbone.announce(moment.step, moment.timestep, moment.branch, moment.steps))
         try:
             denoiser(**call)
-        except _Enough:
+        except EnoughRead:
             return found
     raise RuntimeError(f"layer {last} of {type(denoiser).__name__} was never reached.")
-
-
-def _keep_blocks(stack: ExitStack, found: Reading, denoiser: nn.Module, names: Mapping[str, int], last: int) -> None:
-    for name, layer in names.items():
-
-        def keep(module: nn.Module, args: Any, output: Any, layer: int = layer) -> None:
-            if torch._C._current_graph_task_id() != -1:  # checkpointing recomputes within backward
-                return
-            tokens = output[0] if isinstance(output, tuple) else output
-            layout = found.captures[layer].layout
-            found.blocks[layer] = tokens[0].unflatten(0, (layout.frames, layout.height, layout.width))
-            if layer == last:
-                raise _Enough
-
-        block = denoiser.get_submodule(name.rpartition(".")[0])
-        stack.callback(block.register_forward_hook(keep).remove)

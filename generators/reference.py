@@ -11,9 +11,9 @@ import xarray as xr
 from analyses.defaults import chosen_layers, selected_step, tracking_defaults
 from analyses.layer_selection import LayerSelection
 from generators.amf import attention_motion_flow, check_temperature, labelled_flow
-from generators.clip_reading import reading_of_clip
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.families.published import model_card, names_with
+from probe.run.layers_of_clip import reading_of_clip
 from store.arguments import checked
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
@@ -44,7 +44,7 @@ def reference_flow(
     ----------
     backbone : Backbone
     clip : Clip
-        Of a size that the backbone takes; :func:`probe.fitting.cut_windows` makes others fit.
+        Of a size that the backbone takes; :func:`probe.run.windows.cut_windows` makes others fit.
     layer : int or LayerSelection, optional
         By default that of the preset; the best of a selection. Negative ones count from the end.
     step : int, optional
@@ -53,7 +53,7 @@ def reference_flow(
     prompt : str
         Empty as published. None where ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping, optional
-        Further arguments of the pipeline, as in :meth:`probe.backbone.Backbone.generate`.
+        Further arguments of the pipeline, as in :meth:`probe.backbones.backbone.Backbone.generate`.
     preset : "exact" or "ditflow"
         Whose layer and timestep: "exact" has those that are known to hold correspondence on this backbone
         (:func:`analyses.defaults.tracking_defaults`), at the last step where nothing is known; "ditflow" the layer of

@@ -24,8 +24,8 @@ from generators.errors import GuidanceDivergedError
 from generators.schedulers import EditedSteps, check_editable, moved
 from generators.step import Step, prediction_of
 from generators.strategy import Run, Strategy
-from probe.backbone import Backbone, OnStep
-from probe.clock import SamplerClock, check_closed
+from probe.backbones.backbone import Backbone, OnStep
+from probe.capture.clock import SamplerClock, check_closed
 from store.arguments import checked, checked_but
 from store.checks import integer
 from store.clips.clip import Clip

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from probe.clock import check_closed
-from probe.wrapping import wrapped_method
+from probe.backbones.wrapping import wrapped_method
+from probe.capture.clock import check_closed
 from store.errors import UnsupportedBackboneError
 
 EDITABLE = (

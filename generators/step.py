@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators.attention import AttentionEdit, Editor
 from generators.errors import GuidanceDivergedError
-from generators.positions import Positions, check_positions, read_positions
 from generators.reading import Reading, altered, read_layers
 from generators.strategy import Run
-from probe.backbone import Backbone, Moment
-from probe.schedule import Schedule
+from probe.attention.edit import AttentionEdit, Editor
+from probe.attention.positions import Positions, check_positions, read_positions
+from probe.backbones.backbone import Backbone, Moment
+from probe.backbones.schedule import Schedule
 from store.errors import InvalidInputError
 from store.selection import resolve_number
 

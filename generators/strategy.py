@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from store.layout import TokenLayout
 
 if TYPE_CHECKING:

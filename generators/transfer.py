@@ -18,8 +18,8 @@ from generators.step import Step
 from generators.strategy import Strategy
 from generators.transfer_method import TransferMethod
 from generators.transfer_reference import Reference, fit_reference, text_arguments
-from probe.backbone import Backbone, OnStep
-from probe.geometry import Size
+from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.geometry import Size
 from store.arguments import check_fields, checked
 from store.checks import height_and_width
 from store.clips.clip import Clip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from generators.strategy import Strategy
 from generators.transfer_reference import Reference
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 
 
 @dataclass(frozen=True)

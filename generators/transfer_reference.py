@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from generators.clip_reading import reading_of_clip
-from generators.reading import Reading
-from probe.backbone import Backbone
-from probe.forward import ForwardPass
-from probe.geometry import Size
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
+from probe.run.forward import ForwardPass
+from probe.run.layers_of_clip import Reading, reading_of_clip
 from store.arguments import check_fields, checked
 from store.clips.clip import Clip
 from store.errors import ClipError

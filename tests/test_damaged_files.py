@@ -26,8 +26,8 @@ from generators.amf import labelled_flow
 from generators.embedding import MotionEmbedding
 from generators.embedding_files import load_embedding, save_embedding
 from generators.flow_files import load_flow, save_flow
-from generators.positions import AddedPositions
-from probe.geometry import Size
+from probe.attention.positions import AddedPositions
+from probe.backbones.geometry import Size
 from store import Clip, open_recording, read_clip, read_tapvid, write_clip, write_tapvid
 from store.errors import DitprobeError, RecordingError
 from store.files.digest import DIGEST

@@ -14,8 +14,8 @@ from analyses.tracking_options import TrackingOptions
 from generators import SMM, DiTFlow, Injection, MotionClone, MotionEmbedding
 from generators.cag import CrossAttentionGuidance
 from generators.moft import MOFT
-from generators.positions import AddedPositions
-from probe.geometry import Size
+from probe.attention.positions import AddedPositions
+from probe.backbones.geometry import Size
 from store.clips.clip import Clip
 from store.errors import ClipError, InvalidInputError
 from store.layout import TokenLayout

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from ditprobe.cli import app
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
-from probe.record import record
+from probe.recording.record import record
 from store import Clip, Selection, make_scene
 from store.datasets.tapvid import read_tapvid, write_tapvid
 

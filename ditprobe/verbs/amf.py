@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     import xarray as xr
 
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
     from store.clips.clip import Clip
 
 EXAMPLES = """
@@ -105,7 +105,7 @@ def amf(
     from ditprobe.pages import write_page
     from generators.flow_files import save_flow
     from generators.reference import reference_flow, shown_step
-    from probe.fitting import cut_windows
+    from probe.run.windows import cut_windows
     from store.selection import resolve_number
 
     window = cut_windows(model, shown, size=wanted, images=images)[0]

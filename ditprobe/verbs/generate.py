@@ -17,8 +17,8 @@ from store.clips.clip import Clip
 from store.text import counted, pixels
 
 if TYPE_CHECKING:
-    from probe.backbone import Backbone
-    from probe.geometry import Size
+    from probe.backbones.backbone import Backbone
+    from probe.backbones.geometry import Size
 
 EXAMPLES = """
 \b
@@ -151,7 +151,7 @@ def written(path: Path, clip: Clip, seed: int) -> str:
 
 def calls_of_run(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:
     """The size of a run's clips, and the calls of the transformer that it makes for so many of them."""
-    from probe.geometry import Size
+    from probe.backbones.geometry import Size
 
     size = Size(arguments["height"], arguments["width"], arguments["num_frames"])
     branches = 2 if model.wants_guidance(arguments) else 1

@@ -16,7 +16,7 @@ from store.recordings.sources import is_recording
 from store.text import counted, pixels
 
 if TYPE_CHECKING:
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
 
 EXAMPLES = """
 \b

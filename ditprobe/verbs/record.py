@@ -17,7 +17,7 @@ from store.clips.video import read_clip
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
 
 EXAMPLES = """
 \b
@@ -93,7 +93,7 @@ def record(
     if clips is not None:
         read_clip(clips, last=0)  # refuses what is no video before the model is loaded
 
-    from probe import record as recording
+    from probe.recording import record as recording
 
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
     check_layers(wanted, model)

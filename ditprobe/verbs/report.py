@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from analyses.layer_selection import LayerSelection
     from ditprobe.report_trackers import TrackedClip
     from ditprobe.report_transfer import TransferredClip
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
 
 EXAMPLES = """
 \b
@@ -165,7 +165,7 @@ def _transferred(
     """The first window of both clips as the best layer of the sweep sees it at the sweep's last step."""
     from ditprobe.examples import Shown
     from ditprobe.report_transfer import transferred_clip
-    from probe.fitting import cut_windows
+    from probe.run.windows import cut_windows
 
     shown = Shown.of_sweep(found.attrs)
     windows = [cut_windows(model, clip, size=shown.size, images=shown.images, stride=shown.stride)[0] for clip in pair]

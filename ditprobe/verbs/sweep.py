@@ -20,7 +20,7 @@ from store.text import counted
 if TYPE_CHECKING:
     import xarray as xr
 
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
 
 EXAMPLES = """
 \b
@@ -284,8 +284,8 @@ def _dry_run(
     model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], draws: int, *, estimate: bool
 ) -> None:
     """What would run, and how long the model would take."""
-    from probe.fitting import cut_windows
-    from probe.record import plan_recording
+    from probe.recording.record import plan_recording
+    from probe.run.windows import cut_windows
 
     say(repr(model))
     where = {"size": run["size"], "images": run["images"]}

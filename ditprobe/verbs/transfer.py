@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from generators.optimised_method import OptimisedMethod
     from generators.transfer import Transferred
     from generators.transfer_method import TransferMethod
-    from probe.backbone import Backbone, OnStep
-    from probe.geometry import Size
+    from probe.backbones.backbone import Backbone, OnStep
+    from probe.backbones.geometry import Size
     from store.clips.clip import Clip
 
 EXAMPLES = """

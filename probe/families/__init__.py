@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.families.cogvideox import CogVideoX
 from probe.families.hunyuan_video import HunyuanVideo
 from probe.families.wan import Wan

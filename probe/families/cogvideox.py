@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from probe.backbone import Backbone
-from probe.geometry import Size
-from probe.rotary import RotaryAxes
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
+from probe.backbones.rotary import RotaryAxes
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 

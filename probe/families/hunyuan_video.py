@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from probe.backbone import Backbone
-from probe.rotary import RotaryAxes
+from probe.backbones.backbone import Backbone
+from probe.backbones.rotary import RotaryAxes
 from store.errors import InvalidInputError
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from store.checks import one_of
 
 if TYPE_CHECKING:
-    from probe.backbone import Backbone
+    from probe.backbones.backbone import Backbone
 
 _CARDS = Path(__file__).with_suffix(".json")
 

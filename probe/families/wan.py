@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from probe.backbone import Backbone
-from probe.geometry import Size
-from probe.rotary import RotaryAxes
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
+from probe.backbones.rotary import RotaryAxes
 from store.errors import InvalidInputError, UnsupportedBackboneError
 
 

@@ -17,9 +17,9 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
+from probe.loading.model_index import read_json
 from probe.mini.codec import PixelCodec
 from probe.mini.text import SceneTokenizer, new_text_encoder, new_tokenizer
-from probe.model_index import read_json
 from store.errors import BackboneNotFoundError
 from store.files.damaged import damage_as, shown
 
@@ -149,7 +149,7 @@ def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch
     if missing:
         raise BackboneNotFoundError(
             f"no mini backbone at {folder}: {', '.join(missing)} missing. Bundled are {' and '.join(BUNDLED)}; train "
-            "another with python -m probe.mini.train."
+            "another with python -m probe.mini.training."
         )
     remedy = "Save or copy it again."
     with damage_as(BackboneNotFoundError, f"the mini backbone {folder} is damaged", remedy), _without_bars():

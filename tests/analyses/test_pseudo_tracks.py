@@ -15,7 +15,7 @@ from analyses.trackers import still_tracker
 from ditprobe.report import write_report
 from ditprobe.summary import accuracy_table
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline
 from store import Clip, Selection, make_scene
 from store.errors import InvalidInputError

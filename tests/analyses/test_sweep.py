@@ -17,7 +17,7 @@ from analyses.sweep import sweep, sweep_recording
 from analyses.truth import Target, Truth
 from probe import Backbone, Capture, load_backbone, run_clip
 from probe.mini import MiniConfig, new_pipeline
-from probe.record import record
+from probe.recording.record import record
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.scenes.scene import make_scene

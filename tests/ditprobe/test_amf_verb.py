@@ -16,7 +16,7 @@ from generators.amf import labelled_flow
 from generators.flow_files import load_flow
 from generators.reference import reference_flow
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, make_scene, read_clip, write_clip
 from store.layout import TokenLayout

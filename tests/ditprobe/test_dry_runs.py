@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import Result
 
-from probe.forward import ForwardPass
+from probe.run.forward import ForwardPass
 from store import Clip, write_clip
 
 Run = Callable[..., Result]

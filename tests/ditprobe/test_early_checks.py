@@ -13,7 +13,7 @@ from typer.testing import Result
 
 from ditprobe import options
 from probe import load_backbone
-from probe.loading import MINIS
+from probe.loading.load_backbone import MINIS
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., Result]

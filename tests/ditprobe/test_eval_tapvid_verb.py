@@ -18,7 +18,7 @@ from analyses.tapvid import mean_tapvid_metrics, tapvid_metrics, tapvid_queries
 from analyses.trackers import PatchTracker
 from analyses.tracking import track_points
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, make_scene, read_tapvid, write_clip, write_tapvid
 

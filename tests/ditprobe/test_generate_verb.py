@@ -13,7 +13,7 @@ from typer.testing import Result
 
 from ditprobe.verbs.generate import enlarged, file_name, output_paths
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, read_clip
 

@@ -13,7 +13,7 @@ from typer.testing import Result
 from generators.cag import CrossAttentionGuidance
 from generators.sampling import sample
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import read_clip
 

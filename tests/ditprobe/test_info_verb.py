@@ -20,8 +20,8 @@ from generators.amf import labelled_flow
 from generators.embedding import MotionEmbedding
 from generators.embedding_files import save_embedding
 from generators.flow_files import save_flow
-from generators.positions import AddedPositions
-from probe.geometry import Size
+from probe.attention.positions import AddedPositions
+from probe.backbones.geometry import Size
 from store import TokenLayout, make_scene, write_clip
 from store.datasets.tapvid import write_tapvid
 from store.tracks.files import save_tracks

@@ -54,7 +54,7 @@ def test_ctrl_c_while_the_command_is_being_built_is_no_stack_trace(verb: str, tm
     ("words", "module"),
     [
         (["--help"], "ditprobe.verbs.transfer"),
-        (["generate", "a red disc moves left over blue stripes"], "probe.loading"),
+        (["generate", "a red disc moves left over blue stripes"], "probe.loading.load_backbone"),
         (["select", "sweep.nc"], "analyses.selection"),
     ],
 )

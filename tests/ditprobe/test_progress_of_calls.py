@@ -11,7 +11,7 @@ import torch
 
 import ditprobe as dp
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline
 from store import make_scene
 

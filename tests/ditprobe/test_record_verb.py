@@ -14,7 +14,7 @@ import torch
 import typer
 from typer.testing import Result
 
-import probe.record as recording
+import probe.recording.record as recording
 from ditprobe.console import for_command_line, verb
 from store import make_scene, read_clip, write_clip
 from store.errors import InvalidInputError

@@ -22,7 +22,7 @@ from ditprobe.report_transfer import (
 from ditprobe.transfer_measures import check_pair, measure_transfer
 from generators.reference import reference_flow
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline
 from store import Clip, make_scene
 from store.errors import InvalidInputError, UnknownLayerError

@@ -16,7 +16,7 @@ from analyses.overlay import draw_tracks
 from analyses.tracking import PUBLISHED, TrackingOptions, track_points
 from ditprobe.verbs.track import grid_points, part_of, read_points
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, read_clip, write_clip
 from store.errors import InvalidInputError

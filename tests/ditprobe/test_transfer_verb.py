@@ -20,7 +20,7 @@ from generators.embedding_files import load_embedding
 from generators.moft import MOFT
 from generators.transfer import transfer_motion
 from probe import load_backbone
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, make_scene, read_clip, write_clip
 

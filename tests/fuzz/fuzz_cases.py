@@ -20,8 +20,8 @@ import probe
 import store
 from analyses.encoders import ClipEncoder
 from ditprobe.examples import Shown
-from generators.positions import AddedPositions
-from probe.geometry import Size
+from probe.attention.positions import AddedPositions
+from probe.backbones.geometry import Size
 from probe.mini import MiniConfig, new_pipeline
 
 PROMPT = "a red disc moves left over blue stripes"

@@ -20,13 +20,13 @@ from families import FAMILIES, Family
 from test_sampling import Doing, backbone_of, check_same_state, latents_of, state_of
 from torch import Tensor
 
-from generators.attention import Attend, Attention
 from generators.cag import CrossAttentionGuidance, within_frames
 from generators.defaults import guided_layers
 from generators.guider import CrossAttentionGuider
 from generators.sampling import sample
 from generators.step import Step
 from probe import Backbone, load_backbone
+from probe.attention.edit import Attend, Attention
 from store.errors import InvalidInputError, UnknownLayerError, UnsupportedBackboneError
 from store.layout import TokenLayout
 

@@ -20,10 +20,10 @@ from analyses.checkpoint import digest_of
 from generators.ditflow import DiTFlow
 from generators.embedding import InjectMotion, MotionEmbedding
 from generators.embedding_files import load_embedding, save_embedding
-from generators.positions import AddedPositions, RotaryPositions
 from generators.sampling import sample
-from probe.backbone import Backbone
-from probe.geometry import Size
+from probe.attention.positions import AddedPositions, RotaryPositions
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
 from store.errors import (
     CorruptRecordingError,
     FormatVersionError,

@@ -11,9 +11,9 @@ import pytest
 from diffusers import CogVideoXDDIMScheduler
 
 from generators import GuidedSampling, Step, Strategy, sample
-from generators.attention import AttentionEdit
 from generators.schedulers import EditedSteps
 from probe import Backbone, load_backbone
+from probe.attention.edit import AttentionEdit
 from probe.mini import MiniConfig, new_pipeline
 from store.errors import ProbeStateError, UnsupportedBackboneError
 from store.layout import TokenLayout

@@ -22,7 +22,7 @@ from generators.transfer import MotionTransfer
 from generators.transfer_method import TransferMethod
 from generators.transfer_reference import Reference, text_arguments
 from probe import Backbone, load_backbone, run_clip
-from probe.forward import ForwardPass
+from probe.run.forward import ForwardPass
 from store import Clip, Selection
 from store.errors import UnknownLayerError
 

@@ -16,8 +16,8 @@ from families import FAMILIES
 from generators.amf import attention_motion_flow
 from generators.reference import default_layer, default_step, reference_flow
 from probe import load_backbone, run_clip
-from probe.backbone import Backbone
-from probe.capture import Capture
+from probe.backbones.backbone import Backbone
+from probe.capture.capture import Capture
 from probe.mini import MiniConfig, new_pipeline
 from store import Clip, Selection
 from store.errors import InvalidInputError, UnknownLayerError

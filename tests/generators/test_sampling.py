@@ -16,14 +16,14 @@ from diffusers import DPMSolverMultistepScheduler
 from families import FAMILIES, SCHEDULERS, Family
 from torch import Tensor
 
-from generators.attention import inject
 from generators.errors import GuidanceDivergedError
 from generators.optimise import minimise
-from generators.positions import AddedPositions, RotaryPositions
 from generators.sampling import GuidedSampling, sample
 from generators.step import Step
 from generators.strategy import Strategy
 from probe import Backbone, Capture, Probe, load_backbone
+from probe.attention.edit import inject
+from probe.attention.positions import AddedPositions, RotaryPositions
 from store.errors import InvalidInputError, UnknownLayerError, UnsupportedBackboneError
 from store.selection import Selection
 

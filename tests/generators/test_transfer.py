@@ -29,7 +29,7 @@ from generators.transfer import MotionTransfer, transfer_motion
 from generators.transfer_method import PlainBackbone, TransferMethod
 from generators.transfer_reference import Reference, TransferWarning, fit_reference
 from probe import Backbone, Capture, Probe, load_backbone, run_clip
-from probe.geometry import Size
+from probe.backbones.geometry import Size
 from store import Clip
 from store.errors import ClipError, InvalidInputError, UnknownLayerError, UnsupportedBackboneError
 from store.selection import Selection

@@ -15,9 +15,10 @@ import torch
 from diffusers import SanaVideoTransformer3DModel
 from torch import nn
 
-from probe import load_backbone, loading, run_clip
+from probe import load_backbone, run_clip
+from probe.loading.load_backbone import load_backbone as loading
+from probe.loading.supported import check_index, dtype_argument
 from probe.mini import new_pipeline, save_mini
-from probe.supported import check_index, dtype_argument
 from store import Clip, Selection
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 

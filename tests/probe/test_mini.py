@@ -21,14 +21,14 @@ from transformers.utils import logging as transformers_logging
 
 from analyses.sweep import sweep
 from probe import ForwardPass, load_backbone, run_clip, run_prompt
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.families import CogVideoX
-from probe.loading import MINIS
+from probe.loading.load_backbone import MINIS
 from probe.mini import BUNDLED, MiniConfig, load_mini, new_pipeline, save_mini
 from probe.mini.codec import PixelCodec
 from probe.mini.family import GUIDANCE_SCALE, Mini
 from probe.mini.text import UNKNOWN, new_text_encoder, new_tokenizer
-from probe.record import record
+from probe.recording.record import record
 from store import Clip, Selection, make_scene, open_recording
 from store.errors import BackboneNotFoundError, InvalidInputError
 from store.scenes.prompt import ANY_SHAPE, PromptError, PromptWarning, scene_words
@@ -206,7 +206,7 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
         load_mini(tmp_path)
     assert str(caught.value) == (
         f"no mini backbone at {tmp_path}: tokenizer, text_encoder, transformer, scheduler missing. Bundled are mini "
-        "and mini-rope; train another with python -m probe.mini.train."
+        "and mini-rope; train another with python -m probe.mini.training."
     )
 
 

@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 
 from probe import Backbone, Capture, load_backbone, run_clip
-from probe.mini import MiniConfig, new_pipeline, progress, save_mini
-from probe.mini.progress import PROMPTS, record_progress, scene_accuracy, write_page
+from probe.mini import MiniConfig, new_pipeline, save_mini
+from probe.mini.training import progress
+from probe.mini.training.progress import PROMPTS, record_progress, scene_accuracy, write_page
 from store import Clip, Selection, make_scene
 from store.errors import InvalidInputError
 from store.layout import TokenLayout

@@ -15,9 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from probe import load_backbone
 from probe.mini import MiniConfig, load_mini, new_pipeline
-from probe.mini.objective import PlainAttention, Scenes, velocity_loss
-from probe.mini.schedule import TrainConfig
-from probe.mini.train import main, train
+from probe.mini.training.objective import PlainAttention, Scenes, velocity_loss
+from probe.mini.training.schedule import TrainConfig
+from probe.mini.training.train import main, train
 from store import make_scene
 from store.errors import InvalidInputError
 from store.scenes.prompt import parse_prompt
@@ -453,14 +453,14 @@ def test_a_training_that_cannot_write_or_is_stopped_is_one_line(
     def stopped(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("probe.mini.train.train", stopped)
+    monkeypatch.setattr("probe.mini.training.train.train", stopped)
     assert main(["--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "interrupted. The same command goes on from the last checkpoint.\n"
 
 
 def test_the_command_chooses_the_positions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[MiniConfig] = []
-    monkeypatch.setattr("probe.mini.train.train", lambda out, mini, config, **how: chosen.append(mini))
+    monkeypatch.setattr("probe.mini.training.train.train", lambda out, mini, config, **how: chosen.append(mini))
     assert main(["--out", str(tmp_path)]) == main(["--out", str(tmp_path), "--rotary"]) == 0
     assert chosen == [MiniConfig(), MiniConfig(rotary=True)]
 

@@ -10,12 +10,12 @@ import tiny_pipelines as tiny
 import torch
 
 from probe import load_backbone
-from probe.backbone import Backbone
-from probe.forward import ForwardPass
-from probe.geometry import Size
-from probe.loading import find_index
-from probe.planning import plan_backbone
-from probe.timing import TRIED_TOKENS, CallTime, all_tokens, smaller_size, time_call
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
+from probe.loading.load_backbone import find_index
+from probe.loading.planning import plan_backbone
+from probe.run.forward import ForwardPass
+from probe.run.timing import TRIED_TOKENS, CallTime, all_tokens, smaller_size, time_call
 from store.errors import BackboneNotFoundError, UnsupportedBackboneError
 
 MADE = {
@@ -122,7 +122,7 @@ def test_calls_are_scaled_linearly_and_with_the_square_of_the_tokens() -> None:
 
 @pytest.mark.parametrize("fixed", [0.0, 0.02])
 def test_two_measured_calls_give_back_the_law_that_they_follow(fixed: float) -> None:
-    from probe import timing
+    from probe.run.run import timing
 
     law = CallTime(fixed, 6 * 128 * 1e-7, 1e-7, "")
     found = timing._fitted([(n, law.seconds(n)) for n in (340, 1200)], 128)

@@ -10,7 +10,7 @@ import tiny_pipelines as tiny
 import torch
 
 from probe import Backbone, Capture, ForwardPass, Probe, load_backbone, run_clip
-from probe.clock import SamplerClock
+from probe.capture.clock import SamplerClock
 from probe.mini import new_pipeline
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnknownLayerError, UnsupportedBackboneError

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from probe import AttentionTap, Backbone, Capture, Probe, load_backbone
-from probe.clock import SamplerClock
+from probe.capture.clock import SamplerClock
 from probe.mini import MiniConfig, new_pipeline
 from store.errors import ProbeStateError
 from store.selection import Selection

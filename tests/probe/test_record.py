@@ -13,10 +13,10 @@ import torch
 
 from analyses.recorded import sweep_recording
 from probe import Capture, load_backbone, run_clip, run_prompt
-from probe.backbone import Backbone
-from probe.fitting import cut_windows
+from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline
-from probe.record import estimate_seconds, plan_recording, record
+from probe.recording.record import estimate_seconds, plan_recording, record
+from probe.run.windows import cut_windows
 from store import Clip, Selection, make_scene, open_recording, read_clip
 from store.errors import (
     ClipError,
@@ -193,7 +193,7 @@ def test_a_clip_that_fails_to_be_written_leaves_the_recording_complete(
         if len(clip) > 1:  # the one image that tries the suffix passes
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("probe.record.write_clip", full)
+    monkeypatch.setattr("probe.recording.record.write_clip", full)
     with pytest.raises(OSError, match="No space left"):
         record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=5, save_clip=tmp_path / "made.mp4")
     assert open_recording(tmp_path / "run.zarr").state == "complete"

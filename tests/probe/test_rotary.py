@@ -7,9 +7,9 @@ from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideo
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
 from probe import load_backbone
-from probe.forward import ForwardPass
+from probe.backbones.rotary import RotaryAxes
 from probe.mini import MiniConfig, new_pipeline
-from probe.rotary import RotaryAxes
+from probe.run.forward import ForwardPass
 
 
 def turned(cos, sin, grid):

@@ -8,7 +8,7 @@ from generators.sampling import sample
 from generators.transfer import transfer_motion
 from generators.transfer_method import PlainBackbone
 from probe import load_backbone, run_prompt
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from store import Selection, make_scene
 from store.errors import InvalidInputError
 

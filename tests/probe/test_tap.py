@@ -14,7 +14,7 @@ from diffusers.models.transformers.transformer_sana_video import SanaLinearAttnP
 from torch import nn
 
 from probe import AttentionCall, AttentionTap, Probe, load_backbone
-from probe.retarget import check_multiplies
+from probe.attention.retarget import check_multiplies
 from store.errors import UnsupportedBackboneError
 from store.selection import Selection
 

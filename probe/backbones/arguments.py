@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from probe.geometry import Size, TokenGeometry
+from probe.backbones.geometry import Size, TokenGeometry
 from store.checks import finite, height_and_width, integer
 from store.errors import InvalidInputError
 

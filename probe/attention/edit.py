@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from probe.retarget import RetargetedAttention
+from probe.attention.retarget import RetargetedAttention
 from store.arguments import checked
 from store.layout import TokenLayout
 

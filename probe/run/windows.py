@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probe.backbone import Backbone
-from probe.geometry import Size
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
 from store.arguments import checked
 from store.clips.clip import Clip, Part
 from store.errors import ClipError, InvalidInputError

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probe.backbone import Backbone
-from probe.capture import Capture, Sink
-from probe.clock import SamplerClock, check_closed
-from probe.tap import AttentionCall, AttentionTap
+from probe.attention.tap import AttentionCall, AttentionTap
+from probe.backbones.backbone import Backbone
+from probe.capture.capture import Capture, Sink
+from probe.capture.clock import SamplerClock, check_closed
 from store.arguments import checked
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
@@ -37,7 +37,7 @@ class _Element:
 class Probe:
     """A context manager that hands a :class:`Capture` to every sink for each selected piece of attention.
 
-    Whatever runs in the context is seen: a call of the pipeline, :func:`probe.run.run_clip`, a transformer call inside
+    Whatever runs in the context is seen: a call of the pipeline, :func:`probe.run.run.run_clip`, a transformer call inside
     ``backbone.announce``. Nothing is changed: the model's results are the same to the bit, and on leaving, the
     attention processors and the scheduler are what they were. Probes may be closed in any order.
 

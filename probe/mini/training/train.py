@@ -1,4 +1,4 @@
-"""Train a mini backbone: ``python -m probe.mini.train --out runs/mini``, with ``--rotary`` for mini-rope.
+"""Train a mini backbone: ``python -m probe.mini.training --out runs/mini``, with ``--rotary`` for mini-rope.
 
 Every batch, timestep and noise is drawn from the seed and the step's number alone, so a stopped training that is
 started again with the same command goes on exactly where its last checkpoint was. Other settings are refused.
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.loading import resolve_device
+from probe.loading.load_backbone import resolve_device
 from probe.mini.model import MiniConfig
-from probe.mini.objective import batches, velocity_loss
-from probe.mini.progress import record_progress
-from probe.mini.schedule import TrainConfig
-from probe.mini.training_state import TrainingState, load_checkpoint
+from probe.mini.training.objective import batches, velocity_loss
+from probe.mini.training.progress import record_progress
+from probe.mini.training.schedule import TrainConfig
+from probe.mini.training.state import TrainingState, load_checkpoint
 from store.errors import DitprobeError, InvalidInputError
 
 _SHARES = {
@@ -115,7 +115,7 @@ def _log(path: Path, step: int, loss: float, rate: float, seconds: float) -> Non
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of the training: exit code 2 for bad settings, 1 for failure, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="python -m probe.mini.train")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="python -m probe.mini.training")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     parser.add_argument("--rotary", action="store_true", help="rotary positions (mini-rope) instead of added sinusoids")
     parser.add_argument("--steps", type=int, default=TrainConfig.steps)
@@ -151,7 +151,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _said(message: str, code: int) -> int:
     print(message, file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probe.backbone import Backbone
-from probe.finite import check_latents, check_values
+from probe.backbones.backbone import Backbone
+from probe.run.finite import check_latents, check_values
 from store.arguments import checked, checked_but
 from store.errors import InvalidInputError, UnknownLayerError
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from probe.mini.model import MiniConfig, load_mini, new_pipeline, save_mini
-from probe.mini.schedule import TrainConfig
+from probe.mini.training.schedule import TrainConfig
 from store.errors import InvalidInputError
 from store.files.atomic import atomic_write
 from store.files.damaged import damage_as

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.arguments import PipelineArguments
-from probe.finite import check_latents, check_values
-from probe.retarget import check_multiplies
-from probe.rotary import RotaryAxes
-from probe.schedule import Schedule
-from probe.tap import check_no_cache
-from probe.wrapping import without_wrappers
+from probe.attention.retarget import check_multiplies
+from probe.attention.tap import check_no_cache
+from probe.backbones.arguments import PipelineArguments
+from probe.backbones.rotary import RotaryAxes
+from probe.backbones.schedule import Schedule
+from probe.backbones.wrapping import without_wrappers
+from probe.run.finite import check_latents, check_values
 from store.arguments import checked, checked_but
 from store.clips.clip import Clip
 from store.errors import NotFiniteError, UnsupportedBackboneError
@@ -55,7 +55,7 @@ class Moment:
 
 
 class Backbone(PipelineArguments):
-    """A diffusers video pipeline that can be probed. Made by :func:`probe.loading.load_backbone`.
+    """A diffusers video pipeline that can be probed. Made by :func:`probe.loading.load_backbone.load_backbone`.
 
     Parameters
     ----------

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from probe.arguments import described
-from probe.backbone import Backbone
-from probe.fitting import Window, cut_windows
-from probe.geometry import Size
-from probe.run import Noise, check_noise, pass_count
-from probe.timing import all_tokens, time_call
+from probe.backbones.arguments import described
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
+from probe.run.run import Noise, check_noise, pass_count
+from probe.run.timing import all_tokens, time_call
+from probe.run.windows import Window, cut_windows
 from store.arguments import checked_but
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
@@ -62,7 +62,7 @@ def plan_recording(
     features: bool = False,
     limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
 ) -> Job:
-    """What :func:`probe.record.record` would do with the same arguments, without running the model.
+    """What :func:`probe.recording.record.record` would do with the same arguments, without running the model.
 
     Raises
     ------
@@ -100,6 +100,6 @@ def _window(windows: tuple[Window, ...], index: int) -> Window:
 def estimate_seconds(
     backbone: Backbone, job: Job, prompt: str | None = None, *, conditioning: Mapping[str, Any] | None = None
 ) -> float:
-    """Seconds that the model alone will take, from calls at a small size; see :func:`probe.timing.time_call`."""
+    """Seconds that the model alone will take, from calls at a small size; see :func:`probe.run.timing.time_call`."""
     measured = time_call(backbone, job.size, prompt, steps=job.plan.run_steps, conditioning=conditioning)
     return job.passes * measured.seconds(all_tokens(job.plan.layout))

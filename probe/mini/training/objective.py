@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, Dataset
 
 from probe.mini.model import MiniConfig
-from probe.mini.schedule import TrainConfig
+from probe.mini.training.schedule import TrainConfig
 from store.scenes.prompt import PARTS
 from store.scenes.scene import FIRST_TRAINING_SEED, make_scene
 

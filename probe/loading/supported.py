@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from packaging.version import Version
 
-from probe.backbone import Backbone
+from probe.backbones.backbone import Backbone
 from probe.families import FAMILIES
-from probe.model_index import read_json
+from probe.loading.model_index import read_json
 from store.errors import UnsupportedBackboneError
 
 

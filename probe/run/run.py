@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from probe.arguments import check_seed
-from probe.backbone import Backbone, OnStep
-from probe.capture import Sink
-from probe.forward import ForwardPass
-from probe.probe import Probe
+from probe.backbones.arguments import check_seed
+from probe.backbones.backbone import Backbone, OnStep
+from probe.capture.capture import Sink
+from probe.capture.probe import Probe
+from probe.run.forward import ForwardPass
 from store.arguments import checked, checked_but
 from store.checks import one_of
 from store.clips.clip import Clip

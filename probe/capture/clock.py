@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from probe.wrapping import wrapped_method
+from probe.backbones.wrapping import wrapped_method
 from store.errors import ProbeStateError
 
 

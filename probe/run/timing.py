@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.backbone import Backbone
-from probe.forward import ForwardPass
-from probe.geometry import Size
-from probe.loading import resolve_device
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
+from probe.loading.load_backbone import resolve_device
+from probe.run.forward import ForwardPass
 from store.clips.clip import Clip
 from store.layout import TokenLayout
 
@@ -70,7 +70,7 @@ def time_call(
 ) -> CallTime:
     """Time small calls of a backbone's transformer, never one at full size.
 
-    A backbone whose weights are not loaded (:func:`probe.planning.plan_backbone`), or that takes one size only, is not
+    A backbone whose weights are not loaded (:func:`probe.loading.planning.plan_backbone`), or that takes one size only, is not
     called: a matrix product and an attention of its width are timed instead, and the rest of a call is left out.
 
     Parameters
@@ -82,7 +82,7 @@ def time_call(
 
     Examples
     --------
-    >>> from probe.loading import load_backbone
+    >>> from probe.loading.load_backbone import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
     >>> mini = load_backbone(new_pipeline(MiniConfig(layers=1)))
     >>> time_call(mini, Size(480, 720, 6), "").seconds(64_800) > 0
@@ -110,7 +110,7 @@ def smaller_size(backbone: Backbone, size: Size, tokens: int) -> Size:
 
     Examples
     --------
-    >>> from probe.loading import load_backbone
+    >>> from probe.loading.load_backbone import load_backbone
     >>> from probe.mini import MiniConfig, new_pipeline
     >>> smaller_size(load_backbone(new_pipeline(MiniConfig(layers=1))), Size(480, 720, 6), 300)
     Size(height=40, width=64, images=2)

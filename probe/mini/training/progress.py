@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from probe.capture import Capture
-from probe.loading import load_backbone
-from probe.run import run_clip
+from probe.capture.capture import Capture
+from probe.loading.load_backbone import load_backbone
+from probe.run.run import run_clip
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -139,7 +139,7 @@ def write_page(out: Path) -> Path:
         "samples": samples,
     }
     page = out / "progress.html"
-    page.write_text(render_page(values, template="training.html", package="probe"), encoding="utf-8")
+    page.write_text(render_page(values, template="training.html", package="probe.mini.training"), encoding="utf-8")
     return page
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from probe.backbone import Backbone
+from probe.attention.retarget import check_multiplies
+from probe.backbones.backbone import Backbone
 from probe.families import CogVideoX, family_of
-from probe.model_index import check_safetensors, read_json, read_model_index
-from probe.retarget import check_multiplies
-from probe.supported import check_index, check_pipeline, dtype_argument
+from probe.loading.model_index import check_safetensors, read_json, read_model_index
+from probe.loading.supported import check_index, check_pipeline, dtype_argument
 from store.arguments import checked
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 from store.files.damaged import reason

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators.attention import Attend, Attention, Editor
+from probe.attention.edit import Attend, Attention, Editor
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
 

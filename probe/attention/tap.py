@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from probe.retarget import RetargetedAttention
+from probe.attention.retarget import RetargetedAttention
 from store.arguments import checked
 from store.errors import UnsupportedBackboneError
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from probe.backbone import Backbone
-from probe.loading import find_index, is_bundled_kind, load_backbone, planned_dtype, wrap_pipeline
-from probe.model_index import read_model_index
+from probe.backbones.backbone import Backbone
+from probe.loading.load_backbone import find_index, is_bundled_kind, load_backbone, planned_dtype, wrap_pipeline
+from probe.loading.model_index import read_model_index
 from store.errors import BackboneNotFoundError
 
 _READ = ("transformer", "transformer_2", "vae", "scheduler")
@@ -32,7 +32,7 @@ def plan_backbone(
     Parameters
     ----------
     name_or_path, device, dtype, revision, local_files_only
-        As in :func:`probe.loading.load_backbone`. Of a hub id only the small configuration files are fetched. A mini
+        As in :func:`probe.loading.load_backbone.load_backbone`. Of a hub id only the small configuration files are fetched. A mini
         backbone is small, and loaded whole.
 
     Returns

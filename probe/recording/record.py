@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.backbone import Backbone, OnStep
-from probe.capture import Capture
-from probe.fitting import Window
-from probe.recording_plan import Job, estimate_seconds, plan_recording
-from probe.run import Noise, run_clip, run_prompt
+from probe.backbones.backbone import Backbone, OnStep
+from probe.capture.capture import Capture
+from probe.recording.plan import Job, estimate_seconds, plan_recording
+from probe.run.run import Noise, run_clip, run_prompt
+from probe.run.windows import Window
 from store.arguments import checked_but
 from store.clips.clip import Clip
 from store.clips.path import check_clip_path
@@ -95,13 +95,13 @@ def record(
     selection : Selection
     path : the recording to create, by custom ``<name>.zarr``
     noise : "clean", "forward" or "inversion"
-        How a clip is noised, see :func:`probe.run.run_states`. Does not apply to a prompt.
+        How a clip is noised, see :func:`probe.run.run.run_states`. Does not apply to a prompt.
     seed : int
         Of the sampling, or of the noise.
     steps : int
         Denoising steps of the run.
     window, size, images, stride
-        Which part of a clip, and how it is resized: see :func:`probe.fitting.cut_windows`. For a prompt, ``size`` and
+        Which part of a clip, and how it is resized: see :func:`probe.run.windows.cut_windows`. For a prompt, ``size`` and
         ``images`` are those of the generated clip.
     guidance_scale, negative_prompt, conditioning
         As in :meth:`Backbone.generate`.

@@ -1,0 +1,1 @@
+"""Captures: queries and keys handed to sinks while the model runs."""

@@ -1,0 +1,1 @@
+"""Backbones from pipelines, folders, hub ids and the bundled weights."""

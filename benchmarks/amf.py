@@ -5,7 +5,7 @@ Each way runs in a process of its own, once, after a warm-up on two frames of 3 
 that process's resident memory beyond what it held with the queries and keys already made, and processor seconds, so
 that another process on the machine does not count as such (it still takes caches and clock). Ways:
 
-* ours: :func:`generators.amf.attention_motion_flow`
+* ours: :func:`analyses.flow.attention_flow.attention_motion_flow`
 * plain: heads concatenated, the logits of all frames at once as a (frame x cell) squared matrix, autograd
 * per head: the logits of every head kept by autograd; its bytes are computed where it does not fit
 * checkpoint: the simpler way to bounded memory, ``torch.utils.checkpoint`` around each pair of frames
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from generators.amf import attention_motion_flow
+from analyses.flow.attention_flow import attention_motion_flow
 from store.layout import TokenLayout
 
 HEADS, CHANNELS, HEIGHT, WIDTH, TEMPERATURE = 48, 64, 30, 45, 2.0

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.clips import bootstrap_mean
+from analyses.flow.reference_flow import reference_flow
+from analyses.statistics import bootstrap_mean
 from benchmarks.mini_accuracy import scenes
-from generators.reference import reference_flow
 from probe import Backbone, load_backbone
 from store import Clip, TokenLayout
 

@@ -18,13 +18,13 @@ import torch
 import xarray as xr
 from scipy import ndimage
 
-from analyses.agreement import prompt_agreement
-from analyses.fidelity_clips import grid_queries
-from analyses.object_paths import object_motion
-from analyses.seeing import see_scene
-from analyses.selection import select_layers
-from analyses.sweep import sweep
-from analyses.trackers_flow import FlowTracker
+from analyses.layers.sweep import sweep
+from analyses.metrics.clip_fidelity import grid_queries
+from analyses.scenes.object_motion import object_motion
+from analyses.scenes.prompt_agreement import prompt_agreement
+from analyses.scenes.vision import see_scene
+from analyses.selection.select import select_layers
+from analyses.trackers.optical_flow import FlowTracker
 from benchmarks.mini_accuracy import scenes
 from benchmarks.mini_prompts import scenes_of
 from benchmarks.paired_tables import against_table, means_table

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.clips import bootstrap_mean
-from analyses.selection import select_layers
-from analyses.sweep import sweep
+from analyses.layers.sweep import sweep
+from analyses.selection.select import select_layers
+from analyses.statistics import bootstrap_mean
 from probe import load_backbone
 from store import Selection, make_scene
 
@@ -30,7 +30,7 @@ def drawn_clips(population: xr.Dataset, clips: int, rng: np.random.Generator) ->
 
     Parameters
     ----------
-    population : Dataset of :func:`analyses.sweep.sweep`, one window for each clip
+    population : Dataset of :func:`analyses.layers.sweep.sweep`, one window for each clip
     clips : how many
     rng : numpy.random.Generator
     """

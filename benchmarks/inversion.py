@@ -11,7 +11,7 @@ import time
 import torch
 import xarray as xr
 
-from analyses.clips import bootstrap_mean
+from analyses.statistics import bootstrap_mean
 from probe import Backbone, load_backbone
 from probe.run.forward import ForwardPass
 from probe.run.run import run_states

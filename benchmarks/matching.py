@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from analyses.matching import corners_of, match_points, match_points_by_head, tracks_of
+from analyses.correspondence.matching import corners_of, match_points, match_points_by_head, tracks_of
 from store.layout import TokenLayout
 
 LAYOUT = TokenLayout(13, 30, 45, 480, 720, 49)

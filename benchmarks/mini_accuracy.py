@@ -6,11 +6,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.baselines import match_patches
-from analyses.clips import bootstrap_mean
-from analyses.selection import select_layers
-from analyses.sweep import sweep
-from analyses.truth import Target, Truth
+from analyses.correspondence.baselines import match_patches
+from analyses.layers.ground_truth import Target, Truth
+from analyses.layers.sweep import sweep
+from analyses.selection.select import select_layers
+from analyses.statistics import bootstrap_mean
 from probe import Backbone
 from store import Clip, Selection, TokenLayout, make_scene
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.agreement import agreement_dataset, prompt_agreement
+from analyses.scenes.prompt_agreement import agreement_dataset, prompt_agreement
 from benchmarks.mini_accuracy import interval
 from probe import Backbone
 from probe.mini.family import GUIDANCE_SCALE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analyses.sweep import sweep
+from analyses.layers.sweep import sweep
 from benchmarks.mini_accuracy import patch_accuracies
 from probe import Backbone
 from probe.run.windows import cut_windows

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from analyses.clips import bootstrap_mean
-from analyses.sweep import sweep
+from analyses.layers.sweep import sweep
+from analyses.statistics import bootstrap_mean
 from benchmarks.mini_accuracy import STEPS, best_late, scenes
 from probe import load_backbone
 from store import Selection

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from analyses.clips import bootstrap_mean, draw_clips, interval_levels
-from analyses.end_points import end_point_error
-from analyses.fidelity import motion_fidelity
-from analyses.fidelity_clips import grid_queries
-from analyses.fidelity_hybrid import hybrid_motion_fidelity
-from analyses.object_paths import ObjectMotion, motion_error, object_motion
-from analyses.trackers_flow import FlowTracker
+from analyses.metrics.clip_fidelity import grid_queries
+from analyses.metrics.end_point import end_point_error
+from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity
+from analyses.metrics.motion_fidelity import motion_fidelity
+from analyses.scenes.object_motion import ObjectMotion, motion_error, object_motion
+from analyses.statistics import bootstrap_mean, draw_clips, interval_levels
+from analyses.trackers.optical_flow import FlowTracker
 from store import Clip, make_scene
 from store.scenes.prompt import DIRECTIONS, SHAPES
 from store.scenes.texture import COLOURS, PATTERNS

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import xarray as xr
 
-from analyses.clips import bootstrap_mean
+from analyses.statistics import bootstrap_mean
 
 Titles = Mapping[str, tuple[str, int]]
 """Of each metric its title and its digits."""

@@ -10,11 +10,11 @@ import argparse
 import numpy as np
 import xarray as xr
 
-from analyses.clips import bootstrap_mean
-from analyses.defaults import tracking_defaults
-from analyses.pseudo_tracks import with_pseudo_tracks
-from analyses.selection import select_layers
-from analyses.sweep import sweep
+from analyses.layers.sweep import sweep
+from analyses.selection.defaults import tracking_defaults
+from analyses.selection.select import select_layers
+from analyses.statistics import bootstrap_mean
+from analyses.trackers.pseudo_tracks import with_pseudo_tracks
 from benchmarks.mini_accuracy import interval
 from probe import Backbone, load_backbone
 from store import Clip, Selection, make_scene

@@ -9,8 +9,8 @@ import argparse
 import time
 from dataclasses import replace
 
-from analyses.trackers import BackboneTracker, FlowTracker, PatchTracker, still_tracker
-from analyses.tracking import PUBLISHED
+from analyses.trackers.static import BackboneTracker, FlowTracker, PatchTracker, still_tracker
+from analyses.tracking.track import PUBLISHED
 from benchmarks.mini_real import SIZE, data_folder, left_out
 from benchmarks.tracking_ablation import OURS, ablation_report, layer_of, real_ablation_report
 from benchmarks.tracking_clips import IMAGES, measure_all, real_clips, scene_clips

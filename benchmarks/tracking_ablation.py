@@ -8,9 +8,9 @@ from typing import Any
 
 import xarray as xr
 
-from analyses.defaults import tracking_defaults
-from analyses.trackers import BackboneTracker
-from analyses.tracking import PUBLISHED, TrackingOptions
+from analyses.selection.defaults import tracking_defaults
+from analyses.trackers.static import BackboneTracker
+from analyses.tracking.track import PUBLISHED, TrackingOptions
 from benchmarks.mini_real import SIZE, data_folder, left_out
 from benchmarks.tracking_clips import measure_all, real_clips, scene_clips
 from benchmarks.tracking_tables import clip_table, difference_table, main_table

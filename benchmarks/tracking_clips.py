@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from analyses.tapvid import tapvid_metrics, tapvid_queries
+from analyses.metrics.tapvid import tapvid_metrics, tapvid_queries
 from benchmarks.mini_real import SIZE, tracked_clips
 from store import Clip, make_scene
 from store.datasets.tapvid import to_raster

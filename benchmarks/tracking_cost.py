@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from analyses.tracking import track_points
+from analyses.tracking.track import track_points
 from benchmarks.memory import forget_peak, memory
 from probe import load_backbone
 from store import make_scene

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import xarray as xr
 
-from analyses.clips import bootstrap_mean
+from analyses.statistics import bootstrap_mean
 from benchmarks.mini_accuracy import interval
 from store.datasets.tapvid import THRESHOLDS
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from analyses.flow.reference_flow import default_layer
 from benchmarks.paired_tables import against_table, means_table
 from benchmarks.transfer_clips import WITHOUT, Case, Prompts, cases
 from benchmarks.transfer_cost import cost_report
@@ -36,7 +37,6 @@ from benchmarks.transfer_open import open_report
 from benchmarks.transfer_runs import STEPS, Results, Run
 from generators.ditflow import DiTFlow
 from generators.optimised_method import OptimisedMethod
-from generators.reference import default_layer
 from generators.transfer_method import PlainBackbone, TransferMethod
 from probe import load_backbone
 

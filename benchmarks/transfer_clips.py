@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from analyses.agreement import LEAST_MOTION, RIGHT_WITHIN, PromptAgreement, prompt_agreement
-from analyses.fidelity_clips import clip_motion_fidelity
-from analyses.object_paths import motion_error, object_motion
-from analyses.trackers_flow import FlowTracker
+from analyses.metrics.clip_fidelity import clip_motion_fidelity
+from analyses.scenes.object_motion import motion_error, object_motion
+from analyses.scenes.prompt_agreement import LEAST_MOTION, RIGHT_WITHIN, PromptAgreement, prompt_agreement
+from analyses.trackers.optical_flow import FlowTracker
 from benchmarks.motion_metrics import own_motion
 from store import Clip, make_scene
 from store.scenes.prompt import DIRECTIONS, SHAPES, ObjectWords, ScenePrompt

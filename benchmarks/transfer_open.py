@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.agreement import LEAST_MOTION, angle_to_word, prompt_agreement
-from analyses.object_paths import object_motion
+from analyses.scenes.object_motion import object_motion
+from analyses.scenes.prompt_agreement import LEAST_MOTION, angle_to_word, prompt_agreement
 from benchmarks.paired_tables import against_table, means_table
 from benchmarks.transfer_clips import Case
 from benchmarks.transfer_runs import STEPS

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from analyses.checkpoint import digest_of_value
+from analyses.layers.sweep_files import digest_of_value
 from benchmarks.transfer_clips import METRICS, Case
 from generators.embedding import InjectMotion
 from generators.sampling import sample

@@ -15,7 +15,7 @@ from ditprobe.console import progress, say, seconds_for_people, verb
 from store.errors import OutputExistsError
 
 if TYPE_CHECKING:
-    from ditprobe.report_trackers import Compared
+    from analyses.evaluation.compare import Compared
     from ditprobe.report_transfer import TransferredClip
     from probe.backbones.backbone import Backbone
 
@@ -70,7 +70,7 @@ def demo(
 ) -> None:
     """Record, sweep, select, track, transfer and report on synthetic scenes; prints where everything is."""
     import ditprobe as dp
-    from analyses.selection_words import listed_layers, verdict
+    from analyses.selection.words import listed_layers, verdict
     from ditprobe.summary import accuracy_table, selection_of
     from ditprobe.verbs.report import build
 
@@ -138,8 +138,8 @@ def demo(
 def track(backbone: Backbone, seeds: range, out: Path) -> Compared:
     """Follow the points of scenes with every tracker, write the figures and one scene with its tracks drawn on it."""
     import ditprobe as dp
-    from analyses.overlay import viewing_scale
-    from ditprobe.report_trackers import compare_trackers, usual_trackers
+    from analyses.evaluation.compare import compare_trackers, usual_trackers
+    from analyses.plots.overlay import viewing_scale
     from ditprobe.tapvid_tables import mean_table
 
     clips = {f"scene {seed}": dp.make_scene(seed, images=TRACKED_IMAGES, cell=5.0) for seed in seeds}

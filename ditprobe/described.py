@@ -87,7 +87,7 @@ def _tracks(path: Path) -> str:
 
 
 def _flow(path: Path) -> str:
-    from generators.flow_files import load_flow
+    from analyses.flow.files import load_flow
 
     flow = load_flow(path)
     cells = f"{flow.sizes['y']} x {flow.sizes['x']} cells (rows x columns)"
@@ -107,7 +107,7 @@ def _netcdf(path: Path) -> str:
     except (OSError, ValueError, TypeError, IndexError) as error:
         raise RecordingError(f"{path} is a damaged netCDF file: {error}.") from error
     if "json_attributes" in attributes:
-        from analyses.checkpoint import load_sweep
+        from analyses.layers.sweep_files import load_sweep
 
         return str(load_sweep(path))
     if {"tracks", "query_x"} <= names:

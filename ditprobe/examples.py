@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from analyses.attention import attention_of_points
-from analyses.checkpoint import digest_of_value
-from analyses.matching import match_points
-from analyses.resampling import to_images
+from analyses.attention.rows import attention_of_points
+from analyses.correspondence.matching import match_points
+from analyses.correspondence.resampling import to_images
+from analyses.layers.sweep_files import digest_of_value
 from ditprobe.report_figures import Example
 from probe import Backbone, Capture, Noise, run_clip, run_prompt
 from probe.run.windows import cut_windows

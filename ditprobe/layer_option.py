@@ -8,7 +8,7 @@ from ditprobe.options import numbers
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from analyses.layer_selection import LayerSelection
+    from analyses.selection.layer_selection import LayerSelection
     from probe.backbones.backbone import Backbone
 
 
@@ -34,8 +34,8 @@ def layers_option(text: str | None, name: str = "layers") -> tuple[int, ...] | L
     """
     if text is None or not is_file_name(text):
         return numbers(text, name)
-    from analyses.defaults import check_not_empty
-    from analyses.selection_files import load_selection
+    from analyses.selection.defaults import check_not_empty
+    from analyses.selection.files import load_selection
 
     found = load_selection(text.removeprefix("@"))
     check_not_empty(found)
@@ -77,8 +77,8 @@ def check_layers(found: Any, backbone: Backbone) -> None:
     >>> from probe import load_backbone
     >>> check_layers((5, 4), load_backbone("mini"))
     """
-    from analyses.defaults import chosen_layers
-    from analyses.layer_selection import LayerSelection
+    from analyses.selection.defaults import chosen_layers
+    from analyses.selection.layer_selection import LayerSelection
 
     if isinstance(found, LayerSelection):
         chosen_layers(found, backbone)

@@ -337,7 +337,7 @@ def prompts_from(texts: Sequence[str] | None) -> dict[str, str]:
 
 
 def check_count(count: int | None, layers: int) -> None:
-    """Refuse to select more layers than there are, in the words of :func:`analyses.selection.select_layers`."""
+    """Refuse to select more layers than there are, in the words of :func:`analyses.selection.select.select_layers`."""
     if count is not None and not 1 <= count <= layers:
         raise InvalidInputError(f"count must lie between 1 and the {layers} layers of the sweep; got {count}.")
 

@@ -74,7 +74,7 @@ def with_truth(
         if truth is not None:
             say(f"--truth {truth} has no effect: every clip has tracks of its own")
         return dict(sources)
-    from analyses.pseudo_tracks import with_pseudo_tracks, with_tracks_of
+    from analyses.trackers.pseudo_tracks import with_pseudo_tracks, with_tracks_of
 
     if truth not in TRACKERS:
         from store.tracks.files import load_tracks

@@ -8,8 +8,8 @@ from textwrap import fill
 
 import xarray as xr
 
-from analyses.tapvid_evaluation_checkpoint import described
-from analyses.tracking_options import PUBLISHED
+from analyses.evaluation.checkpoint import described
+from analyses.tracking.options import PUBLISHED
 
 _POSITION_ACCURACY = {
     "DIFT": 39.7,
@@ -52,7 +52,7 @@ def published_figures(evaluation: xr.Dataset, *, clip_size: tuple[int, int] | No
 
     Parameters
     ----------
-    evaluation : Dataset of :func:`analyses.tapvid_evaluation.evaluate_tapvid`
+    evaluation : Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`
     clip_size : (height, width) that the clips were resized to before they were tracked
     width : characters of a line
     """

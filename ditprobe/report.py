@@ -10,12 +10,12 @@ import plotly.offline
 import xarray as xr
 from markupsafe import Markup
 
-from analyses.layer_selection import LayerSelection
-from analyses.plots import plot_selection
+from analyses.evaluation.compare import TrackedClip
+from analyses.plots.selection import plot_selection
+from analyses.selection.layer_selection import LayerSelection
 from ditprobe import report_words as words
 from ditprobe.report_figures import MEASURES, PANELS, Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
-from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_tracking import tracking_part
 from ditprobe.report_transfer import TransferredClip, transfer_part
 from store.arguments import checked
@@ -43,12 +43,12 @@ def write_report(
     Parameters
     ----------
     path : the file to write; written whole or not at all
-    sweep : Dataset of :func:`analyses.sweep.sweep`
+    sweep : Dataset of :func:`analyses.layers.sweep.sweep`
     selection : LayerSelection, or None where no clip has true tracks
     examples : clips with predicted tracks
-    tracking : Dataset of :func:`analyses.tapvid_evaluation.evaluate_tapvid`, optional
-        Where it also holds the variables of :func:`analyses.tracking_errors.gather_errors`, as that of
-        :func:`ditprobe.report_trackers.compare_trackers` does, the error over time is drawn too.
+    tracking : Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`, optional
+        Where it also holds the variables of :func:`analyses.metrics.track_errors.gather_errors`, as that of
+        :func:`analyses.evaluation.compare.compare_trackers` does, the error over time is drawn too.
     tracked : clips with what a tracker found in them
     transfers : clips that took on the motion of a reference, of :func:`ditprobe.report_transfer.transferred_clip`
     title : heading of the page; plain text
@@ -72,7 +72,7 @@ def write_report(
     --------
     >>> import tempfile
     >>> import numpy as np
-    >>> from analyses.selection import select_layers
+    >>> from analyses.selection.select import select_layers
     >>> cross = np.arange(24.0).reshape(2, 3, 4, 1) / 100
     >>> measures = {name: (("clip", "step", "layer", "target"), cross) for name in ("confidence", "attention_score")}
     >>> measures["accuracy"] = (("clip", "step", "layer"), 100 * cross[..., 0], {"units": "%"})

@@ -10,9 +10,11 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
-from analyses.layer_selection import LayerSelection
-from analyses.plots import plot_attention, plot_best_layers, plot_heads, plot_layer_step, plot_tracks
-from analyses.plots_theme import PALETTE
+from analyses.plots.attention import plot_attention
+from analyses.plots.layers import plot_best_layers, plot_heads, plot_layer_step
+from analyses.plots.theme import PALETTE
+from analyses.plots.tracks import plot_tracks
+from analyses.selection.layer_selection import LayerSelection
 from ditprobe import report_words as words
 from ditprobe.pages import figure_html
 from store.clips.clip import Clip
@@ -43,7 +45,7 @@ class Example:
     clip : Clip; tracks and visibility are the truth where it has them
     predicted : (image, point, 2) float, (x, y) in pixels of the clip
     layer, step : int, where the prediction comes from
-    attention : DataArray (point, frame, y, x), optional, as of :func:`analyses.attention.attention_of_points`
+    attention : DataArray (point, frame, y, x), optional, as of :func:`analyses.attention.rows.attention_of_points`
     """
 
     name: str

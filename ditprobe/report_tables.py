@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.clips import mean_over_clips
-from analyses.layer_selection import LayerSelection
-from analyses.plots_theme import numbers
-from analyses.selection_words import counted, ranked_by, state, where
+from analyses.plots.theme import numbers
+from analyses.selection.layer_selection import LayerSelection
+from analyses.selection.words import counted, ranked_by, state, where
+from analyses.statistics import mean_over_clips
 
 NOT_RECORDED = "–"
 MOST_STEPS_ACROSS = 12

@@ -12,13 +12,14 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from analyses.clips import bootstrap_mean, mean_over_clips
-from analyses.plots import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time, plot_tracks
-from analyses.plots_theme import PALETTE
-from analyses.tapvid_evaluation import in_percent, tapvid_means
+from analyses.evaluation.compare import TrackedClip
+from analyses.evaluation.tapvid import in_percent, tapvid_means
+from analyses.plots.evaluation import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
+from analyses.plots.theme import PALETTE
+from analyses.plots.tracks import plot_tracks
+from analyses.statistics import bootstrap_mean, mean_over_clips
 from ditprobe.report_figures import NARROW, ReportFigure, ShownExample, embed
 from ditprobe.report_tables import NOT_RECORDED, Table
-from ditprobe.report_trackers import TrackedClip
 from ditprobe.report_words import FEW_CLIPS, counted, listed
 from store.datasets.tapvid import RASTER, THRESHOLDS
 from store.errors import InvalidInputError, RecordingError

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import plotly.graph_objects as go
 import xarray as xr
 
-from analyses.plots import plot_transfer
+from analyses.evaluation.transfer import ERROR, FIDELITY, check_pair, measure_transfer
+from analyses.flow.reference_flow import reference_flow
+from analyses.plots.transfer import plot_transfer
 from ditprobe.report_figures import ShownExample, embed
 from ditprobe.report_tables import Table, number
-from ditprobe.transfer_measures import ERROR, FIDELITY, check_pair, measure_transfer
-from generators.reference import reference_flow
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
 from store.clips.clip import Clip
@@ -44,12 +44,12 @@ class TransferredClip:
     ----------
     name : whose motion it is, as the heading and the table say it
     reference, clip : Clip, of the same size and length
-    reference_flow, flow : DataArray (frame, frame_to, y, x, xy), as :func:`generators.reference.reference_flow`
+    reference_flow, flow : DataArray (frame, frame_to, y, x, xy), as :func:`analyses.flow.reference_flow.reference_flow`
         returns them of ``reference`` and ``clip``
     prompt : what the clip was made from
     method : how its motion was transferred, in words
     measured : by which clip it is ("result", "plain backbone"), then by measure ("motion fidelity", "motion error")
-        See :func:`ditprobe.transfer_measures.measure_transfer`; what is missing is shown as not measured.
+        See :func:`analyses.evaluation.transfer.measure_transfer`; what is missing is shown as not measured.
     """
 
     name: str
@@ -93,14 +93,14 @@ def transferred_clip(
     name : str
     reference, clip : Clip
         Of a size that the backbone takes.
-    layer, step, steps : as of :func:`generators.reference.reference_flow`
+    layer, step, steps : as of :func:`analyses.flow.reference_flow.reference_flow`
     method : how its motion was transferred, in words
     plain : what the backbone makes of the same prompt and seed without a method, optional; measured too
 
     Raises
     ------
     InvalidInputError, UnknownLayerError
-        For clips that do not fit one another, and as :func:`generators.reference.reference_flow`.
+        For clips that do not fit one another, and as :func:`analyses.flow.reference_flow.reference_flow`.
 
     Examples
     --------
@@ -173,7 +173,7 @@ def _show(one: TransferredClip, names: Iterator[str]) -> ShownExample:
 
 
 def transfer_figure(reference: Clip, clip: Clip, reference_flow: xr.DataArray, flow: xr.DataArray) -> go.Figure:
-    """:func:`analyses.plots_transfer.plot_transfer` under a heading that says whose flow it is, as far as it knows.
+    """:func:`analyses.plots.transfer.plot_transfer` under a heading that says whose flow it is, as far as it knows.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def transfer_figure(reference: Clip, clip: Clip, reference_flow: xr.DataArray, f
     Examples
     --------
     >>> import numpy as np
-    >>> from generators.amf import labelled_flow
+    >>> from analyses.flow.attention_flow import labelled_flow
     >>> from store.layout import TokenLayout
     >>> clip, details = Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8), {"backbone": "mini", "layer": 5}
     >>> flow = labelled_flow(np.zeros((3, 3, 5, 7, 2)), TokenLayout(3, 5, 7, 80, 112, 9), details=details)

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.clips import mean_over_clips
-from analyses.layer_selection import LayerSelection
-from analyses.selection_words import (
+from analyses.selection.layer_selection import LayerSelection
+from analyses.selection.words import (
     FEW_CLIPS,
     counted,
     interval_in_words,
@@ -22,6 +21,7 @@ from analyses.selection_words import (
     verdict,
     where,
 )
+from analyses.statistics import mean_over_clips
 from ditprobe.report_tables import NOT_RECORDED, plain
 
 # Attributes that are told first, by the names a reader knows. What is not here follows by its own name.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from analyses.clips import mean_over_clips
-from analyses.layer_selection import By, Criterion, LayerSelection, Pairs
-from analyses.selection import select_layers
-from analyses.selection_words import counted
-from analyses.verdict import against_baselines
+from analyses.selection.layer_selection import By, Criterion, LayerSelection, Pairs
+from analyses.selection.select import select_layers
+from analyses.selection.verdict import against_baselines
+from analyses.selection.words import counted
+from analyses.statistics import mean_over_clips
 
 STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
 

@@ -7,7 +7,7 @@ import math
 
 import xarray as xr
 
-from analyses.tapvid_evaluation import in_percent, tapvid_means
+from analyses.evaluation.tapvid import in_percent, tapvid_means
 from store.datasets.tapvid import THRESHOLDS
 
 _METRICS = {
@@ -24,7 +24,7 @@ def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
 
     Parameters
     ----------
-    evaluation : Dataset of :func:`analyses.tapvid_evaluation.evaluate_tapvid`
+    evaluation : Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`
     most : clips that are shown
 
     Examples

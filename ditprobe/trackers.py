@@ -11,8 +11,8 @@ from ditprobe.options import NoiseKind, layout_of
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from analyses.trackers import BackboneTracker
-    from analyses.tracking_options import TrackingOptions
+    from analyses.trackers.static import BackboneTracker
+    from analyses.tracking.options import TrackingOptions
     from probe.backbones.backbone import Backbone
     from probe.backbones.geometry import Size
     from store.tracks.point_tracks import Tracker
@@ -36,7 +36,7 @@ def tracking_options(
     'forward'
     """
     check_procedure(preset, encode)
-    from analyses.tracking_options import PUBLISHED, TrackingOptions
+    from analyses.tracking.options import PUBLISHED, TrackingOptions
 
     if preset == "exact":
         return TrackingOptions(encode=encode, noise=noise)
@@ -77,7 +77,7 @@ def matched(
     >>> matched(load_backbone("mini"), 3, None, (1,), 50)
     (3, -1, (1,))
     """
-    from analyses.defaults import matched_with
+    from analyses.selection.defaults import matched_with
     from ditprobe.layer_option import layer_option
 
     chosen = layer_option(layer) if isinstance(layer, str) else layer
@@ -140,8 +140,8 @@ def trackers_named(
     >>> list(trackers_named(["patches", "nothing-moves"], None))
     ['patches', 'nothing-moves']
     """
-    from analyses.opencv import opencv
-    from analyses.trackers import CoTracker, FlowTracker, PatchTracker, still_tracker
+    from analyses.optical_flow import opencv
+    from analyses.trackers.static import CoTracker, FlowTracker, PatchTracker, still_tracker
     from probe.loading.load_backbone import resolve_device
 
     found: dict[str, Tracker] = {}
@@ -187,8 +187,8 @@ def calls_of_tracking(
     >>> calls_of_tracking(load_backbone("mini"), tracking_options("exact", "images", "clean"), 11, [0, 0], None, 2)
     (Size(height=40, width=40, images=6), 1.0)
     """
-    from analyses.chunk_tokens import chunk_length
-    from analyses.chunks import chunk_groups
+    from analyses.tracking.chunks import chunk_groups
+    from analyses.tracking.tokens import chunk_length
 
     default = model.default_size
     height, width = size or default[:2]

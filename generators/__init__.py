@@ -15,16 +15,16 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "generators.amf": ("amf_loss", "attention_motion_flow", "labelled_flow"),
+    "analyses.flow.attention_flow": ("amf_loss", "attention_motion_flow", "labelled_flow"),
     "probe.attention.edit": ("Attention", "Editor", "inject"),
     "generators.cag": ("CrossAttentionGuidance", "within_frames"),
     "probe.run.layers_of_clip": ("reading_of_clip",),
-    "generators.defaults": ("guided_layers",),
+    "analyses.selection.guided": ("guided_layers",),
     "generators.ditflow": ("DiTFlow",),
     "generators.embedding": ("InjectMotion", "MotionEmbedding"),
     "generators.embedding_files": ("load_embedding", "save_embedding"),
     "generators.errors": ("GuidanceDivergedError",),
-    "generators.flow_files": ("load_flow", "save_flow"),
+    "analyses.flow.files": ("load_flow", "save_flow"),
     "generators.guider": ("CrossAttentionGuider",),
     "generators.injection": ("Injection", "inject_video"),
     "generators.moft": ("MOFT", "moft_loss", "motion_channels"),
@@ -33,7 +33,7 @@ _HOMES = {
     "generators.optimised_method": ("OptimisedMethod",),
     "probe.attention.positions": ("AddedPositions", "Positions", "RotaryPositions"),
     "probe.run.layers_of_clip": ("Reading",),
-    "generators.reference": ("reference_flow",),
+    "analyses.flow.reference_flow": ("reference_flow",),
     "generators.sampling": ("GuidedSampling", "sample"),
     "generators.smm": ("SMM", "smm_loss"),
     "generators.step": ("Step",),

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from analyses.defaults import chosen_layers
-from analyses.layer_selection import LayerSelection
-from generators.defaults import guided_layers
+from analyses.selection.defaults import chosen_layers
+from analyses.selection.guided import guided_layers
+from analyses.selection.layer_selection import LayerSelection
 from generators.step import Step
 from generators.strategy import Run, Strategy
 from probe.attention.edit import Attend, Attention, Editor
@@ -37,7 +37,7 @@ class CrossAttentionGuidance(Strategy):
     Parameters
     ----------
     layers : iterable of int or LayerSelection, optional
-        Those of :func:`generators.defaults.guided_layers` where not given. Negative ones count from the end. The step
+        Those of :func:`analyses.selection.guided.guided_layers` where not given. Negative ones count from the end. The step
         of a selection has no part in it: every step is guided, or those of ``steps``.
     scale : float
         The published one is 1; 0 switches it off.

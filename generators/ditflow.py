@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from generators.amf import amf_loss, attention_motion_flow, check_temperature
+from analyses.flow.attention_flow import amf_loss, attention_motion_flow, check_temperature
 from generators.optimised_method import LossOf, OptimisedMethod
 from generators.transfer_reference import Reference
 from probe.run.layers_of_clip import Reading

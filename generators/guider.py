@@ -15,7 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from torch import Tensor, nn
 
-from analyses.layer_selection import LayerSelection
+from analyses.selection.layer_selection import LayerSelection
 from generators.cag import within_frames
 from probe.attention.edit import AttentionEdit
 from store.arguments import check_kind

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analyses.defaults import chosen_layers
-from analyses.layer_selection import LayerSelection
+from analyses.selection.defaults import chosen_layers
+from analyses.selection.layer_selection import LayerSelection
 from generators.step import Step
 from generators.strategy import Run, Strategy
 from generators.transfer_method import TransferMethod, guided_steps

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from analyses.tensors import check_axes
+from analyses.arrays import check_axes
 from generators.optimised_method import LossOf, OptimisedMethod
 from generators.transfer_reference import Reference
 from store.arguments import checked

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from analyses.tensors import check_axes
+from analyses.arrays import check_axes
 from generators.optimised_method import LossOf, OptimisedMethod
 from generators.transfer_reference import Reference
 from store.arguments import checked

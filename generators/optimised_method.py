@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyses.defaults import chosen_layers
-from analyses.layer_selection import LayerSelection
+from analyses.flow.reference_flow import FlowPreset, default_layer, shown_step
+from analyses.selection.defaults import chosen_layers
+from analyses.selection.layer_selection import LayerSelection
 from generators.injection import InjectReference, check_share
 from generators.optimise import minimise
-from generators.reference import FlowPreset, default_layer, shown_step
 from generators.step import Step
 from generators.strategy import Run, Strategy
 from generators.transfer_method import TransferMethod, guided_steps

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from analyses.tensors import check_axes
+from analyses.arrays import check_axes
+from analyses.flow.reference_flow import FlowPreset
 from generators.optimised_method import LossOf, OptimisedMethod
-from generators.reference import FlowPreset
 from generators.transfer_reference import Reference
 from store.arguments import checked
 from store.errors import InvalidInputError

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-from analyses.checkpoint import digest_of
-from analyses.layer_selection import LayerSelection
+from analyses.layers.sweep_files import digest_of
+from analyses.selection.layer_selection import LayerSelection
 from generators.ditflow import DiTFlow
 from generators.embedding import MotionEmbedding
 from generators.optimised_method import Optimisation, OptimisedMethod

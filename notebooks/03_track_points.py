@@ -32,7 +32,7 @@ from IPython.display import Video
 from PIL import Image
 
 import ditprobe as dp
-from analyses.tracking import PUBLISHED
+from analyses.tracking.track import PUBLISHED
 
 folder = Path(tempfile.mkdtemp())  # the last cell removes it
 backbone = dp.load_backbone("mini")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.clips import by_source
+from analyses.statistics import by_source
 from benchmarks.interval_coverage import drawn_clips
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

@@ -15,17 +15,17 @@ import torch
 import xarray as xr
 import zarr
 
-from analyses.checkpoint import load_sweep, save_sweep
-from analyses.layer_selection import LayerSelection
-from analyses.selection_files import load_selection, save_selection
-from analyses.tapvid import METRICS
-from analyses.tapvid_evaluation_checkpoint import EvaluationCheckpoint, FinishedClip
-from analyses.tapvid_evaluation_files import save_evaluation
+from analyses.evaluation.checkpoint import EvaluationCheckpoint, FinishedClip
+from analyses.evaluation.files import save_evaluation
+from analyses.flow.attention_flow import labelled_flow
+from analyses.flow.files import load_flow, save_flow
+from analyses.layers.sweep_files import load_sweep, save_sweep
+from analyses.metrics.tapvid import METRICS
+from analyses.selection.files import load_selection, save_selection
+from analyses.selection.layer_selection import LayerSelection
 from ditprobe.report_tracking import read_evaluation
-from generators.amf import labelled_flow
 from generators.embedding import MotionEmbedding
 from generators.embedding_files import load_embedding, save_embedding
-from generators.flow_files import load_flow, save_flow
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size
 from store import Clip, open_recording, read_clip, read_tapvid, write_clip, write_tapvid

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.tracking_options import TrackingOptions
+from analyses.tracking.options import TrackingOptions
 from generators import SMM, DiTFlow, Injection, MotionClone, MotionEmbedding
 from generators.cag import CrossAttentionGuidance
 from generators.moft import MOFT

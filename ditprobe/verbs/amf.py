@@ -100,11 +100,11 @@ def amf(
     asked = layer_option(layer)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
 
-    from analyses.defaults import chosen_layers
-    from analyses.layer_selection import LayerSelection
+    from analyses.flow.files import save_flow
+    from analyses.flow.reference_flow import reference_flow, shown_step
+    from analyses.selection.defaults import chosen_layers
+    from analyses.selection.layer_selection import LayerSelection
     from ditprobe.pages import write_page
-    from generators.flow_files import save_flow
-    from generators.reference import reference_flow, shown_step
     from probe.run.windows import cut_windows
     from store.selection import resolve_number
 
@@ -160,8 +160,8 @@ def _check_given(ctx: typer.Context, clip: Path, flow: Path, picture: Path | Non
 
 def _check_free(flow: Path, picture: Path | None, overwrite: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    from analyses.flow.files import check_flow_path
     from ditprobe.pages import check_page
-    from generators.flow_files import check_flow_path
 
     check_flow_path(flow, overwrite=overwrite)
     if picture is not None:
@@ -169,7 +169,7 @@ def _check_free(flow: Path, picture: Path | None, overwrite: bool) -> None:
 
 
 def _layer(model: Backbone, preset: Literal["exact", "ditflow"]) -> int:
-    from generators.reference import default_layer
+    from analyses.flow.reference_flow import default_layer
 
     try:
         return default_layer(model, preset)
@@ -188,8 +188,8 @@ def _figures(flow: xr.DataArray, clip: Clip) -> list[go.Figure]:
     """Colours and arrows from frame 0 to a few others, on one scale of colours."""
     import numpy as np
 
-    from analyses.plots_flow import plot_flow, plot_flow_arrows
-    from analyses.plots_theme import evenly
+    from analyses.plots.flow import plot_flow, plot_flow_arrows
+    from analyses.plots.theme import evenly
 
     later = range(1, flow.sizes["frame_to"]) if flow.sizes["frame_to"] > 1 else range(1)
     lengths = (flow.values[0, later.start :] ** 2).sum(-1) ** 0.5

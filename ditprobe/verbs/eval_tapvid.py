@@ -32,8 +32,8 @@ from store.text import counted
 if TYPE_CHECKING:
     import xarray as xr
 
-    from analyses.tapvid import QueryMode
-    from analyses.trackers import BackboneTracker
+    from analyses.metrics.tapvid import QueryMode
+    from analyses.trackers.static import BackboneTracker
     from store.tracks.point_tracks import PointTracks, Tracker
 
 EXAMPLES = """
@@ -141,7 +141,7 @@ def eval_tapvid(
     clips = clips_of(data, resized, only, limit)
     attention = None
     if "backbone" in names:
-        from analyses.trackers import BackboneTracker
+        from analyses.trackers.static import BackboneTracker
 
         run: dict[str, Any] = {"options": tracking_options(preset, encode, noise), "size": wanted_size}
         run |= {"prompt": prompt, "seed": seed, "steps": steps}
@@ -153,8 +153,8 @@ def eval_tapvid(
     if dry_run:
         _dry_run(data, clips, trackers, attention, asking, out, kept, not no_estimate)
         return
-    from analyses.tapvid_evaluation import evaluate_tapvid
-    from analyses.tapvid_evaluation_files import save_evaluation
+    from analyses.evaluation.files import save_evaluation
+    from analyses.evaluation.tapvid import evaluate_tapvid
 
     called = data.name if resized is None else f"{data.name} at {resized[0]} x {resized[1]}"
     saved: dict[str, Any] = {"checkpoint": kept, "resume": resume, "overwrite": overwrite}
@@ -244,8 +244,8 @@ def _check_given(ctx: typer.Context, names: Sequence[str]) -> None:
 
 def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
-    from analyses.tapvid_evaluation_checkpoint import check_checkpoint
-    from analyses.tapvid_evaluation_files import check_evaluation_path
+    from analyses.evaluation.checkpoint import check_checkpoint
+    from analyses.evaluation.files import check_evaluation_path
 
     if out.absolute() == checkpoint.absolute():
         raise InvalidInputError(f"--out and --checkpoint are both {out}. Give them different paths.")
@@ -260,7 +260,7 @@ class _Work:
         self.asked: list[tuple[int, np.ndarray]] = []
 
     def __call__(self, images: np.ndarray, queries: np.ndarray) -> PointTracks:
-        from analyses.trackers import still_tracker
+        from analyses.trackers.static import still_tracker
 
         self.asked.append((len(images), np.unique(queries[:, 0])))
         return still_tracker(images, queries)
@@ -276,7 +276,7 @@ def _dry_run(
     checkpoint: Path,
     estimate: bool,
 ) -> None:
-    from analyses.tapvid_evaluation import evaluate_tapvid
+    from analyses.evaluation.tapvid import evaluate_tapvid
 
     work = _Work()
     with progress("reading") as bar:

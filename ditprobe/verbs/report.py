@@ -17,8 +17,8 @@ from store.text import counted
 if TYPE_CHECKING:
     import xarray as xr
 
-    from analyses.layer_selection import LayerSelection
-    from ditprobe.report_trackers import TrackedClip
+    from analyses.evaluation.compare import TrackedClip
+    from analyses.selection.layer_selection import LayerSelection
     from ditprobe.report_transfer import TransferredClip
     from probe.backbones.backbone import Backbone
 
@@ -78,7 +78,7 @@ def report(
     options.check_exists(clips, "a video or of a folder of clips")
     if scenes is not None:
         options.scene_seeds(scenes)
-    from analyses.checkpoint import load_sweep
+    from analyses.layers.sweep_files import load_sweep
     from ditprobe.summary import selection_of
     from store.files.atomic import check_file
 
@@ -141,7 +141,7 @@ def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:
     """The reference and the result, made to fit one another, and in words which was resized; nothing without videos."""
     if not videos:
         return (), ""
-    from ditprobe.transfer_measures import fit_pair
+    from analyses.evaluation.transfer import fit_pair
     from store.clips.video import read_clip
 
     read = {what: read_clip(path) for what, path in videos.items()}

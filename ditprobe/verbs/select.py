@@ -49,10 +49,10 @@ def select(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
     """Choose the layers that are shown to beat 'nothing moves'."""
-    from analyses.checkpoint import load_sweep
-    from analyses.selection import select_layers
-    from analyses.selection_files import save_selection
-    from analyses.selection_words import verdict
+    from analyses.layers.sweep_files import load_sweep
+    from analyses.selection.files import save_selection
+    from analyses.selection.select import select_layers
+    from analyses.selection.words import verdict
 
     found = load_sweep(sweep)
     how: dict[str, Any] = {"criterion": rank_by, "accuracy": accuracy}
@@ -68,8 +68,8 @@ def select(
         return
     say(chosen)
     if stability:
-        from analyses.stability import stability as over_settings
-        from analyses.stability import stability_text
+        from analyses.selection.stability import stability as over_settings
+        from analyses.selection.stability import stability_text
 
         say(f"\n{stability_text(over_settings(found, min(count or 3, found.sizes['layer']), **how))}")
     if out is not None:

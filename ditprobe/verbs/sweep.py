@@ -156,7 +156,7 @@ def sweep(
         return
     weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": device}
     sources = with_truth(sources, truth, window=layout.images * stride, **weights)
-    from analyses.sweep import sweep as run_sweep
+    from analyses.layers.sweep import sweep as run_sweep
 
     saved: dict[str, Any] = {"save": out, "resume": resume, "overwrite": overwrite}
     with progress("sweeping") as bar:
@@ -176,7 +176,7 @@ def _tables(csv: Path | None, per_head: bool) -> dict[bool, Path]:
 def _check_tables(tables: dict[bool, Path], overwrite: bool) -> None:
     if not tables:
         return
-    from analyses.tables import check_table_path
+    from analyses.evaluation.tables import check_table_path
 
     for path in tables.values():
         check_table_path(path, overwrite=overwrite)
@@ -185,7 +185,7 @@ def _check_tables(tables: dict[bool, Path], overwrite: bool) -> None:
 def _write_tables(found: xr.Dataset, tables: dict[bool, Path]) -> None:
     if not tables:
         return
-    from analyses.tables import write_table
+    from analyses.evaluation.tables import write_table
 
     for heads, path in tables.items():
         say(f"table at {write_table(found, path, heads=heads, overwrite=True)}")
@@ -252,7 +252,7 @@ def _sweep_recordings(
     count: int | None,
     dry_run: bool,
 ) -> xr.Dataset | None:
-    from analyses.recorded import sweep_recording
+    from analyses.layers.sweep_recording import sweep_recording
     from store.recordings.reader import open_recording
 
     opened = {name: open_recording(path) for name, path in _names(recordings).items()}
@@ -323,7 +323,7 @@ def _finish(
     model: Backbone | None,
     sources: dict[str, Any],
 ) -> None:
-    from analyses.checkpoint import save_sweep
+    from analyses.layers.sweep_files import save_sweep
     from ditprobe.summary import accuracy_table, selection_of
 
     if model is None:

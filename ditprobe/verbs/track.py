@@ -145,7 +145,7 @@ def track(
         tell_time(model, [calls], steps=steps, estimate=not no_estimate, besides=besides)
         return
 
-    from analyses.tracking import track_points
+    from analyses.tracking.track import track_points
 
     with progress("tracking") as bar:
         found = track_points(shown, queries, model, **run, progress=bar)
@@ -297,7 +297,7 @@ def _check_queries(queries: np.ndarray, clip: Clip, points: Path | None) -> None
 
 def _write_overlay(path: Path, clip: Clip, tracks: PointTracks, trail: int, scale: int | None, overwrite: bool) -> None:
     """Draw and write image after image: the pictures of a long clip are never all in memory."""
-    from analyses.overlay import drawn_images, viewing_scale
+    from analyses.plots.overlay import drawn_images, viewing_scale
     from store.clips.encoding import write_video
 
     scale = scale or viewing_scale(clip.height, clip.width)

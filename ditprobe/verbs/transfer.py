@@ -217,10 +217,10 @@ def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:
 
 def _seen_layer(model: Backbone, method: TransferMethod) -> int:
     """Whose flow is drawn: the best layer of a selection, the first one of others, or what is known to track well."""
-    from analyses.defaults import chosen_layers
-    from analyses.layer_selection import LayerSelection
+    from analyses.flow.reference_flow import default_layer
+    from analyses.selection.defaults import chosen_layers
+    from analyses.selection.layer_selection import LayerSelection
     from generators.optimised_method import OptimisedMethod
-    from generators.reference import default_layer
 
     if isinstance(method, OptimisedMethod):
         if isinstance(method.layers, LayerSelection):
@@ -237,9 +237,9 @@ def _seen_layer(model: Backbone, method: TransferMethod) -> int:
 
 def _draw(path: Path, model: Backbone, reference: Clip, clip: Clip, title: str, layer: int, steps: int) -> None:
     """A page with both clips beside their flow, read from the finished clips."""
+    from analyses.flow.reference_flow import reference_flow
     from ditprobe.pages import write_page
     from ditprobe.report_transfer import LEAST_WIDTH, transfer_figure
-    from generators.reference import reference_flow
 
     flows = [reference_flow(model, each, layer=layer, steps=steps) for each in (reference, clip)]
     write_page(path, title, [transfer_figure(reference, clip, *flows)], width=1100, least=LEAST_WIDTH)

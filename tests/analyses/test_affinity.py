@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.affinity import QueriedRows, affinity, affinity_values
-from analyses.tensors import as_points
+from analyses.arrays import as_points
+from analyses.attention.affinity import QueriedRows, affinity, affinity_values
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

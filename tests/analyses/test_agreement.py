@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.agreement import (
+from analyses.scenes.prompt_agreement import (
     LEAST_MOTION,
     ObjectAgreement,
     PromptAgreement,
@@ -17,8 +17,8 @@ from analyses.agreement import (
     angle_to_word,
     prompt_agreement,
 )
-from analyses.clips import bootstrap_mean
-from analyses.seeing import see_scene
+from analyses.scenes.vision import see_scene
+from analyses.statistics import bootstrap_mean
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, MissingOpenCVError
 from store.scenes.prompt import CameraWords, ObjectWords, ScenePrompt, parse_prompt

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.attention import attention_of_points
-from analyses.components import principal_components
+from analyses.attention.pca import principal_components
+from analyses.attention.rows import attention_of_points
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

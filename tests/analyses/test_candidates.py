@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-import analyses.frame_costs as frame_costs_module
-from analyses.candidates import Candidates, candidates_of, smoothest
-from analyses.frame_costs import frame_costs, way_back
+import analyses.kernels.frame_costs as frame_costs_module
+from analyses.correspondence.peaks import Candidates, candidates_of, smoothest
+from analyses.kernels.frame_costs import frame_costs, way_back
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analyses.chunks import chunk_groups
+from analyses.tracking.chunks import chunk_groups
 from store.errors import InvalidInputError
 
 SIZES = [(images, length) for images in (*range(2, 42), 83, 100) for length in (2, 3, 5, 6, 13)]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.accuracy import matching_accuracy
-from analyses.clips import by_source, interval_levels, mean_over_clips
-from analyses.matching import match_points
-from analyses.results import with_harmonic_mean
+from analyses.correspondence.matching import match_points
+from analyses.layers.sweep_dataset import with_harmonic_mean
+from analyses.metrics.accuracy import matching_accuracy
+from analyses.statistics import by_source, interval_levels, mean_over_clips
 from store import TokenLayout
 from store.errors import InvalidInputError
 

@@ -8,15 +8,9 @@ import pytest
 import xarray as xr
 from plotly.colors import sample_colorscale
 
-from analyses.differences import difference
-from analyses.plots import (
-    plot_accuracy_per_threshold,
-    plot_best_layers,
-    plot_clip_scores,
-    plot_error_over_time,
-    plot_heads,
-    plot_layer_step,
-)
+from analyses.layers.differences import difference
+from analyses.plots.evaluation import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
+from analyses.plots.layers import plot_best_layers, plot_heads, plot_layer_step
 from store.errors import InvalidInputError
 
 DIMS = ("clip", "step", "layer")

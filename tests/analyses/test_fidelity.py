@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyses import fidelity
-from analyses.fidelity import motion_fidelity
-from analyses.fidelity_clips import clip_motion_fidelity, grid_queries
-from analyses.fidelity_hybrid import hybrid_motion_fidelity
-from analyses.frechet import discrete_frechet_distance
+from analyses.metrics import motion_fidelity as fidelity
+from analyses.metrics.clip_fidelity import clip_motion_fidelity, grid_queries
+from analyses.metrics.frechet import discrete_frechet_distance
+from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity
+from analyses.metrics.motion_fidelity import motion_fidelity
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks

@@ -25,8 +25,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from analyses.encoders import ClipEncoder, ImageEncoder, load_clip_encoder, load_image_encoder
-from analyses.image_scores import edit_fidelity, temporal_consistency
+from analyses.metrics.appearance import edit_fidelity, temporal_consistency
+from analyses.metrics.encoders import ClipEncoder, ImageEncoder, load_clip_encoder, load_image_encoder
 from store.clips.clip import Clip
 from store.errors import BackboneNotFoundError, ClipError, InvalidInputError
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.layer_selection import LayerSelection
-from analyses.selection import select_layers
-from analyses.selection_files import load_selection, save_selection
+from analyses.selection.files import load_selection, save_selection
+from analyses.selection.layer_selection import LayerSelection
+from analyses.selection.select import select_layers
 from store.errors import FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
 from store.selection import Selection
 

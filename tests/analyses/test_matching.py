@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from analyses.accuracy import matching_accuracy
-from analyses.costs import _Blocking, sources_within
-from analyses.matching import match_features, match_points, match_points_by_head
-from analyses.resampling import to_images
+from analyses.correspondence.matching import match_features, match_points, match_points_by_head
+from analyses.correspondence.resampling import to_images
+from analyses.kernels.matching_cost import _Blocking, sources_within
+from analyses.metrics.accuracy import matching_accuracy
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.affinity import affinity
-from analyses.matching import match_features, match_points, match_points_by_head
-from analyses.measure import Measuring, measure
-from analyses.resampling import to_images
-from analyses.truth import Target, Truth
+from analyses.attention.affinity import affinity
+from analyses.correspondence.matching import match_features, match_points, match_points_by_head
+from analyses.correspondence.resampling import to_images
+from analyses.layers.ground_truth import Target, Truth
+from analyses.layers.measures import Measuring, measure
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

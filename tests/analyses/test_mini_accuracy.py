@@ -6,8 +6,8 @@ import pytest
 import torch
 import xarray as xr
 
-from analyses.selection import select_layers
-from analyses.sweep import sweep
+from analyses.layers.sweep import sweep
+from analyses.selection.select import select_layers
 from probe import load_backbone
 from probe.mini import new_pipeline
 from store import Selection, make_scene

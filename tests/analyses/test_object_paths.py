@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.end_points import EndPointError, end_point_error
-from analyses.object_paths import motion_error, object_motion
+from analyses.metrics.end_point import EndPointError, end_point_error
+from analyses.scenes.object_motion import motion_error, object_motion
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, MissingOpenCVError
 from store.scenes.prompt import DIRECTIONS, SHAPES

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analyses.overlay import draw_tracks, drawn_images, overlay_strip, viewing_scale
-from analyses.start_colours import start_colours
+from analyses.plots.colours import start_colours
+from analyses.plots.overlay import draw_tracks, drawn_images, overlay_strip, viewing_scale
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 

@@ -8,17 +8,12 @@ import plotly.graph_objects as go
 import pytest
 import xarray as xr
 
-from analyses.clips import bootstrap_mean
-from analyses.plots import (
-    plot_attention,
-    plot_best_layers,
-    plot_heads,
-    plot_layer_step,
-    plot_pca,
-    plot_selection,
-    plot_tracks,
-)
-from analyses.selection import select_layers
+from analyses.plots.attention import plot_attention, plot_pca
+from analyses.plots.layers import plot_best_layers, plot_heads, plot_layer_step
+from analyses.plots.selection import plot_selection
+from analyses.plots.tracks import plot_tracks
+from analyses.selection.select import select_layers
+from analyses.statistics import bootstrap_mean
 from store.errors import InvalidInputError, UnknownLayerError
 from store.tracks.point_tracks import PointTracks
 

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from analyses.plots_flow import flow_colours, plot_flow, plot_flow_arrows
+from analyses.plots.flow import flow_colours, plot_flow, plot_flow_arrows
 from store.errors import InvalidInputError, UnknownLayerError
 
 DIMS = ("frame", "frame_to", "y", "x", "xy")

@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 import pytest
 import xarray as xr
 
-from analyses.clips import bootstrap_mean
-from analyses.plots import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
+from analyses.plots.evaluation import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
+from analyses.statistics import bootstrap_mean
 from store.errors import InvalidInputError
 
 NAMES = ("ours", "<flow>")

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from analyses.plots_transfer import plot_transfer
+from analyses.plots.transfer import plot_transfer
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout

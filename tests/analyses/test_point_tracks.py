@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.defaults import tracking_defaults
+from analyses.selection.defaults import tracking_defaults
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from store.errors import InvalidInputError

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyses.checkpoint import load_sweep
-from analyses.pseudo_tracks import against_pseudo_truth, with_pseudo_tracks, with_tracks_of
-from analyses.selection import select_layers
-from analyses.sweep import sweep
-from analyses.trackers import still_tracker
+from analyses.layers.sweep import sweep
+from analyses.layers.sweep_files import load_sweep
+from analyses.selection.select import select_layers
+from analyses.trackers.pseudo_tracks import against_pseudo_truth, with_pseudo_tracks, with_tracks_of
+from analyses.trackers.static import still_tracker
 from ditprobe.report import write_report
 from ditprobe.summary import accuracy_table
 from probe import load_backbone

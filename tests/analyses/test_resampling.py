@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from analyses.accuracy import matching_accuracy
-from analyses.resampling import to_images
+from analyses.correspondence.resampling import to_images
+from analyses.metrics.accuracy import matching_accuracy
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

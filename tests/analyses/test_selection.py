@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.selection import harmonic_mean, select_layers
+from analyses.selection.select import harmonic_mean, select_layers
 from store.errors import InvalidInputError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.selection import select_layers
-from analyses.stability import at_thresholds, stability, stability_text
+from analyses.selection.select import select_layers
+from analyses.selection.stability import at_thresholds, stability, stability_text
 from store.errors import InvalidInputError
 
 

@@ -5,9 +5,9 @@ import colorsys
 import numpy as np
 import pytest
 
-from analyses.overlay import draw_tracks
-from analyses.plots import plot_tracks
-from analyses.start_colours import start_colours
+from analyses.plots.colours import start_colours
+from analyses.plots.overlay import draw_tracks
+from analyses.plots.tracks import plot_tracks
 from store.tracks.point_tracks import PointTracks
 
 

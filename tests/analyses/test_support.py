@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.candidates import candidates_of
-from analyses.support import Support
+from analyses.correspondence.peaks import candidates_of
+from analyses.tracking.aggregation import Support
 from store.layout import TokenLayout
 
 HEIGHT, WIDTH, CELL_Y, CELL_X = 5, 7, 12, 20

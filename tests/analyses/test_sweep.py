@@ -9,12 +9,12 @@ import pytest
 import torch
 import xarray as xr
 
-from analyses.checkpoint import load_sweep, save_sweep
-from analyses.measure import measure
-from analyses.selection import select_layers
-from analyses.stability import at_thresholds
-from analyses.sweep import sweep, sweep_recording
-from analyses.truth import Target, Truth
+from analyses.layers.ground_truth import Target, Truth
+from analyses.layers.measures import measure
+from analyses.layers.sweep import sweep, sweep_recording
+from analyses.layers.sweep_files import load_sweep, save_sweep
+from analyses.selection.select import select_layers
+from analyses.selection.stability import at_thresholds
 from probe import Backbone, Capture, load_backbone, run_clip
 from probe.mini import MiniConfig, new_pipeline
 from probe.recording.record import record
@@ -412,7 +412,7 @@ def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
 
 
 def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analyses.sweep.run_clip", lambda *args, **options: pytest.fail("the model ran"))
+    monkeypatch.setattr("analyses.layers.sweep.run_clip", lambda *args, **options: pytest.fail("the model ran"))
     scene, one = make_scene(0), Selection([-1], [0])
     for call, message in [
         (

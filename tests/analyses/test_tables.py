@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from analyses.clips import mean_over_clips
-from analyses.differences import difference
-from analyses.tables import tidy, write_table
+from analyses.evaluation.tables import tidy, write_table
+from analyses.layers.differences import difference
+from analyses.statistics import mean_over_clips
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 
 DIMS = ("clip", "step", "layer")

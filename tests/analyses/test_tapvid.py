@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyses.tapvid import mean_tapvid_metrics, tapvid_metrics, tapvid_queries
+from analyses.metrics.tapvid import mean_tapvid_metrics, tapvid_metrics, tapvid_queries
 from store.errors import InvalidInputError
 
 THRESHOLDS = (1, 2, 4, 8, 16)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.tapvid import mean_tapvid_metrics
-from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
-from analyses.tapvid_evaluation_checkpoint import described
-from analyses.tapvid_evaluation_files import save_evaluation
-from analyses.trackers import CoTracker, PatchTracker, still_tracker
+from analyses.evaluation.checkpoint import described
+from analyses.evaluation.files import save_evaluation
+from analyses.evaluation.tapvid import evaluate_tapvid, tapvid_means
+from analyses.metrics.tapvid import mean_tapvid_metrics
+from analyses.trackers.static import CoTracker, PatchTracker, still_tracker
 from ditprobe.report_tracking import read_evaluation
 from ditprobe.tapvid_tables import clip_table, mean_table
 from store import Clip

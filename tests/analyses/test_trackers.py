@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analyses.trackers import CoTracker, FlowTracker, PatchTracker, still_tracker
+from analyses.trackers.static import CoTracker, FlowTracker, PatchTracker, still_tracker
 from store.clips.clip import Clip
 from store.errors import ClipError, InvalidInputError
 from store.scenes.scene import make_scene

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analyses.trackers import BackboneTracker
-from analyses.tracking import PUBLISHED, TrackingOptions, track_points
+from analyses.trackers.static import BackboneTracker
+from analyses.tracking.track import PUBLISHED, TrackingOptions, track_points
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from store.errors import InvalidInputError

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from analyses.trackers import FlowTracker
-from analyses.trackers_flow import _read
+from analyses.trackers.optical_flow import _read
+from analyses.trackers.static import FlowTracker
 from store.errors import InvalidInputError, MissingOpenCVError
 from store.scenes.scene import make_scene
 

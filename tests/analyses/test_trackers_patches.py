@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analyses.baselines import match_patches
-from analyses.trackers import PatchTracker
+from analyses.correspondence.baselines import match_patches
+from analyses.trackers.static import PatchTracker
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.scenes.scene import make_scene

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-import analyses.chunk_tokens as chunk_tokens
-import analyses.following as following
-from analyses.support import Support
-from analyses.trackers_patches import PatchTracker
-from analyses.tracking import PUBLISHED, AspectWarning, TrackingOptions, track_points
+import analyses.tracking.propagate as following
+import analyses.tracking.tokens as chunk_tokens
+from analyses.trackers.patches import PatchTracker
+from analyses.tracking.aggregation import Support
+from analyses.tracking.track import PUBLISHED, AspectWarning, TrackingOptions, track_points
 from probe import load_backbone, run_clip
 from probe.mini import MiniConfig, new_pipeline
 from store.clips.clip import Clip

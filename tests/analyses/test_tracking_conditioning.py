@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.tapvid_evaluation import evaluate_tapvid
-from analyses.trackers import BackboneTracker
-from analyses.tracking import track_points
+from analyses.evaluation.tapvid import evaluate_tapvid
+from analyses.trackers.static import BackboneTracker
+from analyses.tracking.track import track_points
 from probe import load_backbone
 from store import Clip
 from store.errors import InvalidInputError

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analyses.tapvid import tapvid_metrics
-from analyses.tracking_errors import gather_errors, tracking_errors
+from analyses.metrics.tapvid import tapvid_metrics
+from analyses.metrics.track_errors import gather_errors, tracking_errors
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.selection import select_layers
-from analyses.selection_words import described, remedies, verdict
-from analyses.truth import Target, Truth
-from analyses.verdict import ERROR, against_baselines, lower_end
+from analyses.layers.ground_truth import Target, Truth
+from analyses.selection.select import select_layers
+from analyses.selection.verdict import ERROR, against_baselines, lower_end
+from analyses.selection.words import described, remedies, verdict
 from store.layout import TokenLayout
 
 LAYOUT = TokenLayout(5, 10, 10, 40, 40, 5)

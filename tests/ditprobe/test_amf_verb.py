@@ -11,10 +11,10 @@ import pytest
 import torch
 from typer.testing import Result
 
+from analyses.flow.attention_flow import labelled_flow
+from analyses.flow.files import load_flow
+from analyses.flow.reference_flow import reference_flow
 from ditprobe.verbs.amf import _figures
-from generators.amf import labelled_flow
-from generators.flow_files import load_flow
-from generators.reference import reference_flow
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini

@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 from typer.testing import Result
 
-from analyses.checkpoint import load_sweep
-from analyses.selection_files import load_selection
+from analyses.layers.sweep_files import load_sweep
+from analyses.selection.files import load_selection
 from store import Clip, make_scene, open_recording, read_clip, write_clip
 
 DATA = Path(os.environ.get("DITPROBE_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -121,7 +121,7 @@ def test_a_sweep_of_recordings_gives_the_numbers_of_the_live_one(run: Run) -> No
 
 
 def test_ctrl_c_keeps_finished_clips_and_resume_completes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import analyses.sweep as sweep_module
+    import analyses.layers.sweep as sweep_module
 
     real, calls = sweep_module.run_clip, []
 

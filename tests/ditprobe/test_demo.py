@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from analyses.checkpoint import load_sweep
+from analyses.layers.sweep_files import load_sweep
 from ditprobe.demo import MADE, MARKER, SCENES, TRANSFERRED_SCENE, demo, prepare
 from store import make_scene
 from store.errors import OutputExistsError
@@ -99,7 +99,7 @@ def test_the_scene_whose_motion_is_transferred_is_the_first_of_one_object_and_a_
 def test_ctrl_c_says_where_the_finished_scenes_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
 ) -> None:
-    import analyses.sweep as sweep_module
+    import analyses.layers.sweep as sweep_module
 
     real, calls = sweep_module.run_clip, []
 

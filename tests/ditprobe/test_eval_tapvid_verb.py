@@ -14,9 +14,9 @@ import pytest
 import torch
 from typer.testing import Result
 
-from analyses.tapvid import mean_tapvid_metrics, tapvid_metrics, tapvid_queries
-from analyses.trackers import PatchTracker
-from analyses.tracking import track_points
+from analyses.metrics.tapvid import mean_tapvid_metrics, tapvid_metrics, tapvid_queries
+from analyses.trackers.static import PatchTracker
+from analyses.tracking.track import track_points
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini

@@ -13,13 +13,13 @@ import xarray as xr
 from safetensors.numpy import save_file
 from typer.testing import Result
 
-from analyses.tapvid_evaluation import evaluate_tapvid
-from analyses.tapvid_evaluation_files import save_evaluation
-from analyses.trackers import still_tracker
-from generators.amf import labelled_flow
+from analyses.evaluation.files import save_evaluation
+from analyses.evaluation.tapvid import evaluate_tapvid
+from analyses.flow.attention_flow import labelled_flow
+from analyses.flow.files import save_flow
+from analyses.trackers.static import still_tracker
 from generators.embedding import MotionEmbedding
 from generators.embedding_files import save_embedding
-from generators.flow_files import save_flow
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size
 from store import TokenLayout, make_scene, write_clip

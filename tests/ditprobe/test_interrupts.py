@@ -55,7 +55,7 @@ def test_ctrl_c_while_the_command_is_being_built_is_no_stack_trace(verb: str, tm
     [
         (["--help"], "ditprobe.verbs.transfer"),
         (["generate", "a red disc moves left over blue stripes"], "probe.loading.load_backbone"),
-        (["select", "sweep.nc"], "analyses.selection"),
+        (["select", "sweep.nc"], "analyses.selection.select"),
     ],
 )
 def test_ctrl_c_during_the_imports_of_a_verb_is_no_stack_trace(words: list[str], module: str, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 from typer.testing import Result
 
-from analyses.checkpoint import load_sweep
-from analyses.layer_selection import LayerSelection
-from analyses.selection_files import save_selection
+from analyses.layers.sweep_files import load_sweep
+from analyses.selection.files import save_selection
+from analyses.selection.layer_selection import LayerSelection
 from ditprobe.layer_option import layer_option, layers_option
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini

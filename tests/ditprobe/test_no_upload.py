@@ -15,9 +15,9 @@ import pytest
 import xarray as xr
 
 import ditprobe as dp
+from analyses.flow.attention_flow import labelled_flow
 from analyses.plots import __all__ as plots
 from ditprobe.pages import figure_name, page_of
-from generators.amf import labelled_flow
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import make_scene, write_clip
 from store.layout import TokenLayout

@@ -14,8 +14,8 @@ from diffusers import CogVideoXPipeline, WanPipeline
 from transformers import T5Config, T5EncoderModel, T5Tokenizer, UMT5Config, UMT5EncoderModel
 from typer.testing import CliRunner
 
-from analyses.checkpoint import load_sweep
-from analyses.sweep import sweep
+from analyses.layers.sweep import sweep
+from analyses.layers.sweep_files import load_sweep
 from ditprobe.cli import app
 from ditprobe.examples import Shown, make_examples
 from probe import load_backbone

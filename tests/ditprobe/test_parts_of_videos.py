@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 import store.clips.decoding
-from analyses.checkpoint import load_sweep
+from analyses.layers.sweep_files import load_sweep
 from ditprobe.verbs.report import _as_swept
 from store import Clip, make_scene, open_recording, write_clip
 

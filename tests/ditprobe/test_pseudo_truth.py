@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from analyses.checkpoint import load_sweep
-from analyses.trackers import CoTracker, still_tracker
+from analyses.layers.sweep_files import load_sweep
+from analyses.trackers.static import CoTracker, still_tracker
 from store import Clip, make_scene, write_clip
 
 Run = Callable[..., Result]

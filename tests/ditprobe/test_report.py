@@ -10,22 +10,22 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from analyses.attention import attention_of_points
-from analyses.checkpoint import save_sweep
-from analyses.selection import select_layers
-from analyses.selection_words import interval_in_words
-from analyses.tapvid_evaluation import evaluate_tapvid, tapvid_means
-from analyses.tapvid_evaluation_files import save_evaluation
-from analyses.trackers import still_tracker
-from analyses.tracking_errors import tracking_errors
+from analyses.attention.rows import attention_of_points
+from analyses.evaluation.compare import compare_trackers
+from analyses.evaluation.files import save_evaluation
+from analyses.evaluation.tapvid import evaluate_tapvid, tapvid_means
+from analyses.evaluation.transfer import fit_pair
+from analyses.layers.sweep_files import save_sweep
+from analyses.metrics.track_errors import tracking_errors
+from analyses.selection.select import select_layers
+from analyses.selection.words import interval_in_words
+from analyses.trackers.static import still_tracker
 from ditprobe.cli import app
 from ditprobe.report import render_report, write_report
 from ditprobe.report_figures import Example
-from ditprobe.report_trackers import compare_trackers
 from ditprobe.report_tracking import tracking_part
 from ditprobe.report_transfer import TransferredClip
 from ditprobe.report_words import answer, facts, notes
-from ditprobe.transfer_measures import fit_pair
 from store import make_scene, write_clip
 from store.clips.clip import Clip
 from store.datasets.tapvid import THRESHOLDS

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.evaluation.transfer import check_pair, measure_transfer
+from analyses.flow.reference_flow import reference_flow
 from ditprobe.report_transfer import (
     ShownTransfers,
     TransferredClip,
@@ -19,8 +21,6 @@ from ditprobe.report_transfer import (
     transfer_part,
     transferred_clip,
 )
-from ditprobe.transfer_measures import check_pair, measure_transfer
-from generators.reference import reference_flow
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from typer.testing import Result
 
-from analyses.checkpoint import load_sweep
+from analyses.layers.sweep_files import load_sweep
 
 RUN = ("sweep", "--scenes", "0:2", "--at", "-1", "--layers", "3,4", "--no-features")
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from typer.testing import Result
 
-from analyses.overlay import draw_tracks
-from analyses.tracking import PUBLISHED, TrackingOptions, track_points
+from analyses.plots.overlay import draw_tracks
+from analyses.tracking.track import PUBLISHED, TrackingOptions, track_points
 from ditprobe.verbs.track import grid_points, part_of, read_points
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
@@ -105,7 +105,7 @@ def test_points_and_options_reach_the_tracker(run: Run, small: Backbone, clip: C
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.filterwarnings("always::analyses.tracking.AspectWarning")
+@pytest.mark.filterwarnings("always::analyses.tracking.track.AspectWarning")
 def test_a_stretched_clip_is_said_in_one_line(run: Run) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (3, 4, 12, 3), np.uint8)
     write_clip("clip.mp4", Clip(noise, fps=12).resized(32, 96))
@@ -138,7 +138,7 @@ def test_the_encoding_is_an_option(run: Run, small: Backbone, clip: Clip) -> Non
 @pytest.mark.usefixtures("clip")
 def test_the_bundled_backbone_knows_its_layer_and_a_dry_run_writes_nothing(run: Run) -> None:
     lines = run("track", "clip.mp4", "--grid", 2, "--size", "24x40", "--device", "cpu", "--dry-run").stdout.splitlines()
-    from analyses.defaults import tracking_defaults
+    from analyses.selection.defaults import tracking_defaults
 
     known = tracking_defaults(load_backbone("mini", device="cpu"))
     assert lines[0].startswith("Mini('mini': ")
@@ -224,7 +224,7 @@ def test_ctrl_c_leaves_no_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     def stopped(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("analyses.chunk_tokens.ChunkTokens.tokens", stopped)
+    monkeypatch.setattr("analyses.tracking.tokens.ChunkTokens.tokens", stopped)
     assert run("track", "clip.mp4", "--grid", 1, *ON_SMALL, code=130).stderr.lstrip("\n") == "interrupted.\n"
     assert files() == ["clip.mp4"]
 

@@ -18,7 +18,7 @@ import ditprobe as dp
 import generators
 import probe
 import store
-from analyses.encoders import ClipEncoder
+from analyses.metrics.encoders import ClipEncoder
 from ditprobe.examples import Shown
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size

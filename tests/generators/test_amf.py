@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from generators import flow_kernel
-from generators.amf import amf_loss, attention_motion_flow, labelled_flow
+from analyses.flow.attention_flow import amf_loss, attention_motion_flow, labelled_flow
+from analyses.kernels import expected_cells as flow_kernel
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

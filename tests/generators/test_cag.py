@@ -20,8 +20,8 @@ from families import FAMILIES, Family
 from test_sampling import Doing, backbone_of, check_same_state, latents_of, state_of
 from torch import Tensor
 
+from analyses.selection.guided import guided_layers
 from generators.cag import CrossAttentionGuidance, within_frames
-from generators.defaults import guided_layers
 from generators.guider import CrossAttentionGuider
 from generators.sampling import sample
 from generators.step import Step

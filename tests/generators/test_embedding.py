@@ -16,7 +16,7 @@ from test_sampling import backbone_of
 from test_transfer import reference_of, transfer_of
 
 import generators.optimised_method
-from analyses.checkpoint import digest_of
+from analyses.layers.sweep_files import digest_of
 from generators.ditflow import DiTFlow
 from generators.embedding import InjectMotion, MotionEmbedding
 from generators.embedding_files import load_embedding, save_embedding

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from generators.amf import labelled_flow
-from generators.flow_files import load_flow, save_flow
+from analyses.flow.attention_flow import labelled_flow
+from analyses.flow.files import load_flow, save_flow
 from store.errors import InvalidInputError, OutputExistsError, RecordingError, UnsafePickleError
 from store.layout import TokenLayout
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from families import FAMILIES
 
-from generators.amf import attention_motion_flow
-from generators.reference import default_layer, default_step, reference_flow
+from analyses.flow.attention_flow import attention_motion_flow
+from analyses.flow.reference_flow import default_layer, default_step, reference_flow
 from probe import load_backbone, run_clip
 from probe.backbones.backbone import Backbone
 from probe.capture.capture import Capture

@@ -12,10 +12,11 @@ import pytest
 import tiny_pipelines as tiny
 import xarray as xr
 
-from analyses.defaults import chosen_layers, matched_with, selected_step
-from analyses.layer_selection import LayerSelection
-from analyses.trackers_backbone import BackboneTracker
-from analyses.tracking import track_points
+from analyses.flow.reference_flow import reference_flow
+from analyses.selection.defaults import chosen_layers, matched_with, selected_step
+from analyses.selection.layer_selection import LayerSelection
+from analyses.trackers.backbone import BackboneTracker
+from analyses.tracking.track import track_points
 from generators.cag import CrossAttentionGuidance
 from generators.ditflow import DiTFlow
 from generators.embedding_files import load_embedding, save_embedding
@@ -23,7 +24,6 @@ from generators.guider import CrossAttentionGuider
 from generators.injection import Injection
 from generators.moft import MOFT
 from generators.motion_clone import MotionClone
-from generators.reference import reference_flow
 from generators.smm import SMM
 from generators.transfer import MotionTransfer
 from generators.transfer_reference import Reference

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from analyses.sweep import sweep
+from analyses.layers.sweep import sweep
 from probe import ForwardPass, load_backbone, run_clip, run_prompt
 from probe.backbones.backbone import Backbone
 from probe.families import CogVideoX

@@ -11,7 +11,7 @@ import pytest
 import tiny_pipelines as tiny
 import torch
 
-from analyses.recorded import sweep_recording
+from analyses.layers.sweep_recording import sweep_recording
 from probe import Capture, load_backbone, run_clip, run_prompt
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline

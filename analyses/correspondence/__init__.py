@@ -1,0 +1,1 @@
+"""Matches between frames from queries and keys, features or raw patches."""

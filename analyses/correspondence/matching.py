@@ -1,0 +1,270 @@
+"""Where the points of the first frame are found again, by query-key attention or by features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+
+from analyses.arrays import (
+    BUDGET_BYTES,
+    as_points,
+    as_tensor,
+    check_finite,
+    compute_dtype,
+    query_and_key,
+    restore_kind,
+)
+from analyses.correspondence.bilinear import Corners, Geometry, cells_as_xy
+from analyses.correspondence.windows import window_around
+from analyses.kernels.matching_cost import cost_blocks, sources_within
+from store.arguments import Array, checked
+from store.checks import integer, one_of
+from store.errors import InvalidInputError
+from store.layout import TokenLayout
+
+MatchPreset = Literal["exact", "difftrack", "difftrack-tracking"]
+Refine = Literal["soft"] | None
+_PRESETS = ("exact", "difftrack", "difftrack-tracking")
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The matched cell (x, y) of every source cell: the head mean's, and each head's when it was asked for.
+
+    ``mean`` is (frame, source, 2) over the frames after the first; ``heads`` is (head, frame, source, 2) or None.
+    """
+
+    mean: torch.Tensor
+    heads: torch.Tensor | None
+
+
+@checked
+@torch.no_grad()
+def match_points(
+    query: Array,
+    key: Array,
+    points: Array,
+    layout: TokenLayout,
+    *,
+    preset: MatchPreset = "exact",
+    refine: Refine = None,
+    window: int = 1,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Any:
+    """The position of each query point in every frame, by the mean over heads of two-way attention.
+
+    Parameters
+    ----------
+    query, key : (head, frame, y, x, channel) torch or numpy, post-norm and post-RoPE
+    points : (point, 2) float, (x, y) in pixels of the clip, in image 0; pixel centres at +0.5
+    layout : TokenLayout
+    preset : "exact" interpolates displacements at the true cell centres. "difftrack" reproduces the released generation
+        analysis, "difftrack-tracking" the released tracking evaluation, which divides by sqrt(heads).
+    refine : None takes the best cell; "soft" the mean cell around it, weighted by the matching cost
+    window : cells on each side of the best one that "soft" looks at
+    budget_bytes : working memory beyond input and result
+
+    Returns
+    -------
+    (frame, point, 2) of the kind of ``query``, (x, y) in pixels. Frame 0 is ``points``, unchanged.
+
+    Raises
+    ------
+    InvalidInputError
+        For tensors that do not fit the layout or hold NaN, and for points outside the image.
+
+    Notes
+    -----
+    DiffTrack (Nam et al., 2025), section 3.2; MATH.md, sections 1 and 2.
+
+    Examples
+    --------
+    A static clip: every frame has the same distinct keys.
+
+    >>> layout = TokenLayout(3, 5, 7, 80, 112, 9)
+    >>> cells = 9 * torch.eye(35).reshape(1, 1, 5, 7, 35).expand(1, 3, 5, 7, 35)
+    >>> match_points(cells, cells, torch.tensor([[3.0, 70.0]]), layout)[2]
+    tensor([[ 3., 70.]])
+    """
+    tokens = query_and_key(query, key, layout)
+    corners = corners_of(points, layout, preset, tokens[0].device)
+    found = match_sources(*tokens, corners, preset=preset, refine=refine, window=window, budget_bytes=budget_bytes)
+    return restore_kind(query)(tracks_of(found.mean, corners))
+
+
+@checked
+@torch.no_grad()
+def match_points_by_head(
+    query: Array,
+    key: Array,
+    points: Array,
+    layout: TokenLayout,
+    *,
+    preset: MatchPreset = "exact",
+    refine: Refine = None,
+    window: int = 1,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Any:
+    """The position of each query point in every frame, by each head alone.
+
+    Takes what :func:`match_points` takes.
+
+    Returns
+    -------
+    (head, frame, point, 2) of the kind of ``query``, (x, y) in pixels
+
+    Examples
+    --------
+    >>> layout = TokenLayout(3, 5, 7, 80, 112, 9)
+    >>> cells = torch.randn(2, 3, 5, 7, 4)
+    >>> match_points_by_head(cells, cells, torch.tensor([[3.0, 70.0]]), layout).shape
+    torch.Size([2, 3, 1, 2])
+    """
+    tokens = query_and_key(query, key, layout)
+    corners = corners_of(points, layout, preset, tokens[0].device)
+    found = match_sources(
+        *tokens, corners, preset=preset, per_head=True, refine=refine, window=window, budget_bytes=budget_bytes
+    )
+    return restore_kind(query)(tracks_of(cast("torch.Tensor", found.heads), corners))
+
+
+@checked
+@torch.no_grad()
+def match_features(
+    features: Array,
+    points: Array,
+    layout: TokenLayout,
+    *,
+    preset: Geometry = "exact",
+    budget_bytes: int = BUDGET_BYTES,
+) -> Any:
+    """The position of each query point in every frame, by the inner product of features.
+
+    Parameters
+    ----------
+    features : (frame, y, x, channel) torch or numpy, the attention output with its heads concatenated
+    points : (point, 2) float, (x, y) in pixels of the clip, in image 0
+    layout : TokenLayout
+    preset : "exact" or "difftrack": the geometry, as in :func:`match_points`
+    budget_bytes : working memory beyond input and result
+
+    Returns
+    -------
+    (frame, point, 2) of the kind of ``features``, (x, y) in pixels
+
+    Raises
+    ------
+    InvalidInputError
+        For features that do not fit the layout or hold NaN, and for points outside the image.
+
+    Notes
+    -----
+    One direction, softmax(F_0 F_f^T) without a scale (DiffTrack): its best cell is that of the product itself.
+
+    Examples
+    --------
+    >>> layout = TokenLayout(3, 5, 7, 80, 112, 9)
+    >>> features = torch.eye(35).reshape(1, 5, 7, 35).expand(3, 5, 7, 35)
+    >>> match_features(features, torch.tensor([[3.0, 70.0]]), layout)[2]
+    tensor([[ 3., 70.]])
+    """
+    tensor = as_tensor(features)
+    wanted = (layout.frames, layout.height, layout.width)
+    if tensor.ndim != 4 or tuple(tensor.shape[:3]) != wanted:
+        raise InvalidInputError(
+            f"features need the shape (frame, y, x, channel) with (frame, y, x) = {wanted}; got {tuple(tensor.shape)}."
+        )
+    check_finite(tensor, "features")
+    corners = corners_of(points, layout, preset, tensor.device)
+    found = match_feature_sources(tensor.flatten(1, 2), corners, budget_bytes=budget_bytes)
+    return restore_kind(features)(tracks_of(found, corners))
+
+
+def corners_of(points: Any, layout: TokenLayout, preset: MatchPreset, device: torch.device) -> Corners:
+    """The cells around checked query points, on the device of the tokens."""
+    geometry: Geometry = "exact" if preset == "exact" else "difftrack"
+    return Corners.around(as_points(points, layout, device), layout, geometry)
+
+
+def tracks_of(matches: torch.Tensor, corners: Corners) -> torch.Tensor:
+    """(..., frame - 1, source, 2) matched cells as (..., frame, point, 2) pixels, the query points first."""
+    later = corners.read(matches)
+    first = corners.points.expand(*later.shape[:-3], 1, *corners.points.shape)
+    return torch.cat([first, later], -3)
+
+
+def match_sources(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    corners: Corners,
+    *,
+    preset: MatchPreset = "exact",
+    per_head: bool = False,
+    refine: Refine = None,
+    window: int = 1,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Matches:
+    """The matched cell of each source cell; ``query`` and ``key`` are checked (head, frame, cell, channel) tensors."""
+    one_of(refine, (None, "soft"), "refine")
+    if integer(window, "window", most=1000) < 1:
+        raise InvalidInputError(f"window must be at least 1 cell; got {window}.")
+    dtype = compute_dtype(query, key)
+    divisor = math.sqrt(query.shape[0] if preset == "difftrack-tracking" else query.shape[-1])
+    most = sources_within(budget_bytes, query.shape[2], dtype.itemsize)
+    radius = window if refine else 0
+    parts = [
+        _match_part(query, key, part, corners.layout, divisor, dtype, per_head, radius, budget_bytes)
+        for part in corners.sources.split(most)
+    ]
+    heads = torch.cat([part.heads for part in parts if part.heads is not None], -2) if per_head else None
+    return Matches(torch.cat([part.mean for part in parts], -2), heads)
+
+
+def match_feature_sources(
+    features: torch.Tensor, corners: Corners, *, budget_bytes: int = BUDGET_BYTES
+) -> torch.Tensor:
+    """(frame - 1, source, 2) matched cells of checked (frame, cell, channel) features."""
+    features = features.to(compute_dtype(features))
+    frames, cells, _ = features.shape
+    most = sources_within(budget_bytes, cells, features.element_size())
+    found = features.new_empty(frames - 1, len(corners.sources), 2)
+    for frame in range(1, frames):
+        for start in range(0, len(corners.sources), most):
+            part = corners.sources[start : start + most]
+            product = features[0, part] @ features[frame].T
+            found[frame - 1, start : start + most] = cells_as_xy(product.argmax(-1), corners.layout).to(found.dtype)
+    return found
+
+
+def _match_part(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    sources: torch.Tensor,
+    layout: TokenLayout,
+    divisor: float,
+    dtype: torch.dtype,
+    per_head: bool,
+    radius: int,
+    budget_bytes: int,
+) -> Matches:
+    heads, frames = query.shape[:2]
+    mean = query.new_empty((frames - 1, len(sources), 2), dtype=dtype)
+    alone = query.new_empty((heads, frames - 1, len(sources), 2), dtype=dtype) if per_head else None
+    total = None
+    for block in cost_blocks(query, key, sources, divisor=divisor, dtype=dtype, budget_bytes=budget_bytes):
+        if alone is not None:
+            alone[block.heads, block.frames] = _best_cell(block.cost, layout, radius)
+        total = block.cost.sum(0) if total is None else total.add_(block.cost.sum(0))
+        if block.heads.stop == heads:
+            mean[block.frames] = _best_cell(total, layout, radius)
+            total = None
+    return Matches(mean, alone)
+
+
+def _best_cell(cost: torch.Tensor, layout: TokenLayout, radius: int) -> torch.Tensor:
+    """(..., cell) costs as the best (x, y), or the cost-weighted mean of the cells around it."""
+    best = cells_as_xy(cost.argmax(-1), layout)
+    return window_around(cost, best, layout, radius)[0] if radius else best.to(cost.dtype)

@@ -1,0 +1,93 @@
+"""The best few matches of each source cell in one frame, and the way through them that moves least."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import max_pool2d
+
+from analyses.correspondence.bilinear import cells_as_xy
+from analyses.correspondence.windows import window_around
+from store.layout import TokenLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Peaks of the matching cost of source cells, best first.
+
+    Attributes
+    ----------
+    places : (..., source, candidate, 2) float, (x, y) in cells, refined where that was asked for
+    costs : (..., source, candidate) float, the cost at the peak; 0 for a candidate that is not there
+    mass : (..., source, candidate) float, the cost summed over the peak's window, which is what confidence is made of
+    """
+
+    places: torch.Tensor
+    costs: torch.Tensor
+    mass: torch.Tensor
+
+
+def candidates_of(
+    cost: torch.Tensor, layout: TokenLayout, *, count: int, radius: int, refine: bool, sharpness: float = 1.0
+) -> Candidates:
+    """The highest local maxima of (source, cell) costs.
+
+    Parameters
+    ----------
+    cost : (source, cell)
+    layout : TokenLayout
+    count : candidates kept for each source; the first is the plain best cell
+    radius : cells on each side of a peak that belong to it
+    refine : put each at the cost-weighted mean of its window, which is what ``refine="soft"`` of matching does
+    sharpness : power to which the costs are raised for that mean, the highest of each source counting 1. Above 1 the
+        mean is pulled less to the middle of the window by cells that hold nothing
+    """
+    grid = cost.view(len(cost), 1, layout.height, layout.width)
+    peaks = cost
+    if count > 1:
+        highest = max_pool2d(grid, 3, stride=1, padding=1).view_as(cost)
+        peaks = torch.where(cost == highest, cost, torch.zeros_like(cost))
+    # The plain best cell is first even among equals, which topk orders as it likes.
+    ranked = peaks.scatter(-1, cost.argmax(-1, keepdim=True), torch.inf)
+    cells = ranked.topk(min(count, cost.shape[1]), dim=-1).indices
+    costs = peaks.gather(-1, cells)
+    best = cells_as_xy(cells, layout)
+    around = cost[:, None].expand(-1, best.shape[1], -1)
+    mean, mass = window_around(around, best, layout, radius)
+    if refine and sharpness != 1:
+        powered = (cost / cost.amax(-1, keepdim=True)).pow_(sharpness)
+        mean, _ = window_around(powered[:, None].expand_as(around), best, layout, radius)
+    return Candidates(mean if refine else best.to(cost.dtype), costs, mass)
+
+
+def smoothest(found: Candidates, start: torch.Tensor, stiffness: float, *, reach: float = 4.0) -> torch.Tensor:
+    """Which candidate each source takes in each frame, so that costs are high and moves are short (Viterbi).
+
+    The path maximises the sum of log costs minus ``stiffness`` times the squared move between one frame and the next,
+    in cells, of which no more than ``reach`` squared counts: an object may be lost and found elsewhere.
+
+    Parameters
+    ----------
+    found : Candidates with a leading frame axis, in the order of time away from the query
+    start : (source, 2) float, the source cells themselves as (x, y)
+    stiffness : 0 takes the best candidate of each frame
+    reach : cells beyond which a move costs no more
+
+    Returns
+    -------
+    (frame, source) int64
+    """
+    gain = found.costs.log()  # minus infinity where there is no candidate, so that none is taken for a short move
+    before, total = start[:, None], gain.new_zeros(len(start), 1)
+    back = []
+    for places, here in zip(found.places, gain, strict=True):
+        move = (places[:, :, None] - before[:, None]).square().sum(-1).clamp_max(reach**2)
+        total, origin = (total[:, None] - stiffness * move).max(-1)
+        total = total + here
+        back.append(origin)
+        before = places
+    chosen = [total.argmax(-1)]
+    for origin in reversed(back[1:]):
+        chosen.append(origin.gather(-1, chosen[-1][:, None])[:, 0])
+    return torch.stack(chosen[::-1])

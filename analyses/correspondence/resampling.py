@@ -1,0 +1,80 @@
+"""Tracks at latent-frame rate, brought to image rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from analyses.arrays import as_tensor, restore_kind
+from analyses.correspondence.bilinear import Geometry
+from store.arguments import Array, checked
+from store.checks import integer
+from store.errors import InvalidInputError
+from store.layout import TokenLayout
+
+
+@checked
+def to_images(tracks: Array, layout: TokenLayout, images: int, preset: Geometry = "exact") -> Any:
+    """Tracks at image rate: linear between the times of the latent frames.
+
+    Parameters
+    ----------
+    tracks : (..., frame, point, 2) torch or numpy, (x, y) in pixels
+    layout : TokenLayout
+    images : how many images the clip has; where that is not ``layout.images``, the frame centres are scaled by
+        ``(images - 1) / (layout.images - 1)``, which keeps the first image first
+    preset : "exact" interpolates between the frame centres and holds the ends; "difftrack" resamples the frames to the
+        images with half-sample alignment, as if every frame covered equally many images
+
+    Returns
+    -------
+    (..., image, point, 2) of the same kind
+
+    Raises
+    ------
+    InvalidInputError
+        When the tracks have another number of frames than the layout, or ``images`` is below one.
+
+    Notes
+    -----
+    MATH.md, section 1.
+
+    Examples
+    --------
+    Image 0 is frame 0 alone and frame 1 covers images 1 to 4, so image 1 lies two fifths of the way.
+
+    >>> layout = TokenLayout(3, 5, 7, 80, 112, 9)
+    >>> tracks = np.array([[[0.0, 5.0]], [[10.0, 5.0]], [[10.0, 5.0]]])
+    >>> to_images(tracks, layout, 9)[:4, 0, 0]
+    array([ 0.,  4.,  8., 10.])
+    """
+    tensor = as_tensor(tracks)
+    if tensor.ndim < 3 or tensor.shape[-1] != 2 or tensor.shape[-3] != layout.frames:
+        raise InvalidInputError(
+            f"tracks need the shape (frame, point, 2) with {layout.frames} frames; got {tuple(tensor.shape)}."
+        )
+    if integer(images, "images", most=10**6) < 1:
+        raise InvalidInputError(f"images must be at least 1; got {images}.")
+    if not tensor.is_floating_point():
+        tensor = tensor.double()
+    lower, upper, share = (torch.as_tensor(part, device=tensor.device) for part in _times(layout, images, preset))
+    start, stop = tensor.index_select(-3, lower), tensor.index_select(-3, upper)
+    # Start plus a share of the difference: a point that does not move stays exactly where it is.
+    return restore_kind(tracks)(start + (stop - start) * share.to(tensor.dtype)[:, None, None])
+
+
+def _times(layout: TokenLayout, images: int, preset: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each image the frames before and after it, and how far it lies between them."""
+    frames = layout.frames
+    if preset == "difftrack":
+        place = np.maximum((np.arange(images) + 0.5) * frames / images - 0.5, 0)
+        lower = np.minimum(np.floor(place).astype(np.int64), frames - 1)
+        return lower, np.minimum(lower + 1, frames - 1), place - lower
+    centres = layout.frame_centres * ((images - 1) / max(layout.images - 1, 1))
+    upper = np.clip(np.searchsorted(centres, np.arange(images), side="right"), 1, max(frames - 1, 1))
+    lower, upper = upper - 1, np.minimum(upper, frames - 1)
+    width = centres[upper] - centres[lower]
+    share = (np.arange(images) - centres[lower]) / np.where(width > 0, width, 1)
+    return lower, upper, np.clip(share, 0, 1)

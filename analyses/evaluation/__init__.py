@@ -1,0 +1,1 @@
+"""Evaluations over whole datasets, their files and tables."""

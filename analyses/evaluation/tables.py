@@ -1,0 +1,173 @@
+"""Sweeps and evaluations as tables: a row for each thing that was measured, a column for each measure."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from store.arguments import checked_but
+from store.errors import InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import check_file
+from store.recordings.shards import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SWEEP, _EVALUATION = ("clip", "step", "layer"), ("clip", "tracker")
+_HEAD = "head_"
+_WIDENED = ("target", "threshold")
+
+
+@checked_but("measured")
+def tidy(measured: xr.Dataset, *, heads: bool = False) -> pd.DataFrame:
+    """Return a sweep as one row for each clip, step and layer, or an evaluation as one for each clip and tracker.
+
+    Parameters
+    ----------
+    measured : Dataset of :func:`analyses.layers.sweep.sweep`, :func:`analyses.layers.differences.difference` or
+        :func:`analyses.evaluation.tapvid.evaluate_tapvid`
+    heads : one row for each clip, step, layer and head instead, of a sweep with ``per_head=True``: the measures of
+        single heads alone
+
+    Returns
+    -------
+    pandas.DataFrame
+        First what tells the rows apart (``clip``, ``step``, ``layer``, ``head``; ``clip``, ``tracker``), then their
+        coordinates (``source``, ``timestep`` ...), then the measures, in their units. What is over targets has a column
+        for each, such as ``confidence_cross``. What belongs to a clip as a whole, such as ``static_accuracy``, stands
+        in every row of the clip, and the ``harmonic_mean`` of a step and layer in that of every clip. What was not
+        recorded is NaN. Left out is what has further dims, such as errors over time.
+
+    Raises
+    ------
+    InvalidInputError
+        For a Dataset of another kind, and for ``heads`` where no single heads were measured.
+
+    Notes
+    -----
+    Windows of one clip are rows of their own with the same ``source``. Average them first, as ditprobe does:
+    ``table.groupby(["source", "step", "layer"]).mean(numeric_only=True)``.
+
+    Examples
+    --------
+    >>> over, names = ("clip", "step", "layer"), {"clip": ["goat"], "step": [0, 49], "layer": [4]}
+    >>> tidy(xr.Dataset({"accuracy": (over, [[[10.0], [80.0]]]), "points": ("clip", [35])}, names))
+       clip  step  layer  accuracy  points
+    0  goat     0      4      10.0      35
+    1  goat    49      4      80.0      35
+    """
+    rows = _rows_of(measured, heads)
+    shown = _wide(measured)
+    names = [name for name in shown if set(shown[name].dims) <= set(rows)]
+    if heads:
+        names = [name for name in names if str(name).startswith(_HEAD) and "head" in shown[name].dims]
+        if not names:
+            raise InvalidInputError("no single heads were measured. Sweep with per_head=True, or leave heads out.")
+    if not names:
+        raise InvalidInputError(f"the dataset has no measure over {', '.join(rows)}.")
+    beside = [name for name, coord in shown.coords.items() if coord.dims and set(coord.dims) <= set(rows)]
+    order = [*rows, *(name for name in beside if name not in rows), *names]
+    table = shown[names].reset_coords(drop=False).to_dataframe(dim_order=rows).reset_index()
+    return table[[name for name in order if name in table]]
+
+
+@checked_but("measured")
+def write_table(
+    measured: xr.Dataset, path: str | os.PathLike[str], *, heads: bool = False, overwrite: bool = False
+) -> Path:
+    """Write :func:`tidy` as a CSV file, whole or not at all.
+
+    Parameters
+    ----------
+    measured, heads : as in :func:`tidy`
+    path : path ending in .csv; what is NaN is empty in it
+    overwrite : replace what is there
+
+    Returns
+    -------
+    Path of the file.
+
+    Raises
+    ------
+    InvalidInputError
+        For another suffix, and as :func:`tidy`.
+    OutputExistsError
+        When the file exists and ``overwrite`` is False.
+    RecordingError
+        When it cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> found = xr.Dataset({"jaccard_1": (("tracker", "clip"), [[0.5]])}, {"tracker": ["flow"], "clip": ["goat"]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print(write_table(found, folder + "/found.csv").read_text())
+    clip,tracker,jaccard_1
+    goat,flow,0.5
+    <BLANKLINE>
+    """
+    path = Path(path)
+    check_table_path(path, overwrite=overwrite)
+    text = tidy(measured, heads=heads).to_csv(index=False, lineterminator="\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise RecordingError(f"the table cannot be written to {path}: {error.strerror or error}.") from error
+    return path
+
+
+def check_table_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a path that no table can be written to, before the work.
+
+    Raises
+    ------
+    InvalidInputError
+        For a suffix other than .csv.
+    OutputExistsError
+        When something is there and ``overwrite`` is False.
+
+    Examples
+    --------
+    >>> check_table_path("found.txt")
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: found.txt: a table goes to a file ending in .csv. Name it found.csv.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        better = path.with_suffix(".csv") if path.name else "sweep.csv"
+        raise InvalidInputError(f"{path}: a table goes to a file ending in .csv. Name it {better}.")
+    check_file(path, "sweep.csv")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
+
+
+def _rows_of(measured: xr.Dataset, heads: bool) -> list[str]:
+    """The dims that a row stands for."""
+    if not isinstance(measured, xr.Dataset):
+        raise InvalidInputError(f"a Dataset is needed; got {type(measured).__name__}. Pass the whole sweep.")
+    for dims in (_SWEEP, _EVALUATION):
+        if set(dims) <= set(measured.dims):
+            return [*dims, "head"] if heads and "head" in measured.dims else list(dims)
+    raise InvalidInputError(
+        f"a table is of a sweep over ({', '.join(_SWEEP)}) or of an evaluation over ({', '.join(_EVALUATION)}); got "
+        f"({', '.join(map(str, measured.dims))})."
+    )
+
+
+def _wide(measured: xr.Dataset) -> xr.Dataset:
+    """The dataset with a variable for each target of what is over targets."""
+    found: dict[str, xr.DataArray] = {}
+    for name, values in measured.items():
+        dim = next((dim for dim in _WIDENED if dim in values.dims), None)
+        if dim is None:
+            found[str(name)] = values
+            continue
+        for label in values[dim].values.tolist():
+            text = f"{label:g}" if isinstance(label, float) else str(label)
+            found[f"{name}_{text}"] = values.sel({dim: label}, drop=True)
+    return xr.Dataset(found)

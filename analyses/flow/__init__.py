@@ -1,0 +1,1 @@
+"""Attention motion flow: how far the content of every cell moves between frames."""

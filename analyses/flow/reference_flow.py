@@ -1,0 +1,174 @@
+"""The motion of a reference clip as one layer of a backbone sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import xarray as xr
+
+from analyses.flow.attention_flow import attention_motion_flow, check_temperature, labelled_flow
+from analyses.selection.defaults import chosen_layers, selected_step, tracking_defaults
+from analyses.selection.layer_selection import LayerSelection
+from probe.backbones.backbone import Backbone
+from probe.families.published import model_card, names_with
+from probe.run.layers_of_clip import reading_of_clip
+from store.arguments import checked
+from store.clips.clip import Clip
+from store.errors import InvalidInputError
+from store.recordings.provenance import library_versions
+from store.selection import resolve_number
+
+FlowPreset = Literal["exact", "ditflow"]
+
+
+@checked
+@torch.no_grad()
+def reference_flow(
+    backbone: Backbone,
+    clip: Clip,
+    *,
+    layer: int | LayerSelection | None = None,
+    step: int | None = None,
+    prompt: str | None = "",
+    conditioning: Mapping[str, Any] | None = None,
+    preset: FlowPreset = "exact",
+    steps: int = 50,
+    hard: bool = True,
+    temperature: float = 2.0,
+) -> xr.DataArray:
+    """The attention motion flow of a clip: its clean latents, one layer, the ``cond`` branch.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    clip : Clip
+        Of a size that the backbone takes; :func:`probe.run.windows.cut_windows` makes others fit.
+    layer : int or LayerSelection, optional
+        By default that of the preset; the best of a selection. Negative ones count from the end.
+    step : int, optional
+        The step at whose timestep the clean latents are shown; by default that of a selection under the preset
+        "exact", else that of the preset.
+    prompt : str
+        Empty as published. None where ``conditioning`` has ``prompt_embeds``.
+    conditioning : mapping, optional
+        Further arguments of the pipeline, as in :meth:`probe.backbones.backbone.Backbone.generate`.
+    preset : "exact" or "ditflow"
+        Whose layer and timestep: "exact" has those that are known to hold correspondence on this backbone
+        (:func:`analyses.selection.defaults.tracking_defaults`), at the last step where nothing is known; "ditflow" the layer of
+        the DiTFlow release (CogVideoX-2B and 5B) at timestep 0.
+    steps : int
+        Of the run that ``step`` belongs to.
+    hard, temperature
+        As in :func:`analyses.flow.attention_flow.attention_motion_flow`; the published reference is hard.
+
+    Returns
+    -------
+    DataArray (frame, frame_to, y, x, xy), (dx, dy) in cells, as :func:`analyses.flow.attention_flow.labelled_flow` makes it; the
+        attribute ``details`` says how it was found.
+
+    Raises
+    ------
+    InvalidInputError
+        For a size or prompt that the backbone does not take, or where no layer is given and none is known.
+    UnknownLayerError
+        For a layer or step that does not exist.
+
+    Notes
+    -----
+    DiTFlow (Pondaven et al., CVPR 2025); MATH.md, section 7.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store.scenes.scene import make_scene
+    >>> flow = reference_flow(load_backbone("mini"), make_scene(3))
+    >>> dict(flow.sizes)
+    {'frame': 6, 'frame_to': 6, 'y': 10, 'x': 10, 'xy': 2}
+    """
+    if isinstance(layer, LayerSelection):
+        step = shown_step(layer, backbone, preset, steps) if step is None else step
+        layer = chosen_layers(layer, backbone)[0]
+    number = resolve_number("layer", default_layer(backbone, preset) if layer is None else layer, len(backbone.layers))
+    step = default_step(backbone, preset, steps) if step is None else step
+    check_temperature(temperature)
+    read = reading_of_clip(backbone, clip, [number], step=step, steps=steps, prompt=prompt, conditioning=conditioning)
+    capture = read.captures[number]
+    flow = attention_motion_flow(capture.query, capture.key, capture.layout, temperature=temperature, hard=hard)
+    details = {
+        "backbone": backbone.name,
+        "revision": backbone.revision,
+        "config_hash": backbone.config_hash,
+        "layer": number,
+        "layer_name": capture.layer_name,
+        "step": None if step is None else capture.step,
+        "steps": steps,
+        "timestep": capture.timestep,
+        "noise": "clean",
+        "prompt": prompt,
+        "preset": preset,
+        "hard": hard,
+        "temperature": None if hard else temperature,
+        "pixel_size": [capture.layout.pixel_height, capture.layout.pixel_width],
+        "versions": library_versions(),
+    }
+    return labelled_flow(flow, capture.layout, details=details)
+
+
+def default_layer(backbone: Backbone, preset: FlowPreset = "exact") -> int:
+    """The layer whose flow is taken where none is asked for.
+
+    Raises
+    ------
+    InvalidInputError
+        Where nothing is known of the backbone.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> default_layer(load_backbone("mini"))
+    5
+    """
+    if preset == "exact":
+        return tracking_defaults(backbone).layer
+    card = model_card(backbone)
+    if card is None or card.ditflow is None:
+        raise InvalidInputError(
+            f"DiTFlow has published no layer for {backbone.name}. Pass layer=, or use preset='exact'. "
+            f"Published: {', '.join(names_with('ditflow'))}."
+        )
+    return card.ditflow.layers[0]
+
+
+def default_step(backbone: Backbone, preset: FlowPreset = "exact", steps: int = 50) -> int | None:
+    """The step of a run at which a clip is shown where none is asked for; None is the clean end, timestep 0.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> default_step(load_backbone("mini")), default_step(load_backbone("mini"), "ditflow")
+    (46, None)
+    """
+    if preset == "ditflow":
+        return None
+    try:
+        return tracking_defaults(backbone).step_of(steps)
+    except InvalidInputError:
+        return -1
+
+
+def shown_step(layers: object, backbone: Backbone, preset: FlowPreset, steps: int) -> int | None:
+    """Return the step at which a reference is shown: that of a selection under "exact", else :func:`default_step`.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> shown_step((5,), load_backbone("mini"), "exact", 50)
+    46
+    """
+    if preset == "exact" and isinstance(layers, LayerSelection):
+        found = selected_step(layers, steps)
+        if found is not None:
+            return found
+    return default_step(backbone, preset, steps)

@@ -1,0 +1,1 @@
+"""Matching costs and expected cells, computed in blocks within a memory budget."""

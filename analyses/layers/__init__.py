@@ -1,0 +1,1 @@
+"""Layer sweeps: every measure at every layer, step and head."""

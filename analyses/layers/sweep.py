@@ -1,0 +1,314 @@
+"""The layer sweep: every measure at every selected layer and step, while the model samples or from recordings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import xarray as xr
+
+from analyses.arrays import BUDGET_BYTES
+from analyses.correspondence.bilinear import Geometry
+from analyses.layers.ground_truth import Target
+from analyses.layers.measures import Measuring, measuring
+from analyses.layers.sweep_dataset import Entry, Grid, concatenate
+from analyses.layers.sweep_files import check_modes, digest_of_value, save_sweep
+from analyses.layers.sweep_items import Bar, Piece, Progress, check_any_left, entry_of, named
+from analyses.layers.sweep_pieces import (
+    check_draws,
+    check_run,
+    check_selection,
+    draw_seeds,
+    drawn,
+    pieces_of,
+    saved_sources,
+    whole,
+)
+from analyses.layers.sweep_recording import sweep_recording
+from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
+from probe.backbones.backbone import OnStep
+from probe.run.run import check_noise
+from probe.run.windows import Window, cut_windows
+from store.arguments import check_kind, checked_but
+from store.clips.clip import Clip
+from store.layout import TokenLayout
+from store.progress import progress_bar
+from store.selection import ResolvedSelection, Selection
+
+__all__ = ["sweep", "sweep_recording"]
+
+
+@dataclass(frozen=True)
+class _Running:
+    """How the model is run."""
+
+    backbone: Backbone
+    selection: Selection
+    noise: Noise
+    seeds: tuple[int, ...]
+    steps: int
+    features: bool
+    size: tuple[int, int] | None
+    images: int | None
+    stride: int
+    prompt: str | None
+    guidance_scale: float | None
+    negative_prompt: str | None
+    conditioning: Mapping[str, Any]
+
+    def passes(self, source: Any) -> int:
+        """Steps of the model for one piece."""
+        if isinstance(source, str):
+            return 1 + max(self.resolved().steps)
+        return pass_count(self.selection, noise=self.noise, steps=self.steps)
+
+    def resolved(self) -> ResolvedSelection:
+        layers = self.backbone.layers
+        return self.selection.resolve(len(layers), self.steps, min(layer.heads for layer in layers))
+
+    def windows(self, clip: Clip) -> tuple[Window, ...]:
+        return cut_windows(self.backbone, clip, size=self.size, images=self.images, stride=self.stride)
+
+    def prompt_size(self) -> tuple[int, int, int]:
+        default = self.backbone.default_size
+        height, width = self.size or default[:2]
+        return height, width, self.images or default.images
+
+    def layout(self, size: tuple[int, int, int]) -> TokenLayout:
+        return self.backbone.layout(*size)
+
+    def check_text(self, source: str | Clip) -> None:
+        self.backbone.check_prompt(self.text_of(source), self.negative_prompt, self.conditioning)
+
+    def text_of(self, source: str | Clip) -> str | None:
+        """What the model reads of a prompt or with a clip."""
+        if isinstance(source, str):
+            return source
+        return self.backbone.caption_of(source) if self.prompt is None else self.prompt
+
+    def run(self, source: str | Clip, sink: Callable[[Capture], None], on_step: OnStep, draw: int) -> None:
+        common: dict[str, Any] = {
+            "seed": self.seeds[draw],
+            "steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt,
+            "conditioning": self.conditioning,
+            "features": self.features,
+            "on_step": on_step,
+        }
+        if isinstance(source, Clip):
+            text = self.text_of(source)
+            run_clip(self.backbone, source, self.selection, sink, noise=self.noise, prompt=text, **common)
+            return
+        height, width, images = self.prompt_size()
+        common |= {"height": height, "width": width, "images": images, "want_clip": False}
+        run_prompt(self.backbone, source, self.selection, sink, **common)
+
+    def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
+        """What is said of the model and of how it is run."""
+        backbone = self.backbone
+        hashes = {name: digest_of_value(value) for name, value in sorted(self.conditioning.items())}
+        return {
+            "backbone": backbone.name,
+            "revision": backbone.revision or "",
+            "config_hash": backbone.config_hash,
+            "scheduler": type(backbone.pipeline.scheduler).__name__,
+            "dtype": str(backbone.dtype).removeprefix("torch."),
+            "noise": self.noise,
+            "seed": self.seeds[0],
+            "steps": self.steps,
+            "branch": resolved.branches[0],
+            "selected_steps": list(resolved.steps),
+            "selected_layers": list(resolved.layers),
+            "selected_heads": list(resolved.heads),
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt or "",
+            "prompt_for_all": self.prompt,
+            "size": None if self.size is None else list(self.size),
+            "images": self.images,
+            "stride": self.stride,
+            "features": self.features,
+            **({"conditioning": hashes} if hashes else {}),
+            **({"draws": len(self.seeds), "draw_seeds": list(self.seeds)} if len(self.seeds) > 1 else {}),
+        }
+
+
+@checked_but("seed", "threshold_cells")
+def sweep(
+    backbone: Backbone,
+    clips_or_prompts: Any,
+    selection: Selection,
+    *,
+    noise: Noise = "forward",
+    seed: int = 0,
+    draws: int = 1,
+    steps: int = 50,
+    threshold_cells: float | Sequence[float] = 0.5,
+    preset: Geometry = "exact",
+    per_head: bool = False,
+    features: bool = True,
+    truth: Mapping[str, tuple[Any, Any]] | None = None,
+    min_points: int = 4,
+    size: tuple[int, int] | None = None,
+    images: int | None = None,
+    stride: int = 1,
+    prompt: str | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    budget_bytes: int = BUDGET_BYTES,
+    progress: Progress | bool | None = None,
+) -> xr.Dataset:
+    """Accuracy, confidence and attention score of every selected layer at every selected step.
+
+    Nothing is stored on the way: each query and key is measured where it is made.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    clips_or_prompts : mapping of names to Clip or str, or a sequence, or one of them
+        A clip is noised to each step's timestep. A prompt is analysed while it is generated. Clips of another size are
+        resized with their tracks, longer ones cut into windows (:func:`probe.run.windows.cut_windows`); each window is
+        an entry of ``clip``. A clip without tracks, and a prompt, get a grid of points and no accuracy.
+    selection : Selection
+        Steps, layers and heads; one branch. Heads that are left out do not count in the mean over heads.
+    noise : "clean", "forward" or "inversion", see :func:`probe.run.run.run_states`
+    seed : of the noise, or of the sampling; the same for every clip
+    draws : how many times the noise is drawn for each clip, or a prompt sampled; each is an entry of ``clip`` with a
+        coordinate ``draw``, and the draws of a clip are averaged as its windows are. The first has ``seed`` itself
+    steps : denoising steps of the run
+    threshold_cells : what counts as found, in cells; 0.5 is the published 8 px. Of several, the first is the one of
+        every accuracy; ``accuracy_within``, ``moving_accuracy_within``, ``static_accuracy_within``,
+        ``blind_accuracy_within`` and ``moving_pairs_within`` hold all, over ``threshold``
+    preset : "exact", or "difftrack" for the published geometry, indexing and counting
+    per_head : measure each head alone too, as ``head_...`` variables with a dim ``head``
+    features : match features too
+    truth : mapping of names of ``clips_or_prompts`` to (tracks, visibility), for prompts; in pixels and images of the
+        generated clip
+    min_points : windows with fewer points to query are skipped, as those of one image are; ``attrs["skipped"]`` says so
+    size, images, stride : how clips are cut, and the size of what prompts generate
+    prompt : the text shown with every clip; by default the clip's own
+    guidance_scale, negative_prompt, conditioning : as in :meth:`Backbone.generate`, the same for all clips and prompts;
+        ``attrs["conditioning"]`` keeps a hash of each argument
+    save : file to write after each finished clip, by custom ``.nc``; read it with ``load_sweep``
+    resume : go on with that file where its settings and clips are the same
+    overwrite : replace that file once the first clip is finished
+    budget_bytes : working memory of the measuring
+    progress : called with (steps of the model done, in all, name of the clip)
+        By default a bar in notebooks and interactive sessions; False for none.
+
+    Returns
+    -------
+    Dataset over ``clip``, ``step``, ``layer``, ``target`` (and ``head``)
+        ``accuracy``, ``moving_accuracy``, ``feature_accuracy`` in percent; ``confidence`` and ``attention_score``
+        (also over target); ``harmonic_mean`` (step, layer); ``static_accuracy`` ("nothing moves"),
+        ``blind_accuracy`` (the most that a guess without direction scores on moving pairs), ``points``, ``pairs``
+        and ``moving_pairs`` (clip). Its attrs say how it was made.
+
+    Raises
+    ------
+    InvalidInputError, UnknownLayerError, OutputExistsError
+        Before the model runs.
+    RecordingError
+        When the file cannot be written.
+
+    Notes
+    -----
+    The query image and points hidden in it do not count (preset "difftrack" counts both). MATH.md, sections 2 to 4.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import MiniConfig, new_pipeline
+    >>> from store.scenes.scene import make_scene
+    >>> mini = load_backbone(new_pipeline(MiniConfig(layers=2)))
+    >>> found = sweep(mini, {"scene": make_scene(0)}, Selection(steps=[0, -1], layers="all"))
+    >>> dict(found["accuracy"].sizes)
+    {'clip': 1, 'step': 2, 'layer': 2}
+    """
+    check_noise(noise)
+    check_run(seed, steps, draws)
+    check_modes(save, resume=resume, overwrite=overwrite)
+    if not isinstance(threshold_cells, str):
+        check_kind(threshold_cells, float | Sequence[float], "threshold_cells")
+    how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
+    running = _Running(
+        backbone,
+        selection,
+        noise,
+        draw_seeds(seed, draws),
+        steps,
+        features,
+        size,
+        images,
+        stride,
+        prompt,
+        guidance_scale,
+        negative_prompt,
+        dict(conditioning or {}),
+    )
+    check_selection(selection)
+    resolved = running.resolved()
+    backbone.check_ready()
+    check_kind(clips_or_prompts, Clip | str | Mapping[Any, Any] | Iterable[Any], "clips_or_prompts")
+    sources = named(clips_or_prompts, "clip")
+    check_draws(draws, noise, sources, truth or {})
+    pieces, skipped = pieces_of(sources, running, truth or {}, how, digests=save is not None)
+    pieces = drawn(pieces, draws)
+    check_any_left(pieces, skipped)
+    attrs = running.attrs(resolved) | how.attrs()
+    names = tuple(backbone.layers[layer].name for layer in resolved.layers)
+    grid = Grid(resolved.steps, resolved.layers, names, resolved.heads, how.thresholds)
+    done = saved_sources(save, resume, overwrite, attrs, pieces)
+    with progress_bar(progress, "sweeping") as tell:
+        bar = Bar(tell, pieces, {name: running.passes(source) for name, source in sources.items()})
+        for source, group in groupby(pieces, key=lambda piece: piece.source):
+            if source in done:
+                bar.finish(source)
+                continue
+            done[source] = _run_source(running, sources[source], list(group), grid, how, bar)
+            if save is not None:
+                save_sweep(whole(done, pieces, skipped, attrs), save)
+    return whole(done, pieces, skipped, attrs)
+
+
+# Running -----------------------------------------------------------------------------------------------------------
+
+
+def _run_source(
+    running: _Running, source: str | Clip, pieces: list[Piece], grid: Grid, how: Measuring, bar: Bar
+) -> xr.Dataset:
+    """All pieces of one clip or prompt."""
+    windows = running.windows(source) if isinstance(source, Clip) else ()
+    entries = []
+    for number, piece in enumerate(pieces):
+        shown = windows[piece.window].clip if isinstance(source, Clip) else source
+        tell = partial(bar.tell, piece.name, number * running.passes(source))
+        entries.append(_run_piece(running, shown, piece, grid, how, tell))
+    bar.finish(pieces[0].source)
+    return concatenate(entries)
+
+
+def _run_piece(
+    running: _Running, source: str | Clip, piece: Piece, grid: Grid, how: Measuring, tell: OnStep
+) -> xr.Dataset:
+    targets: list[Target] = []
+    entries: list[Entry] = []
+
+    def sink(capture: Capture) -> None:
+        if not targets:
+            targets.append(how.target(piece.truth, capture.layout, capture.query.device))
+            entries.append(entry_of(piece, grid, targets[0]))
+        values = how.values(capture.query, capture.key, targets[0], capture.text_key, capture.features)
+        entries[0].add(capture.step, capture.layer, values)
+        entries[0].timesteps[capture.step] = capture.timestep
+
+    running.run(source, sink, tell, piece.draw or 0)
+    return entries[0].to_dataset()

@@ -1,0 +1,204 @@
+"""What a sweep goes through, one piece for each value of ``clip``: windows of clips with their truth, or prompts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from analyses.correspondence.bilinear import Geometry
+from analyses.layers.ground_truth import Target, Truth, inside
+from analyses.layers.sweep_dataset import Entry, Grid
+from analyses.trackers.pseudo_tracks import against_pseudo_truth
+from store.clips.clip import Clip
+from store.errors import InvalidInputError
+from store.layout import TokenLayout
+
+_BY = "tracks_source"
+Progress = Callable[[int, int, str], object]
+"""Called with how much is done, how much there is in all, and the name of the clip."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One value of the ``clip`` dim, before it is measured.
+
+    Attributes
+    ----------
+    name : its label; the source's name where there is only one window
+    source, window, first_image : where it comes from
+    draw : which draw of the noise it is shown with; None where there is one draw
+    truth : query points and, where known, their tracks
+    details : what is said of it in the attributes of the sweep
+    """
+
+    name: str
+    source: str
+    window: int
+    first_image: int
+    truth: Truth
+    details: dict[str, Any] = field(default_factory=dict)
+    draw: int | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A window that is left out, and why."""
+
+    source: str
+    window: int
+    first_image: int
+    reason: str
+
+
+def named(clips: Any, what: str) -> dict[str, Any]:
+    """Clips, prompts or recordings by name; one alone or a sequence is numbered.
+
+    Raises
+    ------
+    InvalidInputError
+        When there are none, or one has another type.
+
+    Examples
+    --------
+    >>> named(["a red ball", "a blue box"], "prompt")
+    {'prompt 0': 'a red ball', 'prompt 1': 'a blue box'}
+    """
+    if isinstance(clips, Mapping):
+        check_distinct([str(name) for name in clips])
+        found = {str(name): clip for name, clip in clips.items()}
+    else:
+        alone = isinstance(clips, (str, Clip)) or not isinstance(clips, Iterable)
+        listed = [clips] if alone else list(clips)
+        found = {f"{'prompt' if isinstance(clip, str) else what} {i}": clip for i, clip in enumerate(listed)}
+    if not found:
+        raise InvalidInputError(f"there is nothing to sweep: no {what} was given.")
+    return found
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Refuse equal names, of which one would replace the other."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InvalidInputError(f"{twice[0]!r} names two of what is swept. Rename one of them.")
+
+
+def entry_of(piece: Piece, grid: Grid, target: Target) -> Entry:
+    """An empty entry of the dataset, with what is known of it before anything is measured."""
+    entry = Entry(piece.name, piece.source, piece.window, piece.first_image, grid, piece.draw)
+    entry.state(
+        static_accuracy=target.static_accuracy,
+        blind_accuracy=target.blind_accuracy,
+        points=len(piece.truth.points),
+        pairs=target.pairs,
+        moving_pairs=target.moving_pairs,
+    )
+    if grid.thresholds:
+        targets = [target.within(threshold) for threshold in grid.thresholds]
+        for name in ("static_accuracy", "blind_accuracy", "moving_pairs"):
+            entry.state(**{f"{name}_within": [getattr(each, name) for each in targets]})
+    return entry
+
+
+def details_of(truth: Truth, prompt: str | None, digest: str = "", tracks_source: str | None = None) -> dict[str, Any]:
+    """What is said of every piece: its prompt, what is known of its points and by whom, and how many there are."""
+    known = "tracks" if truth.tracks is not None else "none: a grid of points"
+    if tracks_source and truth.tracks is not None:
+        return {**details_of(truth, prompt, digest), "truth": f"none: {known} by {tracks_source}", _BY: tracks_source}
+    return {"prompt": prompt or "", "truth": known, "points": len(truth.points), "digest": digest}
+
+
+def truth_of(clip: Clip | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int) -> Truth | str:
+    """The truth of a clip that fits the layout and starts at ``first_image``, or why there is too little of it."""
+    tracks = None if clip is None else (clip.tracks, clip.visibility)
+    return truth_of_tracks(None if tracks is None or tracks[0] is None else tracks, layout, preset, least, first_image)
+
+
+def truth_of_tracks(
+    given: tuple[Any, Any] | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int = 0
+) -> Truth | str:
+    """The truth of (tracks, visibility), or of a grid where nothing is known; or why there is too little of it."""
+    if layout.frames < 2:
+        images = "it has one image" if layout.images == 1 else f"its {layout.images} images are one frame of the model"
+        return f"{images}, so there is nothing to follow"
+    if given is None:
+        return Truth.of_grid(layout)
+    truth = Truth.of_tracks(given[0], given[1], layout, preset)
+    if len(truth.points) < least:
+        return _too_few(np.asarray(given[0]), len(truth.points), layout, preset, least, first_image)
+    # The query image does not count where the definitions are exact.
+    if not truth.visibility[1 if preset == "exact" else 0 :].any():
+        return f"none of its {len(truth.points)} points is visible after image {first_image}"
+    return truth
+
+
+def _too_few(tracks: np.ndarray, found: int, layout: TokenLayout, preset: Geometry, least: int, first: int) -> str:
+    state = "visible in" if preset == "exact" else "within"
+    reason = f"{found} of {tracks.shape[1]} tracked points are {state} image {first}, fewer than {least}"
+    outside = int((~inside(tracks[0], layout)).sum())
+    # Not worth a word where enough lie inside, and are hidden.
+    return f"{reason}; {outside} tracked points lie outside the image" if tracks.shape[1] - outside < least else reason
+
+
+def check_any_left(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> None:
+    """Refuse a sweep of which nothing is left.
+
+    Raises
+    ------
+    InvalidInputError
+        Says why each window was skipped.
+    """
+    if not pieces:
+        reasons = "; ".join(f"{item.source} window {item.window}: {item.reason}" for item in skipped)
+        few = any("fewer than" in item.reason for item in skipped)
+        remedy = "Pass clips with more tracks, or min_points=1." if few else "Pass longer clips, or other ones."
+        raise InvalidInputError(f"every window was skipped: {reasons}. {remedy}")
+
+
+def described(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> dict[str, Any]:
+    """The attributes that say what was swept: each clip, the windows, the resizing, what was skipped."""
+    sources = {piece.source for piece in pieces}
+    cut = [piece for piece in pieces if piece.details.get("of_windows", 1) > 1]
+    windows = {(piece.source, piece.window) for piece in cut}
+    resized = {piece.source for piece in pieces if piece.details.get("resized_from")}
+    facts: dict[str, Any] = {
+        "clips": [{"name": piece.name, "source": piece.source, **piece.details} for piece in pieces]
+    }
+    by_source = {piece.source: piece.details.get(_BY) for piece in pieces if piece.truth.tracks is not None}
+    if any(by_source.values()):
+        facts["pseudo_truth"] = against_pseudo_truth(by_source.values())
+    facts["windows"] = (
+        f"{len(windows)} windows of {len({source for source, _ in windows})} of {len(sources)} clips"
+        if windows
+        else "none: every clip is one window"
+    )
+    facts["resized"] = f"{len(resized)} of {len(sources)} clips, with their tracks" if resized else "no clip"
+    facts["skipped"] = [
+        f"{item.source}, window {item.window} at image {item.first_image}: {item.reason}" for item in skipped
+    ]
+    return facts
+
+
+class Bar:
+    """Steps of the model, counted over all pieces."""
+
+    def __init__(self, progress: Progress | None, pieces: Sequence[Piece], passes: Mapping[str, int]) -> None:
+        self._progress = progress
+        self._of_source = {
+            source: passes[source] * len(list(group))
+            for source, group in groupby(pieces, key=lambda piece: piece.source)
+        }
+        self._before = 0
+
+    def tell(self, name: str, before: int, done: int, of_piece: int) -> None:
+        """So many steps of a piece are done, after ``before`` steps of the pieces of its source."""
+        if self._progress is not None:
+            self._progress(self._before + before + done, sum(self._of_source.values()), name)
+
+    def finish(self, source: str) -> None:
+        """All pieces of a source are done."""
+        self._before += self._of_source[source]

@@ -1,0 +1,1 @@
+"""Metrics of matches, tracks, motion and appearance."""

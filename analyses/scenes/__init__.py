@@ -1,0 +1,1 @@
+"""Objects, colours and motion measured in images of synthetic scenes."""

@@ -1,0 +1,235 @@
+"""Does a generated clip of a synthetic scene show what its prompt says? Measured by plain computer vision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from analyses.scenes.vision import SeenObject, SeenScene, see_scene
+from store.arguments import Array, checked
+from store.errors import InvalidInputError
+from store.scenes.prompt import DIRECTIONS, ObjectWords, ScenePrompt, parse_prompt
+
+RIGHT_WITHIN = 45.0
+"""Degrees between a motion and the word for it, below which it is right.
+
+One direction in four is right by chance. The motions of drawn scenes lie within 22.5 degrees of their words.
+"""
+LEAST_MOTION = 0.05
+"""Shortest motion over a clip that has a direction, in sides of the image (the shorter one); drawn scenes: 0.14."""
+
+
+def angle_to_word(motion: tuple[float, float], word: str) -> float:
+    """Degrees (0 to 180) between a motion (x, y), y pointing down, and a direction word; NaN for a NaN motion.
+
+    Examples
+    --------
+    >>> angle_to_word((0.0, -3.0), "up"), round(angle_to_word((0.0, -3.0), "up right"))
+    (0.0, 45)
+    """
+    difference = math.degrees(math.atan2(motion[1], motion[0])) - 45 * DIRECTIONS.index(word)
+    return abs((difference + 180) % 360 - 180)
+
+
+def _is_right(motion: tuple[float, float], word: str, least: float) -> bool:
+    return math.hypot(*motion) >= least and angle_to_word(motion, word) < RIGHT_WITHIN
+
+
+@dataclass(frozen=True)
+class ObjectAgreement:
+    """An object of the prompt and the region that was paired with it.
+
+    Attributes
+    ----------
+    words : what the prompt says
+    colour_seen, shape_seen : words, or None where no region is left for this object
+    motion : (x, y) pixels from the first to the last image, y pointing down; NaN where nothing was measured
+    least_motion : pixels below which a motion counts as none
+    """
+
+    words: ObjectWords
+    colour_seen: str | None
+    shape_seen: str | None
+    motion: tuple[float, float]
+    least_motion: float
+
+    @property
+    def colour_right(self) -> bool:
+        """Whether a region of the named colour was found."""
+        return self.colour_seen == self.words.colour
+
+    @property
+    def shape_right(self) -> bool | None:
+        """Whether the region has the named shape, whatever its colour; None where the prompt leaves it open."""
+        return None if self.words.shape is None else self.shape_seen == self.words.shape
+
+    @property
+    def angle(self) -> float:
+        """Degrees (0 to 180) from the named direction; NaN where none is named or no motion was measured."""
+        return math.nan if self.words.direction is None else angle_to_word(self.motion, self.words.direction)
+
+    @property
+    def direction_right(self) -> bool | None:
+        """Whether the region moves within :data:`RIGHT_WITHIN` degrees of the named direction; at rest it does not.
+
+        None where the prompt leaves the direction open.
+        """
+        word = self.words.direction
+        return None if word is None else _is_right(self.motion, word, self.least_motion)
+
+    @property
+    def right(self) -> bool:
+        """Colour, shape and direction, all of them that the prompt names."""
+        return False not in (self.colour_right, self.shape_right, self.direction_right)
+
+
+@dataclass(frozen=True)
+class PromptAgreement:
+    """A prompt and what was seen in a clip, side by side.
+
+    Attributes
+    ----------
+    prompt : ScenePrompt
+    objects : one for each object of the prompt, in its order
+    background_seen : the commonest colour
+    pan : (x, y) pixels that the camera moves, y pointing down; NaN where the clip has one image
+    least_motion : pixels below which a motion counts as none
+    """
+
+    prompt: ScenePrompt
+    objects: tuple[ObjectAgreement, ...]
+    background_seen: str
+    pan: tuple[float, float]
+    least_motion: float
+
+    @property
+    def background_right(self) -> bool:
+        """Whether the background has the named colour."""
+        return self.background_seen == self.prompt.background_colour
+
+    @property
+    def pan_angle(self) -> float:
+        """Degrees (0 to 180) from the pan that the prompt names; NaN where it names none or none was measured."""
+        word = self.prompt.camera.pan
+        return angle_to_word(self.pan, word) if word else math.nan
+
+    @property
+    def pan_right(self) -> bool | None:
+        """Whether the camera pans within :data:`RIGHT_WITHIN` degrees of what is named; None where no pan is."""
+        word = self.prompt.camera.pan
+        return _is_right(self.pan, word, self.least_motion) if word else None
+
+
+@checked
+def prompt_agreement(images: Array, prompt: str | ScenePrompt) -> PromptAgreement:
+    """Compare a clip with a prompt.
+
+    What is in the clip is measured without the prompt (:func:`analyses.scenes.vision.see_scene`), but for the number of
+    objects to look for. Regions are then paired with the objects of their colour; the regions left over, largest
+    first, with the objects left over, in the order of the prompt. So shape and direction of an object in a wrong
+    colour still count. An object for which no region is left is wrong in everything.
+
+    Parameters
+    ----------
+    images : (image, y, x, 3) uint8, rgb
+    prompt : in the grammar of :mod:`store.scenes.prompt`
+
+    Raises
+    ------
+    InvalidInputError
+        For images of another shape or kind, or a prompt outside the grammar.
+    MissingOpenCVError
+        Where OpenCV (``pip install "ditprobe[vision]"``) is not installed.
+
+    Examples
+    --------
+    >>> from store.scenes.scene import make_scene
+    >>> images = make_scene(3, prompt="a red ring moves left over blue stripes").images
+    >>> prompt_agreement(images, "a red ring moves left over blue stripes").objects[0].right
+    True
+    >>> seen = prompt_agreement(images, "a green ring moves right over white dots").objects[0]
+    >>> seen.colour_seen, seen.colour_right, seen.shape_right, seen.direction_right
+    ('red', False, True, False)
+    """
+    words = parse_prompt(prompt) if isinstance(prompt, str) else prompt
+    seen = see_scene(images, len(words.objects))
+    least = LEAST_MOTION * min(np.shape(images)[1:3])
+    pairs = zip(words.objects, _paired(words, seen), strict=True)
+    objects = tuple(_agreement(named, region, least) for named, region in pairs)
+    return PromptAgreement(words, objects, seen.background, seen.pan, least)
+
+
+def _paired(prompt: ScenePrompt, seen: SeenScene) -> list[SeenObject | None]:
+    """For each object of the prompt the region of its colour, or else one that has no object's colour."""
+    named = [words.colour for words in prompt.objects]
+    of_colour = {region.colour: region for region in seen.objects}
+    left = iter([region for region in seen.objects if region.colour not in named])
+    regions: list[SeenObject | None] = []
+    for place, colour in enumerate(named):
+        first = colour in of_colour and colour not in named[:place]
+        regions.append(of_colour[colour] if first else next(left, None))
+    return regions
+
+
+def _agreement(words: ObjectWords, region: SeenObject | None, least: float) -> ObjectAgreement:
+    if region is None:
+        return ObjectAgreement(words, None, None, (math.nan, math.nan), least)
+    return ObjectAgreement(words, region.colour, region.shape, region.motion, least)
+
+
+@checked
+def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
+    """The agreement of many clips, for means and intervals over clips (:func:`analyses.statistics.bootstrap_mean`).
+
+    Parameters
+    ----------
+    agreements : one for each clip
+
+    Returns
+    -------
+    Dataset over ``clip``
+        ``colour``, ``shape``, ``direction`` and ``right`` (all three): the share, 0 to 1, of the clip's objects that
+        are right, NaN where the prompt leaves that open for all of them; ``background`` and ``pan``: 0 or 1, pan NaN
+        where the prompt names none; ``angle`` (degrees):
+        mean over the objects whose motion was measured, NaN where there is none. The coordinate ``prompt`` holds the
+        prompts.
+
+    Raises
+    ------
+    InvalidInputError
+        For no agreements.
+
+    Examples
+    --------
+    >>> from store.scenes.scene import make_scene
+    >>> clips = [make_scene(seed) for seed in (3, 4)]
+    >>> agreement_dataset([prompt_agreement(clip.images, clip.prompt) for clip in clips]).background.values
+    array([1., 1.])
+    """
+    if not agreements:
+        raise InvalidInputError("there are no agreements to collect; compare at least one clip with its prompt.")
+    values: dict[str, list[float]] = {
+        name: [_share([getattr(each, f"{name}_right") for each in clip.objects]) for clip in agreements]
+        for name in ("colour", "shape", "direction")
+    }
+    values["right"] = [float(np.mean([each.right for each in clip.objects])) for clip in agreements]
+    values["background"] = [float(clip.background_right) for clip in agreements]
+    values["pan"] = [math.nan if clip.pan_right is None else float(clip.pan_right) for clip in agreements]
+    dataset = xr.Dataset({name: ("clip", share, {"units": "share right"}) for name, share in values.items()})
+    dataset["angle"] = ("clip", [_mean_angle(clip) for clip in agreements], {"units": "degrees"})
+    return dataset.assign_coords(prompt=("clip", [str(clip.prompt) for clip in agreements]))
+
+
+def _share(right: Sequence[bool | None]) -> float:
+    """The share that is right of what the prompt names; NaN where it names nothing."""
+    named = [each for each in right if each is not None]
+    return float(np.mean(named)) if named else math.nan
+
+
+def _mean_angle(agreement: PromptAgreement) -> float:
+    angles = [each.angle for each in agreement.objects if math.isfinite(each.angle)]
+    return float(np.mean(angles)) if angles else math.nan

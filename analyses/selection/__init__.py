@@ -1,0 +1,1 @@
+"""Layers that carry correspondence: the test, the choice, its stability and its files."""

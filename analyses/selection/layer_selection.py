@@ -1,0 +1,152 @@
+"""The layers that a sweep chose, as a value: what was chosen, where in a run, and what is known of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from store.arguments import check_fields
+
+By = Literal["last", "mean"]
+Criterion = Literal["harmonic", "accuracy"]
+Pairs = Literal["all", "moving"]
+
+COLUMNS = (
+    *("mean", "low", "high", "probability"),
+    *("accuracy", "accuracy_low", "accuracy_high", "lead", "lead_low"),
+    *("moving_accuracy", "moving_accuracy_low", "moving_accuracy_high", "moving_lead", "moving_lead_low"),
+)
+"""Numbers of a layer in ``scores`` and in the rows of :meth:`LayerSelection.table`."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerSelection:
+    """The chosen layers, best first, and what is known of every layer.
+
+    Iterating over a selection gives its layers, so it stands wherever layers are asked for. It is empty where no layer
+    is shown to beat "nothing moves".
+
+    Attributes
+    ----------
+    layers : the chosen layers, best first
+    scores : Dataset over ``layer``
+        ``mean`` (what is ranked by), ``low`` and ``high`` (its 95 % interval; NaN with a single clip), ``probability``
+        of being in the top :attr:`top`; and everything of :func:`analyses.selection.verdict.against_baselines`.
+    count : how many layers were asked for, or None for as many as carry correspondence
+    by, samples, seed : what was asked
+    step : the step that was ranked by, 0 = most noise, or None for the mean over steps
+    sources, draws : how many whole clips, and draws of the noise, the bootstrap resampled
+    criterion : "harmonic" or "accuracy": what layers are ranked by
+    accuracy : "all" or "moving": which points the ranking looks at
+    note : why layers are not ranked as asked; "" where they are
+    steps : denoising steps of the run that ``step`` counts in; None where the sweep does not say
+    heads : the heads that were measured together; None where the sweep does not say
+    threshold_cells : what counted as found, in cells; None where the sweep does not say
+    backbone, config_hash : the model; "" where the sweep does not say
+
+    Examples
+    --------
+    >>> chosen = LayerSelection((5, 4), xr.Dataset(), 2, "last", 49, 2000, 0, 8, steps=50, backbone="mini")
+    >>> list(chosen), len(chosen), bool(chosen)
+    ([5, 4], 2, True)
+    """
+
+    layers: tuple[int, ...]
+    scores: xr.Dataset
+    count: int | None
+    by: By
+    step: int | None
+    samples: int
+    seed: int
+    sources: int
+    criterion: Criterion = "harmonic"
+    accuracy: Pairs = "all"
+    draws: int = 1
+    note: str = ""
+    steps: int | None = None
+    heads: tuple[int, ...] | None = None
+    threshold_cells: float | None = None
+    backbone: str = ""
+    config_hash: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __bool__(self) -> bool:
+        return bool(self.layers)
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self.layers
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same was chosen from the same measures."""
+        if not isinstance(other, LayerSelection):
+            return NotImplemented
+        names = (field.name for field in fields(self) if field.name != "scores")
+        return all(getattr(self, name) == getattr(other, name) for name in names) and self.scores.equals(other.scores)
+
+    def __hash__(self) -> int:
+        return hash((self.layers, self.by, self.step, self.backbone, self.config_hash))
+
+    @property
+    def top(self) -> int:
+        """How many best layers ``probability`` speaks of: ``count``, or as many as were chosen, at least one."""
+        return max(1, len(self.layers)) if self.count is None else self.count
+
+    @property
+    def ranked(self) -> tuple[int, ...]:
+        """All layers of the sweep, best first, whether or not they carry correspondence."""
+        return tuple(row["layer"] for row in self.table())
+
+    @property
+    def carriers(self) -> tuple[int, ...]:
+        """The layers that are shown to beat "nothing moves", best first; see :mod:`analyses.selection.verdict`."""
+        return tuple(row["layer"] for row in self.table() if row["carrier"])
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each layer, best first.
+
+        ``rank`` (equal layers have the same), ``tied`` (whether another layer is equal), ``layer``, the numbers of
+        :data:`COLUMNS`, ``carrier`` and ``selected``.
+        """
+        if "layer" not in self.scores:
+            return []
+        values = self.scores["mean"].values
+        rows = []
+        for position in ranking(self.scores):
+            at = self.scores.isel(layer=position)
+            layer, own = int(at["layer"]), values[position]
+            rank = len(values) if np.isnan(own) else 1 + int((values > own).sum())
+            rows.append(
+                {
+                    "rank": rank,
+                    "tied": int((values == own).sum()) > 1,
+                    "layer": layer,
+                    **{name: float(at[name]) if name in at else np.nan for name in COLUMNS},
+                    "carrier": "carrier" in at and bool(at["carrier"]),
+                    "selected": layer in self.layers,
+                }
+            )
+        return rows
+
+    def __repr__(self) -> str:
+        from analyses.selection.words import described  # which speaks of selections, so it imports this module
+
+        return described(self)
+
+
+def ranking(scores: xr.Dataset) -> list[int]:
+    """Positions from the best layer down: by ``mean``, equal ones by accuracy, then in layer order; NaN last."""
+    second = scores["accuracy"].values if "accuracy" in scores else np.zeros(scores.sizes["layer"])
+    order = np.lexsort((np.arange(len(second)), -np.nan_to_num(second, nan=-1.0), -scores["mean"].values))
+    return [int(position) for position in order]

@@ -1,0 +1,298 @@
+"""Which layers carry temporal correspondence, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analyses.selection.draws import by_source_and_draw, draw_weights, weighted_means
+from analyses.selection.layer_selection import By, Criterion, LayerSelection, Pairs, ranking
+from analyses.selection.verdict import MOST_SAMPLES, against_baselines
+from analyses.statistics import interval_levels
+from store.arguments import Array, check_kind, checked
+from store.arrays import as_array
+from store.checks import integer, one_of
+from store.errors import InvalidInputError
+
+FEWEST_LAYERS = 4
+"""With fewer layers than this, one of the three measures puts most of them at an end of the harmonic mean's scale."""
+
+
+@checked
+def harmonic_mean(accuracy: Array, confidence: Array, attention_score: Array) -> Any:
+    """The harmonic mean of the three measures, each scaled to 0-1 over its whole matrix.
+
+    Parameters
+    ----------
+    accuracy, confidence, attention_score : (layer, step) DataArray or ndarray, in any order of the two axes; cross
+        confidence and cross attention score. Leading axes of arrays (bootstrap samples) are kept apart
+
+    Returns
+    -------
+    DataArray or ndarray like ``accuracy``
+        0 where any measure is at its minimum, and everywhere where one is constant; NaN where one is NaN.
+
+    Raises
+    ------
+    InvalidInputError
+        When the shapes or dims differ.
+
+    Notes
+    -----
+    DiffTrack (Nam et al., 2025), section 3.3; MATH.md, section 4. Means over clips come before this.
+
+    Examples
+    --------
+    >>> harmonic_mean(np.array([[0.0, 100.0]]), np.array([[0.1, 0.2]]), np.array([[0.3, 0.5]]))
+    array([[0., 1.]])
+    """
+    given = {"accuracy": accuracy, "confidence": confidence, "attention_score": attention_score}
+    labelled = any(isinstance(array, xr.DataArray) for array in given.values())
+    for name, array in given.items():
+        check_kind(array, xr.DataArray if labelled else Array, name)
+    if labelled:
+        return _labelled(accuracy, confidence, attention_score)
+    arrays = [as_array(array).astype(np.float64) for array in given.values()]
+    shapes = [array.shape for array in arrays]
+    if len(set(shapes)) != 1 or arrays[0].ndim < 2:
+        raise InvalidInputError(
+            f"accuracy, confidence and attention_score need one (layer, step) shape; got {', '.join(map(str, shapes))}."
+        )
+    scaled = np.stack([_scaled(array) for array in arrays])
+    positive = np.where(scaled > 0, scaled, 1.0)
+    mean = 3.0 / (1.0 / positive).sum(0)
+    mean = np.where((scaled == 0).any(0), 0.0, mean)
+    return np.where(np.isnan(scaled).any(0), np.nan, mean)
+
+
+def _labelled(accuracy: xr.DataArray, confidence: xr.DataArray, attention_score: xr.DataArray) -> xr.DataArray:
+    others = []
+    for name, other in (("confidence", confidence), ("attention_score", attention_score)):
+        if set(other.dims) != set(accuracy.dims):
+            raise InvalidInputError(f"{name} needs the dims {accuracy.dims}, as accuracy has; got {other.dims}.")
+        others.append(other.transpose(*accuracy.dims).values)
+    attrs = {"long_name": "harmonic mean of accuracy, cross confidence and cross attention score", "units": "1"}
+    return accuracy.copy(data=harmonic_mean(accuracy.values, *others)).rename("harmonic_mean").assign_attrs(attrs)
+
+
+def _scaled(matrix: np.ndarray) -> np.ndarray:
+    """Min-max over the last two axes; a constant matrix is 0 and NaN stays NaN."""
+    finite = np.isfinite(matrix)
+    low = np.where(finite, matrix, np.inf).min((-2, -1), keepdims=True)
+    high = np.where(finite, matrix, -np.inf).max((-2, -1), keepdims=True)
+    width = np.where(finite.any((-2, -1), keepdims=True), high - low, 0.0)
+    return np.where(finite, (np.where(finite, matrix, 0) - np.where(np.isfinite(low), low, 0)), np.nan) / np.where(
+        width > 0, width, 1.0
+    )
+
+
+@checked
+def select_layers(
+    sweep: xr.Dataset,
+    count: int | None = None,
+    *,
+    by: By = "last",
+    criterion: Criterion = "harmonic",
+    accuracy: Pairs = "all",
+    samples: int = 2000,
+    seed: int = 0,
+) -> LayerSelection:
+    """The layers that carry temporal correspondence, best first, with the uncertainty of that.
+
+    A layer carries correspondence where it is shown to beat "nothing moves" on all points and on moving ones; for the
+    test, see :func:`analyses.selection.verdict.against_baselines`. Without ``count`` these are chosen, all of them and no others.
+
+    Parameters
+    ----------
+    sweep : Dataset of :func:`analyses.layers.sweep.sweep`: ``accuracy`` (clip, step, layer), ``confidence`` and
+        ``attention_score`` (clip, step, layer, target)
+    count : choose so many layers, whether or not they beat the baseline; the selection says which do not
+    by : "last" looks at the last step of the sweep, "mean" at the mean over its steps
+    criterion : what layers are ranked by
+        "harmonic" is :func:`harmonic_mean`, the published one. Fewer than four layers, and measures that are the same
+        everywhere, are ranked by "accuracy" instead, as its scaling says nothing there; ``note`` says so.
+    accuracy : "all" ranks with the accuracy over all points, "moving" with that over the moving ones
+    samples : bootstrap samples; each draws whole clips with replacement (the windows of a clip, which share the
+        coordinate ``source``, are averaged first), and noise draws where there are several, and recomputes the ranking.
+        Clips without an accuracy do not count. See :func:`analyses.statistics.interval_levels`
+    seed : of the bootstrap
+
+    Returns
+    -------
+    LayerSelection
+
+    Raises
+    ------
+    InvalidInputError
+        When the sweep lacks a dim or a measure, no clip has an accuracy, or ``count`` is not between 1 and the number
+        of layers.
+
+    Notes
+    -----
+    Ties share the probability of the places they compete for, and a rank. MATH.md, section 4.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> score = np.linspace(0.1, 0.9, 4) + 0.01 * rng.random((5, 2, 4))
+    >>> cross = (("clip", "step", "layer", "target"), score[..., None])
+    >>> accuracy = (("clip", "step", "layer"), 100 * score)
+    >>> sweep = xr.Dataset(
+    ...     {"accuracy": accuracy, "moving_accuracy": accuracy, "confidence": cross, "attention_score": cross},
+    ...     {"layer": [2, 3, 5, 8], "step": [0, 49], "target": ["cross"]},
+    ... )
+    >>> sweep["static_accuracy"] = ("clip", 5 * [50.0])
+    >>> select_layers(sweep).layers, select_layers(sweep, 3).layers
+    ((8, 5), (8, 5, 3))
+    """
+    one_of(by, ("last", "mean"), "by")
+    one_of(criterion, ("harmonic", "accuracy"), "criterion")
+    one_of(accuracy, ("all", "moving"), "accuracy")
+    check_sweep(sweep, accuracy)
+    if "target" not in sweep.coords or "cross" not in sweep["target"].values:
+        raise InvalidInputError("the sweep has no target 'cross'. Pass what sweep or sweep_recording returned.")
+    layers = sweep["layer"].values
+    if count is not None and not 1 <= integer(count, "count") <= len(layers):
+        raise InvalidInputError(f"count must lie between 1 and the {len(layers)} layers of the sweep; got {count}.")
+    samples, seed = integer(samples, "samples", least=1, most=MOST_SAMPLES), integer(seed, "seed", least=0)
+    scored = scored_clips(sweep)
+    measures, (sources, draws) = _measures(scored, accuracy)
+    used, note = _usable(measures, criterion)
+    mean = _ranked_by(measures, np.ones((1, sources * draws)), by, used)[0]
+    known = against_baselines(scored, by=by, samples=samples, seed=seed)
+    known["mean"] = ("layer", mean, _units(used))
+    order = ranking(known)
+    chosen = order[:count] if count is not None else [place for place in order if known["carrier"].values[place]]
+    values = _ranked_by(measures, draw_weights(sources, draws, samples, seed), by, used)
+    scores = known.assign(_uncertainty(values, max(1, len(chosen)), sources, used))
+    if "pseudo_truth" in sweep.attrs:
+        note = f"{note} This is {sweep.attrs['pseudo_truth']}.".lstrip()
+    return LayerSelection(
+        layers=tuple(int(layers[place]) for place in chosen),
+        scores=scores,
+        count=count,
+        by=by,
+        step=int(sweep["step"].values[-1]) if by == "last" else None,
+        samples=samples,
+        seed=seed,
+        sources=sources,
+        criterion=used,
+        accuracy=accuracy,
+        draws=draws,
+        note=note,
+        **_origin(sweep),
+    )
+
+
+def _origin(sweep: xr.Dataset) -> dict[str, Any]:
+    """What the attributes of a sweep say of where its layers were measured."""
+    attrs = sweep.attrs
+    heads = attrs.get("selected_heads")
+    return {
+        "steps": None if attrs.get("steps") is None else int(attrs["steps"]),
+        "heads": None if heads is None else tuple(int(head) for head in heads),
+        "threshold_cells": None if attrs.get("threshold_cells") is None else float(attrs["threshold_cells"]),
+        "backbone": str(attrs.get("backbone", "")),
+        "config_hash": str(attrs.get("config_hash", "")),
+    }
+
+
+def scored_clips(sweep: xr.Dataset) -> xr.Dataset:
+    """The clips (or windows) that have an accuracy; all of them where none has."""
+    accuracy = sweep["accuracy"].transpose("clip", ...).values
+    scored = np.isfinite(accuracy.reshape(len(accuracy), -1)).any(1)
+    return sweep.isel(clip=np.flatnonzero(scored)) if scored.any() else sweep
+
+
+def check_sweep(sweep: xr.Dataset, accuracy: Pairs = "all") -> None:
+    """Refuse a dataset whose layers cannot be ranked.
+
+    Raises
+    ------
+    InvalidInputError
+        When a dim or a measure is missing, or no clip has an accuracy.
+    """
+    wanted = ["accuracy", *(["moving_accuracy"] if accuracy == "moving" else []), "confidence", "attention_score"]
+    missing = [name for name in wanted if name not in sweep]
+    if missing:
+        raise InvalidInputError(
+            f"the sweep has no {', '.join(missing)}; it has {', '.join(map(str, sweep.data_vars))}."
+        )
+    for name in wanted:
+        if sweep[name].dtype.kind not in "biuf":
+            raise InvalidInputError(f"the sweep's {name} must hold numbers; got {sweep[name].dtype}.")
+    dims = sweep["accuracy"].dims
+    lacking = [dim for dim in ("clip", "step", "layer") if dim not in dims]
+    if lacking:
+        raise InvalidInputError(
+            f"the sweep's accuracy has no dim {', '.join(lacking)}; it has ({', '.join(map(str, dims))}). "
+            f"How sure a choice is follows from single clips: pass the sweep itself, not a mean or a part of it."
+        )
+    if not np.isfinite(sweep[wanted[-3]]).any():
+        raise InvalidInputError(
+            "the sweep has no accuracy: none of its clips has tracks, so its layers cannot be ranked. "
+            "Sweep clips with tracks, or give them a tracker's: with_pseudo_tracks(clip)."
+        )
+
+
+def _measures(scored: xr.Dataset, accuracy: Pairs) -> tuple[np.ndarray, tuple[int, int]]:
+    """(measure, clip x draw, step, layer) of the three measures, and how many clips and draws."""
+    cross = [scored[name].sel(target="cross", drop=True) for name in ("confidence", "attention_score")]
+    arrays = (scored["moving_accuracy" if accuracy == "moving" else "accuracy"], *cross)
+    found = np.stack([by_source_and_draw(one).transpose("clip", "draw", "step", "layer").values for one in arrays])
+    return found.reshape(3, -1, *found.shape[3:]), (found.shape[1], found.shape[2])
+
+
+def _usable(measures: np.ndarray, criterion: Criterion) -> tuple[Criterion, str]:
+    """The criterion that has a meaning for these measures, and why it is not the one asked for."""
+    if criterion == "accuracy":
+        return criterion, ""
+    layers = measures.shape[-1]
+    why = ""
+    if layers < FEWEST_LAYERS:
+        few = f"With {layers} layer{'s' * (layers != 1)}, fewer than {FEWEST_LAYERS}"
+        why = f"{few}, the harmonic mean puts most layers at an end of its scale"
+    else:
+        means = weighted_means(measures.swapaxes(0, 1), np.ones((1, measures.shape[1])))[0].reshape(3, -1)
+        names = ("accuracy", "cross confidence", "cross attention score")
+        same = [name for name, one in zip(names, means, strict=True) if np.nanmin(one) == np.nanmax(one)]
+        if same:
+            why = f"The {' and the '.join(same)} is the same everywhere, which makes every harmonic mean 0"
+    return ("accuracy", f"{why}; layers are ranked by accuracy alone.") if why else (criterion, "")
+
+
+def _ranked_by(measures: np.ndarray, weights: np.ndarray, by: By, criterion: Criterion) -> np.ndarray:
+    """(sample, layer) values of the weighted means over clips; ``weights`` is (sample, clip x draw)."""
+    if criterion == "accuracy":
+        values = weighted_means(measures[0], weights)
+    else:
+        values = harmonic_mean(*(weighted_means(measure, weights) for measure in measures))
+    return np.asarray(values[:, -1] if by == "last" else values.mean(1))
+
+
+def _units(criterion: Criterion) -> dict[str, str]:
+    return {"units": "1"} if criterion == "harmonic" else {"units": "%"}
+
+
+def _uncertainty(values: np.ndarray, top: int, sources: int, criterion: Criterion) -> dict[str, Any]:
+    """Interval and probability of the ``top`` from (sample, layer) values."""
+    values = values[np.isfinite(values).all(-1)]
+    if sources < 2 or not len(values):
+        low = high = sure = np.full(values.shape[-1], np.nan)
+    else:
+        low, high = np.quantile(values, interval_levels(sources), axis=0)
+        sure = in_top(values, top).mean(0)
+    return {
+        "low": ("layer", low, _units(criterion)),
+        "high": ("layer", high, _units(criterion)),
+        "probability": ("layer", sure, {"long_name": f"probability of being in the top {top}", "units": "1"}),
+    }
+
+
+def in_top(values: np.ndarray, count: int) -> np.ndarray:
+    """(sample, layer) share of a place in the top ``count``; ties share what is left."""
+    better = (values[:, None, :] > values[:, :, None]).sum(-1)
+    level = (values[:, None, :] == values[:, :, None]).sum(-1)
+    return np.clip((count - better) / level, 0, 1)

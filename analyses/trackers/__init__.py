@@ -1,0 +1,1 @@
+"""Point trackers with one interface, baselines included."""

@@ -1,0 +1,147 @@
+"""Tracks for clips that have none: a tracker's, as pseudo-truth that is called so wherever it is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from analyses.trackers.optical_flow import FlowTracker
+from store.arguments import check_kind, checked
+from store.checks import integer
+from store.clips.clip import Clip, Part
+from store.errors import InvalidInputError
+from store.tracks.point_tracks import PointTracks, Tracker
+
+_CALLED = {"flow": "optical flow", "raw patches": "raw patches", "nothing moves": "nothing moves"}
+
+
+@checked
+def with_pseudo_tracks(
+    clip: Clip, tracker: Tracker | None = None, *, grid: int = 10, window: int | None = None
+) -> Clip:
+    """Return the clip with the tracks of a grid of points, as a tracker estimates them.
+
+    They replace tracks that the clip has. ``tracks_source`` of the result names the tracker, and a sweep says that its
+    accuracy is against that, not truth.
+
+    Parameters
+    ----------
+    clip : Clip
+    tracker : Tracker, optional
+        By default :class:`analyses.trackers.optical_flow.FlowTracker`, which calls a point hidden where the flow forward and
+        back does not lead to where it came from; or a :class:`analyses.trackers.cotracker.CoTracker`.
+    grid : int
+        So many x so many points, at the centres of equal parts of an image.
+    window : int, optional
+        Images after which the points are chosen anew: those of a window of a sweep, its ``images`` times its
+        ``stride``. Each point is hidden outside its window. By default the points of image 0 last for the whole clip.
+
+    Returns
+    -------
+    Clip
+        With ``tracks`` and ``visibility`` of grid x grid points for each window.
+
+    Raises
+    ------
+    InvalidInputError
+        For a grid or a window below one.
+    MissingOpenCVError
+        For optical flow where OpenCV is not installed.
+
+    Examples
+    --------
+    >>> from store.scenes.scene import make_scene
+    >>> with_pseudo_tracks(make_scene(0, images=12), grid=4, window=6).tracks_source
+    'optical flow'
+    """
+    grid, count = integer(integer(grid, "grid", least=1), "grid", most=1000), len(clip)
+    window = count if window is None else integer(window, "window", least=1)
+    tracker = FlowTracker() if tracker is None else tracker
+    starts, points = range(0, count, window), _grid(grid, clip)
+    tracks = np.repeat(np.tile(points, (len(starts), 1))[None], count, axis=0)
+    visibility = np.zeros(tracks.shape[:2], bool)
+    for number, start in enumerate(starts):
+        images, mine = slice(start, start + window), slice(number * len(points), (number + 1) * len(points))
+        queries = np.column_stack([np.zeros(len(points)), points])
+        found = tracker(clip.images[images], queries)
+        check_kind(found, PointTracks, "what tracker returns")
+        tracks[images, mine], visibility[images, mine] = found.tracks, found.visibility
+    return replace(clip, tracks=tracks, visibility=visibility, tracks_source=source_of(found))
+
+
+@checked
+def with_tracks_of(clip: Clip, tracks: PointTracks, *, name: str = "") -> Clip:
+    """Return the clip with tracks that were made before, such as :func:`store.tracks.files.load_tracks` reads.
+
+    Parameters
+    ----------
+    clip : Clip
+    tracks : PointTracks
+        Of this clip, or of the whole video that it is a part of (``Clip.part``).
+    name : str
+        What to call them where they do not say whose they are, such as the name of their file.
+
+    Raises
+    ------
+    InvalidInputError
+        For tracks of another number of images.
+
+    Examples
+    --------
+    >>> still = PointTracks.still(np.array([[0, 10.0, 20.0]]), 9)
+    >>> with_tracks_of(Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8), still)
+    Clip(9 images of 80 x 112 px (height x width) at 8 fps, 1 point tracked by nothing moves (100 % visible))
+    """
+    part, images = clip.part or Part(0, 1, len(clip)), len(tracks.tracks)
+    chosen = slice(None)
+    if images == part.images:
+        chosen = slice(part.first, part.first + part.stride * (len(clip) - 1) + 1, part.stride)
+    elif images != len(clip):
+        raise InvalidInputError(f"the tracks cover {images} images, the clip has {len(clip)}. Pass those of this clip.")
+    source = source_of(tracks, name or "given tracks")
+    return replace(clip, tracks=tracks.tracks[chosen], visibility=tracks.visibility[chosen], tracks_source=source)
+
+
+def source_of(tracks: PointTracks, unknown: str = "a tracker") -> str:
+    """Who made tracks, in words, by their details.
+
+    Examples
+    --------
+    >>> source_of(PointTracks.still(np.zeros((0, 3)), 9))
+    'nothing moves'
+    """
+    if tracks.details.get("backbone"):
+        return f"the attention of {tracks.details['backbone']}"
+    name = str(tracks.details.get("tracker") or unknown)
+    return _CALLED.get(name, name)
+
+
+def against_pseudo_truth(sources: Iterable[str | None]) -> str:
+    """What accuracy over clips is measured against, where that is no truth; empty where all of it is.
+
+    Parameters
+    ----------
+    sources : ``tracks_source`` of every clip that has tracks
+
+    Examples
+    --------
+    >>> against_pseudo_truth(["optical flow", "optical flow"])
+    'accuracy against optical flow, not truth'
+    >>> against_pseudo_truth(["optical flow", None])
+    'accuracy of 1 of 2 clips against optical flow, not truth'
+    """
+    listed = list(sources)
+    estimated = [source for source in listed if source]
+    if not estimated:
+        return ""
+    share = "" if len(estimated) == len(listed) else f" of {len(estimated)} of {len(listed)} clips"
+    return f"accuracy{share} against {', '.join(dict.fromkeys(estimated))}, not truth"
+
+
+def _grid(count: int, clip: Clip) -> np.ndarray:
+    """(point, 2): (x, y) of the centres of equal parts, row after row."""
+    centres = (np.arange(count) + 0.5) / count
+    y, x = np.meshgrid(centres * clip.height, centres * clip.width, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], -1)

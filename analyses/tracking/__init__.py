@@ -1,0 +1,1 @@
+"""Zero-shot point tracking by attention."""

@@ -1,0 +1,200 @@
+"""Zero-shot point tracking: the queries and keys of one layer, matched from image to image, as a tracker."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from analyses.arrays import BUDGET_BYTES
+from analyses.layers.sweep_files import digests_of
+from analyses.selection.defaults import matched_with
+from analyses.selection.layer_selection import LayerSelection
+from analyses.tracking.chunks import Chunk, chunk_groups
+from analyses.tracking.options import PUBLISHED, TrackingOptions
+from analyses.tracking.propagate import Follower
+from analyses.tracking.tokens import ChunkTokens, TrackingRun, chunk_length
+from probe.backbones.backbone import Backbone
+from store.arguments import checked
+from store.layout import TokenLayout
+from store.progress import progress_bar
+from store.selection import Selection
+from store.text import pixels
+from store.tracks.point_tracks import PointTracks
+from store.tracks.queries import clip_and_queries
+
+__all__ = ["PUBLISHED", "AspectWarning", "TrackingOptions", "track_points"]
+
+Progress = Callable[[int, int], object]
+
+
+class AspectWarning(UserWarning):
+    """The model sees a clip much wider or narrower than it is."""
+
+
+_MOST_STRETCH = 1.25
+
+
+@checked
+def track_points(
+    images: Any,
+    queries: Any,
+    backbone: Backbone,
+    *,
+    layer: int | LayerSelection | None = None,
+    step: int | None = None,
+    heads: Iterable[int] | None = None,
+    options: TrackingOptions | None = None,
+    prompt: str = "",
+    steps: int = 50,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+    progress: Progress | bool | None = None,
+) -> PointTracks:
+    """Follow points through a clip of any length and size, forward and backward from the image they are given in.
+
+    Parameters
+    ----------
+    images : Clip, or uint8 (image, y, x, 3)
+    queries : (point, 3) as (image, x, y), x and y in pixels of the clip, pixel centres at +0.5
+    backbone : Backbone
+    layer, step, heads
+        Whose queries and keys are matched; by default what :func:`analyses.selection.defaults.tracking_defaults` knows of the
+        backbone. A :class:`LayerSelection` as the layer is its best one, with its step and heads where none are given.
+        Negative layers and steps count from the end.
+    options : TrackingOptions, optional
+    prompt : what the model reads
+    steps, seed : denoising steps of the run whose timestep is used, and the seed of the noise
+    size : (height, width) in pixels of what the model sees, by default what it generates; the aspect is not kept
+    conditioning : mapping, optional
+        Further keyword arguments of the pipeline, such as ``prompt_embeds`` where it has no text encoder; as in
+        :meth:`probe.backbones.backbone.Backbone.generate`. ``details`` keep a hash of each
+    budget_bytes : working memory of the matching; the costs of no more than one group of chunks are kept
+    progress : called with (chunks done, in all)
+        By default a bar in notebooks and interactive sessions; False for none.
+
+    Returns
+    -------
+    PointTracks
+        In the order of the queries. ``details`` say how, and how long the model and the matching took.
+
+    Raises
+    ------
+    InvalidInputError
+        Before the model runs: a query outside the clip, options or a size that the backbone does not take.
+    UnknownLayerError
+
+    Warns
+    -----
+    AspectWarning
+        When the model sees the clip more than a quarter wider or narrower than it is.
+
+    Notes
+    -----
+    DiffTrack (Nam et al., 2025), section 5; MATH.md, section 5. Its released evaluation is ``options=PUBLISHED``.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from probe.mini import MiniConfig, new_pipeline
+    >>> from store.scenes.scene import make_scene
+    >>> mini, scene = load_backbone(new_pipeline(MiniConfig(layers=2))), make_scene(0, images=9)
+    >>> found = track_points(scene, [[0, 12.0, 20.0], [8, 30.0, 6.0]], mini, layer=1, step=-1)
+    >>> found.tracks.shape, found.tracks[8, 1].tolist()
+    ((9, 2, 2), [30.0, 6.0])
+    """
+    video, asked = clip_and_queries(images, queries)
+    count, height, width = video.shape[:3]
+    options = options or TrackingOptions()
+    run = _run_of(backbone, layer, step, heads, prompt, steps, seed)
+    size = size or backbone.default_size[:2]
+    _check_size(backbone, size, (height, width))
+    model = ChunkTokens(backbone, video, size, options, run, conditioning)
+    length = chunk_length(backbone, options, size)
+    scale = np.array([size[1] / width, size[0] / height])
+    tracks = np.repeat(asked[None, :, 1:], count, axis=0)
+    confidence, wander = np.ones((count, len(asked))), np.zeros((count, len(asked)))
+    began = time.perf_counter()
+    anchors = np.unique(asked[:, 0]).astype(int) if count > 1 else np.zeros(0, int)
+    plans = {
+        int(anchor): chunk_groups(
+            count, int(anchor), length, interleaved=options.interleaved, anchored=options.anchored
+        )
+        for anchor in anchors
+    }
+    total = sum(len(group) for groups in plans.values() for group in groups)
+
+    def tokens(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor, TokenLayout]:
+        made = model.tokens(chunk)
+        if tell is not None:
+            tell(model.chunks, total)
+        return made
+
+    follower = Follower(tokens, model.layout(2), options, budget_bytes)
+    with progress_bar(progress, "tracking") as tell:
+        for anchor, groups in plans.items():
+            mine = np.flatnonzero(asked[:, 0] == anchor)
+            for image, place in follower.follow(groups, asked[mine, 1:] * scale).items():
+                tracks[image, mine] = place.points / scale
+                confidence[image, mine], wander[image, mine] = place.mass, place.wander
+    seconds = time.perf_counter() - began
+    visibility = (wander <= options.return_cells) & (confidence >= options.least_confidence)
+    if options.return_cells != math.inf:
+        visibility &= ((tracks >= 0) & (tracks <= [width, height])).all(-1)
+    visibility[asked[:, 0].astype(int), np.arange(len(asked))] = True
+    details = {
+        "tracker": "ditprobe",
+        "backbone": backbone.name,
+        "revision": backbone.revision or "",
+        **asdict(run),
+        **{name: value for name, value in asdict(options).items() if value != math.inf},
+        "size": list(size),
+        **({"conditioning": digests_of(conditioning)} if conditioning else {}),
+        "chunks": model.chunks,
+        "seconds": round(seconds, 3),
+        "seconds_in_model": round(model.seconds, 3),
+    }
+    return PointTracks(asked, tracks, visibility, np.clip(confidence, 0, 1), details)
+
+
+def _run_of(
+    backbone: Backbone,
+    layer: int | LayerSelection | None,
+    step: int | None,
+    heads: Iterable[int] | None,
+    prompt: str,
+    steps: int,
+    seed: int,
+) -> TrackingRun:
+    number, at, chosen = matched_with(backbone, layer, step, heads, steps=steps)
+    selection = Selection([at], [number], heads=chosen)
+    resolved = selection.resolve(len(backbone.layers), steps, min(each.heads for each in backbone.layers))
+    return TrackingRun(prompt, steps, resolved.steps[0], resolved.layers[0], resolved.heads, seed)
+
+
+def _check_size(backbone: Backbone, size: tuple[int, int], clip: tuple[int, int]) -> None:
+    backbone.check_size(*size, backbone.default_size.images)
+    stretch = (size[1] / clip[1]) / (size[0] / clip[0])
+    if max(stretch, 1 / stretch) > _MOST_STRETCH:
+        warnings.warn(
+            f"the clip of {clip[0]} x {clip[1]} px is shown as {pixels(*size)}, "
+            f"{'wider' if stretch > 1 else 'narrower'} by a factor of {max(stretch, 1 / stretch):.2f}. Of about its "
+            f"own aspect is size={_fitting(backbone, size, clip)}.",
+            AspectWarning,
+            stacklevel=4,  # past the check of the arguments
+        )
+
+
+def _fitting(backbone: Backbone, size: tuple[int, int], clip: tuple[int, int]) -> tuple[int, int]:
+    """The size of about the clip's aspect that has the short side of ``size``."""
+    shrink = min(size) / min(clip)
+    found = backbone.nearest_size(round(clip[0] * shrink), round(clip[1] * shrink), backbone.default_size.images)
+    return found.height, found.width

@@ -28,8 +28,8 @@ from analyses.trackers.optical_flow import FlowTracker
 from benchmarks.mini_accuracy import scenes
 from benchmarks.mini_prompts import scenes_of
 from benchmarks.paired_tables import against_table, means_table
-from generators.cag import CrossAttentionGuidance
-from generators.sampling import sample
+from generators.guidance.cross_attention import CrossAttentionGuidance
+from generators.sampling.sample import sample
 from probe import Backbone, load_backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import Selection

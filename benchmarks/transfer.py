@@ -35,9 +35,9 @@ from benchmarks.transfer_methods import (
 )
 from benchmarks.transfer_open import open_report
 from benchmarks.transfer_runs import STEPS, Results, Run
-from generators.ditflow import DiTFlow
-from generators.optimised_method import OptimisedMethod
-from generators.transfer_method import PlainBackbone, TransferMethod
+from generators.transfer.ditflow import DiTFlow
+from generators.transfer.method import PlainBackbone, TransferMethod
+from generators.transfer.optimised import OptimisedMethod
 from probe import load_backbone
 
 PARTS = ("tune", "table", "across", "layers", "iterations", "share", "open", "cost")

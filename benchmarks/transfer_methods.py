@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from generators.ditflow import DiTFlow
-from generators.injection import Injection
-from generators.moft import MOFT
-from generators.motion_clone import MotionClone
-from generators.optimised_method import OptimisedMethod
-from generators.smm import SMM
-from generators.transfer_method import PlainBackbone, TransferMethod
+from generators.transfer.ditflow import DiTFlow
+from generators.transfer.injection import Injection
+from generators.transfer.method import PlainBackbone, TransferMethod
+from generators.transfer.moft import MOFT
+from generators.transfer.motion_clone import MotionClone
+from generators.transfer.optimised import OptimisedMethod
+from generators.transfer.smm import SMM
 from probe.families.published import model_cards
 
 TUNED_ON = 2000

@@ -17,10 +17,10 @@ import xarray as xr
 
 from analyses.layers.sweep_files import digest_of_value
 from benchmarks.transfer_clips import METRICS, Case
-from generators.embedding import InjectMotion
-from generators.sampling import sample
-from generators.transfer import MotionTransfer, transfer_motion
-from generators.transfer_method import TransferMethod
+from generators.sampling.sample import sample
+from generators.transfer.embedding import InjectMotion
+from generators.transfer.method import TransferMethod
+from generators.transfer.motion_transfer import MotionTransfer, transfer_motion
 from probe import Backbone, load_backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import Clip

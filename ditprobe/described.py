@@ -148,7 +148,7 @@ def _safetensors(path: Path) -> str:
     except (OSError, SafetensorError) as error:
         raise InvalidInputError(f"{path} is no safetensors file, or it is damaged: {error}.") from error
     if "ditprobe_motion_embedding" in metadata:
-        from generators.embedding_files import load_embedding
+        from generators.transfer.embedding_files import load_embedding
 
         return repr(load_embedding(path))
     if names == ["latents"]:

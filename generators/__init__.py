@@ -6,7 +6,7 @@ Examples
 --------
 >>> from generators import sample
 >>> sample.__module__
-'generators.sampling'
+'generators.sampling.sample'
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from typing import Any
 _HOMES = {
     "analyses.flow.attention_flow": ("amf_loss", "attention_motion_flow", "labelled_flow"),
     "probe.attention.edit": ("Attention", "Editor", "inject"),
-    "generators.cag": ("CrossAttentionGuidance", "within_frames"),
+    "generators.guidance.cross_attention": ("CrossAttentionGuidance", "within_frames"),
     "probe.run.layers_of_clip": ("reading_of_clip",),
     "analyses.selection.guided": ("guided_layers",),
-    "generators.ditflow": ("DiTFlow",),
-    "generators.embedding": ("InjectMotion", "MotionEmbedding"),
-    "generators.embedding_files": ("load_embedding", "save_embedding"),
+    "generators.transfer.ditflow": ("DiTFlow",),
+    "generators.transfer.embedding": ("InjectMotion", "MotionEmbedding"),
+    "generators.transfer.embedding_files": ("load_embedding", "save_embedding"),
     "generators.errors": ("GuidanceDivergedError",),
     "analyses.flow.files": ("load_flow", "save_flow"),
-    "generators.guider": ("CrossAttentionGuider",),
-    "generators.injection": ("Injection", "inject_video"),
-    "generators.moft": ("MOFT", "moft_loss", "motion_channels"),
-    "generators.motion_clone": ("MotionClone", "motion_clone_loss", "temporal_attention"),
-    "generators.optimise": ("minimise",),
-    "generators.optimised_method": ("OptimisedMethod",),
+    "generators.guidance.diffusers_guider": ("CrossAttentionGuider",),
+    "generators.transfer.injection": ("Injection", "inject_video"),
+    "generators.transfer.moft": ("MOFT", "moft_loss", "motion_channels"),
+    "generators.transfer.motion_clone": ("MotionClone", "motion_clone_loss", "temporal_attention"),
+    "generators.sampling.optimise": ("minimise",),
+    "generators.transfer.optimised": ("OptimisedMethod",),
     "probe.attention.positions": ("AddedPositions", "Positions", "RotaryPositions"),
     "probe.run.layers_of_clip": ("Reading",),
     "analyses.flow.reference_flow": ("reference_flow",),
-    "generators.sampling": ("GuidedSampling", "sample"),
-    "generators.smm": ("SMM", "smm_loss"),
-    "generators.step": ("Step",),
-    "generators.strategy": ("Run", "Strategy"),
-    "generators.transfer": ("MotionTransfer", "Transferred", "transfer_motion"),
-    "generators.transfer_method": ("PlainBackbone", "TransferMethod"),
-    "generators.transfer_reference": ("Reference", "TransferWarning", "fit_reference"),
+    "generators.sampling.sample": ("GuidedSampling", "sample"),
+    "generators.transfer.smm": ("SMM", "smm_loss"),
+    "generators.sampling.step": ("Step",),
+    "generators.sampling.strategy": ("Run", "Strategy"),
+    "generators.transfer.motion_transfer": ("MotionTransfer", "Transferred", "transfer_motion"),
+    "generators.transfer.method": ("PlainBackbone", "TransferMethod"),
+    "generators.transfer.reference_clip": ("Reference", "TransferWarning", "fit_reference"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

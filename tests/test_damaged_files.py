@@ -24,8 +24,8 @@ from analyses.metrics.tapvid import METRICS
 from analyses.selection.files import load_selection, save_selection
 from analyses.selection.layer_selection import LayerSelection
 from ditprobe.report_tracking import read_evaluation
-from generators.embedding import MotionEmbedding
-from generators.embedding_files import load_embedding, save_embedding
+from generators.transfer.embedding import MotionEmbedding
+from generators.transfer.embedding_files import load_embedding, save_embedding
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size
 from store import Clip, open_recording, read_clip, read_tapvid, write_clip, write_tapvid

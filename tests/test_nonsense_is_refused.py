@@ -12,8 +12,8 @@ import torch
 
 from analyses.tracking.options import TrackingOptions
 from generators import SMM, DiTFlow, Injection, MotionClone, MotionEmbedding
-from generators.cag import CrossAttentionGuidance
-from generators.moft import MOFT
+from generators.guidance.cross_attention import CrossAttentionGuidance
+from generators.transfer.moft import MOFT
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size
 from store.clips.clip import Clip

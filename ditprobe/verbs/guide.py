@@ -73,8 +73,8 @@ def guide(
         check_clip_path(path, overwrite=overwrite)
 
     from ditprobe.divergence import keeping_latents
-    from generators.cag import CrossAttentionGuidance
-    from generators.sampling import sample
+    from generators.guidance.cross_attention import CrossAttentionGuidance
+    from generators.sampling.sample import sample
 
     strategy = CrossAttentionGuidance(guided_layers, strength, guided_steps, preset)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)

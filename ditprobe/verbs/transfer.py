@@ -17,10 +17,10 @@ from ditprobe.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from generators.embedding import MotionEmbedding
-    from generators.optimised_method import OptimisedMethod
-    from generators.transfer import Transferred
-    from generators.transfer_method import TransferMethod
+    from generators.transfer.embedding import MotionEmbedding
+    from generators.transfer.method import TransferMethod
+    from generators.transfer.motion_transfer import Transferred
+    from generators.transfer.optimised import OptimisedMethod
     from probe.backbones.backbone import Backbone, OnStep
     from probe.backbones.geometry import Size
     from store.clips.clip import Clip
@@ -137,7 +137,7 @@ def transfer(
             check_page(picture, overwrite=overwrite)
 
     from ditprobe.divergence import keeping_latents
-    from generators.embedding_files import check_embedding_path, save_embedding
+    from generators.transfer.embedding_files import check_embedding_path, save_embedding
 
     chosen = _method(method, compared, share, iterations, rates, inject, preset)
     if keep is not None and not dry_run:
@@ -182,9 +182,9 @@ class _Job:
 
 
 def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: TransferMethod, run: Any) -> _Job:
-    from generators.embedding import InjectMotion, MotionEmbedding
-    from generators.sampling import GuidedSampling, sample
-    from generators.transfer import MotionTransfer, Transferred
+    from generators.sampling.sample import GuidedSampling, sample
+    from generators.transfer.embedding import InjectMotion, MotionEmbedding
+    from generators.transfer.motion_transfer import MotionTransfer, Transferred
 
     arguments = model.arguments(prompt, **run)
     how = f"{run['steps']} steps with guidance {model.guidance_of(arguments):g}"
@@ -210,7 +210,7 @@ def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:
         from store.clips.video import read_clip
 
         return read_clip(reference)
-    from generators.embedding_files import load_embedding
+    from generators.transfer.embedding_files import load_embedding
 
     return load_embedding(embedding)
 
@@ -220,7 +220,7 @@ def _seen_layer(model: Backbone, method: TransferMethod) -> int:
     from analyses.flow.reference_flow import default_layer
     from analyses.selection.defaults import chosen_layers
     from analyses.selection.layer_selection import LayerSelection
-    from generators.optimised_method import OptimisedMethod
+    from generators.transfer.optimised import OptimisedMethod
 
     if isinstance(method, OptimisedMethod):
         if isinstance(method.layers, LayerSelection):
@@ -281,11 +281,11 @@ def _method(
     inject: bool,
     preset: Any,
 ) -> TransferMethod:
-    from generators.ditflow import DiTFlow
-    from generators.injection import Injection
-    from generators.moft import MOFT
-    from generators.motion_clone import MotionClone
-    from generators.smm import SMM
+    from generators.transfer.ditflow import DiTFlow
+    from generators.transfer.injection import Injection
+    from generators.transfer.moft import MOFT
+    from generators.transfer.motion_clone import MotionClone
+    from generators.transfer.smm import SMM
 
     if name == "injection":
         return Injection(share=share)

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import Result
 
-from generators.cag import CrossAttentionGuidance
-from generators.sampling import sample
+from generators.guidance.cross_attention import CrossAttentionGuidance
+from generators.sampling.sample import sample
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini

@@ -18,8 +18,8 @@ from analyses.evaluation.tapvid import evaluate_tapvid
 from analyses.flow.attention_flow import labelled_flow
 from analyses.flow.files import save_flow
 from analyses.trackers.static import still_tracker
-from generators.embedding import MotionEmbedding
-from generators.embedding_files import save_embedding
+from generators.transfer.embedding import MotionEmbedding
+from generators.transfer.embedding_files import save_embedding
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size
 from store import TokenLayout, make_scene, write_clip

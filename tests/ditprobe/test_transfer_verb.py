@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import Result
 
-from generators.ditflow import DiTFlow
-from generators.embedding_files import load_embedding
-from generators.moft import MOFT
-from generators.transfer import transfer_motion
+from generators.transfer.ditflow import DiTFlow
+from generators.transfer.embedding_files import load_embedding
+from generators.transfer.moft import MOFT
+from generators.transfer.motion_transfer import transfer_motion
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
@@ -111,7 +111,7 @@ def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
     assert not Path(NAME).exists()
 
 
-@pytest.mark.filterwarnings("default::generators.transfer_reference.TransferWarning")
+@pytest.mark.filterwarnings("default::generators.transfer.reference_clip.TransferWarning")
 def test_a_page_shows_the_reference_as_fitted_and_the_result(run: Run, reference: Clip, small: None) -> None:
     write_clip("long.mkv", Clip(make_scene(4, 5, 16, 24).images, fps=8))
     words = ["--layers", "1,0", "--picture", "deep/a.html", "--out", "made.mkv", "--scale", 2]

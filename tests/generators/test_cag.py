@@ -21,10 +21,10 @@ from test_sampling import Doing, backbone_of, check_same_state, latents_of, stat
 from torch import Tensor
 
 from analyses.selection.guided import guided_layers
-from generators.cag import CrossAttentionGuidance, within_frames
-from generators.guider import CrossAttentionGuider
-from generators.sampling import sample
-from generators.step import Step
+from generators.guidance.cross_attention import CrossAttentionGuidance, within_frames
+from generators.guidance.diffusers_guider import CrossAttentionGuider
+from generators.sampling.sample import sample
+from generators.sampling.step import Step
 from probe import Backbone, load_backbone
 from probe.attention.edit import Attend, Attention
 from store.errors import InvalidInputError, UnknownLayerError, UnsupportedBackboneError
@@ -290,7 +290,7 @@ def test_the_loop_of_other_modular_pipelines(make: Any, monkeypatch: pytest.Monk
         scale = 0.0 if kind == "plain" else 0.7
         guider = CrossAttentionGuider([0, -1], 4.0, cross_attention_scale=scale)
         if kind == "brute force":
-            monkeypatch.setattr("generators.guider.within_frames", brute_force)
+            monkeypatch.setattr("generators.guidance.diffusers_guider.within_frames", brute_force)
         _, state = denoise(_Components(guider, transformer, **sizes), state, i=0, t=torch.tensor(700.0))
         found[kind] = state.noise_pred
         after = [

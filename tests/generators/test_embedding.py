@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from test_sampling import backbone_of
 from test_transfer import reference_of, transfer_of
 
-import generators.optimised_method
+import generators.transfer.optimised
 from analyses.layers.sweep_files import digest_of
-from generators.ditflow import DiTFlow
-from generators.embedding import InjectMotion, MotionEmbedding
-from generators.embedding_files import load_embedding, save_embedding
-from generators.sampling import sample
+from generators.sampling.sample import sample
+from generators.transfer.ditflow import DiTFlow
+from generators.transfer.embedding import InjectMotion, MotionEmbedding
+from generators.transfer.embedding_files import load_embedding, save_embedding
 from probe.attention.positions import AddedPositions, RotaryPositions
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
@@ -54,7 +54,7 @@ def test_injected_for_the_same_prompt_it_is_the_optimised_run_to_the_bit(
     def optimised(*args: Any, **options: Any) -> None:
         raise AssertionError("something was optimised")
 
-    monkeypatch.setattr(generators.optimised_method, "minimise", optimised)
+    monkeypatch.setattr(generators.transfer.optimised, "minimise", optimised)
     options = family.options(guided=True, steps=3)
     again = sample(backbone, family.prompt, InjectMotion(loaded), **options)
     plain = sample(backbone, family.prompt, **options)

@@ -11,7 +11,7 @@ import pytest
 from diffusers import CogVideoXDDIMScheduler
 
 from generators import GuidedSampling, Step, Strategy, sample
-from generators.schedulers import EditedSteps
+from generators.sampling.scheduler import EditedSteps
 from probe import Backbone, load_backbone
 from probe.attention.edit import AttentionEdit
 from probe.mini import MiniConfig, new_pipeline

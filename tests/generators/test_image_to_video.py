@@ -14,13 +14,13 @@ from PIL import Image
 from test_sampling import Doing
 from torch import Tensor
 
-from generators.ditflow import DiTFlow
-from generators.injection import Injection
-from generators.sampling import GuidedSampling
-from generators.step import Step
-from generators.transfer import MotionTransfer
-from generators.transfer_method import TransferMethod
-from generators.transfer_reference import Reference, text_arguments
+from generators.sampling.sample import GuidedSampling
+from generators.sampling.step import Step
+from generators.transfer.ditflow import DiTFlow
+from generators.transfer.injection import Injection
+from generators.transfer.method import TransferMethod
+from generators.transfer.motion_transfer import MotionTransfer
+from generators.transfer.reference_clip import Reference, text_arguments
 from probe import Backbone, load_backbone, run_clip
 from probe.run.forward import ForwardPass
 from store import Clip, Selection

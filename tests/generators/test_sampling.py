@@ -17,10 +17,10 @@ from families import FAMILIES, SCHEDULERS, Family
 from torch import Tensor
 
 from generators.errors import GuidanceDivergedError
-from generators.optimise import minimise
-from generators.sampling import GuidedSampling, sample
-from generators.step import Step
-from generators.strategy import Strategy
+from generators.sampling.optimise import minimise
+from generators.sampling.sample import GuidedSampling, sample
+from generators.sampling.step import Step
+from generators.sampling.strategy import Strategy
 from probe import Backbone, Capture, Probe, load_backbone
 from probe.attention.edit import inject
 from probe.attention.positions import AddedPositions, RotaryPositions

@@ -17,16 +17,16 @@ from analyses.selection.defaults import chosen_layers, matched_with, selected_st
 from analyses.selection.layer_selection import LayerSelection
 from analyses.trackers.backbone import BackboneTracker
 from analyses.tracking.track import track_points
-from generators.cag import CrossAttentionGuidance
-from generators.ditflow import DiTFlow
-from generators.embedding_files import load_embedding, save_embedding
-from generators.guider import CrossAttentionGuider
-from generators.injection import Injection
-from generators.moft import MOFT
-from generators.motion_clone import MotionClone
-from generators.smm import SMM
-from generators.transfer import MotionTransfer
-from generators.transfer_reference import Reference
+from generators.guidance.cross_attention import CrossAttentionGuidance
+from generators.guidance.diffusers_guider import CrossAttentionGuider
+from generators.transfer.ditflow import DiTFlow
+from generators.transfer.embedding_files import load_embedding, save_embedding
+from generators.transfer.injection import Injection
+from generators.transfer.moft import MOFT
+from generators.transfer.motion_clone import MotionClone
+from generators.transfer.motion_transfer import MotionTransfer
+from generators.transfer.reference_clip import Reference
+from generators.transfer.smm import SMM
 from probe import Backbone, load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from store import Clip, Selection

@@ -16,18 +16,18 @@ from families import FAMILIES, Family
 from test_sampling import Doing, backbone_of, check_same_state, latents_of, state_of
 from torch import Tensor
 
-import generators.optimised_method
-from generators.ditflow import DiTFlow
+import generators.transfer.optimised
 from generators.errors import GuidanceDivergedError
-from generators.injection import Injection
-from generators.moft import MOFT, motion_channels
-from generators.motion_clone import MotionClone
-from generators.optimised_method import Optimisation, OptimisedMethod
-from generators.smm import SMM, smm_loss
-from generators.step import Step
-from generators.transfer import MotionTransfer, transfer_motion
-from generators.transfer_method import PlainBackbone, TransferMethod
-from generators.transfer_reference import Reference, TransferWarning, fit_reference
+from generators.sampling.step import Step
+from generators.transfer.ditflow import DiTFlow
+from generators.transfer.injection import Injection
+from generators.transfer.method import PlainBackbone, TransferMethod
+from generators.transfer.moft import MOFT, motion_channels
+from generators.transfer.motion_clone import MotionClone
+from generators.transfer.motion_transfer import MotionTransfer, transfer_motion
+from generators.transfer.optimised import Optimisation, OptimisedMethod
+from generators.transfer.reference_clip import Reference, TransferWarning, fit_reference
+from generators.transfer.smm import SMM, smm_loss
 from probe import Backbone, Capture, Probe, load_backbone, run_clip
 from probe.backbones.geometry import Size
 from store import Clip
@@ -251,7 +251,7 @@ def minimised(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"step": step.number, "values": dict(values), "rates": learning_rates})
         return {name: value.float() + 0.25 for name, value in values.items()}
 
-    monkeypatch.setattr(generators.optimised_method, "minimise", spy)
+    monkeypatch.setattr(generators.transfer.optimised, "minimise", spy)
     return calls
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from generators.sampling import sample
-from generators.transfer import transfer_motion
-from generators.transfer_method import PlainBackbone
+from generators.sampling.sample import sample
+from generators.transfer.method import PlainBackbone
+from generators.transfer.motion_transfer import transfer_motion
 from probe import load_backbone, run_prompt
 from probe.backbones.backbone import Backbone
 from store import Selection, make_scene

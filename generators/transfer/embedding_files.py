@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from generators.embedding import MotionEmbedding
+from generators.transfer.embedding import MotionEmbedding
 from probe.attention.positions import AddedPositions, Positions, RotaryPositions
 from probe.backbones.geometry import Size
 from store.arguments import checked

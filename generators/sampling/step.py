@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from generators.errors import GuidanceDivergedError
-from generators.reading import Reading, altered, read_layers
-from generators.strategy import Run
+from generators.sampling.reading import Reading, altered, read_layers
+from generators.sampling.strategy import Run
 from probe.attention.edit import AttentionEdit, Editor
 from probe.attention.positions import Positions, check_positions, read_positions
 from probe.backbones.backbone import Backbone, Moment

@@ -10,8 +10,8 @@ from torch.nn.functional import cosine_similarity
 
 from analyses.arrays import check_axes
 from analyses.flow.reference_flow import FlowPreset
-from generators.optimised_method import LossOf, OptimisedMethod
-from generators.transfer_reference import Reference
+from generators.transfer.optimised import LossOf, OptimisedMethod
+from generators.transfer.reference_clip import Reference
 from store.arguments import checked
 from store.errors import InvalidInputError
 
@@ -23,7 +23,7 @@ class SMM(OptimisedMethod):
     Parameters
     ----------
     optimise, layers, share, iterations, learning_rate, inject, preset
-        As of :class:`generators.optimised_method.OptimisedMethod`; the loss of the preset is that of :func:`smm_loss`.
+        As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss of the preset is that of :func:`smm_loss`.
 
     Examples
     --------

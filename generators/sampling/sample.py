@@ -2,7 +2,7 @@
 
 Nothing is rewritten and nothing is patched for good: hooks on the transformer show a strategy the exact arguments of
 every call, and a wrapper around the scheduler's ``step`` starts it from edited latents. A strategy that changes nothing
-leaves the result the same to the bit. See :mod:`generators.strategy` for what a strategy may do.
+leaves the result the same to the bit. See :mod:`generators.sampling.strategy` for what a strategy may do.
 
 Memory. A run without gradients needs what the pipeline needs. Reading a layer with gradients keeps the activations of
 one branch in every layer up to it, and with ``gradient_checkpointing`` the input of each and the activations of one at
@@ -21,9 +21,9 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from generators.errors import GuidanceDivergedError
-from generators.schedulers import EditedSteps, check_editable, moved
-from generators.step import Step, prediction_of
-from generators.strategy import Run, Strategy
+from generators.sampling.scheduler import EditedSteps, check_editable, moved
+from generators.sampling.step import Step, prediction_of
+from generators.sampling.strategy import Run, Strategy
 from probe.backbones.backbone import Backbone, OnStep
 from probe.capture.clock import SamplerClock, check_closed
 from store.arguments import checked, checked_but

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from generators.step import Step
+from generators.sampling.step import Step
 from store.arguments import checked
 from store.checks import finite, shown
 from store.errors import InvalidInputError
@@ -47,8 +47,8 @@ def minimise(
     --------
     >>> from probe import load_backbone
     >>> from probe.mini import new_pipeline
-    >>> from generators.sampling import sample
-    >>> from generators.strategy import Strategy
+    >>> from generators.sampling.sample import sample
+    >>> from generators.sampling.strategy import Strategy
     >>> losses = []
     >>> class Lower(Strategy):
     ...     def before(self, step):

@@ -16,7 +16,7 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from torch import Tensor, nn
 
 from analyses.selection.layer_selection import LayerSelection
-from generators.cag import within_frames
+from generators.guidance.cross_attention import within_frames
 from probe.attention.edit import AttentionEdit
 from store.arguments import check_kind
 from store.checks import finite, flag
@@ -49,7 +49,7 @@ class CrossAttentionGuider(BaseGuidance):
     """Classifier-free guidance and cross-attention guidance in a pipeline of diffusers that takes a guider.
 
     The prediction is uncond + guidance_scale (cond - uncond) + cross_attention_scale (cond - perturbed); see
-    :class:`generators.cag.CrossAttentionGuidance`. Set it with ``pipeline.update_components(guider=...)`` (modular) or
+    :class:`generators.guidance.cross_attention.CrossAttentionGuidance`. Set it with ``pipeline.update_components(guider=...)`` (modular) or
     ``pipeline.guider = ...``.
 
     Parameters

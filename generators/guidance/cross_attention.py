@@ -12,8 +12,8 @@ from torch import Tensor
 from analyses.selection.defaults import chosen_layers
 from analyses.selection.guided import guided_layers
 from analyses.selection.layer_selection import LayerSelection
-from generators.step import Step
-from generators.strategy import Run, Strategy
+from generators.sampling.step import Step
+from generators.sampling.strategy import Run, Strategy
 from probe.attention.edit import Attend, Attention, Editor
 from probe.backbones.backbone import Backbone
 from store.arguments import check_fields, checked
@@ -57,7 +57,7 @@ class CrossAttentionGuidance(Strategy):
 
     Examples
     --------
-    >>> from generators.sampling import sample
+    >>> from generators.sampling.sample import sample
     >>> from probe import load_backbone
     >>> prompt = "a red disc moves left over blue stripes"
     >>> sample(load_backbone("mini"), prompt, CrossAttentionGuidance(steps=range(1)), steps=2).images.shape

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from analyses.flow.attention_flow import amf_loss, attention_motion_flow, check_temperature
-from generators.optimised_method import LossOf, OptimisedMethod
-from generators.transfer_reference import Reference
+from generators.transfer.optimised import LossOf, OptimisedMethod
+from generators.transfer.reference_clip import Reference
 from probe.run.layers_of_clip import Reading
 
 
@@ -20,7 +20,7 @@ class DiTFlow(OptimisedMethod):
     Parameters
     ----------
     optimise, layers, share, iterations, learning_rate, inject, preset
-        As of :class:`generators.optimised_method.OptimisedMethod`.
+        As of :class:`generators.transfer.optimised.OptimisedMethod`.
     static : bool
         Whether vectors that do not move in the reference count in the loss; as published they do not.
     temperature : float above 0

@@ -9,15 +9,15 @@ from typing import Any
 
 from analyses.layers.sweep_files import digest_of
 from analyses.selection.layer_selection import LayerSelection
-from generators.ditflow import DiTFlow
-from generators.embedding import MotionEmbedding
-from generators.optimised_method import Optimisation, OptimisedMethod
-from generators.sampling import GuidedSampling
-from generators.schedulers import check_editable
-from generators.step import Step
-from generators.strategy import Strategy
-from generators.transfer_method import TransferMethod
-from generators.transfer_reference import Reference, fit_reference, text_arguments
+from generators.sampling.sample import GuidedSampling
+from generators.sampling.scheduler import check_editable
+from generators.sampling.step import Step
+from generators.sampling.strategy import Strategy
+from generators.transfer.ditflow import DiTFlow
+from generators.transfer.embedding import MotionEmbedding
+from generators.transfer.method import TransferMethod
+from generators.transfer.optimised import Optimisation, OptimisedMethod
+from generators.transfer.reference_clip import Reference, fit_reference, text_arguments
 from probe.backbones.backbone import Backbone, OnStep
 from probe.backbones.geometry import Size
 from store.arguments import check_fields, checked
@@ -54,8 +54,8 @@ def transfer_motion(
     ----------
     backbone : Backbone
     reference : Clip
-        Of another length or size, it is made to fit (:func:`generators.transfer_reference.fit_reference`), with a
-        :class:`generators.transfer_reference.TransferWarning`.
+        Of another length or size, it is made to fit (:func:`generators.transfer.reference_clip.fit_reference`), with a
+        :class:`generators.transfer.reference_clip.TransferWarning`.
     prompt : str
         What is to be seen. One that says how it moves, otherwise than the reference does, works against the transfer.
     method : TransferMethod

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from generators.strategy import Strategy
-from generators.transfer_reference import Reference
+from generators.sampling.strategy import Strategy
+from generators.transfer.reference_clip import Reference
 from probe.backbones.backbone import Backbone
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from analyses.selection.defaults import chosen_layers
 from analyses.selection.layer_selection import LayerSelection
-from generators.step import Step
-from generators.strategy import Run, Strategy
-from generators.transfer_method import TransferMethod, guided_steps
-from generators.transfer_reference import Reference
+from generators.sampling.step import Step
+from generators.sampling.strategy import Run, Strategy
+from generators.transfer.method import TransferMethod, guided_steps
+from generators.transfer.reference_clip import Reference
 from probe.attention.edit import Attend, Attention, Editor
 from probe.backbones.backbone import Backbone
 from store.arguments import check_fields, checked

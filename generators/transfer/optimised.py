@@ -15,12 +15,12 @@ from torch import Tensor
 from analyses.flow.reference_flow import FlowPreset, default_layer, shown_step
 from analyses.selection.defaults import chosen_layers
 from analyses.selection.layer_selection import LayerSelection
-from generators.injection import InjectReference, check_share
-from generators.optimise import minimise
-from generators.step import Step
-from generators.strategy import Run, Strategy
-from generators.transfer_method import TransferMethod, guided_steps
-from generators.transfer_reference import Reference
+from generators.sampling.optimise import minimise
+from generators.sampling.step import Step
+from generators.sampling.strategy import Run, Strategy
+from generators.transfer.injection import InjectReference, check_share
+from generators.transfer.method import TransferMethod, guided_steps
+from generators.transfer.reference_clip import Reference
 from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
 from probe.families.published import model_card
@@ -64,7 +64,7 @@ class OptimisedMethod(TransferMethod):
         Falling linearly over the optimised steps. By default the one that was tuned for the backbone, where one was,
         else the published one.
     inject : bool
-        Also attend to the reference's keys and values in layer 0 (:class:`generators.injection.Injection`), while
+        Also attend to the reference's keys and values in layer 0 (:class:`generators.transfer.injection.Injection`), while
         optimising too, as the released code does by default.
     preset : "exact" or "ditflow"
         "exact" guides by the layer that selection found, sees the reference at the step that it found, and the rate
@@ -128,7 +128,7 @@ class OptimisedMethod(TransferMethod):
         Examples
         --------
         >>> from probe import load_backbone
-        >>> from generators.ditflow import DiTFlow
+        >>> from generators.transfer.ditflow import DiTFlow
         >>> DiTFlow(preset="ditflow").rates(load_backbone("mini"), 10)
         (0.002, 0.0015)
         """

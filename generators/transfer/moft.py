@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from analyses.arrays import check_axes
-from generators.optimised_method import LossOf, OptimisedMethod
-from generators.transfer_reference import Reference
+from generators.transfer.optimised import LossOf, OptimisedMethod
+from generators.transfer.reference_clip import Reference
 from store.arguments import checked
 from store.checks import finite
 from store.errors import InvalidInputError
@@ -23,7 +23,7 @@ class MOFT(OptimisedMethod):
     Parameters
     ----------
     optimise, layers, share, iterations, learning_rate, inject, preset
-        As of :class:`generators.optimised_method.OptimisedMethod`; the loss is the same for both presets.
+        As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss is the same for both presets.
     channels : float
         Share of the channels that count as motion, see :func:`motion_channels`.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from analyses.arrays import check_axes
-from generators.optimised_method import LossOf, OptimisedMethod
-from generators.transfer_reference import Reference
+from generators.transfer.optimised import LossOf, OptimisedMethod
+from generators.transfer.reference_clip import Reference
 from store.arguments import checked
 from store.checks import integer
 from store.errors import InvalidInputError
@@ -25,7 +25,7 @@ class MotionClone(OptimisedMethod):
     Parameters
     ----------
     optimise, layers, share, iterations, learning_rate, inject, preset
-        As of :class:`generators.optimised_method.OptimisedMethod`; the loss is the same for both presets.
+        As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss is the same for both presets.
     count : int
         Entries of each row that count, the largest ones; 1 as published.
 

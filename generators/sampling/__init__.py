@@ -1,0 +1,1 @@
+"""Guided sampling: steps, strategies and the scheduler they change."""

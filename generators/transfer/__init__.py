@@ -1,0 +1,1 @@
+"""Motion transfer from a reference clip."""

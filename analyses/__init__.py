@@ -1,7 +1,9 @@
-"""Floor 3: pure functions on labelled arrays; ``analyses.layers.sweep`` and ``analyses.tracking.track`` alone drive a probe.
+"""Floor 3: pure functions on labelled arrays; ``analyses.layers.sweep`` and ``analyses.tracking.track`` alone drive a
+probe.
 
-The public functions are here by name, loaded when first used. ``analyses.layers.sweep`` and ``analyses.attention.affinity`` are modules
-that hold a function of the same name; ``import ditprobe as dp`` has those as ``dp.sweep`` and ``dp.affinity``.
+The public functions are here by name, loaded when first used. ``analyses.layers.sweep`` and
+``analyses.attention.affinity`` are modules that hold a function of the same name; ``import ditprobe as dp`` has those
+as ``dp.sweep`` and ``dp.affinity``.
 
 Examples
 --------

@@ -1,7 +1,8 @@
 """Does the same depth win in every training? ``python -m benchmarks.mini_seeds RUN [RUN ...]``.
 
-Each RUN is the folder of a training (``python -m probe.mini.training --out RUN --seed N``). The profile of each is written
-to ``benchmarks/mini_seeds.csv``, which ``benchmarks.mini_quality`` prints, because those weights are not bundled.
+Each RUN is the folder of a training (``python -m probe.mini.training --out RUN --seed N``). The profile of each is
+written to ``benchmarks/mini_seeds.csv``, which ``benchmarks.mini_quality`` prints, because those weights are not
+bundled.
 """
 
 from __future__ import annotations

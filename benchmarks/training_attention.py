@@ -1,10 +1,10 @@
 """Mini's attention in training on a CPU beside the fused kernel: ``python -m benchmarks.training_attention``.
 
 Forward and backward of one layer, 4 heads of 32 channels, for a batch of 8 clips of each size that the training shows:
-two products and a softmax (:class:`probe.mini.training.objective.PlainAttention` in bfloat16, the same in float32) beside
-``scaled_dot_product_attention`` of the same tensors. The limit is the time of the six bare matrix products that both
-need, two forward and four backward. Then the same for the loss of a whole step and its gradients, in bfloat16 as in
-the training, where attention is one part of the work. One process, one thread, the ways in turn in every round;
+two products and a softmax (:class:`probe.mini.training.objective.PlainAttention` in bfloat16, the same in float32)
+beside ``scaled_dot_product_attention`` of the same tensors. The limit is the time of the six bare matrix products that
+both need, two forward and four backward. Then the same for the loss of a whole step and its gradients, in bfloat16 as
+in the training, where attention is one part of the work. One process, one thread, the ways in turn in every round;
 milliseconds are medians of the processor time, the ratio is the median over rounds with its 95 % bootstrap interval.
 
 What two products and a softmax take depends on whether the C library keeps the memory of the scores, tens of megabytes,

@@ -103,11 +103,11 @@ _HOMES = {
     "generators.sampling.strategy": ("Strategy",),
     "generators.transfer.motion_transfer": ("MotionTransfer", "transfer_motion"),
     "generators.transfer.method": ("PlainBackbone",),
-    "ditprobe.examples": ("make_examples",),
-    "ditprobe.figures": ("save_figure",),
-    "ditprobe.report": ("Example", "write_report"),
+    "ditprobe.report.examples": ("make_examples",),
+    "ditprobe.report.figures": ("save_figure",),
+    "ditprobe.report.report": ("Example", "write_report"),
     "analyses.evaluation.compare": ("TrackedClip", "compare_trackers", "usual_trackers"),
-    "ditprobe.report_transfer": ("TransferredClip", "transferred_clip"),
+    "ditprobe.report.transfer": ("TransferredClip", "transferred_clip"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

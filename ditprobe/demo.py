@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ditprobe.console import progress, say, seconds_for_people, verb
+from ditprobe.cli.console import progress, say, seconds_for_people, verb
 from store.errors import OutputExistsError
 
 if TYPE_CHECKING:
     from analyses.evaluation.compare import Compared
-    from ditprobe.report_transfer import TransferredClip
+    from ditprobe.report.transfer import TransferredClip
     from probe.backbones.backbone import Backbone
 
 SCENES = range(24)
@@ -71,8 +71,8 @@ def demo(
     """Record, sweep, select, track, transfer and report on synthetic scenes; prints where everything is."""
     import ditprobe as dp
     from analyses.selection.words import listed_layers, verdict
-    from ditprobe.summary import accuracy_table, selection_of
-    from ditprobe.verbs.report import build
+    from ditprobe.cli.sweep_text import accuracy_table, selection_of
+    from ditprobe.cli.verbs.report import build
 
     began = time.monotonic()
     prepare(out)
@@ -140,7 +140,7 @@ def track(backbone: Backbone, seeds: range, out: Path) -> Compared:
     import ditprobe as dp
     from analyses.evaluation.compare import compare_trackers, usual_trackers
     from analyses.plots.overlay import viewing_scale
-    from ditprobe.tapvid_tables import mean_table
+    from ditprobe.cli.tapvid_text import mean_table
 
     clips = {f"scene {seed}": dp.make_scene(seed, images=TRACKED_IMAGES, cell=5.0) for seed in seeds}
     with progress("tracking") as bar:
@@ -156,7 +156,7 @@ def track(backbone: Backbone, seeds: range, out: Path) -> Compared:
 def transfer(backbone: Backbone, out: Path) -> TransferredClip:
     """Transfer the motion of a scene to a prompt, write the clip, and measure it beside the backbone without it."""
     import ditprobe as dp
-    from ditprobe.report_transfer import transfer_in_words, transferred_clip
+    from ditprobe.report.transfer import transfer_in_words, transferred_clip
     from store.scenes.prompt import PromptWarning
 
     reference = dp.make_scene(TRANSFERRED_SCENE)

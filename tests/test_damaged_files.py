@@ -23,7 +23,7 @@ from analyses.layers.sweep_files import load_sweep, save_sweep
 from analyses.metrics.tapvid import METRICS
 from analyses.selection.files import load_selection, save_selection
 from analyses.selection.layer_selection import LayerSelection
-from ditprobe.report_tracking import read_evaluation
+from ditprobe.report.tracking import read_evaluation
 from generators.transfer.embedding import MotionEmbedding
 from generators.transfer.embedding_files import load_embedding, save_embedding
 from probe.attention.positions import AddedPositions

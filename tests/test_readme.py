@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import pytest
 from typer.testing import CliRunner
 
-from ditprobe.cli import app
+from ditprobe.cli.app import app
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from probe.recording.record import record

@@ -69,8 +69,8 @@ def evaluate_tapvid(
     Returns
     -------
     Dataset over ``tracker`` and ``clip``
-        A variable for each metric of :func:`analyses.metrics.tapvid.tapvid_metrics`, here in percent, and ``seconds``; over
-        ``clip`` how many ``images`` and ``queries`` it has. Attributes, as JSON: ``settings`` and ``skipped``, the
+        A variable for each metric of :func:`analyses.metrics.tapvid.tapvid_metrics`, here in percent, and ``seconds``;
+        over ``clip`` how many ``images`` and ``queries`` it has. Attributes, as JSON: ``settings`` and ``skipped``, the
         names of the clips that have no query.
 
     Raises

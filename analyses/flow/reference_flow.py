@@ -56,8 +56,8 @@ def reference_flow(
         Further arguments of the pipeline, as in :meth:`probe.backbones.backbone.Backbone.generate`.
     preset : "exact" or "ditflow"
         Whose layer and timestep: "exact" has those that are known to hold correspondence on this backbone
-        (:func:`analyses.selection.defaults.tracking_defaults`), at the last step where nothing is known; "ditflow" the layer of
-        the DiTFlow release (CogVideoX-2B and 5B) at timestep 0.
+        (:func:`analyses.selection.defaults.tracking_defaults`), at the last step where nothing is known; "ditflow" the
+        layer of the DiTFlow release (CogVideoX-2B and 5B) at timestep 0.
     steps : int
         Of the run that ``step`` belongs to.
     hard, temperature
@@ -65,7 +65,8 @@ def reference_flow(
 
     Returns
     -------
-    DataArray (frame, frame_to, y, x, xy), (dx, dy) in cells, as :func:`analyses.flow.attention_flow.labelled_flow` makes it; the
+    DataArray (frame, frame_to, y, x, xy), (dx, dy) in cells, as :func:`analyses.flow.attention_flow.labelled_flow`
+    makes it; the
         attribute ``details`` says how it was found.
 
     Raises

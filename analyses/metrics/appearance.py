@@ -34,8 +34,8 @@ def edit_fidelity(
     ----------
     clip : Clip, or (image, y, x, 3) uint8 images
     prompt : str
-    model : hub id, folder, or what :func:`analyses.metrics.encoders.load_clip_encoder` returned, to load it once for many clips
-    device, revision, local_files_only
+    model : hub id, folder, or what :func:`analyses.metrics.encoders.load_clip_encoder` returned, to load it once for
+    many clips device, revision, local_files_only
         As of :func:`analyses.metrics.encoders.load_clip_encoder`; without effect on a loaded model.
     batch : images at a time
 

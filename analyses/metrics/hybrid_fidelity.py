@@ -53,8 +53,8 @@ def hybrid_motion_fidelity(
     Raises
     ------
     InvalidInputError
-        For tracks that cannot be compared (:func:`analyses.metrics.fidelity_tracks.track_pair`), a size that does not hold
-        them, another preset, or an alpha or tolerance out of range.
+        For tracks that cannot be compared (:func:`analyses.metrics.fidelity_tracks.track_pair`), a size that does not
+        hold them, another preset, or an alpha or tolerance out of range.
 
     Notes
     -----

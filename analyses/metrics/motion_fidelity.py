@@ -39,8 +39,8 @@ def motion_fidelity(a: Array, b: Array, *, preset: MotionPreset = "exact", toler
     Raises
     ------
     InvalidInputError
-        For tracks that cannot be compared (:func:`analyses.metrics.fidelity_tracks.track_pair`), another preset, or a negative
-        tolerance.
+        For tracks that cannot be compared (:func:`analyses.metrics.fidelity_tracks.track_pair`), another preset, or a
+        negative tolerance.
 
     Notes
     -----

@@ -137,8 +137,8 @@ def plot_layer_step(
     Parameters
     ----------
     values : DataArray (step, layer), with or without ``clip`` (then the mean over clips); any unit, from ``attrs``
-        A difference (:func:`analyses.layers.differences.difference`, or an accuracy that is somewhere negative) has colours
-        that part at 0.
+        A difference (:func:`analyses.layers.differences.difference`, or an accuracy that is somewhere negative) has
+        colours that part at 0.
     selected : layers whose labels are set in bold
     limits : ends of the colour scale; by default 0 to 100 for percent, else 0 to the largest value
 

@@ -53,8 +53,8 @@ def plot_transfer(
     reference, clip : Clip, or (image, y, x, 3) uint8 images
         Of the same size and the same number of images.
     reference_flow, flow : DataArray (frame, frame_to, y, x, xy) with the coordinate ``image`` (frame), in cells
-        Of ``reference`` and of ``clip``, as :func:`analyses.flow.reference_flow.reference_flow` returns them, of the same
-        shape.
+        Of ``reference`` and of ``clip``, as :func:`analyses.flow.reference_flow.reference_flow` returns them, of the
+        same shape.
     largest : length that is fully saturated in both flows; by default the longest vector that is drawn
     max_images : more than these are thinned, and the title says so
     images_per_second : how fast the video plays

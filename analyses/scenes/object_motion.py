@@ -51,8 +51,8 @@ class ObjectMotion:
 def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMotion:
     """The path of the object of a clip of a synthetic scene, drawn or generated.
 
-    The object is found by :func:`analyses.scenes.vision.see_scene`, and its path is the mean position of the pixels of its
-    region. Between images that show it, it goes straight on; before the first and after the last of them it rests.
+    The object is found by :func:`analyses.scenes.vision.see_scene`, and its path is the mean position of the pixels of
+    its region. Between images that show it, it goes straight on; before the first and after the last of them it rests.
     Parts that are hidden, or outside the image, pull the mean aside.
 
     Parameters

@@ -102,7 +102,8 @@ def select_layers(
     """The layers that carry temporal correspondence, best first, with the uncertainty of that.
 
     A layer carries correspondence where it is shown to beat "nothing moves" on all points and on moving ones; for the
-    test, see :func:`analyses.selection.verdict.against_baselines`. Without ``count`` these are chosen, all of them and no others.
+    test, see :func:`analyses.selection.verdict.against_baselines`. Without ``count`` these are chosen, all of them and
+    no others.
 
     Parameters
     ----------

@@ -29,9 +29,9 @@ def stability(
 ) -> xr.Dataset:
     """How often each layer is first, among the first ``count`` and a carrier, over the choices that nobody has to make.
 
-    A setting is one threshold of the sweep (see ``threshold_cells`` of :func:`analyses.layers.sweep.sweep`), one grid of its
-    steps (all, every second, the later half, the last alone), the ranking at the last step or by the mean over the
-    grid, and one draw of the noise. Steps and averaging count once where they come to the same.
+    A setting is one threshold of the sweep (see ``threshold_cells`` of :func:`analyses.layers.sweep.sweep`), one grid
+    of its steps (all, every second, the later half, the last alone), the ranking at the last step or by the mean over
+    the grid, and one draw of the noise. Steps and averaging count once where they come to the same.
 
     Parameters
     ----------

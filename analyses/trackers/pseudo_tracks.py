@@ -30,8 +30,8 @@ def with_pseudo_tracks(
     ----------
     clip : Clip
     tracker : Tracker, optional
-        By default :class:`analyses.trackers.optical_flow.FlowTracker`, which calls a point hidden where the flow forward and
-        back does not lead to where it came from; or a :class:`analyses.trackers.cotracker.CoTracker`.
+        By default :class:`analyses.trackers.optical_flow.FlowTracker`, which calls a point hidden where the flow
+        forward and back does not lead to where it came from; or a :class:`analyses.trackers.cotracker.CoTracker`.
     grid : int
         So many x so many points, at the centres of equal parts of an image.
     window : int, optional

@@ -29,8 +29,8 @@ class TrackingOptions:
     average : costs of an image that lies in several chunks are averaged; otherwise the first chunk's count
     noise : what the model is shown, see :func:`probe.run.run.run_states`
     support : standard deviation, in cells, of the Gaussian by which the costs of the cells up to two cells around a
-        point count, each displaced by where its cell lies (:class:`analyses.tracking.aggregation.Support`); 0 matches each of the
-        four cells around a point by itself and interpolates where they went, as published
+        point count, each displaced by where its cell lies (:class:`analyses.tracking.aggregation.Support`); 0 matches
+        each of the four cells around a point by itself and interpolates where they went, as published
     refine : the cost-weighted mean around the best cell, otherwise the best cell
     sharpness : power to which the costs are raised before they weigh that mean
     window : cells on each side of a peak that refine and confidence look at

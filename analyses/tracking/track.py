@@ -67,9 +67,9 @@ def track_points(
     queries : (point, 3) as (image, x, y), x and y in pixels of the clip, pixel centres at +0.5
     backbone : Backbone
     layer, step, heads
-        Whose queries and keys are matched; by default what :func:`analyses.selection.defaults.tracking_defaults` knows of the
-        backbone. A :class:`LayerSelection` as the layer is its best one, with its step and heads where none are given.
-        Negative layers and steps count from the end.
+        Whose queries and keys are matched; by default what :func:`analyses.selection.defaults.tracking_defaults` knows
+        of the backbone. A :class:`LayerSelection` as the layer is its best one, with its step and heads where none are
+        given. Negative layers and steps count from the end.
     options : TrackingOptions, optional
     prompt : what the model reads
     steps, seed : denoising steps of the run whose timestep is used, and the seed of the noise

@@ -37,8 +37,8 @@ class CrossAttentionGuidance(Strategy):
     Parameters
     ----------
     layers : iterable of int or LayerSelection, optional
-        Those of :func:`analyses.selection.guided.guided_layers` where not given. Negative ones count from the end. The step
-        of a selection has no part in it: every step is guided, or those of ``steps``.
+        Those of :func:`analyses.selection.guided.guided_layers` where not given. Negative ones count from the end. The
+        step of a selection has no part in it: every step is guided, or those of ``steps``.
     scale : float
         The published one is 1; 0 switches it off.
     steps : iterable of int, optional

@@ -49,8 +49,8 @@ class CrossAttentionGuider(BaseGuidance):
     """Classifier-free guidance and cross-attention guidance in a pipeline of diffusers that takes a guider.
 
     The prediction is uncond + guidance_scale (cond - uncond) + cross_attention_scale (cond - perturbed); see
-    :class:`generators.guidance.cross_attention.CrossAttentionGuidance`. Set it with ``pipeline.update_components(guider=...)`` (modular) or
-    ``pipeline.guider = ...``.
+    :class:`generators.guidance.cross_attention.CrossAttentionGuidance`. Set it with
+    ``pipeline.update_components(guider=...)`` (modular) or ``pipeline.guider = ...``.
 
     Parameters
     ----------

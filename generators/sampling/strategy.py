@@ -3,20 +3,21 @@
 How the published methods are written as strategies:
 
 * **DiTFlow on latents** (:mod:`generators.transfer.ditflow`): ``before(step)`` calls
-  ``generators.sampling.optimise.minimise(step, {"latents": step.latents}, loss)`` in the first 20 % of the steps, with a loss
-  that reads ``step.read([layer], latents=leaves["latents"]).captures[layer]`` and compares the flow of its query and
-  key with the reference's; then ``step.latents = found["latents"]``.
+  ``generators.sampling.optimise.minimise(step, {"latents": step.latents}, loss)`` in the first 20 % of the steps, with
+  a loss that reads ``step.read([layer], latents=leaves["latents"]).captures[layer]`` and compares the flow of its
+  query and key with the reference's; then ``step.latents = found["latents"]``.
 * **DiTFlow on positions**: the same with ``step.positions.tensors()`` as leaves and
   ``step.read([layer], positions=type(step.positions)(**leaves))``; then ``step.positions = ...``, which both branches
   of guidance use. The strategy keeps the tables of the last step as its start for the next one. Injecting saved
-  tables for a new prompt is ``step.positions = saved[step.number]`` and nothing else (:mod:`generators.transfer.embedding`).
+  tables for a new prompt is ``step.positions = saved[step.number]`` and nothing else
+  (:mod:`generators.transfer.embedding`).
 * **SMM, MOFT** (:mod:`generators.transfer.smm`, :mod:`generators.transfer.moft`): as DiTFlow, with
   ``step.read([layer], latents=..., blocks=True).blocks[layer]``, the block's output (frame, y, x, channel).
 * **MotionClone** (:mod:`generators.transfer.motion_clone`): as DiTFlow, on the rows of temporal attention that
   ``capture.query`` and ``capture.key`` give.
-* **Key and value injection in block 0** (:mod:`generators.transfer.injection`): ``before(step)`` noises the reference's latents
-  with ``step.schedule.noised(...)``, takes ``call = step.read([0], latents=noised).attention[0]``, and sets
-  ``step.edit_attention(0, inject_video(call.key, call.value))`` for all branches.
+* **Key and value injection in block 0** (:mod:`generators.transfer.injection`): ``before(step)`` noises the
+  reference's latents with ``step.schedule.noised(...)``, takes ``call = step.read([0], latents=noised).attention[0]``,
+  and sets ``step.edit_attention(0, inject_video(call.key, call.value))`` for all branches.
 * **Cross-attention guidance** (:mod:`generators.guidance.cross_attention`): ``delta(step, prediction)`` returns
   ``scale * (prediction - step.predict(editors={layer: editor}))``.
 """

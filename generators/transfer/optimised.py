@@ -64,8 +64,8 @@ class OptimisedMethod(TransferMethod):
         Falling linearly over the optimised steps. By default the one that was tuned for the backbone, where one was,
         else the published one.
     inject : bool
-        Also attend to the reference's keys and values in layer 0 (:class:`generators.transfer.injection.Injection`), while
-        optimising too, as the released code does by default.
+        Also attend to the reference's keys and values in layer 0 (:class:`generators.transfer.injection.Injection`),
+        while optimising too, as the released code does by default.
     preset : "exact" or "ditflow"
         "exact" guides by the layer that selection found, sees the reference at the step that it found, and the rate
         ends at ``last``. "ditflow" does as the release: its layers, the reference at timestep 0, and the published

@@ -23,7 +23,8 @@ class SMM(OptimisedMethod):
     Parameters
     ----------
     optimise, layers, share, iterations, learning_rate, inject, preset
-        As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss of the preset is that of :func:`smm_loss`.
+        As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss of the preset is that of
+        :func:`smm_loss`.
 
     Examples
     --------

@@ -37,8 +37,8 @@ class _Element:
 class Probe:
     """A context manager that hands a :class:`Capture` to every sink for each selected piece of attention.
 
-    Whatever runs in the context is seen: a call of the pipeline, :func:`probe.run.run.run_clip`, a transformer call inside
-    ``backbone.announce``. Nothing is changed: the model's results are the same to the bit, and on leaving, the
+    Whatever runs in the context is seen: a call of the pipeline, :func:`probe.run.run.run_clip`, a transformer call
+    inside ``backbone.announce``. Nothing is changed: the model's results are the same to the bit, and on leaving, the
     attention processors and the scheduler are what they were. Probes may be closed in any order.
 
     Parameters

@@ -32,8 +32,8 @@ def plan_backbone(
     Parameters
     ----------
     name_or_path, device, dtype, revision, local_files_only
-        As in :func:`probe.loading.load_backbone.load_backbone`. Of a hub id only the small configuration files are fetched. A mini
-        backbone is small, and loaded whole.
+        As in :func:`probe.loading.load_backbone.load_backbone`. Of a hub id only the small configuration files are
+        fetched. A mini backbone is small, and loaded whole.
 
     Returns
     -------

@@ -35,8 +35,8 @@ def reads_scenes(pipeline: Any) -> bool:
 class Mini(CogVideoX):
     """A CogVideoX pipeline that was trained on :func:`store.make_scene` and reads no other prompts.
 
-    Unknown words are refused. Known ones in an order that :mod:`store.scenes.prompt` does not have are run with a warning.
-    The empty prompt is fine: it was part of the training.
+    Unknown words are refused. Known ones in an order that :mod:`store.scenes.prompt` does not have are run with a
+    warning. The empty prompt is fine: it was part of the training.
     """
 
     def check_prompt(

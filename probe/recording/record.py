@@ -101,8 +101,8 @@ def record(
     steps : int
         Denoising steps of the run.
     window, size, images, stride
-        Which part of a clip, and how it is resized: see :func:`probe.run.windows.cut_windows`. For a prompt, ``size`` and
-        ``images`` are those of the generated clip.
+        Which part of a clip, and how it is resized: see :func:`probe.run.windows.cut_windows`. For a prompt, ``size``
+        and ``images`` are those of the generated clip.
     guidance_scale, negative_prompt, conditioning
         As in :meth:`Backbone.generate`.
     prompt : str, optional

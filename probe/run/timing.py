@@ -70,8 +70,9 @@ def time_call(
 ) -> CallTime:
     """Time small calls of a backbone's transformer, never one at full size.
 
-    A backbone whose weights are not loaded (:func:`probe.loading.planning.plan_backbone`), or that takes one size only, is not
-    called: a matrix product and an attention of its width are timed instead, and the rest of a call is left out.
+    A backbone whose weights are not loaded (:func:`probe.loading.planning.plan_backbone`), or that takes one size
+    only, is not called: a matrix product and an attention of its width are timed instead, and the rest of a call is
+    left out.
 
     Parameters
     ----------

@@ -42,8 +42,9 @@ def write_video(
     Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
     under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. The small ones
     are also written without loss, whatever ``crf``: they come back within 3 of 255. The file appears whole or not at
-    all, also when ``images`` fails or the program is killed. It ends in a digest, which :func:`store.clips.video.read_clip`
-    checks and players skip; whatever re-encodes or re-muxes the video leaves it out.
+    all, also when ``images`` fails or the program is killed. It ends in a digest, which
+    :func:`store.clips.video.read_clip` checks and players skip; whatever re-encodes or re-muxes the video leaves it
+    out.
 
     Parameters
     ----------

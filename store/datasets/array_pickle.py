@@ -3,7 +3,8 @@
 A pickle is a list of instructions, and one of them is "import this name and call it". Here every name that numpy
 writes for plain arrays is answered with a stand-in of this module, and any other name is refused. Not even numpy's own
 unpickling sees what the file says before it is checked: a dtype made up by hand would let it take bytes for pointers.
-:mod:`store.datasets.pickle_scan` goes through the instructions first, and no array shares memory that they can still change.
+:mod:`store.datasets.pickle_scan` goes through the instructions first, and no array shares memory that they can still
+change.
 """
 
 from __future__ import annotations

@@ -333,8 +333,8 @@ def make_scene(
     images, height, width : int
         Video frames and their size in pixels.
     prompt : str, optional
-        What to draw, in the grammar of :mod:`store.scenes.prompt`; the seed then decides only what it leaves open (places,
-        speeds, sizes, noise, and the parts of an open prompt). By default the seed decides that as well.
+        What to draw, in the grammar of :mod:`store.scenes.prompt`; the seed then decides only what it leaves open
+        (places, speeds, sizes, noise, and the parts of an open prompt). By default the seed decides that as well.
     leave_open : iterable of :data:`store.scenes.prompt.PARTS`
         Parts that the clip's prompt does not name. The pictures are the same.
     path : one of :data:`PATHS`

@@ -26,8 +26,8 @@ def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite:
     tracks : PointTracks
     path : path ending in .npz, .nc or .zarr
         An npz holds ``tracks`` (image, point, 2), ``visibility`` and ``confidence`` (image, point), ``queries``
-        (point, 3) and ``details`` as JSON; the others hold :meth:`store.tracks.point_tracks.PointTracks.to_dataset`. All
-        hold the digest of their values, which :func:`load_tracks` checks.
+        (point, 3) and ``details`` as JSON; the others hold :meth:`store.tracks.point_tracks.PointTracks.to_dataset`.
+        All hold the digest of their values, which :func:`load_tracks` checks.
     overwrite : replace tracks that are there
 
     Returns

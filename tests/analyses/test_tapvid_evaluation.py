@@ -14,8 +14,8 @@ from analyses.evaluation.files import save_evaluation
 from analyses.evaluation.tapvid import evaluate_tapvid, tapvid_means
 from analyses.metrics.tapvid import mean_tapvid_metrics
 from analyses.trackers.static import CoTracker, PatchTracker, still_tracker
-from ditprobe.report_tracking import read_evaluation
-from ditprobe.tapvid_tables import clip_table, mean_table
+from ditprobe.cli.tapvid_text import clip_table, mean_table
+from ditprobe.report.tracking import read_evaluation
 from store import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError, RecordingError
 from store.tracks.point_tracks import PointTracks

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from ditprobe.cli import app
+from ditprobe.cli.app import app
 
 Run = Callable[..., Result]
 

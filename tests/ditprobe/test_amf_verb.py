@@ -14,7 +14,7 @@ from typer.testing import Result
 from analyses.flow.attention_flow import labelled_flow
 from analyses.flow.files import load_flow
 from analyses.flow.reference_flow import reference_flow
-from ditprobe.verbs.amf import _figures
+from ditprobe.cli.verbs.amf import _figures
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
@@ -47,7 +47,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*args: object, **kwargs: object) -> None:
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.options.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.options.backbone_of", loaded)
 
 
 def files() -> list[str]:

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from ditprobe import console
-from ditprobe.console import complain, progress, say, verb
+from ditprobe.cli import console
+from ditprobe.cli.console import complain, progress, say, verb
 from store.errors import InvalidInputError
 from store.text import counted, printable
 

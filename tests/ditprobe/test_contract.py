@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import ditprobe as dp
-from ditprobe.cli import app
+from ditprobe.cli.app import app
 
 CONTRACT = {
     "TokenLayout": "frames height width pixel_height pixel_width images text_tokens spans",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ditprobe.divergence import keeping_latents
+from ditprobe.cli.divergence import keeping_latents
 from generators.errors import GuidanceDivergedError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from ditprobe import options
+from ditprobe.cli import options
 from probe import load_backbone
 from probe.loading.load_backbone import MINIS
 
@@ -44,7 +44,7 @@ EARLY = [
 PROBE = """
 import json, sys
 from typer.testing import CliRunner
-from ditprobe.app import app
+from ditprobe.cli.app import app
 found = []
 for words in json.load(sys.stdin):
     result = CliRunner().invoke(app, words)

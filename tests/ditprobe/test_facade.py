@@ -34,10 +34,6 @@ def test_tracking_is_there_from_the_clip_to_the_picture() -> None:
     assert set(TRACKING.split()) <= set(dp.__all__)
 
 
-def test_every_picture_is_there() -> None:
-    assert set(import_module("analyses.plots").__all__) <= set(dp.__all__)
-
-
 def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
     with pytest.raises(AttributeError, match=r"^ditprobe has no 'track_point'\. It has: Affinity, .*, write_video\.$"):
         _ = dp.track_point

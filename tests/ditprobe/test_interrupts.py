@@ -53,7 +53,7 @@ def test_ctrl_c_while_the_command_is_being_built_is_no_stack_trace(verb: str, tm
 @pytest.mark.parametrize(
     ("words", "module"),
     [
-        (["--help"], "ditprobe.verbs.transfer"),
+        (["--help"], "ditprobe.cli.verbs.transfer"),
         (["generate", "a red disc moves left over blue stripes"], "probe.loading.load_backbone"),
         (["select", "sweep.nc"], "analyses.selection.select"),
     ],
@@ -67,8 +67,8 @@ def test_ctrl_c_during_the_imports_of_a_verb_is_no_stack_trace(words: list[str],
 def test_ctrl_c_within_a_callback_that_python_would_ignore_ends_the_verb(tmp_path: Path) -> None:
     code = """
 import time
-from ditprobe import interrupts
-from ditprobe.console import verb
+from ditprobe.cli import interrupts
+from ditprobe.cli.console import verb
 import typer
 interrupts.leave_at_once()
 

@@ -14,7 +14,7 @@ from typer.testing import Result
 from analyses.layers.sweep_files import load_sweep
 from analyses.selection.files import save_selection
 from analyses.selection.layer_selection import LayerSelection
-from ditprobe.layer_option import layer_option, layers_option
+from ditprobe.cli.layer_option import layer_option, layers_option
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, write_clip

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import Result
 
-from ditprobe.app import app
+from ditprobe.cli.app import app
 from store import read_clip
 
 Run = Callable[..., Result]

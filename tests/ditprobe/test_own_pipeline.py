@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from analyses.layers.sweep import sweep
 from analyses.layers.sweep_files import load_sweep
-from ditprobe.cli import app
-from ditprobe.examples import Shown, make_examples
+from ditprobe.cli.app import app
+from ditprobe.report.examples import Shown, make_examples
 from probe import load_backbone
 from store import Selection, make_scene, open_recording
 from store.errors import InvalidInputError

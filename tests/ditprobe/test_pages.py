@@ -7,7 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from ditprobe.pages import write_page
+from ditprobe.report.page import write_page
 from store.errors import RecordingError
 
 

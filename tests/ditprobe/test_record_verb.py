@@ -15,7 +15,7 @@ import typer
 from typer.testing import Result
 
 import probe.recording.record as recording
-from ditprobe.console import for_command_line, verb
+from ditprobe.cli.console import for_command_line, verb
 from store import make_scene, read_clip, write_clip
 from store.errors import InvalidInputError
 from store.scenes.prompt import PromptWarning

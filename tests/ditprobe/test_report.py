@@ -20,12 +20,12 @@ from analyses.metrics.track_errors import tracking_errors
 from analyses.selection.select import select_layers
 from analyses.selection.words import interval_in_words
 from analyses.trackers.static import still_tracker
-from ditprobe.cli import app
-from ditprobe.report import render_report, write_report
-from ditprobe.report_figures import Example
-from ditprobe.report_tracking import tracking_part
-from ditprobe.report_transfer import TransferredClip
-from ditprobe.report_words import answer, facts, notes
+from ditprobe.cli.app import app
+from ditprobe.report.report import render_report, write_report
+from ditprobe.report.sweep import Example
+from ditprobe.report.tracking import tracking_part
+from ditprobe.report.transfer import TransferredClip
+from ditprobe.report.words import answer, facts, notes
 from store import make_scene, write_clip
 from store.clips.clip import Clip
 from store.datasets.tapvid import THRESHOLDS
@@ -632,7 +632,7 @@ def test_videos_that_do_not_fit_are_refused_before_a_model_is_loaded(transferrin
     def loaded(*args):
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.options.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.options.backbone_of", loaded)
     scene = make_scene(16, images=8)
     write_clip("short.mp4", scene.window(0, 5))
     write_clip("wide.mp4", scene.resized(40, 56))

@@ -13,7 +13,7 @@ import torch
 
 from analyses.evaluation.transfer import check_pair, measure_transfer
 from analyses.flow.reference_flow import reference_flow
-from ditprobe.report_transfer import (
+from ditprobe.report.transfer import (
     ShownTransfers,
     TransferredClip,
     transfer_figure,

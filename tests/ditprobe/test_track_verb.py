@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from analyses.plots.overlay import draw_tracks
 from analyses.tracking.track import PUBLISHED, TrackingOptions, track_points
-from ditprobe.verbs.track import grid_points, part_of, read_points
+from ditprobe.cli.verbs.track import grid_points, part_of, read_points
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
@@ -48,7 +48,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*args: object, **kwargs: object) -> None:
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.options.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.options.backbone_of", loaded)
 
 
 def files() -> list[str]:

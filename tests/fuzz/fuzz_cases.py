@@ -19,7 +19,7 @@ import generators
 import probe
 import store
 from analyses.metrics.encoders import ClipEncoder
-from ditprobe.examples import Shown
+from ditprobe.report.examples import Shown
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size
 from probe.mini import MiniConfig, new_pipeline

@@ -36,8 +36,8 @@ def record_progress(out: str | Path, step: int, *, weights: str | Path | None = 
     """Measure the averaged weights of a training and write ``progress.html`` anew.
 
     Every layer's queries of image 0 are matched with the keys of the later images of 24 scenes of low seeds, at step
-    43 of 50, by the mean over heads of the softmax over keys (one direction only; :func:`analyses.layers.sweep` measures
-    fully). Four prompts are generated with the same noise each time.
+    43 of 50, by the mean over heads of the softmax over keys (one direction only; :func:`analyses.layers.sweep`
+    measures fully). Four prompts are generated with the same noise each time.
 
     Parameters
     ----------

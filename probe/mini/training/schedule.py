@@ -19,8 +19,8 @@ class TrainConfig:
     first ``stills`` of the steps, and a share ``stills_later`` of the others, see ``still_batch`` single images of the
     final size instead of clips: what things look like is learnt where a step is cheap. Each part of a prompt is left
     open with probability ``left_open``, and a share ``bent`` of the scenes moves along any path of
-    :data:`store.scenes.scene.PATHS`. Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans towards much
-    noise, where the prompt decides most; it is ``small_exponent`` for the small clips, then ``exponent``.
+    :data:`store.scenes.scene.PATHS`. Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans
+    towards much noise, where the prompt decides most; it is ``small_exponent`` for the small clips, then ``exponent``.
     ``start_from`` is a folder of weights that the training begins with instead of random ones: a training that is over
     is continued by another one.
 

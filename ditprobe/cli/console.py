@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ditprobe.interrupts import INTERRUPTED, raise_from_now_on
+from ditprobe.cli.interrupts import INTERRUPTED, raise_from_now_on
 from store.errors import DitprobeError, RecordingError
 from store.text import printable
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from ditprobe import options
-from ditprobe.console import complain, progress, say, seconds_for_people, verb
-from ditprobe.estimates import tell_time
-from ditprobe.layer_option import layer_option
-from ditprobe.trackers import calls_of_tracking, check_procedure, matched, tracking_options
+from ditprobe.cli import options
+from ditprobe.cli.console import complain, progress, say, seconds_for_people, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.layer_option import layer_option
+from ditprobe.cli.trackers import calls_of_tracking, check_procedure, matched, tracking_options
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.text import counted, pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ditprobe.console import complain, say, seconds_for_people
+from ditprobe.cli.console import complain, say, seconds_for_people
 from store.text import counted
 
 if TYPE_CHECKING:

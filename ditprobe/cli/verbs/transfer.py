@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import progress, say, verb
-from ditprobe.estimates import tell_time
-from ditprobe.layer_option import layers_option
-from ditprobe.verbs.generate import calls_of_run, enlarged, file_name, written
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.layer_option import layers_option
+from ditprobe.cli.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -132,11 +132,11 @@ def transfer(
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
         if picture is not None:
-            from ditprobe.pages import check_page
+            from ditprobe.report.page import check_page
 
             check_page(picture, overwrite=overwrite)
 
-    from ditprobe.divergence import keeping_latents
+    from ditprobe.cli.divergence import keeping_latents
     from generators.transfer.embedding_files import check_embedding_path, save_embedding
 
     chosen = _method(method, compared, share, iterations, rates, inject, preset)
@@ -238,8 +238,8 @@ def _seen_layer(model: Backbone, method: TransferMethod) -> int:
 def _draw(path: Path, model: Backbone, reference: Clip, clip: Clip, title: str, layer: int, steps: int) -> None:
     """A page with both clips beside their flow, read from the finished clips."""
     from analyses.flow.reference_flow import reference_flow
-    from ditprobe.pages import write_page
-    from ditprobe.report_transfer import LEAST_WIDTH, transfer_figure
+    from ditprobe.report.page import write_page
+    from ditprobe.report.transfer import LEAST_WIDTH, transfer_figure
 
     flows = [reference_flow(model, each, layer=layer, steps=steps) for each in (reference, clip)]
     write_page(path, title, [transfer_figure(reference, clip, *flows)], width=1100, least=LEAST_WIDTH)

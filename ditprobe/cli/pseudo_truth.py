@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ditprobe.console import progress, say
+from ditprobe.cli.console import progress, say
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 
@@ -96,7 +96,7 @@ def with_truth(
 
 
 def _tracker(truth: str, cotracker: Path | None, cotracker_code: Path | None, device: str) -> Tracker:
-    from ditprobe.trackers import trackers_named
+    from ditprobe.cli.trackers import trackers_named
 
     names = [truth] if truth == "flow" else []
     return trackers_named(names, None, cotracker=cotracker, cotracker_code=cotracker_code, device=device)[truth]

@@ -18,9 +18,9 @@ from analyses.plots.evaluation import plot_accuracy_per_threshold, plot_clip_sco
 from analyses.plots.theme import PALETTE
 from analyses.plots.tracks import plot_tracks
 from analyses.statistics import bootstrap_mean, mean_over_clips
-from ditprobe.report_figures import NARROW, ReportFigure, ShownExample, embed
-from ditprobe.report_tables import NOT_RECORDED, Table
-from ditprobe.report_words import FEW_CLIPS, counted, listed
+from ditprobe.report.sweep import NARROW, ReportFigure, ShownExample, embed
+from ditprobe.report.tables import NOT_RECORDED, Table
+from ditprobe.report.words import FEW_CLIPS, counted, listed
 from store.datasets.tapvid import RASTER, THRESHOLDS
 from store.errors import InvalidInputError, RecordingError
 from store.files.damaged import damage_as

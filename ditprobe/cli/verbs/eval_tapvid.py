@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from ditprobe import options
-from ditprobe.console import progress, say, verb
-from ditprobe.estimates import tell_time
-from ditprobe.trackers import (
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.trackers import (
     calls_of_tracking,
     check_names,
     check_procedure,
@@ -172,7 +172,8 @@ def clips_of(
 
     Parameters
     ----------
-    data : what :func:`store.datasets.tapvid.iter_tapvid` or :func:`store.datasets.read_clips.read_clips` reads; of the latter, clips without
+    data : what :func:`store.datasets.tapvid.iter_tapvid` or :func:`store.datasets.read_clips.read_clips` reads; of the
+    latter, clips without
         tracks are left out
     size : (height, width) to resize to
     patterns : names as in a shell; None is all
@@ -300,8 +301,8 @@ def _dry_run(
 
 
 def _tell(found: xr.Dataset, clip_size: tuple[int, int] | None) -> None:
-    from ditprobe.published import is_davis, published_figures
-    from ditprobe.tapvid_tables import clip_table, mean_table, skipped_line
+    from ditprobe.cli.published import is_davis, published_figures
+    from ditprobe.cli.tapvid_text import clip_table, mean_table, skipped_line
 
     say(f"{clip_table(found)}\n\n{mean_table(found)}")
     skipped = skipped_line(found)

@@ -22,7 +22,7 @@ from analyses.selection.words import (
     where,
 )
 from analyses.statistics import mean_over_clips
-from ditprobe.report_tables import NOT_RECORDED, plain
+from ditprobe.report.tables import NOT_RECORDED, plain
 
 # Attributes that are told first, by the names a reader knows. What is not here follows by its own name.
 KNOWN = {

@@ -160,4 +160,4 @@ def page_of(title: str, figures: Sequence[go.Figure], *, width: int = 860, least
         "width": width,
         "least": least,
     }
-    return render_page(values, template="figures.html", package="ditprobe")
+    return render_page(values, template="figures.html", package="ditprobe.report")

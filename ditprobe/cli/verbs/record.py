@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import progress, say, verb
-from ditprobe.estimates import tell_time
-from ditprobe.layer_option import check_layers, layers_option
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.layer_option import check_layers, layers_option
 from store.clips.clip import Clip
 from store.clips.path import check_clip_path
 from store.clips.video import read_clip

@@ -12,7 +12,7 @@ from analyses.attention.rows import attention_of_points
 from analyses.correspondence.matching import match_points
 from analyses.correspondence.resampling import to_images
 from analyses.layers.sweep_files import digest_of_value
-from ditprobe.report_figures import Example
+from ditprobe.report.sweep import Example
 from probe import Backbone, Capture, Noise, run_clip, run_prompt
 from probe.run.windows import cut_windows
 from store.arguments import check_fields, checked

@@ -13,11 +13,11 @@ from markupsafe import Markup
 from analyses.evaluation.compare import TrackedClip
 from analyses.plots.selection import plot_selection
 from analyses.selection.layer_selection import LayerSelection
-from ditprobe import report_words as words
-from ditprobe.report_figures import MEASURES, PANELS, Example, curves, embed, heads, maps, measures, show_example
-from ditprobe.report_tables import Table, clip_table, layer_step_table, selection_table
-from ditprobe.report_tracking import tracking_part
-from ditprobe.report_transfer import TransferredClip, transfer_part
+from ditprobe.report.report import words
+from ditprobe.report.sweep import MEASURES, PANELS, Example, curves, embed, heads, maps, measures, show_example
+from ditprobe.report.tables import Table, clip_table, layer_step_table, selection_table
+from ditprobe.report.tracking import tracking_part
+from ditprobe.report.transfer import TransferredClip, transfer_part
 from store.arguments import checked
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
@@ -50,7 +50,7 @@ def write_report(
         Where it also holds the variables of :func:`analyses.metrics.track_errors.gather_errors`, as that of
         :func:`analyses.evaluation.compare.compare_trackers` does, the error over time is drawn too.
     tracked : clips with what a tracker found in them
-    transfers : clips that took on the motion of a reference, of :func:`ditprobe.report_transfer.transferred_clip`
+    transfers : clips that took on the motion of a reference, of :func:`ditprobe.report.transfer.transferred_clip`
     title : heading of the page; plain text
     overwrite : replace an existing file
 
@@ -130,7 +130,7 @@ def render_report(
         "tables": _tables(sweep, selection),
         "notes": words.notes(sweep, selection),
     }
-    return render_page(page | {"contents": _contents(page)}, template="report.html", package="ditprobe")
+    return render_page(page | {"contents": _contents(page)}, template="report.html", package="ditprobe.report")
 
 
 def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:

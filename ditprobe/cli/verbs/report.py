@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import progress, say, verb
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
 from store.clips.clip import Clip
 from store.errors import OutputExistsError
 from store.text import counted
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from analyses.evaluation.compare import TrackedClip
     from analyses.selection.layer_selection import LayerSelection
-    from ditprobe.report_transfer import TransferredClip
+    from ditprobe.report.transfer import TransferredClip
     from probe.backbones.backbone import Backbone
 
 EXAMPLES = """
@@ -79,7 +79,7 @@ def report(
     if scenes is not None:
         options.scene_seeds(scenes)
     from analyses.layers.sweep_files import load_sweep
-    from ditprobe.summary import selection_of
+    from ditprobe.cli.sweep_text import selection_of
     from store.files.atomic import check_file
 
     found = load_sweep(sweep)
@@ -105,7 +105,7 @@ def report(
     model, sources, transfers = None, {}, []
     wants_examples = examples > 0 and (clips is not None or scenes is not None)
     if wants_examples or pair:
-        from ditprobe.examples import Shown
+        from ditprobe.report.examples import Shown
 
         # refused here already, before a model is loaded, where the sweep had arguments that no option gives
         name, shown = backbone or found.attrs["backbone"], Shown.of_sweep(found.attrs)
@@ -132,7 +132,7 @@ def report(
 
 
 def _evaluation(path: Path) -> xr.Dataset:
-    from ditprobe.report_tracking import read_evaluation
+    from ditprobe.report.tracking import read_evaluation
 
     return read_evaluation(path)
 
@@ -163,8 +163,8 @@ def _transferred(
     resized: str,
 ) -> TransferredClip:
     """The first window of both clips as the best layer of the sweep sees it at the sweep's last step."""
-    from ditprobe.examples import Shown
-    from ditprobe.report_transfer import transferred_clip
+    from ditprobe.report.examples import Shown
+    from ditprobe.report.transfer import transferred_clip
     from probe.run.windows import cut_windows
 
     shown = Shown.of_sweep(found.attrs)
@@ -203,8 +203,8 @@ def build(
     overwrite: bool = False,
 ) -> Path:
     """Write the report of a sweep, with examples where there is a model to run them."""
-    from ditprobe.examples import Shown, make_examples
-    from ditprobe.report import write_report
+    from ditprobe.report.examples import Shown, make_examples
+    from ditprobe.report.report import write_report
 
     made = []
     if model is not None and sources:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import progress, say, verb
-from ditprobe.estimates import tell_time
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
 from store.clips.clip import Clip
 from store.text import counted, pixels
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ditprobe.pages import figure_title, page_of
+from ditprobe.report.page import figure_title, page_of
 from store.arguments import checked
 from store.checks import finite
 from store.errors import InvalidInputError, MissingFigureWriterError, OutputExistsError, RecordingError

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import say, verb
-from ditprobe.described import SUFFIXES, describe_file
+from ditprobe.cli import options
+from ditprobe.cli.console import say, verb
+from ditprobe.cli.described import SUFFIXES, describe_file
 from store.errors import InvalidInputError
 from store.recordings.reader import Recording, open_recording
 from store.recordings.sources import is_recording

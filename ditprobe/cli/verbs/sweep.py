@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import progress, say, verb
-from ditprobe.estimates import tell_time
-from ditprobe.layer_option import check_layers, layers_option
-from ditprobe.pseudo_truth import check_truth, with_truth
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.layer_option import check_layers, layers_option
+from ditprobe.cli.pseudo_truth import check_truth, with_truth
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
 from store.text import counted
@@ -324,7 +324,7 @@ def _finish(
     sources: dict[str, Any],
 ) -> None:
     from analyses.layers.sweep_files import save_sweep
-    from ditprobe.summary import accuracy_table, selection_of
+    from ditprobe.cli.sweep_text import accuracy_table, selection_of
 
     if model is None:
         save_sweep(found, out)
@@ -335,6 +335,6 @@ def _finish(
         say("Add --truth flow to measure accuracy against optical flow.")
     say(f"\nwritten to {out}")
     if report is not None:
-        from ditprobe.verbs.report import build
+        from ditprobe.cli.verbs.report import build
 
         say(f"report at {build(found, chosen, report, model, sources, examples=3, overwrite=True)}")

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import progress, say, verb
-from ditprobe.estimates import tell_time
-from ditprobe.layer_option import layers_option
-from ditprobe.verbs.generate import calls_of_run, enlarged, file_name, written
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.layer_option import layers_option
+from ditprobe.cli.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -72,7 +72,7 @@ def guide(
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
 
-    from ditprobe.divergence import keeping_latents
+    from ditprobe.cli.divergence import keeping_latents
     from generators.guidance.cross_attention import CrossAttentionGuidance
     from generators.sampling.sample import sample
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import say, verb
+from ditprobe.cli import options
+from ditprobe.cli.console import say, verb
 from store.errors import OutputExistsError
 
 EXAMPLES = """

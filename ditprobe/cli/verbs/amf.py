@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ditprobe import options
-from ditprobe.console import say, verb
-from ditprobe.layer_option import layer_option
-from ditprobe.verbs.track import part_of
+from ditprobe.cli import options
+from ditprobe.cli.console import say, verb
+from ditprobe.cli.layer_option import layer_option
+from ditprobe.cli.verbs.track import part_of
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -104,7 +104,7 @@ def amf(
     from analyses.flow.reference_flow import reference_flow, shown_step
     from analyses.selection.defaults import chosen_layers
     from analyses.selection.layer_selection import LayerSelection
-    from ditprobe.pages import write_page
+    from ditprobe.report.page import write_page
     from probe.run.windows import cut_windows
     from store.selection import resolve_number
 
@@ -161,7 +161,7 @@ def _check_given(ctx: typer.Context, clip: Path, flow: Path, picture: Path | Non
 def _check_free(flow: Path, picture: Path | None, overwrite: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
     from analyses.flow.files import check_flow_path
-    from ditprobe.pages import check_page
+    from ditprobe.report.page import check_page
 
     check_flow_path(flow, overwrite=overwrite)
     if picture is not None:

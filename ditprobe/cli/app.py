@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ditprobe.console import complain, say
-from ditprobe.verbs import amf, eval_tapvid, generate, guide, info, record, report, select, sweep, track, transfer
+from ditprobe.cli.console import complain, say
+from ditprobe.cli.verbs import amf, eval_tapvid, generate, guide, info, record, report, select, sweep, track, transfer
 
 GROUPS = {
     "Start here": (generate, track, sweep),

@@ -13,8 +13,8 @@ import xarray as xr
 from analyses.evaluation.transfer import ERROR, FIDELITY, check_pair, measure_transfer
 from analyses.flow.reference_flow import reference_flow
 from analyses.plots.transfer import plot_transfer
-from ditprobe.report_figures import ShownExample, embed
-from ditprobe.report_tables import Table, number
+from ditprobe.report.sweep import ShownExample, embed
+from ditprobe.report.tables import Table, number
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
 from store.clips.clip import Clip

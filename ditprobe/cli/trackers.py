@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ditprobe.options import NoiseKind, layout_of
+from ditprobe.cli.options import NoiseKind, layout_of
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def matched(
     (3, -1, (1,))
     """
     from analyses.selection.defaults import matched_with
-    from ditprobe.layer_option import layer_option
+    from ditprobe.cli.layer_option import layer_option
 
     chosen = layer_option(layer) if isinstance(layer, str) else layer
     try:

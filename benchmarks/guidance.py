@@ -25,9 +25,9 @@ from analyses.scenes.prompt_agreement import prompt_agreement
 from analyses.scenes.vision import see_scene
 from analyses.selection.select import select_layers
 from analyses.trackers.optical_flow import FlowTracker
-from benchmarks.mini_accuracy import scenes
-from benchmarks.mini_prompts import scenes_of
-from benchmarks.paired_tables import against_table, means_table
+from benchmarks.mini_quality.accuracy import scenes
+from benchmarks.mini_quality.prompts import scenes_of
+from benchmarks.tables import against_table, means_table
 from generators.guidance.cross_attention import CrossAttentionGuidance
 from generators.sampling.sample import sample
 from probe import Backbone, load_backbone

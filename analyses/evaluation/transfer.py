@@ -67,7 +67,8 @@ def fit_pair(reference: Clip, clip: Clip) -> tuple[Clip, Clip]:
 def measure_transfer(clip: Clip, reference: Clip) -> dict[str, float]:
     """How alike the motion of a clip is to that of its reference; empty where OpenCV is not installed.
 
-    "motion fidelity" is :func:`analyses.metrics.clip_fidelity.clip_motion_fidelity` through optical flow. "motion error" is
+    "motion fidelity" is :func:`analyses.metrics.clip_fidelity.clip_motion_fidelity` through optical flow. "motion
+    error" is
     ``relative`` of :func:`analyses.scenes.object_motion.motion_error`, only where one of the prompts is that of a
     scene; NaN where an object is not seen.
 

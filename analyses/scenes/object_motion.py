@@ -128,9 +128,9 @@ def motion_error(generated: Array | Clip | ObjectMotion, reference: Array | Clip
 
     Notes
     -----
-    The error of the measurement itself, and how well it tells motions apart: ``benchmarks/motion_metrics.py``. A part
-    of the background can be taken for the object (1 of 60 references there); where the prompt is known, measure with
-    ``object_motion(clip, colour=...)`` first.
+    The error of the measurement itself, and how well it tells motions apart: ``benchmarks/flow/motion_metrics.py``. A
+    part of the background can be taken for the object (1 of 60 references there); where the prompt is known, measure
+    with ``object_motion(clip, colour=...)`` first.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from analyses.evaluation.compare import TrackedClip
 from analyses.plots.selection import plot_selection
 from analyses.selection.layer_selection import LayerSelection
-from ditprobe.report.report import words
+from ditprobe.report import words
 from ditprobe.report.sweep import MEASURES, PANELS, Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report.tables import Table, clip_table, layer_step_table, selection_table
 from ditprobe.report.tracking import tracking_part

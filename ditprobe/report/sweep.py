@@ -15,8 +15,8 @@ from analyses.plots.layers import plot_best_layers, plot_heads, plot_layer_step
 from analyses.plots.theme import PALETTE
 from analyses.plots.tracks import plot_tracks
 from analyses.selection.layer_selection import LayerSelection
+from ditprobe.report import words
 from ditprobe.report.page import figure_html
-from ditprobe.report.report import words
 from store.clips.clip import Clip
 
 # (variable, table digits, heading), in the order of the report.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_pipelines as tiny
 import torch
 from diffusers import CogVideoXPipeline, WanPipeline
 from transformers import T5Config, T5EncoderModel, T5Tokenizer, UMT5Config, UMT5EncoderModel
@@ -27,17 +26,9 @@ TEXT: dict[str, Any] = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 32, 
 SIZE = ("--size", "80x112", "--images", "9", "--steps", "3", "--at", "0,-1")
 
 
-def tiny_pipelines() -> ModuleType:
-    path = Path(__file__).parents[1] / "probe" / "tiny_pipelines.py"
-    spec = importlib.util.spec_from_file_location("tiny_pipelines_of_probe", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module", params=["cogvideox", "wan"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny, path = tiny_pipelines(), tmp_path_factory.mktemp(request.param) / "pipeline"
+    path = tmp_path_factory.mktemp(request.param) / "pipeline"
     torch.manual_seed(0)
     tokenizer = T5Tokenizer(vocab=WORDS, extra_ids=0)
     if request.param == "cogvideox":
@@ -83,7 +74,7 @@ def test_a_prompt_is_recorded_while_a_folder_samples(folder: Path, tmp_path: Pat
 
 
 def test_a_pipeline_without_text_encoder_is_swept_with_embeddings(tmp_path: Path) -> None:
-    tiny, path = tiny_pipelines(), tmp_path / "sweep.nc"
+    path = tmp_path / "sweep.nc"
     backbone = load_backbone(tiny.cogvideox())
     negative = {"negative_prompt_embeds": tiny.embeds(tiny.TEXT, 32, 3)}
     first, second = ({"prompt_embeds": tiny.embeds(tiny.TEXT, 32, seed), **negative} for seed in (1, 2))

@@ -74,7 +74,7 @@ class PlainAttention(TorchFunctionMode):
     """Attention as two bfloat16 products and a softmax instead of the fused kernel, while the context is open.
 
     With the fused kernel a training step in bfloat16 on a CPU takes 1.4 to 1.5 times as long:
-    ``python -m benchmarks.training_attention``.
+    ``python -m benchmarks.mini_quality.training_attention``.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,0 +1,1 @@
+"""Matching: speed, intervals, pseudo-truth, inversion."""

@@ -1,0 +1,1 @@
+"""Attention motion flow and metrics of motion."""

@@ -1,0 +1,1 @@
+"""Point tracking beside its baselines."""

@@ -1,0 +1,1 @@
+"""Motion transfer beside its baselines."""

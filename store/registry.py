@@ -10,7 +10,7 @@ import difflib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from store.checks import shown
 from store.errors import InvalidInputError
@@ -97,6 +97,11 @@ class Registry(Mapping[str, Item], Generic[Item]):
         if name not in self._items:
             raise InvalidInputError(self._unknown(name))
         return self._items[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the object of a name, or ``default`` for one that is not registered."""
+        self._load()
+        return self._items.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         self._load()

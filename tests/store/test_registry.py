@@ -44,7 +44,8 @@ def test_a_taken_name_is_refused_unless_replaced() -> None:
     assert dict(shapes) == {"disc": "oval"}
     shapes.unregister("disc")
     assert "disc" not in shapes
-    with pytest.raises(InvalidInputError, match="unknown shape 'disc'. Known: none."):
+    assert shapes.get("disc", "flat") == "flat"
+    with pytest.raises(InvalidInputError, match=r"unknown shape 'disc'\. Known: none\."):
         shapes.unregister("disc")
 
 

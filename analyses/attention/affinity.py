@@ -127,7 +127,7 @@ def affinity(
     -----
     One softmax over all tokens, text and every frame, averaged over heads; only the queried rows are computed.
     Self and scores: points visible in image 0. Cross confidence: (point, frame) pairs visible in all images of the
-    frame. NaN where nothing counts. DiffTrack (Nam et al., 2025), section 3.2; MATH.md, section 3.
+    frame. NaN where nothing counts. DiffTrack (Nam et al., 2025), section 3.2; docs/definitions.md, section 3.
 
     Examples
     --------

@@ -78,7 +78,7 @@ def match_points(
 
     Notes
     -----
-    DiffTrack (Nam et al., 2025), section 3.2; MATH.md, sections 1 and 2.
+    DiffTrack (Nam et al., 2025), section 3.2; docs/definitions.md, sections 1 and 2.
 
     Examples
     --------

@@ -39,7 +39,7 @@ def to_images(tracks: Array, layout: TokenLayout, images: int, preset: Geometry 
 
     Notes
     -----
-    MATH.md, section 1.
+    docs/definitions.md, section 1.
 
     Examples
     --------

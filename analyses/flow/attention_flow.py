@@ -50,7 +50,8 @@ def attention_motion_flow(
 
     Notes
     -----
-    DiTFlow (Pondaven et al., CVPR 2025); MATH.md, section 7: softmax(temperature mean_heads(q k^T) / sqrt(channel)).
+    DiTFlow (Pondaven et al., CVPR 2025); docs/definitions.md, section 7.
+    The attention is softmax(temperature mean_heads(q k^T) / sqrt(channel)).
     The mean over heads is one product of length heads x channel, and the soft flow is attention whose values are
     coordinates. Neither it nor its backward pass holds more of the attention than a tile of one pair of frames; what
     comes in half precision is computed, and its gradients are summed, in float32.
@@ -105,7 +106,7 @@ def amf_loss(reference_flow: Array, flow: torch.Tensor, *, static: bool = False)
 
     Notes
     -----
-    DiTFlow (Pondaven et al., CVPR 2025); MATH.md, section 7.
+    DiTFlow (Pondaven et al., CVPR 2025); docs/definitions.md, section 7.
 
     Examples
     --------

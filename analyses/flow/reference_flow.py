@@ -78,7 +78,7 @@ def reference_flow(
 
     Notes
     -----
-    DiTFlow (Pondaven et al., CVPR 2025); MATH.md, section 7.
+    DiTFlow (Pondaven et al., CVPR 2025); docs/definitions.md, section 7.
 
     Examples
     --------

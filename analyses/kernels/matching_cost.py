@@ -2,8 +2,9 @@
 
 The cost of a source cell in frame 0 and a target cell in frame f is the mean of two attention weights: the source's
 query on the target's key, normalised over the target cells, and the target's query on the source's key, normalised
-over the source cells (DiffTrack, section 3; MATH.md, 2). The first needs one row for each source cell. The second needs
-a column of a matrix whose rows are normalised, so every row has to be seen, but no head's matrix is ever kept.
+over the source cells (DiffTrack, section 3; docs/definitions.md, section 2). The first needs one row for each source
+cell. The second needs a column of a matrix whose rows are normalised, so every row has to be computed, but no head's
+matrix is ever kept.
 """
 
 from __future__ import annotations

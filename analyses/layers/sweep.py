@@ -221,7 +221,8 @@ def sweep(
 
     Notes
     -----
-    The query image and points hidden in it do not count (preset "difftrack" counts both). MATH.md, sections 2 to 4.
+    The query image and points hidden in it do not count (preset "difftrack" counts both).
+    docs/definitions.md, sections 2 to 4.
 
     Examples
     --------

@@ -31,7 +31,7 @@ def matching_accuracy(predicted: Array, tracks: Array, visibility: Array, thresh
 
     Notes
     -----
-    DiffTrack (Nam et al., 2025), "matching accuracy"; MATH.md, section 2.
+    DiffTrack (Nam et al., 2025), "matching accuracy"; docs/definitions.md, section 2.
 
     Examples
     --------

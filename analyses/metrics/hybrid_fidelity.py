@@ -58,10 +58,10 @@ def hybrid_motion_fidelity(
 
     Notes
     -----
-    Shi et al., "Decouple and Track" (DeT, 2025), section 3.3.2; MATH.md, section 9. Directions are those of the
-    divided tracks, as published. The released script draws 50 points anew in each run for the distances, the same
-    numbers in both clips, and leaves them out altogether by default; "det" uses all that it is given. d is at most the
-    square root of 2 within the image, so that the shape alone never scores below 0.24.
+    Shi et al., "Decouple and Track" (DeT, 2025), section 3.3.2; docs/definitions.md, section 9. Directions are those of
+    the divided tracks, as published. The released script draws 50 random points in each run for the distances, the
+    same numbers in both clips, and leaves the distances out altogether by default; "det" uses every point given. d is
+    at most the square root of 2 within the image, so the shape alone never scores below 0.24.
 
     Examples
     --------

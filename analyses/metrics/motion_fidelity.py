@@ -45,8 +45,9 @@ def motion_fidelity(a: Array, b: Array, *, preset: MotionPreset = "exact", toler
     Notes
     -----
     Yatim et al., "Space-Time Diffusion Features for Zero-Shot Text-Driven Motion Transfer" (2024), used by DiTFlow
-    (Pondaven et al., 2025); MATH.md, section 9. The best match of each point is a maximum over many, so clips of other
-    motion score well above -1, and a clip that holds every direction matches everything.
+    (Pondaven et al., 2025); docs/definitions.md, section 9. The best match of each point is a maximum over many
+    points, so clips with a different motion score well above -1, and a clip that holds every direction matches
+    everything.
 
     Examples
     --------

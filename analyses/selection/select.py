@@ -41,7 +41,7 @@ def harmonic_mean(accuracy: Array, confidence: Array, attention_score: Array) ->
 
     Notes
     -----
-    DiffTrack (Nam et al., 2025), section 3.3; MATH.md, section 4. Means over clips come before this.
+    DiffTrack (Nam et al., 2025), section 3.3; docs/definitions.md, section 4. Means over clips come before this.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def select_layers(
 
     Notes
     -----
-    Ties share the probability of the places they compete for, and a rank. MATH.md, section 4.
+    Ties share the probability of the places they compete for, and a rank. docs/definitions.md, section 4.
 
     Examples
     --------

@@ -99,7 +99,8 @@ def track_points(
 
     Notes
     -----
-    DiffTrack (Nam et al., 2025), section 5; MATH.md, section 5. Its released evaluation is ``options=PUBLISHED``.
+    DiffTrack (Nam et al., 2025), section 5; docs/definitions.md, section 5. Its released evaluation is
+    ``options=PUBLISHED``.
 
     Examples
     --------

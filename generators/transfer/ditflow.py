@@ -15,7 +15,7 @@ from probe.run.layers_of_clip import Reading
 
 @dataclass(frozen=True, kw_only=True)
 class DiTFlow(OptimisedMethod):
-    """Motion transfer by attention motion flow (Pondaven et al., CVPR 2025); MATH.md, sections 7 and 8.
+    """Motion transfer by attention motion flow (Pondaven et al., CVPR 2025); docs/definitions.md, sections 7 and 8.
 
     Parameters
     ----------

@@ -1,0 +1,99 @@
+"""Public names of analyses."""
+
+# Attention maps
+from analyses.attention.affinity import (
+    Affinity as Affinity,
+    affinity as affinity,
+)
+from analyses.attention.rows import attention_of_points as attention_of_points
+from analyses.attention.pca import principal_components as principal_components
+
+# Point correspondence
+from analyses.correspondence.matching import (
+    match_points as match_points,
+    match_points_by_head as match_points_by_head,
+    match_features as match_features,
+)
+from analyses.correspondence.baselines import match_patches as match_patches
+from analyses.correspondence.resampling import to_images as to_images
+
+# Layer sweeps
+from analyses.layers.sweep import sweep as sweep
+from analyses.layers.sweep_recording import sweep_recording as sweep_recording
+from analyses.layers.sweep_files import (
+    save_sweep as save_sweep,
+    load_sweep as load_sweep,
+)
+from analyses.layers.differences import difference as difference
+
+# Layer selection
+from analyses.selection.select import (
+    select_layers as select_layers,
+    harmonic_mean as harmonic_mean,
+)
+from analyses.selection.layer_selection import LayerSelection as LayerSelection
+from analyses.selection.files import (
+    save_selection as save_selection,
+    load_selection as load_selection,
+)
+from analyses.selection.verdict import against_baselines as against_baselines
+
+# Point tracking
+from analyses.tracking.track import track_points as track_points
+from analyses.tracking.options import TrackingOptions as TrackingOptions
+from store.tracks.point_tracks import PointTracks as PointTracks
+from store.tracks.files import (
+    save_tracks as save_tracks,
+    load_tracks as load_tracks,
+)
+from analyses.trackers.pseudo_tracks import (
+    with_pseudo_tracks as with_pseudo_tracks,
+    with_tracks_of as with_tracks_of,
+)
+
+# Evaluation of tracking
+from analyses.evaluation.tapvid import (
+    evaluate_tapvid as evaluate_tapvid,
+    tapvid_means as tapvid_means,
+)
+from analyses.evaluation.files import save_evaluation as save_evaluation
+from analyses.metrics.tapvid import (
+    tapvid_queries as tapvid_queries,
+    tapvid_metrics as tapvid_metrics,
+    mean_tapvid_metrics as mean_tapvid_metrics,
+)
+from analyses.evaluation.tables import (
+    tidy as tidy,
+    write_table as write_table,
+)
+
+# Metrics
+from analyses.metrics.accuracy import matching_accuracy as matching_accuracy
+from analyses.metrics.end_point import (
+    EndPointError as EndPointError,
+    end_point_error as end_point_error,
+)
+from analyses.metrics.motion_fidelity import motion_fidelity as motion_fidelity
+from analyses.metrics.clip_fidelity import clip_motion_fidelity as clip_motion_fidelity
+from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity as hybrid_motion_fidelity
+from analyses.metrics.frechet import discrete_frechet_distance as discrete_frechet_distance
+from analyses.metrics.appearance import (
+    edit_fidelity as edit_fidelity,
+    temporal_consistency as temporal_consistency,
+)
+from analyses.metrics.encoders import (
+    load_clip_encoder as load_clip_encoder,
+    load_image_encoder as load_image_encoder,
+)
+
+# Object motion
+from analyses.scenes.object_motion import (
+    ObjectMotion as ObjectMotion,
+    object_motion as object_motion,
+    motion_error as motion_error,
+)
+from analyses.scenes.prompt_agreement import (
+    PromptAgreement as PromptAgreement,
+    prompt_agreement as prompt_agreement,
+    agreement_dataset as agreement_dataset,
+)

@@ -1,0 +1,96 @@
+"""Public names of generators."""
+
+# Sampling
+from generators.sampling.sample import (
+    sample as sample,
+    GuidedSampling as GuidedSampling,
+)
+from generators.sampling.strategy import (
+    Strategy as Strategy,
+    Run as Run,
+)
+from generators.sampling.step import Step as Step
+from generators.sampling.optimise import minimise as minimise
+
+# Edits of attention
+from probe.attention.edit import (
+    Attention as Attention,
+    Editor as Editor,
+    inject as inject,
+)
+from probe.attention.positions import (
+    Positions as Positions,
+    RotaryPositions as RotaryPositions,
+    AddedPositions as AddedPositions,
+)
+
+# Guidance
+from generators.guidance.cross_attention import (
+    CrossAttentionGuidance as CrossAttentionGuidance,
+    within_frames as within_frames,
+)
+from analyses.selection.guided import guided_layers as guided_layers
+from generators.guidance.diffusers_guider import CrossAttentionGuider as CrossAttentionGuider
+from generators.errors import GuidanceDivergedError as GuidanceDivergedError
+
+# Motion transfer
+from generators.transfer.motion_transfer import (
+    transfer_motion as transfer_motion,
+    MotionTransfer as MotionTransfer,
+    Transferred as Transferred,
+)
+from generators.transfer.method import TransferMethod as TransferMethod
+from generators.transfer.optimised import OptimisedMethod as OptimisedMethod
+from generators.transfer.reference_clip import (
+    Reference as Reference,
+    TransferWarning as TransferWarning,
+    fit_reference as fit_reference,
+)
+
+# Transfer methods
+from generators.transfer.ditflow import DiTFlow as DiTFlow
+from generators.transfer.smm import (
+    SMM as SMM,
+    smm_loss as smm_loss,
+)
+from generators.transfer.moft import (
+    MOFT as MOFT,
+    moft_loss as moft_loss,
+    motion_channels as motion_channels,
+)
+from generators.transfer.motion_clone import (
+    MotionClone as MotionClone,
+    motion_clone_loss as motion_clone_loss,
+    temporal_attention as temporal_attention,
+)
+from generators.transfer.injection import (
+    Injection as Injection,
+    inject_video as inject_video,
+)
+from generators.transfer.embedding import (
+    InjectMotion as InjectMotion,
+    MotionEmbedding as MotionEmbedding,
+)
+from generators.transfer.embedding_files import (
+    save_embedding as save_embedding,
+    load_embedding as load_embedding,
+)
+from generators.transfer.method import PlainBackbone as PlainBackbone
+
+# Attention motion flow
+from analyses.flow.attention_flow import (
+    attention_motion_flow as attention_motion_flow,
+    amf_loss as amf_loss,
+    labelled_flow as labelled_flow,
+)
+from analyses.flow.reference_flow import reference_flow as reference_flow
+from analyses.flow.files import (
+    save_flow as save_flow,
+    load_flow as load_flow,
+)
+
+# Layers of a clip
+from probe.run.layers_of_clip import (
+    Reading as Reading,
+    reading_of_clip as reading_of_clip,
+)

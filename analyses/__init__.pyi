@@ -14,7 +14,7 @@ from analyses.correspondence.matching import (
     match_points_by_head as match_points_by_head,
     match_features as match_features,
 )
-from analyses.correspondence.baselines import match_patches as match_patches
+from analyses.correspondence.patches import match_patches as match_patches
 from analyses.correspondence.resampling import to_images as to_images
 
 # Layer sweeps
@@ -27,15 +27,14 @@ from analyses.layers.sweep_files import (
 from analyses.layers.differences import difference as difference
 
 # Layer selection
-from analyses.selection.select import (
-    select_layers as select_layers,
-    harmonic_mean as harmonic_mean,
-)
+from analyses.selection.select import select_layers as select_layers
+from analyses.statistics import harmonic_mean as harmonic_mean
 from analyses.selection.layer_selection import LayerSelection as LayerSelection
 from analyses.selection.files import (
     save_selection as save_selection,
     load_selection as load_selection,
 )
+from analyses.selection.stability import stability as stability
 from analyses.selection.verdict import against_baselines as against_baselines
 
 # Point tracking
@@ -46,6 +45,11 @@ from store.tracks.files import (
     save_tracks as save_tracks,
     load_tracks as load_tracks,
 )
+from analyses.trackers.backbone import BackboneTracker as BackboneTracker
+from analyses.trackers.patches import PatchTracker as PatchTracker
+from analyses.trackers.optical_flow import FlowTracker as FlowTracker
+from analyses.trackers.cotracker import CoTracker as CoTracker
+from analyses.trackers.static import still_tracker as still_tracker
 from analyses.trackers.pseudo_tracks import (
     with_pseudo_tracks as with_pseudo_tracks,
     with_tracks_of as with_tracks_of,
@@ -56,15 +60,39 @@ from analyses.evaluation.tapvid import (
     evaluate_tapvid as evaluate_tapvid,
     tapvid_means as tapvid_means,
 )
-from analyses.evaluation.files import save_evaluation as save_evaluation
+from analyses.evaluation.files import (
+    save_evaluation as save_evaluation,
+    load_evaluation as load_evaluation,
+)
 from analyses.metrics.tapvid import (
     tapvid_queries as tapvid_queries,
     tapvid_metrics as tapvid_metrics,
     mean_tapvid_metrics as mean_tapvid_metrics,
 )
+from analyses.evaluation.compare import (
+    compare_trackers as compare_trackers,
+    usual_trackers as usual_trackers,
+    TrackedClip as TrackedClip,
+)
+from analyses.metrics.track_errors import (
+    tracking_errors as tracking_errors,
+    gather_errors as gather_errors,
+)
 from analyses.evaluation.tables import (
     tidy as tidy,
     write_table as write_table,
+)
+
+# Attention motion flow
+from analyses.flow.attention_flow import (
+    attention_motion_flow as attention_motion_flow,
+    amf_loss as amf_loss,
+    labelled_flow as labelled_flow,
+)
+from analyses.flow.reference_flow import reference_flow as reference_flow
+from analyses.flow.files import (
+    save_flow as save_flow,
+    load_flow as load_flow,
 )
 
 # Metrics
@@ -75,8 +103,10 @@ from analyses.metrics.end_point import (
 )
 from analyses.metrics.motion_fidelity import motion_fidelity as motion_fidelity
 from analyses.metrics.clip_fidelity import clip_motion_fidelity as clip_motion_fidelity
-from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity as hybrid_motion_fidelity
-from analyses.metrics.frechet import discrete_frechet_distance as discrete_frechet_distance
+from analyses.metrics.hybrid_fidelity import (
+    hybrid_motion_fidelity as hybrid_motion_fidelity,
+    discrete_frechet_distance as discrete_frechet_distance,
+)
 from analyses.metrics.appearance import (
     edit_fidelity as edit_fidelity,
     temporal_consistency as temporal_consistency,
@@ -96,4 +126,32 @@ from analyses.scenes.prompt_agreement import (
     PromptAgreement as PromptAgreement,
     prompt_agreement as prompt_agreement,
     agreement_dataset as agreement_dataset,
+)
+
+# Figures and overlays
+from analyses.plots.attention import (
+    plot_attention as plot_attention,
+    plot_pca as plot_pca,
+)
+from analyses.plots.layers import (
+    plot_layer_step as plot_layer_step,
+    plot_heads as plot_heads,
+    plot_best_layers as plot_best_layers,
+)
+from analyses.plots.selection import plot_selection as plot_selection
+from analyses.plots.tracks import plot_tracks as plot_tracks
+from analyses.plots.evaluation import (
+    plot_accuracy_per_threshold as plot_accuracy_per_threshold,
+    plot_clip_scores as plot_clip_scores,
+    plot_error_over_time as plot_error_over_time,
+)
+from analyses.plots.flow import (
+    plot_flow as plot_flow,
+    plot_flow_arrows as plot_flow_arrows,
+)
+from analyses.plots.transfer import plot_transfer as plot_transfer
+from analyses.plots.overlay import (
+    draw_tracks as draw_tracks,
+    drawn_images as drawn_images,
+    overlay_strip as overlay_strip,
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 
+from store.arrays import as_array
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -120,3 +122,40 @@ def query_and_key(query: Any, key: Any, layout: TokenLayout) -> tuple[torch.Tens
             "could be told from another. Something before the attention has diverged."
         )
     return query, key
+
+
+def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataArray:
+    """The array in the asked order of dims, or an error that says what is there.
+
+    Examples
+    --------
+    >>> need_dims("values", xr.DataArray([[1, 2]], dims=("layer", "step")), ("step", "layer")).shape
+    (2, 1)
+    """
+    if not isinstance(values, xr.DataArray):
+        raise InvalidInputError(f"{name} must be an xarray.DataArray; got {type(values).__name__}.")
+    if values.dtype.kind not in "biuf":
+        raise InvalidInputError(f"{name} must hold numbers; got {values.dtype}.")
+    wanted, found = ", ".join(dims), ", ".join(map(str, values.dims))
+    missing = [dim for dim in dims if dim not in values.dims]
+    extra = [str(dim) for dim in values.dims if dim not in dims]
+    if missing:
+        raise InvalidInputError(f"{name} needs dims ({wanted}); got ({found}): {', '.join(missing)} missing.")
+    if extra:
+        choice = ", ".join(f"{dim}=..." for dim in extra)
+        raise InvalidInputError(
+            f"{name} needs dims ({wanted}); got ({found}). Choose one first, e.g. values.sel({choice})."
+        )
+    if not values.size:
+        raise InvalidInputError(f"{name} is empty: {dict(values.sizes)}.")
+    return values.transpose(*dims)
+
+
+def as_images(images: Any) -> np.ndarray:
+    """Images checked: uint8 (image, y, x, 3)."""
+    array = as_array(images)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or not array.size:
+        raise InvalidInputError(
+            f"images needs uint8 (image, y, x, 3), one image at least; got {array.dtype} {array.shape}."
+        )
+    return array

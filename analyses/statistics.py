@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy import special
 
+from store.arguments import Array, check_kind, checked
+from store.arrays import as_array
 from store.errors import InvalidInputError
 
 
@@ -121,3 +124,71 @@ def bootstrap_mean(values: xr.DataArray, *, resamples: int = 2000, seed: int = 0
         ends[:, usable] = np.nanquantile(means[:, usable], interval_levels(count), axis=0)
     blank = whole.isel(clip=0, drop=True)
     return blank.copy(data=ends[0].reshape(blank.shape)), blank.copy(data=ends[1].reshape(blank.shape))
+
+
+@checked
+def harmonic_mean(accuracy: Array, confidence: Array, attention_score: Array) -> Any:
+    """The harmonic mean of the three measures, each scaled to 0-1 over its whole matrix.
+
+    Parameters
+    ----------
+    accuracy, confidence, attention_score : (layer, step) DataArray or ndarray, in any order of the two axes; cross
+        confidence and cross attention score. Leading axes of arrays (bootstrap samples) are kept apart
+
+    Returns
+    -------
+    DataArray or ndarray like ``accuracy``
+        0 where any measure is at its minimum, and everywhere where one is constant; NaN where one is NaN.
+
+    Raises
+    ------
+    InvalidInputError
+        When the shapes or dims differ.
+
+    Notes
+    -----
+    DiffTrack (Nam et al., 2025), section 3.3; docs/definitions.md, section 4. Means over clips come before this.
+
+    Examples
+    --------
+    >>> harmonic_mean(np.array([[0.0, 100.0]]), np.array([[0.1, 0.2]]), np.array([[0.3, 0.5]]))
+    array([[0., 1.]])
+    """
+    given = {"accuracy": accuracy, "confidence": confidence, "attention_score": attention_score}
+    labelled = any(isinstance(array, xr.DataArray) for array in given.values())
+    for name, array in given.items():
+        check_kind(array, xr.DataArray if labelled else Array, name)
+    if labelled:
+        return _labelled(accuracy, confidence, attention_score)
+    arrays = [as_array(array).astype(np.float64) for array in given.values()]
+    shapes = [array.shape for array in arrays]
+    if len(set(shapes)) != 1 or arrays[0].ndim < 2:
+        raise InvalidInputError(
+            f"accuracy, confidence and attention_score need one (layer, step) shape; got {', '.join(map(str, shapes))}."
+        )
+    scaled = np.stack([_scaled(array) for array in arrays])
+    positive = np.where(scaled > 0, scaled, 1.0)
+    mean = 3.0 / (1.0 / positive).sum(0)
+    mean = np.where((scaled == 0).any(0), 0.0, mean)
+    return np.where(np.isnan(scaled).any(0), np.nan, mean)
+
+
+def _labelled(accuracy: xr.DataArray, confidence: xr.DataArray, attention_score: xr.DataArray) -> xr.DataArray:
+    others = []
+    for name, other in (("confidence", confidence), ("attention_score", attention_score)):
+        if set(other.dims) != set(accuracy.dims):
+            raise InvalidInputError(f"{name} needs the dims {accuracy.dims}, as accuracy has; got {other.dims}.")
+        others.append(other.transpose(*accuracy.dims).values)
+    attrs = {"long_name": "harmonic mean of accuracy, cross confidence and cross attention score", "units": "1"}
+    return accuracy.copy(data=harmonic_mean(accuracy.values, *others)).rename("harmonic_mean").assign_attrs(attrs)
+
+
+def _scaled(matrix: np.ndarray) -> np.ndarray:
+    """Min-max over the last two axes; a constant matrix is 0 and NaN stays NaN."""
+    finite = np.isfinite(matrix)
+    low = np.where(finite, matrix, np.inf).min((-2, -1), keepdims=True)
+    high = np.where(finite, matrix, -np.inf).max((-2, -1), keepdims=True)
+    width = np.where(finite.any((-2, -1), keepdims=True), high - low, 0.0)
+    return np.where(finite, (np.where(finite, matrix, 0) - np.where(np.isfinite(low), low, 0)), np.nan) / np.where(
+        width > 0, width, 1.0
+    )

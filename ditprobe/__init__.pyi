@@ -75,10 +75,8 @@ from analyses.layers.sweep_files import (
 from analyses.layers.differences import difference as difference
 
 # Layer selection
-from analyses.selection.select import (
-    select_layers as select_layers,
-    harmonic_mean as harmonic_mean,
-)
+from analyses.selection.select import select_layers as select_layers
+from analyses.statistics import harmonic_mean as harmonic_mean
 from analyses.selection.layer_selection import LayerSelection as LayerSelection
 from analyses.selection.files import (
     save_selection as save_selection,
@@ -109,7 +107,10 @@ from analyses.evaluation.tapvid import (
     evaluate_tapvid as evaluate_tapvid,
     tapvid_means as tapvid_means,
 )
-from analyses.evaluation.files import save_evaluation as save_evaluation
+from analyses.evaluation.files import (
+    save_evaluation as save_evaluation,
+    load_evaluation as load_evaluation,
+)
 from analyses.metrics.tapvid import (
     tapvid_queries as tapvid_queries,
     tapvid_metrics as tapvid_metrics,
@@ -171,8 +172,10 @@ from generators.transfer.embedding_files import (
 # Metrics of generated videos
 from analyses.metrics.motion_fidelity import motion_fidelity as motion_fidelity
 from analyses.metrics.clip_fidelity import clip_motion_fidelity as clip_motion_fidelity
-from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity as hybrid_motion_fidelity
-from analyses.metrics.frechet import discrete_frechet_distance as discrete_frechet_distance
+from analyses.metrics.hybrid_fidelity import (
+    hybrid_motion_fidelity as hybrid_motion_fidelity,
+    discrete_frechet_distance as discrete_frechet_distance,
+)
 from analyses.metrics.appearance import (
     edit_fidelity as edit_fidelity,
     temporal_consistency as temporal_consistency,

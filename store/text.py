@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from typing import Any
 
 _KEPT = ("\n", "\t")
 # Cc: control, Cf: format (bidi marks among them), Zl and Zp: line and paragraph ends, Cs: half a surrogate pair.
@@ -35,15 +37,16 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def counted(count: int, noun: str, plural: str | None = None) -> str:
+def counted(count: float, noun: str, plural: str | None = None) -> str:
     """A number and its noun.
 
     Examples
     --------
-    >>> counted(1, "window"), counted(3, "window"), counted(2, "pass", "passes")
-    ('1 window', '3 windows', '2 passes')
+    >>> counted(1, "window"), counted(0.5, "cell"), counted(2, "pass", "passes")
+    ('1 window', '0.5 cells', '2 passes')
     """
-    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+    number = f"{count:.10g}" if isinstance(count, float) else str(count)
+    return f"{number} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def pixels(height: float, width: float) -> str:
@@ -55,3 +58,15 @@ def pixels(height: float, width: float) -> str:
     '480 x 720 px (height x width)'
     """
     return f"{height:g} x {width:g} px (height x width)"
+
+
+def listed(items: Sequence[Any]) -> str:
+    """Items as a sentence lists them.
+
+    Examples
+    --------
+    >>> listed([4]), listed([4, 3]), listed([4, 3, 5])
+    ('4', '4 and 3', '4, 3 and 5')
+    """
+    texts = [str(item) for item in items]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"

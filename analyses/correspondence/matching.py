@@ -18,7 +18,7 @@ from analyses.arrays import (
     restore_kind,
 )
 from analyses.correspondence.bilinear import Corners, Geometry, cells_as_xy
-from analyses.correspondence.windows import window_around
+from analyses.correspondence.peaks import neighbourhood_mean
 from analyses.kernels.matching_cost import cost_blocks, sources_within
 from store.arguments import Array, checked
 from store.checks import integer, one_of
@@ -267,4 +267,4 @@ def _match_part(
 def _best_cell(cost: torch.Tensor, layout: TokenLayout, radius: int) -> torch.Tensor:
     """(..., cell) costs as the best (x, y), or the cost-weighted mean of the cells around it."""
     best = cells_as_xy(cost.argmax(-1), layout)
-    return window_around(cost, best, layout, radius)[0] if radius else best.to(cost.dtype)
+    return neighbourhood_mean(cost, best, layout, radius)[0] if radius else best.to(cost.dtype)

@@ -8,7 +8,6 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from analyses.correspondence.bilinear import cells_as_xy
-from analyses.correspondence.windows import window_around
 from store.layout import TokenLayout
 
 
@@ -54,10 +53,10 @@ def candidates_of(
     costs = peaks.gather(-1, cells)
     best = cells_as_xy(cells, layout)
     around = cost[:, None].expand(-1, best.shape[1], -1)
-    mean, mass = window_around(around, best, layout, radius)
+    mean, mass = neighbourhood_mean(around, best, layout, radius)
     if refine and sharpness != 1:
         powered = (cost / cost.amax(-1, keepdim=True)).pow_(sharpness)
-        mean, _ = window_around(powered[:, None].expand_as(around), best, layout, radius)
+        mean, _ = neighbourhood_mean(powered[:, None].expand_as(around), best, layout, radius)
     return Candidates(mean if refine else best.to(cost.dtype), costs, mass)
 
 
@@ -91,3 +90,40 @@ def smoothest(found: Candidates, start: torch.Tensor, stiffness: float, *, reach
     for origin in reversed(back[1:]):
         chosen.append(origin.gather(-1, chosen[-1][:, None])[:, 0])
     return torch.stack(chosen[::-1])
+
+
+def neighbourhood_mean(
+    cost: torch.Tensor, best: torch.Tensor, layout: TokenLayout, radius: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cells within ``radius`` of a cell in both directions.
+
+    Parameters
+    ----------
+    cost : (..., cell), not negative
+    best : (..., 2) integer (x, y)
+    layout : TokenLayout
+    radius : cells on each side
+
+    Returns
+    -------
+    mean : (..., 2) the mean (x, y) of those cells, weighted by their cost
+    mass : (...) the sum of their cost; cells outside the grid count nothing
+
+    Examples
+    --------
+    >>> cost = torch.zeros(1, 35)
+    >>> cost[0, :2] = torch.tensor([0.75, 0.25])
+    >>> mean, mass = neighbourhood_mean(cost, torch.tensor([[0, 0]]), TokenLayout(3, 5, 7, 80, 112, 9), 1)
+    >>> mean.tolist(), mass.tolist()
+    ([[0.25, 0.0]], [1.0])
+    """
+    reach = torch.arange(-radius, radius + 1, device=cost.device)
+    offsets = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), -1).reshape(-1, 2)
+    around = best[..., None, :] + offsets
+    size = around.new_tensor((layout.width, layout.height))
+    inside = ((around >= 0) & (around < size)).all(-1)
+    around = torch.minimum(around.clamp_min(0), size - 1)
+    weight = cost.gather(-1, around[..., 1] * layout.width + around[..., 0]) * inside
+    mass = weight.sum(-1)
+    tiny = torch.finfo(cost.dtype).tiny
+    return (around * weight[..., None]).sum(-2) / mass.clamp_min(tiny)[..., None], mass

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from analyses.layers.sweep_files import digests_of
 from analyses.metrics.tapvid import METRICS
 from store.checks import finite, integer
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import check_file
 from store.files.damaged import damage_as
-from store.files.digest import DIGEST, check_digest, digest_of_json
+from store.files.digest import DIGEST, check_digest, digest_of_json, digests_of
 
 _FORMAT = "ditprobe evaluation of trackers 1"
 _IDENTITY = ("name", "revision", "config_hash", "dtype", "threshold")
@@ -30,7 +29,7 @@ class FinishedClip:
     Parameters
     ----------
     tracker, clip : names
-    digest : :func:`analyses.layers.sweep_files.digest_of` of the clip
+    digest : :func:`store.files.digest.digest_of` of the clip
     images, queries : how many there were
     metrics : of :func:`analyses.metrics.tapvid.tapvid_metrics`
     seconds : that the tracker took

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from analyses.evaluation.tapvid import in_percent, tapvid_means
 from store.arguments import checked
+from store.datasets.tapvid import THRESHOLDS
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file
-from store.files.labelled import save_netcdf
+from store.files.damaged import damage_as
+from store.files.labelled import load_netcdf, save_netcdf
+from store.text import listed
 
 SUFFIXES = (".nc", ".csv", ".json")
+METRICS = {
+    "average_pts_within_thresh": "position accuracy",
+    "average_jaccard": "average Jaccard",
+    "occlusion_accuracy": "occlusion accuracy",
+}
+"""Metrics of an evaluation that tables show, and their names."""
+WITHIN = tuple(f"pts_within_{pixels}" for pixels in THRESHOLDS)
+"""Names of the shares of points within each threshold."""
 
 
 @checked
@@ -67,7 +76,8 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
                 save_netcdf(evaluation, partial)
             else:
                 single = evaluation[[name for name in evaluation if set(evaluation[name].dims) <= {"clip", "tracker"}]]
-                partial.write_text(_csv(single) if path.suffix.lower() == ".csv" else _json(single), encoding="utf-8")
+                text = _json(single) if path.suffix.lower() == ".json" else _table(single).to_csv(index=False)
+                partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RecordingError(f"the evaluation cannot be written to {path}: {error}.") from error
     return path
@@ -102,30 +112,16 @@ def check_evaluation_path(path: str | os.PathLike[str], *, overwrite: bool = Fal
         raise OutputExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
 
 
-def _rows(evaluation: xr.Dataset) -> list[dict[str, Any]]:
-    """A row for each clip and tracker; None for NaN."""
-    rows = []
-    for clip in evaluation["clip"].values:
-        for tracker in evaluation["tracker"].values:
-            place = {"clip": str(clip), "tracker": str(tracker)}
-            one = evaluation.sel(place)
-            counts = {str(name): int(one[name]) for name in evaluation if "tracker" not in evaluation[name].dims}
-            values = {str(name): _known(one[name]) for name in evaluation if "tracker" in evaluation[name].dims}
-            rows.append(place | counts | values)
-    return rows
+def _table(evaluation: xr.Dataset) -> pd.DataFrame:
+    """A row for each clip and tracker, clip by clip; what is known of a clip alone in integers."""
+    counts = [str(name) for name in evaluation if "tracker" not in evaluation[name].dims]
+    metrics = [str(name) for name in evaluation if "tracker" in evaluation[name].dims]
+    rows = evaluation.drop_vars(set(evaluation.coords) - {"clip", "tracker"}).to_dataframe(["clip", "tracker"])
+    return rows.astype(dict.fromkeys(counts, int) | dict.fromkeys(metrics, float))[counts + metrics].reset_index()
 
 
-def _known(value: Any) -> float | None:
-    number = float(value)
-    return None if math.isnan(number) else number
-
-
-def _csv(evaluation: xr.Dataset) -> str:
-    rows, text = _rows(evaluation), io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _json(evaluation: xr.Dataset) -> str:
@@ -135,10 +131,72 @@ def _json(evaluation: xr.Dataset) -> str:
     found["means"] = {
         str(tracker): {
             str(metric): {
-                str(bound): _known(means[metric].sel(tracker=tracker, bound=bound)) for bound in means["bound"].values
+                str(bound): _known(float(means[metric].sel(tracker=tracker, bound=bound)))
+                for bound in means["bound"].values
             }
             for metric in means
         }
         for tracker in means["tracker"].values
     }
-    return json.dumps(found | {"clips": _rows(evaluation)}, indent=1) + "\n"
+    rows = _table(evaluation).astype(object)
+    return json.dumps(found | {"clips": rows.where(rows.notna(), None).to_dict("records")}, indent=1) + "\n"
+
+
+@checked
+def load_evaluation(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Load an evaluation that :func:`save_evaluation` or ``ditprobe eval-tapvid`` wrote as ``.nc``.
+
+    Parameters
+    ----------
+    path : file ending in .nc
+
+    Returns
+    -------
+    Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`, in percent whatever version wrote it
+
+    Raises
+    ------
+    RecordingError
+        When there is none at that path.
+
+    Examples
+    --------
+    >>> load_evaluation("nowhere.nc")
+    Traceback (most recent call last):
+    ...
+    store.errors.RecordingError: nowhere.nc holds no evaluation of trackers: it does not exist.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RecordingError(f"{path} holds no evaluation of trackers: it does not exist.")
+    with damage_as(
+        RecordingError,
+        f"{path} holds no evaluation of trackers, or it is damaged",
+        "ditprobe eval-tapvid writes them; name its --out with .nc.",
+    ):
+        found = load_netcdf(path)
+        for name in ("settings", "skipped"):
+            json.loads(found.attrs.get(name, "null"))
+    check_evaluation(found)
+    return in_percent(found)
+
+
+def check_evaluation(evaluation: xr.Dataset) -> None:
+    """Refuse what is no evaluation of trackers.
+
+    Raises
+    ------
+    InvalidInputError
+        Names what is missing.
+
+    Examples
+    --------
+    >>> check_evaluation(xr.Dataset({"accuracy": ("clip", [1.0])}))
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: tracking needs what evaluate_tapvid returns; it lacks the dim tracker.
+    """
+    lacking = [f"the dim {dim}" for dim in ("tracker", "clip") if not evaluation.sizes.get(dim)]
+    lacking = lacking or [str(name) for name in (*METRICS, *WITHIN, "queries") if name not in evaluation]
+    if lacking:
+        raise InvalidInputError(f"tracking needs what evaluate_tapvid returns; it lacks {listed(lacking)}.")

@@ -13,12 +13,12 @@ import numpy as np
 import xarray as xr
 
 from analyses.evaluation.checkpoint import EvaluationCheckpoint, FinishedClip, described
-from analyses.layers.sweep_files import digest_of
 from analyses.statistics import bootstrap_mean, mean_over_clips
 from store.arguments import checked, checked_but
 from store.clips.clip import Clip
 from store.datasets.tapvid import to_raster
 from store.errors import ClipError, InvalidInputError
+from store.files.digest import digest_of
 from store.progress import progress_bar
 from store.tracks.point_tracks import PointTracks, Tracker
 

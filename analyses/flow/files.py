@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.plots.theme import need_dims
+from analyses.arrays import need_dims
 from store.arguments import checked
 from store.files.labelled import ArrayFiles, load_dataset, save_dataset
 from store.files.numpy_files import load_npz, save_npz

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -16,125 +15,28 @@ from analyses.correspondence.bilinear import Geometry
 from analyses.layers.ground_truth import Target
 from analyses.layers.measures import Measuring, measuring
 from analyses.layers.sweep_dataset import Entry, Grid, concatenate
-from analyses.layers.sweep_files import check_modes, digest_of_value, save_sweep
-from analyses.layers.sweep_items import Bar, Piece, Progress, check_any_left, entry_of, named
-from analyses.layers.sweep_pieces import (
-    check_draws,
-    check_run,
-    check_selection,
-    draw_seeds,
-    drawn,
-    pieces_of,
-    saved_sources,
-    whole,
+from analyses.layers.sweep_draws import check_draws, check_run, check_selection, draw_seeds, repeat_for_draws
+from analyses.layers.sweep_files import assemble_sweep, check_modes, save_sweep, saved_sources
+from analyses.layers.sweep_items import (
+    Progress,
+    SweepItem,
+    SweepProgress,
+    check_any_left,
+    named,
+    new_entry,
+    sweep_items,
 )
 from analyses.layers.sweep_recording import sweep_recording
-from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
+from analyses.layers.sweep_run import SweepRun
+from probe import Backbone, Capture, Noise
 from probe.backbones.backbone import OnStep
 from probe.run.run import check_noise
-from probe.run.windows import Window, cut_windows
 from store.arguments import check_kind, checked_but
 from store.clips.clip import Clip
-from store.layout import TokenLayout
 from store.progress import progress_bar
-from store.selection import ResolvedSelection, Selection
+from store.selection import Selection
 
 __all__ = ["sweep", "sweep_recording"]
-
-
-@dataclass(frozen=True)
-class _Running:
-    """How the model is run."""
-
-    backbone: Backbone
-    selection: Selection
-    noise: Noise
-    seeds: tuple[int, ...]
-    steps: int
-    features: bool
-    size: tuple[int, int] | None
-    images: int | None
-    stride: int
-    prompt: str | None
-    guidance_scale: float | None
-    negative_prompt: str | None
-    conditioning: Mapping[str, Any]
-
-    def passes(self, source: Any) -> int:
-        """Steps of the model for one piece."""
-        if isinstance(source, str):
-            return 1 + max(self.resolved().steps)
-        return pass_count(self.selection, noise=self.noise, steps=self.steps)
-
-    def resolved(self) -> ResolvedSelection:
-        layers = self.backbone.layers
-        return self.selection.resolve(len(layers), self.steps, min(layer.heads for layer in layers))
-
-    def windows(self, clip: Clip) -> tuple[Window, ...]:
-        return cut_windows(self.backbone, clip, size=self.size, images=self.images, stride=self.stride)
-
-    def prompt_size(self) -> tuple[int, int, int]:
-        default = self.backbone.default_size
-        height, width = self.size or default[:2]
-        return height, width, self.images or default.images
-
-    def layout(self, size: tuple[int, int, int]) -> TokenLayout:
-        return self.backbone.layout(*size)
-
-    def check_text(self, source: str | Clip) -> None:
-        self.backbone.check_prompt(self.text_of(source), self.negative_prompt, self.conditioning)
-
-    def text_of(self, source: str | Clip) -> str | None:
-        """What the model reads of a prompt or with a clip."""
-        if isinstance(source, str):
-            return source
-        return self.backbone.caption_of(source) if self.prompt is None else self.prompt
-
-    def run(self, source: str | Clip, sink: Callable[[Capture], None], on_step: OnStep, draw: int) -> None:
-        common: dict[str, Any] = {
-            "seed": self.seeds[draw],
-            "steps": self.steps,
-            "guidance_scale": self.guidance_scale,
-            "negative_prompt": self.negative_prompt,
-            "conditioning": self.conditioning,
-            "features": self.features,
-            "on_step": on_step,
-        }
-        if isinstance(source, Clip):
-            text = self.text_of(source)
-            run_clip(self.backbone, source, self.selection, sink, noise=self.noise, prompt=text, **common)
-            return
-        height, width, images = self.prompt_size()
-        common |= {"height": height, "width": width, "images": images, "want_clip": False}
-        run_prompt(self.backbone, source, self.selection, sink, **common)
-
-    def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
-        """What is said of the model and of how it is run."""
-        backbone = self.backbone
-        hashes = {name: digest_of_value(value) for name, value in sorted(self.conditioning.items())}
-        return {
-            "backbone": backbone.name,
-            "revision": backbone.revision or "",
-            "config_hash": backbone.config_hash,
-            "scheduler": type(backbone.pipeline.scheduler).__name__,
-            "dtype": str(backbone.dtype).removeprefix("torch."),
-            "noise": self.noise,
-            "seed": self.seeds[0],
-            "steps": self.steps,
-            "branch": resolved.branches[0],
-            "selected_steps": list(resolved.steps),
-            "selected_layers": list(resolved.layers),
-            "selected_heads": list(resolved.heads),
-            "guidance_scale": self.guidance_scale,
-            "negative_prompt": self.negative_prompt or "",
-            "prompt_for_all": self.prompt,
-            "size": None if self.size is None else list(self.size),
-            "images": self.images,
-            "stride": self.stride,
-            "features": self.features,
-            **({"conditioning": hashes} if hashes else {}),
-            **({"draws": len(self.seeds), "draw_seeds": list(self.seeds)} if len(self.seeds) > 1 else {}),
-        }
 
 
 @checked_but("seed", "threshold_cells")
@@ -240,7 +142,7 @@ def sweep(
     if not isinstance(threshold_cells, str):
         check_kind(threshold_cells, float | Sequence[float], "threshold_cells")
     how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
-    running = _Running(
+    run = SweepRun(
         backbone,
         selection,
         noise,
@@ -256,60 +158,60 @@ def sweep(
         dict(conditioning or {}),
     )
     check_selection(selection)
-    resolved = running.resolved()
+    resolved = run.resolved()
     backbone.check_ready()
     check_kind(clips_or_prompts, Clip | str | Mapping[Any, Any] | Iterable[Any], "clips_or_prompts")
     sources = named(clips_or_prompts, "clip")
     check_draws(draws, noise, sources, truth or {})
-    pieces, skipped = pieces_of(sources, running, truth or {}, how, digests=save is not None)
-    pieces = drawn(pieces, draws)
-    check_any_left(pieces, skipped)
-    attrs = running.attrs(resolved) | how.attrs()
+    items, skipped = sweep_items(sources, run, truth or {}, how, digests=save is not None)
+    items = repeat_for_draws(items, draws)
+    check_any_left(items, skipped)
+    attrs = run.attrs(resolved) | how.attrs()
     names = tuple(backbone.layers[layer].name for layer in resolved.layers)
     grid = Grid(resolved.steps, resolved.layers, names, resolved.heads, how.thresholds)
-    done = saved_sources(save, resume, overwrite, attrs, pieces)
+    done = saved_sources(save, resume, overwrite, attrs, items)
     with progress_bar(progress, "sweeping") as tell:
-        bar = Bar(tell, pieces, {name: running.passes(source) for name, source in sources.items()})
-        for source, group in groupby(pieces, key=lambda piece: piece.source):
+        bar = SweepProgress(tell, items, {name: run.passes(source) for name, source in sources.items()})
+        for source, group in groupby(items, key=lambda item: item.source):
             if source in done:
                 bar.finish(source)
                 continue
-            done[source] = _run_source(running, sources[source], list(group), grid, how, bar)
+            done[source] = _run_source(run, sources[source], list(group), grid, how, bar)
             if save is not None:
-                save_sweep(whole(done, pieces, skipped, attrs), save)
-    return whole(done, pieces, skipped, attrs)
+                save_sweep(assemble_sweep(done, items, skipped, attrs), save)
+    return assemble_sweep(done, items, skipped, attrs)
 
 
 # Running -----------------------------------------------------------------------------------------------------------
 
 
 def _run_source(
-    running: _Running, source: str | Clip, pieces: list[Piece], grid: Grid, how: Measuring, bar: Bar
+    run: SweepRun, source: str | Clip, items: list[SweepItem], grid: Grid, how: Measuring, bar: SweepProgress
 ) -> xr.Dataset:
-    """All pieces of one clip or prompt."""
-    windows = running.windows(source) if isinstance(source, Clip) else ()
+    """All items of one clip or prompt."""
+    windows = run.windows(source) if isinstance(source, Clip) else ()
     entries = []
-    for number, piece in enumerate(pieces):
-        shown = windows[piece.window].clip if isinstance(source, Clip) else source
-        tell = partial(bar.tell, piece.name, number * running.passes(source))
-        entries.append(_run_piece(running, shown, piece, grid, how, tell))
-    bar.finish(pieces[0].source)
+    for number, item in enumerate(items):
+        shown = windows[item.window].clip if isinstance(source, Clip) else source
+        tell = partial(bar.tell, item.name, number * run.passes(source))
+        entries.append(_run_item(run, shown, item, grid, how, tell))
+    bar.finish(items[0].source)
     return concatenate(entries)
 
 
-def _run_piece(
-    running: _Running, source: str | Clip, piece: Piece, grid: Grid, how: Measuring, tell: OnStep
+def _run_item(
+    run: SweepRun, source: str | Clip, item: SweepItem, grid: Grid, how: Measuring, tell: OnStep
 ) -> xr.Dataset:
     targets: list[Target] = []
     entries: list[Entry] = []
 
     def sink(capture: Capture) -> None:
         if not targets:
-            targets.append(how.target(piece.truth, capture.layout, capture.query.device))
-            entries.append(entry_of(piece, grid, targets[0]))
+            targets.append(how.target(item.truth, capture.layout, capture.query.device))
+            entries.append(new_entry(item, grid, targets[0]))
         values = how.values(capture.query, capture.key, targets[0], capture.text_key, capture.features)
         entries[0].add(capture.step, capture.layer, values)
         entries[0].timesteps[capture.step] = capture.timestep
 
-    running.run(source, sink, tell, piece.draw or 0)
+    run.run(source, sink, tell, item.draw or 0)
     return entries[0].to_dataset()

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from analyses.attention.affinity import TARGETS
-from analyses.selection.select import harmonic_mean, scored_clips
-from analyses.statistics import mean_over_clips
+from analyses.selection.select import scored_clips
+from analyses.statistics import harmonic_mean, mean_over_clips
 
 RECORD = ("step", "layer")
 PERCENT, SHARE = "%", "1"

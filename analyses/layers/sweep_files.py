@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analyses.layers.sweep_dataset import combine
+from analyses.layers.sweep_items import Skipped, SweepItem, describe_items
 from store.arguments import checked
-from store.clips.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
 from store.files.atomic import atomic_write, check_file
 from store.files.damaged import damage_as
@@ -117,64 +116,6 @@ def check_modes(save: str | os.PathLike[str] | None, *, resume: bool, overwrite:
         )
 
 
-def digest_of(clip: Clip | None, *parts: Any) -> str:
-    """Sixteen hexadecimal digits that change when the clip, its tracks or anything else given does."""
-    digest = hashlib.blake2b(digest_size=8)
-    arrays = [] if clip is None else [clip.images, clip.tracks, clip.visibility]
-    for part in (*arrays, *parts):
-        if part is None or isinstance(part, str):
-            digest.update(repr(part).encode())
-        else:
-            array = np.ascontiguousarray(part)
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of a whole video
-    return digest.hexdigest()
-
-
-def digest_of_value(value: Any) -> str:
-    """Eight hexadecimal digits of a pipeline's argument: of the bytes of a tensor, an array or an image.
-
-    Of what has no such content, its type.
-
-    Examples
-    --------
-    >>> import torch
-    >>> digest_of_value(torch.zeros(2)) == digest_of_value(torch.zeros(3)), digest_of_value(3) == digest_of_value(3.0)
-    (False, False)
-    """
-    return digest_of(None, *_parts(value))[:8]
-
-
-def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """:func:`digest_of_value` of each of a pipeline's arguments, by name.
-
-    Examples
-    --------
-    >>> import torch
-    >>> list(digests_of({"prompt_embeds": torch.zeros(2)}))
-    ['prompt_embeds']
-    """
-    return {name: digest_of_value(value) for name, value in sorted(values.items())}
-
-
-def _parts(value: Any) -> list[Any]:
-    """What is hashed of a value: texts and arrays."""
-    torch: Any = sys.modules.get("torch")  # where nobody has imported it, nothing is a tensor
-    if torch is not None and isinstance(value, torch.Tensor):
-        # As bytes, since numpy has no bfloat16.
-        whole = value.detach().cpu().contiguous()
-        return [f"{whole.dtype}{tuple(whole.shape)}", whole.reshape(-1).view(torch.uint8).numpy()]
-    if isinstance(value, Mapping):
-        return [part for name in sorted(value, key=str) for part in (str(name), *_parts(value[name]))]
-    if isinstance(value, list | tuple):
-        return [f"{len(value)} items", *(part for item in value for part in _parts(item))]
-    if value is None or isinstance(value, str | bytes | bool | int | float):
-        return [repr(value)]
-    if isinstance(value, np.ndarray) or hasattr(value, "__array_interface__"):
-        return [np.asarray(value)]
-    return [type(value).__qualname__]
-
-
 def finished_clips(
     path: str | os.PathLike[str], attrs: Mapping[str, Any], digests: Mapping[str, str]
 ) -> xr.Dataset | None:
@@ -206,3 +147,32 @@ def finished_clips(
                 f"{os.fspath(path)} holds clip {name!r}, which {what}. Pass the same clips, or save to another path."
             )
     return saved
+
+
+def saved_sources(
+    save: str | os.PathLike[str] | None,
+    resume: bool,
+    overwrite: bool,
+    attrs: Mapping[str, Any],
+    items: list[SweepItem],
+) -> dict[str, xr.Dataset]:
+    """The finished clips of a saved sweep by source; those whose every window is there."""
+    if save is None:
+        return {}
+    check_output(save, resume=resume, overwrite=overwrite)
+    digests = {item.source: item.details["digest"] for item in items}
+    saved = finished_clips(save, attrs, digests) if resume else None
+    if saved is None:
+        return {}
+    saved = saved.drop_vars("harmonic_mean")
+    sources = saved["source"].values.astype(str)
+    return {str(name): saved.isel(clip=np.flatnonzero(sources == name)) for name in dict.fromkeys(sources)}
+
+
+def assemble_sweep(
+    done: Mapping[str, xr.Dataset], items: list[SweepItem], skipped: list[Skipped], attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """The finished clips in the order asked for."""
+    finished = [item for item in items if item.source in done]
+    order = list(dict.fromkeys(item.source for item in finished))
+    return combine([done[source] for source in order], dict(attrs) | describe_items(finished, skipped))

@@ -1,30 +1,35 @@
-"""What a sweep goes through, one piece for each value of ``clip``: windows of clips with their truth, or prompts."""
+"""The items of a sweep, one for each value of ``clip``: windows of clips with their ground truth, or prompts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analyses.correspondence.bilinear import Geometry
 from analyses.layers.ground_truth import Target, Truth, inside
+from analyses.layers.measures import Measuring
 from analyses.layers.sweep_dataset import Entry, Grid
 from analyses.trackers.pseudo_tracks import against_pseudo_truth
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
+from store.files.digest import digest_of
 from store.layout import TokenLayout
 
-_BY = "tracks_source"
+if TYPE_CHECKING:
+    from analyses.layers.sweep_run import SweepRun
+
+_TRACKS_SOURCE = "tracks_source"
 Progress = Callable[[int, int, str], object]
 """Called with how much is done, how much there is in all, and the name of the clip."""
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class SweepItem:
     """One value of the ``clip`` dim, before it is measured.
 
     Attributes
@@ -87,13 +92,13 @@ def check_distinct(names: Sequence[str]) -> None:
         raise InvalidInputError(f"{twice[0]!r} names two of what is swept. Rename one of them.")
 
 
-def entry_of(piece: Piece, grid: Grid, target: Target) -> Entry:
+def new_entry(item: SweepItem, grid: Grid, target: Target) -> Entry:
     """An empty entry of the dataset, with what is known of it before anything is measured."""
-    entry = Entry(piece.name, piece.source, piece.window, piece.first_image, grid, piece.draw)
+    entry = Entry(item.name, item.source, item.window, item.first_image, grid, item.draw)
     entry.state(
         static_accuracy=target.static_accuracy,
         blind_accuracy=target.blind_accuracy,
-        points=len(piece.truth.points),
+        points=len(item.truth.points),
         pairs=target.pairs,
         moving_pairs=target.moving_pairs,
     )
@@ -104,21 +109,31 @@ def entry_of(piece: Piece, grid: Grid, target: Target) -> Entry:
     return entry
 
 
-def details_of(truth: Truth, prompt: str | None, digest: str = "", tracks_source: str | None = None) -> dict[str, Any]:
-    """What is said of every piece: its prompt, what is known of its points and by whom, and how many there are."""
+def item_details(
+    truth: Truth, prompt: str | None, digest: str = "", tracks_source: str | None = None
+) -> dict[str, Any]:
+    """What is said of every item: its prompt, what is known of its points and by whom, and how many there are."""
     known = "tracks" if truth.tracks is not None else "none: a grid of points"
     if tracks_source and truth.tracks is not None:
-        return {**details_of(truth, prompt, digest), "truth": f"none: {known} by {tracks_source}", _BY: tracks_source}
+        return {
+            **item_details(truth, prompt, digest),
+            "truth": f"none: {known} by {tracks_source}",
+            _TRACKS_SOURCE: tracks_source,
+        }
     return {"prompt": prompt or "", "truth": known, "points": len(truth.points), "digest": digest}
 
 
-def truth_of(clip: Clip | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int) -> Truth | str:
+def truth_from_clip(
+    clip: Clip | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int
+) -> Truth | str:
     """The truth of a clip that fits the layout and starts at ``first_image``, or why there is too little of it."""
     tracks = None if clip is None else (clip.tracks, clip.visibility)
-    return truth_of_tracks(None if tracks is None or tracks[0] is None else tracks, layout, preset, least, first_image)
+    return truth_from_tracks(
+        None if tracks is None or tracks[0] is None else tracks, layout, preset, least, first_image
+    )
 
 
-def truth_of_tracks(
+def truth_from_tracks(
     given: tuple[Any, Any] | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int = 0
 ) -> Truth | str:
     """The truth of (tracks, visibility), or of a grid where nothing is known; or why there is too little of it."""
@@ -144,7 +159,7 @@ def _too_few(tracks: np.ndarray, found: int, layout: TokenLayout, preset: Geomet
     return f"{reason}; {outside} tracked points lie outside the image" if tracks.shape[1] - outside < least else reason
 
 
-def check_any_left(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> None:
+def check_any_left(items: Sequence[SweepItem], skipped: Sequence[Skipped]) -> None:
     """Refuse a sweep of which nothing is left.
 
     Raises
@@ -152,23 +167,21 @@ def check_any_left(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> None:
     InvalidInputError
         Says why each window was skipped.
     """
-    if not pieces:
+    if not items:
         reasons = "; ".join(f"{item.source} window {item.window}: {item.reason}" for item in skipped)
         few = any("fewer than" in item.reason for item in skipped)
         remedy = "Pass clips with more tracks, or min_points=1." if few else "Pass longer clips, or other ones."
         raise InvalidInputError(f"every window was skipped: {reasons}. {remedy}")
 
 
-def described(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> dict[str, Any]:
+def describe_items(items: Sequence[SweepItem], skipped: Sequence[Skipped]) -> dict[str, Any]:
     """The attributes that say what was swept: each clip, the windows, the resizing, what was skipped."""
-    sources = {piece.source for piece in pieces}
-    cut = [piece for piece in pieces if piece.details.get("of_windows", 1) > 1]
-    windows = {(piece.source, piece.window) for piece in cut}
-    resized = {piece.source for piece in pieces if piece.details.get("resized_from")}
-    facts: dict[str, Any] = {
-        "clips": [{"name": piece.name, "source": piece.source, **piece.details} for piece in pieces]
-    }
-    by_source = {piece.source: piece.details.get(_BY) for piece in pieces if piece.truth.tracks is not None}
+    sources = {item.source for item in items}
+    cut = [item for item in items if item.details.get("of_windows", 1) > 1]
+    windows = {(item.source, item.window) for item in cut}
+    resized = {item.source for item in items if item.details.get("resized_from")}
+    facts: dict[str, Any] = {"clips": [{"name": item.name, "source": item.source, **item.details} for item in items]}
+    by_source = {item.source: item.details.get(_TRACKS_SOURCE) for item in items if item.truth.tracks is not None}
     if any(by_source.values()):
         facts["pseudo_truth"] = against_pseudo_truth(by_source.values())
     facts["windows"] = (
@@ -183,22 +196,90 @@ def described(pieces: Sequence[Piece], skipped: Sequence[Skipped]) -> dict[str, 
     return facts
 
 
-class Bar:
-    """Steps of the model, counted over all pieces."""
+class SweepProgress:
+    """Steps of the model, counted over all items."""
 
-    def __init__(self, progress: Progress | None, pieces: Sequence[Piece], passes: Mapping[str, int]) -> None:
+    def __init__(self, progress: Progress | None, items: Sequence[SweepItem], passes: Mapping[str, int]) -> None:
         self._progress = progress
         self._of_source = {
-            source: passes[source] * len(list(group))
-            for source, group in groupby(pieces, key=lambda piece: piece.source)
+            source: passes[source] * len(list(group)) for source, group in groupby(items, key=lambda item: item.source)
         }
         self._before = 0
 
     def tell(self, name: str, before: int, done: int, of_piece: int) -> None:
-        """So many steps of a piece are done, after ``before`` steps of the pieces of its source."""
+        """So many steps of a item are done, after ``before`` steps of the items of its source."""
         if self._progress is not None:
             self._progress(self._before + before + done, sum(self._of_source.values()), name)
 
     def finish(self, source: str) -> None:
-        """All pieces of a source are done."""
+        """All items of a source are done."""
         self._before += self._of_source[source]
+
+
+def sweep_items(
+    sources: Mapping[str, Any], run: SweepRun, truths: Mapping[str, Any], how: Measuring, *, digests: bool
+) -> tuple[list[SweepItem], list[Skipped]]:
+    """The items of all clips and prompts, and the windows that are left out.
+
+    Parameters
+    ----------
+    sources : clips and prompts by name
+    truths : (tracks, visibility) of prompts by name, in pixels and images of the generated clip
+    digests : whether details tell clips apart, for a saved sweep
+
+    Raises
+    ------
+    InvalidInputError
+        For a source of another type, a text that the model cannot run, and truth that goes with no prompt.
+    """
+    unknown = [name for name in truths if name not in sources]
+    if unknown:
+        raise InvalidInputError(
+            f"truth names {', '.join(map(repr, unknown))}, which is not swept. Swept: {', '.join(map(repr, sources))}."
+        )
+    found: list[SweepItem | Skipped] = []
+    for name, source in sources.items():
+        if isinstance(source, str | Clip):
+            run.check_text(source)
+        given = truths.get(name)
+        if isinstance(source, Clip):
+            if given is not None:
+                raise InvalidInputError(f"clip {name!r} has tracks of its own. Give truth for prompts only.")
+            found += _items_of_clip(run, name, source, how, digest_of(source) if digests else "")
+        elif isinstance(source, str):
+            digest = digest_of(None, source, *(given or ())) if digests else ""
+            found.append(_item_of_prompt(run, name, source, given, how, digest))
+        else:
+            raise InvalidInputError(f"{name!r} is a {type(source).__name__}; a sweep takes clips and prompts.")
+    items = [item for item in found if isinstance(item, SweepItem)]
+    check_distinct([item.name for item in items])
+    return items, [item for item in found if isinstance(item, Skipped)]
+
+
+def _items_of_clip(run: SweepRun, name: str, clip: Clip, how: Measuring, digest: str) -> Iterator[SweepItem | Skipped]:
+    windows = run.windows(clip)
+    for window in windows:
+        size, first = window.size, window.first_image
+        truth = truth_from_clip(window.clip, run.layout(size), how.preset, how.min_points, first)
+        if isinstance(truth, str):
+            yield Skipped(name, window.index, first, truth)
+            continue
+        label = name if len(windows) == 1 else f"{name} [{window.index}]"
+        details = {
+            "images": str(window),
+            "of_windows": len(windows),
+            "resized_from": None if size[:2] == window.original[:2] else list(window.original[:2]),
+            **item_details(truth, run.text_of(window.clip), digest, clip.tracks_source),
+        }
+        yield SweepItem(label, name, window.index, first, truth, details)
+
+
+def _item_of_prompt(
+    run: SweepRun, name: str, prompt: str, given: Any, how: Measuring, digest: str
+) -> SweepItem | Skipped:
+    size = run.prompt_size()
+    truth = truth_from_tracks(given, run.layout(size), how.preset, how.min_points)
+    if isinstance(truth, str):
+        return Skipped(name, 0, 0, truth)
+    made = f"{size[2]} generated images of {size[0]} x {size[1]} px"
+    return SweepItem(name, name, 0, 0, truth, {"images": made, **item_details(truth, prompt, digest)})

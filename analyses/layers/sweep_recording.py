@@ -15,15 +15,15 @@ from analyses.correspondence.bilinear import Geometry
 from analyses.layers.measures import Measuring, measuring
 from analyses.layers.sweep_dataset import Grid, combine
 from analyses.layers.sweep_items import (
-    Piece,
     Progress,
     Skipped,
+    SweepItem,
     check_any_left,
-    described,
-    details_of,
-    entry_of,
+    describe_items,
+    item_details,
     named,
-    truth_of,
+    new_entry,
+    truth_from_clip,
 )
 from store.arguments import check_kind, checked
 from store.clips.clip import Clip, Part
@@ -96,28 +96,28 @@ def sweep_recording(
         for name, item in named(recordings, "recording").items()
     }
     _check_alike(opened)
-    pieces, skipped = _recorded_pieces(opened, _clips_of(opened, clips), how)
-    check_any_left(pieces, skipped)
+    items, skipped = _recorded_items(opened, _clips_of(opened, clips), how)
+    check_any_left(items, skipped)
     first = next(iter(opened.values()))
     grid = Grid(first.steps, first.layers, first.plan.layer_names, first.heads, how.thresholds)
     records = len(grid.steps) * len(grid.layers)
     entries = []
     with progress_bar(progress, "sweeping") as bar:
-        for number, piece in enumerate(pieces):
+        for number, item in enumerate(items):
 
-            def tell(done: int, name: str = piece.name, before: int = number * records) -> None:
+            def tell(done: int, name: str = item.name, before: int = number * records) -> None:
                 if bar is not None:
-                    bar(before + done, len(pieces) * records, name)
+                    bar(before + done, len(items) * records, name)
 
-            entries.append(_measure_recording(opened[piece.source], piece, grid, how, branch, tell))
-    return combine(entries, _attrs_of_recordings(first, branch) | how.attrs() | described(pieces, skipped))
+            entries.append(_measure_recording(opened[item.source], item, grid, how, branch, tell))
+    return combine(entries, _attrs_of_recordings(first, branch) | how.attrs() | describe_items(items, skipped))
 
 
 def _measure_recording(
-    recording: Recording, piece: Piece, grid: Grid, how: Measuring, branch: str, tell: Callable[[int], None]
+    recording: Recording, item: SweepItem, grid: Grid, how: Measuring, branch: str, tell: Callable[[int], None]
 ) -> xr.Dataset:
-    target = how.target(piece.truth, recording.layout)
-    entry = entry_of(piece, grid, target)
+    target = how.target(item.truth, recording.layout)
+    entry = new_entry(item, grid, target)
     entry.timesteps.update(zip(grid.steps, recording.timesteps.tolist(), strict=True))
     for count, (step, layer) in enumerate(product(grid.steps, grid.layers), start=1):
         query, key = recording.read(step=step, layer=layer, branch=branch)
@@ -187,24 +187,24 @@ def _clips_of(recordings: Mapping[str, Recording], clips: Any) -> dict[str, Clip
     return dict(zip(recordings, listed, strict=True))
 
 
-def _recorded_pieces(
+def _recorded_items(
     recordings: Mapping[str, Recording], clips: Mapping[str, Clip | None], how: Measuring
-) -> tuple[list[Piece], list[Skipped]]:
-    pieces: list[Piece] = []
+) -> tuple[list[SweepItem], list[Skipped]]:
+    items: list[SweepItem] = []
     skipped: list[Skipped] = []
     for name, recording in recordings.items():
         window = recording.provenance.window or 0
         clip, first = _recorded_window(clips[name], recording, name)
-        truth = truth_of(clip, recording.layout, how.preset, how.min_points, first)
+        truth = truth_from_clip(clip, recording.layout, how.preset, how.min_points, first)
         if isinstance(truth, str):
             skipped.append(Skipped(name, window, first, truth))
             continue
         images = recording.provenance.extra.get("images", f"{recording.layout.images} images")
         by = None if clip is None else clip.tracks_source
-        said = details_of(truth, recording.provenance.prompt, "", by)
+        said = item_details(truth, recording.provenance.prompt, "", by)
         details = {"images": images, "path": recording.path, **said}
-        pieces.append(Piece(name, name, window, first, truth, details))
-    return pieces, skipped
+        items.append(SweepItem(name, name, window, first, truth, details))
+    return items, skipped
 
 
 def _recorded_window(clip: Clip | None, recording: Recording, name: str) -> tuple[Clip | None, int]:

@@ -9,16 +9,8 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from analyses.plots.theme import (
-    SEQUENTIAL,
-    SOFT,
-    as_images,
-    chooser,
-    entitle,
-    image_trace,
-    need_dims,
-    numbers,
-)
+from analyses.arrays import as_images, need_dims
+from analyses.plots.theme import SEQUENTIAL, SOFT, chooser, entitle, image_trace, numbers
 from store.arguments import Array, checked
 from store.errors import InvalidInputError
 

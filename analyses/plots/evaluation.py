@@ -9,9 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from analyses.arrays import need_dims
 from analyses.layers.differences import is_difference, told
 from analyses.plots.layers import SYMBOLS
-from analyses.plots.theme import INK, PALETTE, SOFT, entitle, escape, headline, label, need_dims, numbers
+from analyses.plots.theme import INK, PALETTE, SOFT, entitle, escape, headline, label, numbers
 from analyses.statistics import bootstrap_mean, by_source, mean_over_clips
 from store.arguments import checked
 from store.errors import InvalidInputError

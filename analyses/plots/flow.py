@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from analyses.plots.theme import FAINT, INK, SOFT, as_images, entitle, image_trace, label, need_dims
+from analyses.arrays import as_images, need_dims
+from analyses.plots.theme import FAINT, INK, SOFT, entitle, image_trace, label
 from store.arguments import Array, checked
 from store.errors import InvalidInputError
 from store.selection import resolve_number

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.colors import sample_colorscale
 
+from analyses.arrays import need_dims
 from analyses.layers.differences import PERCENT, has_negative, is_difference, told
 from analyses.plots.theme import (
     DIVERGING,
@@ -23,7 +24,6 @@ from analyses.plots.theme import (
     label,
     layer_names,
     mark_missing,
-    need_dims,
     numbers,
     step_names,
     step_ticks,

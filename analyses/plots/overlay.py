@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from analyses.arrays import as_images
 from analyses.plots.colours import start_colours
-from analyses.plots.theme import as_images, evenly
+from analyses.plots.theme import evenly
 from store.arguments import Array, checked
 from store.checks import finite, integer
 from store.errors import InvalidInputError

@@ -10,9 +10,10 @@ from plotly.subplots import make_subplots
 
 from analyses.plots.theme import PALETTE, entitle
 from analyses.selection.layer_selection import LayerSelection
-from analyses.selection.words import counted, where
+from analyses.selection.words import where
 from store.arguments import checked
 from store.checks import integer
+from store.text import counted
 
 OTHER, BASELINE = "#9aa0ab", PALETTE[1]
 

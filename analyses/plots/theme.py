@@ -14,8 +14,6 @@ import xarray as xr
 from PIL import Image
 
 from analyses.layers.differences import is_difference, quantity
-from store.arrays import as_array
-from store.errors import InvalidInputError
 
 INK, SOFT, FAINT, MISSING, HATCH = "#1f2430", "#5b6270", "#d9dce2", "#e4e6ea", "#9aa0ab"
 # Okabe and Ito's palette without its yellow, which vanishes on white; told apart with any colour vision.
@@ -81,33 +79,6 @@ def entitle(figure: go.Figure, heading: str, note: str, *, height: int, top: int
     text = f"{heading}<br><span style='font-size:12px;color:{SOFT}'>{note}</span>"
     figure.update_layout(template=THEME, height=height, margin={"t": top}, title={"text": text, "y": 1 - 16 / height})
     figure.update_layout(modebar={"remove": list(UPLOADS)})
-
-
-def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataArray:
-    """The array in the asked order of dims, or an error that says what is there.
-
-    Examples
-    --------
-    >>> need_dims("values", xr.DataArray([[1, 2]], dims=("layer", "step")), ("step", "layer")).shape
-    (2, 1)
-    """
-    if not isinstance(values, xr.DataArray):
-        raise InvalidInputError(f"{name} must be an xarray.DataArray; got {type(values).__name__}.")
-    if values.dtype.kind not in "biuf":
-        raise InvalidInputError(f"{name} must hold numbers; got {values.dtype}.")
-    wanted, found = ", ".join(dims), ", ".join(map(str, values.dims))
-    missing = [dim for dim in dims if dim not in values.dims]
-    extra = [str(dim) for dim in values.dims if dim not in dims]
-    if missing:
-        raise InvalidInputError(f"{name} needs dims ({wanted}); got ({found}): {', '.join(missing)} missing.")
-    if extra:
-        choice = ", ".join(f"{dim}=..." for dim in extra)
-        raise InvalidInputError(
-            f"{name} needs dims ({wanted}); got ({found}). Choose one first, e.g. values.sel({choice})."
-        )
-    if not values.size:
-        raise InvalidInputError(f"{name} is empty: {dict(values.sizes)}.")
-    return values.transpose(*dims)
 
 
 def numbers(values: xr.DataArray | xr.Dataset, dim: str) -> np.ndarray:
@@ -188,16 +159,6 @@ def mark_missing(figure: go.Figure, values: np.ndarray, x: Sequence[str], y: Seq
         showlegend=True,
         hovertemplate="%{x}<br>%{y}<br>" + note + "<extra></extra>",
     )
-
-
-def as_images(images: Any) -> np.ndarray:
-    """Images checked: uint8 (image, y, x, 3)."""
-    array = as_array(images)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or not array.size:
-        raise InvalidInputError(
-            f"images needs uint8 (image, y, x, 3), one image at least; got {array.dtype} {array.shape}."
-        )
-    return array
 
 
 def _picture(image: np.ndarray) -> Image.Image:

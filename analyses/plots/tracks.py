@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from analyses.arrays import as_images
 from analyses.plots.colours import start_colours
-from analyses.plots.theme import INK, SOFT, as_images, entitle, evenly, image_trace, strided
+from analyses.plots.theme import INK, SOFT, entitle, evenly, image_trace, strided
 from store.arguments import Array, checked
 from store.arrays import as_array
 from store.errors import InvalidInputError

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
+from analyses.arrays import as_images, need_dims
 from analyses.plots.flow import DIMS, flow_colours, hover_of, wheel_picture
-from analyses.plots.theme import FAINT, SOFT, as_images, entitle, escape, image_trace, need_dims, strided
+from analyses.plots.theme import FAINT, SOFT, entitle, escape, image_trace, strided
 from analyses.plots.tracks import image_slider
 from store.arguments import Array, checked
 from store.clips.clip import Clip

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from analyses.optical_flow import opencv
+from analyses.optical_flow import DISFlow
 from store.arrays import as_array
 from store.errors import InvalidInputError
 from store.scenes.prompt import SHAPES
@@ -26,7 +26,6 @@ _CANDIDATES = 2  # regions looked at beyond the number asked for, in case they l
 _SHAPE_IMAGES = 3  # that show most of a region
 _GRID = 32  # cells along the window in which shapes are compared
 _REACH = 2.0  # half of that window, in radii of the disc that has the region's area
-_FLOW_SIDE = 160  # pixels of the shorter side of the images that the optical flow is computed on
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,18 +211,12 @@ def _overlaps(mask: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _flow(images: np.ndarray) -> np.ndarray:
-    """(image - 1, y, x, 2): (x, y) pixels from each image to the next."""
-    cv2 = opencv()
+    """Return (image - 1, y, x, 2), the (x, y) pixels from each image to the next."""
     height, width = images.shape[1:3]
-    scale = max(1, round(_FLOW_SIDE / min(height, width)))
-    size = (width * scale, height * scale)
-    grey = [
-        cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for image in images
-    ]
-    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flows = [method.calc(first, second, None) for first, second in pairwise(grey)]
-    small = [cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) / scale for flow in flows]
-    return np.asarray(small, dtype=np.float32).reshape(-1, height, width, 2)
+    flow = DISFlow((height, width))
+    grey = [flow.grey(image) for image in images]
+    flows = [flow.reduced(flow.between(first, second)) for first, second in pairwise(grey)]
+    return np.asarray(flows, dtype=np.float32).reshape(-1, height, width, 2)
 
 
 def _motion(flow: np.ndarray, mask: np.ndarray) -> tuple[float, float]:

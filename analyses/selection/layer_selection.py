@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from analyses.selection.words import described
 from store.arguments import check_fields
 
 By = Literal["last", "mean"]
@@ -140,8 +141,6 @@ class LayerSelection:
         return rows
 
     def __repr__(self) -> str:
-        from analyses.selection.words import described  # which speaks of selections, so it imports this module
-
         return described(self)
 
 

@@ -10,82 +10,13 @@ import xarray as xr
 from analyses.selection.draws import by_source_and_draw, draw_weights, weighted_means
 from analyses.selection.layer_selection import By, Criterion, LayerSelection, Pairs, ranking
 from analyses.selection.verdict import MOST_SAMPLES, against_baselines
-from analyses.statistics import interval_levels
-from store.arguments import Array, check_kind, checked
-from store.arrays import as_array
+from analyses.statistics import harmonic_mean, interval_levels
+from store.arguments import checked
 from store.checks import integer, one_of
 from store.errors import InvalidInputError
 
 FEWEST_LAYERS = 4
 """With fewer layers than this, one of the three measures puts most of them at an end of the harmonic mean's scale."""
-
-
-@checked
-def harmonic_mean(accuracy: Array, confidence: Array, attention_score: Array) -> Any:
-    """The harmonic mean of the three measures, each scaled to 0-1 over its whole matrix.
-
-    Parameters
-    ----------
-    accuracy, confidence, attention_score : (layer, step) DataArray or ndarray, in any order of the two axes; cross
-        confidence and cross attention score. Leading axes of arrays (bootstrap samples) are kept apart
-
-    Returns
-    -------
-    DataArray or ndarray like ``accuracy``
-        0 where any measure is at its minimum, and everywhere where one is constant; NaN where one is NaN.
-
-    Raises
-    ------
-    InvalidInputError
-        When the shapes or dims differ.
-
-    Notes
-    -----
-    DiffTrack (Nam et al., 2025), section 3.3; docs/definitions.md, section 4. Means over clips come before this.
-
-    Examples
-    --------
-    >>> harmonic_mean(np.array([[0.0, 100.0]]), np.array([[0.1, 0.2]]), np.array([[0.3, 0.5]]))
-    array([[0., 1.]])
-    """
-    given = {"accuracy": accuracy, "confidence": confidence, "attention_score": attention_score}
-    labelled = any(isinstance(array, xr.DataArray) for array in given.values())
-    for name, array in given.items():
-        check_kind(array, xr.DataArray if labelled else Array, name)
-    if labelled:
-        return _labelled(accuracy, confidence, attention_score)
-    arrays = [as_array(array).astype(np.float64) for array in given.values()]
-    shapes = [array.shape for array in arrays]
-    if len(set(shapes)) != 1 or arrays[0].ndim < 2:
-        raise InvalidInputError(
-            f"accuracy, confidence and attention_score need one (layer, step) shape; got {', '.join(map(str, shapes))}."
-        )
-    scaled = np.stack([_scaled(array) for array in arrays])
-    positive = np.where(scaled > 0, scaled, 1.0)
-    mean = 3.0 / (1.0 / positive).sum(0)
-    mean = np.where((scaled == 0).any(0), 0.0, mean)
-    return np.where(np.isnan(scaled).any(0), np.nan, mean)
-
-
-def _labelled(accuracy: xr.DataArray, confidence: xr.DataArray, attention_score: xr.DataArray) -> xr.DataArray:
-    others = []
-    for name, other in (("confidence", confidence), ("attention_score", attention_score)):
-        if set(other.dims) != set(accuracy.dims):
-            raise InvalidInputError(f"{name} needs the dims {accuracy.dims}, as accuracy has; got {other.dims}.")
-        others.append(other.transpose(*accuracy.dims).values)
-    attrs = {"long_name": "harmonic mean of accuracy, cross confidence and cross attention score", "units": "1"}
-    return accuracy.copy(data=harmonic_mean(accuracy.values, *others)).rename("harmonic_mean").assign_attrs(attrs)
-
-
-def _scaled(matrix: np.ndarray) -> np.ndarray:
-    """Min-max over the last two axes; a constant matrix is 0 and NaN stays NaN."""
-    finite = np.isfinite(matrix)
-    low = np.where(finite, matrix, np.inf).min((-2, -1), keepdims=True)
-    high = np.where(finite, matrix, -np.inf).max((-2, -1), keepdims=True)
-    width = np.where(finite.any((-2, -1), keepdims=True), high - low, 0.0)
-    return np.where(finite, (np.where(finite, matrix, 0) - np.where(np.isfinite(low), low, 0)), np.nan) / np.where(
-        width > 0, width, 1.0
-    )
 
 
 @checked

@@ -11,10 +11,10 @@ import xarray as xr
 
 from analyses.selection.layer_selection import Criterion, Pairs
 from analyses.selection.select import check_sweep, in_top, select_layers
-from analyses.selection.words import counted
 from store.arguments import checked
 from store.checks import integer
 from store.errors import InvalidInputError
+from store.text import counted
 
 _WITHIN = ("accuracy", "moving_accuracy", "static_accuracy", "blind_accuracy", "moving_pairs")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from analyses.selection.layer_selection import LayerSelection
+from store.text import counted
+
+if TYPE_CHECKING:
+    from analyses.selection.layer_selection import LayerSelection
 
 FEW_CLIPS = 8
 """From so many clips on, 95 % intervals hold the truth about 95 times in 100 (docs/benchmarks.md)."""
@@ -29,6 +32,7 @@ def verdict(selection: LayerSelection) -> str:
     Examples
     --------
     >>> import xarray as xr
+    >>> from analyses.selection.layer_selection import LayerSelection
     >>> verdict(LayerSelection((), xr.Dataset(), None, "last", 49, 2000, 0, 8))
     "No layer was tested against 'nothing moves'."
     """
@@ -92,6 +96,7 @@ def remedies(selection: LayerSelection) -> list[str]:
     Examples
     --------
     >>> import xarray as xr
+    >>> from analyses.selection.layer_selection import LayerSelection
     >>> remedies(LayerSelection((), xr.Dataset({"pairs": 100, "moving_pairs": 5}), None, "last", 49, 2000, 0, 8))
     ['more clips', 'a larger stride, so that more points move (5 of 100 pairs do)']
     """
@@ -128,6 +133,7 @@ def table_text(selection: LayerSelection) -> str:
     Examples
     --------
     >>> import xarray as xr
+    >>> from analyses.selection.layer_selection import LayerSelection
     >>> table_text(LayerSelection((), xr.Dataset(), None, "last", 49, 2000, 0, 8)).splitlines()[0][:11]
     'rank  layer'
     """
@@ -208,11 +214,6 @@ def listed_layers(layers: Sequence[int]) -> str:
     """
     texts = [str(layer) for layer in layers]
     return f"layer {texts[0]}" if len(texts) == 1 else f"layers {', '.join(texts[:-1])} and {texts[-1]}"
-
-
-def counted(count: float, noun: str) -> str:
-    """``1 clip``, ``2 clips``, ``0.5 cells``."""
-    return f"{count:g} {noun}" if count == 1 else f"{count:.10g} {noun}s"
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

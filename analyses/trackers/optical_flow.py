@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analyses.optical_flow import opencv
+from analyses.optical_flow import DIS_SIDE, DISFlow, flow_at
 from store.arguments import check_fields
 from store.checks import integer
 from store.errors import InvalidInputError
@@ -53,7 +53,7 @@ class FlowTracker:
     array([26., 20.])
     """
 
-    side: int = 160
+    side: int = DIS_SIDE
     tolerance: float = 1.0
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class FlowTracker:
         count, height, width = video.shape[:3]
         tracks = np.repeat(asked[None, :, 1:], count, axis=0)
         missed = np.zeros((count, len(asked)))
-        flow = _Flow(self.side, (height, width))
+        flow = DISFlow((height, width), self.side)
         if len(asked):
             first, last = int(asked[:, 0].min()), int(asked[:, 0].max())
             self._follow(flow, video, asked, range(first, count), tracks, missed)
@@ -87,7 +87,7 @@ class FlowTracker:
 
     def _follow(
         self,
-        flow: _Flow,
+        flow: DISFlow,
         video: np.ndarray,
         asked: np.ndarray,
         order: Iterable[int],
@@ -103,43 +103,9 @@ class FlowTracker:
             later = flow.grey(video[following])
             there, back = flow.between(grey, later), flow.between(later, grey)
             here = tracks[image, reached] * flow.scale
-            step = _read(there, here)
-            miss = np.linalg.norm(step + _read(back, here + step), axis=-1)
+            step = flow_at(there, here)
+            miss = np.linalg.norm(step + flow_at(back, here + step), axis=-1)
             allowed = self.tolerance + 0.1 * np.linalg.norm(step, axis=-1)
             tracks[following, reached] = (here + step) / flow.scale
             missed[following, reached] = np.maximum(missed[image, reached], miss / allowed)
             grey = later
-
-
-class _Flow:
-    """DIS on images that are enlarged where they are small."""
-
-    def __init__(self, side: int, size: tuple[int, int]) -> None:
-        self._cv2 = opencv()
-        self.scale = max(1, round(side / min(size)))
-        self._method = self._cv2.DISOpticalFlow_create(self._cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-
-    def grey(self, image: np.ndarray) -> np.ndarray:
-        grey = self._cv2.cvtColor(np.ascontiguousarray(image), self._cv2.COLOR_RGB2GRAY)
-        enlarged: np.ndarray = self._cv2.resize(
-            grey, None, fx=self.scale, fy=self.scale, interpolation=self._cv2.INTER_CUBIC
-        )
-        return enlarged
-
-    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """(y, x, 2): how far each enlarged pixel moves, (x, y)."""
-        flow: np.ndarray = self._method.calc(first, second, None)
-        return flow
-
-
-def _read(flow: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(point, 2): the flow at (x, y), pixel centres at +0.5, bilinear; that of the border beyond it."""
-    size = np.array(flow.shape[1::-1])
-    place = np.clip(points - 0.5, 0, size - 1)
-    lower = np.minimum(np.floor(place).astype(int), np.maximum(size - 2, 0))
-    upper = np.minimum(lower + 1, size - 1)
-    right, down = (place - lower).T[:, :, None]
-    top = flow[lower[:, 1], lower[:, 0]] * (1 - right) + flow[lower[:, 1], upper[:, 0]] * right
-    bottom = flow[upper[:, 1], lower[:, 0]] * (1 - right) + flow[upper[:, 1], upper[:, 0]] * right
-    result: np.ndarray = top * (1 - down) + bottom * down
-    return result

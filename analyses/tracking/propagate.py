@@ -12,8 +12,7 @@ import torch
 
 from analyses.correspondence.matching import corners_of
 from analyses.correspondence.peaks import Candidates, candidates_of, smoothest
-from analyses.kernels.frame_costs import frame_costs, way_back
-from analyses.kernels.matching_cost import sources_within
+from analyses.kernels.matching_cost import backward_costs, frame_costs, sources_within
 from analyses.tracking.aggregation import CellByCell, Support
 from analyses.tracking.chunks import Chunk
 from analyses.tracking.options import TrackingOptions
@@ -148,7 +147,7 @@ class Follower:
                 continue
 
             def back(cells: torch.Tensor, frame: int = frame) -> torch.Tensor:
-                return way_back(query, key, frame, cells, **how)
+                return backward_costs(query, key, frame, cells, **how)
 
             parts = self._parts(cost, reader)
             yield frame, cost, torch.cat([reader.wander(cost, part, back, self._best) for part in parts])

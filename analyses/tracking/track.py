@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from analyses.arrays import BUDGET_BYTES
-from analyses.layers.sweep_files import digests_of
 from analyses.selection.defaults import matched_with
 from analyses.selection.layer_selection import LayerSelection
 from analyses.tracking.chunks import Chunk, chunk_groups
@@ -22,6 +21,7 @@ from analyses.tracking.propagate import Follower
 from analyses.tracking.tokens import ChunkTokens, TrackingRun, chunk_length
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
+from store.files.digest import digests_of
 from store.layout import TokenLayout
 from store.progress import progress_bar
 from store.selection import Selection

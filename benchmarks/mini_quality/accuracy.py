@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.correspondence.baselines import match_patches
+from analyses.correspondence.patches import match_patches
 from analyses.layers.ground_truth import Target, Truth
 from analyses.layers.sweep import sweep
 from analyses.selection.select import select_layers

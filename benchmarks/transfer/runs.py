@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import xarray as xr
 
-from analyses.layers.sweep_files import digest_of_value
 from benchmarks.transfer.clips import METRICS, Case
 from generators.sampling.sample import sample
 from generators.transfer.embedding import InjectMotion
@@ -24,6 +23,7 @@ from generators.transfer.motion_transfer import MotionTransfer, transfer_motion
 from probe import Backbone, load_backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import Clip
+from store.files.digest import digest_of_value
 from store.scenes.prompt import PromptWarning
 
 STEPS = 25

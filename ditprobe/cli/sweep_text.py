@@ -8,8 +8,8 @@ import xarray as xr
 from analyses.selection.layer_selection import By, Criterion, LayerSelection, Pairs
 from analyses.selection.select import select_layers
 from analyses.selection.verdict import against_baselines
-from analyses.selection.words import counted
 from analyses.statistics import mean_over_clips
+from store.text import counted
 
 STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
 

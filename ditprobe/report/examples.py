@@ -11,13 +11,13 @@ import numpy as np
 from analyses.attention.rows import attention_of_points
 from analyses.correspondence.matching import match_points
 from analyses.correspondence.resampling import to_images
-from analyses.layers.sweep_files import digest_of_value
 from ditprobe.report.sweep import Example
 from probe import Backbone, Capture, Noise, run_clip, run_prompt
 from probe.run.windows import cut_windows
 from store.arguments import check_fields, checked
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
+from store.files.digest import digest_of_value
 from store.layout import TokenLayout
 from store.selection import Selection
 

@@ -11,8 +11,9 @@ import xarray as xr
 
 from analyses.plots.theme import numbers
 from analyses.selection.layer_selection import LayerSelection
-from analyses.selection.words import counted, ranked_by, state, where
+from analyses.selection.words import ranked_by, state, where
 from analyses.statistics import mean_over_clips
+from store.text import counted
 
 NOT_RECORDED = "–"
 MOST_STEPS_ACROSS = 12

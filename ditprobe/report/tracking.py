@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
 from analyses.evaluation.compare import TrackedClip
+from analyses.evaluation.files import METRICS, WITHIN, check_evaluation
 from analyses.evaluation.tapvid import in_percent, tapvid_means
 from analyses.plots.evaluation import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
 from analyses.plots.theme import PALETTE
@@ -20,19 +20,11 @@ from analyses.plots.tracks import plot_tracks
 from analyses.statistics import bootstrap_mean, mean_over_clips
 from ditprobe.report.sweep import NARROW, ReportFigure, ShownExample, embed
 from ditprobe.report.tables import NOT_RECORDED, Table
-from ditprobe.report.words import FEW_CLIPS, counted, listed
+from ditprobe.report.words import FEW_CLIPS
 from store.datasets.tapvid import RASTER, THRESHOLDS
-from store.errors import InvalidInputError, RecordingError
-from store.files.damaged import damage_as
-from store.files.labelled import load_netcdf
+from store.text import counted, listed
 
-METRICS = {
-    "average_pts_within_thresh": "position accuracy",
-    "average_jaccard": "average Jaccard",
-    "occlusion_accuracy": "occlusion accuracy",
-}
 _POSITION = next(iter(METRICS))
-_WITHIN = [f"pts_within_{pixels}" for pixels in THRESHOLDS]
 _NOTES = (
     f"Position accuracy is the share of truly visible points within {listed(THRESHOLDS)} px of an image of {RASTER} x "
     f"{RASTER}, averaged over these; occlusion accuracy the share of points rightly called visible or hidden. Jaccard "
@@ -53,56 +45,6 @@ class ShownTracking:
     figures: tuple[ReportFigure, ...]
     clips: tuple[ShownExample, ...]
     notes: tuple[str, ...]
-
-
-def read_evaluation(path: Path) -> xr.Dataset:
-    """An evaluation that ``ditprobe eval-tapvid`` wrote as ``.nc``, in percent whatever version wrote it.
-
-    Raises
-    ------
-    RecordingError
-        When there is none at that path.
-
-    Examples
-    --------
-    >>> read_evaluation(Path("nowhere.nc"))
-    Traceback (most recent call last):
-    ...
-    store.errors.RecordingError: nowhere.nc holds no evaluation of trackers: it does not exist.
-    """
-    if not path.exists():
-        raise RecordingError(f"{path} holds no evaluation of trackers: it does not exist.")
-    with damage_as(
-        RecordingError,
-        f"{path} holds no evaluation of trackers, or it is damaged",
-        "ditprobe eval-tapvid writes them; name its --out with .nc.",
-    ):
-        found = load_netcdf(path)
-        for name in ("settings", "skipped"):
-            json.loads(found.attrs.get(name, "null"))
-    check_evaluation(found)
-    return in_percent(found)
-
-
-def check_evaluation(evaluation: xr.Dataset) -> None:
-    """Refuse what is no evaluation of trackers.
-
-    Raises
-    ------
-    InvalidInputError
-        Names what is missing.
-
-    Examples
-    --------
-    >>> check_evaluation(xr.Dataset({"accuracy": ("clip", [1.0])}))
-    Traceback (most recent call last):
-    ...
-    store.errors.InvalidInputError: tracking needs what evaluate_tapvid returns; it lacks the dim tracker.
-    """
-    lacking = [f"the dim {dim}" for dim in ("tracker", "clip") if not evaluation.sizes.get(dim)]
-    lacking = lacking or [str(name) for name in (*METRICS, *_WITHIN, "queries") if name not in evaluation]
-    if lacking:
-        raise InvalidInputError(f"tracking needs what evaluate_tapvid returns; it lacks {listed(lacking)}.")
 
 
 def tracking_part(
@@ -200,7 +142,7 @@ def _best(position: xr.DataArray) -> int:
 def _figures(evaluation: xr.Dataset) -> list[go.Figure]:
     shown = evaluation.isel(tracker=slice(len(PALETTE)))
     dim = xr.Variable("threshold", list(THRESHOLDS), {"units": f"px of a {RASTER} x {RASTER} image"})
-    within = xr.concat([shown[name] for name in _WITHIN], dim, combine_attrs="drop")
+    within = xr.concat([shown[name] for name in WITHIN], dim, combine_attrs="drop")
     within = within.assign_attrs(long_name="points within the threshold", units="%")
     position = shown[_POSITION].assign_attrs(long_name=METRICS[_POSITION], units="%")
     figures = [plot_accuracy_per_threshold(within), plot_clip_scores(position, title="Position accuracy, every clip")]

@@ -11,18 +11,10 @@ import numpy as np
 import xarray as xr
 
 from analyses.selection.layer_selection import LayerSelection
-from analyses.selection.words import (
-    FEW_CLIPS,
-    counted,
-    interval_in_words,
-    listed_layers,
-    ranked_by,
-    remarks,
-    verdict,
-    where,
-)
+from analyses.selection.words import FEW_CLIPS, interval_in_words, listed_layers, ranked_by, remarks, verdict, where
 from analyses.statistics import mean_over_clips
 from ditprobe.report.tables import NOT_RECORDED, plain
+from store.text import counted, listed
 
 # Attributes that are told first, by the names a reader knows. What is not here follows by its own name.
 KNOWN = {
@@ -68,18 +60,6 @@ class Answer:
     headline: str
     tiles: tuple[Tile, ...]
     details: tuple[str, ...]
-
-
-def listed(items: Sequence[Any]) -> str:
-    """Items as a sentence lists them.
-
-    Examples
-    --------
-    >>> listed([4]), listed([4, 3]), listed([4, 3, 5])
-    ('4', '4 and 3', '4, 3 and 5')
-    """
-    texts = [str(item) for item in items]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def runs(numbers: Sequence[int]) -> str:

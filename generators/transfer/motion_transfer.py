@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-from analyses.layers.sweep_files import digest_of
 from analyses.selection.layer_selection import LayerSelection
 from generators.sampling.sample import GuidedSampling
 from generators.sampling.scheduler import check_editable
@@ -24,6 +23,7 @@ from store.arguments import check_fields, checked
 from store.checks import height_and_width
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
+from store.files.digest import digest_of
 from store.progress import progress_bar
 from store.recordings.provenance import library_versions
 

@@ -11,6 +11,11 @@ import numpy as np
 
 if TYPE_CHECKING:
     import xarray as xr
+import sys
+
+import xarray as xr
+
+from store.clips.clip import Clip
 
 DIGEST = "ditprobe_digest"
 """The name under which a digest is stored: an attribute, a member or a key."""
@@ -109,3 +114,61 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return _plain(value[0]) if len(value) == 1 else [_plain(each) for each in value]
     return value
+
+
+def digest_of(clip: Clip | None, *parts: Any) -> str:
+    """Sixteen hexadecimal digits that change when the clip, its tracks or anything else given does."""
+    digest = hashlib.blake2b(digest_size=8)
+    arrays = [] if clip is None else [clip.images, clip.tracks, clip.visibility]
+    for part in (*arrays, *parts):
+        if part is None or isinstance(part, str):
+            digest.update(repr(part).encode())
+        else:
+            array = np.ascontiguousarray(part)
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of a whole video
+    return digest.hexdigest()
+
+
+def digest_of_value(value: Any) -> str:
+    """Eight hexadecimal digits of a pipeline's argument: of the bytes of a tensor, an array or an image.
+
+    Of what has no such content, its type.
+
+    Examples
+    --------
+    >>> import torch
+    >>> digest_of_value(torch.zeros(2)) == digest_of_value(torch.zeros(3)), digest_of_value(3) == digest_of_value(3.0)
+    (False, False)
+    """
+    return digest_of(None, *_parts(value))[:8]
+
+
+def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """:func:`digest_of_value` of each of a pipeline's arguments, by name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> list(digests_of({"prompt_embeds": torch.zeros(2)}))
+    ['prompt_embeds']
+    """
+    return {name: digest_of_value(value) for name, value in sorted(values.items())}
+
+
+def _parts(value: Any) -> list[Any]:
+    """What is hashed of a value: texts and arrays."""
+    torch: Any = sys.modules.get("torch")  # where nobody has imported it, nothing is a tensor
+    if torch is not None and isinstance(value, torch.Tensor):
+        # As bytes, since numpy has no bfloat16.
+        whole = value.detach().cpu().contiguous()
+        return [f"{whole.dtype}{tuple(whole.shape)}", whole.reshape(-1).view(torch.uint8).numpy()]
+    if isinstance(value, Mapping):
+        return [part for name in sorted(value, key=str) for part in (str(name), *_parts(value[name]))]
+    if isinstance(value, list | tuple):
+        return [f"{len(value)} items", *(part for item in value for part in _parts(item))]
+    if value is None or isinstance(value, str | bytes | bool | int | float):
+        return [repr(value)]
+    if isinstance(value, np.ndarray) or hasattr(value, "__array_interface__"):
+        return [np.asarray(value)]
+    return [type(value).__qualname__]

@@ -132,9 +132,9 @@ def report(
 
 
 def _evaluation(path: Path) -> xr.Dataset:
-    from ditprobe.report.tracking import read_evaluation
+    from analyses.evaluation.files import load_evaluation
 
-    return read_evaluation(path)
+    return load_evaluation(path)
 
 
 def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-import analyses.kernels.frame_costs as frame_costs_module
+import analyses.kernels.matching_cost as frame_costs_module
 from analyses.correspondence.peaks import Candidates, candidates_of, smoothest
-from analyses.kernels.frame_costs import frame_costs, way_back
+from analyses.kernels.matching_cost import backward_costs, frame_costs
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
@@ -63,7 +63,7 @@ def test_the_way_back_has_the_same_costs(budget):
     expected = dense_costs(query, key, 2.0)
     cells = torch.tensor([5, 34, 0, 20])
     for frame in range(1, FRAMES):
-        found = way_back(*map(torch.from_numpy, (query, key)), frame, cells, divisor=2.0, budget_bytes=budget)
+        found = backward_costs(*map(torch.from_numpy, (query, key)), frame, cells, divisor=2.0, budget_bytes=budget)
         np.testing.assert_allclose(found.numpy(), expected[frame - 1].T[cells], atol=1e-12)
 
 

@@ -10,12 +10,11 @@ import pytest
 import xarray as xr
 
 from analyses.evaluation.checkpoint import described
-from analyses.evaluation.files import save_evaluation
+from analyses.evaluation.files import load_evaluation, save_evaluation
 from analyses.evaluation.tapvid import evaluate_tapvid, tapvid_means
 from analyses.metrics.tapvid import mean_tapvid_metrics
 from analyses.trackers.static import CoTracker, PatchTracker, still_tracker
 from ditprobe.cli.tapvid_text import clip_table, mean_table
-from ditprobe.report.tracking import read_evaluation
 from store import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError, RecordingError
 from store.tracks.point_tracks import PointTracks
@@ -424,7 +423,7 @@ def test_an_evaluation_of_fractions_is_read_in_percent(tmp_path):
     for name in [name for name in found if found[name].attrs.get("units") == "%"]:
         old[name] = (found[name] / 100).assign_attrs({**found[name].attrs, "units": "1"})
     old.to_netcdf(tmp_path / "old.nc", engine="scipy")
-    read = read_evaluation(tmp_path / "old.nc")
+    read = load_evaluation(tmp_path / "old.nc")
     for given in (read, old):
         xr.testing.assert_allclose(tapvid_means(given), tapvid_means(found))
         assert mean_table(given) == mean_table(found)

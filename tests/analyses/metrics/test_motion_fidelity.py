@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from analyses.metrics import motion_fidelity as fidelity
 from analyses.metrics.clip_fidelity import clip_motion_fidelity, grid_queries
-from analyses.metrics.frechet import discrete_frechet_distance
-from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity
+from analyses.metrics.hybrid_fidelity import discrete_frechet_distance, hybrid_motion_fidelity
 from analyses.metrics.motion_fidelity import motion_fidelity
 from store.clips.clip import Clip
 from store.errors import InvalidInputError

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.selection.select import harmonic_mean, select_layers
+from analyses.selection.select import select_layers
+from analyses.statistics import harmonic_mean
 from store.errors import InvalidInputError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from analyses.trackers.optical_flow import _read
+from analyses.optical_flow import flow_at
 from analyses.trackers.static import FlowTracker
 from store.errors import InvalidInputError, MissingOpenCVError
 from store.scenes.scene import make_scene
@@ -90,8 +90,8 @@ def test_flow_is_read_bilinearly_at_pixel_centres_and_held_at_the_border():
         ndimage.map_coordinates(flow[..., axis], [points[:, 1] - 0.5, points[:, 0] - 0.5], order=1, mode="nearest")
         for axis in range(2)
     ]
-    np.testing.assert_allclose(_read(flow, points), np.stack(expected, -1), atol=1e-5)
-    np.testing.assert_allclose(_read(flow[:1, :1], points), np.broadcast_to(flow[0, 0], (203, 2)))
+    np.testing.assert_allclose(flow_at(flow, points), np.stack(expected, -1), atol=1e-5)
+    np.testing.assert_allclose(flow_at(flow[:1, :1], points), np.broadcast_to(flow[0, 0], (203, 2)))
 
 
 def test_without_opencv_it_is_said_how_to_install_it(monkeypatch):

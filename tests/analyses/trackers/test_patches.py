@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analyses.correspondence.baselines import match_patches
+from analyses.correspondence.patches import match_patches
 from analyses.trackers.static import PatchTracker
 from store.errors import InvalidInputError
 from store.layout import TokenLayout

@@ -16,7 +16,6 @@ from tiny_families import FAMILIES
 from transfers import reference_of, transfer_of
 
 import generators.transfer.optimised
-from analyses.layers.sweep_files import digest_of
 from generators.sampling.sample import sample
 from generators.transfer.ditflow import DiTFlow
 from generators.transfer.embedding import InjectMotion, MotionEmbedding
@@ -31,6 +30,7 @@ from store.errors import (
     OutputExistsError,
     RecordingError,
 )
+from store.files.digest import digest_of
 
 METHOD = DiTFlow(optimise="positions", layers=(1,), learning_rate=(0.05, 0.02), iterations=2, share=0.6)
 

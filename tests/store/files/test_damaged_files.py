@@ -16,14 +16,13 @@ import xarray as xr
 import zarr
 
 from analyses.evaluation.checkpoint import EvaluationCheckpoint, FinishedClip
-from analyses.evaluation.files import save_evaluation
+from analyses.evaluation.files import load_evaluation, save_evaluation
 from analyses.flow.attention_flow import labelled_flow
 from analyses.flow.files import load_flow, save_flow
 from analyses.layers.sweep_files import load_sweep, save_sweep
 from analyses.metrics.tapvid import METRICS
 from analyses.selection.files import load_selection, save_selection
 from analyses.selection.layer_selection import LayerSelection
-from ditprobe.report.tracking import read_evaluation
 from generators.transfer.embedding import MotionEmbedding
 from generators.transfer.embedding_files import load_embedding, save_embedding
 from probe.attention.positions import AddedPositions
@@ -110,7 +109,7 @@ KINDS = [
     *(Kind(f"flow.{end}", lambda path: save_flow(FLOW, path), load_flow, n)
       for end, n in (("npz", 120), ("nc", 120), ("zarr", 60))),
     Kind("sweep.nc", lambda path: save_sweep(SWEEP, path), load_sweep),
-    Kind("tapvid.nc", lambda path: save_evaluation(EVALUATION, path), read_evaluation),
+    Kind("tapvid.nc", lambda path: save_evaluation(EVALUATION, path), load_evaluation),
     Kind("clips.jsonl", lambda path: write_checkpoint(None, path), finished),
     Kind("left.safetensors", lambda path: save_embedding(EMBEDDING, path), load_embedding),
     Kind("one.pkl", lambda path: write_tapvid(path, {"goat": CLIP}), lambda path: read_tapvid(path)["goat"]),

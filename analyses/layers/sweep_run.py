@@ -1,0 +1,110 @@
+"""How a sweep runs the model on its clips and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
+from probe.backbones.backbone import OnStep
+from probe.run.windows import Window, cut_windows
+from store.clips.clip import Clip
+from store.files.digest import digest_of_value
+from store.layout import TokenLayout
+from store.selection import ResolvedSelection, Selection
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """How the model is run."""
+
+    backbone: Backbone
+    selection: Selection
+    noise: Noise
+    seeds: tuple[int, ...]
+    steps: int
+    features: bool
+    size: tuple[int, int] | None
+    images: int | None
+    stride: int
+    prompt: str | None
+    guidance_scale: float | None
+    negative_prompt: str | None
+    conditioning: Mapping[str, Any]
+
+    def passes(self, source: Any) -> int:
+        """Steps of the model for one item."""
+        if isinstance(source, str):
+            return 1 + max(self.resolved().steps)
+        return pass_count(self.selection, noise=self.noise, steps=self.steps)
+
+    def resolved(self) -> ResolvedSelection:
+        layers = self.backbone.layers
+        return self.selection.resolve(len(layers), self.steps, min(layer.heads for layer in layers))
+
+    def windows(self, clip: Clip) -> tuple[Window, ...]:
+        return cut_windows(self.backbone, clip, size=self.size, images=self.images, stride=self.stride)
+
+    def prompt_size(self) -> tuple[int, int, int]:
+        default = self.backbone.default_size
+        height, width = self.size or default[:2]
+        return height, width, self.images or default.images
+
+    def layout(self, size: tuple[int, int, int]) -> TokenLayout:
+        return self.backbone.layout(*size)
+
+    def check_text(self, source: str | Clip) -> None:
+        self.backbone.check_prompt(self.text_of(source), self.negative_prompt, self.conditioning)
+
+    def text_of(self, source: str | Clip) -> str | None:
+        """What the model reads of a prompt or with a clip."""
+        if isinstance(source, str):
+            return source
+        return self.backbone.caption_of(source) if self.prompt is None else self.prompt
+
+    def run(self, source: str | Clip, sink: Callable[[Capture], None], on_step: OnStep, draw: int) -> None:
+        common: dict[str, Any] = {
+            "seed": self.seeds[draw],
+            "steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt,
+            "conditioning": self.conditioning,
+            "features": self.features,
+            "on_step": on_step,
+        }
+        if isinstance(source, Clip):
+            text = self.text_of(source)
+            run_clip(self.backbone, source, self.selection, sink, noise=self.noise, prompt=text, **common)
+            return
+        height, width, images = self.prompt_size()
+        common |= {"height": height, "width": width, "images": images, "want_clip": False}
+        run_prompt(self.backbone, source, self.selection, sink, **common)
+
+    def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
+        """What is said of the model and of how it is run."""
+        backbone = self.backbone
+        hashes = {name: digest_of_value(value) for name, value in sorted(self.conditioning.items())}
+        return {
+            "backbone": backbone.name,
+            "revision": backbone.revision or "",
+            "config_hash": backbone.config_hash,
+            "scheduler": type(backbone.pipeline.scheduler).__name__,
+            "dtype": str(backbone.dtype).removeprefix("torch."),
+            "noise": self.noise,
+            "seed": self.seeds[0],
+            "steps": self.steps,
+            "branch": resolved.branches[0],
+            "selected_steps": list(resolved.steps),
+            "selected_layers": list(resolved.layers),
+            "selected_heads": list(resolved.heads),
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt or "",
+            "prompt_for_all": self.prompt,
+            "size": None if self.size is None else list(self.size),
+            "images": self.images,
+            "stride": self.stride,
+            "features": self.features,
+            **({"conditioning": hashes} if hashes else {}),
+            **({"draws": len(self.seeds), "draw_seeds": list(self.seeds)} if len(self.seeds) > 1 else {}),
+        }

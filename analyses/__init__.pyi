@@ -6,6 +6,8 @@ from analyses.attention.affinity import (
     affinity as affinity,
 )
 from analyses.attention.rows import attention_of_points as attention_of_points
+from analyses.attention.rows import attention_of_text as attention_of_text
+from analyses.attention.rows import attention_to_text as attention_to_text
 from analyses.attention.pca import principal_components as principal_components
 
 # Point correspondence

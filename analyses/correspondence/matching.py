@@ -52,6 +52,7 @@ def match_points(
     preset: MatchPreset = "exact",
     refine: Refine = None,
     window: int = 1,
+    frame: int = 0,
     budget_bytes: int = BUDGET_BYTES,
 ) -> Any:
     """The position of each query point in every frame, by the mean over heads of two-way attention.
@@ -59,17 +60,18 @@ def match_points(
     Parameters
     ----------
     query, key : (head, frame, y, x, channel) torch or numpy, post-norm and post-RoPE
-    points : (point, 2) float, (x, y) in pixels of the clip, in image 0; pixel centres at +0.5
+    points : (point, 2) float, (x, y) in pixels of the clip, in ``frame``; pixel centres at +0.5
     layout : TokenLayout
     preset : "exact" interpolates displacements at the true cell centres. "difftrack" reproduces the released generation
         analysis, "difftrack-tracking" the released tracking evaluation, which divides by sqrt(heads).
     refine : None takes the best cell; "soft" the mean cell around it, weighted by the matching cost
     window : cells on each side of the best one that "soft" looks at
+    frame : the latent frame in which the points are
     budget_bytes : working memory beyond input and result
 
     Returns
     -------
-    (frame, point, 2) of the kind of ``query``, (x, y) in pixels. Frame 0 is ``points``, unchanged.
+    (frame, point, 2) of the kind of ``query``, (x, y) in pixels. In their own frame they are ``points``, unchanged.
 
     Raises
     ------
@@ -89,10 +91,10 @@ def match_points(
     >>> match_points(cells, cells, torch.tensor([[3.0, 70.0]]), layout)[2]
     tensor([[ 3., 70.]])
     """
-    tokens = query_and_key(query, key, layout)
+    tokens = _frame_first(*query_and_key(query, key, layout), frame)
     corners = corners_of(points, layout, preset, tokens[0].device)
     found = match_sources(*tokens, corners, preset=preset, refine=refine, window=window, budget_bytes=budget_bytes)
-    return restore_kind(query)(tracks_of(found.mean, corners))
+    return restore_kind(query)(_in_order(tracks_of(found.mean, corners), frame))
 
 
 @checked
@@ -106,6 +108,7 @@ def match_points_by_head(
     preset: MatchPreset = "exact",
     refine: Refine = None,
     window: int = 1,
+    frame: int = 0,
     budget_bytes: int = BUDGET_BYTES,
 ) -> Any:
     """The position of each query point in every frame, by each head alone.
@@ -123,12 +126,12 @@ def match_points_by_head(
     >>> match_points_by_head(cells, cells, torch.tensor([[3.0, 70.0]]), layout).shape
     torch.Size([2, 3, 1, 2])
     """
-    tokens = query_and_key(query, key, layout)
+    tokens = _frame_first(*query_and_key(query, key, layout), frame)
     corners = corners_of(points, layout, preset, tokens[0].device)
     found = match_sources(
         *tokens, corners, preset=preset, per_head=True, refine=refine, window=window, budget_bytes=budget_bytes
     )
-    return restore_kind(query)(tracks_of(cast("torch.Tensor", found.heads), corners))
+    return restore_kind(query)(_in_order(tracks_of(cast("torch.Tensor", found.heads), corners), frame))
 
 
 @checked
@@ -181,6 +184,23 @@ def match_features(
     corners = corners_of(points, layout, preset, tensor.device)
     found = match_feature_sources(tensor.flatten(1, 2), corners, budget_bytes=budget_bytes)
     return restore_kind(features)(tracks_of(found, corners))
+
+
+def _frame_first(query: torch.Tensor, key: torch.Tensor, frame: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(head, frame, cell, channel) queries and keys with one frame before all others."""
+    frames = query.shape[1]
+    if not 0 <= integer(frame, "frame") < frames:
+        raise InvalidInputError(f"frame {frame} does not exist: the layout has frames 0 to {frames - 1}.")
+    if frame == 0:
+        return query, key
+    order = [frame, *(other for other in range(frames) if other != frame)]
+    return query[:, order], key[:, order]
+
+
+def _in_order(tracks: torch.Tensor, frame: int) -> torch.Tensor:
+    """(..., frame, point, 2) tracks with the first frame put back to its place."""
+    first, others = tracks[..., :1, :, :], tracks[..., 1:, :, :]
+    return torch.cat([others[..., :frame, :, :], first, others[..., frame:, :, :]], -3)
 
 
 def corners_of(points: Any, layout: TokenLayout, preset: MatchPreset, device: torch.device) -> Corners:

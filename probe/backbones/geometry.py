@@ -97,6 +97,10 @@ class TokenGeometry(ABC):
         """Text tokens in the self-attention for a prompt, or the most there can be (0: text is attended apart)."""
         return 0
 
+    def token_names(self, prompt: str | None) -> tuple[str, ...] | None:
+        """The text tokens of a prompt by name, in the order of the attention; None where the family does not tell."""
+        return None
+
     @checked
     def layout(self, height: int, width: int, images: int, prompt: str | None = None) -> TokenLayout:
         """Where the tokens of a clip of this size lie.

@@ -78,6 +78,15 @@ class CogVideoX(Backbone):
         """All prompts are padded to this many tokens, and the padding takes part in the attention."""
         return int(self.pipeline.transformer.config.max_text_seq_length)
 
+    def token_names(self, prompt: str | None) -> tuple[str, ...] | None:
+        """The text tokens of a prompt by name, padding included; None where the pipeline has no tokenizer."""
+        tokenizer = getattr(self.pipeline, "tokenizer", None)
+        if tokenizer is None or prompt is None:
+            return None
+        count = self.text_tokens()
+        found = tokenizer(prompt, padding="max_length", max_length=count, truncation=True, add_special_tokens=True)
+        return tuple(map(str, tokenizer.convert_ids_to_tokens(found["input_ids"])))
+
     def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
         """Text tokens of each batch element: all of them, the family has no mask."""
         batch, tokens = call["encoder_hidden_states"].shape[:2]

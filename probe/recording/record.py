@@ -175,7 +175,10 @@ def record(
         window=None if job.window is None else window,
         softmax_scale=job.plan.channels**-0.5,
         source_dtype=str(backbone.dtype).removeprefix("torch."),
-        extra={} if job.window is None else _described(job.window),
+        extra={
+            **({} if job.window is None else _described(job.window)),
+            **_token_names(backbone, job.plan.branches, text, negative_prompt, conditioning),
+        },
     )
     common: dict[str, Any] = {
         "seed": seed,
@@ -219,6 +222,22 @@ def _run(
     if not want_clip:
         return None
     return backbone.generate(text, **size, **{name: value for name, value in common.items() if name != "features"})
+
+
+def _token_names(
+    backbone: Backbone,
+    branches: tuple[str, ...],
+    prompt: str | None,
+    negative_prompt: str | None,
+    conditioning: Mapping[str, Any] | None,
+) -> dict[str, dict[str, list[str]]]:
+    """``text_tokens``: those of each branch by name, where the backbone knows them and the text is not embeddings."""
+    if conditioning is not None and "prompt_embeds" in conditioning:
+        return {}
+    texts = {"cond": prompt, "uncond": negative_prompt or ""}
+    names = {branch: backbone.token_names(texts[branch]) for branch in branches}
+    known = {branch: list(tokens) for branch, tokens in names.items() if tokens is not None}
+    return {"text_tokens": known} if known else {}
 
 
 def _described(window: Window) -> dict[str, Any]:

@@ -222,6 +222,33 @@ class Recording:
         tokens = int((~np.isnan(key[0, :, 0])).sum())  # a shorter text is filled up with NaN
         return query[:, :tokens], key[:, :tokens]
 
+    @checked
+    def mapped(self, *, step: int, layer: int, branch: str = "cond") -> dict[str, np.ndarray]:
+        """Every array of one record without a copy: what is not touched is not read from the disk.
+
+        Parameters
+        ----------
+        step, layer, branch : as for :meth:`read`
+
+        Returns
+        -------
+        dict of read-only float16 arrays
+            ``query`` and ``key`` (head, frame, y, x, channel), and what else was recorded: ``text_query`` and
+            ``text_key`` (head, token, channel), ``features`` (frame, y, x, feature). Memory maps for a folder on this
+            machine; for a URL the record is read as a whole.
+
+        Raises
+        ------
+        NotRecordedError, UnknownLayerError, CorruptRecordingError
+            As :meth:`read`. With ``check``, the first call reads the record once and compares its checksums.
+        """
+        position = self._position(step, layer, branch)
+        found = {name: self._fetch(name, position, None, copy=False) for name in self._arrays}
+        if "text_key" in found:
+            tokens = int((~np.isnan(found["text_key"][0, :, 0])).sum())  # a shorter text is filled up with NaN
+            found |= {name: found[name][:, :tokens] for name in ("text_query", "text_key")}
+        return found
+
     def read_features(self, *, step: int, layer: int, branch: str = "cond") -> np.ndarray:
         """Attention output: (frame, y, x, feature) float16, the heads concatenated along feature.
 
@@ -288,7 +315,7 @@ class Recording:
             raise InvalidInputError("heads is empty: nothing would be read. Leave it out to read all of them.")
         return [_index_of("head", head, self.heads) for head in asked]
 
-    def _fetch(self, name: str, position: Position, rows: list[int] | None) -> np.ndarray:
+    def _fetch(self, name: str, position: Position, rows: list[int] | None, *, copy: bool = True) -> np.ndarray:
         step, branch, layer = self._name(position)
         what = f"step {step}, layer {layer}, branch {branch!r}"
         status = self._status[position]
@@ -300,7 +327,10 @@ class Recording:
         crc = int(self._checksums[position][list(self._arrays).index(name)])
         check = self._check and (name, position) not in self._checked
         try:
-            values = self._source.record(array, position, rows, crc if check else None)
+            if copy:
+                values = self._source.record(array, position, rows, crc if check else None)
+            else:
+                values = self._source.view(array, position, crc if check else None)
         except CorruptRecordingError as error:
             raise CorruptRecordingError(
                 f"{what} of {self.path} is damaged: {error}. Every other record stays readable. Record again with "

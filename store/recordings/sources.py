@@ -42,6 +42,10 @@ class Source(Protocol):
         """One record, or some of its heads, as a copy; checked against ``crc`` unless that is None."""
         ...
 
+    def view(self, array: PlannedArray, position: Position, crc: int | None) -> np.ndarray:
+        """One record, read-only and without a copy where there is a memory map; checked as by :meth:`record`."""
+        ...
+
     def group(self, *, consolidated: bool = False) -> zarr.Group:
         """The group that has the arrays, with the metadata of each array itself or those kept at the root."""
         ...
@@ -122,11 +126,16 @@ class LocalSource:
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
         """One record through a memory map."""
+        payload = self.view(array, position, crc)
+        return np.array(payload if heads is None else payload[heads])
+
+    def view(self, array: PlannedArray, position: Position, crc: int | None) -> np.ndarray:
+        """The memory map of one record."""
         shard = ShardFormat(array)
         payload = shard.open(shard.path(self.folder, position))
         if crc is not None:
             _check(crc32c(payload), crc, array.name)
-        return np.array(payload if heads is None else payload[heads])
+        return payload
 
     def group(self, *, consolidated: bool = False) -> zarr.Group:
         """The group that has the arrays."""
@@ -177,6 +186,10 @@ class ZarrSource:
             return values
         _check(crc32c(values), crc, array.name)
         return values if heads is None else values[heads]
+
+    def view(self, array: PlannedArray, position: Position, crc: int | None) -> np.ndarray:
+        """One record, read as a whole."""
+        return self.record(array, position, None, crc)
 
     def group(self, *, consolidated: bool = False) -> zarr.Group:
         """The group that has the arrays."""

@@ -561,6 +561,34 @@ _plain(
         "layout": w.layout,
         "text_key": np.ones((2, 3, 4), np.float32),
         "scale": 0.5,
+        "frame": 0,
+        "by_head": False,
+    },
+)
+_plain(
+    "attention_to_text",
+    dp.attention_to_text,
+    lambda w: {
+        "query": w.tokens,
+        "key": w.tokens,
+        "text_key": np.ones((2, 3, 4), np.float32),
+        "points": w.points,
+        "layout": w.layout,
+        "scale": 0.5,
+        "frame": 1,
+        "by_head": True,
+    },
+)
+_plain(
+    "attention_of_text",
+    dp.attention_of_text,
+    lambda w: {
+        "text_query": np.ones((2, 3, 4), np.float32),
+        "key": w.tokens,
+        "text_key": np.ones((2, 3, 4), np.float32),
+        "layout": w.layout,
+        "scale": 0.5,
+        "by_head": True,
     },
 )
 for _name in ("match_points", "match_points_by_head"):
@@ -575,6 +603,7 @@ for _name in ("match_points", "match_points_by_head"):
             "preset": "exact",
             "refine": "soft",
             "window": 1,
+            "frame": 0,
             "budget_bytes": 2**20,
         },
     )

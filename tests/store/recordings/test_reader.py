@@ -524,3 +524,25 @@ class TestOutputPath:
             f"the recording needs 40.3 kB, {tmp_path} has 10.0 kB free. Free some space, choose another path, or "
             f"select fewer steps, layers or heads."
         )
+
+
+def test_a_mapped_record_is_the_one_that_is_read_and_cannot_be_changed(tmp_path):
+    recording = record_all(tmp_path / "run.zarr", plan_for(layout=TEXT_LAYOUT, features=True))
+    where = {"step": -1, "layer": 3, "branch": "uncond"}
+    found = recording.mapped(**where)
+    wanted = dict(zip(("query", "key"), recording.read(**where), strict=True))
+    wanted |= dict(zip(("text_query", "text_key"), recording.read_text(**where), strict=True))
+    wanted["features"] = recording.read_features(**where)
+    assert sorted(found) == sorted(wanted)
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(found[name], values)
+        assert not found[name].flags.writeable
+        assert isinstance(found[name], np.memmap)
+
+
+def test_a_mapped_record_that_is_damaged_is_refused(recorded):
+    with shard(recorded).open("r+b") as file:
+        file.write(b"\xff\xff")
+    with pytest.raises(CorruptRecordingError, match="the checksum of query"):
+        recorded.mapped(step=2, layer=1)
+    assert recorded.mapped(step=2, layer=3)["query"].shape == (2, 3, 5, 7, 4)

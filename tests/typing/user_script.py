@@ -36,5 +36,5 @@ methods: list[TransferMethod] = [dp.DiTFlow(), dp.SMM(), dp.PlainBackbone()]
 for method in methods:
     result = dp.transfer_motion(backbone, clip, "a red disc moves right", method=method, seed=0)
     assert_type(result, dp.Clip)
-    dp.write_clip(result, "result.mp4")
+    dp.write_clip("result.mp4", result)
 print(strategies, match_points)

@@ -71,8 +71,8 @@ def demo(
     """Record, sweep, select, track, transfer and report on synthetic scenes; prints where everything is."""
     import ditprobe as dp
     from analyses.selection.words import listed_layers, verdict
+    from ditprobe.cli.report_of_sweep import build
     from ditprobe.cli.sweep_text import accuracy_table, selection_of
-    from ditprobe.cli.verbs.report import build
 
     began = time.monotonic()
     prepare(out)

@@ -5,11 +5,11 @@ from generators.sampling.sample import (
     sample as sample,
     GuidedSampling as GuidedSampling,
 )
-from generators.sampling.strategy import (
-    Strategy as Strategy,
+from generators.sampling.strategy import Strategy as Strategy
+from generators.sampling.step import (
     Run as Run,
+    Step as Step,
 )
-from generators.sampling.step import Step as Step
 from generators.sampling.optimise import minimise as minimise
 
 # Edits of attention

@@ -1,22 +1,20 @@
-"""The command ``ditprobe``: one verb for each thing the library does."""
+"""The command ``ditprobe``: the verbs of :mod:`ditprobe.cli.verbs` under one name."""
 
 from __future__ import annotations
 
-from importlib import metadata
+import pkgutil
+from importlib import import_module, metadata
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ditprobe.cli import verbs
 from ditprobe.cli.console import complain, say
-from ditprobe.cli.verbs import amf, eval_tapvid, generate, guide, info, record, report, select, sweep, track, transfer
 
-GROUPS = {
-    "Start here": (generate, track, sweep),
-    "What a model knows": (select, report, record, amf, eval_tapvid),
-    "Steer a generation": (transfer, guide),
-    "Anything": (info,),
-}
+HEADINGS = ("Start here", "What a model knows", "Steer a generation", "Anything")
+"""Headings of ``ditprobe --help`` in their order; those that only a verb names follow."""
 _START = """
 \b
 Start here; each takes seconds with the bundled model:
@@ -76,12 +74,21 @@ def _current(word: str, known: set[str]) -> str:
     return f"{found}{equals}{value}"
 
 
+def verbs_by_heading() -> dict[str, list[ModuleType]]:
+    """Return the modules of the verbs under the headings that they name."""
+    found: dict[str, list[ModuleType]] = {heading: [] for heading in HEADINGS}
+    for each in pkgutil.iter_modules(verbs.__path__):
+        module = import_module(f"{verbs.__name__}.{each.name}")
+        found.setdefault(module.GROUP, []).append(module)
+    return found
+
+
 class Verbs(TyperGroup):
-    """The verbs by what they are for."""
+    """The verbs, grouped by purpose."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a heading and the verbs below it for each group."""
-        for heading, modules in GROUPS.items():
+        for heading, modules in verbs_by_heading().items():
             rows = []
             for module in modules:
                 command = self.get_command(ctx, _name_of(module))
@@ -104,7 +111,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (each for group in GROUPS.values() for each in group):
+for module in (each for group in verbs_by_heading().values() for each in group):
     verb = getattr(module, _name_of(module).replace("-", "_"))
     app.command(_name_of(module), cls=Verb, epilog=module.EXAMPLES)(verb)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ditprobe.cli.console import complain, say, seconds_for_people
 from store.text import counted
@@ -45,3 +45,12 @@ def tell_time(
     seconds = sum(count * measured.seconds(all_tokens(model.layout(*size))) for size, count in calls)
     say(f"  time      about {seconds_for_people(seconds)} for {counted(total, 'call')} of the model{besides}")
     say(f"            {measured.how}")
+
+
+def calls_of_run(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:
+    """The size of a run's clips, and the calls of the transformer that it makes for so many of them."""
+    from probe.backbones.geometry import Size
+
+    size = Size(arguments["height"], arguments["width"], arguments["num_frames"])
+    branches = 2 if model.wants_guidance(arguments) else 1
+    return size, clips * branches * arguments["num_inference_steps"]

@@ -308,6 +308,17 @@ def clips_from(
     return joined(found, {} if scenes is None else scene_clips(scenes, layout, stride))
 
 
+def read_part(path: Path, first: int, last: int | None, stride: int) -> Clip:
+    """Read every n-th image of a video, from ``first`` to ``last`` inclusive."""
+    from store.clips.video import read_clip
+
+    clip = read_clip(path, first=first, last=last, stride=stride)
+    images = len(clip) if clip.part is None else clip.part.images
+    if last is not None and last >= images:
+        raise InvalidInputError(f"{path} has images 0 to {images - 1}; --last {last} lies beyond them.")
+    return clip
+
+
 def joined(*sources: Mapping[str, Any]) -> dict[str, Any]:
     """Sources by name, of which none may replace another.
 

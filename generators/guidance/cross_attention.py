@@ -12,8 +12,8 @@ from torch import Tensor
 from analyses.selection.defaults import chosen_layers
 from analyses.selection.guided import guided_layers
 from analyses.selection.layer_selection import LayerSelection
-from generators.sampling.step import Step
-from generators.sampling.strategy import Run, Strategy
+from generators.sampling.step import Run, Step
+from generators.sampling.strategy import Strategy
 from probe.attention.edit import Attend, Attention, Editor
 from probe.backbones.backbone import Backbone
 from store.arguments import check_fields, checked

@@ -87,7 +87,7 @@ def read_layers(
     edit : AttentionEdit
         Not entered yet.
     features, blocks : bool
-        See :meth:`generators.sampling.strategy.Step.read`.
+        See :meth:`generators.sampling.step.Step.read`.
     """
     found, last = Reading(), layers[-1]
     modules = backbone.modules[backbone.denoisers.index(denoiser)]

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from generators.errors import GuidanceDivergedError
 from generators.sampling.scheduler import EditedSteps, check_editable, moved
-from generators.sampling.step import Step, prediction_of
-from generators.sampling.strategy import Run, Strategy
+from generators.sampling.step import Run, Step, prediction_of
+from generators.sampling.strategy import Strategy
 from probe.backbones.backbone import Backbone, OnStep
 from probe.capture.clock import SamplerClock, check_closed
 from store.arguments import checked, checked_but

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,13 +13,34 @@ from torch import Tensor, nn
 
 from generators.errors import GuidanceDivergedError
 from generators.sampling.reading import Reading, altered, read_layers
-from generators.sampling.strategy import Run
 from probe.attention.edit import AttentionEdit, Editor
 from probe.attention.positions import Positions, check_positions, read_positions
 from probe.backbones.backbone import Backbone, Moment
 from probe.backbones.schedule import Schedule
 from store.errors import InvalidInputError
+from store.layout import TokenLayout
 from store.selection import resolve_number
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What is known before the model runs.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    layout : TokenLayout
+        Of the clip to be made; its ``text_tokens`` is the most there can be.
+    steps : int
+        Denoising steps.
+    guided : bool
+        Whether classifier-free guidance is on, so that there are two branches.
+    """
+
+    backbone: Backbone
+    layout: TokenLayout
+    steps: int
+    guided: bool
 
 
 class Step:

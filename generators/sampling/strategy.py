@@ -1,4 +1,4 @@
-"""What a method of guidance looks like to the driver: a strategy, and the run it is in.
+"""The interface of a guidance method: a strategy, called at each step of a run.
 
 How the published methods are written as strategies:
 
@@ -24,37 +24,9 @@ How the published methods are written as strategies:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
-from probe.backbones.backbone import Backbone
-from store.layout import TokenLayout
-
-if TYPE_CHECKING:
-    from generators.sampling.step import Step
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """What is known before the model runs.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    layout : TokenLayout
-        Of the clip to be made; its ``text_tokens`` is the most there can be.
-    steps : int
-        Denoising steps.
-    guided : bool
-        Whether classifier-free guidance is on, so that there are two branches.
-    """
-
-    backbone: Backbone
-    layout: TokenLayout
-    steps: int
-    guided: bool
+from generators.sampling.step import Run, Step
 
 
 class Strategy:

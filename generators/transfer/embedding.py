@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from generators.sampling.step import Step
-from generators.sampling.strategy import Run, Strategy
+from generators.sampling.step import Run, Step
+from generators.sampling.strategy import Strategy
 from probe.attention.positions import Positions
 from probe.backbones.geometry import Size
 from store.arguments import check_fields, checked

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from analyses.selection.defaults import chosen_layers
 from analyses.selection.layer_selection import LayerSelection
-from generators.sampling.step import Step
-from generators.sampling.strategy import Run, Strategy
+from generators.sampling.step import Run, Step
+from generators.sampling.strategy import Strategy
 from generators.transfer.method import TransferMethod, guided_steps
 from generators.transfer.reference_clip import Reference
 from probe.attention.edit import Attend, Attention, Editor

@@ -16,8 +16,8 @@ from analyses.flow.reference_flow import FlowPreset, default_layer, shown_step
 from analyses.selection.defaults import chosen_layers
 from analyses.selection.layer_selection import LayerSelection
 from generators.sampling.optimise import minimise
-from generators.sampling.step import Step
-from generators.sampling.strategy import Run, Strategy
+from generators.sampling.step import Run, Step
+from generators.sampling.strategy import Strategy
 from generators.transfer.injection import InjectReference, check_share
 from generators.transfer.method import TransferMethod, guided_steps
 from generators.transfer.reference_clip import Reference

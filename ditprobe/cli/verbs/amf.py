@@ -11,7 +11,6 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.layer_option import layer_option
-from ditprobe.cli.verbs.track import part_of
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
     from store.clips.clip import Clip
 
+GROUP = "What a model knows"
 EXAMPLES = """
 \b
 Examples:
@@ -96,7 +96,7 @@ def amf(
     _check_given(ctx, clip, flow_path, picture_path)
     if not dry_run:
         _check_free(flow_path, picture_path, overwrite)
-    shown = part_of(clip, first, last, stride)
+    shown = options.read_part(clip, first, last, stride)
     asked = layer_option(layer)
     model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from analyses.trackers.static import BackboneTracker
     from store.tracks.point_tracks import PointTracks, Tracker
 
+GROUP = "What a model knows"
 EXAMPLES = """
 \b
 Examples:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ditprobe.cli import options
+from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import tell_time
-from store.clips.clip import Clip
-from store.text import counted, pixels
+from ditprobe.cli.estimates import calls_of_run, tell_time
 
-if TYPE_CHECKING:
-    from probe.backbones.backbone import Backbone
-    from probe.backbones.geometry import Size
-
+GROUP = "Start here"
 EXAMPLES = """
 \b
 Examples:
@@ -27,8 +21,6 @@ Examples:
   ditprobe generate "a pink ring moves up over grey dots while the camera pans left" --count 4 --out rings.mp4
   ditprobe generate -b THUDM/CogVideoX-2b "a dog runs along the beach" --steps 30 --dry-run
 """
-
-_LONGEST_NAME = 80
 
 
 def _interrupted(given: Mapping[str, Any]) -> str:
@@ -93,20 +85,6 @@ def generate(
     say(f"{model.name}, {how}: {prompt!r}")
 
 
-def file_name(prompt: str) -> str:
-    """A name for the video of a prompt: its words, as many as fit.
-
-    Examples
-    --------
-    >>> file_name("A red disc moves left!"), file_name("")
-    ('a-red-disc-moves-left.mp4', 'clip.mp4')
-    """
-    words = "-".join(re.findall(r"\w+", prompt.lower()))
-    if len(words) > _LONGEST_NAME:
-        words = words[: _LONGEST_NAME + 1].rpartition("-")[0] or words[:_LONGEST_NAME]
-    return f"{words or 'clip'}.mp4"
-
-
 def output_paths(out: Path, seed: int, count: int) -> dict[int, Path]:
     """Where the clip of each seed goes: ``out``, or with several clips ``out`` with the seed in its name.
 
@@ -118,41 +96,3 @@ def output_paths(out: Path, seed: int, count: int) -> dict[int, Path]:
     if count == 1:
         return {seed: out}
     return {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in range(seed, seed + count)}
-
-
-def enlarged(clip: Clip, scale: int) -> Clip:
-    """A clip without tracks whose pixels are repeated ``scale`` times in both directions.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> enlarged(Clip(np.zeros((3, 5, 7, 3), np.uint8), fps=8), 4).images.shape
-    (3, 20, 28, 3)
-    """
-    return clip if scale == 1 else replace(clip, images=clip.images.repeat(scale, axis=1).repeat(scale, axis=2))
-
-
-def written(path: Path, clip: Clip, seed: int) -> str:
-    """Where a clip was written, its size and duration, and the file beside it with what a video cannot hold.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> written(Path("made.mp4"), Clip(np.zeros((1, 16, 24, 3), np.uint8), fps=8), 3)
-    'made.mp4: 1 image of 16 x 24 px (height x width) at 8 fps, seed 3'
-    """
-    from store.clips.video import extras_path
-
-    beside = extras_path(path)
-    more = f"; its prompt is in {beside}" if beside.exists() else ""
-    size = pixels(clip.height, clip.width)
-    return f"{path}: {counted(len(clip), 'image')} of {size} at {clip.fps:g} fps, seed {seed}{more}"
-
-
-def calls_of_run(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:
-    """The size of a run's clips, and the calls of the transformer that it makes for so many of them."""
-    from probe.backbones.geometry import Size
-
-    size = Size(arguments["height"], arguments["width"], arguments["num_frames"])
-    branches = 2 if model.wants_guidance(arguments) else 1
-    return size, clips * branches * arguments["num_inference_steps"]

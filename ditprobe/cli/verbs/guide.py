@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ditprobe.cli import options
+from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.estimates import calls_of_run, tell_time
 from ditprobe.cli.layer_option import layers_option
-from ditprobe.cli.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
 from store.text import counted
 
+GROUP = "Steer a generation"
 EXAMPLES = """
 \b
 Examples:

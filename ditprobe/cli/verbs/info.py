@@ -18,6 +18,7 @@ from store.text import counted, pixels
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
 
+GROUP = "Anything"
 EXAMPLES = """
 \b
 Examples:

@@ -19,6 +19,7 @@ from store.errors import InvalidInputError
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
 
+GROUP = "What a model knows"
 EXAMPLES = """
 \b
 Examples:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ditprobe.cli import options
-from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.console import say, verb
+from ditprobe.cli.report_of_sweep import best_layer, build
 from store.clips.clip import Clip
 from store.errors import OutputExistsError
 from store.text import counted
@@ -17,11 +18,11 @@ from store.text import counted
 if TYPE_CHECKING:
     import xarray as xr
 
-    from analyses.evaluation.compare import TrackedClip
     from analyses.selection.layer_selection import LayerSelection
     from ditprobe.report.transfer import TransferredClip
     from probe.backbones.backbone import Backbone
 
+GROUP = "What a model knows"
 EXAMPLES = """
 \b
 Examples:
@@ -169,7 +170,7 @@ def _transferred(
 
     shown = Shown.of_sweep(found.attrs)
     windows = [cut_windows(model, clip, size=shown.size, images=shown.images, stride=shown.stride)[0] for clip in pair]
-    layer, step = _best_layer(found, chosen)
+    layer, step = best_layer(found, chosen)
     cut = "" if windows[0].size == windows[0].original else str(windows[0])
     return transferred_clip(
         model,
@@ -180,57 +181,3 @@ def _transferred(
         steps=shown.steps,
         method="; ".join(filter(None, (cut, resized))),
     )
-
-
-def _best_layer(found: xr.Dataset, chosen: LayerSelection | None) -> tuple[int, int]:
-    """The best layer, or the last one where none was selected, and the last step."""
-    layer = (chosen.layers or chosen.ranked)[0] if chosen is not None else int(found["layer"].values[-1])
-    return layer, int(found["step"].values[-1])
-
-
-def build(
-    found: xr.Dataset,
-    chosen: LayerSelection | None,
-    out: Path,
-    model: Backbone | None,
-    sources: Mapping[str, Clip | str],
-    *,
-    examples: int = 3,
-    tracking: xr.Dataset | None = None,
-    tracked: Sequence[TrackedClip] = (),
-    transfers: Sequence[TransferredClip] = (),
-    title: str | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write the report of a sweep, with examples where there is a model to run them."""
-    from ditprobe.report.examples import Shown, make_examples
-    from ditprobe.report.report import write_report
-
-    made = []
-    if model is not None and sources:
-        layer, step = _best_layer(found, chosen)
-        with progress("examples") as bar:
-            shown = Shown.of_sweep(found.attrs)
-            swept = {name: _as_swept(found, name, source) for name, source in sources.items()}
-            made = make_examples(model, swept, layer=layer, step=step, shown=shown, count=examples, progress=bar)
-    named: dict[str, Any] = {} if title is None else {"title": title}
-    return write_report(
-        out,
-        found,
-        chosen,
-        examples=made,
-        tracking=tracking,
-        tracked=tracked,
-        transfers=transfers,
-        overwrite=overwrite,
-        **named,
-    )
-
-
-def _as_swept(found: xr.Dataset, name: str, source: Clip | str) -> Clip | str:
-    """A clip from the first image that was swept of it."""
-    starts = found["first_image"].values[found["source"].values.astype(str) == name]
-    if not isinstance(source, Clip) or not len(starts):
-        return source
-    ahead = int(starts.min()) - (source.part.first if source.part else 0)
-    return source[ahead // (source.part.stride if source.part else 1) :] if ahead > 0 else source

@@ -13,6 +13,7 @@ from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
 from store.errors import OutputExistsError
 
+GROUP = "What a model knows"
 EXAMPLES = """
 \b
 Examples:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from probe.backbones.backbone import Backbone
 
+GROUP = "Start here"
 EXAMPLES = """
 \b
 Examples:
@@ -335,6 +336,6 @@ def _finish(
         say("Add --truth flow to measure accuracy against optical flow.")
     say(f"\nwritten to {out}")
     if report is not None:
-        from ditprobe.cli.verbs.report import build
+        from ditprobe.cli.report_of_sweep import build
 
         say(f"report at {build(found, chosen, report, model, sources, examples=3, overwrite=True)}")

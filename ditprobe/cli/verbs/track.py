@@ -24,6 +24,7 @@ from store.text import counted, pixels
 if TYPE_CHECKING:
     from store.tracks.point_tracks import PointTracks
 
+GROUP = "Start here"
 EXAMPLES = """
 \b
 Examples:
@@ -123,7 +124,7 @@ def track(
     if not dry_run:
         _check_free(tracks_path, overlay_path, overwrite)
     wanted = np.zeros((0, 3)) if points is None else read_points(points)
-    shown = part_of(clip, first, last, stride)
+    shown = options.read_part(clip, first, last, stride)
     queries = wanted if grid is None else grid_points(grid, image, shown.height, shown.width)
     _check_queries(queries, shown, points)
     run: dict[str, Any] = {
@@ -236,17 +237,6 @@ def grid_points(count: int, image: int, height: int, width: int) -> np.ndarray:
     centres = (np.arange(count) + 0.5) / count
     y, x = np.meshgrid(centres * height, centres * width, indexing="ij")
     return np.stack([np.full(count * count, float(image)), x.ravel(), y.ravel()], -1)
-
-
-def part_of(path: Path, first: int, last: int | None, stride: int) -> Clip:
-    """Every so many images of a video from one image to another, both included."""
-    from store.clips.video import read_clip
-
-    clip = read_clip(path, first=first, last=last, stride=stride)
-    images = len(clip) if clip.part is None else clip.part.images
-    if last is not None and last >= images:
-        raise InvalidInputError(f"{path} has images 0 to {images - 1}; --last {last} lies beyond them.")
-    return clip
 
 
 def _check_given(ctx: typer.Context) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ditprobe.cli import options
+from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.estimates import calls_of_run, tell_time
 from ditprobe.cli.layer_option import layers_option
-from ditprobe.cli.verbs.generate import calls_of_run, enlarged, file_name, written
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from probe.backbones.geometry import Size
     from store.clips.clip import Clip
 
+GROUP = "Steer a generation"
 EXAMPLES = """
 \b
 Examples:

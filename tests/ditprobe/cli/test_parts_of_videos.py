@@ -11,7 +11,7 @@ from typer.testing import Result
 
 import store.clips.decoding
 from analyses.layers.sweep_files import load_sweep
-from ditprobe.cli.verbs.report import _as_swept
+from ditprobe.cli.report_of_sweep import _as_swept
 from store import Clip, make_scene, open_recording, write_clip
 
 Run = Callable[..., Result]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from typer.testing import Result
 
-from ditprobe.cli.verbs.generate import enlarged, file_name, output_paths
+from ditprobe.cli.clip_file import enlarged, file_name
+from ditprobe.cli.verbs.generate import output_paths
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini

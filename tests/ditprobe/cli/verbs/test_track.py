@@ -14,7 +14,8 @@ from typer.testing import Result
 
 from analyses.plots.overlay import draw_tracks
 from analyses.tracking.track import PUBLISHED, TrackingOptions, track_points
-from ditprobe.cli.verbs.track import grid_points, part_of, read_points
+from ditprobe.cli.options import read_part
+from ditprobe.cli.verbs.track import grid_points, read_points
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
@@ -124,7 +125,7 @@ def test_a_part_of_the_clip(run: Run, clip: Clip) -> None:
     assert found.tracks.shape == (3, 1, 2)
     assert (found.details["first"], found.details["stride"]) == (1, 2)
     assert read_clip("clip.tracks.mp4").fps == 6
-    part = part_of(Path("clip.mp4"), 1, 5, 2)
+    part = read_part(Path("clip.mp4"), 1, 5, 2)
     np.testing.assert_array_equal(part.images, clip.images[[1, 3, 5]])
 
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint bench notebooks clean
+.PHONY: demo test lint bench notebooks docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,11 +13,12 @@ help:
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make bench      the figures of docs/benchmarks.md"
 	@echo "make notebooks  run the notebooks and keep their pictures"
+	@echo "make docs       the documentation site, in site/"
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,notebooks]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,docs,notebooks]"
 	touch $(READY)
 
 demo: $(READY)
@@ -38,5 +39,9 @@ bench: $(READY)
 notebooks: $(READY)
 	$(BIN)/python notebooks/build.py
 
+docs: $(READY)
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site

@@ -69,10 +69,17 @@ def test_the_python_of_every_page_has_a_test_here() -> None:
     found = {page: len(python_of(page)) for page in pages}
     assert {page: count for page, count in found.items() if count} == {
         "README.md": 5,  # of which one downloads; tests/ditprobe/test_own_pipeline.py has its like
+        "docs/errors.md": 1,
         "docs/format.md": 1,
         "docs/scenes.md": 1,
         "probe/mini/MODEL_CARD.md": 1,
     }
+
+
+def test_the_python_of_the_errors_catches_one(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = python_of("docs/errors.md")
+    exec(block, {})
+    assert "no-such-folder.zarr" in capsys.readouterr().out
 
 
 def test_the_python_of_the_scenes_turns_the_object() -> None:

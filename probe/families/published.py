@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +36,15 @@ class KnownLayers:
 
 
 @dataclass(frozen=True)
+class KnownPrecision:
+    """The data types in which a model's authors ran its transformer and its VAE; ``source`` says where they say so."""
+
+    model: str
+    vae: str
+    source: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The facts of one model; None and empty where nothing is known.
 
@@ -49,6 +58,7 @@ class ModelCard:
     guided : the layers of cross-attention guidance
     ditflow : the layer of the DiTFlow release
     learning_rates : mapping from what is optimised to (first, last), for motion transfer
+    precision : the data types of the model's authors
     by_configuration : bool
         Found by configuration: the weights may be others than those that the facts were found on.
     """
@@ -60,6 +70,7 @@ class ModelCard:
     guided: KnownLayers | None = None
     ditflow: KnownLayers | None = None
     learning_rates: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    precision: KnownPrecision | None = None
     by_configuration: bool = False
 
     def source_of(self, found: KnownLayers) -> str:
@@ -107,21 +118,38 @@ def model_card(backbone: Backbone) -> ModelCard | None:
     >>> card.tracking.layers, card.by_configuration
     ((5,), False)
     """
-    name = backbone.name.rstrip("/")
+    denoisers: tuple[Any, ...] = backbone.denoisers
+    described = [({kind.__name__ for kind in type(each).__mro__}, dict(each.config)) for each in denoisers]
+    return find_card(backbone.name, described)
+
+
+def find_card(name: str, transformers: Sequence[tuple[Collection[str], Mapping[str, Any]]] = ()) -> ModelCard | None:
+    """Return the card of a name, an alias, or transformers that all have its architecture.
+
+    Parameters
+    ----------
+    name : str
+    transformers : the names of each one's class and its bases, and its configuration
+
+    Examples
+    --------
+    >>> find_card("zai-org/CogVideoX-2b").name
+    'THUDM/CogVideoX-2b'
+    """
+    name = name.rstrip("/")
     for card in model_cards():
         if name in (card.name, *card.aliases):
             return card
     for card in model_cards():
-        if backbone.denoisers and all(_matches(each, card.architecture) for each in backbone.denoisers):
+        if transformers and all(_matches(kinds, config, card.architecture) for kinds, config in transformers):
             return dataclasses.replace(card, by_configuration=True)
     return None
 
 
-def _matches(transformer: Any, architecture: Mapping[str, Any]) -> bool:
+def _matches(kinds: Collection[str], config: Mapping[str, Any], architecture: Mapping[str, Any]) -> bool:
     """Whether a transformer is of the class, or one derived from it, and has every field."""
-    if architecture["class"] not in {kind.__name__ for kind in type(transformer).__mro__}:
+    if architecture["class"] not in kinds:
         return False
-    config = dict(transformer.config)
     fields = {name: value for name, value in architecture.items() if name != "class"}
     return all(name in config and config[name] == value for name, value in fields.items())
 
@@ -136,6 +164,7 @@ def _card(entry: Mapping[str, Any]) -> ModelCard:
         _layers(entry.get("guided")),
         _layers(entry.get("ditflow")),
         {name: (float(first), float(last)) for name, (first, last) in rates.items()},
+        None if "precision" not in entry else KnownPrecision(**entry["precision"]),
     )
 
 

@@ -1,13 +1,10 @@
-"""Finding a backbone: a pipeline object, a folder, a hub id, or a bundled mini."""
+"""Load a backbone from a pipeline object, a folder, a hub id, or the bundled weights."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,21 +12,27 @@ import torch
 from probe.attention.retarget import check_multiplies
 from probe.backbones.backbone import Backbone
 from probe.families import CogVideoX, family_of
-from probe.loading.model_index import check_safetensors, read_json, read_model_index
-from probe.loading.supported import check_index, check_pipeline, dtype_argument
+from probe.families.published import find_card
+from probe.loading.model_index import check_safetensors, read_model_index
+from probe.loading.options import Loading, Offload, Tiling, parse_dtype, parse_family
+from probe.loading.placement import cast_vae_inputs, place_pipeline, set_vae_tiling
+from probe.loading.precision import Precision, choose_precision, warn_if_slow
+from probe.loading.quantization import check_not_quantized, quantization_config
+from probe.loading.sources import (
+    CODEC,
+    MINIS,
+    check_name,
+    commit_of,
+    digest_of_weights,
+    expanded,
+    find_index,
+    is_bundled_kind,
+    not_loaded,
+    saved_transformers,
+)
+from probe.loading.supported import check_pipeline, dtype_argument
 from store.arguments import checked
-from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
-from store.files.damaged import reason
-
-MINIS = ("mini", "mini-rope")
-"""Names of the bundled backbones."""
-
-_BUNDLED = f"{' or '.join(map(repr, MINIS))}, which are bundled"
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-# Ends of names that are files or recordings, never hub ids, although owner/name.mp4 could be one.
-_FILE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".zarr", ".nc", ".html", ".pth"}
-_CODEC = "PixelCodec"
-_NO_HOOKS = SimpleNamespace(hooks={})
+from store.errors import InvalidInputError, UnsupportedBackboneError
 
 
 @checked
@@ -38,24 +41,50 @@ def load_backbone(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
+    vae_dtype: str | torch.dtype = "auto",
+    offload: Offload | None = None,
+    device_map: str | None = None,
+    quantization: Any = None,
+    vae_tiling: Tiling = "auto",
     revision: str | None = None,
+    variant: str | None = None,
+    family: str | type | None = None,
     local_files_only: bool = False,
     use_safetensors: bool = True,
 ) -> Backbone:
-    """A backbone, ready to generate, to look at clips and to be probed.
+    """Load a backbone, ready to generate, to be shown clips and to be probed.
 
     Parameters
     ----------
     name_or_path_or_pipeline : str, path or diffusers pipeline
         ``"mini"`` or ``"mini-rope"`` (bundled, need no network), a folder that ``save_pretrained`` wrote, a hub id such
-        as ``"THUDM/CogVideoX-2b"``, or a pipeline object.
+        as ``"THUDM/CogVideoX-2b"``, or a pipeline object. An object may be compiled, LoRA-adapted, quantized or
+        offloaded.
     device : str or torch.device
         "auto" is the GPU where there is one; a pipeline object stays where it is, and one whose parts are offloaded
         is never moved.
     dtype : str or torch.dtype
-        "auto" is bfloat16 on a GPU and float32 on a CPU; a pipeline object keeps its own. Else "float32", ...
+        "auto" is float32 on a CPU, elsewhere what the model's authors ran it in and bfloat16 where that is not known;
+        a pipeline object keeps its own. Else "float32", ...
+    vae_dtype : str or torch.dtype
+        "auto" is float32 for models whose VAE is published so (Wan), else as the rest.
+    offload : "model", "sequential" or "group", optional
+        Keep the weights in the memory of the CPU and move to the device what is about to run: a whole part, a single
+        module, or a module ahead of its use. The first is the fastest, the other two need least memory.
+    device_map : str, optional
+        Spread the parts over several devices while loading, as diffusers does: "balanced".
+    quantization : str or diffusers.PipelineQuantizationConfig, optional
+        "bitsandbytes-4bit", "bitsandbytes-8bit" or "quanto-int8" for the transformer and the text encoder; each needs
+        its package. A configuration object is passed on as it is.
+    vae_tiling : "auto" or bool
+        Whether clips are encoded and decoded in tiles. "auto": on an accelerator where decoding a clip of the default
+        size in one piece would not fit in the memory that is free.
     revision : str, optional
         Branch, tag or commit of a hub id.
+    variant : str, optional
+        Of the weights' files, such as "fp16" or "bf16".
+    family : str or subclass of Backbone, optional
+        The family of a pipeline whose class none of the families names, such as one of your own.
     local_files_only : bool
         Do not ask the hub, use what was downloaded before.
     use_safetensors : bool
@@ -69,129 +98,143 @@ def load_backbone(
     Raises
     ------
     BackboneNotFoundError
-        No such folder or hub id, or a folder that is no pipeline. The hub is asked only for names that can be a hub
+        No such folder or hub id, or a folder that is not a pipeline. The hub is asked only for names that can be a hub
         id, which is owner/name.
     InvalidInputError
-        An unknown data type, or a device that is unknown or not there.
+        An unknown data type or family, a device that is unknown or not there, options that exclude each other or have
+        no effect on this source, or a quantization whose package is not installed.
     UnsupportedBackboneError
         A pipeline of a family that cannot be probed, with parts of other libraries than diffusers and transformers,
-        or without safetensors; known before its weights are loaded.
+        or without safetensors; known before its weights are loaded. Also one that diffusers cannot offload.
+
+    Warns
+    -----
+    PrecisionWarning
+        For a data type that is slow on the device.
 
     Examples
     --------
     >>> from probe.mini import new_pipeline
     >>> load_backbone(new_pipeline())
     Mini('CogVideoXPipeline': 6 layers of 4 heads x 32 channels, 40 x 40 px and 6 images, float32 on cpu)
+    >>> load_backbone("mini", offload="sequential", device="cpu").pipeline.transformer.proj_out.weight.device
+    device(type='meta')
     """
-    source, to_dtype = name_or_path_or_pipeline, _dtype(dtype)
+    loading = Loading(
+        device,
+        dtype,
+        vae_dtype,
+        offload,
+        device_map,
+        quantization,
+        vae_tiling,
+        revision,
+        variant,
+        family,
+        local_files_only,
+        use_safetensors,
+    )
+    source = name_or_path_or_pipeline
     if not isinstance(source, str | Path):
-        return _wrap(_placed(source, device, to_dtype), revision=revision)
+        return _ready(_wrap_object(source, loading), loading)
     if isinstance(source, str):
-        _check_name(source)
-    target = resolve_device(device)
-    to_dtype = planned_dtype(dtype, target)
-    folder = _expanded(source)
+        check_name(source)
     if is_bundled_kind(source):
-        from probe.mini.model import BUNDLED, load_mini
-
-        weights = BUNDLED[str(source)] if source in MINIS else folder
-        pipeline: Any = load_mini(weights, dtype=to_dtype)
-        return _wrap(pipeline.to(target), name=str(source), revision=_digest(weights / "transformer"))
-    location, index, options = find_index(source, revision=revision, local_files_only=local_files_only)
-    if use_safetensors and not options:  # a folder; of a hub id, diffusers fetches no others
-        check_safetensors(folder)
-    pipeline = _load(location, index, to_dtype, use_safetensors=use_safetensors, **options)
-    return wrap_pipeline(pipeline.to(target), name=str(source), index=index, revision=revision)
+        return _ready(_load_bundled(source, loading), loading)
+    return _ready(_load_saved(source, loading), loading)
 
 
-def is_bundled_kind(source: str | Path) -> bool:
-    """Whether this names a bundled backbone, or a folder that holds one like it."""
-    if isinstance(source, str):
-        _check_name(source)
-    return source in MINIS or _is_mini(_expanded(source))
+def _ready(backbone: Backbone, loading: Loading) -> Backbone:
+    """Set up what needs the backbone itself, and warn of what is slow."""
+    vae = backbone.pipeline.vae
+    if isinstance(vae, torch.nn.Module):
+        if backbone.dtype != vae.dtype:
+            cast_vae_inputs(vae)
+        set_vae_tiling(backbone, loading.vae_tiling)
+    warn_if_slow(backbone.denoisers[0], backbone.device, backbone.dtype)
+    return backbone
 
 
-def planned_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtype:
-    """The data type that a backbone is loaded in; "auto" is bfloat16 on a GPU and float32 on a CPU."""
-    return _dtype(dtype) or (torch.bfloat16 if resolve_device(device).type == "cuda" else torch.float32)
+def _wrap_object(pipeline: Any, loading: Loading) -> Backbone:
+    if not hasattr(pipeline, "components"):
+        check_pipeline(pipeline)
+    loading.refuse(
+        ("device_map", "quantization", "variant"),
+        "takes effect while weights are loaded, and a pipeline object has its own. Pass its name or folder, or leave "
+        "it out.",
+    )
+    dtype, vae_dtype = parse_dtype(loading.dtype), parse_dtype(loading.vae_dtype)
+    check_not_quantized(pipeline, dtype)
+    if dtype is not None:
+        pipeline.to(dtype)
+    if vae_dtype is not None:
+        pipeline.vae.to(vae_dtype)
+    target = resolve_device(loading.device)
+    if loading.device != "auto" or loading.offload is not None:
+        place_pipeline(pipeline, loading, target)
+    return _wrap(pipeline, revision=loading.revision, family=parse_family(loading.family))
 
 
-def find_index(
-    source: str | Path, *, revision: str | None, local_files_only: bool, use_safetensors: bool = False
-) -> tuple[str, Path, dict[str, Any]]:
-    """Where a pipeline is, its model_index.json, and the options with which its parts are asked for.
+def _load_bundled(source: str | Path, loading: Loading) -> Backbone:
+    from probe.mini.model import BUNDLED, load_mini
 
-    With ``use_safetensors`` a folder whose weights are pickles is refused.
-
-    Raises
-    ------
-    BackboneNotFoundError, UnsupportedBackboneError
-    """
-    if _names_a_folder(source):
-        folder = _expanded(source)
-        _check_folder(folder)
-        return str(folder), folder / "model_index.json", {}
-    options = {"revision": revision, "local_files_only": local_files_only}
-    return str(source), _fetch_index(str(source), options), options
-
-
-def wrap_pipeline(pipeline: Any, *, name: str, index: Path, revision: str | None) -> Backbone:
-    """The backbone of a pipeline whose model_index.json is known."""
-    return _wrap(pipeline, name=name, revision=_commit(index) or revision)
-
-
-def _fetch_index(name: str, options: dict[str, Any]) -> Path:
-    """The model_index.json of a hub id: small, and enough to refuse what cannot be probed."""
-    from huggingface_hub import hf_hub_download
-
-    if not options["local_files_only"]:
-        _check_reachable(name, options["revision"])
-    try:
-        index = Path(hf_hub_download(name, "model_index.json", **options))
-    except (OSError, ValueError) as error:
-        raise _not_loaded(name, error) from error
-    check_index(read_model_index(index))
-    return index
-
-
-def _check_reachable(name: str, revision: str | None) -> None:
-    """Ask the hub once for what is in no cache: the download itself would ask six times, and print each."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(name, "model_index.json", revision=revision), str):
-        return
-    try:
-        get_hf_file_metadata(hf_hub_url(name, "model_index.json", revision=revision))
-    except Exception as error:  # what the hub's client raises without a network differs by its version
-        raise _not_loaded(name, error) from error
-
-
-def _load(location: str, index: Path, dtype: torch.dtype, **options: Any) -> Any:
-    import diffusers
-
-    # a pipeline saved without a part (its text encoder, say) loads only when told so
-    parts = read_model_index(index)
-    absent = {name: None for name, kind in parts.items() if kind == [None, None]}
-    if parts.get("vae") == ["probe.mini.codec", _CODEC]:
-        import_module("probe.mini")  # diffusers takes classes only from modules that are imported already
-    try:
-        return diffusers.DiffusionPipeline.from_pretrained(location, **{dtype_argument(): dtype}, **options, **absent)
-    except (ImportError, torch.OutOfMemoryError):
-        raise  # not the files' fault
-    except Exception as error:  # damaged configurations and weights raise a dozen kinds
-        raise _not_loaded(location, error) from error
-
-
-def _not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
-    told = reason(error).rstrip(".")
-    return BackboneNotFoundError(
-        f"the pipeline {location!r} could not be loaded: {told}. Give a hub id that exists, the folder of a saved "
-        f"pipeline, or {_BUNDLED}. Without a network, what was downloaded before loads with local_files_only=True."
+    loading.refuse(
+        ("device_map", "quantization", "variant", "family"), "has no effect on the small mini backbones. Leave it out."
+    )
+    target = resolve_device(loading.device)
+    precision = choose_precision(loading, target, None)
+    weights = BUNDLED[str(source)] if source in MINIS else expanded(source)
+    pipeline: Any = load_mini(weights, dtype=precision.model)
+    pipeline.vae.to(precision.vae)
+    return _wrap(
+        place_pipeline(pipeline, loading, target), name=str(source), revision=digest_of_weights(weights / "transformer")
     )
 
 
-def _wrap(pipeline: Any, *, name: str | None = None, revision: str | None = None) -> Backbone:
-    family = _family_of(pipeline)
+def _load_saved(source: str | Path, loading: Loading) -> Backbone:
+    family, target = parse_family(loading.family), resolve_device(loading.device)
+    location, index, options = find_index(source, loading)
+    if loading.use_safetensors and not options:  # a folder; of a hub id, diffusers fetches no others
+        check_safetensors(expanded(source))
+    card = find_card(str(source), saved_transformers(location, index, options))
+    precision = choose_precision(loading, target, card)
+    parts = read_model_index(index)
+    how: dict[str, Any] = {"use_safetensors": loading.use_safetensors, **options}
+    how |= {name: getattr(loading, name) for name in loading.changed("device_map", "variant")}
+    if loading.quantization is not None:
+        how["quantization_config"] = quantization_config(loading.quantization, parts, precision.model)
+    pipeline = place_pipeline(_load(location, parts, precision, **how), loading, target)
+    return wrap_pipeline(pipeline, name=str(source), index=index, revision=loading.revision, family=family)
+
+
+def wrap_pipeline(
+    pipeline: Any, *, name: str, index: Path, revision: str | None, family: type[Backbone] | None = None
+) -> Backbone:
+    """Return the backbone of a pipeline whose model_index.json is known."""
+    return _wrap(pipeline, name=name, revision=commit_of(index) or revision, family=family)
+
+
+def _load(location: str, parts: Mapping[str, Any], precision: Precision, **options: Any) -> Any:
+    import diffusers
+
+    # a pipeline saved without a part (its text encoder, say) loads only when told so
+    absent = {name: None for name, kind in parts.items() if kind == [None, None]}
+    if parts.get("vae") == ["probe.mini.codec", CODEC]:
+        import_module("probe.mini")  # diffusers takes classes only from modules that are imported already
+    try:
+        return diffusers.DiffusionPipeline.from_pretrained(
+            location, **{dtype_argument(): precision.for_pipeline()}, **options, **absent
+        )
+    except (ImportError, torch.OutOfMemoryError):
+        raise  # not the files' fault
+    except Exception as error:  # damaged configurations and weights raise a dozen kinds
+        raise not_loaded(location, error) from error
+
+
+def _wrap(
+    pipeline: Any, *, name: str | None = None, revision: str | None = None, family: type[Backbone] | None = None
+) -> Backbone:
+    family = family or _family_of(pipeline)
     if family is None:
         _check_linear(pipeline)
         check_pipeline(pipeline)
@@ -202,7 +245,7 @@ def _wrap(pipeline: Any, *, name: str | None = None, revision: str | None = None
 def _family_of(pipeline: Any) -> type[Backbone] | None:
     """The family of a pipeline: that of the bundled backbones where it has their codec and reads their prompts."""
     family = family_of(pipeline)
-    if family is not CogVideoX or type(pipeline.vae).__name__ != _CODEC:
+    if family is not CogVideoX or type(pipeline.vae).__name__ != CODEC:
         return family
     from probe.mini.family import Mini, reads_scenes
 
@@ -216,25 +259,6 @@ def _check_linear(pipeline: Any) -> None:
     for name, module in named:
         if name.endswith(".attn1") and hasattr(module, "processor"):
             check_multiplies(module, f"{type(transformer).__name__} layer {name}")
-
-
-def _placed(pipeline: Any, device: str | torch.device, dtype: torch.dtype | None) -> Any:
-    if not hasattr(pipeline, "components"):
-        check_pipeline(pipeline)
-    if dtype is not None:
-        pipeline.to(dtype)
-    target = None if device == "auto" else resolve_device(device)
-    if target is not None and not _is_offloaded(pipeline):
-        pipeline.to(target)
-    return pipeline
-
-
-def _is_offloaded(pipeline: Any) -> bool:
-    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    modules = [module for part in parts for module in part.modules()]
-    hooked = any(hasattr(module, "_hf_hook") for module in modules)  # accelerate's
-    hooked |= any("group_offloading" in getattr(module, "_diffusers_hook", _NO_HOOKS).hooks for module in modules)
-    return hooked or getattr(pipeline, "hf_device_map", None) is not None
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -265,82 +289,3 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"device {str(target)!r} cannot be used: {reason}. Available here: {available}."
         ) from error
     return target
-
-
-def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
-    if dtype == "auto":
-        return None
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InvalidInputError(f"dtype {dtype!r} is unknown. Use 'auto', 'float32', 'bfloat16' or 'float16'.")
-    return found
-
-
-def _check_name(name: str) -> None:
-    """Refuse at once what can be neither a path that exists nor a hub id; the hub would be asked for long."""
-    remedy = f"Give a folder that exists, {_BUNDLED}, or a hub id, which is owner/name."
-    if not name.strip():
-        raise BackboneNotFoundError(f"no backbone was named: the name is empty. {remedy}")
-    if name in MINIS or _expanded(name).exists() or _is_explicit_path(name):
-        return
-    if not _HUB_ID.fullmatch(name) or Path(name).suffix.lower() in _FILE_SUFFIXES:
-        raise BackboneNotFoundError(f"no file, folder or bundled backbone named {name!r}. {remedy}")
-
-
-def _expanded(name: str | Path) -> Path:
-    return Path(os.path.expanduser(name))  # a ~user that does not exist stays as it is, unlike in pathlib
-
-
-def _is_explicit_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
-def _names_a_folder(source: str | Path) -> bool:
-    if isinstance(source, Path) or _expanded(source).exists():
-        return True
-    return _is_explicit_path(source)
-
-
-def _is_mini(folder: Path) -> bool:
-    """Whether a folder holds a mini backbone; others may have its codec, but not its tokenizer."""
-    codec, index = folder / "vae" / "config.json", folder / "model_index.json"
-    if not codec.is_file() or read_json(codec).get("_class_name") != _CODEC:
-        return False
-    parts = read_model_index(index) if index.is_file() else {}
-    return not parts or parts.get("tokenizer") == ["probe.mini.text", "SceneTokenizer"]
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise BackboneNotFoundError(f"{folder} {what}. Pass the folder that a pipeline's save_pretrained wrote.")
-    index = folder / "model_index.json"
-    if not index.is_file():
-        held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise BackboneNotFoundError(
-            f"{folder} is no pipeline: it has no model_index.json. It holds: {held}. Pass the folder that a pipeline's "
-            "save_pretrained wrote, with model_index.json and a folder for each component."
-        )
-    parts = read_model_index(index)
-    check_index(parts, folder)
-    named = [name for name, kind in parts.items() if isinstance(kind, list) and isinstance(next(iter(kind), None), str)]
-    missing = [name for name in named if not (folder / name).is_dir()]
-    if missing:
-        raise BackboneNotFoundError(
-            f"{folder} is an incomplete pipeline: its model_index.json names {', '.join(named)}, but there is no "
-            f"folder {', '.join(missing)}. Save or copy the pipeline again."
-        )
-
-
-def _commit(path: Path) -> str | None:
-    """The commit of a file or folder in the hub's cache, which keeps each under snapshots/<commit>."""
-    found = re.search(r"snapshots/([0-9a-f]{40})", path.as_posix())
-    return found.group(1) if found else None
-
-
-def _digest(folder: Path) -> str:
-    """Twelve hexadecimal digits of the weights themselves, for a backbone that has no commit."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]

@@ -16,7 +16,7 @@ from diffusers import SanaVideoTransformer3DModel
 from torch import nn
 
 from probe import load_backbone, run_clip
-from probe.loading import load_backbone as loading
+from probe.loading import sources
 from probe.loading.supported import check_index, dtype_argument
 from probe.mini import new_pipeline, save_mini
 from store import Clip, Selection
@@ -143,10 +143,10 @@ def test_missing_folders_and_files_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_can_be_no_hub_id_is_refused_without_asking_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(*args: object) -> None:
+    def asked(*args: object, **options: object) -> None:
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr(loading, "_fetch_index", asked)
+    monkeypatch.setattr(sources, "_fetch_index", asked)
     assert refusal(BackboneNotFoundError, name) == (
         f"no file, folder or bundled backbone named {name!r}. Give a folder that exists, 'mini' or 'mini-rope', which "
         "are bundled, or a hub id, which is owner/name."

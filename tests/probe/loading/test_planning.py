@@ -12,8 +12,9 @@ import torch
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
-from probe.loading.load_backbone import find_index
+from probe.loading.options import Loading
 from probe.loading.planning import plan_backbone
+from probe.loading.sources import find_index
 from probe.run.forward import ForwardPass
 from probe.run.timing import TRIED_TOKENS, CallTime, all_tokens, smaller_size, time_call
 from store.errors import BackboneNotFoundError, UnsupportedBackboneError
@@ -79,7 +80,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", unreachable)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("asked again"))
     with pytest.raises(BackboneNotFoundError) as error:
-        find_index("nobody/nothing", revision=None, local_files_only=False)
+        find_index("nobody/nothing", Loading())
     assert len(asked) == 1
     assert "nobody/nothing" in asked[0]
     assert str(error.value).startswith("the pipeline 'nobody/nothing' could not be loaded: Network is unreachable. ")

@@ -1,0 +1,114 @@
+"""Where the parts of a loaded pipeline are kept while it runs: on the device, offloaded, or spread over devices."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probe.loading.options import Loading
+from probe.loading.vae_memory import decoding_bytes
+from store.errors import InvalidInputError, UnsupportedBackboneError
+
+_NO_HOOKS = SimpleNamespace(hooks={})
+
+
+def place_pipeline(pipeline: Any, loading: Loading, device: torch.device) -> Any:
+    """Move a pipeline to a device, or offload its parts, as the options say.
+
+    A pipeline with a device map stays as it was loaded.
+
+    Raises
+    ------
+    InvalidInputError
+        For offloading a pipeline that is offloaded already.
+    UnsupportedBackboneError
+        When diffusers refuses to offload it; says why.
+    """
+    if loading.offload is None:
+        return pipeline if is_offloaded(pipeline) else pipeline.to(device)
+    if is_offloaded(pipeline):
+        raise InvalidInputError(
+            f"offload={loading.offload!r} was asked for, but the pipeline's parts are offloaded or mapped to devices "
+            "already. Leave it out, or pass the pipeline as it was loaded."
+        )
+    try:
+        _OFFLOADS[loading.offload](pipeline, device)
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise UnsupportedBackboneError(
+            f"{type(pipeline).__name__} cannot be loaded with offload={loading.offload!r}: {error}"
+        ) from error
+    return pipeline
+
+
+def _offload_groups(pipeline: Any, device: torch.device) -> None:
+    pipeline.enable_group_offload(device, offload_type="leaf_level", use_stream=device.type == "cuda")
+
+
+_OFFLOADS: dict[str, Callable[[Any, torch.device], object]] = {
+    "model": lambda pipeline, device: pipeline.enable_model_cpu_offload(device=device),
+    "sequential": lambda pipeline, device: pipeline.enable_sequential_cpu_offload(device=device),
+    "group": _offload_groups,
+}
+
+
+def is_offloaded(pipeline: Any) -> bool:
+    """Whether parts of a pipeline are offloaded, or mapped to devices, so that it must not be moved."""
+    parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    modules = [module for part in parts for module in part.modules()]
+    hooked = any(hasattr(module, "_hf_hook") for module in modules)  # accelerate's
+    hooked |= any("group_offloading" in getattr(module, "_diffusers_hook", _NO_HOOKS).hooks for module in modules)
+    return hooked or getattr(pipeline, "hf_device_map", None) is not None
+
+
+def cast_vae_inputs(vae: nn.Module) -> None:
+    """Let a VAE take tensors of any data type: some pipelines pass it those of their transformer.
+
+    Examples
+    --------
+    >>> from diffusers import AutoencoderKLWan
+    >>> vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, attn_scales=[])
+    >>> cast_vae_inputs(vae)
+    >>> vae.decode(torch.zeros(1, 16, 1, 2, 2, dtype=torch.bfloat16)).sample.dtype
+    torch.float32
+    """
+    for name in ("encode", "decode"):
+        setattr(vae, name, _casting(getattr(vae, name), vae))
+
+
+def _casting(method: Callable[..., Any], vae: Any) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(value: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return method(value.to(vae.dtype), *args, **kwargs)
+
+    return call
+
+
+def set_vae_tiling(backbone: Any, tiling: str | bool) -> bool:
+    """Encode and decode in tiles, which needs less memory; return whether tiles are on.
+
+    "auto" takes tiles on an accelerator on which decoding a clip of the default size in one piece would not fit in the
+    memory that is free.
+
+    Raises
+    ------
+    InvalidInputError
+        For tiles of a VAE that has none.
+    """
+    vae, device = backbone.pipeline.vae, backbone.device
+    can_tile = hasattr(vae, "enable_tiling")
+    if tiling is True and not can_tile:
+        raise InvalidInputError(f"vae_tiling=True was asked for, but {type(vae).__name__} has no tiles. Leave it out.")
+    if tiling == "auto":
+        if not can_tile or device.type != "cuda":
+            return bool(getattr(vae, "use_tiling", False))
+        tiling = decoding_bytes(backbone, backbone.default_size) > torch.cuda.mem_get_info(device)[0]
+    if tiling:
+        vae.enable_tiling()
+    elif hasattr(vae, "disable_tiling"):
+        vae.disable_tiling()
+    return bool(tiling)

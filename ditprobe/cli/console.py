@@ -38,6 +38,11 @@ _OPTIONS: tuple[tuple[str, Callable[[re.Match[str]], str], str], ...] = (
     (r"\b(layers|heads|frames)=\[([\d, -]+)\]", lambda found: f"--{found[1]} {_listed(found[2])}", "layers"),
     (r"\bbranches=\(([\w', ]+)\)", lambda found: f"--branches {_listed(found[1])}", "branches"),
     (r"\bsize=\((\d+), (\d+)\)", lambda found: f"--size {found[1]}x{found[2]}", "size"),
+    (
+        r"\b(device|dtype|vae_dtype|offload|device_map|quantization|variant|family)='([\w:./-]+)'",
+        lambda found: f"--{found[1].replace('_', '-')} {found[2]}",
+        "vae_dtype",
+    ),
     (r"\blocal_files_only=True", lambda _: "--local-files-only", "local_files_only"),
     (r"\bnoise='(\w+)'", lambda found: f"--noise {found[1]}", "noise"),
     (r"\ba guidance_scale above", lambda _: "a --guidance-scale above", "guidance_scale"),

@@ -32,12 +32,6 @@ BackboneName = Annotated[
         "--backbone", "-b", metavar="NAME", help="mini, mini-rope, a saved folder or a hub id.", rich_help_panel=MODEL
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto is a GPU where there is one.", rich_help_panel=MODEL)]
-Dtype = Annotated[str, typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=MODEL)]
-Revision = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a hub id.", rich_help_panel=MODEL)
-]
-LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Never ask the hub.", rich_help_panel=MODEL)]
 Layers = Annotated[
     str, typer.Option(metavar="NUMBERS", help="Layers, from 0: all, 13,17, 0:30:2, -1, or a file of ditprobe select.")
 ]
@@ -387,16 +381,3 @@ def layout_of(backbone: Backbone, size: tuple[int, int] | None, images: int | No
     default = backbone.default_size
     height, width = size or default[:2]
     return backbone.layout(height, width, images or default.images)
-
-
-def backbone_of(
-    name: str, device: str, dtype: str, revision: str | None, local_files_only: bool, *, plan: bool = False
-) -> Backbone:
-    """The backbone of the shared options; to plan with, without its weights."""
-    if plan:
-        from probe.loading.planning import plan_backbone
-
-        return plan_backbone(name, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only)
-    from probe.loading.load_backbone import load_backbone
-
-    return load_backbone(name, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only)

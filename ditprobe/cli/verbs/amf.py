@@ -11,6 +11,7 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.layer_option import layer_option
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -37,6 +38,7 @@ _RIM = 95
 
 
 @verb
+@takes_loading
 def amf(
     ctx: typer.Context,
     clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
@@ -80,10 +82,7 @@ def amf(
     soft: Annotated[bool, typer.Option("--soft", help="The expected displacement, not that of the best cell.")] = False,
     temperature: Annotated[float, typer.Option(metavar="NUMBER", help="Of the soft flow's attention.")] = 2.0,
     prompt: options.Prompt = "",
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
 ) -> None:
@@ -98,7 +97,7 @@ def amf(
         _check_free(flow_path, picture_path, overwrite)
     shown = options.read_part(clip, first, last, stride)
     asked = layer_option(layer)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    model = backbone_of(backbone, loading, plan=dry_run)
 
     from analyses.flow.files import save_flow
     from analyses.flow.reference_flow import reference_flow, shown_step

@@ -15,6 +15,7 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.loading import DEFAULTS, LOADING, LoadingOptions, backbone_of, takes_loading
 from ditprobe.cli.trackers import (
     calls_of_tracking,
     check_names,
@@ -50,13 +51,14 @@ Examples:
 DEFAULT_TRACKERS = ("backbone", "nothing-moves")
 NOT_OF_BASELINES = (
     *("backbone", "layer", "step", "heads", "preset", "encode", "noise", "prompt", "seed", "steps", "size"),
-    *("dtype", "revision", "local_files_only"),
+    *(name for name in LOADING if name != "device"),
 )
 
 Named = tuple[str, Clip]
 
 
 @verb
+@takes_loading
 def eval_tapvid(
     ctx: typer.Context,
     data: Annotated[
@@ -119,10 +121,7 @@ def eval_tapvid(
     seed: options.Seed = 0,
     steps: options.Steps = 50,
     size: options.SizeText = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
@@ -146,10 +145,12 @@ def eval_tapvid(
 
         run: dict[str, Any] = {"options": tracking_options(preset, encode, noise), "size": wanted_size}
         run |= {"prompt": prompt, "seed": seed, "steps": steps}
-        model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+        model = backbone_of(backbone, loading, plan=dry_run)
         wanted = None if head_numbers == "all" else head_numbers
         attention = BackboneTracker(model, *matched(model, layer, step, wanted, steps), **run)
-    trackers = trackers_named(names, attention, cotracker=cotracker, cotracker_code=cotracker_code, device=device)
+    trackers = trackers_named(
+        names, attention, cotracker=cotracker, cotracker_code=cotracker_code, device=loading.device
+    )
     asking: dict[str, Any] = {"mode": mode, "first_image_only": first_image_only}
     if dry_run:
         _dry_run(data, clips, trackers, attention, asking, out, kept, not no_estimate)

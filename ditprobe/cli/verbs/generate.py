@@ -12,6 +12,7 @@ from ditprobe.cli import options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import calls_of_run, tell_time
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 
 GROUP = "Start here"
 EXAMPLES = """
@@ -28,6 +29,7 @@ def _interrupted(given: Mapping[str, Any]) -> str:
 
 
 @verb(interrupted=_interrupted)
+@takes_loading
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
     out: options.NamedVideo = None,
@@ -44,10 +46,7 @@ def generate(
     height: options.Height = None,
     width: options.Width = None,
     pixel_scale: options.PixelScale = 1,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
@@ -63,7 +62,7 @@ def generate(
     if not dry_run:
         for path in paths.values():
             check_clip_path(path, overwrite=overwrite)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    model = backbone_of(backbone, loading, plan=dry_run)
     run: dict[str, Any] = {"steps": steps, "height": height, "width": width, "images": images}
     run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     arguments = model.arguments(prompt, **run)

@@ -13,6 +13,7 @@ from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import calls_of_run, tell_time
 from ditprobe.cli.layer_option import layers_option
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -29,6 +30,7 @@ Preset = Literal["exact", "difftrack", "renormalised"]
 
 
 @verb
+@takes_loading
 def guide(
     prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
     out: options.NamedVideo = None,
@@ -53,10 +55,7 @@ def guide(
     height: options.Height = None,
     width: options.Width = None,
     pixel_scale: options.PixelScale = 1,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
@@ -78,7 +77,7 @@ def guide(
     from generators.sampling.sample import sample
 
     strategy = CrossAttentionGuidance(guided_layers, strength, guided_steps, preset)
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    model = backbone_of(backbone, loading, plan=dry_run)
     run: dict[str, Any] = {"steps": steps, "height": height, "width": width, "images": images}
     run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     arguments = model.arguments(prompt, **run)

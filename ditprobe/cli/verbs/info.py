@@ -10,6 +10,7 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.described import SUFFIXES, describe_file
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 from store.errors import InvalidInputError
 from store.recordings.reader import Recording, open_recording
 from store.recordings.sources import is_recording
@@ -29,16 +30,14 @@ Examples:
 
 
 @verb
+@takes_loading
 def info(
     what: Annotated[
         str,
         typer.Argument(help="A file that ditprobe writes or reads, or a backbone (name, folder, hub id)."),
     ],
     verify: Annotated[bool, typer.Option("--verify", help="Read a whole recording and compare its checksums.")] = False,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
 ) -> None:
     """Say what is in a model or in any file of ditprobe."""
     path = Path(what)
@@ -52,7 +51,7 @@ def info(
     elif path.is_file() or (path.is_dir() and path.suffix == ".zarr"):
         say(describe_file(path))
     else:
-        _describe(options.backbone_of(what, device, dtype, revision, local_files_only, plan=True))
+        _describe(backbone_of(what, loading, plan=True))
 
 
 def _verify(recording: Recording) -> None:

@@ -11,6 +11,7 @@ from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.layer_option import check_layers, layers_option
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 from store.clips.clip import Clip
 from store.clips.path import check_clip_path
 from store.clips.video import read_clip
@@ -30,6 +31,7 @@ Examples:
 
 
 @verb
+@takes_loading
 def record(
     out: Annotated[
         Path,
@@ -70,10 +72,7 @@ def record(
         str,
         typer.Option(metavar="BYTES", help="Refuse a recording larger than this.", rich_help_panel=options.OUTPUT),
     ] = "20GB",
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
@@ -96,7 +95,7 @@ def record(
 
     from probe.recording import record as recording
 
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    model = backbone_of(backbone, loading, plan=dry_run)
     check_layers(wanted, model)
     shown = None if clips is None else _window_of(clips, model, window, images, stride)
     if scenes is not None:

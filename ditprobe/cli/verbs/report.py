@@ -10,6 +10,7 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 from ditprobe.cli.report_of_sweep import best_layer, build
 from store.clips.clip import Clip
 from store.errors import OutputExistsError
@@ -34,6 +35,7 @@ Examples:
 
 
 @verb
+@takes_loading
 def report(
     sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
     out: Annotated[
@@ -65,10 +67,7 @@ def report(
             "--backbone", "-b", metavar="NAME", help="By default the sweep's own.", rich_help_panel=options.MODEL
         ),
     ] = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: Annotated[
         bool,
@@ -110,7 +109,7 @@ def report(
 
         # refused here already, before a model is loaded, where the sweep had arguments that no option gives
         name, shown = backbone or found.attrs["backbone"], Shown.of_sweep(found.attrs)
-        model = options.backbone_of(name, device, dtype, revision, local_files_only)
+        model = backbone_of(name, loading)
         if wants_examples:
             layout = options.layout_of(model, shown.size, shown.images)
             sources = options.clips_from(clips, scenes, layout, shown.stride)

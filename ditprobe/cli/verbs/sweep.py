@@ -12,6 +12,7 @@ from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.layer_option import check_layers, layers_option
+from ditprobe.cli.loading import DEFAULTS, LOADING, LoadingOptions, backbone_of, takes_loading
 from ditprobe.cli.pseudo_truth import check_truth, with_truth
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, OutputExistsError
@@ -38,12 +39,14 @@ Examples:
 NOT_OF_RECORDINGS = (
     *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "draws", "steps", "features", "size"),
     *("images", "first", "last", "stride", "truth", "cotracker", "cotracker_code"),
-    *("device", "dtype", "revision", "local_files_only", "resume"),
+    *LOADING,
+    "resume",
 )
 NOT_OF_PROMPTS = ("noise", "stride")
 
 
 @verb
+@takes_loading
 def sweep(
     ctx: typer.Context,
     out: Annotated[
@@ -110,10 +113,7 @@ def sweep(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
@@ -143,7 +143,7 @@ def sweep(
             _finish(found, out, count, by, report, None, {})
             _write_tables(found, tables)
         return
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    model = backbone_of(backbone, loading, plan=dry_run)
     check_layers(wanted_layers, model)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
     run["size"] = wanted
@@ -155,7 +155,7 @@ def sweep(
     if dry_run:
         _dry_run(model, sources, chosen, run, draws, estimate=not no_estimate)
         return
-    weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": device}
+    weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": loading.device}
     sources = with_truth(sources, truth, window=layout.images * stride, **weights)
     from analyses.layers.sweep import sweep as run_sweep
 

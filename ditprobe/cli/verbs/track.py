@@ -16,6 +16,7 @@ from ditprobe.cli import options
 from ditprobe.cli.console import complain, progress, say, seconds_for_people, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.layer_option import layer_option
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 from ditprobe.cli.trackers import calls_of_tracking, check_procedure, matched, tracking_options
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
@@ -40,6 +41,7 @@ MINIS, SEEN = ("mini", "mini-rope"), (40, 40)
 
 
 @verb
+@takes_loading
 def track(
     ctx: typer.Context,
     clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
@@ -102,10 +104,7 @@ def track(
     seed: options.Seed = 0,
     steps: options.Steps = 50,
     size: options.SizeText = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
@@ -134,7 +133,7 @@ def track(
         "steps": steps,
     }
     run |= {"heads": None if head_numbers == "all" else head_numbers, "size": wanted_size}
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=dry_run)
+    model = backbone_of(backbone, loading, plan=dry_run)
     run["layer"], run["step"], run["heads"] = matched(model, layer, step, run["heads"], steps)
     if dry_run:
         size_of_clip = pixels(shown.height, shown.width)

@@ -14,6 +14,7 @@ from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import calls_of_run, tell_time
 from ditprobe.cli.layer_option import layers_option
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _OF_OPTIMISED = ("layers", "iterations", "learning_rate", "inject", "preset")
 
 
 @verb
+@takes_loading
 def transfer(
     ctx: typer.Context,
     reference: Annotated[
@@ -105,10 +107,7 @@ def transfer(
     height: options.Height = None,
     width: options.Width = None,
     pixel_scale: options.PixelScale = 1,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    revision: options.Revision = None,
-    local_files_only: options.LocalOnly = False,
+    loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
@@ -148,7 +147,7 @@ def transfer(
     # files first: loading a model takes longer than finding out that they cannot be read
     source = _source(reference, embedding)
     plan = dry_run and embedding is None  # an embedding is checked against the model's own tables
-    model = options.backbone_of(backbone, device, dtype, revision, local_files_only, plan=plan)
+    model = backbone_of(backbone, loading, plan=plan)
     job = _job(model, source, prompt, chosen, run)
     motion = f"{job.what}, from {reference if embedding is None else embedding}"
     layer = None if picture is None else _seen_layer(model, chosen)

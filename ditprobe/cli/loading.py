@@ -1,0 +1,137 @@
+"""How a model is loaded, on the command line: one group of options that every verb with a model has."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_type_hints
+
+import typer
+
+from ditprobe.cli.options import MODEL
+
+if TYPE_CHECKING:
+    from probe.backbones.backbone import Backbone
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto is a GPU where there is one.", rich_help_panel=MODEL)]
+Dtype = Annotated[str, typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=MODEL)]
+Revision = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a hub id.", rich_help_panel=MODEL)
+]
+LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Never ask the hub.", rich_help_panel=MODEL)]
+VaeDtype = Annotated[
+    str,
+    typer.Option(
+        "--vae-dtype",
+        metavar="NAME",
+        help="Of the VAE; auto is float32 where the model has it so.",
+        rich_help_panel=MODEL,
+    ),
+]
+Offloading = Annotated[
+    Literal["model", "sequential", "group"] | None,
+    typer.Option(
+        help="Keep weights in the CPU's memory until they run: a part, a module, or a module ahead.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Spread the parts over several GPUs: balanced.", rich_help_panel=MODEL),
+]
+Quantization = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="bitsandbytes-4bit, bitsandbytes-8bit or quanto-int8.", rich_help_panel=MODEL),
+]
+VaeTiling = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(help="Encode and decode in tiles; auto where memory is short.", rich_help_panel=MODEL),
+]
+Variant = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of the weights' files, such as fp16.", rich_help_panel=MODEL)
+]
+FamilyName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Family of a pipeline whose class is not known.", rich_help_panel=MODEL),
+]
+
+
+@dataclass(frozen=True)
+class LoadingOptions:
+    """The options of how a model is loaded, which every verb with a model has; see :func:`takes_loading`."""
+
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    vae_dtype: VaeDtype = "auto"
+    offload: Offloading = None
+    device_map: DeviceMap = None
+    quantization: Quantization = None
+    vae_tiling: VaeTiling = "auto"
+    revision: Revision = None
+    variant: Variant = None
+    family: FamilyName = None
+    local_files_only: LocalOnly = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of :func:`probe.loading.load_backbone.load_backbone`."""
+        given: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        tiling: dict[str, str | bool] = {"auto": "auto", "on": True, "off": False}
+        return {**given, "vae_tiling": tiling[self.vae_tiling]}
+
+
+DEFAULTS = LoadingOptions()
+
+LOADING = tuple(item.name for item in fields(LoadingOptions))
+"""Names of the parameters that :func:`takes_loading` gives a verb."""
+
+
+def takes_loading(function: Verb) -> Verb:
+    """Give a verb the options of :class:`LoadingOptions` in place of its parameter ``loading``.
+
+    Examples
+    --------
+    >>> @takes_loading
+    ... def show(name: str, loading: LoadingOptions) -> None:
+    ...     print(name, loading.offload)
+    >>> show("mini", offload="model")
+    mini model
+    """
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.name != "loading"]
+    hints = get_type_hints(LoadingOptions, include_extras=True)
+    added = [
+        inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=hints[item.name])
+        for item in fields(LoadingOptions)
+    ]
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        loading = LoadingOptions(**{name: kwargs.pop(name) for name in LOADING if name in kwargs})
+        return function(*args, loading=loading, **kwargs)
+
+    # typer asks for the signature, and for the annotations by name
+    own_hints = get_type_hints(function, include_extras=True)
+    own_hints.pop("loading")
+    renamed = [each.replace(annotation=own_hints[each.name]) for each in own]
+    names = {each.name: each.annotation for each in (*renamed, *added)}
+    wrapped: Any = call
+    wrapped.__signature__ = signature.replace(parameters=[*renamed, *added], return_annotation=None)
+    wrapped.__annotations__ = {**names, "return": None}
+    del wrapped.__wrapped__
+    return cast(Verb, wrapped)
+
+
+def backbone_of(name: str, loading: LoadingOptions, *, plan: bool = False) -> Backbone:
+    """Load the backbone of the shared options; to plan with, without its weights."""
+    if plan:
+        from probe.loading.planning import plan_backbone
+
+        return plan_backbone(name, **loading.arguments())
+    from probe.loading.load_backbone import load_backbone
+
+    return load_backbone(name, **loading.arguments())

@@ -219,7 +219,7 @@ def test_bad_data_is_refused_before_a_model_is_loaded(
     def loaded(*args: object) -> None:
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.cli.options.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.verbs.eval_tapvid.backbone_of", loaded)
     Path("evil.pkl").write_bytes(pickle.dumps({"goat": _Evil()}))
     Path("empty.pkl").touch()
     for words, text in {

@@ -49,7 +49,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*args: object, **kwargs: object) -> None:
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.cli.options.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.verbs.track.backbone_of", loaded)
 
 
 def files() -> list[str]:

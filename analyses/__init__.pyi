@@ -28,6 +28,17 @@ from analyses.layers.sweep_files import (
 )
 from analyses.layers.differences import difference as difference
 
+# Heads
+from analyses.heads.classify import classify_heads as classify_heads
+from analyses.heads.decide import (
+    decide_heads as decide_heads,
+    head_log_ratio as head_log_ratio,
+    head_rank_correlation as head_rank_correlation,
+    head_stability as head_stability,
+)
+from analyses.heads.masses import head_masses as head_masses
+from analyses.heads.sweep import sweep_heads as sweep_heads
+
 # Layer selection
 from analyses.selection.select import select_layers as select_layers
 from analyses.statistics import harmonic_mean as harmonic_mean
@@ -140,6 +151,7 @@ from analyses.plots.layers import (
     plot_heads as plot_heads,
     plot_best_layers as plot_best_layers,
 )
+from analyses.plots.heads import plot_head_classes as plot_head_classes
 from analyses.plots.selection import plot_selection as plot_selection
 from analyses.plots.tracks import plot_tracks as plot_tracks
 from analyses.plots.evaluation import (

@@ -56,6 +56,11 @@ class World:
     def scene(self) -> Any:
         return dp.make_scene(3, images=3, height=40, width=40, prompt="a red ring moves left over blue stripes")
 
+    @cached_property
+    def head_masses(self) -> Any:
+        clips = {"a": self.clip, "b": dp.make_scene(4, images=2, height=16, width=16)}
+        return dp.sweep_heads(self.mini, clips, dp.Selection([0, -1], "all"), steps=2, progress=False)
+
     @property
     def layout(self) -> Any:
         return dp.TokenLayout(3, 5, 7, 80, 112, 9)
@@ -550,6 +555,68 @@ _plain(
         "preset": "exact",
         "budget_bytes": 2**20,
     },
+)
+_plain(
+    "head_masses",
+    dp.head_masses,
+    lambda w: {
+        "query": w.tokens,
+        "key": w.tokens,
+        "layout": w.layout,
+        "text_key": np.ones((2, 3, 4), np.float32),
+        "tracks": w.tracks,
+        "visibility": w.visible,
+        "radius": 1,
+        "budget_bytes": 2**20,
+    },
+)
+_plain(
+    "classify_heads",
+    dp.classify_heads,
+    lambda w: {
+        "query": w.tokens,
+        "key": w.tokens,
+        "layout": w.layout,
+        "text_key": None,
+        "preset": "exact",
+        "margin": 1.5,
+        "radius": 1,
+        "budget_bytes": 2**20,
+    },
+)
+_plain(
+    "sweep_heads",
+    dp.sweep_heads,
+    lambda w: {
+        "backbone": w.mini,
+        "clips": {"a": w.clip},
+        "selection": dp.Selection([-1], [0]),
+        "noise": "forward",
+        "seed": 0,
+        "draws": 1,
+        "steps": 2,
+        "radius": 1,
+        "prompt": PROMPT,
+        "progress": False,
+    },
+)
+_plain("head_log_ratio", dp.head_log_ratio, lambda w: {"masses": w.head_masses})
+_plain("decide_heads", dp.decide_heads, lambda w: {"masses": w.head_masses, "step": 1, "margin": 1.25})
+_plain("head_stability", dp.head_stability, lambda w: {"masses": w.head_masses, "margin": 1.25})
+_plain(
+    "head_rank_correlation",
+    dp.head_rank_correlation,
+    lambda w: {
+        "a": dp.head_log_ratio(w.head_masses).isel(step=0),
+        "b": dp.head_log_ratio(w.head_masses).isel(step=-1),
+        "resamples": 20,
+        "seed": 0,
+    },
+)
+_plain(
+    "plot_head_classes",
+    dp.plot_head_classes,
+    lambda w: {"decided": dp.decide_heads(w.head_masses), "title": "a title"},
 )
 _plain(
     "attention_of_points",

@@ -44,6 +44,11 @@ SELECTION = dp.select_layers(
     ),
     2,
 )
+HEADS = xr.Dataset(
+    {name: (("layer", "head"), [[0.9, 0.0]]) for name in ("log_ratio", "lower", "upper", "agreement")}
+    | {"class": (("layer", "head"), [["temporal", "undecided"]])}
+)
+
 FIGURES: dict[str, Callable[[], go.Figure]] = {
     "plot_accuracy_per_threshold": lambda: dp.plot_accuracy_per_threshold(LAGS[..., 1:].rename(lag="threshold")),
     "plot_attention": lambda: dp.plot_attention(
@@ -54,6 +59,7 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     "plot_error_over_time": lambda: dp.plot_error_over_time(LAGS),
     "plot_flow": lambda: dp.plot_flow(FLOW),
     "plot_flow_arrows": lambda: dp.plot_flow_arrows(FLOW, IMAGES),
+    "plot_head_classes": lambda: dp.plot_head_classes(HEADS),
     "plot_heads": lambda: dp.plot_heads(SWEEP[0].rename(step="head")),
     "plot_layer_step": lambda: dp.plot_layer_step(SWEEP),
     "plot_pca": lambda: dp.plot_pca(xr.DataArray(rng.normal(size=(3, 5, 7, 3)), dims=("frame", "y", "x", "component"))),

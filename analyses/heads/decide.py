@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from analyses.arrays import need_dims
 from analyses.heads.classify import CLASSES, MARGINS, exact_classes, log_ratio
 from analyses.statistics import bootstrap_mean, by_source, draw_clips, interval_levels, mean_over_clips
 from store.arguments import checked
@@ -40,15 +41,20 @@ def head_log_ratio(masses: xr.Dataset) -> xr.DataArray:
     >>> round(float(head_log_ratio(masses.assign_coords(target=target)).item()), 3)
     0.693
     """
-    if not {"mass", "uniform"} <= set(masses.data_vars) or "target" not in masses.coords:
+    if not {"mass", "uniform"} <= set(masses.data_vars) or not {"own_frame", "same_place"} <= set(_targets(masses)):
         raise InvalidInputError(
             "masses needs the variables mass and uniform over target: pass what sweep_heads returns."
         )
-    density = masses["mass"] / masses["uniform"]
+    mass = need_dims("mass", masses["mass"], ("clip", "step", "layer", "head", "target"))
+    density = mass / need_dims("uniform", masses["uniform"], ("clip", "step", "layer", "target"))
     values = log_ratio(density.sel(target="same_place").values, density.sel(target="own_frame").values)
     ratio = density.sel(target="same_place", drop=True).copy(data=values)
     ratio.attrs = {"long_name": "ln(temporal / spatial density)", "units": "1"}
     return ratio.rename("log_ratio")
+
+
+def _targets(masses: xr.Dataset) -> list[str]:
+    return [str(name) for name in masses.coords["target"].values.ravel()] if "target" in masses.coords else []
 
 
 @checked
@@ -194,7 +200,8 @@ def head_rank_correlation(
     >>> [round(value, 6) for value in head_rank_correlation(values, -values)]
     [-1.0, -1.0, -1.0]
     """
-    one, two = (by_source(values).transpose("clip", "layer", "head") for values in (a, b))
+    dims = ("clip", "layer", "head")
+    one, two = (by_source(need_dims(name, values, dims)) for name, values in (("a", a), ("b", b)))
     one, two = xr.align(one, two, join="inner")
     if one.sizes["clip"] < 2 or not one.sizes["layer"] or one.sizes["head"] < 1 or one.shape != two.shape:
         raise InvalidInputError("the measures need at least two clips, and the layers and heads, in common.")

@@ -8,8 +8,10 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from analyses.arrays import need_dims
 from analyses.plots.theme import entitle
 from store.arguments import checked
+from store.checks import finite
 from store.errors import InvalidInputError
 
 COLOURS = {
@@ -57,7 +59,9 @@ def plot_head_classes(decided: xr.Dataset, *, title: str | None = None) -> go.Fi
     needed = {"log_ratio", "lower", "upper", "class", "agreement"}
     if missing := sorted(needed - set(decided.data_vars)):
         raise InvalidInputError(f"decided lacks {', '.join(missing)}: pass what decide_heads returns.")
-    border = math.log(decided.attrs.get("margin", 1.0))
+    for name in sorted(needed - {"class"}):
+        need_dims(name, decided[name], ("layer", "head"))
+    border = math.log(finite(decided.attrs.get("margin", 1.0), "margin", least=1))
     kinds, lower, upper = (decided[name].values for name in ("class", "lower", "upper"))
     beyond = np.select([kinds == "temporal", kinds == "spatial"], [lower - border, -border - upper], 0.0)
     sure = np.clip(np.nan_to_num(beyond, posinf=_FULL) / _FULL, 0, 1)

@@ -109,7 +109,7 @@ def _damaged(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, xr.Dataset):
         for name in value.data_vars:
             yield f"without {name}", value.drop_vars(name)
-            yield f"{name} nan", value.assign({name: value[name].astype(float) * math.nan})
+            yield f"{name} nan", value.assign({name: xr.full_like(value[name], math.nan, float)})
             yield f"{name} text", value.assign({name: value[name].astype(str)})
         for dim in value.dims:
             yield f"without {dim}", value.isel({dim: 0}, drop=True)

@@ -13,7 +13,7 @@ from analyses.selection.defaults import chosen_layers, selected_step, tracking_d
 from analyses.selection.layer_selection import LayerSelection
 from probe.backbones.backbone import Backbone
 from probe.families.published import model_card, names_with
-from probe.run.layers_of_clip import reading_of_clip
+from probe.run.layers_of_clip import layers_of_clip
 from store.arguments import checked
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
@@ -94,7 +94,7 @@ def reference_flow(
     number = resolve_number("layer", default_layer(backbone, preset) if layer is None else layer, len(backbone.layers))
     step = default_step(backbone, preset, steps) if step is None else step
     check_temperature(temperature)
-    read = reading_of_clip(backbone, clip, [number], step=step, steps=steps, prompt=prompt, conditioning=conditioning)
+    read = layers_of_clip(backbone, clip, [number], step=step, steps=steps, prompt=prompt, conditioning=conditioning)
     capture = read.captures[number]
     flow = attention_motion_flow(capture.query, capture.key, capture.layout, temperature=temperature, hard=hard)
     details = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +14,13 @@ import torch
 from analyses.tracking.chunks import Chunk
 from analyses.tracking.options import TrackingOptions
 from probe.backbones.backbone import Backbone
-from probe.capture.capture import Capture
-from probe.capture.probe import Probe
+from probe.backbones.settings import RequestedSize, RunSettings
 from probe.run.forward import ForwardPass
+from probe.run.layers_of_clip import kept_layers
 from probe.run.run import run_states
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
-from store.selection import Selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +33,6 @@ class TrackingRun:
     layer: int
     heads: tuple[int, ...] | None
     seed: int
-
-
-class _Captured(Exception):
-    """Ends a transformer call once the layer was seen."""
 
 
 class ChunkTokens:
@@ -99,15 +93,9 @@ class ChunkTokens:
         key = images, anchor if shown else None
         if key not in self._forwards:
             height, width = self.size
-            self._forwards[key] = ForwardPass(
-                self.backbone,
-                self.run.prompt,
-                steps=self.run.steps,
-                height=height,
-                width=width,
-                images=images,
-                conditioning={**shown, **self.conditioning},
-            )
+            size = RequestedSize(height, width, images)
+            settings = RunSettings(steps=self.run.steps, size=size, conditioning={**shown, **self.conditioning})
+            self._forwards[key] = ForwardPass.of(self.backbone, self.run.prompt, settings)
         return self._forwards[key]
 
     @torch.no_grad()
@@ -116,19 +104,13 @@ class ChunkTokens:
         began = time.perf_counter()
         latents, images = self._latents(chunk)
         run = self.run
-        captures: list[Capture] = []
         forward = self._forward(images, chunk.images[0])
 
-        def keep(capture: Capture) -> None:
-            captures.append(capture)
-            raise _Captured  # the layers after it are not needed
-
-        selection = Selection([run.step], [run.layer], heads=run.heads)
-        with Probe(self.backbone, selection, keep, steps=run.steps), suppress(_Captured):
-            states = run_states(forward, latents, [run.step], noise=self.options.noise, seed=run.seed)
-            for _ in states:
+        denoiser = self.backbone.denoiser_at(forward.schedule.timesteps[run.step])
+        with kept_layers(self.backbone, denoiser, [run.layer], run.step, steps=run.steps, heads=run.heads) as found:
+            for _ in run_states(forward, latents, [run.step], noise=self.options.noise, seed=run.seed):
                 pass
-        (capture,) = captures
+        capture = found.captures[run.layer]
         query, key = (part[..., self._channels].flatten(2, 3).clone() for part in (capture.query, capture.key))
         if query.device.type == "cuda":
             torch.cuda.synchronize(query.device)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from probe.attention.edit import AttentionEdit, Editor
-from probe.attention.positions import Positions, using_positions
-from probe.attention.tap import AttentionCall, AttentionTap
-from probe.backbones.backbone import Backbone, Moment
-from probe.capture.probe import Probe
-from probe.run.layers_of_clip import EnoughRead, Reading, keep_blocks
+from probe.attention.positions import Positions
+from probe.backbones.backbone import Backbone, CallLabel
+from probe.run.layers_of_clip import Reading, kept_layers
 from store.layout import TokenLayout
-from store.selection import Selection
 
 
 @contextmanager
@@ -35,8 +32,9 @@ def altered(
     Its keyword arguments, and the edit of its attention, which is still to be entered: after the taps that are to see
     what is multiplied in the end.
     """
-    modules = dict(enumerate(module for _, module in backbone.modules[backbone.denoisers.index(denoiser)]))
-    with using_positions(denoiser, call, positions) as (changed, first):
+    modules = backbone.modules_of(denoiser)
+    unchanged: nullcontext[Any] = nullcontext((dict(call), []))
+    with unchanged if positions is None else backbone.replaced_positions(denoiser, call, positions) as (changed, first):
         chains = {layer: [*first, *editors.get(layer, ())] for layer in modules}
         edit = AttentionEdit(modules, chains, layout, backbone.text_position)
         with _recomputing(denoiser, edit):
@@ -66,7 +64,7 @@ def read_layers(
     denoiser: nn.Module,
     call: Mapping[str, Any],
     layers: list[int],
-    moment: Moment,
+    label: CallLabel,
     edit: AttentionEdit,
     *,
     features: bool = False,
@@ -77,45 +75,32 @@ def read_layers(
     Parameters
     ----------
     backbone : Backbone
-        On which the pass is announced.
+        On which the call is labelled.
     denoiser : module
         One of its transformers.
     call : keyword arguments of one batch element
     layers : ascending list of int
-    moment : Moment
-        What the captures say they are; its step and its number of steps are given.
+    label : CallLabel
+        Of the captures; its step and its number of steps are given.
     edit : AttentionEdit
         Not entered yet.
     features, blocks : bool
         See :meth:`generators.sampling.step.Step.read`.
     """
-    found, last = Reading(), layers[-1]
-    modules = backbone.modules[backbone.denoisers.index(denoiser)]
-
-    def keep(attention: AttentionCall) -> None:
-        found.attention[attention.layer] = attention
-        if attention.layer == last and not blocks:
-            raise EnoughRead
-
-    selection = Selection([moment.step or 0], layers, (moment.branch,))
-    with ExitStack() as stack:
-        stack.enter_context(
-            Probe(
-                backbone,
-                selection,
-                lambda capture: found.captures.__setitem__(capture.layer, capture),
-                steps=moment.steps,
-                features=features,
-            )
-        )
-        # entered after the probe, so that it stops the pass when the probe has seen the layer
-        stack.enter_context(AttentionTap({layer: modules[layer][1] for layer in layers}, keep))
-        stack.enter_context(edit)
-        if blocks:
-            keep_blocks(stack, found, denoiser, {modules[layer][0]: layer for layer in layers}, last)
-        stack.enter_context(backbone.announce(moment.step, moment.timestep, moment.branch, moment.steps))
-        try:
-            denoiser(**call)
-        except EnoughRead:
-            return found
-    raise RuntimeError(f"layer {last} of {type(denoiser).__name__} was never reached.")
+    with (
+        kept_layers(
+            backbone,
+            denoiser,
+            layers,
+            label.step or 0,
+            steps=label.steps,
+            branch=label.branch,
+            features=features,
+            attention=True,
+            blocks=blocks,
+        ) as found,
+        edit,
+        backbone.label_calls(label.step, label.timestep, label.branch, label.steps),
+    ):
+        denoiser(**call)
+    return found

@@ -22,10 +22,12 @@ from torch import Tensor, nn
 
 from generators.errors import GuidanceDivergedError
 from generators.sampling.scheduler import EditedSteps, check_editable, moved
-from generators.sampling.step import Run, Step, prediction_of
+from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
+from probe.attention.wrapping import check_closed
 from probe.backbones.backbone import Backbone, OnStep
-from probe.capture.clock import SamplerClock, check_closed
+from probe.backbones.settings import RunSettings, requested_size
+from probe.capture.clock import SamplerClock
 from store.arguments import checked, checked_but
 from store.checks import integer
 from store.clips.clip import Clip
@@ -87,18 +89,9 @@ def sample(
     >>> sample(load_backbone(new_pipeline()), prompt, Brighter(), steps=2).images.shape
     (6, 40, 40, 3)
     """
-    arguments = backbone.arguments(
-        prompt,
-        seed=seed,
-        steps=steps,
-        size=size,
-        height=height,
-        width=width,
-        images=images,
-        guidance_scale=guidance_scale,
-        negative_prompt=negative_prompt,
-        conditioning=conditioning,
-    )
+    requested = requested_size(size, height, width, images)
+    settings = RunSettings(seed, steps, requested, guidance_scale, negative_prompt, conditioning)
+    arguments = backbone.arguments(prompt, settings)
     with GuidedSampling(backbone, strategies, arguments, gradient_checkpointing=gradient_checkpointing):
         return backbone.call_pipeline(arguments, prompt=prompt, on_step=on_step)
 
@@ -230,14 +223,14 @@ class GuidedSampling:
         if self._own or self._step is None:
             return None
         self._call.close()
-        prediction = prediction_of(output)
+        prediction = self.backbone.prediction_of(output, {})
         if self._clock.call == 1:
             # guidance in one call: the conditional branch is the last element, otherwise the only one
             self._delta = self._total_delta(self._step, prediction[-1:])
         if self._delta is None:
             return None
         guided = prediction + self._delta
-        return (guided, *output[1:]) if isinstance(output, tuple) else type(output)(sample=guided)
+        return self.backbone.output_with(output, guided)
 
     def _branches(self, call: Mapping[str, Any]) -> list[str]:
         elements = self.backbone.branches_of_call(
@@ -272,7 +265,7 @@ class GuidedSampling:
         """Calls of the transformer in here are ours: neither guided nor seen by probes of the caller."""
         before, self._own = self._own, True
         try:
-            with self.backbone.announce(None, 0.0):
+            with self.backbone.label_calls(None, 0.0):
                 yield
         finally:
             self._own = before

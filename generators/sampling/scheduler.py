@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from probe.backbones.wrapping import wrapped_method
-from probe.capture.clock import check_closed
+from probe.attention.wrapping import check_closed, wrapped_method
 from store.errors import UnsupportedBackboneError
 
 EDITABLE = (

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from generators.errors import GuidanceDivergedError
 from generators.sampling.reading import Reading, altered, read_layers
 from probe.attention.edit import AttentionEdit, Editor
-from probe.attention.positions import Positions, check_positions, read_positions
-from probe.backbones.backbone import Backbone, Moment
+from probe.attention.positions import Positions, check_positions
+from probe.backbones.backbone import CallLabel
 from probe.backbones.schedule import Schedule
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -71,7 +71,7 @@ class Step:
         self._backbone = copy.copy(run.backbone)
         self._denoiser, self._call, self._apart = denoiser, call, apart
         self.layout = self._backbone.layouts_of_call(call)[0]
-        self._shown = _latents(call["hidden_states"], denoiser, self._backbone)
+        self._shown = self._backbone.latents_of_call(denoiser, call)
         self._latents: Tensor | None = None
         self._positions: Positions | None = None
         self._editors: dict[int, list[Editor]] = {}
@@ -178,10 +178,10 @@ class Step:
         wanted = sorted({self._layer(layer) for layer in layers})
         if not wanted:
             raise InvalidInputError("layers is empty: there would be nothing to read.")
-        moment = Moment(self.number, self.timestep, "cond", self.run.steps)
+        label = CallLabel(self.number, self.timestep, "cond", self.run.steps)
         with self._own_pass(latents, positions, {}, condition) as (call, edit):
             found = read_layers(
-                self._backbone, self._denoiser, call, wanted, moment, edit, features=features, blocks=blocks
+                self._backbone, self._denoiser, call, wanted, label, edit, features=features, blocks=blocks
             )
         for layer, capture in found.captures.items():
             self.check_finite(capture.query, f"queries of layer {layer} are")
@@ -208,7 +208,7 @@ class Step:
         """
         with self._own_pass(latents, positions, editors or {}) as (call, edit), edit:
             output = self._denoiser(**call)
-        return prediction_of(output)
+        return self._backbone.prediction_of(output, self._call)
 
     def check_finite(self, values: Tensor, what: str) -> None:
         """End the run where there are numbers that are not finite.
@@ -248,7 +248,7 @@ class Step:
     def altered(self, call: Mapping[str, Any]) -> AbstractContextManager[tuple[dict[str, Any], AttentionEdit]]:
         """The pipeline's own call of any branch with everything that the strategies changed."""
         if self.edited is not None:
-            call = {**call, "hidden_states": with_latents(call["hidden_states"], self.edited, self._backbone)}
+            call = self._backbone.call_with_latents(call, self.edited)
         return altered(self._backbone, self._denoiser, call, self.layout, self._positions, self._editors)
 
     @contextmanager
@@ -262,8 +262,8 @@ class Step:
         """The call of the conditional branch with what is given, unseen by probes of the caller."""
         given = self.latents if latents is None else latents
         if condition is not None:
-            given = torch.cat([given, condition.to(given)], dim=_channel_axis(self._backbone))
-        call = {**self._call, "hidden_states": with_latents(self._call["hidden_states"], given, self._backbone)}
+            given = torch.cat([given, condition.to(given)], dim=self._backbone.geometry.channel_axis)
+        call = self._backbone.call_with_latents(self._call, given)
         if positions is None:
             positions = self._positions
         else:
@@ -281,29 +281,4 @@ class Step:
         return resolve_number("layer", layer, len(self._backbone.layers))
 
     def _own_positions(self) -> Positions:
-        return read_positions(self._denoiser, self._call, self.layout)
-
-
-def prediction_of(output: Any) -> Tensor:
-    """The prediction in what a transformer returns."""
-    prediction: Tensor = output[0] if isinstance(output, tuple) else output.sample
-    return prediction
-
-
-def _channel_axis(backbone: Backbone) -> int:
-    return 3 - backbone.frame_axis
-
-
-def _latents(hidden: Tensor, denoiser: Any, backbone: Backbone) -> Tensor:
-    """The latents in a transformer's input, without the condition channels after them (image-to-video)."""
-    return hidden.narrow(_channel_axis(backbone), 0, denoiser.config.out_channels)
-
-
-def with_latents(hidden: Tensor, latents: Tensor, backbone: Backbone) -> Tensor:
-    """A transformer's input with other latents in every batch element, in its data type."""
-    axis = _channel_axis(backbone)
-    count = latents.shape[axis]
-    latents = latents.to(hidden.device, hidden.dtype).expand(len(hidden), *latents.shape[1:])
-    if hidden.shape[axis] == count:
-        return latents
-    return torch.cat([latents, hidden.narrow(axis, count, hidden.shape[axis] - count)], dim=axis)
+        return self._backbone.positions(self._denoiser, self._call, self.layout)

@@ -19,6 +19,8 @@ from generators.transfer.optimised import Optimisation, OptimisedMethod
 from generators.transfer.reference_clip import Reference, fit_reference, text_arguments
 from probe.backbones.backbone import Backbone, OnStep
 from probe.backbones.geometry import Size
+from probe.backbones.settings import RequestedSize, RunSettings
+from probe.run.run import EndRun
 from store.arguments import check_fields, checked
 from store.checks import height_and_width
 from store.clips.clip import Clip
@@ -218,7 +220,7 @@ class MotionTransfer:
         try:
             with sampling:
                 self.backbone.call_pipeline(arguments, prompt=self.prompt, on_step=on_step)
-        except _Enough:
+        except EndRun:
             pass
         return self._embedding(_optimisation(strategies))
 
@@ -240,17 +242,11 @@ class MotionTransfer:
 
     def _arguments(self) -> dict[str, Any]:
         """Of the pipeline, with a generator of their own."""
-        return self.backbone.arguments(
-            self.prompt,
-            seed=self.seed,
-            steps=self.steps,
-            height=self.height,
-            width=self.width,
-            images=self.images,
-            guidance_scale=self.guidance_scale,
-            negative_prompt=self.negative_prompt,
-            conditioning=self.conditioning,
+        size = RequestedSize(self.height, self.width, self.images)
+        settings = RunSettings(
+            self.seed, self.steps, size, self.guidance_scale, self.negative_prompt, self.conditioning
         )
+        return self.backbone.arguments(self.prompt, settings)
 
     def _embedding(self, found: Optimisation) -> MotionEmbedding:
         details = {
@@ -277,10 +273,6 @@ def _settings(method: OptimisedMethod) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, LayerSelection) else value for name, value in found.items()}
 
 
-class _Enough(Exception):
-    """Ends a run when everything is optimised."""
-
-
 class _StopAfter(Strategy):
     """Ends the run before a step."""
 
@@ -289,7 +281,7 @@ class _StopAfter(Strategy):
 
     def before(self, step: Step) -> None:
         if step.number == self._count:
-            raise _Enough
+            raise EndRun
 
 
 def _optimisation(strategies: Sequence[Strategy]) -> Optimisation:

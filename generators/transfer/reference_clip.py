@@ -14,7 +14,7 @@ from torch import Tensor
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.run.forward import ForwardPass
-from probe.run.layers_of_clip import Reading, reading_of_clip
+from probe.run.layers_of_clip import Reading, layers_of_clip
 from store.arguments import check_fields, checked
 from store.clips.clip import Clip
 from store.errors import ClipError
@@ -94,7 +94,7 @@ class Reference:
         ------
         UnknownLayerError
         """
-        return reading_of_clip(
+        return layers_of_clip(
             self.backbone,
             self.clip,
             layers,

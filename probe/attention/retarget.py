@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from probe.capture.clock import check_closed
+from probe.attention.wrapping import check_closed
 from store.errors import UnsupportedBackboneError
 
 _DISPATCH = "dispatch_attention_fn"  # diffusers' own dispatcher: (batch, token, head, channel)

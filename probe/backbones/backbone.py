@@ -1,19 +1,13 @@
-"""A video diffusion transformer as ditprobe sees it: its layers, where its tokens lie, and how to run it.
-
-A family (CogVideoX, Wan, HunyuanVideo) subclasses :class:`Backbone` in a small module of its own and states what
-differs: where the attention modules are, how latents are laid out and scaled, and how guidance is arranged.
-"""
+"""A video diffusion transformer as ditprobe sees it: its layers, where its tokens lie, and how to run it."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +16,15 @@ from torch import Tensor, nn
 from probe.attention.retarget import check_multiplies
 from probe.attention.tap import check_no_cache
 from probe.backbones.arguments import PipelineArguments
-from probe.backbones.rotary import RotaryAxes
-from probe.backbones.schedule import Schedule
-from probe.backbones.wrapping import without_wrappers
-from probe.run.finite import check_latents, check_values
+from probe.backbones.family import Family
+from probe.backbones.finite import check_latents, check_values
+from probe.backbones.geometry import Size, TokenGeometry
+from probe.backbones.schedule import ScheduleReader
+from probe.backbones.settings import RunSettings, requested_size
 from store.arguments import checked, checked_but
 from store.clips.clip import Clip
 from store.errors import NotFiniteError, UnsupportedBackboneError
+from store.layout import TokenLayout
 from store.text import counted
 
 OnStep = Callable[[int, int], object]
@@ -45,17 +41,20 @@ class LayerInfo:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a transformer call is, told by the one who makes it; step None is a call that nobody captures."""
+class CallLabel:
+    """Label of a transformer call that no pipeline makes; step None is a call that nobody captures."""
 
     step: int | None
     timestep: float
-    branch: str
+    branch: str = "cond"
     steps: int | None = None
 
 
-class Backbone(PipelineArguments):
+class Backbone(Family):
     """A diffusers video pipeline that can be probed. Made by :func:`probe.loading.load_backbone.load_backbone`.
+
+    What differs between families is in the members of :class:`probe.backbones.family.Family`, which a family
+    overrides; everything here is the same for all of them.
 
     Parameters
     ----------
@@ -65,29 +64,36 @@ class Backbone(PipelineArguments):
     revision : str, optional
         Commit of the weights.
 
+    Attributes
+    ----------
+    geometry : TokenGeometry
+        Sizes and token layouts.
+    arguments : PipelineArguments
+        Keyword arguments of the pipeline; call it to prepare those of a run.
+    schedule : ScheduleReader
+        Timesteps and noise levels; call it with a number of steps.
+    layers : tuple of LayerInfo
+    modules : tuple of tuples (name, attention module), one a denoiser
+
     Raises
     ------
     UnsupportedBackboneError
         When it has no self-attention layers, or they cannot be tapped.
     """
 
-    family: ClassVar[str]
-    pipelines: ClassVar[tuple[str, ...]]
-    """Classes that are called as this family's :meth:`arguments` say; the first one generates from text alone."""
-    transformers: ClassVar[tuple[str, ...]]
-    attention_paths: ClassVar[tuple[str, ...]]
-    guidance: ClassVar[Literal["batch", "calls"]]
-    """"batch": one call with [uncond, cond]; "calls": one call a branch, cond first."""
-    text_position: ClassVar[Literal["first", "last"] | None]
-    fps: float = 16.0
-
     def __init__(self, pipeline: Any, *, name: str | None = None, revision: str | None = None) -> None:
         self.pipeline = pipeline
         self.name = name or getattr(pipeline, "name_or_path", "") or type(pipeline).__name__
         self.revision = revision
-        self.modules = tuple(self._find_layers(denoiser) for denoiser in self.denoisers)
-        self.layers = tuple(_layer_info(i, name, module) for i, (name, module) in enumerate(self.modules[0]))
-        self.announced: Moment | None = None
+        self.geometry = TokenGeometry(self)
+        self.arguments = PipelineArguments(self)
+        self.schedule = ScheduleReader(self)
+        self.modules = tuple(tuple(self.find_layers(denoiser)) for denoiser in self.denoisers)
+        self.layers = tuple(
+            LayerInfo(index, name, *self.heads_of(self.denoisers[0], module))
+            for index, (name, module) in enumerate(self.modules[0])
+        )
+        self.call_label: CallLabel | None = None
         self.running_images: int | None = None
 
     def __repr__(self) -> str:
@@ -100,30 +106,33 @@ class Backbone(PipelineArguments):
 
     # What the model is -------------------------------------------------------------------------------------------
 
-    @property
-    def denoisers(self) -> tuple[nn.Module, ...]:
-        """The transformers that denoise, the one for most noise first (all families but Wan 2.2 have one)."""
-        return (self.pipeline.transformer,)
+    @classmethod
+    def find_layers(cls, denoiser: nn.Module) -> list[tuple[str, nn.Module]]:
+        """Return the self-attention modules of a transformer by name, in execution order.
 
-    def denoiser_at(self, timestep: float) -> nn.Module:
-        """The transformer that denoises at a timestep."""
-        return self.denoisers[0]
-
-    def _find_layers(self, denoiser: nn.Module) -> tuple[tuple[str, nn.Module], ...]:
-        found = [item for path in self.attention_paths for item in _expand(denoiser, path)]
+        Raises
+        ------
+        UnsupportedBackboneError
+            When there are none, or one cannot be tapped.
+        """
+        found = [item for path in cls.attention_paths for item in _expand(denoiser, path)]
         if not found:
             raise UnsupportedBackboneError(
-                f"{type(denoiser).__name__} has no self-attention layers at {', '.join(self.attention_paths)}, where "
-                f"the {self.family} family has them. It cannot be probed."
+                f"{type(denoiser).__name__} has no self-attention layers at {', '.join(cls.attention_paths)}, where "
+                f"the {cls.family} family has them. It cannot be probed."
             )
         for name, module in found:
             check_multiplies(module, f"{type(denoiser).__name__} layer {name}")
-        return tuple(found)
+        return found
 
-    @property
-    def rotary(self) -> RotaryAxes | None:
-        """Which channels of a head rotary positions turn, and how fast; None where positions are added."""
-        return None
+    def modules_of(self, denoiser: nn.Module) -> dict[int, nn.Module]:
+        """Return the self-attention modules of one of the denoisers, by layer number."""
+        return {layer: module for layer, (_, module) in enumerate(self.modules[self.denoisers.index(denoiser)])}
+
+    def block_of(self, denoiser: nn.Module, layer: int) -> nn.Module:
+        """Return the transformer block that holds a layer."""
+        name, _ = self.modules[self.denoisers.index(denoiser)][layer]
+        return denoiser.get_submodule(name.rpartition(".")[0])
 
     @property
     def device(self) -> torch.device:
@@ -151,7 +160,7 @@ class Backbone(PipelineArguments):
         return [*parts, ("vae", self.pipeline.vae), ("scheduler", self.pipeline.scheduler)]
 
     def check_ready(self) -> None:
-        """Refuse a backbone on which a cache that skips attention was enabled.
+        """Raise while a cache that skips attention is active.
 
         Raises
         ------
@@ -160,26 +169,45 @@ class Backbone(PipelineArguments):
         for denoiser in self.denoisers:
             check_no_cache(denoiser)
 
+    # Sizes --------------------------------------------------------------------------------------------------------
+
+    @checked
+    def nearest_size(self, height: int, width: int, images: int) -> Size:
+        """Return the size nearest to the one asked for that the model takes; images are rounded down."""
+        return self.geometry.nearest_size(height, width, images)
+
+    @checked
+    def layout(self, height: int, width: int, images: int, prompt: str | None = None) -> TokenLayout:
+        """Return where the tokens of a clip of this size lie.
+
+        Parameters
+        ----------
+        height, width : int
+            Pixels of the clip.
+        images : int
+            Images of the clip.
+        prompt : str, optional
+            Counts its text tokens where the number depends on the prompt; without it, the most there can be.
+
+        Raises
+        ------
+        InvalidInputError
+            For a size that the model does not take.
+        """
+        self.check_size(height, width, images)
+        return self.geometry.layout(height, width, images, self.text_tokens(prompt))
+
     # What a call of the transformer is ----------------------------------------------------------------------------
 
-    def is_guided(self) -> bool:
-        """Whether the pipeline's current run uses classifier-free guidance."""
-        return float(getattr(self.pipeline, "_guidance_scale", None) or 0.0) > 1.0
-
-    def branches_of_call(self, batch: int, *, call: int, guided: bool) -> list[tuple[str, int]]:
-        """Branch and sample of each batch element of the pipeline's ``call``-th transformer call in a step."""
-        if self.guidance == "calls":
-            return [("uncond" if call else "cond", sample) for sample in range(batch)]
-        if not guided:
-            return [("cond", sample) for sample in range(batch)]
-        half = batch // 2
-        return [("uncond" if i < half else "cond", i % half) for i in range(batch)]
+    def layouts_of_call(self, call: Mapping[str, Any]) -> list[TokenLayout]:
+        """Return the layout of each batch element of a transformer call, from the call's own arguments."""
+        return self.geometry.layouts_of_call(call, self.running_images)
 
     @contextmanager
-    def announce(
+    def label_calls(
         self, step: int | None, timestep: float, branch: str = "cond", steps: int | None = None
     ) -> Iterator[None]:
-        """Tell probes what the transformer calls made in this context are, when no pipeline makes them.
+        """Label the transformer calls made in this context for probes, when no pipeline makes them.
 
         Parameters
         ----------
@@ -191,11 +219,11 @@ class Backbone(PipelineArguments):
         steps : int, optional
             Steps of the run, which negative steps of a selection count from.
         """
-        before, self.announced = self.announced, Moment(step, timestep, branch, steps)
+        before, self.call_label = self.call_label, CallLabel(step, timestep, branch, steps)
         try:
             yield
         finally:
-            self.announced = before
+            self.call_label = before
 
     @contextmanager
     def sized(self, images: int) -> Iterator[None]:
@@ -208,29 +236,12 @@ class Backbone(PipelineArguments):
 
     # Running it ---------------------------------------------------------------------------------------------------
 
-    @checked
-    def schedule(self, steps: int = 50) -> Schedule:
-        """Timesteps and noise levels of a run, on a copy of the scheduler.
-
-        Raises
-        ------
-        InvalidInputError
-            For less than one step, or more than the scheduler has.
-        """
-        self.check_steps(steps)
-        scheduler = without_wrappers(copy.deepcopy(self.pipeline.scheduler))
-        self._set_timesteps(scheduler, steps)
-        return Schedule.of(scheduler)
-
-    def _set_timesteps(self, scheduler: Any, steps: int) -> None:
-        scheduler.set_timesteps(steps)
-
     def timesteps(self, steps: int = 50) -> tuple[float, ...]:
-        """The scheduler's value at each step, step 0 = most noise."""
+        """Return the scheduler's value at each step, step 0 = most noise."""
         return self.schedule(steps).timesteps
 
     def sigmas(self, steps: int = 50) -> tuple[float, ...]:
-        """Standard deviation of the noise in the state of each step, where clean latents have about 1."""
+        """Return the standard deviation of the noise in the state of each step, where clean latents have about 1."""
         return self.schedule(steps).noise[:-1]
 
     @checked_but("prompt", "negative_prompt")
@@ -249,7 +260,7 @@ class Backbone(PipelineArguments):
         conditioning: Mapping[str, Any] | None = None,
         on_step: OnStep | None = None,
     ) -> Clip:
-        """A clip generated from a prompt.
+        """Generate a clip from a prompt.
 
         Parameters
         ----------
@@ -283,24 +294,14 @@ class Backbone(PipelineArguments):
         NotFiniteError
             When the latents after a step, or the images, are not finite (or the latents beyond 1e6); names the step.
         """
-        arguments = self.arguments(
-            prompt,
-            seed=seed,
-            steps=steps,
-            size=size,
-            height=height,
-            width=width,
-            images=images,
-            guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
-            conditioning=conditioning,
-        )
-        return self.call_pipeline(arguments, prompt=prompt, on_step=on_step)
+        requested = requested_size(size, height, width, images)
+        settings = RunSettings(seed, steps, requested, guidance_scale, negative_prompt, conditioning)
+        return self.call_pipeline(self.arguments(prompt, settings), prompt=prompt, on_step=on_step)
 
     def call_pipeline(self, arguments: Mapping[str, Any], *, prompt: str | None, on_step: OnStep | None = None) -> Clip:
         """Call the pipeline with prepared arguments; what ``on_step`` raises ends the run and leaves it clean."""
-        self._check_run(arguments)
-        self.check_negative(arguments)
+        self.check_run(arguments)
+        self.arguments.check_negative(arguments)
         steps = int(arguments["num_inference_steps"])
 
         def after_step(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -314,9 +315,6 @@ class Backbone(PipelineArguments):
         with self.sized(int(arguments["num_frames"])), self.quiet():
             result = self.pipeline(**arguments, output_type="np", callback_on_step_end=after_step)
         return Clip(_to_uint8(result.frames[0], self.name), self.fps, prompt=prompt)
-
-    def _check_run(self, arguments: Mapping[str, Any]) -> None:
-        """Refuse arguments that the pipeline would silently ignore."""
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -334,18 +332,10 @@ class Backbone(PipelineArguments):
             else:
                 self.pipeline._progress_bar_config = before
 
-    def caption_of(self, clip: Clip) -> str | None:
-        """The text that the model reads while it is shown a clip and no other text is given: the clip's prompt."""
-        return clip.prompt
-
-    def conditioning_of(self, clip: Clip) -> dict[str, Any]:
-        """Pipeline arguments that the model needs of a clip besides its latents (image-to-video: an image)."""
-        return {}
-
     @checked
     @torch.no_grad()
     def encode(self, clip: Clip) -> Tensor:
-        """Latents of a clip, scaled and laid out as the pipeline has them: the mode of the VAE's posterior.
+        """Encode a clip as latents, scaled and laid out as the sampler has them: the mode of the VAE's posterior.
 
         Returns
         -------
@@ -360,17 +350,16 @@ class Backbone(PipelineArguments):
         """
         images = clip.images
         self.check_size(images.shape[1], images.shape[2], images.shape[0])
-        vae = self.pipeline.vae
         video = torch.from_numpy(np.ascontiguousarray(images)).permute(3, 0, 1, 2)[None]
-        video = (video.float() / 127.5 - 1.0).to(self.device, vae.dtype)
-        latents = self._scale(vae.encode(video).latent_dist.mode().float())
+        video = (video.float() / 127.5 - 1.0).to(self.device, self.pipeline.vae.dtype)
+        latents = self.scale_latents(self.vae_encode(video).float())
         check_values(latents, f"the latents that the VAE of {self.name} made of a clip", remedy=_VAE_REMEDY)
         return latents
 
     @checked
     @torch.no_grad()
     def decode(self, latents: Tensor, *, images: int | None = None) -> Clip:
-        """The clip that latents stand for; the inverse of :meth:`encode` up to the VAE's loss.
+        """Decode latents into a clip; the inverse of :meth:`encode` up to the VAE's loss.
 
         Parameters
         ----------
@@ -381,25 +370,24 @@ class Backbone(PipelineArguments):
         Raises
         ------
         InvalidInputError
-            For what is no such tensor.
+            For what is not such a tensor.
         NotFiniteError
             When the latents are not finite (or beyond 1e6), or the images are not.
         """
         check_latents(latents)
         check_values(latents, "the latents to decode")
-        vae = self.pipeline.vae
-        images = images or self._images_of(latents.shape[self.frame_axis])
-        values = self._unscale(latents.to(self.device).float(), images).to(vae.dtype)
-        video = vae.decode(values, return_dict=False)[0][0].float().permute(1, 2, 3, 0)
+        images = images or self.geometry.images_of(latents.shape[self.frame_axis])
+        values = self.unscale_latents(latents.to(self.device).float(), images).to(self.pipeline.vae.dtype)
+        video = self.vae_decode(values)[0].float().permute(1, 2, 3, 0)
         return Clip(_to_uint8((video / 2 + 0.5).cpu().numpy(), self.name), self.fps)
 
-    @abstractmethod
-    def _scale(self, latents: Tensor) -> Tensor:
-        """From what the VAE encodes, (batch, channel, frame, y, x), to the pipeline's latents."""
-
-    @abstractmethod
-    def _unscale(self, latents: Tensor, images: int) -> Tensor:
-        """From the pipeline's latents to what the VAE decodes, (batch, channel, frame, y, x)."""
+    def __copy__(self) -> Backbone:
+        """Copy the label and size of the calls under way; the model itself is shared."""
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        copied.geometry, copied.arguments = TokenGeometry(copied), PipelineArguments(copied)
+        copied.schedule = ScheduleReader(copied)
+        return copied
 
 
 def _expand(root: nn.Module, path: str) -> Sequence[tuple[str, nn.Module]]:
@@ -408,10 +396,6 @@ def _expand(root: nn.Module, path: str) -> Sequence[tuple[str, nn.Module]]:
     blocks = getattr(root, container, ())
     found = [(f"{container}.{i}.{leaf}", getattr(block, leaf, None)) for i, block in enumerate(blocks)]
     return [(name, module) for name, module in found if isinstance(module, nn.Module)]
-
-
-def _layer_info(index: int, name: str, module: Any) -> LayerInfo:
-    return LayerInfo(index, name, int(module.heads), int(module.inner_dim // module.heads))
 
 
 _VAE_REMEDY = "Check that the weights of the VAE are finite, or load the model with dtype='float32' or 'bfloat16'."

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from store.arguments import check_fields
+from probe.attention.wrapping import without_wrappers
+from probe.backbones.geometry import Size
+from store.arguments import check_fields, check_kind
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.selection import resolve_number
+
+if TYPE_CHECKING:
+    from probe.backbones.backbone import Backbone
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 
@@ -109,6 +115,34 @@ class Schedule:
                 "Use noise='forward' or noise='clean'."
             )
         return self.signal[end] * clean + self.noise[end] * gaussian
+
+
+class ScheduleReader:
+    """Timesteps and noise levels of the runs of one backbone, read from copies of its scheduler."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+
+    def __call__(self, steps: int = 50, size: Size | None = None) -> Schedule:
+        """Return the schedule of a run.
+
+        Parameters
+        ----------
+        steps : int
+        size : Size, optional
+            Of the clip, :attr:`probe.Backbone.default_size` where not given; matters where the family shifts the
+            noise levels by the number of tokens (LTX-Video).
+
+        Raises
+        ------
+        InvalidInputError
+            For less than one step, or more than the scheduler has.
+        """
+        check_kind(steps, int, "steps")
+        self._backbone.arguments.check_steps(steps)
+        scheduler = without_wrappers(copy.deepcopy(self._backbone.pipeline.scheduler))
+        self._backbone.set_timesteps(scheduler, steps, size or self._backbone.default_size)
+        return Schedule.of(scheduler)
 
 
 def _prediction(scheduler: Any) -> Prediction:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from probe.backbones.wrapping import wrapped_method
+from probe.attention.wrapping import check_closed, wrapped_method
 from store.errors import ProbeStateError
 
 
@@ -93,18 +93,3 @@ class SamplerClock:
 
     def _advance(self) -> None:
         self.step, self.call = self.step + 1, 0
-
-
-def check_closed(is_open: bool, what: str) -> None:
-    """Refuse to enter a context that is open.
-
-    Raises
-    ------
-    ProbeStateError
-
-    Examples
-    --------
-    >>> check_closed(False, "this probe")
-    """
-    if is_open:
-        raise ProbeStateError(f"{what} is open already and cannot be entered twice. Make a second one.")

@@ -12,11 +12,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from probe.attention.tap import AttentionCall, AttentionTap
+from probe.attention.wrapping import check_closed
 from probe.backbones.backbone import Backbone
 from probe.capture.capture import Capture, Sink
-from probe.capture.clock import SamplerClock, check_closed
+from probe.capture.clock import SamplerClock
 from store.arguments import checked
-from store.errors import InvalidInputError, UnsupportedBackboneError
+from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.selection import ResolvedSelection, Selection
 
@@ -38,8 +39,8 @@ class Probe:
     """A context manager that hands a :class:`Capture` to every sink for each selected piece of attention.
 
     Whatever runs in the context is seen: a call of the pipeline, :func:`probe.run.run.run_clip`, a transformer call
-    inside ``backbone.announce``. Nothing is changed: the model's results are the same to the bit, and on leaving, the
-    attention processors and the scheduler are what they were. Probes may be closed in any order.
+    inside ``backbone.label_calls``. Nothing is changed: the model's results are the same to the bit, and on leaving,
+    the attention processors and the scheduler are what they were. Probes may be closed in any order.
 
     Parameters
     ----------
@@ -99,6 +100,8 @@ class Probe:
         self._clock = SamplerClock(backbone.pipeline.scheduler)
         self._guided = False
         self._elements: list[_Element] = []
+        self._call: Mapping[str, Any] = {}
+        self._calls_of_layer: dict[int, int] = {}
         self._open = False
         self._exit = ExitStack()
 
@@ -119,7 +122,7 @@ class Probe:
 
     def __exit__(self, *exception: Any) -> None:
         self._open = False
-        self._elements = []
+        self._elements, self._call = [], {}
         self._exit.close()
 
     # Which batch elements of a transformer call are captured -----------------------------------------------------
@@ -135,22 +138,23 @@ class Probe:
     def _before_call(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._clock.check_thread()
         call = _named_arguments(denoiser, args, kwargs)
-        if self.backbone.announced is not None:
-            self._elements = self._announced_elements(call)
+        self._call, self._calls_of_layer = call, {}
+        if self.backbone.call_label is not None:
+            self._elements = self._labelled_elements(call)
         else:
             self._elements = self._sampled_elements(call)
             self._clock.call += 1
 
     def _after_call(self, denoiser: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self._elements = []
+        self._elements, self._call = [], {}
 
-    def _announced_elements(self, call: Mapping[str, Any]) -> list[_Element]:
-        moment = self.backbone.announced
-        if moment is None or moment.step is None:
+    def _labelled_elements(self, call: Mapping[str, Any]) -> list[_Element]:
+        label = self.backbone.call_label
+        if label is None or label.step is None:
             return []
-        steps = self._steps or moment.steps or self._clock.steps
-        branches = [(moment.branch, sample) for sample in range(len(call["hidden_states"]))]
-        return self._chosen(call, moment.step, moment.timestep, steps, branches)
+        steps = self._steps or label.steps or self._clock.steps
+        branches = [(label.branch, sample) for sample in range(len(call["hidden_states"]))]
+        return self._chosen(call, label.step, label.timestep, steps, branches)
 
     def _sampled_elements(self, call: Mapping[str, Any]) -> list[_Element]:
         clock = self._clock
@@ -188,20 +192,35 @@ class Probe:
         prefix = f"transformer_{number + 1}." if number else ""
 
         def see(call: AttentionCall) -> None:
+            first = self._first_element(call)
             for element in self._elements:
-                capture = self._capture(call, element, prefix + self.backbone.layers[call.layer].name)
+                if not first <= element.index < first + len(call.query):
+                    continue
+                capture = self._capture(call, element, first, prefix + self.backbone.layers[call.layer].name)
                 for sink in self.sinks:
                     sink(capture)
 
         return see
 
-    def _capture(self, call: AttentionCall, element: _Element, name: str) -> Capture:
-        layout, chosen = element.layout, self._heads(call)
-        video, text = _token_ranges(call.query.shape[2], layout, self.backbone.text_position, name)
-        query, key = (_pick(tensor[element.index], chosen) for tensor in (call.query, call.key))
+    def _first_element(self, call: AttentionCall) -> int:
+        """The batch element of the transformer call that an attention call begins with.
+
+        Mochi makes one attention call for each of them, all others one for the whole batch.
+        """
+        if not self._call or len(call.query) == len(self._call["hidden_states"]):
+            return 0
+        first = self._calls_of_layer.get(call.layer, 0)
+        self._calls_of_layer[call.layer] = first + len(call.query)
+        return first
+
+    def _capture(self, call: AttentionCall, element: _Element, first: int, name: str) -> Capture:
+        layout, chosen, index = element.layout, self._heads(call), element.index - first
+        order = self.backbone.order_of_tokens(self._call, layout, call.query.shape[2], name)
+        video, text = order.video, order.text
+        query, key = (_pick(tensor[index], chosen) for tensor in (call.query, call.key))
         features = None
         if self._features:
-            output = call.output[element.index, :, video].transpose(0, 1).flatten(1)
+            output = call.output[index, :, video].transpose(0, 1).flatten(1)
             features = _grid(output[None], layout, element.frames)[0]
         return Capture(
             step=element.step,
@@ -230,23 +249,6 @@ def _named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str,
     if not args:
         return kwargs
     return {**dict(zip(inspect.signature(type(module).forward).parameters, (module, *args), strict=False)), **kwargs}
-
-
-def _token_ranges(tokens: int, layout: TokenLayout, position: str | None, name: str) -> tuple[slice, slice | None]:
-    """Where the video and the text tokens are among all tokens of an attention."""
-    video = layout.video_tokens
-    spare = tokens - video
-    if spare < layout.text_tokens or (position is None and spare):
-        raise UnsupportedBackboneError(
-            f"{name} attended over {tokens} tokens, but {layout.frames} frames of {layout.height} x {layout.width} "
-            f"cells and {layout.text_tokens} text tokens are {video + layout.text_tokens}. Something (sequence "
-            "parallelism, a method that drops tokens) rearranges the tokens; switch it off before probing."
-        )
-    if position is None:
-        return slice(0, video), None
-    if position == "first":
-        return slice(spare, tokens), slice(0, layout.text_tokens)
-    return slice(0, video), slice(video, video + layout.text_tokens)
 
 
 def _pick(tensor: Tensor, heads: list[int] | None) -> Tensor:

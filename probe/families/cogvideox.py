@@ -9,17 +9,21 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from probe.attention.position_sources import PatchTable, PositionSource, Replaced, RotaryArgument
+from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
+from store.layout import TokenLayout
 
 
 class CogVideoX(Backbone):
@@ -38,10 +42,10 @@ class CogVideoX(Backbone):
     frame_axis = 1
     fps = 8.0
 
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Latent frames, rows and columns of one token."""
-        config = self.pipeline.transformer.config
+    @classmethod
+    def patch_of(cls, denoiser: Any) -> tuple[int, int, int]:
+        """Return the latent frames, rows and columns of one token."""
+        config = denoiser.config
         return config.patch_size_t or 1, config.patch_size, config.patch_size
 
     @property
@@ -92,6 +96,19 @@ class CogVideoX(Backbone):
         batch, tokens = call["encoder_hidden_states"].shape[:2]
         return [tokens] * batch
 
+    def positions(self, denoiser: Any, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
+        """Return the rotary tables of the call, or the table that the patch embedding adds."""
+        return self._source(call).read(denoiser, call, layout)
+
+    def replaced_positions(
+        self, denoiser: Any, call: Mapping[str, Any], positions: Positions
+    ) -> AbstractContextManager[Replaced]:
+        """Return a context in which a call has other positions."""
+        return self._source(call).replace(denoiser, call, positions)
+
+    def _source(self, call: Mapping[str, Any]) -> PositionSource:
+        return PatchTable() if call.get("image_rotary_emb") is None else RotaryArgument("image_rotary_emb")
+
     @property
     def takes_image(self) -> bool:
         """Whether this is an image-to-video pipeline."""
@@ -101,22 +118,22 @@ class CogVideoX(Backbone):
         """What image-to-video takes of a clip besides its latents: image 0."""
         return {"image": Image.fromarray(clip.images[0])} if self.takes_image else {}
 
-    def _prompt_arguments(
+    def prompt_arguments(
         self, prompt: str | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
     ) -> dict[str, Any]:
         if self.takes_image and "image" not in conditioning:
             raise InvalidInputError(
                 f"{self.name} animates an image, which is missing. Pass conditioning={{'image': ...}} (a PIL image)."
             )
-        chosen = super()._prompt_arguments(prompt, negative_prompt, conditioning)
+        chosen = super().prompt_arguments(prompt, negative_prompt, conditioning)
         # the pipeline's own default is the released models' 226, whatever this transformer was built with
         return {**chosen, "max_sequence_length": self.text_tokens()}
 
-    def _scale(self, latents: Tensor) -> Tensor:
+    def scale_latents(self, latents: Tensor) -> Tensor:
         latents = latents.permute(0, 2, 1, 3, 4) * self.pipeline.vae_scaling_factor_image
         padding = -latents.shape[1] % self.patch[0]
         return torch.cat([latents[:, :1]] * padding + [latents], dim=1)
 
-    def _unscale(self, latents: Tensor, images: int) -> Tensor:
+    def unscale_latents(self, latents: Tensor, images: int) -> Tensor:
         frames = (images - 1) // self.strides[0] + 1
         return latents[:, -frames:].permute(0, 2, 1, 3, 4) / self.pipeline.vae_scaling_factor_image

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
+from probe.attention.position_sources import Replaced, RotaryModule
+from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
 from store.errors import InvalidInputError
+from store.layout import TokenLayout
+
+_ROTARY = RotaryModule("rope", lambda call: (call["hidden_states"],))
 
 
 class HunyuanVideo(Backbone):
@@ -36,10 +43,10 @@ class HunyuanVideo(Backbone):
     )
     fps = 24.0
 
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Latent frames, rows and columns of one token."""
-        config = self.pipeline.transformer.config
+    @classmethod
+    def patch_of(cls, denoiser: Any) -> tuple[int, int, int]:
+        """Return the latent frames, rows and columns of one token."""
+        config = denoiser.config
         return config.patch_size_t, config.patch_size, config.patch_size
 
     @property
@@ -62,27 +69,37 @@ class HunyuanVideo(Backbone):
         """Text tokens of each batch element: as many as its mask has, which are the first ones."""
         return [int(count) for count in call["encoder_attention_mask"].sum(dim=1)]
 
+    def positions(self, denoiser: Any, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
+        """Return the rotary tables of the call."""
+        return _ROTARY.read(denoiser, call, layout)
+
+    def replaced_positions(
+        self, denoiser: Any, call: Mapping[str, Any], positions: Positions
+    ) -> AbstractContextManager[Replaced]:
+        """Return a context in which a call has other positions."""
+        return _ROTARY.replace(denoiser, call, positions)
+
     def wants_guidance(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a pipeline call with these arguments runs both branches (true classifier-free guidance)."""
         pair = ("negative_prompt_embeds", "negative_pooled_prompt_embeds")
         negative = "negative_prompt" in arguments or all(name in arguments for name in pair)
         return negative and float(arguments.get("true_cfg_scale", 1.0)) > 1.0
 
-    def _check_run(self, arguments: Mapping[str, Any]) -> None:
+    def check_run(self, arguments: Mapping[str, Any]) -> None:
         if "negative_prompt" in arguments and not self.wants_guidance(arguments):
             raise InvalidInputError(
                 f"{self.name} has its guidance distilled into the model, so a negative prompt alone has no effect. "
                 "Pass conditioning={'true_cfg_scale': ...} above 1 with it, or leave it out."
             )
 
-    def _unguided(self) -> dict[str, Any]:
+    def unguided_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {"true_cfg_scale": 1.0}
 
-    def _set_timesteps(self, scheduler: Any, steps: int) -> None:
+    def set_timesteps(self, scheduler: Any, steps: int, size: Size) -> None:
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1])
 
-    def _scale(self, latents: Tensor) -> Tensor:
+    def scale_latents(self, latents: Tensor) -> Tensor:
         return latents * self.pipeline.vae.config.scaling_factor
 
-    def _unscale(self, latents: Tensor, images: int) -> Tensor:
+    def unscale_latents(self, latents: Tensor, images: int) -> Tensor:
         return latents / self.pipeline.vae.config.scaling_factor

@@ -7,15 +7,22 @@ says which one ran (``blocks.3.attn1`` or ``transformer_2.blocks.3.attn1``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from probe.attention.position_sources import Replaced, RotaryModule
+from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
 from store.errors import InvalidInputError, UnsupportedBackboneError
+from store.layout import TokenLayout
+
+_ROTARY = RotaryModule("rope", lambda call: (call["hidden_states"],))
 
 
 class Wan(Backbone):
@@ -54,11 +61,10 @@ class Wan(Backbone):
             return self.denoisers[0]
         return self.denoisers[-1]
 
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Latent frames, rows and columns of one token."""
-        transformer: Any = self.denoisers[0]
-        frames, height, width = transformer.config.patch_size
+    @classmethod
+    def patch_of(cls, denoiser: Any) -> tuple[int, int, int]:
+        """Return the latent frames, rows and columns of one token."""
+        frames, height, width = denoiser.config.patch_size
         return frames, height, width
 
     @property
@@ -69,8 +75,18 @@ class Wan(Backbone):
         third = 2 * (channels // 6)
         return RotaryAxes(channels - 2 * third, third, third)
 
+    def positions(self, denoiser: Any, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
+        """Return the rotary tables of the call."""
+        return _ROTARY.read(denoiser, call, layout)
+
+    def replaced_positions(
+        self, denoiser: Any, call: Mapping[str, Any], positions: Positions
+    ) -> AbstractContextManager[Replaced]:
+        """Return a context in which a call has other positions."""
+        return _ROTARY.replace(denoiser, call, positions)
+
     def check_size(self, height: int, width: int, images: int) -> None:
-        """Refuse a size that the model does not take, or whose cells its table of rotary positions does not reach.
+        """Raise for a size that the model does not take, or whose cells its table of rotary positions does not reach.
 
         Raises
         ------
@@ -78,7 +94,7 @@ class Wan(Backbone):
         """
         super().check_size(height, width, images)
         transformer: Any = self.denoisers[0]
-        most, layout = transformer.config.rope_max_seq_len, self._layout(height, width, images, 0)
+        most, layout = transformer.config.rope_max_seq_len, self.geometry.layout(height, width, images, 0)
         if max(layout.frames, layout.height, layout.width) > most:
             rows, columns = self.pixel_steps
             raise InvalidInputError(
@@ -92,10 +108,10 @@ class Wan(Backbone):
         mean, deviation = (torch.tensor(values).to(like) for values in (config.latents_mean, config.latents_std))
         return mean.view(1, -1, 1, 1, 1), deviation.view(1, -1, 1, 1, 1)
 
-    def _scale(self, latents: Tensor) -> Tensor:
+    def scale_latents(self, latents: Tensor) -> Tensor:
         mean, deviation = self._statistics(latents)
         return (latents - mean) / deviation
 
-    def _unscale(self, latents: Tensor, images: int) -> Tensor:
+    def unscale_latents(self, latents: Tensor, images: int) -> Tensor:
         mean, deviation = self._statistics(latents)
         return latents * deviation + mean

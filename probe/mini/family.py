@@ -42,7 +42,7 @@ class Mini(CogVideoX):
     def check_prompt(
         self, prompt: str | None, negative_prompt: str | None = None, conditioning: Mapping[str, Any] | None = None
     ) -> None:
-        """Refuse words that it was not trained on; warn where their order is another.
+        """Raise for words that it was not trained on; warn where their order is another.
 
         Raises
         ------
@@ -104,10 +104,10 @@ class Mini(CogVideoX):
             raise found
         return found
 
-    def _guidance_arguments(
+    def guidance_arguments(
         self, scale: float | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
     ) -> dict[str, Any]:
-        return super()._guidance_arguments(GUIDANCE_SCALE if scale is None else scale, negative_prompt, conditioning)
+        return super().guidance_arguments(GUIDANCE_SCALE if scale is None else scale, negative_prompt, conditioning)
 
 
 def _warn(message: str) -> None:

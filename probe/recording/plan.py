@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from probe.backbones.arguments import described
+from probe.backbones.arguments import describe_prompt
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.run.run import Noise, check_noise, pass_count
@@ -71,9 +71,10 @@ def plan_recording(
     check_noise(noise)
     if not isinstance(source, str | Clip | None):
         raise InvalidInputError(
-            f"record takes one prompt or one Clip; got {described(source)}. Call it once for each, with its own path."
+            f"record takes one prompt or one Clip; got {describe_prompt(source)}. Call it once for each, with its own "
+            "path."
         )
-    backbone.check_steps(steps)
+    backbone.arguments.check_steps(steps)
     if isinstance(source, Clip):
         chosen = _window(cut_windows(backbone, source, size=size, images=images, stride=stride), window)
         shape, prompt, count = chosen.size, source.prompt, pass_count(selection, noise=noise, steps=steps)

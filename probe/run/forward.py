@@ -1,4 +1,4 @@
-"""The transformer's forward on latents of one's own, with everything else as the pipeline itself passes it."""
+"""Run the transformer on given latents with the pipeline's own conditioning."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from probe.backbones.backbone import Backbone
-from probe.run.finite import check_latents, check_values
+from probe.backbones.finite import check_latents, check_values
+from probe.backbones.settings import RequestedSize, RunSettings
 from store.arguments import checked, checked_but
 from store.errors import InvalidInputError, UnknownLayerError
 
 
-class _Seen(Exception):
+class _FirstCall(Exception):
     """Leaves a pipeline with the arguments of its first transformer call."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -24,7 +24,7 @@ class _Seen(Exception):
 
 
 class ForwardPass:
-    """Runs a backbone's transformer on given latents at given steps, for the branches asked.
+    """A backbone's transformer, run on given latents at given steps for the branches asked.
 
     The conditioning (text embeddings and masks, rotary tables, embedded guidance) is taken from the pipeline: it is
     called once a branch, with guidance off, and left at its first transformer call. So no family needs forward code
@@ -76,20 +76,28 @@ class ForwardPass:
         negative_prompt: str | None = None,
         conditioning: Mapping[str, Any] | None = None,
     ) -> None:
-        arguments = backbone.arguments(
-            prompt,
-            steps=steps,
-            height=height,
-            width=width,
-            images=images,
-            guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
-            conditioning=conditioning,
-        )
+        size = RequestedSize(height, width, images)
+        settings = RunSettings(0, steps, size, guidance_scale, negative_prompt, conditioning)
+        self._prepare(backbone, prompt, settings, branches)
+
+    @classmethod
+    def of(
+        cls, backbone: Backbone, prompt: str | None, settings: RunSettings, branches: tuple[str, ...] = ("cond",)
+    ) -> ForwardPass:
+        """Return a forward pass of a run with given settings."""
+        forward = cls.__new__(cls)
+        forward._prepare(backbone, prompt, settings, branches)
+        return forward
+
+    def _prepare(
+        self, backbone: Backbone, prompt: str | None, settings: RunSettings, branches: tuple[str, ...]
+    ) -> None:
+        arguments = backbone.arguments(prompt, settings)
+        size = backbone.geometry.resolve_size(*settings.size)
         self.backbone = backbone
-        self.schedule = backbone.schedule(steps)
-        self.images = int(arguments["num_frames"])
-        chosen = {branch: backbone.of_branch(arguments, branch) for branch in branches}
+        self.schedule = backbone.schedule(settings.steps, size)
+        self.images = size.images
+        chosen = {branch: backbone.arguments.of_branch(arguments, branch) for branch in branches}
         self._calls = {branch: _first_call(backbone, call) for branch, call in chosen.items()}
 
     @property
@@ -105,11 +113,12 @@ class ForwardPass:
         UnknownLayerError
             For a branch that was not prepared.
         """
-        given, axis = self._call(branch)[1]["hidden_states"], 3 - self.backbone.frame_axis
-        config: Any = self.backbone.denoisers[0].config
-        latents = config.out_channels or given.shape[axis]
-        further = given.shape[axis] - latents
-        return given.narrow(axis, latents, further) if further else None
+        call, axis = self._call(branch)[1], self.backbone.geometry.channel_axis
+        given = call["hidden_states"]
+        latents = self.backbone.latents_of_call(self.backbone.denoisers[0], call)
+        if given.ndim != latents.ndim or given.shape[axis] == latents.shape[axis]:
+            return None
+        return given.narrow(axis, latents.shape[axis], given.shape[axis] - latents.shape[axis])
 
     @checked
     def predict(
@@ -133,7 +142,7 @@ class ForwardPass:
         UnknownLayerError
             For a step or branch it does not have.
         InvalidInputError
-            For latents that are no float tensor of five axes.
+            For latents that are not a float tensor of five axes.
         NotFiniteError
             When the latents or the prediction are not finite, or beyond 1e6; names the step.
         """
@@ -143,8 +152,8 @@ class ForwardPass:
         step = steps if at_end else self.schedule.resolve(step)
         timestep = 0.0 if at_end else self.schedule.timesteps[step]
         seen = None if at_end or not capture else step
-        given = next(iter(self._calls.values()))[1]["hidden_states"]
-        axis = 3 - self.backbone.frame_axis
+        given = self._latents_shown()
+        axis = self.backbone.geometry.channel_axis
         sizes = [(*shape[1:axis], *shape[axis + 1 :]) for shape in (tuple(latents.shape), tuple(given.shape))]
         if sizes[0] != sizes[1] or latents.shape[axis] > given.shape[axis]:
             raise InvalidInputError(
@@ -156,18 +165,23 @@ class ForwardPass:
         results = {}
         with self.backbone.sized(self.images):
             for branch in branches or self.branches:
-                with self.backbone.announce(seen, timestep, branch, steps):
+                with self.backbone.label_calls(seen, timestep, branch, steps):
                     results[branch] = self._run(branch, latents, timestep)
                 check_values(results[branch], f"what the model predicts of branch {branch!r} at {what}", step=step)
         return results
 
     def _run(self, branch: str, latents: Tensor, timestep: float) -> Tensor:
         args, kwargs = self._call(branch)
-        given = kwargs["hidden_states"]
-        values = {**kwargs, "hidden_states": _replaced(given, latents, 3 - self.backbone.frame_axis)}
-        values["timestep"] = torch.full_like(kwargs["timestep"], timestep)
-        output = self.backbone.denoiser_at(timestep)(*args, **values)
-        return output[0] if isinstance(output, tuple) else output.sample
+        call = self.backbone.call_with_latents(kwargs, latents)
+        call["timestep"] = self.backbone.timestep_of_call(kwargs, timestep)
+        return self.backbone.prediction_of(self.backbone.denoiser_at(timestep)(*args, **call), kwargs)
+
+    def _latents_shown(self) -> Tensor:
+        """The pipeline's own input, condition channels included where they stand after the latents."""
+        call = next(iter(self._calls.values()))[1]
+        latents = self.backbone.latents_of_call(self.backbone.denoisers[0], call)
+        hidden: Tensor = call["hidden_states"]
+        return hidden if hidden.ndim == latents.ndim else latents
 
     def _call(self, branch: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if branch not in self._calls:
@@ -178,19 +192,9 @@ class ForwardPass:
         return self._calls[branch]
 
 
-def _replaced(given: Tensor, latents: Tensor, channel_axis: int) -> Tensor:
-    """The latents as the transformer takes them: its dtype and device, with condition channels after them."""
-    latents = latents.to(given.device, given.dtype)
-    channels = latents.shape[channel_axis]
-    if given.shape[channel_axis] == channels:
-        return latents
-    condition = given.narrow(channel_axis, channels, given.shape[channel_axis] - channels)
-    return torch.cat([latents, condition], dim=channel_axis)
-
-
 def _first_call(backbone: Backbone, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        raise _Seen(args, kwargs)
+        raise _FirstCall(args, kwargs)
 
     with ExitStack() as stack:
         stack.enter_context(backbone.quiet())
@@ -200,7 +204,7 @@ def _first_call(backbone: Backbone, arguments: Mapping[str, Any]) -> tuple[tuple
             stack.callback(hook.remove)
         try:
             backbone.pipeline(**arguments, output_type="latent")
-        except _Seen as seen:
+        except _FirstCall as seen:
             return seen.call
         finally:
             backbone.pipeline.maybe_free_model_hooks()

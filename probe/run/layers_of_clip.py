@@ -1,17 +1,18 @@
-"""What layers make of a clip that exists: the clean latents of a reference, shown to the model once."""
+"""Features of chosen layers for one pass of the model, which ends after the last of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from probe.attention.tap import AttentionCall
+from probe.attention.tap import AttentionCall, AttentionTap
 from probe.backbones.backbone import Backbone
+from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
 from probe.capture.probe import Probe
 from probe.run.forward import ForwardPass
@@ -24,14 +25,14 @@ from store.selection import Selection
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What the layers of a pass gave, by layer; part of the graph of the latents where gradients were enabled.
+    """Features of the layers of a pass, by layer; part of the graph of the latents where gradients were enabled.
 
     Parameters
     ----------
     captures : dict of Capture
         Queries and keys of the video tokens (head, frame, y, x, channel), and the attention output if it was wanted.
     attention : dict of AttentionCall
-        The attention as it was: query, key, value and output (1, head, token, channel) with the text tokens.
+        Query, key, value and output (1, head, token, channel) with the text tokens, if they were wanted.
     blocks : dict of (frame, y, x, channel) tensors
         Output of the layer's block for the video tokens, if it was wanted.
     """
@@ -44,13 +45,104 @@ class Reading:
         return f"Reading(layers {', '.join(map(str, self.captures))})"
 
 
-class EnoughRead(Exception):
+class _LastLayer(Exception):
     """Leaves the transformer after the last layer that was asked for."""
+
+
+@contextmanager
+def kept_layers(
+    backbone: Backbone,
+    denoiser: nn.Module,
+    layers: Sequence[int],
+    step: int,
+    *,
+    steps: int | None = None,
+    branch: str = "cond",
+    heads: Sequence[int] | None = None,
+    features: bool = False,
+    attention: bool = False,
+    blocks: bool = False,
+) -> Iterator[Reading]:
+    """Keep what chosen layers compute in the transformer call made in this context, which ends after the last of them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    denoiser : module
+        The one of its transformers that is called.
+    layers : sequence of int, not negative
+    step, branch : int, str
+        Of the call, which is labelled (:meth:`probe.Backbone.label_calls`) or made by the pipeline.
+    steps : int, optional
+        Of the run.
+    heads : sequence of int, optional
+        Heads of the captures; all by default.
+    features, attention, blocks : bool
+        Also keep the attention output in the captures, the attention calls, or the output of the layers' blocks.
+
+    Raises
+    ------
+    RuntimeError
+        When the last layer was never reached.
+
+    Examples
+    --------
+    >>> from probe import ForwardPass, load_backbone
+    >>> backbone = load_backbone("mini")
+    >>> forward = ForwardPass(backbone, "", steps=4)
+    >>> with torch.no_grad(), kept_layers(backbone, backbone.denoisers[0], [2], 3) as found:
+    ...     _ = forward.predict(torch.zeros(1, 6, 12, 20, 20), step=3)
+    >>> found
+    Reading(layers 2)
+    """
+    found, last = Reading(), max(layers)
+
+    def stop_after(layer: int) -> None:
+        if layer == last:
+            raise _LastLayer
+
+    def keep_capture(capture: Capture) -> None:
+        found.captures[capture.layer] = capture
+        if not (attention or blocks):
+            stop_after(capture.layer)
+
+    def keep_attention(call: AttentionCall) -> None:
+        found.attention[call.layer] = call
+        if not blocks:
+            stop_after(call.layer)
+
+    def keep_block(layer: int, output: Any) -> None:
+        if torch._C._current_graph_task_id() != -1:  # checkpointing recomputes within backward
+            return
+        found.blocks[layer] = _video_tokens(backbone, found.captures[layer], output)
+        stop_after(layer)
+
+    selection = Selection([step], list(layers), (branch,), heads=heads)
+    with ExitStack() as stack:
+        stack.enter_context(Probe(backbone, selection, keep_capture, steps=steps, features=features))
+        if attention:  # entered after the probe, so that it ends the pass when the probe has seen the layer
+            modules = backbone.modules_of(denoiser)
+            stack.enter_context(AttentionTap({layer: modules[layer] for layer in layers}, keep_attention))
+        for layer in layers if blocks else ():
+            hook = lambda module, args, output, layer=layer: keep_block(layer, output)  # noqa: E731
+            stack.callback(backbone.block_of(denoiser, layer).register_forward_hook(hook).remove)
+        try:
+            yield found
+        except _LastLayer:
+            return
+    raise RuntimeError(f"layer {last} of {type(denoiser).__name__} was never reached.")
+
+
+def _video_tokens(backbone: Backbone, capture: Capture, output: Any) -> Tensor:
+    """Output (frame, y, x, channel) of a block for the video tokens, which joint blocks return first."""
+    layout = capture.layout
+    tokens: Tensor = (output[0] if isinstance(output, tuple) else output)[0]
+    return tokens.unflatten(0, (layout.frames, layout.height, layout.width))
 
 
 @checked
 @torch.no_grad()
-def reading_of_clip(
+def layers_of_clip(
     backbone: Backbone,
     clip: Clip,
     layers: list[int],
@@ -62,7 +154,7 @@ def reading_of_clip(
     latents: Tensor | None = None,
     blocks: bool = False,
 ) -> Reading:
-    """Queries and keys of layers, and their blocks' output, for the clean latents of a clip, ``cond`` branch.
+    """Show the clean latents of a clip to the model once and return what chosen layers compute, ``cond`` branch.
 
     Parameters
     ----------
@@ -95,57 +187,23 @@ def reading_of_clip(
     --------
     >>> from probe import load_backbone
     >>> from store.scenes.scene import make_scene
-    >>> reading_of_clip(load_backbone("mini"), make_scene(3), [4], blocks=True).blocks[4].shape
+    >>> layers_of_clip(load_backbone("mini"), make_scene(3), [4], blocks=True).blocks[4].shape
     torch.Size([6, 10, 10, 128])
     """
     if not len(layers):
         raise InvalidInputError("layers is empty: name at least one to read.")
     backbone.check_ready()
     backbone.check_size(clip.height, clip.width, len(clip))
-    forward = ForwardPass(
-        backbone,
-        prompt,
-        steps=steps,
-        height=clip.height,
-        width=clip.width,
-        images=len(clip),
-        conditioning={**backbone.conditioning_of(clip), **(conditioning or {})},
-    )
+    size = RequestedSize(clip.height, clip.width, len(clip))
+    settings = RunSettings(steps=steps, size=size, conditioning=conditioning)
+    forward = ForwardPass.of(backbone, prompt, settings.with_conditioning(backbone.conditioning_of(clip)))
     if step is None:
         # a run of one step, whose timestep is that of the clean end
         forward.schedule = replace(forward.schedule, timesteps=(0.0,), signal=(1.0, 1.0), noise=(0.0, 0.0))
     at = forward.schedule.resolve(0 if step is None else step)
     latents = backbone.encode(clip) if latents is None else latents
-    found, last = Reading(), max(layers)
-
-    def keep(capture: Capture) -> None:
-        found.captures[capture.layer] = capture
-        if capture.layer == last and not blocks:
-            raise EnoughRead  # the layers after it are not needed
-
-    with ExitStack() as stack:
-        stack.enter_context(Probe(backbone, Selection([at], layers), keep, steps=len(forward.schedule)))
-        if blocks:
-            denoiser = backbone.denoiser_at(forward.schedule.timesteps[at])
-            modules = backbone.modules[backbone.denoisers.index(denoiser)]
-            keep_blocks(stack, found, denoiser, {modules[layer][0]: layer for layer in layers}, last)
-        stack.enter_context(suppress(EnoughRead))
+    denoiser = backbone.denoiser_at(forward.schedule.timesteps[at])
+    with kept_layers(backbone, denoiser, layers, at, steps=len(forward.schedule), blocks=blocks) as found:
         for _ in run_states(forward, latents, [at]):
             pass
     return found
-
-
-def keep_blocks(stack: ExitStack, found: Reading, denoiser: nn.Module, names: Mapping[str, int], last: int) -> None:
-    for name, layer in names.items():
-
-        def keep(module: nn.Module, args: Any, output: Any, layer: int = layer) -> None:
-            if torch._C._current_graph_task_id() != -1:  # checkpointing recomputes within backward
-                return
-            tokens = output[0] if isinstance(output, tuple) else output
-            layout = found.captures[layer].layout
-            found.blocks[layer] = tokens[0].unflatten(0, (layout.frames, layout.height, layout.width))
-            if layer == last:
-                raise EnoughRead
-
-        block = denoiser.get_submodule(name.rpartition(".")[0])
-        stack.callback(block.register_forward_hook(keep).remove)

@@ -1,4 +1,4 @@
-"""A clip or a prompt through a backbone, with a probe watching."""
+"""Run a clip or a prompt through a backbone with a probe on it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from probe.backbones.arguments import check_seed
 from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.settings import RequestedSize, RunSettings, check_seed, requested_size
 from probe.capture.capture import Sink
 from probe.capture.probe import Probe
 from probe.run.forward import ForwardPass
@@ -25,7 +25,7 @@ Noise = Literal["clean", "forward", "inversion"]
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What the model was shown at a step, and what it predicted, by branch."""
+    """Latents that the model was shown at a step, and its predictions by branch."""
 
     step: int
     timestep: float
@@ -92,7 +92,7 @@ def _inversion(forward: ForwardPass, latents: Tensor, chosen: list[int]) -> Iter
 
 
 def check_noise(noise: str) -> None:
-    """Refuse an unknown kind of noise.
+    """Raise for an unknown kind of noise.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def check_noise(noise: str) -> None:
 
 @checked
 def pass_count(selection: Selection, *, noise: Noise = "clean", steps: int = 50) -> int:
-    """How many steps of the model :func:`run_clip` runs, for a progress bar or an estimate of the time.
+    """Count the steps of the model that :func:`run_clip` runs, for a progress bar or an estimate of the time.
 
     Examples
     --------
@@ -191,18 +191,11 @@ def run_clip(
     total = pass_count(selection, noise=noise, steps=steps)
     probe = Probe(backbone, selection, sinks, steps=steps, features=features)
     backbone.check_ready()
-    forward = ForwardPass(
-        backbone,
-        backbone.caption_of(clip) if prompt is None else prompt,
-        steps=steps,
-        branches=_branches(selection, noise),
-        height=height,
-        width=width,
-        images=images,
-        guidance_scale=guidance_scale,
-        negative_prompt=negative_prompt,
-        conditioning={**backbone.conditioning_of(clip), **(conditioning or {})},
-    )
+    size = RequestedSize(height, width, images)
+    settings = RunSettings(seed, steps, size, guidance_scale, negative_prompt, conditioning)
+    shown = backbone.caption_of(clip) if prompt is None else prompt
+    further = backbone.conditioning_of(clip)
+    forward = ForwardPass.of(backbone, shown, settings.with_conditioning(further), _branches(selection, noise))
     latents = backbone.encode(clip)
     with probe:
         states = run_states(forward, latents, _steps(selection, steps), noise=noise, seed=seed)
@@ -216,8 +209,8 @@ def _branches(selection: Selection, noise: Noise) -> tuple[str, ...]:
     return chosen if noise != "inversion" or "cond" in chosen else ("cond", *chosen)
 
 
-class _Enough(Exception):
-    """Ends a run after the last selected step."""
+class EndRun(Exception):
+    """Ends a run on purpose, before its clip is decoded; raised by a callback or a strategy, caught by who began it."""
 
 
 @checked_but("prompt", "negative_prompt")
@@ -281,23 +274,15 @@ def run_prompt(
     total = steps if want_clip else 1 + _steps(selection, steps)[-1]
     probe = Probe(backbone, selection, sinks, steps=steps, features=features)
     backbone.check_ready()
+    requested = requested_size(size, height, width, images)
     arguments = backbone.arguments(
-        prompt,
-        seed=seed,
-        steps=steps,
-        size=size,
-        height=height,
-        width=width,
-        images=images,
-        guidance_scale=guidance_scale,
-        negative_prompt=negative_prompt,
-        conditioning=conditioning,
+        prompt, RunSettings(seed, steps, requested, guidance_scale, negative_prompt, conditioning)
     )
     _check_branches(backbone, selection, arguments)
     with probe:
         try:
             clip = backbone.call_pipeline(arguments, prompt=prompt, on_step=_until(total, on_step, want_clip))
-        except _Enough:
+        except EndRun:
             return None
     return clip
 
@@ -307,7 +292,7 @@ def _until(total: int, on_step: OnStep | None, want_clip: bool) -> Callable[[int
         if on_step is not None:
             on_step(done, total)
         if done == total and not want_clip:
-            raise _Enough
+            raise EndRun
 
     return after
 

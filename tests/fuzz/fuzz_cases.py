@@ -1267,8 +1267,8 @@ _plain(
 )
 _plain("temporal_attention", generators.temporal_attention, lambda w: {"query": w.tensors, "key": w.tensors})
 _plain(
-    "reading_of_clip",
-    generators.reading_of_clip,
+    "layers_of_clip",
+    generators.layers_of_clip,
     lambda w: {
         "backbone": w.mini,
         "clip": w.clip,

@@ -114,7 +114,9 @@ class BackboneContract:
 
     def test_scaling_of_latents_is_undone(self, backbone: Backbone) -> None:
         latents = self.noise(backbone)
-        assert torch.allclose(backbone._scale(backbone._unscale(latents, SIZE["images"])), latents, atol=1e-5)
+        assert torch.allclose(
+            backbone.scale_latents(backbone.unscale_latents(latents, SIZE["images"])), latents, atol=1e-5
+        )
 
     def test_schedule_is_the_pipelines_own(self, backbone: Backbone) -> None:
         self.sample(backbone, steps=3)
@@ -317,7 +319,7 @@ class BackboneContract:
         with pytest.raises(RuntimeError, match="on purpose"), ExitStack() as stack:
             probed_run(stack)
         assert _same(_state(backbone), before)
-        assert backbone.announced is None
+        assert backbone.call_label is None
         assert len(self.captures(backbone, Selection([0], [0]))) == 1
 
     # Gradients ----------------------------------------------------------------------------------------------------
@@ -440,7 +442,7 @@ class BackboneContract:
     def test_forward_noise_is_the_schedulers(self, backbone: Backbone) -> None:
         clean, noise = torch.randn(2, 1, 4, 3, generator=torch.Generator().manual_seed(1))
         schedule, scheduler = backbone.schedule(7), backbone.pipeline.scheduler
-        backbone._set_timesteps(scheduler, 7)
+        backbone.set_timesteps(scheduler, 7, backbone.default_size)
         for step in (0, 3, 6):
             timestep = scheduler.timesteps[step : step + 1]
             if hasattr(scheduler, "add_noise"):

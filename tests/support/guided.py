@@ -61,7 +61,7 @@ def state_of(backbone: Backbone) -> list[Any]:
             found += [len(module._forward_hooks), len(module._forward_pre_hooks)]
             found += [vars(module).get(name) for name in ("gradient_checkpointing", "_gradient_checkpointing_func")]
             found += [vars(module).get(f"use_{kind}positional_embeddings") for kind in ("", "learned_")]
-    return [*found, backbone.announced, backbone.running_images]
+    return [*found, backbone.call_label, backbone.running_images]
 
 
 def check_same_state(one: list[Any], other: list[Any]) -> None:

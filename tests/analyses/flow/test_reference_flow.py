@@ -101,7 +101,7 @@ def test_the_model_is_left_as_it_was(backbone: Backbone, clip: Clip) -> None:
     before = [module.processor for _, module in backbone.modules[0]]
     reference_flow(backbone, clip, layer=0)
     assert [module.processor for _, module in backbone.modules[0]] == before
-    assert backbone.announced is None
+    assert backbone.call_label is None
 
 
 def named(name: str) -> Backbone:

@@ -70,11 +70,11 @@ def test_a_call_by_hand_is_what_it_is_announced_to_be(mini: Backbone) -> None:
     transformer, found = mini.pipeline.transformer, []
     call = (torch.zeros(3, 6, 12, 20, 20), torch.zeros(3, 40, 128), torch.full((3,), 321))
     with torch.no_grad(), Probe(mini, Selection([-2], [1], ("uncond",)), found.append):
-        with mini.announce(48, 321.0, "uncond", steps=50):
+        with mini.label_calls(48, 321.0, "uncond", steps=50):
             transformer(*call)
-        with mini.announce(48, 321.0, "cond", steps=50):
+        with mini.label_calls(48, 321.0, "cond", steps=50):
             transformer(*call)
-        with mini.announce(None, 321.0):
+        with mini.label_calls(None, 321.0):
             transformer(*call)
     assert [(c.step, c.timestep, c.branch, c.sample) for c in found] == [(48, 321.0, "uncond", n) for n in range(3)]
 

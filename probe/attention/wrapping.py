@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from store.errors import ProbeStateError
+
 _MISSING = object()
 _STACK = "_ditprobe_wrappers"
 
@@ -97,3 +99,18 @@ def without_wrappers(copied: Any) -> Any:
         if callable(value) and callable(getattr(type(copied), name, None)):
             delattr(copied, name)
     return copied
+
+
+def check_closed(is_open: bool, what: str) -> None:
+    """Refuse to enter a context that is open.
+
+    Raises
+    ------
+    ProbeStateError
+
+    Examples
+    --------
+    >>> check_closed(False, "this probe")
+    """
+    if is_open:
+        raise ProbeStateError(f"{what} is open already and cannot be entered twice. Make a second one.")

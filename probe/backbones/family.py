@@ -1,0 +1,359 @@
+"""Extension points of a backbone: everything that one family of video transformers states about itself.
+
+A new family subclasses :class:`probe.Backbone`, overrides what differs here, and is made known with
+:func:`probe.families.register_family`. All other code asks these members and nothing else about a family.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from probe.attention.positions import Positions
+from probe.attention.token_order import TokenOrder, order_of_joint_tokens
+from probe.backbones.arguments import describe_prompt
+from probe.backbones.geometry import Size
+from probe.backbones.rotary import RotaryAxes
+from store.checks import finite
+from store.clips.clip import Clip
+from store.errors import InvalidInputError, UnsupportedBackboneError
+from store.layout import TokenLayout
+
+if TYPE_CHECKING:
+    from probe.attention.edit import Editor
+    from probe.backbones.geometry import TokenGeometry
+
+
+class Family(ABC):
+    """What a family states. Members without a default are abstract or class variables without a value.
+
+    Names. A *call* is the mapping of keyword arguments of one call of the transformer. *Latents* are those of
+    :meth:`probe.Backbone.encode`: five axes, channels on ``geometry.channel_axis``, scaled as the sampler has them.
+    """
+
+    pipeline: Any
+    name: str
+    geometry: TokenGeometry
+
+    family: ClassVar[str]
+    """Name under which it is registered."""
+    pipelines: ClassVar[tuple[str, ...]]
+    """Pipeline classes that are called as the hooks below say; the first one generates from text alone."""
+    transformers: ClassVar[tuple[str, ...]]
+    """Transformer classes, from which a pipeline of another class is recognised."""
+    attention_paths: ClassVar[tuple[str, ...]]
+    """Where the self-attention modules are, in execution order, such as ``blocks.*.attn1``."""
+    guidance: ClassVar[Literal["batch", "calls"]]
+    """"batch": one call with [uncond, cond]; "calls": one call a branch, cond first."""
+    text_position: ClassVar[Literal["first", "last"] | None]
+    """Where text tokens stand among those of the self-attention; None where text is attended apart."""
+    frame_axis: ClassVar[int] = 2
+    """Axis of the frames in the latents; the channels are on the other one of 1 and 2."""
+    fps: float = 16.0
+    """Images per second of what the model was trained on."""
+    guidance_remedy: ClassVar[str] = "Pass a guidance_scale above 1, or select branches=('cond',)."
+    """Last sentence of the refusal of an unconditional branch that a run does not have."""
+
+    # Layers -------------------------------------------------------------------------------------------------------
+
+    @property
+    def denoisers(self) -> tuple[nn.Module, ...]:
+        """The transformers that denoise, the one for most noise first (all families but Wan 2.2 have one)."""
+        return (self.pipeline.transformer,)
+
+    def denoiser_at(self, timestep: float) -> nn.Module:
+        """Return the transformer that denoises at a timestep."""
+        return self.denoisers[0]
+
+    @classmethod
+    def heads_of(cls, denoiser: Any, module: Any) -> tuple[int, int]:
+        """Return the heads of an attention module and the channels of each.
+
+        Override it where the module lacks ``heads`` and ``inner_dim``.
+        """
+        return int(module.heads), int(module.inner_dim // module.heads)
+
+    # Tokens -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def patch_of(cls, denoiser: Any) -> tuple[int, int, int]:
+        """Return the latent frames, rows and columns of one token."""
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of one token."""
+        return self.patch_of(self.denoisers[0])
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Images per latent frame after the first, and pixels per latent cell."""
+        return int(self.pipeline.vae_scale_factor_temporal), int(self.pipeline.vae_scale_factor_spatial)
+
+    @property
+    def default_size(self) -> Size:
+        """The size that the pipeline generates when none is asked for."""
+        defaults = inspect.signature(type(self.pipeline).__call__).parameters
+        return Size(*(int(defaults[name].default) for name in ("height", "width", "num_frames")))
+
+    @property
+    def pixel_steps(self) -> tuple[int, int]:
+        """Heights and widths are multiples of these: whole cells."""
+        return self.geometry.cell_pixels
+
+    @property
+    def image_step(self) -> int:
+        """A clip has 1 + a multiple of this many images."""
+        return self.strides[0]
+
+    def check_size(self, height: int, width: int, images: int) -> None:
+        """Raise for a size that the model does not take.
+
+        Raises
+        ------
+        InvalidInputError
+            States what fits and the nearest such size.
+        """
+        self.geometry.check_size(height, width, images)
+
+    def nearest_images(self, images: int) -> int:
+        """Return the largest number of images up to ``images`` that the model takes, at least the smallest one."""
+        return max(0, images - 1) // self.image_step * self.image_step + 1
+
+    @property
+    def images_rule(self) -> str:
+        """Which numbers of images the model takes, in words."""
+        return "any number of images" if self.image_step == 1 else f"1 + {self.image_step} n images"
+
+    def frame_spans(self, images: int) -> tuple[range, ...]:
+        """Return the images that each frame of tokens covers."""
+        stride, patch = self.strides[0], self.patch[0]
+        latents = (images - 1) // stride + 1
+        padding = -latents % patch
+        covered = [range(1), *(range(1 + stride * k, 1 + stride * (k + 1)) for k in range(latents - 1))]
+        groups = [covered[max(0, k - padding) : k - padding + patch] for k in range(0, latents + padding, patch)]
+        return tuple(range(group[0].start, group[-1].stop) for group in groups)
+
+    def text_tokens(self, prompt: str | None = None) -> int:
+        """Return the text tokens in the self-attention for a prompt, or the most there can be (0: attended apart)."""
+        return 0
+
+    def token_names(self, prompt: str | None) -> tuple[str, ...] | None:
+        """Return the text tokens of a prompt by name, in the order of the attention; None where they are unknown."""
+        return None
+
+    def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
+        """Return the text tokens in the self-attention of each batch element, padding not counted."""
+        return [0] * len(call["hidden_states"])
+
+    @classmethod
+    def grid_of_call(cls, denoiser: Any, call: Mapping[str, Any]) -> tuple[int, int, int]:
+        """Return the frames, rows and columns of the video tokens of a transformer call."""
+        shape = call["hidden_states"].shape
+        sizes = (shape[cls.frame_axis], shape[-2], shape[-1])
+        frames, rows, columns = (size // n for size, n in zip(sizes, cls.patch_of(denoiser), strict=True))
+        return frames, rows, columns
+
+    def order_of_tokens(self, call: Mapping[str, Any], layout: TokenLayout, tokens: int, layer_name: str) -> TokenOrder:
+        """Return where the video and the text tokens stand among all tokens of an attention.
+
+        Parameters
+        ----------
+        call : keyword arguments of the transformer call under way
+        layout : TokenLayout
+            Of the batch element.
+        tokens : int
+            All tokens of the attention.
+        layer_name : str
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            When something rearranged the tokens.
+        """
+        return order_of_joint_tokens(tokens, layout, self.text_position, layer_name)
+
+    @property
+    def rotary(self) -> RotaryAxes | None:
+        """Which channels of a head rotary positions turn, and how fast; None where positions are added."""
+        return None
+
+    def positions(self, denoiser: nn.Module, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
+        """Return the position tables that a transformer uses in a call.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            When positions of this family cannot be read.
+        """
+        raise UnsupportedBackboneError(
+            f"{type(denoiser).__name__} has neither rotary positions nor a table of added ones that ditprobe knows, so "
+            "its positions cannot be replaced."
+        )
+
+    def replaced_positions(
+        self, denoiser: nn.Module, call: Mapping[str, Any], positions: Positions
+    ) -> AbstractContextManager[tuple[dict[str, Any], list[Editor]]]:
+        """Return a context with the call to make in place of ``call`` and editors that come first in every layer.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            When positions of this family cannot be replaced.
+        """
+        raise UnsupportedBackboneError(f"positions of the {self.family} family cannot be replaced.")
+
+    # Calls of the transformer -------------------------------------------------------------------------------------
+
+    def is_guided(self) -> bool:
+        """Return whether the pipeline's current run uses classifier-free guidance."""
+        return float(getattr(self.pipeline, "_guidance_scale", None) or 0.0) > 1.0
+
+    def branches_of_call(self, batch: int, *, call: int, guided: bool) -> list[tuple[str, int]]:
+        """Return branch and sample of each batch element of the pipeline's ``call``-th transformer call in a step."""
+        if self.guidance == "calls":
+            return [("uncond" if call else "cond", sample) for sample in range(batch)]
+        if not guided:
+            return [("cond", sample) for sample in range(batch)]
+        half = batch // 2
+        return [("uncond" if i < half else "cond", i % half) for i in range(batch)]
+
+    def latents_of_call(self, denoiser: Any, call: Mapping[str, Any]) -> Tensor:
+        """Return the latents in a transformer call, without what conditions stand beside them."""
+        hidden, axis = call["hidden_states"], self.geometry.channel_axis
+        count = denoiser.config.out_channels or hidden.shape[axis]
+        return hidden.narrow(axis, 0, count)
+
+    def call_with_latents(self, call: Mapping[str, Any], latents: Tensor) -> dict[str, Any]:
+        """Return a transformer call with other latents in every batch element, in its data type and on its device.
+
+        Channels after those of ``latents`` stay as they are; ``latents`` may also bring channels of its own for them.
+        """
+        hidden, axis = call["hidden_states"], self.geometry.channel_axis
+        latents = latents.to(hidden.device, hidden.dtype).expand(len(hidden), *latents.shape[1:])
+        count = latents.shape[axis]
+        if hidden.shape[axis] > count:
+            latents = torch.cat([latents, hidden.narrow(axis, count, hidden.shape[axis] - count)], dim=axis)
+        return {**call, "hidden_states": latents}
+
+    def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
+        """Return what the transformer is given for a timestep of the scheduler, in the shape of ``call``'s."""
+        return torch.full_like(call["timestep"], timestep)
+
+    def prediction_of(self, output: Any, call: Mapping[str, Any]) -> Tensor:
+        """Return the prediction, shaped like the latents, in what a transformer returned."""
+        prediction: Tensor = output[0] if isinstance(output, tuple) else output.sample
+        return prediction
+
+    def output_with(self, output: Any, prediction: Tensor) -> Any:
+        """Return what a transformer returned with another prediction in it; undoes :meth:`prediction_of`."""
+        return (prediction, *output[1:]) if isinstance(output, tuple) else type(output)(sample=prediction)
+
+    # Arguments of the pipeline ------------------------------------------------------------------------------------
+
+    def check_prompt(
+        self, prompt: str | None, negative_prompt: str | None = None, conditioning: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raise for what is not one prompt, or has words that the model cannot read; every run begins with it.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        for text in (prompt, negative_prompt):
+            if text is not None and not isinstance(text, str):
+                raise InvalidInputError(
+                    f"generate makes one clip from one prompt; got {describe_prompt(text)}. Call it once for each "
+                    "prompt."
+                )
+
+    def size_arguments(self, size: Size) -> dict[str, Any]:
+        """Return the pipeline arguments for a size."""
+        return {"height": size.height, "width": size.width, "num_frames": size.images}
+
+    def guidance_arguments(
+        self, scale: float | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the pipeline arguments for a guidance scale."""
+        return {} if scale is None else {"guidance_scale": finite(scale, "guidance_scale")}
+
+    def prompt_arguments(
+        self, prompt: str | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the pipeline arguments for a prompt and a negative one.
+
+        Raises
+        ------
+        InvalidInputError
+            When the pipeline has no text encoder and ``conditioning`` no embeddings.
+        """
+        chosen: dict[str, Any] = {}
+        if "prompt_embeds" not in conditioning:
+            if getattr(self.pipeline, "text_encoder", None) is None:
+                raise InvalidInputError(
+                    f"{self.name} has no text encoder, so the prompt {prompt!r} cannot be read. Pass "
+                    "conditioning={'prompt_embeds': ..., 'negative_prompt_embeds': ...}, arguments of its pipeline."
+                )
+            chosen["prompt"] = prompt or ""
+            if negative_prompt is not None:
+                chosen["negative_prompt"] = negative_prompt
+        return chosen
+
+    def unguided_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the pipeline arguments that switch classifier-free guidance off."""
+        return {"guidance_scale": 1.0}
+
+    def wants_guidance(self, arguments: Mapping[str, Any]) -> bool:
+        """Return whether a pipeline call with these arguments runs both branches."""
+        return self.guidance_of(arguments) > 1.0
+
+    def guidance_of(self, arguments: Mapping[str, Any]) -> float:
+        """Return the guidance scale of a pipeline call with these arguments."""
+        default = inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default
+        return float(arguments.get("guidance_scale", default))
+
+    def check_run(self, arguments: Mapping[str, Any]) -> None:  # noqa: B027
+        """Raise for arguments that the pipeline would silently ignore.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+
+    def caption_of(self, clip: Clip) -> str | None:
+        """Return the text that the model reads with a clip where no other is given: the clip's prompt."""
+        return clip.prompt
+
+    def conditioning_of(self, clip: Clip) -> dict[str, Any]:
+        """Return pipeline arguments that the model needs of a clip besides its latents (image-to-video: an image)."""
+        return {}
+
+    # Scheduler and VAE --------------------------------------------------------------------------------------------
+
+    def set_timesteps(self, scheduler: Any, steps: int, size: Size) -> None:
+        """Set a scheduler up for a run as the pipeline does; some shift the noise levels by the number of tokens."""
+        scheduler.set_timesteps(steps)
+
+    @abstractmethod
+    def scale_latents(self, latents: Tensor) -> Tensor:
+        """Return the sampler's latents for what the VAE encodes, (batch, channel, frame, y, x)."""
+
+    @abstractmethod
+    def unscale_latents(self, latents: Tensor, images: int) -> Tensor:
+        """Return what the VAE decodes, (batch, channel, frame, y, x), for the sampler's latents."""
+
+    def vae_encode(self, video: Tensor) -> Tensor:
+        """Return what the VAE makes of a video (1, 3, image, y, x) in -1 to 1: the mode of its posterior."""
+        latents: Tensor = self.pipeline.vae.encode(video).latent_dist.mode()
+        return latents
+
+    def vae_decode(self, latents: Tensor) -> Tensor:
+        """Return the video (1, 3, image, y, x) in -1 to 1 that the VAE makes of latents."""
+        video: Tensor = self.pipeline.vae.decode(latents, return_dict=False)[0]
+        return video

@@ -92,5 +92,5 @@ from analyses.flow.files import (
 # Layers of a clip
 from probe.run.layers_of_clip import (
     Reading as Reading,
-    reading_of_clip as reading_of_clip,
+    layers_of_clip as layers_of_clip,
 )

@@ -7,6 +7,7 @@ from probe.backbones.backbone import (
     LayerInfo as LayerInfo,
 )
 from probe.backbones.schedule import Schedule as Schedule
+from probe.backbones.settings import RunSettings as RunSettings
 from probe.backbones.geometry import Size as Size
 
 # Runs

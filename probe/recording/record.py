@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
 from probe.recording.plan import Job, estimate_seconds, plan_recording
-from probe.run.run import Noise, run_clip, run_prompt
+from probe.run.run import Noise, sample_prompt, show_clip
 from probe.run.windows import Window
 from store.arguments import checked_but
 from store.clips.clip import Clip
@@ -180,48 +181,26 @@ def record(
             **_token_names(backbone, job.plan.branches, text, negative_prompt, conditioning),
         },
     )
-    common: dict[str, Any] = {
-        "seed": seed,
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "negative_prompt": negative_prompt,
-        "conditioning": conditioning,
-        "features": features,
-    }
+    settings = RunSettings(seed, steps, RequestedSize(*job.size), guidance_scale, negative_prompt, conditioning)
     with (
         progress_bar(on_step, "recording", name="on_step") as tell,
         RecordingWriter(path, job.plan, provenance=provenance, overwrite=overwrite, resume=resume) as writer,
     ):
-        common["on_step"] = tell
         missing = _missing(writer, selection)
-        sink = RecordingSink(writer, backbone.sigmas(steps))
-        clip = _run(backbone, job, missing, sink, noise, text, save_clip is not None, common)
+        sink = RecordingSink(writer, backbone.schedule(steps, job.size).noise[:-1])
+        clip: Clip | None = None
+        options: dict[str, Any] = {"features": features, "on_step": tell}
+        if job.window is not None:
+            clip = job.window.clip
+            if missing is not None:
+                show_clip(backbone, job.window.clip, missing, sink, settings, noise=noise, prompt=text, **options)
+        elif missing is not None:
+            clip = sample_prompt(backbone, text, missing, sink, settings, want_clip=save_clip is not None, **options)
+        elif save_clip is not None:  # nothing is left to record, but the clip is wanted
+            clip = backbone.call_pipeline(backbone.arguments(text, settings), prompt=text, on_step=tell)
     if save_clip is not None and clip is not None:
         write_clip(save_clip, clip, overwrite=overwrite or resume)
     return open_recording(path)
-
-
-def _run(
-    backbone: Backbone,
-    job: Job,
-    missing: Selection | None,
-    sink: RecordingSink,
-    noise: Noise,
-    text: str | None,
-    want_clip: bool,
-    common: dict[str, Any],
-) -> Clip | None:
-    """Record what is missing; the clip that was shown, or generated where it is wanted."""
-    if job.window is not None:
-        if missing is not None:
-            run_clip(backbone, job.window.clip, missing, sink, noise=noise, prompt=text, **common)
-        return job.window.clip
-    size: dict[str, Any] = dict(zip(("height", "width", "images"), job.size, strict=True))
-    if missing is not None:
-        return run_prompt(backbone, text, missing, sink, want_clip=want_clip, **size, **common)
-    if not want_clip:
-        return None
-    return backbone.generate(text, **size, **{name: value for name, value in common.items() if name != "features"})
 
 
 def _token_names(

@@ -51,6 +51,7 @@ class ForwardPass:
 
     Examples
     --------
+    >>> import torch
     >>> from probe import load_backbone
     >>> from probe.mini import new_pipeline
     >>> backbone = load_backbone(new_pipeline())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from probe.backbones.backbone import Backbone, OnStep
-from probe.backbones.settings import RequestedSize, RunSettings, check_seed, requested_size
+from probe.backbones.settings import DEFAULT_SIZE, RequestedSize, RunSettings, check_seed, requested_size
 from probe.capture.capture import Sink
 from probe.capture.probe import Probe
 from probe.run.forward import ForwardPass
@@ -186,19 +186,37 @@ def run_clip(
     >>> [(capture.step, capture.timestep) for capture in captures]
     [(10, 799.0), (49, 19.0)]
     """
-    height, width, images = clip.images.shape[1], clip.images.shape[2], len(clip)
-    backbone.check_size(height, width, images)
+    settings = RunSettings(seed, steps, DEFAULT_SIZE, guidance_scale, negative_prompt, conditioning)
+    show_clip(
+        backbone, clip, selection, sinks, settings, noise=noise, prompt=prompt, features=features, on_step=on_step
+    )
+
+
+def show_clip(
+    backbone: Backbone,
+    clip: Clip,
+    selection: Selection,
+    sinks: Sink | Iterable[Sink],
+    settings: RunSettings,
+    *,
+    noise: Noise = "clean",
+    prompt: str | None = None,
+    features: bool = False,
+    on_step: OnStep | None = None,
+) -> None:
+    """Run :func:`run_clip` with settings as one value, whose size is that of the clip."""
+    steps, size = settings.steps, RequestedSize(clip.height, clip.width, len(clip))
+    backbone.check_size(clip.height, clip.width, len(clip))
     total = pass_count(selection, noise=noise, steps=steps)
     probe = Probe(backbone, selection, sinks, steps=steps, features=features)
     backbone.check_ready()
-    size = RequestedSize(height, width, images)
-    settings = RunSettings(seed, steps, size, guidance_scale, negative_prompt, conditioning)
+    settings = settings.changed(size=size)
     shown = backbone.caption_of(clip) if prompt is None else prompt
     further = backbone.conditioning_of(clip)
     forward = ForwardPass.of(backbone, shown, settings.with_conditioning(further), _branches(selection, noise))
     latents = backbone.encode(clip)
     with probe:
-        states = run_states(forward, latents, _steps(selection, steps), noise=noise, seed=seed)
+        states = run_states(forward, latents, _steps(selection, steps), noise=noise, seed=settings.seed)
         for done, _ in enumerate(states, start=1 + (noise == "inversion")):
             if on_step is not None:
                 on_step(done, total)
@@ -271,13 +289,30 @@ def run_prompt(
     >>> [capture.layer for capture in captures]
     [2, 4]
     """
+    requested = requested_size(size, height, width, images)
+    settings = RunSettings(seed, steps, requested, guidance_scale, negative_prompt, conditioning)
+    return sample_prompt(
+        backbone, prompt, selection, sinks, settings, features=features, want_clip=want_clip, on_step=on_step
+    )
+
+
+def sample_prompt(
+    backbone: Backbone,
+    prompt: str | None,
+    selection: Selection,
+    sinks: Sink | Iterable[Sink],
+    settings: RunSettings,
+    *,
+    features: bool = False,
+    want_clip: bool = True,
+    on_step: OnStep | None = None,
+) -> Clip | None:
+    """Run :func:`run_prompt` with settings as one value."""
+    steps = settings.steps
     total = steps if want_clip else 1 + _steps(selection, steps)[-1]
     probe = Probe(backbone, selection, sinks, steps=steps, features=features)
     backbone.check_ready()
-    requested = requested_size(size, height, width, images)
-    arguments = backbone.arguments(
-        prompt, RunSettings(seed, steps, requested, guidance_scale, negative_prompt, conditioning)
-    )
+    arguments = backbone.arguments(prompt, settings)
     _check_branches(backbone, selection, arguments)
     with probe:
         try:

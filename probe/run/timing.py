@@ -18,6 +18,7 @@ import torch
 
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
+from probe.backbones.settings import RequestedSize, RunSettings
 from probe.loading.load_backbone import resolve_device
 from probe.run.forward import ForwardPass
 from store.clips.clip import Clip
@@ -141,8 +142,8 @@ def _seconds_of(
     """Of the second call; the first one warms up."""
     height, width, images = size
     blank = Clip(np.zeros((images, height, width, 3), np.uint8), fps=backbone.fps)
-    given = {**backbone.conditioning_of(blank), **(conditioning or {})}
-    forward = ForwardPass(backbone, prompt, steps=steps, height=height, width=width, images=images, conditioning=given)
+    settings = RunSettings(steps=steps, size=RequestedSize(*size), conditioning=conditioning)
+    forward = ForwardPass.of(backbone, prompt, settings.with_conditioning(backbone.conditioning_of(blank)))
     latents = backbone.encode(blank)
 
     def call() -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from accelerate import cpu_offload
 from tiny_pipelines import SIZE
 from torch import Tensor
 
 from probe import Backbone, Capture, ForwardPass, Probe, load_backbone, run_clip, run_prompt, run_states
+from probe.backbones.geometry import Size
 from store.clips.clip import Clip
-from store.errors import InvalidInputError, UnknownLayerError
+from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.selection import Selection
 
@@ -23,10 +22,17 @@ BOTH = ("cond", "uncond")
 STEPS = 2
 
 
-class BackboneContract:
-    """Subclasses name the pipeline, its conditioning, its layers, and how guidance is switched on."""
+class FamilyContract:
+    """The part that every family passes.
+
+    Subclasses name the pipeline, its conditioning, its layers, and how guidance is switched on.
+    """
 
     layer_names: tuple[str, ...]
+    size: ClassVar[dict[str, int]] = SIZE
+    grid: ClassVar[tuple[int, int, int]] = (3, 5, 7)
+    """Frames, rows and columns of the tokens at this size."""
+    spans: ClassVar[list[range]] = [range(1), range(1, 5), range(5, 9)]
     heads: int = 2
     channels: int
     text_counts: tuple[int, ...]
@@ -59,8 +65,8 @@ class BackboneContract:
     @classmethod
     def clip(cls) -> Clip:
         generator = torch.Generator().manual_seed(7)
-        coarse = torch.rand(SIZE["images"], 3, 5, 7, generator=generator)
-        images = torch.nn.functional.interpolate(coarse, size=(SIZE["height"], SIZE["width"]), mode="bilinear")
+        coarse = torch.rand(cls.size["images"], 3, 5, 7, generator=generator)
+        images = torch.nn.functional.interpolate(coarse, size=(cls.size["height"], cls.size["width"]), mode="bilinear")
         return Clip((images * 255).byte().permute(0, 2, 3, 1).contiguous().numpy(), fps=8, prompt="a clip")
 
     def sample(
@@ -74,17 +80,27 @@ class BackboneContract:
         negative: bool = True,
     ) -> Tensor:
         """Latents that the pipeline itself makes, as a user would call it."""
-        return backbone.pipeline(
-            height=SIZE["height"],
-            width=SIZE["width"],
-            num_frames=SIZE["images"],
+        given = {} if latents is None else {"latents": self.packed(backbone, latents.clone())}
+        result = backbone.pipeline(
+            **backbone.size_arguments(Size(**self.size)),
             num_inference_steps=steps,
             generator=torch.Generator().manual_seed(0),
             output_type="latent",
-            latents=None if latents is None else latents.clone(),
-            **_cast(self.conditioning(prompts, negative=negative), backbone.dtype),
+            **given,
+            **cast(self.conditioning(prompts, negative=negative), backbone.dtype),
             **(self.guided if guided else self.unguided),
-        ).frames
+        )
+        return self.unpacked(backbone, result.frames)
+
+    @classmethod
+    def packed(cls, backbone: Backbone, latents: Tensor) -> Tensor:
+        """Latents as the pipeline's call takes them."""
+        return latents
+
+    @classmethod
+    def unpacked(cls, backbone: Backbone, latents: Tensor) -> Tensor:
+        """Latents in the backbone's layout, for what the pipeline's call returns."""
+        return latents
 
     def captures(self, backbone: Backbone, selection: Selection, **options: Any) -> list[Capture]:
         found: list[Capture] = []
@@ -94,7 +110,7 @@ class BackboneContract:
         return found
 
     def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
-        latents = self.sample(backbone, steps=1)
+        latents = self.sample(backbone, steps=STEPS)
         return torch.randn((batch, *latents.shape[1:]), generator=torch.Generator().manual_seed(3)).to(latents)
 
     # What it is ---------------------------------------------------------------------------------------------------
@@ -105,8 +121,8 @@ class BackboneContract:
         assert {(layer.heads, layer.channels) for layer in backbone.layers} == {(self.heads, self.channels)}
 
     def test_layout_is_that_of_the_latents(self, backbone: Backbone, clip: Clip) -> None:
-        layout = backbone.layout(**SIZE)
-        assert layout == TokenLayout(3, 5, 7, 80, 112, 9, layout.text_tokens, [range(1), range(1, 5), range(5, 9)])
+        layout = backbone.layout(**self.size)
+        assert layout == TokenLayout(*self.grid, *self.size.values(), layout.text_tokens, self.spans)
         assert backbone.encode(clip).shape == self.noise(backbone).shape
 
     def test_decode_gives_back_a_clip_of_the_same_size(self, backbone: Backbone, clip: Clip) -> None:
@@ -115,22 +131,16 @@ class BackboneContract:
     def test_scaling_of_latents_is_undone(self, backbone: Backbone) -> None:
         latents = self.noise(backbone)
         assert torch.allclose(
-            backbone.scale_latents(backbone.unscale_latents(latents, SIZE["images"])), latents, atol=1e-5
+            backbone.scale_latents(backbone.unscale_latents(latents, self.size["images"])), latents, atol=1e-5
         )
 
     def test_schedule_is_the_pipelines_own(self, backbone: Backbone) -> None:
         self.sample(backbone, steps=3)
         own = backbone.pipeline.scheduler
-        assert backbone.timesteps(3) == tuple(float(t) for t in own.timesteps)
+        schedule = backbone.schedule(3, Size(**self.size))
+        assert schedule.timesteps == tuple(float(t) for t in own.timesteps)
         assert len(backbone.sigmas(3)) == 3
         assert backbone.sigmas(3)[0] > backbone.sigmas(3)[-1]
-
-    def test_config_hash_follows_the_configuration(self, backbone: Backbone, fresh: Backbone) -> None:
-        before = fresh.config_hash
-        assert before == backbone.config_hash
-        assert len(before) == 12
-        fresh.pipeline.vae.register_to_config(latent_channels=99)
-        assert fresh.config_hash != before
 
     # What it captures ---------------------------------------------------------------------------------------------
 
@@ -187,10 +197,10 @@ class BackboneContract:
         assert {(c.step, c.layer, c.branch, c.sample) for c in found} == {
             (step, layer, branch, 0) for step in range(STEPS) for layer in range(count) for branch in BOTH
         }
-        assert {c.timestep for c in found if c.step == 1} == {backbone.timesteps(STEPS)[1]}
+        assert {c.timestep for c in found if c.step == 1} == {backbone.schedule(STEPS, Size(**self.size)).timesteps[1]}
         for capture in found:
             assert capture.layer_name == self.layer_names[capture.layer]
-            assert capture.query.shape == capture.key.shape == (self.heads, 3, 5, 7, self.channels)
+            assert capture.query.shape == capture.key.shape == (self.heads, *self.grid, self.channels)
             assert capture.scale == pytest.approx(self.channels**-0.5)
             assert capture.features is None
             text = self.text_counts[0] if capture.branch == "cond" else self.text_counts[2]
@@ -234,98 +244,16 @@ class BackboneContract:
             if capture.branch == "cond":
                 assert capture.layout.text_tokens == self.text_counts[n]
 
-    def test_bfloat16(self, fresh: Backbone) -> None:
-        fresh.pipeline.to(torch.bfloat16)
-        before = self.sample(fresh)
-        found: list[Capture] = []
-        with Probe(fresh, Selection([-1], "all"), found.append):
-            during = self.sample(fresh)
-        assert torch.equal(before, during)
-        assert {capture.query.dtype for capture in found} == {torch.bfloat16}
-        assert fresh.dtype == torch.bfloat16
-
-    def test_fused_projections(self, fresh: Backbone) -> None:
-        selection = Selection([-1], "all")
-        apart = self.captures(fresh, selection)
-        fresh.pipeline.transformer.fuse_qkv_projections()
-        processors = [module.processor for _, module in fresh.modules[0]]
-        together = self.captures(fresh, selection)
-        assert [module.processor for _, module in fresh.modules[0]] == processors
-        assert len(apart) == len(together) == len(self.layer_names)
-        for one, other in zip(apart, together, strict=True):
-            assert torch.allclose(one.query, other.query, atol=1e-5)
-
     # Which part of it ---------------------------------------------------------------------------------------------
-
-    def test_selection_takes_exactly_what_is_asked(self, backbone: Backbone) -> None:
-        full = {(c.step, c.layer): c for c in self.captures(backbone, Selection("all", "all"), features=True)}
-        part = self.captures(backbone, Selection([-1], [-1], heads=[1], frames=[0, 2]), features=True)
-        last = len(self.layer_names) - 1
-        assert [(c.step, c.layer) for c in part] == [(STEPS - 1, last)]
-        whole = full[STEPS - 1, last]
-        assert torch.equal(part[0].query, whole.query[1:][:, [0, 2]])
-        assert torch.equal(part[0].key, whole.key[1:][:, [0, 2]])
-        assert torch.equal(part[0].features, whole.features[[0, 2]])
-        assert part[0].layout.frames == 2
-        assert part[0].layout.images_of(1) == whole.layout.images_of(2)
-        if whole.text_key is not None:
-            assert torch.equal(part[0].text_key, whole.text_key[1:])
-
-    def test_features_hold_every_head(self, backbone: Backbone) -> None:
-        found = self.captures(backbone, Selection([0], [0], heads=[1]), features=True)
-        assert found[0].features.shape == (3, 5, 7, self.heads * self.channels)
-
-    @pytest.mark.parametrize(
-        ("selection", "message"),
-        [
-            (Selection([0], [9]), "layer 9 does not exist. The backbone has layers 0 to {last}."),
-            (Selection([0], [0], heads=[2]), "head 2 does not exist. The backbone has heads 0 to 1."),
-            (Selection([2], [0]), "step 2 does not exist. The run has steps 0 to 1."),
-        ],
-    )
-    def test_what_does_not_exist_is_refused_before_the_model_runs(
-        self, backbone: Backbone, selection: Selection, message: str
-    ) -> None:
-        with pytest.raises(UnknownLayerError) as caught:
-            Probe(backbone, selection, print, steps=STEPS)
-        assert str(caught.value) == message.format(last=len(self.layer_names) - 1)
 
     # What it leaves behind ----------------------------------------------------------------------------------------
 
-    def test_everything_is_restored_after_normal_exit(self, backbone: Backbone) -> None:
-        before = _state(backbone)
-        with Probe(backbone, Selection("all", "all"), print):
-            assert all(now is not original for now, original in zip(_state(backbone)[0], before[0], strict=True)), (
-                "every layer is tapped"
-            )
-        assert _same(_state(backbone), before)
-
-    @pytest.mark.parametrize("where", ["sink", "body", "model"])
-    def test_everything_is_restored_after_an_exception(self, backbone: Backbone, where: str) -> None:
-        before = _state(backbone)
-
-        def sink(capture: Capture) -> None:
-            if where == "sink":
-                raise RuntimeError("on purpose")
-
-        def probed_run(stack: ExitStack) -> None:
-            if where == "model":
-                _, last = backbone.modules[0][-1]
-                stack.callback(last.register_forward_hook(_raise).remove)
-            stack.enter_context(Probe(backbone, Selection("all", "all"), sink))
-            self.sample(backbone)
-            raise RuntimeError("on purpose")
-
-        with pytest.raises(RuntimeError, match="on purpose"), ExitStack() as stack:
-            probed_run(stack)
-        assert _same(_state(backbone), before)
-        assert backbone.call_label is None
-        assert len(self.captures(backbone, Selection([0], [0]))) == 1
-
     # Gradients ----------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("checkpointing", [False, True])
-    def test_gradients_are_those_without_the_tap(self, fresh: Backbone, checkpointing: bool) -> None:
+    def test_gradients_are_those_without_the_tap(self, fresh: Backbone) -> None:
+        self.check_gradients(fresh, checkpointing=False)
+
+    def check_gradients(self, fresh: Backbone, *, checkpointing: bool) -> None:
         forward, noise = self.forward(fresh), self.noise(fresh)
         plain = self._gradients(fresh, forward, noise)
         if checkpointing:
@@ -350,30 +278,15 @@ class BackboneContract:
             gradients[f"{name} key"] = module.to_k.weight.grad.clone()
         return gradients
 
-    def test_a_loss_on_captured_queries_and_keys_reaches_the_latents(self, fresh: Backbone) -> None:
-        forward, noise = self.forward(fresh), self.noise(fresh)
-        found = []
-        for checkpointing in (False, True):
-            if checkpointing:
-                fresh.pipeline.transformer.enable_gradient_checkpointing()
-                fresh.pipeline.transformer.train()
-            losses: list[Tensor] = []
-            sink: Callable[[Capture], None] = lambda c, to=losses: to.append((c.query * c.key).sum())  # noqa: E731
-            latents = noise.clone().requires_grad_()
-            with Probe(fresh, Selection([0], "all"), sink):
-                forward.predict(latents, 0)
-            torch.stack(losses).sum().backward()
-            found.append(latents.grad)
-        assert found[0].abs().max() > 0
-        assert torch.allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
-
     # Replaying ----------------------------------------------------------------------------------------------------
 
     def test_a_forward_pass_predicts_what_the_pipeline_does_at_every_step(self, backbone: Backbone) -> None:
         calls: list[tuple[Tensor, Tensor]] = []
-        hook = backbone.pipeline.transformer.register_forward_hook(
-            lambda module, args, kwargs, output: calls.append((kwargs["hidden_states"], output[0])), with_kwargs=True
-        )
+
+        def keep(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            calls.append((backbone.latents_of_call(module, kwargs), backbone.prediction_of(output, kwargs)))
+
+        hook = backbone.pipeline.transformer.register_forward_hook(keep, with_kwargs=True)
         self.sample(backbone, steps=3)
         hook.remove()
         forward = self.forward(backbone, steps=3, guidance_scale=self.unguided["guidance_scale"])
@@ -385,7 +298,7 @@ class BackboneContract:
     # Clips --------------------------------------------------------------------------------------------------------
 
     def forward(self, backbone: Backbone, **options: Any) -> ForwardPass:
-        return ForwardPass(backbone, None, **{"steps": STEPS, **options}, **SIZE, conditioning=self.conditioning())
+        return ForwardPass(backbone, None, **{"steps": STEPS, **options}, **self.size, conditioning=self.conditioning())
 
     def see_clip(self, backbone: Backbone, clip: Clip, steps: Any, **options: Any) -> dict[tuple[int, str], Capture]:
         found: list[Capture] = []
@@ -398,51 +311,22 @@ class BackboneContract:
 
     @pytest.mark.parametrize("noise", ["clean", "forward", "inversion"])
     def test_a_clip_is_seen_at_the_steps_and_branches_asked(self, backbone: Backbone, clip: Clip, noise: Any) -> None:
-        before, progress = _state(backbone), []
+        before, progress = state_of(backbone), []
         report = lambda done, total: progress.append((done, total))  # noqa: E731
         found = self.see_clip(backbone, clip, [-1, 2], noise=noise, branches=BOTH, on_step=report)
         assert set(found) == {(2, "cond"), (4, "cond"), (2, "uncond"), (4, "uncond")}
         for (step, _), capture in found.items():
-            assert capture.timestep == backbone.timesteps(5)[step]
+            assert capture.timestep == backbone.schedule(5, Size(**self.size)).timesteps[step]
             assert torch.isfinite(capture.query).all()
         assert not torch.allclose(found[2, "cond"].key, found[2, "uncond"].key, atol=1e-3)
         assert progress == ([(2, 4), (3, 4), (4, 4)] if noise == "inversion" else [(1, 2), (2, 2)])
-        assert _same(_state(backbone), before)
-
-    @pytest.mark.parametrize("noise", ["clean", "forward", "inversion"])
-    def test_what_is_seen_at_a_step_does_not_depend_on_the_selection(
-        self, backbone: Backbone, clip: Clip, noise: Any
-    ) -> None:
-        many = self.see_clip(backbone, clip, [1, 3], noise=noise)
-        for step in (1, 3):
-            (one,) = self.see_clip(backbone, clip, [step], noise=noise).values()
-            assert torch.equal(one.query, many[step, "cond"].query)
-
-    def test_kinds_of_noise_differ_and_seeds_matter_to_forward_noise_alone(
-        self, backbone: Backbone, clip: Clip
-    ) -> None:
-        keys = {
-            (noise, seed): self.see_clip(backbone, clip, [1], noise=noise, seed=seed)[1, "cond"].key
-            for noise in ("clean", "forward", "inversion")
-            for seed in (0, 1)
-        }
-        assert torch.equal(keys["clean", 0], keys["clean", 1])
-        assert torch.equal(keys["inversion", 0], keys["inversion", 1])
-        for one, other in ([("forward", 0), ("forward", 1)], [("clean", 0), ("forward", 0)]):
-            assert not torch.allclose(keys[one], keys[other], atol=1e-2)
-        assert not torch.allclose(keys["clean", 0], keys["inversion", 0], atol=1e-3)
-
-    def test_clean_means_the_latents_themselves_at_the_steps_timestep(self, backbone: Backbone, clip: Clip) -> None:
-        (capture,) = self.see_clip(backbone, clip, [3], noise="clean").values()
-        found: list[Capture] = []
-        with torch.no_grad(), Probe(backbone, Selection([3], [1]), found.append, steps=5):
-            self.forward(backbone, steps=5).predict(backbone.encode(clip), 3)
-        assert torch.equal(found[0].query, capture.query)
+        assert same_state(state_of(backbone), before)
 
     def test_forward_noise_is_the_schedulers(self, backbone: Backbone) -> None:
         clean, noise = torch.randn(2, 1, 4, 3, generator=torch.Generator().manual_seed(1))
-        schedule, scheduler = backbone.schedule(7), backbone.pipeline.scheduler
-        backbone.set_timesteps(scheduler, 7, backbone.default_size)
+        size, scheduler = Size(**self.size), backbone.pipeline.scheduler
+        schedule = backbone.schedule(7, size)
+        backbone.set_timesteps(scheduler, 7, size)
         for step in (0, 3, 6):
             timestep = scheduler.timesteps[step : step + 1]
             if hasattr(scheduler, "add_noise"):
@@ -465,13 +349,14 @@ class BackboneContract:
         assert torch.equal(states[3].latents, schedule.move(latents, start, 4, 3))
 
     def test_a_clip_of_a_size_that_does_not_fit_is_refused(self, backbone: Backbone, clip: Clip) -> None:
-        with pytest.raises(InvalidInputError, match="does not take 80 x 112 px and 8 images"):
-            self.see_clip(backbone, clip.window(0, 8), [0])
+        height, width, images = self.size.values()
+        with pytest.raises(InvalidInputError, match=f"does not take {height} x {width} px and {images - 1} images"):
+            self.see_clip(backbone, clip.window(0, images - 1), [0])
 
     # Prompts ------------------------------------------------------------------------------------------------------
 
     def test_a_prompt_is_seen_while_its_clip_is_made(self, backbone: Backbone) -> None:
-        options: dict[str, Any] = {"steps": STEPS, "conditioning": {**self.conditioning(), **self.guided}, **SIZE}
+        options: dict[str, Any] = {"steps": STEPS, "conditioning": {**self.conditioning(), **self.guided}, **self.size}
         expected = backbone.generate("a prompt", **options)
         found: list[Capture] = []
         progress: list[tuple[int, int]] = []
@@ -488,61 +373,16 @@ class BackboneContract:
         assert {(c.step, c.branch) for c in found} == {(0, "cond"), (0, "uncond")}
         assert progress == [(1, 2), (2, 2)]
 
-    def test_a_run_whose_clip_is_not_wanted_ends_after_the_last_selected_step(self, backbone: Backbone) -> None:
-        progress: list[tuple[int, int]] = []
-        found: list[Capture] = []
-        clip = run_prompt(
-            backbone,
-            None,
-            Selection([0, 1], [0]),
-            found.append,
-            steps=5,
-            want_clip=False,
-            conditioning=self.conditioning(),
-            on_step=lambda done, total: progress.append((done, total)),
-            **SIZE,
-        )
-        assert clip is None
-        assert progress == [(1, 2), (2, 2)]
-        assert [c.step for c in found] == [0, 1]
-
-    def test_the_unconditional_branch_of_an_unguided_run_is_refused(self, backbone: Backbone) -> None:
-        options: dict[str, Any] = {"steps": STEPS, "conditioning": {**self.conditioning(), **self.unguided}, **SIZE}
-        with pytest.raises(InvalidInputError) as caught:
-            run_prompt(backbone, None, Selection([0], [0], BOTH), print, **options)
-        assert str(caught.value).startswith(
-            "branch 'uncond' was selected, but this run has no classifier-free guidance, so only 'cond' exists. Pass "
-        )
-
     # Offloading ---------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("kind", ["model", "sequential"])
-    def test_works_while_parts_are_offloaded(self, fresh: Backbone, clip: Clip, kind: str) -> None:
-        expected = self.captures(fresh, Selection([0], "all"))
-        if kind == "model":
-            fresh.pipeline.enable_model_cpu_offload(device="cpu")
-        else:  # the pipeline's own method fails on a machine without an accelerator
-            for part in (fresh.pipeline.vae, fresh.pipeline.transformer):
-                cpu_offload(part, torch.device("cpu"), state_dict=_Weights(part.state_dict()))
-            assert fresh.pipeline.transformer.proj_out.weight.is_meta
-        before = _state(fresh)
-        offloaded = load_backbone(fresh.pipeline, device="cpu")
-        found = self.captures(offloaded, Selection([0], "all"))
-        for one, other in zip(expected, found, strict=True):
-            assert torch.equal(one.query, other.query)
-        assert set(self.see_clip(offloaded, clip, [0])) == {(0, "cond")}
-        assert _same(_state(fresh), before)
 
+def cast(arguments: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Pipeline arguments with float tensors in a data type; images, masks and numbers as they are."""
 
-class _Weights(dict):  # type: ignore[type-arg]
-    """Offloaded weights of which every access is a parameter of its own."""
+    def one(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
-    def __getitem__(self, name: str) -> torch.nn.Parameter:
-        return torch.nn.Parameter(super().__getitem__(name).clone(), requires_grad=False)
-
-
-def _cast(arguments: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    return {name: value.to(dtype) for name, value in arguments.items()}
+    return {name: one(value) for name, value in arguments.items()}
 
 
 def _record(stack: ExitStack, module: Any, calls: list[Any]) -> None:
@@ -582,17 +422,13 @@ def _attention(capture: Capture, values: Tensor) -> Tensor:
     return (weights @ values.transpose(0, 1)).transpose(0, 1).flatten(1)
 
 
-def _state(backbone: Backbone) -> tuple[list[Any], dict[str, Any], list[Any]]:
+def state_of(backbone: Backbone) -> tuple[list[Any], dict[str, Any], list[Any]]:
     processors = [module.processor for modules in backbone.modules for _, module in modules]
     scheduler = {name: vars(backbone.pipeline.scheduler).get(name) for name in ("step", "set_timesteps")}
     hooks = [(len(d._forward_pre_hooks), len(d._forward_hooks)) for d in backbone.denoisers]
     return processors, scheduler, hooks
 
 
-def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+def same_state(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
     processors = all(a is b for a, b in zip(one[0], other[0], strict=True))
     return processors and one[1:] == other[1:] and one[1] == {"step": None, "set_timesteps": None}
-
-
-def _raise(*arguments: Any) -> None:
-    raise RuntimeError("on purpose")

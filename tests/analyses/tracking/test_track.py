@@ -202,7 +202,7 @@ def test_nothing_to_track_does_not_run_the_model(backbone, images, monkeypatch):
         raise AssertionError("the model was run")
 
     monkeypatch.setattr(chunk_tokens, "run_states", refuse)
-    monkeypatch.setattr(chunk_tokens, "ForwardPass", refuse)
+    monkeypatch.setattr(chunk_tokens.ForwardPass, "of", refuse)
     queries, told = queries_in(0), []
     one = track_points(images[:1], queries, backbone, layer=1, progress=lambda *counts: told.append(counts))
     np.testing.assert_array_equal(one.tracks, queries[None, :, 1:])

@@ -11,8 +11,8 @@ import pytest
 import tiny_pipelines as tiny
 import torch
 from accelerate import cpu_offload
-from contract import _Weights
 from diffusers import DPMSolverMultistepScheduler
+from full_contract import OffloadedWeights
 from guided import Doing, backbone_of, check_same_state, latents_of, state_of
 from tiny_families import FAMILIES, SCHEDULERS, Family
 from torch import Tensor
@@ -586,7 +586,7 @@ def test_offloaded_parts() -> None:
         assert torch.equal(latents_of(family, backbone, strategy, steps=2), latents)
     backbone = family.backbone()
     for part in (backbone.pipeline.vae, backbone.pipeline.transformer):
-        cpu_offload(part, torch.device("cpu"), state_dict=_Weights(part.state_dict()))
+        cpu_offload(part, torch.device("cpu"), state_dict=OffloadedWeights(part.state_dict()))
     processors = [module.processor for _, module in backbone.modules[0]]
     for strategy, latents in zip(strategies, expected, strict=True):
         assert torch.equal(latents_of(family, backbone, strategy, steps=2), latents)

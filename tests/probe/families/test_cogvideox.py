@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
-from contract import BackboneContract
+from full_contract import BackboneContract
 
 from probe import Capture, Probe, load_backbone, run_clip, run_prompt
 from store.clips.clip import Clip

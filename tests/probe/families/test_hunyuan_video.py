@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import tiny_pipelines as tiny
 import torch
-from contract import BackboneContract
+from full_contract import BackboneContract
 
 from probe import load_backbone
 from store.errors import InvalidInputError

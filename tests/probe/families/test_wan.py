@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny_pipelines as tiny
 import torch
-from contract import BackboneContract
+from full_contract import BackboneContract
 
 from probe import Capture, load_backbone, run_clip, run_prompt
 from store.clips.clip import Clip

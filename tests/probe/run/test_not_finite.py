@@ -98,7 +98,7 @@ def test_what_is_no_latents_is_not_decoded(mini: Backbone, latents: Any) -> None
 def test_images_and_latents_that_a_vae_makes_not_finite_are_refused(
     mini: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, encode = mini.pipeline.vae.decode, mini._scale
+    decode, encode = mini.pipeline.vae.decode, mini.scale_latents
     latents = mini.encode(CLIP)
 
     def broken(*args: Any, **kwargs: Any) -> Any:
@@ -110,6 +110,6 @@ def test_images_and_latents_that_a_vae_makes_not_finite_are_refused(
     for make in (lambda: mini.decode(latents), lambda: mini.generate(PROMPT, steps=1)):
         with pytest.raises(NotFiniteError, match="Check that the weights of the VAE are finite"):
             make()
-    monkeypatch.setattr(mini, "_scale", lambda values: encode(values) * float("nan"))
+    monkeypatch.setattr(mini, "scale_latents", lambda values: encode(values) * float("nan"))
     with pytest.raises(NotFiniteError, match=r"the latents that the VAE of .* made of a clip are not finite"):
         mini.encode(CLIP)

@@ -15,7 +15,7 @@ from generators.errors import GuidanceDivergedError
 from generators.sampling.reading import Reading, altered, read_layers
 from probe.attention.edit import AttentionEdit, Editor
 from probe.attention.positions import Positions, check_positions
-from probe.backbones.backbone import CallLabel
+from probe.backbones.backbone import Backbone, CallLabel
 from probe.backbones.schedule import Schedule
 from store.errors import InvalidInputError
 from store.layout import TokenLayout

@@ -62,7 +62,15 @@ from analyses.trackers.backbone import BackboneTracker as BackboneTracker
 from analyses.trackers.patches import PatchTracker as PatchTracker
 from analyses.trackers.optical_flow import FlowTracker as FlowTracker
 from analyses.trackers.cotracker import CoTracker as CoTracker
-from analyses.trackers.static import still_tracker as still_tracker
+from analyses.trackers.static import (
+    StaticTracker as StaticTracker,
+    still_tracker as still_tracker,
+)
+from analyses.trackers.registry import (
+    TRACKERS as TRACKERS,
+    register_tracker as register_tracker,
+    make_tracker as make_tracker,
+)
 from analyses.trackers.pseudo_tracks import (
     with_pseudo_tracks as with_pseudo_tracks,
     with_tracks_of as with_tracks_of,
@@ -90,6 +98,11 @@ from analyses.evaluation.compare import (
 from analyses.metrics.track_errors import (
     tracking_errors as tracking_errors,
     gather_errors as gather_errors,
+)
+from analyses.metrics.registry import (
+    TRACKING_METRICS as TRACKING_METRICS,
+    TrackingMetric as TrackingMetric,
+    register_metric as register_metric,
 )
 from analyses.evaluation.tables import (
     tidy as tidy,

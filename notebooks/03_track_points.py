@@ -146,7 +146,7 @@ def keeping(name, tracker):
 trackers = {
     "mini": dp.BackboneTracker(backbone),
     "raw patches": dp.PatchTracker.on_grid(backbone.layout(*backbone.default_size)),
-    "nothing moves": dp.still_tracker,
+    "nothing moves": dp.StaticTracker(),
     "optical flow": dp.FlowTracker(),
 }
 scenes = {f"scene {seed}": dp.make_scene(seed, images=12, cell=5.0) for seed in range(10)}

@@ -18,7 +18,7 @@ from probe.run.run import (
     pass_count as pass_count,
     State as State,
 )
-from probe.run.run import Noise as Noise
+from store.selection import Noise as Noise
 from probe.run.forward import ForwardPass as ForwardPass
 
 # Captures

@@ -5,12 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from store.arguments import check_kind, checked
-from store.checks import integer, shown
+from store.checks import integer, one_of, shown
 from store.errors import InvalidInputError, UnknownLayerError
 from store.layout import TokenLayout
 from store.plan import DEFAULT_LIMIT_BYTES, BackboneInfo, LayerInfo, Plan
@@ -241,3 +241,20 @@ def _uniform(layers: list[LayerInfo]) -> tuple[int, int]:
                 f"{first.heads} of {first.channels}. Record layers of different sizes in separate recordings."
             )
     return first.heads, first.channels
+
+
+Noise = Literal["clean", "forward", "inversion"]
+
+
+def check_noise(noise: str) -> None:
+    """Raise for an unknown kind of noise.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> check_noise("forward")
+    """
+    one_of(noise, get_args(Noise), "noise")

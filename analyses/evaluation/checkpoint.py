@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class FinishedClip:
     images, queries : how many there were
     metrics : of :func:`analyses.metrics.tapvid.tapvid_metrics`
     seconds : that the tracker took
+    further : metrics of :data:`analyses.metrics.registry.TRACKING_METRICS` by name
     """
 
     tracker: str
@@ -42,11 +43,12 @@ class FinishedClip:
     queries: int
     metrics: Mapping[str, float]
     seconds: float
+    further: Mapping[str, float] = field(default_factory=dict)
 
     def to_line(self) -> bytes:
         """A line of JSON, which has no NaN, with a digest of itself."""
-        known = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
-        return _line(asdict(self) | {"metrics": known})
+        values = asdict(self) | {"metrics": _without_nan(self.metrics), "further": _without_nan(self.further)}
+        return _line(values if self.further else {name: values[name] for name in values if name != "further"})
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> FinishedClip:
@@ -57,16 +59,24 @@ class FinishedClip:
         ValueError, KeyError, TypeError, ...
             For other values.
         """
-        metrics = {name: math.nan if value is None else float(value) for name, value in values["metrics"].items()}
+        metrics, further = _with_nan(values["metrics"]), _with_nan(values.get("further", {}))
         if set(metrics) != set(METRICS) or not all(math.isnan(value) or 0 <= value <= 1 for value in metrics.values()):
             raise ValueError("its metrics are not those of TAP-Vid, or not fractions")
-        found = cls(**{**values, "metrics": {name: metrics[name] for name in METRICS}})
+        found = cls(**{**values, "metrics": {name: metrics[name] for name in METRICS}, "further": further})
         if not all(isinstance(text, str) for text in (found.tracker, found.clip, found.digest)):
             raise ValueError("its names are not texts")
         integer(found.images, "images", least=1)
         integer(found.queries, "queries", least=1)
         finite(found.seconds, "seconds", least=0)
         return found
+
+
+def _without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
+
+
+def _with_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else float(value) for name, value in metrics.items()}
 
 
 class EvaluationCheckpoint:
@@ -271,9 +281,10 @@ def described(value: Any) -> Any:
 
     Examples
     --------
-    >>> from analyses.trackers.static import FlowTracker, still_tracker
-    >>> described(FlowTracker()), described(still_tracker)
-    ({'kind': 'FlowTracker', 'side': 160, 'tolerance': 1.0}, 'still_tracker')
+    >>> from analyses.trackers.optical_flow import FlowTracker
+    >>> from analyses.trackers.static import StaticTracker
+    >>> described(FlowTracker()), described(StaticTracker())
+    ({'kind': 'FlowTracker', 'side': 160, 'tolerance': 1.0}, {'kind': 'StaticTracker'})
     """
     if value is None or isinstance(value, str | bool | int):
         return value

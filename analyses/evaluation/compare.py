@@ -15,7 +15,10 @@ from analyses.evaluation.tapvid import Progress, evaluate_tapvid
 from analyses.metrics.tapvid import tapvid_queries
 from analyses.metrics.track_errors import gather_errors, tracking_errors
 from analyses.optical_flow import opencv
-from analyses.trackers.static import BackboneTracker, FlowTracker, PatchTracker, still_tracker
+from analyses.trackers.backbone import BackboneTracker
+from analyses.trackers.optical_flow import FlowTracker
+from analyses.trackers.patches import PatchTracker
+from analyses.trackers.static import StaticTracker
 from analyses.tracking.options import PUBLISHED
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
@@ -84,7 +87,7 @@ def usual_trackers(backbone: Backbone) -> dict[str, Tracker]:
         backbone.name: BackboneTracker(backbone),
         "published procedure": BackboneTracker(backbone, options=PUBLISHED),
         "raw patches": PatchTracker.on_grid(backbone.layout(*backbone.default_size)),
-        "nothing moves": still_tracker,
+        "nothing moves": StaticTracker(),
     }
     try:
         opencv()
@@ -113,7 +116,7 @@ def compare_trackers(
     Examples
     --------
     >>> from store.scenes.scene import make_scene
-    >>> found = compare_trackers({"scene": make_scene(0)}, {"nothing moves": still_tracker})
+    >>> found = compare_trackers({"scene": make_scene(0)}, {"nothing moves": StaticTracker()})
     >>> found.evaluation["error"].dims, found.tracked["nothing moves"]["scene"].tracks
     (('tracker', 'clip', 'lag'), PointTracks(100 points in 6 images, 100 % visible))
     """

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from analyses.evaluation.checkpoint import EvaluationCheckpoint, FinishedClip, described
+from analyses.metrics.registry import TRACKING_METRICS, TrackingMetric
 from analyses.statistics import bootstrap_mean, mean_over_clips
 from store.arguments import checked, checked_but
 from store.clips.clip import Clip
@@ -42,6 +43,7 @@ def evaluate_tapvid(
     mode: QueryMode = "first",
     stride: int = 5,
     first_image_only: bool = False,
+    metrics: Iterable[str] = (),
     data: str = "",
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -59,6 +61,7 @@ def evaluate_tapvid(
         beyond the border of the image is asked for at the border.
     mode, stride : which queries, see :func:`analyses.metrics.tapvid.tapvid_queries`
     first_image_only : ask only for the points that image 0 shows, as DiffTrack's released evaluation does
+    metrics : names of further metrics, of :data:`analyses.metrics.registry.TRACKING_METRICS`
     data : what the clips are called, kept with the result
     checkpoint : a file that every finished clip is added to
     resume : go on with that file: what is finished is not tracked again
@@ -69,14 +72,16 @@ def evaluate_tapvid(
     Returns
     -------
     Dataset over ``tracker`` and ``clip``
-        A variable for each metric of :func:`analyses.metrics.tapvid.tapvid_metrics`, here in percent, and ``seconds``;
+        A variable for each metric of :func:`analyses.metrics.tapvid.tapvid_metrics`, here in percent, for each further
+        one, and ``seconds``;
         over ``clip`` how many ``images`` and ``queries`` it has. Attributes, as JSON: ``settings`` and ``skipped``, the
         names of the clips that have no query.
 
     Raises
     ------
     InvalidInputError
-        No trackers, no clips or none with a query, another mode, a checkpoint of other settings or clips.
+        No trackers, no clips or none with a query, another mode, an unknown metric, a checkpoint of other settings or
+        clips.
     ClipError
         For a clip without tracks.
     OutputExistsError
@@ -93,10 +98,10 @@ def evaluate_tapvid(
     --------
     A point that moves 3 px an image in a clip of 128 x 128 px, 6 px of the raster:
 
-    >>> from analyses.trackers.static import still_tracker
+    >>> from analyses.trackers.static import StaticTracker
     >>> tracks = np.array([[[10.0, 20.0]], [[13.0, 20.0]], [[16.0, 20.0]]])
     >>> clip = Clip(np.zeros((3, 128, 128, 3), np.uint8), fps=25, tracks=tracks)
-    >>> found = evaluate_tapvid({"goat": clip}, {"nothing moves": still_tracker})
+    >>> found = evaluate_tapvid({"goat": clip}, {"nothing moves": StaticTracker()})
     >>> dict(found.sizes), [found[f"pts_within_{pixels}"].item() for pixels in (4, 8, 16)]
     ({'tracker': 1, 'clip': 1}, [0.0, 50.0, 100.0])
     """
@@ -106,6 +111,9 @@ def evaluate_tapvid(
     settings["trackers"] = {name: described(tracker) for name, tracker in trackers.items()}
     if mode == "first":
         del settings["stride"]
+    further = {name: TRACKING_METRICS[name] for name in metrics}
+    if further:
+        settings["metrics"] = list(further)
     kept = EvaluationCheckpoint(checkpoint, settings, resume=resume, overwrite=overwrite)
     total = len(clips) * len(trackers) if isinstance(clips, Mapping) else None
     finished: list[FinishedClip] = []
@@ -122,7 +130,7 @@ def evaluate_tapvid(
                     tell(len(finished), total, f"{name} ({label})")
                 found = kept.find(label, name, digest)
                 if found is None:
-                    found = _tracked(label, tracker, name, clip, digest, asked)
+                    found = _tracked(label, tracker, name, clip, digest, asked, further)
                     kept.add(found)
                 finished.append(found)
         if not finished:
@@ -135,10 +143,11 @@ def evaluate_tapvid(
 
 @dataclass(frozen=True)
 class _Asked:
-    """Queries (point, 3) as (image, x, y) inside the clip, the truth of each on the raster, and the mode."""
+    """Queries (point, 3) as (image, x, y) inside the clip, the truth of each on the raster and in it, and the mode."""
 
     queries: np.ndarray
     tracks: np.ndarray
+    in_clip: np.ndarray
     visibility: np.ndarray
     mode: QueryMode
 
@@ -161,10 +170,19 @@ class _Asking:
         if not len(found):
             return None
         queries = np.clip(found[:, [0, 2, 1]], 0, [len(clip), clip.width, clip.height])
-        return _Asked(queries, to_raster(clip.tracks[:, owner], clip), clip.visibility[:, owner], self.mode)
+        truth = clip.tracks[:, owner]
+        return _Asked(queries, to_raster(truth, clip), truth, clip.visibility[:, owner], self.mode)
 
 
-def _tracked(label: str, tracker: Tracker, name: str, clip: Clip, digest: str, asked: _Asked) -> FinishedClip:
+def _tracked(
+    label: str,
+    tracker: Tracker,
+    name: str,
+    clip: Clip,
+    digest: str,
+    asked: _Asked,
+    further: Mapping[str, TrackingMetric],
+) -> FinishedClip:
     began = time.perf_counter()
     found = tracker(clip.images, asked.queries.copy())
     seconds = round(time.perf_counter() - began, 3)
@@ -182,7 +200,11 @@ def _tracked(label: str, tracker: Tracker, name: str, clip: Clip, digest: str, a
         found.visibility,
         mode=asked.mode,
     )
-    return FinishedClip(label, name, digest, len(clip), len(asked.queries), metrics, seconds)
+    size = (clip.height, clip.width)
+    more = {
+        each: float(metric.measure(found, asked.in_clip, asked.visibility, size)) for each, metric in further.items()
+    }
+    return FinishedClip(label, name, digest, len(clip), len(asked.queries), metrics, seconds, more)
 
 
 def _check(trackers: Mapping[str, Tracker], mode: str, stride: int, first_image_only: bool) -> None:
@@ -218,6 +240,11 @@ def _dataset(finished: list[FinishedClip], trackers: list[str]) -> xr.Dataset:
         long_name = _LONG_NAMES.get(metric, metric.replace("_", " "))
         values = 100 * table(lambda each, metric=metric: each.metrics[metric])  # type: ignore[misc]
         found[metric] = both, values, {"long_name": long_name, "units": "%"}
+    for metric in finished[0].further:
+        of_metric = TRACKING_METRICS[metric]
+        factor, units = (100, "%") if of_metric.units == "1" else (1, of_metric.units)
+        values = factor * table(lambda each, metric=metric: each.further[metric])  # type: ignore[misc]
+        found[metric] = both, values, {"long_name": of_metric.long_name, "units": units}
     found["seconds"] = both, table(lambda each: each.seconds), {"long_name": "time of the tracker", "units": "s"}
     for count in ("images", "queries"):
         found[count] = "clip", table(lambda each, count=count: getattr(each, count))[0], {"long_name": count}  # type: ignore[misc]

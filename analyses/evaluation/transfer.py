@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analyses.metrics.clip_fidelity import clip_motion_fidelity
 from analyses.scenes.object_motion import motion_error, object_motion
-from analyses.trackers.static import FlowTracker
+from analyses.trackers.optical_flow import FlowTracker
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, MissingOpenCVError
 from store.scenes.prompt import parse_prompt

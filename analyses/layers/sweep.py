@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -28,13 +28,14 @@ from analyses.layers.sweep_items import (
 )
 from analyses.layers.sweep_recording import sweep_recording
 from analyses.layers.sweep_run import SweepRun
-from probe import Backbone, Capture, Noise
-from probe.backbones.backbone import OnStep
-from probe.run.run import check_noise
+from probe.backbones.backbone import Backbone, OnStep
 from store.arguments import check_kind, checked_but
 from store.clips.clip import Clip
 from store.progress import progress_bar
-from store.selection import Selection
+from store.selection import Noise, Selection, check_noise
+
+if TYPE_CHECKING:
+    from probe.capture.capture import Capture
 
 __all__ = ["sweep", "sweep_recording"]
 

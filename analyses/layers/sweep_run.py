@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from probe import Backbone, Capture, Noise, pass_count, run_clip, run_prompt
-from probe.backbones.backbone import OnStep
+from probe.backbones.backbone import Backbone, OnStep
+from probe.capture.capture import Capture
+from probe.run.run import pass_count, run_clip, run_prompt
 from probe.run.windows import Window, cut_windows
 from store.clips.clip import Clip
 from store.files.digest import digest_of_value
 from store.layout import TokenLayout
-from store.selection import ResolvedSelection, Selection
+from store.selection import Noise, ResolvedSelection, Selection
 
 
 @dataclass(frozen=True)

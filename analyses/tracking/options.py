@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from probe.run.run import Noise
 from store.arguments import check_fields
 from store.errors import InvalidInputError
+from store.selection import Noise
 
 
 @dataclass(frozen=True)

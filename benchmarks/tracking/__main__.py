@@ -9,7 +9,10 @@ import argparse
 import time
 from dataclasses import replace
 
-from analyses.trackers.static import BackboneTracker, FlowTracker, PatchTracker, still_tracker
+from analyses.trackers.backbone import BackboneTracker
+from analyses.trackers.optical_flow import FlowTracker
+from analyses.trackers.patches import PatchTracker
+from analyses.trackers.static import StaticTracker
 from analyses.tracking.track import PUBLISHED
 from benchmarks.mini_quality.real import SIZE, data_folder, left_out
 from benchmarks.tracking.ablation import OURS, ablation_report, layer_of, real_ablation_report
@@ -33,7 +36,7 @@ def trackers_of(
     rows, columns = size or backbone.default_size[:2]
     published = BackboneTracker(backbone, layer_of(backbone, layer), -1, options=PUBLISHED, size=size)
     return {
-        "nothing moves": still_tracker,
+        "nothing moves": StaticTracker(),
         "raw patches": PatchTracker.on_grid(backbone.layout(rows, columns, backbone.default_size.images)),
         "optical flow, chained": FlowTracker(),
         "published": published,

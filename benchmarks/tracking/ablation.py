@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from analyses.selection.defaults import tracking_defaults
-from analyses.trackers.static import BackboneTracker
+from analyses.trackers.backbone import BackboneTracker
 from analyses.tracking.track import PUBLISHED, TrackingOptions
 from benchmarks.mini_quality.real import SIZE, data_folder, left_out
 from benchmarks.tracking.clips import measure_all, real_clips, scene_clips

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ditprobe.cli.options import NoiseKind, layout_of
+from ditprobe.cli.options import NoiseKind
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from analyses.trackers.static import BackboneTracker
+    from analyses.trackers.backbone import BackboneTracker
     from analyses.tracking.options import TrackingOptions
     from probe.backbones.backbone import Backbone
     from probe.backbones.geometry import Size
@@ -106,9 +106,13 @@ def check_names(names: Sequence[str]) -> None:
     ...
     store.errors.InvalidInputError: --tracker 'flown' is unknown. Known: backbone, nothing-moves, patches, flow.
     """
-    unknown = [name for name in names if name not in TRACKERS]
+    if all(name in TRACKERS for name in names):
+        return  # without the imports that the registry needs
+    from analyses.trackers.registry import TRACKERS as REGISTERED
+
+    unknown = [name for name in names if name not in REGISTERED]
     if unknown:
-        raise InvalidInputError(f"--tracker {unknown[0]!r} is unknown. Known: {', '.join(TRACKERS)}.")
+        raise InvalidInputError(f"--tracker {unknown[0]!r} is unknown. Known: {', '.join(REGISTERED)}.")
 
 
 def trackers_named(
@@ -123,7 +127,7 @@ def trackers_named(
 
     Parameters
     ----------
-    names : some of :data:`TRACKERS`; a name that is given twice counts once
+    names : names of :data:`analyses.trackers.registry.TRACKERS`; a name that is given twice counts once
     backbone : what "backbone" is. Raw patches are then compared on its grid, otherwise on cells of 16 px
     cotracker, cotracker_code : weights of CoTracker3 offline, and a copy of its repository where it is not installed
     device : of CoTracker
@@ -140,22 +144,11 @@ def trackers_named(
     >>> list(trackers_named(["patches", "nothing-moves"], None))
     ['patches', 'nothing-moves']
     """
-    from analyses.optical_flow import opencv
-    from analyses.trackers.static import CoTracker, FlowTracker, PatchTracker, still_tracker
+    from analyses.trackers.cotracker import CoTracker
+    from analyses.trackers.registry import make_tracker
     from probe.loading.load_backbone import resolve_device
 
-    found: dict[str, Tracker] = {}
-    for name in names:
-        if name == "backbone" and backbone is not None:
-            found[name] = backbone
-        elif name == "patches":
-            grid = None if backbone is None else layout_of(backbone.backbone, backbone.size, None)
-            found[name] = PatchTracker() if grid is None else PatchTracker.on_grid(grid)
-        elif name == "flow":
-            opencv()  # refuses before anything was tracked
-            found[name] = FlowTracker()
-        elif name == "nothing-moves":
-            found[name] = still_tracker
+    found = {name: make_tracker(name, backbone) for name in dict.fromkeys(names)}
     if cotracker is not None:
         where = resolve_device(device)
         found["cotracker"] = CoTracker.from_checkpoint(cotracker, repository=cotracker_code, device=where)

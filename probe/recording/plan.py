@@ -9,14 +9,14 @@ from typing import Any
 from probe.backbones.arguments import describe_prompt
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
-from probe.run.run import Noise, check_noise, pass_count
+from probe.run.run import pass_count
 from probe.run.timing import all_tokens, time_call
 from probe.run.windows import Window, cut_windows
 from store.arguments import checked_but
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.plan import DEFAULT_LIMIT_BYTES, Plan
-from store.selection import Selection
+from store.selection import Noise, Selection, check_noise
 from store.text import counted
 
 

@@ -15,7 +15,7 @@ from probe.backbones.backbone import Backbone, OnStep
 from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
 from probe.recording.plan import Job, estimate_seconds, plan_recording
-from probe.run.run import Noise, sample_prompt, show_clip
+from probe.run.run import sample_prompt, show_clip
 from probe.run.windows import Window
 from store.arguments import checked_but
 from store.clips.clip import Clip
@@ -26,7 +26,7 @@ from store.progress import progress_bar
 from store.recordings.provenance import Provenance
 from store.recordings.reader import Recording, open_recording
 from store.recordings.writer import RecordingWriter
-from store.selection import Selection
+from store.selection import Noise, Selection
 
 __all__ = ["Job", "RecordingSink", "check_clip_path", "estimate_seconds", "plan_recording", "record"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +15,9 @@ from probe.capture.capture import Sink
 from probe.capture.probe import Probe
 from probe.run.forward import ForwardPass
 from store.arguments import checked, checked_but
-from store.checks import one_of
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.selection import Selection
-
-Noise = Literal["clean", "forward", "inversion"]
+from store.selection import Noise, Selection, check_noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,20 +86,6 @@ def _inversion(forward: ForwardPass, latents: Tensor, chosen: list[int]) -> Iter
         branches = forward.branches if step in chosen else ("cond",)
         predictions = forward.predict(state, step, branches=branches, capture=step in chosen)
         yield State(step, schedule.timesteps[step], state, predictions)
-
-
-def check_noise(noise: str) -> None:
-    """Raise for an unknown kind of noise.
-
-    Raises
-    ------
-    InvalidInputError
-
-    Examples
-    --------
-    >>> check_noise("forward")
-    """
-    one_of(noise, get_args(Noise), "noise")
 
 
 @checked

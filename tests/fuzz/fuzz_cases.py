@@ -121,7 +121,7 @@ class World:
 
     @cached_property
     def evaluation(self) -> xr.Dataset:
-        return dp.evaluate_tapvid({"goat": self.tracked}, {"nothing moves": dp.still_tracker})
+        return dp.evaluate_tapvid({"goat": self.tracked}, {"nothing moves": dp.StaticTracker()})
 
     @cached_property
     def errors(self) -> xr.Dataset:
@@ -731,7 +731,7 @@ _plain(
     lambda w: {
         "generated": w.scene,
         "reference": w.scene,
-        "tracker": dp.still_tracker,
+        "tracker": dp.StaticTracker(),
         "grid": 4,
         "mask": np.ones((40, 40), bool),
         "preset": "exact",
@@ -881,7 +881,7 @@ _plain(
     dp.evaluate_tapvid,
     lambda w: {
         "clips": {"goat": w.tracked},
-        "trackers": {"nothing moves": dp.still_tracker},
+        "trackers": {"nothing moves": dp.StaticTracker()},
         "mode": "first",
         "stride": 5,
         "first_image_only": False,
@@ -977,6 +977,7 @@ _plain(
     lambda w: {"cell": 4, "size": (16, 16), "return_cells": 1.5, "budget_bytes": 2**20},
 )
 CASES["FlowTracker.__call__"] = lambda w: (dp.FlowTracker(32), {"images": w.clip.images, "queries": _QUERY.copy()})
+CASES["StaticTracker.__call__"] = lambda w: (dp.StaticTracker(), {"images": w.clip.images, "queries": _QUERY.copy()})
 CASES["PatchTracker.__call__"] = lambda w: (dp.PatchTracker(4), {"images": w.clip.images, "queries": _QUERY.copy()})
 CASES["CoTracker.__call__"] = lambda w: (
     dp.CoTracker(_cotracker),
@@ -1006,7 +1007,7 @@ _plain("load_selection", dp.load_selection, lambda w: {"path": w.files["selectio
 _plain(
     "with_pseudo_tracks",
     dp.with_pseudo_tracks,
-    lambda w: {"clip": w.scene, "tracker": dp.still_tracker, "grid": 4, "window": 3},
+    lambda w: {"clip": w.scene, "tracker": dp.StaticTracker(), "grid": 4, "window": 3},
 )
 _plain("with_tracks_of", dp.with_tracks_of, lambda w: {"clip": w.tracked, "tracks": w.still, "name": "nobody"})
 
@@ -1330,7 +1331,7 @@ _plain(
 _plain(
     "compare_trackers",
     dp.compare_trackers,
-    lambda w: {"clips": {"goat": w.tracked}, "trackers": {"nothing moves": dp.still_tracker}, "progress": None},
+    lambda w: {"clips": {"goat": w.tracked}, "trackers": {"nothing moves": dp.StaticTracker()}, "progress": None},
 )
 _plain("usual_trackers", dp.usual_trackers, lambda w: {"backbone": w.mini})
 _plain(

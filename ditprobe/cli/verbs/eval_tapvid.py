@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from analyses.metrics.tapvid import QueryMode
-    from analyses.trackers.static import BackboneTracker
+    from analyses.trackers.backbone import BackboneTracker
     from store.tracks.point_tracks import PointTracks, Tracker
 
 GROUP = "What a model knows"
@@ -72,7 +72,8 @@ def eval_tapvid(
     tracker: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="backbone, nothing-moves, patches or flow; several times for several. The first two."
+            metavar="NAME",
+            help="backbone, nothing-moves, patches, flow or a registered one; repeatable. By default the first two.",
         ),
     ] = None,
     cotracker: Annotated[
@@ -80,6 +81,12 @@ def eval_tapvid(
     ] = None,
     cotracker_code: Annotated[
         Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, where it is not installed.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A further metric: median_error, visibility_brier or a registered one; repeatable."
+        ),
     ] = None,
     mode: Annotated[
         Literal["first", "strided"],
@@ -130,6 +137,7 @@ def eval_tapvid(
     """Evaluate trackers as TAP-Vid does."""
     names = tuple(tracker or DEFAULT_TRACKERS)
     check_names(names)
+    _check_metrics(metric or ())
     kept = checkpoint or out.with_name(f"{out.name}.clips.jsonl")
     _check_given(ctx, names)
     check_procedure(preset, encode)
@@ -141,7 +149,7 @@ def eval_tapvid(
     clips = clips_of(data, resized, only, limit)
     attention = None
     if "backbone" in names:
-        from analyses.trackers.static import BackboneTracker
+        from analyses.trackers.backbone import BackboneTracker
 
         run: dict[str, Any] = {"options": tracking_options(preset, encode, noise), "size": wanted_size}
         run |= {"prompt": prompt, "seed": seed, "steps": steps}
@@ -151,7 +159,7 @@ def eval_tapvid(
     trackers = trackers_named(
         names, attention, cotracker=cotracker, cotracker_code=cotracker_code, device=loading.device
     )
-    asking: dict[str, Any] = {"mode": mode, "first_image_only": first_image_only}
+    asking: dict[str, Any] = {"mode": mode, "first_image_only": first_image_only, "metrics": tuple(metric or ())}
     if dry_run:
         _dry_run(data, clips, trackers, attention, asking, out, kept, not no_estimate)
         return
@@ -245,6 +253,15 @@ def _check_given(ctx: typer.Context, names: Sequence[str]) -> None:
         raise InvalidInputError("--first-image-only goes with --mode first. Leave one of them out.")
 
 
+def _check_metrics(names: Sequence[str]) -> None:
+    """Raise for metrics that are not registered, before the model is loaded."""
+    if names:
+        from analyses.metrics.registry import TRACKING_METRICS
+
+        for name in names:
+            TRACKING_METRICS[name]
+
+
 def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
     from analyses.evaluation.checkpoint import check_checkpoint
@@ -263,10 +280,10 @@ class _Work:
         self.asked: list[tuple[int, np.ndarray]] = []
 
     def __call__(self, images: np.ndarray, queries: np.ndarray) -> PointTracks:
-        from analyses.trackers.static import still_tracker
+        from analyses.trackers.static import StaticTracker
 
         self.asked.append((len(images), np.unique(queries[:, 0])))
-        return still_tracker(images, queries)
+        return StaticTracker()(images, queries)
 
 
 def _dry_run(
@@ -274,7 +291,7 @@ def _dry_run(
     clips: Iterable[Named],
     trackers: dict[str, Tracker],
     attention: BackboneTracker | None,
-    asking: dict[str, QueryMode | bool],
+    asking: dict[str, QueryMode | bool | tuple[str, ...]],
     out: Path,
     checkpoint: Path,
     estimate: bool,

@@ -13,7 +13,9 @@ from analyses.evaluation.checkpoint import described
 from analyses.evaluation.files import load_evaluation, save_evaluation
 from analyses.evaluation.tapvid import evaluate_tapvid, tapvid_means
 from analyses.metrics.tapvid import mean_tapvid_metrics
-from analyses.trackers.static import CoTracker, PatchTracker, still_tracker
+from analyses.trackers.cotracker import CoTracker
+from analyses.trackers.patches import PatchTracker
+from analyses.trackers.static import StaticTracker
 from ditprobe.cli.tapvid_text import clip_table, mean_table
 from store import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError, RecordingError
@@ -103,10 +105,10 @@ def same(first, second):
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
 def test_metrics_are_those_counted_pair_by_pair(mode):
-    found = evaluate_tapvid(CLIPS, {"near": Near(), "still": still_tracker}, mode=mode)
+    found = evaluate_tapvid(CLIPS, {"near": Near(), "still": StaticTracker()}, mode=mode)
     assert found.sizes == {"tracker": 2, "clip": 3}
     assert found["images"].values.tolist() == [11, 7, 11]
-    for label, tracker in {"near": Near(), "still": still_tracker}.items():
+    for label, tracker in {"near": Near(), "still": StaticTracker()}.items():
         for name, clip in CLIPS.items():
             metrics, queries = brute_force(clip, mode, tracker)
             one = found.sel(tracker=label, clip=name)
@@ -142,7 +144,7 @@ def test_points_beyond_the_border_are_asked_for_at_the_border():
 
     def tracker(images, queries):
         heard.extend(queries.tolist())
-        return still_tracker(images, queries)
+        return StaticTracker()(images, queries)
 
     found = evaluate_tapvid({"edge": clip}, {"still": tracker})
     assert heard == [[0, 0, 3], [0, 40, 24]]
@@ -162,7 +164,7 @@ def test_clips_are_read_one_at_a_time():
             alive.append(sum(each() is not None for each in given))
             yield f"{number}", clip
 
-    assert evaluate_tapvid(reading(), {"still": still_tracker}).sizes["clip"] == 4
+    assert evaluate_tapvid(reading(), {"still": StaticTracker()}).sizes["clip"] == 4
     assert alive == [1, 2, 2, 2]  # the clip before is let go once the next is there
 
 
@@ -202,7 +204,7 @@ class _Mortal(Near):
 
 
 def both(first):
-    return {"near": first, "still": still_tracker}
+    return {"near": first, "still": StaticTracker()}
 
 
 @pytest.mark.parametrize("life", [0, 1, 2])
@@ -250,12 +252,12 @@ def test_what_is_not_known_is_kept_as_null(tmp_path):
     seen[1] = True
     clip = Clip(made(1, 3).images, 25, np.full((3, 1, 2), 5.0), seen)
     path = tmp_path / "clips.jsonl"
-    found = evaluate_tapvid({"once": clip}, {"still": still_tracker}, checkpoint=path)
+    found = evaluate_tapvid({"once": clip}, {"still": StaticTracker()}, checkpoint=path)
     assert "NaN" not in path.read_text()
     assert '"pts_within_1": null' in path.read_text()
     assert np.isnan(found["average_pts_within_thresh"].item())
     assert found["occlusion_accuracy"].item() == 0
-    same(evaluate_tapvid({"once": clip}, {"still": still_tracker}, checkpoint=path, resume=True), found)
+    same(evaluate_tapvid({"once": clip}, {"still": StaticTracker()}, checkpoint=path, resume=True), found)
 
 
 def refused(kind, text, *args, **kwargs):
@@ -381,7 +383,10 @@ def test_an_answer_of_another_shape_is_refused():
     short = CLIPS["swan"]
     text = "tracker 'short' should answer with PointTracks of the shape (7, 6, 2); got (6, 6, 2)."
     refused(
-        InvalidInputError, text, {"swan": short}, {"short": lambda images, queries: still_tracker(images[1:], queries)}
+        InvalidInputError,
+        text,
+        {"swan": short},
+        {"short": lambda images, queries: StaticTracker()(images[1:], queries)},
     )
 
 

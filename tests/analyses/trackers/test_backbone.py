@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analyses.trackers.static import BackboneTracker
+from analyses.trackers.backbone import BackboneTracker
 from analyses.tracking.track import PUBLISHED, TrackingOptions, track_points
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline

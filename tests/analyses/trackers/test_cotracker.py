@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.trackers.static import CoTracker
+from analyses.trackers.cotracker import CoTracker
 from store.errors import BackboneNotFoundError, InvalidInputError
 
 PATH = np.array([[3, 5], [4, 5], [6, 7], [9, 8]])  # (x, y) pixel of a bright spot in each image

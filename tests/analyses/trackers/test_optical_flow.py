@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from analyses.optical_flow import flow_at
-from analyses.trackers.static import FlowTracker
+from analyses.trackers.optical_flow import FlowTracker
 from store.errors import InvalidInputError, MissingOpenCVError
 from store.scenes.scene import make_scene
 

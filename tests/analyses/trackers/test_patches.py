@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analyses.correspondence.patches import match_patches
-from analyses.trackers.static import PatchTracker
+from analyses.trackers.patches import PatchTracker
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.scenes.scene import make_scene

@@ -11,7 +11,7 @@ from analyses.layers.sweep import sweep
 from analyses.layers.sweep_files import load_sweep
 from analyses.selection.select import select_layers
 from analyses.trackers.pseudo_tracks import against_pseudo_truth, with_pseudo_tracks, with_tracks_of
-from analyses.trackers.static import still_tracker
+from analyses.trackers.static import StaticTracker
 from ditprobe.cli.sweep_text import accuracy_table
 from ditprobe.report.report import write_report
 from probe import load_backbone
@@ -54,7 +54,7 @@ def test_the_error_of_flow_on_scenes_is_known_and_what_it_calls_visible_is_mostl
 
 
 def test_points_are_chosen_anew_in_every_window() -> None:
-    clip = with_pseudo_tracks(plain(3, images=10), still_tracker, grid=2, window=4)
+    clip = with_pseudo_tracks(plain(3, images=10), StaticTracker(), grid=2, window=4)
     assert clip.tracks.shape == (10, 3 * 4, 2)
     starts = np.repeat([0, 4, 8], 4)
     images = np.arange(10)[:, None]

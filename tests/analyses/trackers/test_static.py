@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from analyses.trackers.static import CoTracker, FlowTracker, PatchTracker, still_tracker
+from analyses.trackers.cotracker import CoTracker
+from analyses.trackers.optical_flow import FlowTracker
+from analyses.trackers.patches import PatchTracker
+from analyses.trackers.static import StaticTracker
 from store.clips.clip import Clip
 from store.errors import ClipError, InvalidInputError
 from store.scenes.scene import make_scene
@@ -16,7 +19,7 @@ def at_rest(video, queries, backward_tracking):
 
 
 TRACKERS = {
-    "still": still_tracker,
+    "still": StaticTracker(),
     "patches": PatchTracker(cell=4),
     "flow": FlowTracker(side=80),
     "cotracker": CoTracker(at_rest),
@@ -88,7 +91,7 @@ def test_bad_input_is_refused_before_anything_is_done(tracker):
 
 
 def test_still_is_the_query_everywhere():
-    found = still_tracker(Clip(SCENE.images, fps=8), [[2, 10.0, 20.0]])
+    found = StaticTracker()(Clip(SCENE.images, fps=8), [[2, 10.0, 20.0]])
     np.testing.assert_array_equal(found.tracks[:, 0], [[10.0, 20.0]] * 4)
     assert found.visibility.all()
     assert (found.confidence == 1).all()

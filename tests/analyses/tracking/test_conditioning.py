@@ -10,7 +10,7 @@ import pytest
 import tiny_pipelines as tiny
 
 from analyses.evaluation.tapvid import evaluate_tapvid
-from analyses.trackers.static import BackboneTracker
+from analyses.trackers.backbone import BackboneTracker
 from analyses.tracking.track import track_points
 from probe import load_backbone
 from store import Clip

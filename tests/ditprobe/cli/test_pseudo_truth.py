@@ -10,7 +10,8 @@ import pytest
 from typer.testing import Result
 
 from analyses.layers.sweep_files import load_sweep
-from analyses.trackers.static import CoTracker, still_tracker
+from analyses.trackers.cotracker import CoTracker
+from analyses.trackers.static import StaticTracker
 from store import Clip, make_scene, write_clip
 
 Run = Callable[..., Result]
@@ -55,7 +56,7 @@ def test_a_file_of_tracks_and_cotracker_are_named_as_the_source(run: Run, monkey
 
 def named_still(path: Path) -> object:
     assert path.name == "weights.pth"
-    return still_tracker
+    return StaticTracker()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from analyses.layers.sweep_files import save_sweep
 from analyses.metrics.track_errors import tracking_errors
 from analyses.selection.select import select_layers
 from analyses.selection.words import interval_in_words
-from analyses.trackers.static import still_tracker
+from analyses.trackers.static import StaticTracker
 from ditprobe.cli.app import app
 from ditprobe.report.report import render_report, write_report
 from ditprobe.report.sweep import Example
@@ -363,7 +363,7 @@ class Moving:
 
     def __call__(self, images, queries):
         self.calls += 1
-        still = still_tracker(images, queries)
+        still = StaticTracker()(images, queries)
         lag = np.arange(len(images))[:, None] - queries[:, 0]
         tracks = still.tracks + self.shift * lag[..., None] * [1.0, 0.0]
         return PointTracks(still.queries, tracks, still.visibility, still.confidence)
@@ -394,9 +394,9 @@ BACKBONE = {"kind": "BackboneTracker"}
 
 def test_compared_trackers_score_as_in_an_evaluation_and_run_once_a_clip():
     moving = Moving(3.0)
-    found = compare_trackers(CLIPS, {"moving": moving, "nothing moves": still_tracker})
+    found = compare_trackers(CLIPS, {"moving": moving, "nothing moves": StaticTracker()})
     assert moving.calls == len(CLIPS)
-    alone = evaluate_tapvid(CLIPS, {"moving": Moving(3.0), "nothing moves": still_tracker})
+    alone = evaluate_tapvid(CLIPS, {"moving": Moving(3.0), "nothing moves": StaticTracker()})
     metrics = [name for name in alone if name != "seconds"]
     xr.testing.assert_equal(found.evaluation[metrics], alone[metrics])
     assert found.evaluation.attrs == alone.attrs
@@ -446,7 +446,7 @@ def test_one_clip_has_differences_but_no_interval():
 
 
 def test_the_table_of_trackers_holds_means_and_their_ends():
-    found = compare_trackers(CLIPS, {"moving": Moving(3.0), "nothing moves": still_tracker}).evaluation
+    found = compare_trackers(CLIPS, {"moving": Moving(3.0), "nothing moves": StaticTracker()}).evaluation
     part = part_of(found)
     means = tapvid_means(found)
     for row, name in zip(part.tables[0].rows, ("moving", "nothing moves"), strict=True):

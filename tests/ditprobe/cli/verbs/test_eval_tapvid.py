@@ -15,7 +15,7 @@ import torch
 from typer.testing import Result
 
 from analyses.metrics.tapvid import mean_tapvid_metrics, tapvid_metrics, tapvid_queries
-from analyses.trackers.static import PatchTracker
+from analyses.trackers.patches import PatchTracker
 from analyses.tracking.track import track_points
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
@@ -133,7 +133,7 @@ def test_options_reach_the_evaluation(run: Run, scenes: str) -> None:
         "data": "scenes.pkl at 16 x 24",
         "mode": "first",
         "first_image_only": True,
-        "trackers": {"nothing-moves": "still_tracker"},
+        "trackers": {"nothing-moves": {"kind": "StaticTracker"}},
     }
     assert Path("kept.jsonl").exists()
 

@@ -17,7 +17,7 @@ from analyses.evaluation.files import save_evaluation
 from analyses.evaluation.tapvid import evaluate_tapvid
 from analyses.flow.attention_flow import labelled_flow
 from analyses.flow.files import save_flow
-from analyses.trackers.static import still_tracker
+from analyses.trackers.static import StaticTracker
 from generators.transfer.embedding import MotionEmbedding
 from generators.transfer.embedding_files import save_embedding
 from probe.attention.positions import AddedPositions
@@ -43,7 +43,7 @@ def test_tracks_and_flows_are_recognised(run: Run, suffix: str) -> None:
 
 def test_evaluations_and_their_checkpoints_are_recognised(run: Run) -> None:
     found = evaluate_tapvid(
-        {"goat": make_scene(0), "swan": make_scene(1)}, {"still": still_tracker}, checkpoint="clips.jsonl"
+        {"goat": make_scene(0), "swan": make_scene(1)}, {"still": StaticTracker()}, checkpoint="clips.jsonl"
     )
     for suffix in (".nc", ".json", ".csv"):
         save_evaluation(found, f"tapvid{suffix}")

@@ -898,6 +898,7 @@ _plain(
     dp.save_evaluation,
     lambda w: {"evaluation": w.evaluation, "path": w.new(".nc"), "overwrite": False},
 )
+_plain("load_evaluation", dp.load_evaluation, lambda w: {"path": dp.save_evaluation(w.evaluation, w.new(".nc"))})
 _plain(
     "tracking_errors",
     dp.tracking_errors,
@@ -984,6 +985,14 @@ CASES["CoTracker.__call__"] = lambda w: (
     {"images": w.clip.images, "queries": _QUERY.copy()},
 )
 _QUERY = np.array([[0, 4.0, 6.0]])
+_plain("make_tracker", dp.make_tracker, lambda w: {"name": "patches", "backbone": dp.BackboneTracker(w.mini, 1)})
+_METRIC = dp.TrackingMetric(lambda found, tracks, visibility, size: 0.0, "nothing")
+_plain(
+    "register_tracker",
+    dp.register_tracker,
+    lambda w: {"name": "fuzz", "factory": lambda backbone: dp.StaticTracker(), "replace": True},
+)
+_plain("register_metric", dp.register_metric, lambda w: {"name": "fuzz", "metric": _METRIC, "replace": True})
 
 _plain("difference", dp.difference, lambda w: {"first": w.sweep.accuracy, "second": w.sweep.accuracy})
 _plain("stability", dp.stability, lambda w: {"sweeps": w.sweep, "count": 2, "criterion": "harmonic", "accuracy": "all"})
@@ -1388,5 +1397,6 @@ NOT_CALLED = {
     "AddedPositions RotaryPositions Positions": "checked where they are used",
     "Strategy TransferMethod OptimisedMethod PlainBackbone Editor Noise Sink Size": "no arguments, or a kind",
     "GuidanceDivergedError TransferWarning": "an error, a warning",
+    "TRACKERS TRACKING_METRICS TrackingMetric": "registries, and what is checked when it is registered",
 }
 """Public names without a case, and why."""

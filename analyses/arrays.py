@@ -159,3 +159,8 @@ def as_images(images: Any) -> np.ndarray:
             f"images needs uint8 (image, y, x, 3), one image at least; got {array.dtype} {array.shape}."
         )
     return array
+
+
+def cells_as_xy(cells: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
+    """Row-major cell numbers as integer (x, y)."""
+    return torch.stack([cells % layout.width, cells // layout.width], -1)

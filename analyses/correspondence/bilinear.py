@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from analyses.arrays import cells_as_xy
 from store.layout import TokenLayout
 
 Geometry = Literal["exact", "difftrack"]
@@ -74,11 +75,6 @@ class Corners:
         corners = values[..., self.index, :]
         moved = (corners * self.weights[:, :, None]).sum(-2) * values.new_tensor((dx, dy))
         return self.points + moved if self.preset == "exact" else moved
-
-
-def cells_as_xy(cells: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
-    """Row-major cell numbers as integer (x, y)."""
-    return torch.stack([cells % layout.width, cells // layout.width], -1)
 
 
 def _exact_place(points: torch.Tensor, layout: TokenLayout) -> torch.Tensor:

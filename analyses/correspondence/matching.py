@@ -12,12 +12,13 @@ from analyses.arrays import (
     BUDGET_BYTES,
     as_points,
     as_tensor,
+    cells_as_xy,
     check_finite,
     compute_dtype,
     query_and_key,
     restore_kind,
 )
-from analyses.correspondence.bilinear import Corners, Geometry, cells_as_xy
+from analyses.correspondence.bilinear import Corners, Geometry
 from analyses.correspondence.peaks import neighbourhood_mean
 from analyses.kernels.matching_cost import cost_blocks, sources_within
 from store.arguments import Array, checked

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import max_pool2d
 
-from analyses.correspondence.bilinear import cells_as_xy
+from analyses.arrays import cells_as_xy
 from store.layout import TokenLayout
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from analyses.arrays import as_points, as_tensor
-from analyses.correspondence.bilinear import Corners, cells_as_xy
+from analyses.arrays import as_points, as_tensor, cells_as_xy
 from store.layout import TokenLayout
+
+if TYPE_CHECKING:
+    from analyses.correspondence.bilinear import Corners
 
 
 @dataclass(frozen=True, eq=False)

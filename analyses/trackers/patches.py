@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyses.arrays import BUDGET_BYTES
-from analyses.correspondence.bilinear import Corners, cells_as_xy
+from analyses.arrays import BUDGET_BYTES, cells_as_xy
+from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.matching import corners_of, match_feature_sources
 from analyses.correspondence.patches import patch_features
 from store.arguments import check_fields

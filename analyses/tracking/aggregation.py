@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from analyses.correspondence.bilinear import Corners, cells_as_xy
+from analyses.arrays import cells_as_xy
+from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.peaks import Candidates
 from store.layout import TokenLayout
 

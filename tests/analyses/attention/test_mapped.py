@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from analyses.attention.mapped import backward_normalisers, match_point, rows_of_token
 from analyses.attention.rows import attention_of_points, attention_of_text, attention_to_text
 from analyses.correspondence.matching import match_points, match_points_by_head
-from analyses.kernels.mapped import backward_normalisers, match_point, rows_of_token
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from analyses.arrays import as_points, as_tensor, cells_as_xy
+from analyses.correspondence.bilinear import Corners
 from store.layout import TokenLayout
-
-if TYPE_CHECKING:
-    from analyses.correspondence.bilinear import Corners
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,14 @@ from analyses.arrays import BUDGET_BYTES
 from analyses.heads.masses import TARGETS, head_masses
 from probe.backbones.backbone import Backbone
 from probe.capture.capture import Capture
-from probe.run.run import Noise, pass_count, run_clip
+from probe.run.run import pass_count, run_clip
 from probe.run.windows import cut_windows
 from store.arguments import checked
 from store.clips.clip import Clip
 from store.errors import EmptySelectionError, InvalidInputError
 from store.progress import Tell, progress_bar
 from store.recordings.provenance import library_versions
-from store.selection import Selection
+from store.selection import Noise, Selection
 
 
 @checked

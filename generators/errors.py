@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from store.errors import NotFiniteError
@@ -30,3 +32,21 @@ class GuidanceDivergedError(NotFiniteError):
     def __init__(self, message: str, *, step: int, latents: Tensor) -> None:
         super().__init__(message, step=step)
         self.latents = latents
+
+
+class TrainingDivergedError(NotFiniteError):
+    """The training of an adapter met a loss or a gradient that is not finite; it was ended.
+
+    Attributes
+    ----------
+    step : int
+        The training step.
+    adapter : MotionAdapter
+        With the last good parameters: those of the last step whose loss was finite.
+    """
+
+    step: int
+
+    def __init__(self, message: str, *, step: int, adapter: Any) -> None:
+        super().__init__(message, step=step)
+        self.adapter = adapter

@@ -13,14 +13,14 @@ or 1.8 GiB for layer 15 of 2B. (Counted from what autograd keeps of diffusers' o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from generators.errors import GuidanceDivergedError
+from generators.sampling.freezing import frozen_weights, gradient_checkpointing
 from generators.sampling.scheduler import EditedSteps, check_editable, moved
 from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
@@ -177,13 +177,15 @@ class GuidedSampling:
             stack.enter_context(self._clock)
             stack.enter_context(EditedSteps(self.backbone.pipeline.scheduler, self._edited_sample))
             for denoiser in self.backbone.denoisers:
-                stack.enter_context(_held(denoiser, _weights_without_gradients))
+                stack.enter_context(frozen_weights(denoiser))
                 if self._checkpointing:
-                    stack.enter_context(_held(denoiser, _checkpointed))
+                    stack.enter_context(gradient_checkpointing(denoiser))
                 # before other hooks: a probe sees the call as it will be made
                 before = denoiser.register_forward_pre_hook(self._before_call, prepend=True, with_kwargs=True)
                 stack.callback(before.remove)
                 stack.callback(denoiser.register_forward_hook(self._after_call).remove)
+            for strategy in self.strategies:
+                stack.enter_context(strategy.attached(self.run))
             stack.callback(self._end)
             self._exit = stack.pop_all()
         self._open = True
@@ -278,54 +280,3 @@ class GuidedSampling:
 
 def _has_batch(value: Any, batch: int) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0 and len(value) == batch
-
-
-_holders: WeakKeyDictionary[nn.Module, dict[str, list[Callable[[], None]]]] = WeakKeyDictionary()
-
-
-@contextmanager
-def _held(denoiser: nn.Module, change: Callable[[nn.Module], Callable[[], None]]) -> Iterator[None]:
-    """A change of a transformer that the first context makes and the last one takes back, in whatever order they end.
-
-    ``change`` makes it and returns what takes it back.
-    """
-    undo = _holders.setdefault(denoiser, {}).setdefault(change.__name__, [])
-    undo.append((lambda: None) if undo else change(denoiser))
-    try:
-        yield
-    finally:
-        if len(undo) > 1:
-            undo.pop()
-        else:
-            undo.pop()()
-
-
-def _weights_without_gradients(denoiser: nn.Module) -> Callable[[], None]:
-    """Gradients of the latents need none of the weights, and much less is kept for them."""
-    changed = [weight for weight in denoiser.parameters() if weight.requires_grad]
-
-    def undo() -> None:
-        for weight in changed:
-            weight.requires_grad_(True)
-
-    for weight in changed:
-        weight.requires_grad_(False)
-    return undo
-
-
-def _checkpointed(denoiser: Any) -> Callable[[], None]:
-    names = ("gradient_checkpointing", "_gradient_checkpointing_func")
-    before = [
-        (module, {name: vars(module)[name] for name in names if name in vars(module)})
-        for module in denoiser.modules()
-        if hasattr(module, "gradient_checkpointing")
-    ]
-
-    def undo() -> None:
-        for module, values in before:
-            for name in names:
-                vars(module).pop(name, None)
-            vars(module).update(values)
-
-    denoiser.enable_gradient_checkpointing()
-    return undo

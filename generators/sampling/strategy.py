@@ -24,6 +24,8 @@ How the published methods are written as strategies:
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from torch import Tensor
 
 from generators.sampling.step import Run, Step
@@ -38,6 +40,10 @@ class Strategy:
 
     def start(self, run: Run) -> None:
         """Called once, before the model runs: refuse here what does not fit the backbone or the size of the clip."""
+
+    def attached(self, run: Run) -> AbstractContextManager[None]:
+        """What is open while the model runs, entered after :meth:`start`: parameters that a run adds, for example."""
+        return nullcontext()
 
     def before(self, step: Step) -> None:
         """Called at each step before the model predicts: set ``step.latents``, ``step.positions``, edit attention.

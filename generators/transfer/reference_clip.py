@@ -132,7 +132,8 @@ def fit_reference(clip: Clip, size: Size) -> Clip:
 
     Returns
     -------
-    Clip without tracks and masks
+    Clip
+        Its tracks and masks, where there are some, are those of the chosen images.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def fit_reference(clip: Clip, size: Size) -> Clip:
     --------
     >>> from store.scenes.scene import make_scene
     >>> fit_reference(make_scene(3), Size(40, 40, 6))
-    Clip(6 images of 40 x 40 px (height x width) at 8 fps, prompt ...)
+    Clip(6 images of 40 x 40 px (height x width) at 8 fps, ...)
     """
     if len(clip) == 1:
         raise ClipError("the reference has 1 image, so there is no motion to transfer. Give it at least 2.")
@@ -165,7 +166,11 @@ def fit_reference(clip: Clip, size: Size) -> Clip:
             f"the reference has {len(clip)} images and the clip to be made {size.images}: it is resampled to its "
             f"images {', '.join(map(str, chosen))}."
         )
-    return Clip(clip.images[chosen], clip.fps, prompt=clip.prompt).resized(size.height, size.width)
+    known = {name: getattr(clip, name) for name in ("tracks", "visibility", "masks")}
+    # a mask of image 0 alone stays that of image 0, which is always chosen
+    cut = {name: each if each is None or len(each) != len(clip) else each[chosen] for name, each in known.items()}
+    fitted = Clip(clip.images[chosen], clip.fps, prompt=clip.prompt, tracks_source=clip.tracks_source, **cut)
+    return fitted.resized(size.height, size.width)
 
 
 def _warn(message: str) -> None:

@@ -91,6 +91,53 @@ class Schedule:
         step = self.resolve(step)
         return self.signal[step] * latents + self.noise[step] * noise
 
+    def target(self, latents: Tensor, noise: Tensor, step: int) -> Tensor:
+        """The prediction that a perfect model makes of the noised latents of a step: what training regresses.
+
+        Parameters
+        ----------
+        latents, noise : tensors of one shape
+            Clean latents and the gaussian noise that :meth:`noised` added.
+
+        Examples
+        --------
+        >>> import torch
+        >>> schedule = Schedule((999.0,), (0.6, 1.0), (0.8, 0.0), "v_prediction")
+        >>> clean, noise = torch.tensor([1.0]), torch.tensor([2.0])
+        >>> target = schedule.target(clean, noise, 0)
+        >>> schedule.clean(schedule.noised(clean, noise, 0), target, 0)
+        tensor([1.])
+        """
+        step = self.resolve(step)
+        if self.prediction == "flow":
+            return noise - latents
+        if self.prediction == "v_prediction":
+            return self.signal[step] * noise - self.noise[step] * latents
+        return noise if self.prediction == "epsilon" else latents
+
+    def clean(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
+        """The clean latents that a prediction implies for the noisy latents of a step.
+
+        Raises
+        ------
+        InvalidInputError
+            For predicted noise at a step without any signal, where the clean latents are not determined.
+        """
+        step = self.resolve(step)
+        signal, noise = self.signal[step], self.noise[step]
+        if self.prediction == "flow":
+            return latents - noise * prediction
+        if self.prediction == "v_prediction":
+            return signal * latents - noise * prediction
+        if self.prediction == "sample":
+            return prediction
+        if signal <= 0:
+            raise InvalidInputError(
+                f"step {step} has no signal, so the predicted noise does not determine the clean latents. Choose a "
+                "later step."
+            )
+        return (latents - noise * prediction) / signal
+
     def move(self, latents: Tensor, prediction: Tensor, start: int, end: int) -> Tensor:
         """Follow the model's deterministic path from the noise level of one step to another's.
 

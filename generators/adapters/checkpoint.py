@@ -1,0 +1,177 @@
+"""The state of a training: optimiser, losses and last good parameters, kept on disk when it is interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from generators.adapters.adapter import MotionAdapter
+from store.errors import InvalidInputError, RecordingError
+from store.files.atomic import atomic_write, check_file
+from store.files.damaged import damage_as
+
+if TYPE_CHECKING:
+    from generators.adapters.training import Losses, Training
+
+VERSION = 1
+
+
+class TrainingState:
+    """Everything that a training carries from step to step.
+
+    Parameters
+    ----------
+    adapter : MotionAdapter
+    training : Training
+    path : Path, optional
+        Where it is kept.
+    resume : bool
+        Take over what is kept there, where there is something.
+
+    Raises
+    ------
+    InvalidInputError
+        For a checkpoint of other settings or another adapter; one that is there and is not to be resumed; to resume
+        without a path.
+    RecordingError
+        For a path that cannot be written, or a damaged checkpoint.
+    """
+
+    def __init__(self, adapter: MotionAdapter, training: Training, path: Path | None, *, resume: bool) -> None:
+        self.adapter, self.training, self._path = adapter, training, path
+        self.losses: list[Losses] = []
+        self.accelerator = new_accelerator(training.mixed_precision, next(adapter.parameters()).device)
+        optimiser = torch.optim.AdamW(
+            adapter.parameters(),
+            lr=training.learning_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+        )
+        self._optimiser: Any = self.accelerator.prepare_optimizer(optimiser)
+        self._last_good = _copied(adapter)
+        if resume and path is None:
+            raise InvalidInputError("resume=True needs the path of a checkpoint. Pass checkpoint=.")
+        if path is not None:
+            check_file(path, "adapter.training.pt")
+            if path.exists():
+                if not resume:
+                    raise InvalidInputError(
+                        f"{path} keeps an interrupted training. Resume it (resume=True), or remove the file."
+                    )
+                self._restore(path)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.losses)
+
+    def clip_gradients(self) -> Tensor:
+        """Scale gradients down to the largest norm, and return the norm that they had."""
+        norm = self.accelerator.clip_grad_norm_(self.adapter.parameters(), self.training.max_norm)
+        return torch.as_tensor(norm)
+
+    def update(self, losses: Losses) -> None:
+        """Change the parameters by their gradients; those that gave these losses are kept as the last good ones."""
+        self._last_good = _copied(self.adapter)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.training.rate(losses.step)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self.losses.append(losses)
+
+    def restore_last_good(self) -> None:
+        """Put back the parameters of the last step whose loss was finite."""
+        self.adapter.load_state_dict(self._last_good)
+        self._optimiser.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write the checkpoint when what is done in here is interrupted or fails."""
+        try:
+            yield
+        except BaseException:
+            if self._path is not None and self.losses:
+                self.save()
+            raise
+
+    def save(self) -> None:
+        """Write the checkpoint.
+
+        Raises
+        ------
+        RecordingError
+            When the system refuses, for a full disk for example; what was there before is then still there.
+        """
+        if self._path is None:
+            return
+        values = {
+            "version": VERSION,
+            "settings": self._settings(),
+            "adapter": self.adapter.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "losses": [asdict(each) for each in self.losses],
+        }
+        try:
+            with atomic_write(self._path) as partial:
+                torch.save(values, partial)
+        except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
+            raise RecordingError(f"the training cannot be kept in {self._path}: {error}.") from error
+
+    def remove(self) -> None:
+        """Remove the checkpoint of a training that is done."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _settings(self) -> dict[str, Any]:
+        adapter = self.adapter
+        return {
+            "kind": adapter.kind,
+            "adapter": adapter.settings,
+            "layers": list(adapter.layers),
+            "origin": adapter.origin,
+            "training": {name: value for name, value in asdict(self.training).items() if name != "steps"},
+        }
+
+    def _restore(self, path: Path) -> None:
+        from generators.adapters.training import Losses
+
+        with damage_as(RecordingError, f"{path} is not a training, or it is damaged", "Remove it and start again."):
+            device = next(self.adapter.parameters()).device
+            saved = torch.load(path, map_location=device, weights_only=True)
+            before, now = saved["settings"], self._settings()
+            changed = [name for name in now if _plain(before.get(name)) != _plain(now[name])]
+            if not changed:
+                self.adapter.load_state_dict(saved["adapter"])
+                self._optimiser.load_state_dict(saved["optimiser"])
+                self.losses = [Losses(**each) for each in saved["losses"]]
+                self._last_good = _copied(self.adapter)
+        if changed:
+            raise InvalidInputError(
+                f"{path} keeps a training of another {changed[0]}: {_plain(before.get(changed[0]))} instead of "
+                f"{_plain(now[changed[0]])}. Resume it as it was begun, or remove the file."
+            )
+
+
+def new_accelerator(mixed_precision: str, device: torch.device) -> Accelerator:
+    """Return an accelerator of this precision, whatever one before it had."""
+    AcceleratorState._reset_state()  # it keeps the precision of the first one in a process
+    return Accelerator(mixed_precision=mixed_precision, cpu=device.type == "cpu")
+
+
+def _copied(adapter: MotionAdapter) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in adapter.state_dict().items()}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back: tuples as lists."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,206 @@
+"""A trained adapter on disk: a safetensors file, with what it was made for and how in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from generators.adapters.adapter import MotionAdapter, check_origin
+from generators.adapters.arms import LocalAttention, SpaceTimeKernel, TokenMLP
+from generators.adapters.lora import LoRA
+from generators.adapters.motion_inversion import MotionInversion
+from generators.adapters.temporal_kernel import TemporalKernel
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
+from store.arguments import checked
+from store.errors import CorruptRecordingError, FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
+from store.files.atomic import atomic_write, check_file
+from store.files.damaged import damage_as
+from store.files.digest import DIGEST, check_digest, digest_of_arrays
+
+SUFFIX = ".safetensors"
+VERSION = 1
+_KEY = "ditprobe_motion_adapter"
+_ORIGIN = ("name", "transformer", "family", "layers", "heads", "channels")
+KINDS: dict[str, type[MotionAdapter]] = {
+    kind.kind: kind for kind in (TemporalKernel, LoRA, MotionInversion, SpaceTimeKernel, LocalAttention, TokenMLP)
+}
+
+
+@checked
+def save_adapter(adapter: MotionAdapter, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write an adapter atomically.
+
+    Parameters
+    ----------
+    adapter : MotionAdapter
+    path : path ending in .safetensors
+        Tensors are named ``denoisers.<transformer>.<layer>.<parameter>``. The header has the kind, the backbone with
+        its configuration hash, layers, settings and details (the digest of the reference among them), and a digest of
+        them and of the tensors, which :func:`load_adapter` checks.
+    overwrite : replace a file that is there
+
+    Returns
+    -------
+    Path of the file.
+
+    Raises
+    ------
+    InvalidInputError, OutputExistsError, RecordingError
+        As :func:`check_adapter_path`; RecordingError too when the disk is full.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from probe import load_backbone
+    >>> backbone = load_backbone("mini")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_adapter(TemporalKernel(backbone, width=4, layers=[0]), f"{folder}/left.safetensors")
+    ...     load_adapter(path, backbone).layers
+    (0,)
+    """
+    path = Path(path)
+    check_adapter_path(path, overwrite=overwrite)
+    tensors = {name: value.detach().cpu().float().contiguous().clone() for name, value in adapter.state_dict().items()}
+    header = {
+        "version": VERSION,
+        "kind": adapter.kind,
+        "origin": adapter.origin,
+        "layers": list(adapter.layers),
+        "size": None if adapter.size is None else list(adapter.size),
+        "settings": adapter.settings,
+        "details": adapter.details,
+    }
+    header = json.loads(json.dumps(header))
+    metadata = {_KEY: json.dumps({**header, DIGEST: _digest(header, tensors)})}
+    try:
+        with atomic_write(path) as partial:
+            save_file(tensors, partial, metadata)
+    except (OSError, SafetensorError) as error:
+        raise RecordingError(f"the adapter cannot be written to {path}: {error}.") from error
+    return path
+
+
+@checked
+def load_adapter(path: str | os.PathLike[str], backbone: Backbone) -> MotionAdapter:
+    """An adapter that :func:`save_adapter` wrote, on the device of a backbone.
+
+    Parameters
+    ----------
+    path
+    backbone : Backbone
+        The one that it was trained on, or another of the same configuration.
+
+    Raises
+    ------
+    RecordingError
+        When nothing is at that path.
+    CorruptRecordingError
+        When it is not an adapter, or damaged.
+    FormatVersionError
+        When a later version of ditprobe wrote it.
+    InvalidInputError
+        For another backbone: says what differs.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> load_adapter("nowhere.safetensors", load_backbone("mini"))
+    Traceback (most recent call last):
+    ...
+    store.errors.RecordingError: nowhere.safetensors is not a motion adapter: it does not exist.
+    """
+    path = Path(path)
+    with _reading(path):
+        header, tensors = _read(path, with_tensors=True)
+        kind = KINDS[header["kind"]]
+        origin = {name: header["origin"][name] for name in _ORIGIN}
+    check_origin(kind.kind, origin, backbone)
+    with _reading(path):
+        of_size = {"size": Size(*header["size"])} if kind.of_size else {}
+        adapter = kind(backbone, layers=header["layers"], **of_size, **header["settings"])
+        adapter.load_state_dict(tensors)
+    adapter.details = header["details"]
+    adapter.requires_grad_(False)
+    return adapter
+
+
+@checked
+def read_adapter_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Kind, origin, layers, size, settings and details of an adapter's file, without its tensors.
+
+    Raises
+    ------
+    As :func:`load_adapter`.
+    """
+    path = Path(path)
+    with _reading(path):
+        return _read(path, with_tensors=False)[0]
+
+
+def check_adapter_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raise if no adapter can be written to a path, before the work that would be lost.
+
+    Raises
+    ------
+    InvalidInputError
+        For another suffix.
+    OutputExistsError
+        When something is there and ``overwrite`` is False.
+    RecordingError
+        Where the system refuses.
+
+    Examples
+    --------
+    >>> check_adapter_path("left.pt")
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: left.pt cannot be written: a motion adapter goes to a file ending in .safetensors. Name it left.safetensors.
+    """  # noqa: E501
+    path = Path(path)
+    if not path.name:
+        raise InvalidInputError(f"{path} names no file. Name one ending in {SUFFIX}.")
+    if path.suffix != SUFFIX:
+        raise InvalidInputError(
+            f"{path} cannot be written: a motion adapter goes to a file ending in {SUFFIX}. Name it "
+            f"{path.with_suffix(SUFFIX)}."
+        )
+    if path.is_file() and not overwrite:
+        raise OutputExistsError(f"{path} exists already. Choose another path for the adapter, or pass overwrite=True.")
+    check_file(path, f"motion{SUFFIX}")
+
+
+def _reading(path: Path) -> Any:
+    if not path.is_file():
+        why = "it is a folder" if path.is_dir() else "it does not exist"
+        raise RecordingError(f"{path} is not a motion adapter: {why}.")
+    problem, remedy = f"{path} is not a motion adapter, or it is damaged", "Make one with `ditprobe adapt`."
+    return damage_as(CorruptRecordingError, problem, remedy)
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        header = json.loads((file.metadata() or {})[_KEY])
+        if header["version"] > VERSION:
+            raise FormatVersionError(
+                f"{path} is of version {header['version']} of motion adapters; this ditprobe reads up to {VERSION}. "
+                "Upgrade it."
+            )
+        digest = header.pop(DIGEST, None)
+        if not with_tensors:
+            return header, {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    check_digest(digest, _digest(header, tensors))
+    return header, tensors
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    arrays = {f"parameter {name}": value.numpy() for name, value in tensors.items()}
+    return digest_of_arrays({**arrays, "header": json.dumps(header, sort_keys=True)})

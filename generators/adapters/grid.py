@@ -1,0 +1,59 @@
+"""The grid of the video tokens in the call under way, as the hooks of an adapter need it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from probe.backbones.backbone import Backbone
+from store.errors import InvalidInputError, ProbeStateError
+
+
+class TokenGrid:
+    """Frames, rows and columns of the video tokens of a transformer's current call.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._shape: tuple[int, int, int] | None = None
+        self._of: tuple[Any, ...] | None = None
+
+    def note(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Take the size of a call; a forward pre-hook of the transformer."""
+        hidden = kwargs.get("hidden_states", args[0] if args else None)
+        key = (tuple(hidden.shape), self._backbone.running_images) if isinstance(hidden, Tensor) else None
+        if key is None or key != self._of:
+            layout = self._backbone.layouts_of_call({**kwargs, "hidden_states": hidden})[0]
+            self._shape, self._of = (layout.frames, layout.height, layout.width), key
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, rows and columns."""
+        if self._shape is None:
+            raise ProbeStateError("a layer was called outside its transformer, so where its tokens lie is unknown.")
+        return self._shape
+
+    @property
+    def tokens(self) -> int:
+        """Video tokens."""
+        frames, height, width = self.shape
+        return frames * height * width
+
+    def rows(self, tokens: int) -> slice:
+        """Where the video tokens are among as many tokens: all, or beside the text."""
+        video = self.tokens
+        if tokens < video:
+            raise InvalidInputError(f"a layer has {tokens} tokens, fewer than the {video} of the video.")
+        if self._backbone.text_position == "first":
+            return slice(tokens - video, tokens)
+        return slice(0, video)
+
+    def video(self, hidden: Tensor) -> Tensor:
+        """The video tokens (batch, frame, y, x, channel) of (batch, token, channel)."""
+        return hidden[:, self.rows(hidden.shape[1])].unflatten(1, self.shape)

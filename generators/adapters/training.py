@@ -1,0 +1,306 @@
+"""Fitting an adapter to the motion of one clip: draw a step and noise, predict, and lower the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from generators.adapters.adapter import MotionAdapter
+from generators.adapters.checkpoint import TrainingState
+from generators.adapters.latent_tracks import LatentTracks
+from generators.adapters.losses import LossPreset, denoising_loss, point_tracking_loss, tracking_weight
+from generators.adapters.memory import encoders_set_aside
+from generators.adapters.motion_tracks import MotionTracks, tracks_of
+from generators.errors import TrainingDivergedError
+from generators.sampling.freezing import frozen_weights, gradient_checkpointing
+from probe.backbones.backbone import Backbone
+from probe.run.forward import ForwardPass
+from store.arguments import check_fields, checked
+from store.checks import finite, integer
+from store.clips.clip import Clip
+from store.errors import ClipError, InvalidInputError, NotFiniteError
+
+Precision = Literal["no", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How an adapter is trained.
+
+    Parameters
+    ----------
+    steps : int
+        Of the optimiser, each with one noise level and one noise.
+    learning_rate : float
+    weight_decay : float
+        Of AdamW.
+    betas : (float, float)
+        Of AdamW.
+    warm_up : int
+        Steps over which the rate rises linearly.
+    max_norm : float
+        Gradients are scaled down to this norm.
+    tracking_weight : float, at least 0
+        Of the tracking loss beside the denoising loss; 0 needs no tracks.
+    points : int
+        Tracked points.
+    preset : "exact", "paper" or "det"
+        Of the losses: :mod:`generators.adapters.losses`.
+    mixed_precision : "no", "bf16" or "fp16"
+        Of the passes; parameters and optimiser stay float32.
+    gradient_checkpointing : bool
+        Compute layers again in the backward pass instead of keeping what they computed.
+    seed : int
+        Of the noise; with the number of a step it decides what the step sees.
+
+    Raises
+    ------
+    InvalidInputError
+        For a value that cannot be.
+
+    Examples
+    --------
+    >>> Training(steps=300, learning_rate=1e-2).tracking_weight
+    0.1
+    """
+
+    steps: int = 500
+    learning_rate: float = 1e-5
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+    warm_up: int = 0
+    max_norm: float = 1.0
+    tracking_weight: float = 0.1
+    points: int = 100
+    preset: LossPreset = "exact"
+    mixed_precision: Precision = "no"
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        check_fields(self)
+        for name in ("steps", "points"):
+            integer(getattr(self, name), name, least=1)
+        integer(self.warm_up, "warm_up", least=0)
+        for name in ("learning_rate", "max_norm"):
+            finite(getattr(self, name), name, above=0)
+        for name in ("weight_decay", "tracking_weight"):
+            finite(getattr(self, name), name, least=0)
+        if len(self.betas) != 2 or not all(0 <= each < 1 for each in self.betas):
+            raise InvalidInputError(f"betas must be two numbers from 0 to below 1; got {self.betas}.")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, 0 = the first."""
+        return self.learning_rate * min(1.0, (step + 1) / (self.warm_up + 1))
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one training step: the sum that is minimised and its parts, and the scheduler's value at which."""
+
+    step: int
+    timestep: float
+    total: float
+    denoising: float
+    tracking: float
+
+
+OnTrainingStep = Callable[[Losses], object]
+
+
+class Objective:
+    """The losses of a clip at any training step.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    clip : Clip
+        Of the size that the backbone is trained at.
+    training : Training
+    tracks : MotionTracks, optional
+        Needed where the tracking loss counts.
+    prompt : str or None
+        What the model reads; None where ``conditioning`` has embeddings.
+    conditioning : mapping, optional
+        Further keyword arguments of the pipeline.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        clip: Clip,
+        training: Training,
+        *,
+        tracks: MotionTracks | None = None,
+        prompt: str | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.backbone, self.training = backbone, training
+        given = {**backbone.conditioning_of(clip), **(conditioning or {})}
+        steps = int(backbone.pipeline.scheduler.config.num_train_timesteps)
+        size = {"height": clip.height, "width": clip.width, "images": len(clip)}
+        self._forward = ForwardPass(backbone, prompt, steps=steps, conditioning=given, **size)
+        self.schedule = self._forward.schedule
+        self.clean = backbone.encode(clip)
+        self.tracks: LatentTracks | None = None
+        if training.tracking_weight and tracks is not None:
+            self.tracks = tracks.in_latents(backbone, self.clean, clip, training.preset)
+
+    def draw(self, step: int) -> tuple[int, Tensor]:
+        """The noise level and the noise of a training step: they depend on the seed and the step alone."""
+        generator = torch.Generator().manual_seed((self.training.seed << 32) + step)
+        level = int(torch.randint(len(self.schedule), (), generator=generator))
+        return level, torch.randn(self.clean.shape, generator=generator).to(self.clean)
+
+    def losses(self, step: int) -> tuple[Tensor, Tensor, float]:
+        """The denoising loss, the weighted tracking loss, and the scheduler's value, of a training step."""
+        level, noise = self.draw(step)
+        noised = self.schedule.noised(self.clean, noise, level)
+        prediction = self._forward.predict(noised, level, branches=("cond",), capture=False)["cond"].float()
+        preset = self.training.preset
+        denoising = denoising_loss(self.schedule, self.clean, noise, prediction, level, preset=preset)
+        timestep = self.schedule.timesteps[level]
+        weight = self.training.tracking_weight * tracking_weight(self.schedule, level, preset)
+        if self.tracks is None or not weight:
+            return denoising, torch.zeros_like(denoising), timestep
+        implied = self.schedule.clean(noised, prediction, level)
+        axis = self.backbone.frame_axis
+        return denoising, weight * point_tracking_loss(implied, self.tracks, frame_axis=axis, preset=preset), timestep
+
+
+@checked
+def train_adapter(
+    adapter: MotionAdapter,
+    backbone: Backbone,
+    clip: Clip,
+    training: Training | None = None,
+    *,
+    tracks: MotionTracks | None = None,
+    prompt: str | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    on_step: OnTrainingStep | None = None,
+) -> list[Losses]:
+    """Fit an adapter to a clip; its parameters are changed in place, the backbone is left as it was.
+
+    Parameters
+    ----------
+    adapter : MotionAdapter
+        Made for ``backbone``.
+    backbone : Backbone
+    clip : Clip
+        Of a size that the backbone takes, two images at least.
+    training : Training, optional
+    tracks : MotionTracks, optional
+        Of the tracking loss; by default :func:`generators.adapters.motion_tracks.tracks_of` of the clip.
+    prompt : str, optional
+        The caption that the model reads while it learns; by default the clip's own.
+    conditioning : mapping, optional
+        Further keyword arguments of the pipeline, such as ``prompt_embeds`` where it has no text encoder.
+    checkpoint : path, optional
+        Where the state is kept when the training is interrupted or ends with an error; removed when it is done.
+    resume : bool
+        Go on from ``checkpoint`` where there is one; the numbers are those of an uninterrupted training.
+    on_step : callable, optional
+        Called with the :class:`Losses` of each step. What it raises ends the training.
+
+    Returns
+    -------
+    list of Losses, one for each step
+
+    Raises
+    ------
+    InvalidInputError, ClipError
+        Before anything is trained: a clip of one image or of a size that the backbone does not take, an adapter of
+        another backbone, a checkpoint of other settings.
+    TrainingDivergedError
+        When a loss or a gradient is not finite; names the step, and the adapter then has the last good parameters.
+    KeyboardInterrupt
+        As it came, after the checkpoint was written.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store import make_scene
+    >>> from generators.adapters.temporal_kernel import TemporalKernel
+    >>> backbone = load_backbone("mini")
+    >>> adapter = TemporalKernel(backbone, width=4, layers=[0])
+    >>> scene = make_scene(3, prompt="a red disc moves left over blue stripes")
+    >>> len(train_adapter(adapter, backbone, scene, Training(steps=1)))
+    1
+    """
+    training = training or Training()
+    adapter.check(backbone)
+    if len(clip) < 2:
+        raise ClipError("the clip has 1 image, so there is no motion to learn. Give it at least 2.")
+    backbone.check_size(clip.height, clip.width, len(clip))
+    backbone.check_ready()
+    if prompt is None and "prompt_embeds" not in (conditioning or {}):
+        prompt = backbone.caption_of(clip) or ""
+    if training.tracking_weight and tracks is None:
+        tracks = tracks_of(clip, backbone, points=training.points, seed=training.seed, conditioning=conditioning)
+    state = TrainingState(adapter, training, checkpoint, resume=resume)
+    objective = Objective(backbone, clip, training, tracks=tracks, prompt=prompt, conditioning=conditioning)
+    with _ready(backbone, adapter, training), state.kept():
+        while state.step < training.steps:
+            losses = _train_step(adapter, backbone, objective, state)
+            if on_step is not None:
+                on_step(losses)
+    state.remove()
+    return state.losses
+
+
+def _train_step(adapter: MotionAdapter, backbone: Backbone, objective: Objective, state: TrainingState) -> Losses:
+    step = state.step
+    try:
+        with adapter.attached(backbone), state.accelerator.autocast():
+            denoising, tracking, timestep = objective.losses(step)
+            total = denoising + tracking
+            _check(total, "the loss is", step, timestep)
+            state.accelerator.backward(total)
+        _check(state.clip_gradients(), "the gradients are", step, timestep)
+    except NotFiniteError as error:
+        state.restore_last_good()
+        raise TrainingDivergedError(_diverged(error, step, state.training.steps), step=step, adapter=adapter) from error
+    losses = Losses(step, timestep, *(float(each.detach()) for each in (total, denoising, tracking)))
+    state.update(losses)
+    return losses
+
+
+def _check(value: Tensor, what: str, step: int, timestep: float) -> None:
+    if not bool(torch.isfinite(value).all()):
+        raise NotFiniteError(f"{what} not finite at timestep {timestep:g}.", step=step)
+
+
+def _diverged(error: NotFiniteError, step: int, steps: int) -> str:
+    return (
+        f"the training diverged at step {step} of {steps}: {error} The adapter has its last good parameters. Lower the "
+        "learning rate, or warm it up."
+    )
+
+
+@contextmanager
+def _ready(backbone: Backbone, adapter: MotionAdapter, training: Training) -> Iterator[None]:
+    """Gradients for the adapter alone, checkpointing where it is wanted, and encoders out of the way."""
+    with ExitStack() as stack:
+        stack.enter_context(encoders_set_aside(backbone))
+        for denoiser in backbone.denoisers:
+            stack.enter_context(frozen_weights(denoiser))
+            if training.gradient_checkpointing:
+                stack.enter_context(gradient_checkpointing(denoiser))
+        adapter.requires_grad_(True)
+        stack.callback(adapter.requires_grad_, False)
+        stack.callback(adapter.zero_grad)
+        stack.enter_context(torch.enable_grad())
+        yield
+
+
+__all__ = ["Losses", "Objective", "OnTrainingStep", "Training", "train_adapter"]

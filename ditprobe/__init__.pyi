@@ -190,6 +190,20 @@ from generators.transfer.embedding import (
     MotionEmbedding as MotionEmbedding,
 )
 from generators.transfer.method import PlainBackbone as PlainBackbone
+from generators.adapters.det import (
+    DeT as DeT,
+    DreamBooth as DreamBooth,
+    InvertedMotion as InvertedMotion,
+)
+from generators.adapters.training import (
+    Training as Training,
+    train_adapter as train_adapter,
+)
+from generators.adapters.fitted import FittedMotion as FittedMotion
+from generators.adapters.files import (
+    save_adapter as save_adapter,
+    load_adapter as load_adapter,
+)
 from generators.transfer.embedding_files import (
     save_embedding as save_embedding,
     load_embedding as load_embedding,

@@ -94,3 +94,42 @@ from probe.run.layers_of_clip import (
     Reading as Reading,
     layers_of_clip as layers_of_clip,
 )
+
+# Trained motion transfer
+from generators.adapters.det import (
+    DeT as DeT,
+    DreamBooth as DreamBooth,
+    InvertedMotion as InvertedMotion,
+)
+from generators.adapters.fitted import (
+    AttachAdapter as AttachAdapter,
+    FittedMotion as FittedMotion,
+    TrainedMethod as TrainedMethod,
+)
+from generators.adapters.training import (
+    Training as Training,
+    Losses as Losses,
+    train_adapter as train_adapter,
+)
+from generators.adapters.files import (
+    save_adapter as save_adapter,
+    load_adapter as load_adapter,
+)
+from generators.adapters.adapter import MotionAdapter as MotionAdapter
+from generators.adapters.temporal_kernel import TemporalKernel as TemporalKernel
+from generators.adapters.lora import LoRA as LoRA
+from generators.adapters.motion_inversion import MotionInversion as MotionInversion
+from generators.adapters.arms import (
+    SpaceTimeKernel as SpaceTimeKernel,
+    LocalAttention as LocalAttention,
+    TokenMLP as TokenMLP,
+)
+from generators.adapters.losses import (
+    denoising_loss as denoising_loss,
+    point_tracking_loss as point_tracking_loss,
+)
+from generators.adapters.motion_tracks import (
+    MotionTracks as MotionTracks,
+    tracks_of as tracks_of,
+)
+from generators.errors import TrainingDivergedError as TrainingDivergedError

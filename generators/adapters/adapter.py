@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from store.errors import InvalidInputError, ProbeStateError
 from store.selection import Selection
 from store.text import counted
 
-LayerChoice = Iterable[int] | str | None
+LayerChoice = Iterable[int] | Literal["all"] | None
 
 
 class MotionAdapter(nn.Module, ABC):
@@ -236,9 +236,10 @@ def first_layers(layers: int, share: float) -> int:
 
 def origin_of(backbone: Backbone) -> dict[str, Any]:
     """Return what a file of parameters has to say of the backbone that they belong to."""
+    denoisers: tuple[Any, ...] = backbone.denoisers
     configs = [
         {name: value for name, value in dict(denoiser.config).items() if not name.startswith("_")}
-        for denoiser in backbone.denoisers  # type: ignore[union-attr]
+        for denoiser in denoisers
     ]
     first = backbone.layers[0]
     return {

@@ -124,7 +124,7 @@ def load_adapter(path: str | os.PathLike[str], backbone: Backbone) -> MotionAdap
         origin = {name: header["origin"][name] for name in _ORIGIN}
     check_origin(kind.kind, origin, backbone)
     with _reading(path):
-        of_size = {"size": Size(*header["size"])} if kind.of_size else {}
+        of_size: dict[str, Any] = {"size": Size(*header["size"])} if kind.of_size else {}
         adapter = kind(backbone, layers=header["layers"], **of_size, **header["settings"])
         adapter.load_state_dict(tensors)
     adapter.details = header["details"]

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from analyses.layers.sweep_files import digest_of
 from generators.adapters.adapter import LayerChoice, MotionAdapter
 from generators.adapters.motion_tracks import MotionTracks
 from generators.adapters.training import OnTrainingStep, Training, train_adapter
@@ -21,6 +20,7 @@ from probe.backbones.geometry import Size
 from store.arguments import check_fields, checked
 from store.checks import finite
 from store.clips.clip import Clip
+from store.files.digest import digest_of
 from store.recordings.provenance import library_versions
 
 
@@ -186,7 +186,8 @@ class TrainedMethod(TransferMethod):
         >>> from generators.adapters.det import DeT
         >>> backbone, scene = load_backbone("mini"), make_scene(3, prompt="a red disc moves left over blue stripes")
         >>> fitted = DeT(width=4, training=Training(steps=1)).fit(backbone, scene)
-        >>> transfer_motion(backbone, scene, "a green star over white dots", method=fitted, steps=1).images.shape
+        >>> prompt = "a green star moves left over white dots"
+        >>> transfer_motion(backbone, scene, prompt, method=fitted, steps=1).images.shape
         (6, 40, 40, 3)
         """
         wanted = Size(*(backbone.default_size if size is None else size))

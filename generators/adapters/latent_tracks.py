@@ -137,9 +137,9 @@ def check_tracks(clip: Clip, tracks: np.ndarray, visibility: np.ndarray) -> None
     if outside.any():
         image, point = (int(each) for each in np.argwhere(outside)[0])
         raise InvalidInputError(
-            f"point {point} is visible in image {image} at (x, y) = ({x[image, point]:g}, {y[image, point]:g}), outside "
-            f"the image of {clip.height} x {clip.width} px (height x width). Mark it hidden, or give tracks in pixels "
-            "of this clip."
+            f"point {point} is visible in image {image} at (x, y) = ({x[image, point]:g}, {y[image, point]:g}), "
+            f"outside the image of {clip.height} x {clip.width} px (height x width). Mark it hidden, or give tracks in "
+            "pixels of this clip."
         )
 
 

@@ -124,7 +124,7 @@ def peft_state(adapter: LoRA, backbone: Backbone) -> Mapping[str, Tensor]:
     found: dict[str, Tensor] = {}
     for layer in adapter.layers:
         path = backbone.modules[0][layer][0]
-        for name, pair in adapter.denoisers[0][str(layer)].items():  # type: ignore[index, operator, union-attr]
+        for name, pair in adapter.denoisers[0][str(layer)].items():  # type: ignore[index]
             place = f"{path}.{PROJECTIONS[name]}{'.0' * (name == 'out')}"
             found[f"{place}.lora_A.weight"] = pair.a.weight.detach().clone()
             found[f"{place}.lora_B.weight"] = pair.b.weight.detach().clone()

@@ -137,8 +137,7 @@ def _start(clip: Clip, foreground: np.ndarray | None, points: int, seed: int) ->
 
 
 def _inside(tracks: np.ndarray, clip: Clip) -> np.ndarray:
-    found: np.ndarray = ((tracks >= 0) & (tracks <= [clip.width, clip.height])).all(-1)
-    return found
+    return np.asarray(((tracks >= 0) & (tracks <= [clip.width, clip.height])).all(-1))
 
 
 def _tracker(source: str | Tracker) -> Tracker:

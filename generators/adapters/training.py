@@ -145,7 +145,7 @@ class Objective:
         self.backbone, self.training = backbone, training
         given = {**backbone.conditioning_of(clip), **(conditioning or {})}
         steps = int(backbone.pipeline.scheduler.config.num_train_timesteps)
-        size = {"height": clip.height, "width": clip.width, "images": len(clip)}
+        size: dict[str, Any] = {"height": clip.height, "width": clip.width, "images": len(clip)}
         self._forward = ForwardPass(backbone, prompt, steps=steps, conditioning=given, **size)
         self.schedule = self._forward.schedule
         self.clean = backbone.encode(clip)

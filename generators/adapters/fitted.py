@@ -12,7 +12,8 @@ from typing import Any
 from generators.adapters.adapter import LayerChoice, MotionAdapter
 from generators.adapters.motion_tracks import MotionTracks
 from generators.adapters.training import OnTrainingStep, Training, train_adapter
-from generators.sampling.strategy import Run, Strategy
+from generators.sampling.step import Run
+from generators.sampling.strategy import Strategy
 from generators.transfer.method import TransferMethod
 from generators.transfer.reference_clip import Reference, fit_reference
 from probe.backbones.backbone import Backbone

@@ -180,6 +180,10 @@ from generators.transfer.motion_transfer import (
     transfer_motion as transfer_motion,
     MotionTransfer as MotionTransfer,
 )
+from generators.transfer.methods import (
+    make_method as make_method,
+    register_method as register_method,
+)
 from generators.transfer.ditflow import DiTFlow as DiTFlow
 from generators.transfer.smm import SMM as SMM
 from generators.transfer.moft import MOFT as MOFT

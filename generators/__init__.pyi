@@ -48,6 +48,11 @@ from generators.transfer.reference_clip import (
 )
 
 # Transfer methods
+from generators.transfer.methods import (
+    METHODS as METHODS,
+    make_method as make_method,
+    register_method as register_method,
+)
 from generators.transfer.ditflow import DiTFlow as DiTFlow
 from generators.transfer.smm import (
     SMM as SMM,

@@ -85,7 +85,7 @@ dp.plot_flow_arrows(in_worst, reference.images, title=f"Layer {worst}: the same"
 # %%
 prompt = "a green star over white dots"
 plain = dp.sample(backbone, prompt, seed=0, steps=steps)
-transfer = dp.MotionTransfer(backbone, reference, prompt, method=dp.DiTFlow(layers=(best,), share=0.4), steps=steps)
+transfer = dp.MotionTransfer(backbone, reference, prompt, method=dp.DiTFlow(layers=(best,), fraction=0.4), steps=steps)
 moved = transfer.run()
 rows = [reference.images, plain.images, moved.clip.images]
 Image.fromarray(np.vstack([np.hstack([image.repeat(4, 0).repeat(4, 1) for image in row]) for row in rows]))
@@ -131,8 +131,8 @@ cases = [
 ]
 methods = {
     "plain backbone": dp.PlainBackbone(),
-    f"DiTFlow, layer {best}": dp.DiTFlow(layers=(best,), share=0.4),
-    f"DiTFlow, layer {worst}": dp.DiTFlow(layers=(worst,), share=0.4),
+    f"DiTFlow, layer {best}": dp.DiTFlow(layers=(best,), fraction=0.4),
+    f"DiTFlow, layer {worst}": dp.DiTFlow(layers=(worst,), fraction=0.4),
 }
 
 
@@ -172,7 +172,7 @@ found.sel(metric="motion error", drop=True).round(2).to_pandas()
 # is motion by itself: found for one prompt, saved, and injected for another with nothing left to optimise.
 
 # %%
-method = dp.DiTFlow(optimise="positions", layers=(best,), share=0.4)
+method = dp.DiTFlow(optimise="positions", layers=(best,), fraction=0.4)
 embedding = dp.MotionTransfer(backbone, reference, prompt, method=method, steps=steps).optimise()
 dp.save_embedding(embedding, folder / "left.safetensors")
 kept = dp.load_embedding(folder / "left.safetensors")

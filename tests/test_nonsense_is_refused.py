@@ -74,7 +74,7 @@ def test_what_is_no_list_of_integers_is_not_selected(numbers: Any) -> None:
         (lambda: DiTFlow(layers=[0.5]), r"layers must be integers or a LayerSelection; got"),
         (lambda: DiTFlow(layers=[True]), "layers must be integers"),
         (lambda: DiTFlow(temperature=math.nan), "temperature must be a"),
-        (lambda: DiTFlow(share="x"), "share must be a number; got 'x'"),
+        (lambda: DiTFlow(fraction="x"), "fraction must be a number; got 'x'"),
         (lambda: DiTFlow(static=1), "static must be True or False; got 1"),
         (lambda: SMM(learning_rate=("x", 1)), "learning_rate must be numbers; got one that is 'x'"),
         (lambda: MOFT(channels=math.nan), "channels must be a number; got nan"),

@@ -102,7 +102,7 @@ class Experiment:
     def share(self, first: int, count: int) -> str:
         """DiTFlow on latents at more and fewer of the steps, at the default rate and as it was tuned."""
         methods = {
-            f"{share:.0%} of the steps, rate {rate}": rated(DiTFlow(share=share), rate)
+            f"{share:.0%} of the steps, rate {rate}": rated(DiTFlow(fraction=share), rate)
             for rate in sorted({GENTLE, RATE_OF[self._backbone][LATENTS]})
             for share in (0.1, 0.2, 0.4)
         }

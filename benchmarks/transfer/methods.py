@@ -38,7 +38,7 @@ RATE_OF = {
     "mini-rope": {"SMM": 0.02, "MOFT": 0.05, "MotionClone": 0.02, LATENTS: 0.02, POSITIONS: 0.02},
 }
 """Of the highest motion fidelity in the part "tune" among those within 5 points of the plain prompt agreement."""
-INJECTION = {"mini": Injection(layer=3, share=0.5), "mini-rope": Injection()}
+INJECTION = {"mini": Injection(layer=3, fraction=0.5), "mini-rope": Injection()}
 """Chosen likewise; published are layer 0 and a fifth of the steps."""
 
 
@@ -48,7 +48,7 @@ def candidates() -> dict[str, TransferMethod]:
     for label, method in OPTIMISED.items():
         found |= {f"{label}, {rate:g}": rated(method, rate) for rate in RATES}
     found["injection"] = Injection()
-    return found | {f"injection in layer {n}, half of the steps": Injection(layer=n, share=0.5) for n in range(6)}
+    return found | {f"injection in layer {n}, half of the steps": Injection(layer=n, fraction=0.5) for n in range(6)}
 
 
 def tuned_methods(backbone: str) -> dict[str, TransferMethod]:

@@ -36,6 +36,7 @@ _ALIASES = {
     "--branch": ("--branches",),
     "--step": ("--at",),
     "--guidance": ("--guidance-scale",),
+    "--share": ("--fraction",),
 }
 
 

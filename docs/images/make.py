@@ -99,7 +99,7 @@ def transferred(_: Path | None) -> Image.Image:
         warnings.simplefilter("ignore")  # that the prompt names no direction is meant
         plain, moved = (
             dp.transfer_motion(backbone, reference, OTHER, method=method, steps=20, on_step=False)
-            for method in (dp.PlainBackbone(), dp.DiTFlow(share=0.4))
+            for method in (dp.PlainBackbone(), dp.DiTFlow(fraction=0.4))
         )
     rows = {
         f"reference: “{REFERENCE}”": reference.images,

@@ -19,7 +19,7 @@ class DiTFlow(OptimisedMethod):
 
     Parameters
     ----------
-    optimise, layers, share, iterations, learning_rate, inject, preset
+    optimise, layers, fraction, iterations, learning_rate, inject, preset
         As of :class:`generators.transfer.optimised.OptimisedMethod`.
     static : bool
         Whether vectors that do not move in the reference count in the loss; as published they do not.

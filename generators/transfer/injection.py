@@ -34,13 +34,13 @@ class Injection(TransferMethod):
     ----------
     layer : int or LayerSelection
         Negative ones count from the end; of a selection the best one.
-    share : float
-        Of the steps that inject, from the one of most noise on.
+    fraction : float
+        Of the steps that inject, from the noisiest on.
 
     Raises
     ------
     InvalidInputError
-        For a layer that is no int, or a share that is not above 0 and at most 1.
+        For a layer that is not an int, or a fraction that is not above 0 and at most 1.
 
     Notes
     -----
@@ -49,15 +49,15 @@ class Injection(TransferMethod):
     Examples
     --------
     >>> Injection()
-    Injection(layer=0, share=0.2)
+    Injection(layer=0, fraction=0.2)
     """
 
     layer: int | LayerSelection = 0
-    share: float = 0.2
+    fraction: float = 0.2
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_share(self.share)
+        check_fraction(self.fraction)
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
         """One that injects.
@@ -66,32 +66,32 @@ class Injection(TransferMethod):
         ------
         UnknownLayerError
         """
-        return (InjectReference(reference, self._layer(reference.backbone), self.share),)
+        return (InjectReference(reference, self._layer(reference.backbone), self.fraction),)
 
     def describe(self, backbone: Backbone, steps: int) -> str:
         """Where and when it injects."""
-        return f"Injection in layer {self._layer(backbone)} at {guided_steps(self.share, steps)} of {steps} steps"
+        return f"Injection in layer {self._layer(backbone)} at {guided_steps(self.fraction, steps)} of {steps} steps"
 
     def passes(self, backbone: Backbone, steps: int) -> float:
         """One up to its layer at each guided step."""
-        return guided_steps(self.share, steps) * (self._layer(backbone) + 1) / len(backbone.layers)
+        return guided_steps(self.fraction, steps) * (self._layer(backbone) + 1) / len(backbone.layers)
 
     def _layer(self, backbone: Backbone) -> int:
         layer = chosen_layers(self.layer, backbone)[0] if isinstance(self.layer, LayerSelection) else self.layer
         return resolve_number("layer", layer, len(backbone.layers))
 
 
-def check_share(share: float) -> None:
-    """Refuse a share that is not above 0 and at most 1."""
-    if not 0 < number(share, "share") <= 1:
-        raise InvalidInputError(f"share must be above 0 and at most 1; got {share}.")
+def check_fraction(fraction: float) -> None:
+    """Raise if a fraction of the steps is not above 0 and at most 1."""
+    if not 0 < number(fraction, "fraction") <= 1:
+        raise InvalidInputError(f"fraction must be above 0 and at most 1; got {fraction}.")
 
 
 class InjectReference(Strategy):
     """The strategy of :class:`Injection`."""
 
-    def __init__(self, reference: Reference, layer: int, share: float) -> None:
-        self._latents, self._layer, self._share = reference.latents, layer, share
+    def __init__(self, reference: Reference, layer: int, fraction: float) -> None:
+        self._latents, self._layer, self._fraction = reference.latents, layer, fraction
         self._condition = reference.condition  # now: it calls the pipeline, which must not be running
         self._noise: Tensor | None = None
 
@@ -103,7 +103,7 @@ class InjectReference(Strategy):
         """Read the noised reference and attend to it."""
         if self._noise is None:
             self._noise = step.latents
-        if step.number >= guided_steps(self._share, step.run.steps):
+        if step.number >= guided_steps(self._fraction, step.run.steps):
             return
         noised = step.schedule.noised(self._latents.to(self._noise), self._noise, step.number)
         call = step.read([self._layer], latents=noised, condition=self._condition).attention[self._layer]

@@ -32,7 +32,7 @@ class TransferMethod(ABC):
     def passes(self, backbone: Backbone, steps: int) -> float:
         """How many passes of one branch it adds to a run, for an estimate of the time.
 
-        A pass up to a layer counts as its share of the layers, and a backward pass as two forward ones.
+        A pass up to a layer counts as its fraction of the layers, and a backward pass as two forward ones.
         """
 
 
@@ -61,12 +61,12 @@ class PlainBackbone(TransferMethod):
         return 0.0
 
 
-def guided_steps(share: float, steps: int) -> int:
-    """How many steps, from the one of most noise on, a share of a run is: rounded, and at least one.
+def guided_steps(fraction: float, steps: int) -> int:
+    """Number of guided steps, counted from the noisiest: a fraction of the run, rounded, at least one.
 
     Examples
     --------
     >>> guided_steps(0.2, 50), guided_steps(0.2, 2)
     (10, 1)
     """
-    return max(1, round(share * steps))
+    return max(1, round(fraction * steps))

@@ -22,10 +22,10 @@ class MOFT(OptimisedMethod):
 
     Parameters
     ----------
-    optimise, layers, share, iterations, learning_rate, inject, preset
+    optimise, layers, fraction, iterations, learning_rate, inject, preset
         As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss is the same for both presets.
     channels : float
-        Share of the channels that count as motion, see :func:`motion_channels`.
+        Fraction of the channels that count as motion, see :func:`motion_channels`.
 
     Examples
     --------
@@ -52,13 +52,13 @@ class MOFT(OptimisedMethod):
 
 
 @checked
-def motion_channels(features: Tensor, share: float = 0.04) -> Tensor:
+def motion_channels(features: Tensor, fraction: float = 0.04) -> Tensor:
     """The channels with the largest weight in the first right singular vector of the features less their mean in time.
 
     Parameters
     ----------
     features : (frame, y, x, channel)
-    share : float
+    fraction : float
         Of all channels; at least one is found.
 
     Returns
@@ -73,11 +73,11 @@ def motion_channels(features: Tensor, share: float = 0.04) -> Tensor:
     tensor([2])
     """
     _check(features, "features")
-    if not 0 < finite(share, "share") <= 1:
-        raise InvalidInputError(f"share must be above 0 and at most 1; got {share}.")
+    if not 0 < finite(fraction, "fraction") <= 1:
+        raise InvalidInputError(f"fraction must be above 0 and at most 1; got {fraction}.")
     moving = _less_mean(features).flatten(0, 2)
     weights = torch.linalg.svd(moving, full_matrices=False).Vh[0].abs()
-    return weights.argsort(descending=True)[: max(1, int(share * len(weights)))]
+    return weights.argsort(descending=True)[: max(1, int(fraction * len(weights)))]
 
 
 @checked

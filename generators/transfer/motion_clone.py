@@ -24,7 +24,7 @@ class MotionClone(OptimisedMethod):
 
     Parameters
     ----------
-    optimise, layers, share, iterations, learning_rate, inject, preset
+    optimise, layers, fraction, iterations, learning_rate, inject, preset
         As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss is the same for both presets.
     count : int
         Entries of each row that count, the largest ones; 1 as published.

@@ -18,7 +18,7 @@ from analyses.selection.layer_selection import LayerSelection
 from generators.sampling.optimise import minimise
 from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
-from generators.transfer.injection import InjectReference, check_share
+from generators.transfer.injection import InjectReference, check_fraction
 from generators.transfer.method import TransferMethod, guided_steps
 from generators.transfer.reference_clip import Reference
 from probe.attention.positions import Positions
@@ -56,8 +56,8 @@ class OptimisedMethod(TransferMethod):
         Whose loss is taken, the mean over them; by default that of the preset. Later layers are not evaluated while
         optimising. Negative ones count from the end. Under the preset "exact" a selection also says at which step the
         reference is seen.
-    share : float
-        Of the steps that optimise, from the one of most noise on.
+    fraction : float
+        Of the steps that are optimised, from the noisiest on.
     iterations : int
         Adam steps at each of them, with a new optimiser each time.
     learning_rate : (first, last), optional
@@ -79,7 +79,7 @@ class OptimisedMethod(TransferMethod):
 
     optimise: Optimised = "latents"
     layers: Iterable[int] | LayerSelection | None = None
-    share: float = 0.2
+    fraction: float = 0.2
     iterations: int = 5
     learning_rate: tuple[float, float] | None = None
     inject: bool = False
@@ -93,7 +93,7 @@ class OptimisedMethod(TransferMethod):
                 raise InvalidInputError(f"learning_rate must be two numbers above 0, (first, last); got {tuple(rate)}.")
             object.__setattr__(self, "learning_rate", tuple(rate))
         check_fields(self)
-        check_share(self.share)
+        check_fraction(self.fraction)
         if self.iterations < 1:
             raise InvalidInputError(f"iterations must be at least 1; got {self.iterations}.")
         if not isinstance(self.layers, LayerSelection):
@@ -135,7 +135,7 @@ class OptimisedMethod(TransferMethod):
         card = model_card(backbone) if self.preset == "exact" else None
         tuned = {} if card is None else card.learning_rates
         ends = tuned.get(self.optimise, PUBLISHED_RATE) if self.learning_rate is None else self.learning_rate
-        count = guided_steps(self.share, steps)
+        count = guided_steps(self.fraction, steps)
         short = self.preset == "ditflow"
         return tuple(np.linspace(*ends, count + short)[:count].tolist())
 
@@ -160,14 +160,14 @@ class OptimisedMethod(TransferMethod):
         injected = ", with injection" if self.inject else ""
         return (
             f"{type(self).__name__} on {self.optimise} ({self.preset}) by {listed} at "
-            f"{guided_steps(self.share, steps)} of {steps} steps, {self.iterations} iterations each{injected}"
+            f"{guided_steps(self.fraction, steps)} of {steps} steps, {self.iterations} iterations each{injected}"
         )
 
     def passes(self, backbone: Backbone, steps: int) -> float:
         """One of the reference, and forward and backward up to the last layer in each iteration."""
         total = len(backbone.layers)
         each = (3 * self.iterations * (self.resolve_layers(backbone)[-1] + 1) + self.inject) / total
-        return 1 + guided_steps(self.share, steps) * each
+        return 1 + guided_steps(self.fraction, steps) * each
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
         """One that optimises, after one that injects if that is wanted.
@@ -179,7 +179,7 @@ class OptimisedMethod(TransferMethod):
         """
         layers = self.resolve_layers(reference.backbone)
         optimisation = Optimisation(self, self.losses(reference, layers))
-        return (InjectReference(reference, 0, self.share), optimisation) if self.inject else (optimisation,)
+        return (InjectReference(reference, 0, self.fraction), optimisation) if self.inject else (optimisation,)
 
 
 def _ascending(layers: tuple[int, ...], backbone: Backbone) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ class SMM(OptimisedMethod):
 
     Parameters
     ----------
-    optimise, layers, share, iterations, learning_rate, inject, preset
+    optimise, layers, fraction, iterations, learning_rate, inject, preset
         As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss of the preset is that of
         :func:`smm_loss`.
 

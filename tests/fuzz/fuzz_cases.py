@@ -232,7 +232,7 @@ _FITTED: dict[str, Any] = {"size": (16, 16), "images": 2, "stride": 1}
 _METHOD: dict[str, Any] = {
     "optimise": "latents",
     "layers": (0,),
-    "share": 0.5,
+    "fraction": 0.5,
     "iterations": 1,
     "learning_rate": (0.01, 0.01),
     "inject": False,
@@ -1186,7 +1186,13 @@ _plain("DiTFlow", dp.DiTFlow, lambda w: {**_METHOD, "static": False, "temperatur
 _plain("MOFT", dp.MOFT, lambda w: {**_METHOD, "channels": 0.04})
 _plain("MotionClone", dp.MotionClone, lambda w: {**_METHOD, "count": 1})
 _plain("SMM", dp.SMM, lambda w: dict(_METHOD))
-_plain("Injection", dp.Injection, lambda w: {"layer": 0, "share": 0.2})
+_plain("make_method", dp.make_method, lambda w: {"name": "smm", "fraction": 0.2})
+_plain(
+    "register_method",
+    dp.register_method,
+    lambda w: {"name": "fuzzed", "factory": dp.SMM, "replace": True},
+)
+_plain("Injection", dp.Injection, lambda w: {"layer": 0, "fraction": 0.2})
 _plain("InjectMotion", dp.InjectMotion, lambda w: {"embedding": w.embedding})
 _plain(
     "MotionEmbedding",
@@ -1264,7 +1270,7 @@ _plain(
     generators.moft_loss,
     lambda w: {"features": w.tensors[0], "reference": w.tensors[0], "channels": torch.tensor([1])},
 )
-_plain("motion_channels", generators.motion_channels, lambda w: {"features": w.tensors[0], "share": 0.5})
+_plain("motion_channels", generators.motion_channels, lambda w: {"features": w.tensors[0], "fraction": 0.5})
 _plain(
     "motion_clone_loss",
     generators.motion_clone_loss,
@@ -1397,6 +1403,6 @@ NOT_CALLED = {
     "AddedPositions RotaryPositions Positions": "checked where they are used",
     "Strategy TransferMethod OptimisedMethod PlainBackbone Editor Noise Sink Size": "no arguments, or a kind",
     "GuidanceDivergedError TransferWarning": "an error, a warning",
-    "TRACKERS TRACKING_METRICS TrackingMetric": "registries, and what is checked when it is registered",
+    "METHODS TRACKERS TRACKING_METRICS TrackingMetric": "registries, and what is checked when it is registered",
 }
 """Public names without a case, and why."""

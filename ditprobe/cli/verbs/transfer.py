@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from generators.transfer.embedding import MotionEmbedding
     from generators.transfer.method import TransferMethod
     from generators.transfer.motion_transfer import Transferred
-    from generators.transfer.optimised import OptimisedMethod
     from probe.backbones.backbone import Backbone, OnStep
     from probe.backbones.geometry import Size
     from store.clips.clip import Clip
@@ -38,8 +37,8 @@ Examples:
   ditprobe transfer reference.mp4 "a green star moves left over white dots" --picture beside.html
 """
 
-Method = Literal["ditflow", "ditflow-positions", "smm", "moft", "motionclone", "injection"]
-_OF_OPTIMISED = ("layers", "iterations", "learning_rate", "inject", "preset")
+_OF_METHODS = ("layers", "fraction", "iterations", "learning_rate", "inject", "preset")
+"""Options that become arguments of the method, where it takes them."""
 
 
 @verb
@@ -52,7 +51,13 @@ def transfer(
     prompt: Annotated[str | None, typer.Argument(help="What to show instead.", show_default=False)] = None,
     out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
-    method: Annotated[Method, typer.Option(help="How motion is transferred.")] = "ditflow",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="ditflow, ditflow-positions, smm, moft, motionclone, injection, none, or a registered one.",
+        ),
+    ] = "ditflow",
     layers: Annotated[
         str | None,
         typer.Option(
@@ -60,8 +65,8 @@ def transfer(
             help="Layers whose motion is compared, or a file of ditprobe select; the preset's by default.",
         ),
     ] = None,
-    share: Annotated[
-        float, typer.Option(metavar="NUMBER", help="Part of the steps that is guided, from the noisiest one on.")
+    fraction: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Fraction of the steps that are guided, from the noisiest on.")
     ] = 0.2,
     iterations: Annotated[
         int, typer.Option(min=1, metavar="NUMBER", help="Iterations of Adam at each guided step.")
@@ -113,17 +118,15 @@ def transfer(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Generate a clip that moves as a reference does (DiTFlow)."""
+    from generators.transfer.methods import METHODS
     from store.clips.path import check_clip_path
     from store.clips.video import write_clip
 
     reference, prompt = _words(reference, prompt, embedding)
+    METHODS[method]  # raises for an unknown name, before torch is imported
     if embedding is not None:
-        options.refuse_given(ctx, ("method", "share", "keep", *_OF_OPTIMISED), "has no use with --embedding.")
-        options.refuse_given(ctx, ("picture",), "shows the reference, which --embedding has not. Leave it out.")
-    elif method == "injection":
-        options.refuse_given(ctx, _OF_OPTIMISED, "has no use with --method injection, which optimises nothing.")
-    if keep is not None and method != "ditflow-positions":
-        raise InvalidInputError("--save-embedding keeps optimised positions. Add --method ditflow-positions.")
+        options.refuse_given(ctx, ("method", "keep", *_OF_METHODS), "cannot be combined with --embedding.")
+        options.refuse_given(ctx, ("picture",), "shows the reference, which --embedding does not have. Leave it out.")
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
     compared, rates, wanted = _layers(layers), _rates(learning_rate), options.pixel_size(size)
     options.check_size(wanted, backbone)
@@ -136,10 +139,14 @@ def transfer(
 
             check_page(picture, overwrite=overwrite)
 
+    given = {"layers": compared, "fraction": fraction, "iterations": iterations, "learning_rate": rates}
+    chosen = _method(ctx, method, {**given, "inject": inject, "preset": preset})
+    if keep is not None and getattr(chosen, "optimise", None) != "positions":
+        raise InvalidInputError("--save-embedding saves optimised positions. Add --method ditflow-positions.")
+
     from ditprobe.cli.divergence import keeping_latents
     from generators.transfer.embedding_files import check_embedding_path, save_embedding
 
-    chosen = _method(method, compared, share, iterations, rates, inject, preset)
     if keep is not None and not dry_run:
         check_embedding_path(keep, overwrite=overwrite)
     run: dict[str, Any] = {"seed": seed, "steps": steps, "height": height, "width": width, "images": images}
@@ -272,33 +279,16 @@ def _words(reference: str, prompt: str | None, embedding: Path | None) -> tuple[
     return "", reference
 
 
-def _method(
-    name: Method,
-    layers: Iterable[int] | None,
-    share: float,
-    iterations: int,
-    learning_rate: tuple[float, float] | None,
-    inject: bool,
-    preset: Any,
-) -> TransferMethod:
-    from generators.transfer.ditflow import DiTFlow
-    from generators.transfer.injection import Injection
-    from generators.transfer.moft import MOFT
-    from generators.transfer.motion_clone import MotionClone
-    from generators.transfer.smm import SMM
+def _method(ctx: typer.Context, name: str, given: dict[str, Any]) -> TransferMethod:
+    """Make the method of a name from the options that it takes; options of other methods were not given."""
+    from generators.transfer.methods import make_method, method_options
 
-    if name == "injection":
-        return Injection(share=share)
-    kinds: dict[str, type[OptimisedMethod]] = {"smm": SMM, "moft": MOFT, "motionclone": MotionClone}
-    return kinds.get(name, DiTFlow)(
-        optimise="positions" if name == "ditflow-positions" else "latents",
-        layers=layers,
-        share=share,
-        iterations=iterations,
-        learning_rate=learning_rate,
-        inject=inject,
-        preset=preset,
-    )
+    taken = method_options(name)
+    if taken is not None:
+        others = [option for option in _OF_METHODS if option not in taken]
+        options.refuse_given(ctx, others, f"does not apply to --method {name}. Leave it out.")
+    wanted = {option: value for option, value in given.items() if taken is None or option in taken}
+    return make_method(name, **wanted)
 
 
 def _layers(text: str | None) -> Iterable[int] | None:

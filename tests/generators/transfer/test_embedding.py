@@ -32,7 +32,7 @@ from store.errors import (
 )
 from store.files.digest import digest_of
 
-METHOD = DiTFlow(optimise="positions", layers=(1,), learning_rate=(0.05, 0.02), iterations=2, share=0.6)
+METHOD = DiTFlow(optimise="positions", layers=(1,), learning_rate=(0.05, 0.02), iterations=2, fraction=0.6)
 
 
 def small(steps: int = 3, name: str = "mini") -> MotionEmbedding:
@@ -102,7 +102,7 @@ def test_the_file_says_where_it_came_from(tmp_path: Path) -> None:
         "name": "DiTFlow",
         "optimise": "positions",
         "layers": [1],
-        "share": 0.6,
+        "fraction": 0.6,
         "iterations": 2,
         "learning_rate": [0.05, 0.02],
         "inject": False,

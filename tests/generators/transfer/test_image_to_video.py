@@ -82,7 +82,9 @@ def test_a_reference_image_that_is_given_apart_wins(backbone: Backbone, clip: Cl
     assert torch.equal(seen[-1], own_condition(backbone, other))
 
 
-@pytest.mark.parametrize("method", [Injection(share=0.5), DiTFlow(layers=(1,), inject=True, share=0.5, iterations=1)])
+@pytest.mark.parametrize(
+    "method", [Injection(fraction=0.5), DiTFlow(layers=(1,), inject=True, fraction=0.5, iterations=1)]
+)
 def test_injected_keys_are_read_behind_the_first_image_of_the_reference(
     backbone: Backbone, clip: Clip, method: TransferMethod
 ) -> None:

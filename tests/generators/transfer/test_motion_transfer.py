@@ -66,7 +66,7 @@ class TestEveryFamily:
 
     def test_injected_keys_and_values_are_those_of_the_noised_reference(self, name: str) -> None:
         family, backbone = FAMILIES[name], backbone_of(name)
-        transfer = transfer_of(name, Injection(share=0.5))
+        transfer = transfer_of(name, Injection(fraction=0.5))
         seen: list[Capture] = []
         expected: list[Tensor] = []
 
@@ -162,7 +162,7 @@ def brute_ditflow(
 def test_losses_are_those_of_brute_force(name: str, method: str) -> None:
     """What is seen of the plain pipeline at step 0, and of the reference by a probe of its own."""
     family, backbone, chosen = FAMILIES[name], backbone_of(name), OPTIMISED[method]
-    loss = transfer_of(name, dataclasses.replace(chosen, iterations=1, share=0.5)).run().losses[0][0]
+    loss = transfer_of(name, dataclasses.replace(chosen, iterations=1, fraction=0.5)).run().losses[0][0]
     clip, conditioning = reference_of(family), {**family.conditioning, **family.guided}
     captures: list[Capture] = []
     blocks: list[np.ndarray] = []
@@ -261,7 +261,7 @@ def test_the_schedule_is_as_published(minimised: Any, preset: Any, last: float, 
 @pytest.mark.parametrize("name", ["cogvideox added", "cogvideox rotary"])
 def test_positions_start_from_those_of_the_step_before_and_end_with_the_share(minimised: Any, name: str) -> None:
     used: list[dict[str, Tensor]] = []
-    transfer = transfer_of(name, DiTFlow(optimise="positions", layers=(0,), share=0.5), steps=4)
+    transfer = transfer_of(name, DiTFlow(optimise="positions", layers=(0,), fraction=0.5), steps=4)
     watch = Doing(lambda step: used.append(step.positions.tensors()))
     latents_of(FAMILIES[name], backbone_of(name), (watch, *transfer.method.strategies(transfer.seen), watch), steps=4)
     kinds = ["table"] if name == "cogvideox added" else ["query_cos", "query_sin", "key_cos", "key_sin"]
@@ -405,8 +405,8 @@ def test_layers_are_refused_before_the_model_runs(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DiTFlow(share=0), "share must be above 0 and at most 1; got 0."),
-        (lambda: Injection(share=1.5), "share must be above 0 and at most 1; got 1.5."),
+        (lambda: DiTFlow(fraction=0), "fraction must be above 0 and at most 1; got 0."),
+        (lambda: Injection(fraction=1.5), "fraction must be above 0 and at most 1; got 1.5."),
         (lambda: SMM(iterations=0), "iterations must be at least 1; got 0."),
         (
             lambda: SMM(learning_rate=(0.1, 0.0)),
@@ -442,7 +442,7 @@ def test_a_scheduler_that_cannot_be_edited_is_named(no_model: None) -> None:
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_latents(monkeypatch: pytest.MonkeyPatch) -> None:
-    transfer = transfer_of("mini", DiTFlow(layers=(0,), share=1.0), steps=3)
+    transfer = transfer_of("mini", DiTFlow(layers=(0,), fraction=1.0), steps=3)
     seen: list[Tensor] = []
     true = Optimisation.loss
 
@@ -508,5 +508,5 @@ def test_reprs() -> None:
     transfer = transfer_of("mini", Injection())
     assert repr(transfer) == (
         "MotionTransfer('CogVideoXPipeline', 24 x 32 px and 3 images, 2 steps, 'a red disc moves left over blue "
-        "stripes', Injection(layer=0, share=0.2))"
+        "stripes', Injection(layer=0, fraction=0.2))"
     )

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from typer.testing import Result
 
 from generators.transfer.ditflow import DiTFlow
 from generators.transfer.embedding_files import load_embedding
+from generators.transfer.methods import METHODS, register_method
 from generators.transfer.moft import MOFT
 from generators.transfer.motion_transfer import transfer_motion
 from probe import load_backbone
@@ -54,7 +56,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_reach_the_method_and_the_run(run: Run, reference: Clip, small: None) -> None:
-    words = ["--method", "moft", "--layers", "-1", "--share", 0.5, "--iterations", 2, "--learning-rate", "0.05,0.01"]
+    words = ["--method", "moft", "--layers", "-1", "--fraction", 0.5, "--iterations", 2, "--learning-rate", "0.05,0.01"]
     words += ["--preset", "ditflow", "--inject", "--seed", 7, "--guidance", 2.5, "--scale", 2, "--out", "deep/made.mkv"]
     printed = run("transfer", "ref.mkv", PROMPT, *ON_SMALL, *words).stdout
     assert printed == (
@@ -62,7 +64,7 @@ def test_options_reach_the_method_and_the_run(run: Run, reference: Clip, small: 
         "./small, 2 steps with guidance 2.5, MOFT on latents (ditflow) by layer 1 at 1 of 2 steps, 2 iterations each, "
         f"with injection, from ref.mkv: '{PROMPT}'\n"
     )
-    method = MOFT(layers=(1,), share=0.5, iterations=2, learning_rate=(0.05, 0.01), inject=True, preset="ditflow")
+    method = MOFT(layers=(1,), fraction=0.5, iterations=2, learning_rate=(0.05, 0.01), inject=True, preset="ditflow")
     backbone = load_backbone("./small", device="cpu")
     made = transfer_motion(backbone, reference, PROMPT, method=method, steps=2, seed=7, guidance_scale=2.5)
     expected = made.images.astype(int)
@@ -157,26 +159,30 @@ def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
     [
         (["ref.mkv", PROMPT, "--layers", 6], "layer 6 does not exist. The backbone has layers 0 to 5."),
         (["ref.mkv", PROMPT, "--layers", "all"], "--layers 'all' would guide by every layer. Name some, such as "),
-        (["ref.mkv", PROMPT, "--share", 0], "share must be above 0 and at most 1; got 0.0."),
+        (["ref.mkv", PROMPT, "--fraction", 0], "fraction must be above 0 and at most 1; got 0.0."),
         (["ref.mkv", PROMPT, "--learning-rate", "0.1"], "--learning-rate '0.1' is not two numbers, the first and the "),
         (["ref.mkv"], "a reference and a prompt are needed, in this order. Only with --embedding the prompt is alone."),
-        (["ref.mkv", PROMPT, "--save-embedding", "x.safetensors"], "--save-embedding keeps optimised positions. Add "),
+        (["ref.mkv", PROMPT, "--save-embedding", "x.safetensors"], "--save-embedding saves optimised positions. Add "),
         (
             ["ref.mkv", PROMPT, "--method", "ditflow-positions", "--save-embedding", "x.pt"],
             "x.pt cannot be written: a motion embedding goes to a file ending in .safetensors. Name it x.safetensors.",
         ),
         (
             ["ref.mkv", PROMPT, "--method", "injection", "--iterations", 3],
-            "--iterations has no use with --method injection, which optimises nothing.",
+            "--iterations does not apply to --method injection. Leave it out.",
         ),
-        ([PROMPT, "--embedding", "x.safetensors", "--method", "smm"], "--method has no use with --embedding."),
+        ([PROMPT, "--embedding", "x.safetensors", "--method", "smm"], "--method cannot be combined with --embedding."),
         (
             ["ref.mkv", PROMPT, "--embedding", "x.safetensors"],
             "--embedding has the motion already, so the reference ref.mkv has no use. Leave one of them out.",
         ),
         (
             [PROMPT, "--embedding", "x.safetensors", "--picture", "a.html"],
-            "--picture shows the reference, which --embedding has not. Leave it out.",
+            "--picture shows the reference, which --embedding does not have. Leave it out.",
+        ),
+        (
+            ["ref.mkv", PROMPT, "--method", "smn"],
+            "unknown transfer method 'smn'. Did you mean 'smm'? ",
         ),
         (["ref.mkv", PROMPT, "--picture", "a.png"], "--picture a.png does not end in .html. Name it a.html."),
         ([PROMPT, "--embedding", "x.safetensors"], "x.safetensors is missing. Give the path of a motion embedding."),
@@ -211,3 +217,12 @@ def test_a_run_that_diverges_keeps_its_last_good_latents(run: Run, reference: Cl
     )
     assert load_file("made.step0.safetensors")["latents"].shape == (1, 3, 12, 8, 12)
     assert not Path("made.mp4").exists()
+
+
+def test_a_registered_method_is_a_name_of_the_option(run: Run, reference: Clip, small: None) -> None:
+    register_method("mine", partial(MOFT, channels=0.5, learning_rate=(0.05, 0.01)))
+    try:
+        words = ["--method", "mine", "--layers", 1, "--share", 0.5, "--iterations", 1]
+        assert "MOFT on latents" in run("transfer", "ref.mkv", PROMPT, *ON_SMALL, *words, "--dry-run").stdout
+    finally:
+        METHODS.unregister("mine")

@@ -26,6 +26,7 @@ from store.datasets.tapvid import (
 # Models
 from probe.backbones.backbone import Backbone as Backbone
 from probe.loading.load_backbone import load_backbone as load_backbone
+from probe.families.registry import register_family as register_family
 
 # Runs and captures
 from probe.run.run import (

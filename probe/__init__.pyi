@@ -2,6 +2,7 @@
 
 # Models
 from probe.loading.load_backbone import load_backbone as load_backbone
+from probe.families.registry import register_family as register_family
 from probe.backbones.backbone import (
     Backbone as Backbone,
     LayerInfo as LayerInfo,

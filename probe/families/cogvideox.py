@@ -21,11 +21,13 @@ from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
+from probe.families.registry import register_family
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 
+@register_family
 class CogVideoX(Backbone):
     """A CogVideoX pipeline; classifier-free guidance is one call with batch [uncond, cond].
 

@@ -19,12 +19,14 @@ from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
+from probe.families.registry import register_family
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 _ROTARY = RotaryModule("rope", lambda call: (call["hidden_states"],))
 
 
+@register_family
 class HunyuanVideo(Backbone):
     """A HunyuanVideo pipeline. Guidance is distilled into the model: one call, with the scale as an input.
 

@@ -120,11 +120,11 @@ def parse_family(family: str | type | None) -> Any:
     'Wan'
     """
     from probe.backbones.backbone import Backbone
-    from probe.families import FAMILIES
+    from probe.families import families
 
     if family is None or (isinstance(family, type) and issubclass(family, Backbone)):
         return family
-    known = {each.family: each for each in FAMILIES}
+    known = {each.family: each for each in families()}
     found = None if isinstance(family, type) else known.get(family)
     if found is None:
         given = family.__name__ if isinstance(family, type) else family

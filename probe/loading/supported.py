@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from packaging.version import Version
 
-from probe.backbones.backbone import Backbone
-from probe.families import FAMILIES
+from probe.families import families, family_of_transformer
 from probe.loading.model_index import read_json
 from store.errors import UnsupportedBackboneError
+
+_LINEAR = "its self-attention is linear, so queries are never multiplied with keys and there is nothing to see."
+_REFUSED = {"SanaVideoTransformer3DModel": _LINEAR, "SanaWMTransformer3DModel": _LINEAR}
 
 
 def check_supported(kind: str, transformer: str | None = None, config: Mapping[str, Any] | None = None) -> None:
@@ -38,12 +40,16 @@ def check_supported(kind: str, transformer: str | None = None, config: Mapping[s
     ...
     store.errors.UnsupportedBackboneError: WanVideoToVideoPipeline is not called as ditprobe calls pipelines, though its transformer is of the Wan family. Use WanPipeline.from_pipe(pipeline, dtype=pipeline.dtype), which shares its weights.
     """  # noqa: E501
-    if kind in _known():
+    if any(kind in family.pipelines for family in families()):
         return
-    family = _family_of_transformer(transformer)
+    family = family_of_transformer(transformer)
     if family is None:
-        families = "; ".join(f"{family.family} ({', '.join(family.pipelines)})" for family in FAMILIES)
-        raise UnsupportedBackboneError(f"{kind} cannot be probed: it is of no supported family. Supported: {families}.")
+        reason = _REFUSED.get(transformer or "", "it is of no supported family.")
+        supported = ", ".join(family.family for family in families())
+        raise UnsupportedBackboneError(
+            f"{kind} cannot be probed: {reason} Supported families: {supported} (docs/families.md lists their "
+            "pipelines). Another one is added with register_family."
+        )
     plain = family.pipelines[0]
     converted = f"{plain}.from_pipe(pipeline, {dtype_argument()}=pipeline.dtype)"  # which else becomes float32
     refusal = (
@@ -70,6 +76,7 @@ def dtype_argument() -> str:
 
 def check_index(parts: Mapping[str, Any], folder: Path | None = None) -> None:
     """:func:`check_supported` of a model_index.json, and of the transformer's configuration in its folder."""
+    _check_no_unet(str(parts.get("_class_name")), parts.get("unet"))
     named = parts.get("transformer")
     transformer = named[1] if isinstance(named, list) and len(named) == 2 else None
     file = None if folder is None else folder / "transformer" / "config.json"
@@ -82,9 +89,10 @@ def check_pipeline(pipeline: Any) -> None:
     kind = type(pipeline).__name__
     if hasattr(pipeline, "components"):
         transformer = getattr(pipeline, "transformer", None)
+        _check_no_unet(kind, getattr(pipeline, "unet", None))
         check_supported(kind, _class_of(transformer), getattr(transformer, "config", None))
         return
-    family = _family_of_transformer(_class_of(pipeline))
+    family = family_of_transformer(_class_of(pipeline))
     if family is not None:
         raise UnsupportedBackboneError(
             f"{kind} is a transformer alone; its VAE and scheduler are needed too. Pass the whole pipeline, such as "
@@ -93,8 +101,12 @@ def check_pipeline(pipeline: Any) -> None:
     raise UnsupportedBackboneError(f"{kind} is neither a name, a path nor a diffusers pipeline. Pass one of these.")
 
 
-def _known() -> list[str]:
-    return [name for family in FAMILIES for name in family.pipelines]
+def _check_no_unet(kind: str, unet: Any) -> None:
+    if unet not in (None, [None, None]):
+        raise UnsupportedBackboneError(
+            f"{kind} cannot be probed: it denoises with a UNet, whose attention is in layers of several resolutions, "
+            "over space or over time alone, so its tokens have no one grid of frames and cells."
+        )
 
 
 def _class_of(module: Any) -> str | None:
@@ -102,11 +114,7 @@ def _class_of(module: Any) -> str | None:
     if not isinstance(module, torch.nn.Module):
         return None
     names = [kind.__name__ for kind in type(module).__mro__]
-    return next((name for name in names if _family_of_transformer(name)), names[0])
-
-
-def _family_of_transformer(kind: str | None) -> type[Backbone] | None:
-    return next((family for family in FAMILIES if kind in family.transformers), None)
+    return next((name for name in names if family_of_transformer(name)), names[0])
 
 
 def _condition(config: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import numpy as np
@@ -16,6 +16,7 @@ from diffusers import SanaVideoTransformer3DModel
 from torch import nn
 
 from probe import load_backbone, run_clip
+from probe.families import families
 from probe.loading import sources
 from probe.loading.supported import check_index, dtype_argument
 from probe.mini import new_pipeline, save_mini
@@ -23,8 +24,9 @@ from store import Clip, Selection
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
 
 SUPPORTED = (
-    "Supported: CogVideoX (CogVideoXPipeline, CogVideoXImageToVideoPipeline); Wan (WanPipeline); HunyuanVideo "
-    "(HunyuanVideoPipeline)."
+    f"Supported families: {', '.join(family.family for family in families())} (docs/families.md lists their "
+    "pipelines). "
+    "Another one is added with register_family."
 )
 
 
@@ -219,6 +221,15 @@ def test_a_pipeline_of_another_family_is_refused() -> None:
     assert refusal(UnsupportedBackboneError, pipeline) == (
         f"OtherVideoPipeline cannot be probed: it is of no supported family. {SUPPORTED}"
     )
+
+
+def test_a_unet_is_refused_with_its_reason() -> None:
+    class AnimatePipeline:
+        components: ClassVar[dict[str, Any]] = {}
+        unet = torch.nn.Identity()
+
+    with pytest.raises(UnsupportedBackboneError, match="AnimatePipeline cannot be probed: it denoises with a UNet"):
+        load_backbone(AnimatePipeline())
 
 
 def test_linear_attention_is_refused_with_its_reason() -> None:

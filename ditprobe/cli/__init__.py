@@ -1,4 +1,4 @@
-"""Entry point of the command ``ditprobe``; the command itself is built in :mod:`ditprobe.cli.app`."""
+"""The command line: the entry point, options that verbs share, and text for terminals."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""HTML reports and figure files."""
+"""HTML reports, pages of figures and figure files."""

@@ -1,1 +1,1 @@
-"""Guidance by attention."""
+"""Guidance by attention: away from a prediction made with perturbed attention."""

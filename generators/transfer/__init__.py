@@ -1,1 +1,1 @@
-"""Motion transfer from a reference clip."""
+"""Motion transfer from a reference clip: methods, the embeddings they find, and their files."""

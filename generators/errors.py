@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from store.errors import NotFiniteError
+from store.wording import Wording
 
 
 class GuidanceDivergedError(NotFiniteError):
@@ -29,8 +30,8 @@ class GuidanceDivergedError(NotFiniteError):
 
     step: int
 
-    def __init__(self, message: str, *, step: int, latents: Tensor) -> None:
-        super().__init__(message, step=step)
+    def __init__(self, message: Wording | str, *, remedy: Wording | str = "", step: int, latents: Tensor) -> None:
+        super().__init__(message, remedy=remedy, step=step)
         self.latents = latents
 
 

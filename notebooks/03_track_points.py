@@ -279,7 +279,7 @@ else:
 # Tracks are saved as `.npz`, `.nc` or `.zarr`, and as a pickle in TAP-Vid's layout for tools that read that.
 
 # %%
-tracks.save(folder / "tracks.npz")
+dp.save_tracks(tracks, folder / "tracks.npz")
 print(dp.load_tracks(folder / "tracks.npz"))
 predicted = dp.Clip(scene.images, scene.fps, tracks=tracks.tracks, visibility=tracks.visibility)
 dp.write_tapvid(folder / "predicted.pkl", {"scene 4": predicted})

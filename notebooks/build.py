@@ -32,6 +32,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
+from store.files.atomic import atomic_write
+
 HERE = Path(__file__).parent
 PLOTLY = "application/vnd.plotly.v1+json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -150,13 +152,9 @@ def _draw(shown: list[dict[str, Any]], browser: str) -> list[str]:
 
 
 def write(path: Path, notebook: Any) -> None:
-    """Write a notebook whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    """Write a notebook, atomically."""
+    with atomic_write(path) as partial:
         partial.write_text(jupytext.writes(notebook, fmt="ipynb"), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def build(source: Path, out: Path, browser: str | None) -> Path:

@@ -6,9 +6,33 @@ catch. A message says what was asked, what exists, and what to do about it.
 
 from __future__ import annotations
 
+from store.wording import Namer, Wording, worded
+
 
 class DitprobeError(Exception):
-    """Base of every error that ditprobe raises on purpose."""
+    """Base of every error that ditprobe raises on purpose.
+
+    Parameters
+    ----------
+    message : what was asked and what exists
+    remedy : what to do about it, as a sentence with its full stop
+
+    Examples
+    --------
+    >>> error = DitprobeError("a.nc exists already.", remedy=Wording("Pass {overwrite}.", overwrite=True))
+    >>> str(error)
+    'a.nc exists already. Pass overwrite=True.'
+    >>> error.worded(lambda name, value: f"--{name}")
+    'a.nc exists already. Pass --overwrite.'
+    """
+
+    def __init__(self, message: Wording | str = "", *, remedy: Wording | str = "") -> None:
+        self.message, self.remedy = message, remedy
+        super().__init__(" ".join(part for part in (str(message), str(remedy)) if part))
+
+    def worded(self, name: Namer) -> str:
+        """Return the message and its remedy with each argument as ``name(argument, value)`` writes it."""
+        return " ".join(part for part in (worded(self.message, name), worded(self.remedy, name)) if part)
 
 
 class InvalidInputError(DitprobeError, ValueError):
@@ -68,8 +92,8 @@ class NotFiniteError(DitprobeError, FloatingPointError):
         The denoising step, 0 = most noise; None outside of a run.
     """
 
-    def __init__(self, message: str, *, step: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: Wording | str = "", *, remedy: Wording | str = "", step: int | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.step = step
 
 

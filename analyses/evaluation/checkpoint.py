@@ -12,11 +12,12 @@ from typing import Any
 
 from analyses.metrics.tapvid import METRICS
 from store.checks import finite, integer
-from store.errors import InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import check_file
+from store.errors import InvalidInputError, RecordingError
 from store.files.damaged import damage_as
-from store.files.digest import DIGEST, check_digest, digest_of_json, digests_of
+from store.files.digest import DIGEST, check_digest, digest_of_json, digests_of_values
+from store.files.outputs import OutputFile, check_modes
 
+_FILE = OutputFile("finished clips", "clips.jsonl")
 _FORMAT = "ditprobe evaluation of trackers 1"
 _IDENTITY = ("name", "revision", "config_hash", "dtype", "threshold")
 _NO_SETTINGS = ("budget_bytes",)
@@ -29,7 +30,7 @@ class FinishedClip:
     Parameters
     ----------
     tracker, clip : names
-    digest : :func:`store.files.digest.digest_of` of the clip
+    digest : :func:`store.clips.digest.digest_of_clip` of the clip
     images, queries : how many there were
     metrics : of :func:`analyses.metrics.tapvid.tapvid_metrics`
     seconds : that the tracker took
@@ -240,29 +241,18 @@ def check_checkpoint(path: Path | None, *, resume: bool = False, overwrite: bool
     InvalidInputError
         For both ``resume`` and ``overwrite``, and for either without a path.
     OutputExistsError, RecordingError
-        As :func:`store.files.atomic.check_file`.
+        As :meth:`store.files.outputs.OutputFile.check`.
 
     Examples
     --------
     >>> check_checkpoint(None, resume=True)
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: resume=True is about finished clips, but no file is named. Pass checkpoint=, or leave it out.
-    """  # noqa: E501
-    if resume and overwrite:
-        raise InvalidInputError("resume goes on with an evaluation, overwrite replaces it. Ask for one of them.")
-    if path is None:
-        if resume or overwrite:
-            asked = "resume" if resume else "overwrite"
-            raise InvalidInputError(
-                f"{asked}=True is about finished clips, but no file is named. Pass checkpoint=, or leave it out."
-            )
-        return
-    check_file(path, "clips.jsonl")
-    if path.exists() and not (resume or overwrite):
-        raise OutputExistsError(
-            f"{path} exists. Choose another path, or pass resume=True to go on with it or overwrite=True to replace it."
-        )
+    store.errors.InvalidInputError: resume=True needs a file. Pass checkpoint=, or leave it out.
+    """
+    check_modes(path, overwrite=overwrite, resume=resume, argument="checkpoint")
+    if path is not None:
+        _FILE.check(path, overwrite=overwrite, resume=resume)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -293,7 +283,7 @@ def described(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [described(item) for item in value]
     if isinstance(value, Mapping):  # arguments of a pipeline
-        return digests_of(value)
+        return digests_of_values(value)
     kind = {"kind": type(value).__qualname__}
     if is_dataclass(value) and not isinstance(value, type):
         parts = {each.name: getattr(value, each.name) for each in fields(value) if each.name not in _NO_SETTINGS}

@@ -13,13 +13,13 @@ import xarray as xr
 from analyses.evaluation.tapvid import in_percent, tapvid_means
 from store.arguments import checked
 from store.datasets.tapvid import THRESHOLDS
-from store.errors import InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import atomic_write, check_file
+from store.errors import InvalidInputError, RecordingError
 from store.files.damaged import damage_as
 from store.files.labelled import load_netcdf, save_netcdf
+from store.files.outputs import OutputFile
 from store.text import listed
 
-SUFFIXES = (".nc", ".csv", ".json")
+EVALUATION_FILE = OutputFile("evaluation", "tapvid.nc", (".nc", ".csv", ".json"))
 METRICS = {
     "average_pts_within_thresh": "position accuracy",
     "average_jaccard": "average Jaccard",
@@ -32,7 +32,7 @@ WITHIN = tuple(f"pts_within_{pixels}" for pixels in THRESHOLDS)
 
 @checked
 def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write an evaluation so that it appears whole or not at all.
+    """Write an evaluation to a file, atomically.
 
     Parameters
     ----------
@@ -70,16 +70,13 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
     """
     path, evaluation = Path(path), in_percent(evaluation)
     check_evaluation_path(path, overwrite=overwrite)
-    try:
-        with atomic_write(path) as partial:
-            if path.suffix.lower() == ".nc":
-                save_netcdf(evaluation, partial)
-            else:
-                single = evaluation[[name for name in evaluation if set(evaluation[name].dims) <= {"clip", "tracker"}]]
-                text = _json(single) if path.suffix.lower() == ".json" else _table(single).to_csv(index=False)
-                partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RecordingError(f"the evaluation cannot be written to {path}: {error}.") from error
+    suffix = path.suffix.lower()
+    if suffix == ".nc":
+        with EVALUATION_FILE.writing(path) as partial:
+            save_netcdf(evaluation, partial)
+    else:
+        single = evaluation[[name for name in evaluation if set(evaluation[name].dims) <= {"clip", "tracker"}]]
+        EVALUATION_FILE.write(path, _json(single) if suffix == ".json" else _table(single).to_csv(index=False))
     return path
 
 
@@ -98,18 +95,9 @@ def check_evaluation_path(path: str | os.PathLike[str], *, overwrite: bool = Fal
     >>> check_evaluation_path("found.txt")
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: found.txt: an evaluation goes to a file ending in .nc, .csv or .json. Name it found.nc.
+    store.errors.InvalidInputError: found.txt cannot hold the evaluation: its suffix must be .nc, .csv or .json. Name it found.nc.
     """  # noqa: E501
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        better = path.with_suffix(".nc") if path.name else "tapvid.nc"
-        raise InvalidInputError(
-            f"{path}: an evaluation goes to a file ending in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}. "
-            f"Name it {better}."
-        )
-    check_file(path, "tapvid.nc")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
+    EVALUATION_FILE.check(path, overwrite=overwrite)
 
 
 def _table(evaluation: xr.Dataset) -> pd.DataFrame:

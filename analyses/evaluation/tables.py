@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from store.arguments import checked_but
-from store.errors import InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import check_file
-from store.recordings.shards import write_whole
+from store.errors import InvalidInputError
+from store.files.outputs import OutputFile
 
 if TYPE_CHECKING:
     import pandas as pd
 
+TABLE_FILE = OutputFile("table", "sweep.csv", (".csv",))
 _SWEEP, _EVALUATION = ("clip", "step", "layer"), ("clip", "tracker")
 _HEAD = "head_"
 _WIDENED = ("target", "threshold")
@@ -78,7 +78,7 @@ def tidy(measured: xr.Dataset, *, heads: bool = False) -> pd.DataFrame:
 def write_table(
     measured: xr.Dataset, path: str | os.PathLike[str], *, heads: bool = False, overwrite: bool = False
 ) -> Path:
-    """Write :func:`tidy` as a CSV file, whole or not at all.
+    """Write :func:`tidy` as a CSV file, atomically.
 
     Parameters
     ----------
@@ -112,11 +112,7 @@ def write_table(
     path = Path(path)
     check_table_path(path, overwrite=overwrite)
     text = tidy(measured, heads=heads).to_csv(index=False, lineterminator="\n")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
-    except OSError as error:
-        raise RecordingError(f"the table cannot be written to {path}: {error.strerror or error}.") from error
+    TABLE_FILE.write(path, text)
     return path
 
 
@@ -135,15 +131,9 @@ def check_table_path(path: str | os.PathLike[str], *, overwrite: bool = False) -
     >>> check_table_path("found.txt")
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: found.txt: a table goes to a file ending in .csv. Name it found.csv.
+    store.errors.InvalidInputError: found.txt cannot hold the table: its suffix must be .csv. Name it found.csv.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".csv":
-        better = path.with_suffix(".csv") if path.name else "sweep.csv"
-        raise InvalidInputError(f"{path}: a table goes to a file ending in .csv. Name it {better}.")
-    check_file(path, "sweep.csv")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
+    TABLE_FILE.check(path, overwrite=overwrite)
 
 
 def _rows_of(measured: xr.Dataset, heads: bool) -> list[str]:

@@ -17,9 +17,9 @@ from analyses.metrics.registry import TRACKING_METRICS, TrackingMetric
 from analyses.statistics import bootstrap_mean, mean_over_clips
 from store.arguments import checked, checked_but
 from store.clips.clip import Clip
+from store.clips.digest import digest_of_clip
 from store.datasets.tapvid import to_raster
 from store.errors import ClipError, InvalidInputError
-from store.files.digest import digest_of
 from store.progress import progress_bar
 from store.tracks.point_tracks import PointTracks, Tracker
 
@@ -124,7 +124,7 @@ def evaluate_tapvid(
             if asked is None:
                 skipped.append(name)
                 continue
-            digest = digest_of(clip)
+            digest = digest_of_clip(clip)
             for label, tracker in trackers.items():
                 if tell is not None:
                     tell(len(finished), total, f"{name} ({label})")

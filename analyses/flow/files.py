@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,14 @@ import xarray as xr
 
 from analyses.arrays import need_dims
 from store.arguments import checked
-from store.files.labelled import ArrayFiles, load_dataset, save_dataset
-from store.files.numpy_files import load_npz, save_npz
+from store.files.labelled import LabelledFile
 
-_FILES = ArrayFiles("flow", "a flow goes", "no flow", "the flow")
 _DIMS = ("frame", "frame_to", "y", "x", "xy")
 
 
 @checked
 def save_flow(flow: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a flow so that it appears whole or not at all.
+    """Write a flow to a file, atomically.
 
     Parameters
     ----------
@@ -51,12 +50,7 @@ def save_flow(flow: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bo
     ...     load_flow(save_flow(flow, f"{folder}/flow.npz")).identical(flow)
     True
     """
-    path = Path(path)
-    flow = need_dims("flow", flow, _DIMS)
-    check_flow_path(path, overwrite=overwrite)
-    with _FILES.writing(path) as partial:
-        _write(flow, partial)
-    return path
+    return _FILES.save(need_dims("flow", flow, _DIMS), path, overwrite=overwrite)
 
 
 @checked
@@ -79,10 +73,7 @@ def load_flow(path: str | os.PathLike[str]) -> xr.DataArray:
     ...
     store.errors.RecordingError: nowhere.npz holds no flow: it does not exist.
     """
-    path = Path(path)
-    with _FILES.reading(path) as suffix:
-        found = _read_npz(path) if suffix == ".npz" else load_dataset(path)["flow"]
-        return need_dims("flow", found, _DIMS)
+    return _FILES.load(path)
 
 
 def check_flow_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -102,24 +93,34 @@ def check_flow_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
     >>> check_flow_path("flow.csv")
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: flow.csv cannot be written: a flow goes to a file ending in .npz, .nc or .zarr. Name it flow.npz.
+    store.errors.InvalidInputError: flow.csv cannot hold the flow: its suffix must be .npz, .nc or .zarr. Name it flow.npz.
     """  # noqa: E501
-    _FILES.check(Path(path), load_flow, overwrite=overwrite)
+    _FILES.check(path, overwrite=overwrite)
 
 
-def _write(flow: xr.DataArray, path: Path) -> None:
-    if path.suffix.lower() != ".npz":
-        save_dataset(flow.to_dataset(name="flow"), path)
-        return
+def _to_arrays(flow: xr.DataArray) -> dict[str, Any]:
     arrays: dict[str, Any] = {"flow": flow.values, "dims": np.array(flow.dims)}
     if "image" in flow.coords:
         arrays["image"] = flow["image"].values
-    save_npz(path, {**arrays, "details": str(flow.attrs.get("details", "{}"))})
+    return {**arrays, "details": str(flow.attrs.get("details", "{}"))}
 
 
-def _read_npz(path: Path) -> xr.DataArray:
-    found = load_npz(path)
+def _from_arrays(found: Mapping[str, Any]) -> xr.DataArray:
     coords = {"image": ("frame", found["image"])} if "image" in found else {}
     attrs = {"long_name": "displacement", "units": "cells", "details": str(found["details"])}
     xy = np.array(["x", "y"], object)
-    return xr.DataArray(found["flow"], {"xy": xy, **coords}, tuple(map(str, found["dims"])), "flow", attrs)
+    dims = tuple(map(str, found["dims"]))
+    return need_dims("flow", xr.DataArray(found["flow"], {"xy": xy, **coords}, dims, "flow", attrs), _DIMS)
+
+
+def _from_dataset(found: xr.Dataset) -> xr.DataArray:
+    return need_dims("flow", found["flow"], _DIMS)
+
+
+def _to_dataset(flow: xr.DataArray) -> xr.Dataset:
+    return flow.to_dataset(name="flow")
+
+
+_FILES = LabelledFile[xr.DataArray](
+    "flow", to_arrays=_to_arrays, from_arrays=_from_arrays, to_dataset=_to_dataset, from_dataset=_from_dataset
+)

@@ -16,7 +16,7 @@ from analyses.layers.ground_truth import Target
 from analyses.layers.measures import Measuring, measuring
 from analyses.layers.sweep_dataset import Entry, Grid, concatenate
 from analyses.layers.sweep_draws import check_draws, check_run, check_selection, draw_seeds, repeat_for_draws
-from analyses.layers.sweep_files import assemble_sweep, check_modes, save_sweep, saved_sources
+from analyses.layers.sweep_files import save_sweep
 from analyses.layers.sweep_items import (
     Progress,
     SweepItem,
@@ -27,10 +27,12 @@ from analyses.layers.sweep_items import (
     sweep_items,
 )
 from analyses.layers.sweep_recording import sweep_recording
+from analyses.layers.sweep_resume import assemble_sweep, saved_sources
 from analyses.layers.sweep_run import SweepRun
 from probe.backbones.backbone import Backbone, OnStep
 from store.arguments import check_kind, checked_but
 from store.clips.clip import Clip
+from store.files.outputs import check_modes
 from store.progress import progress_bar
 from store.selection import Noise, Selection, check_noise
 
@@ -139,7 +141,7 @@ def sweep(
     """
     check_noise(noise)
     check_run(seed, steps, draws)
-    check_modes(save, resume=resume, overwrite=overwrite)
+    check_modes(save, resume=resume, overwrite=overwrite, argument="save")
     if not isinstance(threshold_cells, str):
         check_kind(threshold_cells, float | Sequence[float], "threshold_cells")
     how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)

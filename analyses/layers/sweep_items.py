@@ -16,8 +16,9 @@ from analyses.layers.measures import Measuring
 from analyses.layers.sweep_dataset import Entry, Grid
 from analyses.trackers.pseudo_tracks import against_pseudo_truth
 from store.clips.clip import Clip
+from store.clips.digest import digest_of_clip
 from store.errors import InvalidInputError
-from store.files.digest import digest_of
+from store.files.digest import digest_of_parts
 from store.layout import TokenLayout
 
 if TYPE_CHECKING:
@@ -245,9 +246,9 @@ def sweep_items(
         if isinstance(source, Clip):
             if given is not None:
                 raise InvalidInputError(f"clip {name!r} has tracks of its own. Give truth for prompts only.")
-            found += _items_of_clip(run, name, source, how, digest_of(source) if digests else "")
+            found += _items_of_clip(run, name, source, how, digest_of_clip(source) if digests else "")
         elif isinstance(source, str):
-            digest = digest_of(None, source, *(given or ())) if digests else ""
+            digest = digest_of_parts(source, *(given or ())) if digests else ""
             found.append(_item_of_prompt(run, name, source, given, how, digest))
         else:
             raise InvalidInputError(f"{name!r} is a {type(source).__name__}; a sweep takes clips and prompts.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
@@ -27,6 +26,7 @@ from analyses.layers.sweep_items import (
 )
 from store.arguments import check_kind, checked
 from store.clips.clip import Clip, Part
+from store.clips.digest import digest_of_images
 from store.errors import InvalidInputError
 from store.progress import progress_bar
 from store.recordings.reader import Recording, open_recording
@@ -232,7 +232,7 @@ def _recorded_window(clip: Clip | None, recording: Recording, name: str) -> tupl
 def _check_seen(clip: Clip, recording: Recording, name: str) -> None:
     """Refuse a clip whose images are not those that were recorded; recordings without a hash take any."""
     expected = recording.provenance.extra.get("clip_hash")
-    if expected is not None and hashlib.sha256(clip.images.tobytes()).hexdigest()[:12] != expected:
+    if expected is not None and digest_of_images(clip.images) != expected:
         raise InvalidInputError(
             f"recording {name!r} is of another clip: the images given for it are not those that the model saw. Pass "
             f"the clip that was recorded, one for each recording in the same order."

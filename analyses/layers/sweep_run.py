@@ -11,7 +11,7 @@ from probe.capture.capture import Capture
 from probe.run.run import pass_count, run_clip, run_prompt
 from probe.run.windows import Window, cut_windows
 from store.clips.clip import Clip
-from store.files.digest import digest_of_value
+from store.files.digest import digests_of_values
 from store.layout import TokenLayout
 from store.selection import Noise, ResolvedSelection, Selection
 
@@ -85,7 +85,7 @@ class SweepRun:
     def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
         """What is said of the model and of how it is run."""
         backbone = self.backbone
-        hashes = {name: digest_of_value(value) for name, value in sorted(self.conditioning.items())}
+        hashes = digests_of_values(self.conditioning)
         return {
             "backbone": backbone.name,
             "revision": backbone.revision or "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,18 +15,19 @@ import xarray as xr
 
 from analyses.selection.layer_selection import LayerSelection
 from store.arguments import checked, checked_but
-from store.errors import FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import check_file
+from store.errors import FormatVersionError, InvalidInputError, RecordingError
 from store.files.damaged import damage_as
-from store.recordings.shards import write_whole
+from store.files.digest import digest_of_text
+from store.files.outputs import OutputFile
 
+_FILE = OutputFile("layer selection", "layers.json")
 FORMAT, VERSION = "ditprobe layer selection", 1
 _TUPLES = ("layers", "heads")
 
 
 @checked_but("selection")
 def save_selection(selection: LayerSelection, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a selection as JSON, whole or not at all.
+    """Write a selection as JSON, atomically.
 
     Parameters
     ----------
@@ -59,16 +59,10 @@ def save_selection(selection: LayerSelection, path: str | os.PathLike[str], *, o
     if not isinstance(selection, LayerSelection):
         raise InvalidInputError(f"save_selection takes a LayerSelection; got {type(selection).__name__}.")
     path = Path(path)
-    check_file(path, "layers.json")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists. Choose another path, or pass overwrite=True to replace it.")
+    _FILE.check(path, overwrite=overwrite)
     content = _content(selection)
     text = json.dumps({**content, "digest": _digest(content)}, indent=1, allow_nan=False) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
-    except OSError as error:
-        raise RecordingError(f"the selection cannot be written to {path}: {error.strerror or error}.") from error
+    _FILE.write(path, text)
     return path
 
 
@@ -88,16 +82,13 @@ def load_selection(path: str | os.PathLike[str]) -> LayerSelection:
     >>> load_selection("nowhere.json")
     Traceback (most recent call last):
     ...
-    store.errors.RecordingError: nowhere.json is not a layer selection: it does not exist.
+    store.errors.RecordingError: nowhere.json holds no layer selection: it does not exist.
     """
     path = Path(path)
-    if not path.is_file():
-        state = "is a folder" if path.is_dir() else "does not exist"
-        raise RecordingError(f"{path} is not a layer selection: it {state}.")
-    with damage_as(RecordingError, f"{path} is not a layer selection, or it is damaged"):
+    with _FILE.reading(path):
         content = json.loads(path.read_bytes())
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RecordingError(f"{path} is not a layer selection: it does not say {FORMAT!r} in 'format'.")
+        raise RecordingError(f"{path} holds no layer selection: it does not say {FORMAT!r} in 'format'.")
     if content.get("version") != VERSION:
         raise FormatVersionError(
             f"{path} is a layer selection of version {content.get('version')!r}; this ditprobe reads version {VERSION}."
@@ -155,4 +146,4 @@ def _scores(table: Mapping[str, Any], attrs: Mapping[str, Any]) -> xr.Dataset:
 def _digest(content: Mapping[str, Any]) -> str:
     """Sixteen hexadecimal digits of the content, whatever its white space and order."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return digest_of_text(text)

@@ -21,7 +21,7 @@ from analyses.tracking.propagate import Follower
 from analyses.tracking.tokens import ChunkTokens, TrackingRun, chunk_length
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
-from store.files.digest import digests_of
+from store.files.digest import digests_of_values
 from store.layout import TokenLayout
 from store.progress import progress_bar
 from store.selection import Selection
@@ -158,7 +158,7 @@ def track_points(
         **asdict(run),
         **{name: value for name, value in asdict(options).items() if value != math.inf},
         "size": list(size),
-        **({"conditioning": digests_of(conditioning)} if conditioning else {}),
+        **({"conditioning": digests_of_values(conditioning)} if conditioning else {}),
         "chunks": model.chunks,
         "seconds": round(seconds, 3),
         "seconds_in_model": round(model.seconds, 3),

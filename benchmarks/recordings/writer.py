@@ -19,9 +19,9 @@ import xarray as xr
 import zarr
 
 from store import Plan, RecordingWriter, Selection, TokenLayout, open_recording
+from store.files.atomic import aligned_empty
 from store.recordings.provenance import Provenance
 from store.recordings.schema import create
-from store.recordings.shards import aligned_empty
 
 ALIGNMENT = 4096
 

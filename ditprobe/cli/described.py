@@ -37,10 +37,11 @@ def describe_file(path: Path) -> str:
     --------
     >>> import tempfile
     >>> import numpy as np
+    >>> from store.tracks.files import save_tracks
     >>> from store.tracks.point_tracks import PointTracks
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "still.npz")
-    ...     _ = PointTracks.still(np.array([[2, 10.0, 20.0]]), 9).save(path)
+    ...     _ = save_tracks(PointTracks.still(np.array([[2, 10.0, 20.0]]), 9), path)
     ...     print(describe_file(path))
     PointTracks(1 point in 9 images, 100 % visible)
       tracker            nothing moves

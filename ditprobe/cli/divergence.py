@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save
 
 from generators.errors import GuidanceDivergedError
-from store.recordings.shards import write_whole
+from store.files.atomic import atomic_write
 
 
 @contextmanager
@@ -42,8 +42,8 @@ def keeping_latents(clip: Path) -> Iterator[None]:
     except GuidanceDivergedError as error:
         path = clip.with_name(f"{clip.stem}.step{error.step}.safetensors")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, save({"latents": error.latents.cpu().contiguous()}))
+            with atomic_write(path) as partial:
+                partial.write_bytes(save({"latents": error.latents.cpu().contiguous()}))
         except OSError:
             raise error from None  # why the run ended matters more than that the disk is full
         message = str(error).replace("kept as the error's .latents", f"kept in {path}")

@@ -17,7 +17,7 @@ from probe.run.windows import cut_windows
 from store.arguments import check_fields, checked
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.files.digest import digest_of_value
+from store.files.digest import digests_of_values
 from store.layout import TokenLayout
 from store.selection import Selection
 
@@ -69,7 +69,7 @@ class Shown:
 
 def _check_conditioning(attrs: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     swept = dict(attrs.get("conditioning", {}))
-    now = {name: digest_of_value(value) for name, value in given.items()}
+    now = digests_of_values(given)
     other = sorted(name for name in {*swept, *now} if swept.get(name) != now.get(name))
     if other:
         what = "was" if len(other) == 1 else "were"

@@ -11,11 +11,10 @@ import plotly.graph_objects as go
 from ditprobe.report.page import figure_title, page_of
 from store.arguments import checked
 from store.checks import finite
-from store.errors import InvalidInputError, MissingFigureWriterError, OutputExistsError, RecordingError
-from store.files.atomic import check_file
-from store.recordings.shards import write_whole
+from store.errors import InvalidInputError, MissingFigureWriterError
+from store.files.outputs import OutputFile
 
-SUFFIXES = (".pdf", ".svg", ".png", ".html")
+_FILE = OutputFile("figure", "figure.pdf", (".pdf", ".svg", ".png", ".html"))
 _MM, _PIXELS = 25.4, 96.0
 """Millimetres of an inch, and pixels of plotly in it."""
 _WIDTH_MM = 170.0
@@ -82,7 +81,7 @@ def save_figure(
         else finite(height_mm, "height_mm", least=10, most=10_000) / _MM * _PIXELS
     )
     dots = finite(dpi, "dpi", above=0)
-    _check_path(path, overwrite)
+    _FILE.check(path, overwrite=overwrite)
     kind = path.suffix.lower()[1:]
     if kind == "html":
         sized = go.Figure(figure).update_layout(height=height)
@@ -90,27 +89,12 @@ def save_figure(
     else:
         scale = dots / _PIXELS if kind == "png" else 1
         written = _drawn(figure, {"format": kind, "width": round(width), "height": round(height), "scale": scale})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, written)
-    except OSError as error:
-        raise RecordingError(f"the figure cannot be written to {path}: {error.strerror or error}.") from error
+    _FILE.write(path, written)
     return path
 
 
 def _height(figure: go.Figure, width: float) -> float:
     return float(figure.layout.height or _FLAT * width)
-
-
-def _check_path(path: Path, overwrite: bool) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        better = path.with_suffix(".pdf") if path.name else "figure.pdf"
-        raise InvalidInputError(
-            f"{path}: a figure goes to a file ending in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}. Name it {better}."
-        )
-    check_file(path, "figure.pdf")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
 
 
 def _drawn(figure: go.Figure, options: dict[str, Any]) -> bytes:

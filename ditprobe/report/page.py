@@ -8,15 +8,15 @@ from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.errors import InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import check_file
+from store.files.outputs import OutputFile
 from store.pages import render_page
-from store.recordings.shards import write_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from markupsafe import Markup
 
+REPORT_FILE = OutputFile("report", "report.html")
+_FILE = OutputFile("picture", "page.html", (".html",))
 _MOST_LETTERS = 60
 
 
@@ -40,13 +40,9 @@ def check_page(path: Path, *, overwrite: bool = False) -> None:
     >>> check_page(Path("flow.png"))
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: --picture flow.png does not end in .html. Name it flow.html.
+    store.errors.InvalidInputError: flow.png cannot hold the picture: its suffix must be .html. Name it flow.html.
     """
-    if path.suffix.lower() != ".html":
-        raise InvalidInputError(f"--picture {path} does not end in .html. Name it {path.with_suffix('.html')}.")
-    check_file(path, "page.html")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
+    _FILE.check(path, overwrite=overwrite)
 
 
 def figure_title(figure: go.Figure) -> str:
@@ -128,11 +124,7 @@ def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: i
     ...     "<h1>1 &lt; 2</h1>" in (Path(folder) / "page.html").read_text()
     True
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, page_of(title, figures, width=width, least=least).encode())
-    except OSError as error:
-        raise RecordingError(f"the picture cannot be written to {path}: {error.strerror or error}.") from error
+    _FILE.write(path, page_of(title, figures, width=width, least=least))
 
 
 def page_of(title: str, figures: Sequence[go.Figure], *, width: int = 860, least: int = 0) -> str:

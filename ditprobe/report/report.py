@@ -14,15 +14,14 @@ from analyses.evaluation.compare import TrackedClip
 from analyses.plots.selection import plot_selection
 from analyses.selection.layer_selection import LayerSelection
 from ditprobe.report import words
+from ditprobe.report.page import REPORT_FILE
 from ditprobe.report.sweep import MEASURES, PANELS, Example, curves, embed, heads, maps, measures, show_example
 from ditprobe.report.tables import Table, clip_table, layer_step_table, selection_table
 from ditprobe.report.tracking import tracking_part
 from ditprobe.report.transfer import TransferredClip, transfer_part
 from store.arguments import checked
-from store.errors import InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import check_file
+from store.errors import InvalidInputError
 from store.pages import render_page
-from store.recordings.shards import write_whole
 
 
 @checked
@@ -83,19 +82,11 @@ def write_report(
     'report.html'
     """
     path = Path(path)
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder. Name a file, e.g. {path / 'report.html'}.")
-    check_file(path, "report.html")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists. Choose another path, or pass overwrite=True to replace it.")
+    REPORT_FILE.check(path, overwrite=overwrite)
     text = render_report(
         sweep, selection, examples=examples, tracking=tracking, tracked=tracked, transfers=transfers, title=title
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
-    except OSError as error:
-        raise RecordingError(f"the report cannot be written to {path}: {error.strerror or error}.") from error
+    REPORT_FILE.write(path, text)
     return path
 
 

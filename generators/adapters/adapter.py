@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,6 +16,7 @@ from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from store.checks import finite
 from store.errors import InvalidInputError, ProbeStateError
+from store.files.digest import digest_of_json
 from store.selection import Selection
 from store.text import counted
 
@@ -246,7 +245,7 @@ def origin_of(backbone: Backbone) -> dict[str, Any]:
         "name": backbone.name,
         "revision": backbone.revision,
         "config_hash": backbone.config_hash,
-        "transformer": hashlib.sha256(json.dumps(configs, sort_keys=True, default=str).encode()).hexdigest()[:12],
+        "transformer": digest_of_json(configs)[:12],
         "family": backbone.family,
         "layers": len(backbone.layers),
         "heads": first.heads,

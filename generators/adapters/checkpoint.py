@@ -15,8 +15,9 @@ from torch import Tensor
 
 from generators.adapters.adapter import MotionAdapter
 from store.errors import InvalidInputError, RecordingError
-from store.files.atomic import atomic_write, check_file
+from store.files.atomic import atomic_write
 from store.files.damaged import damage_as
+from store.files.outputs import check_writable
 
 if TYPE_CHECKING:
     from generators.adapters.training import Losses, Training
@@ -60,7 +61,7 @@ class TrainingState:
         if resume and path is None:
             raise InvalidInputError("resume=True needs the path of a checkpoint. Pass checkpoint=.")
         if path is not None:
-            check_file(path, "adapter.training.pt")
+            check_writable(path, "adapter.training.pt")
             if path.exists():
                 if not resume:
                     raise InvalidInputError(

@@ -20,12 +20,17 @@ from generators.adapters.temporal_kernel import TemporalKernel
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from store.arguments import checked
-from store.errors import CorruptRecordingError, FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import atomic_write, check_file
-from store.files.damaged import damage_as
+from store.errors import CorruptRecordingError, FormatVersionError
 from store.files.digest import DIGEST, check_digest, digest_of_arrays
+from store.files.outputs import OutputFile
 
-SUFFIX = ".safetensors"
+_FILE = OutputFile(
+    "motion adapter",
+    "motion.safetensors",
+    (".safetensors",),
+    CorruptRecordingError,
+    "Make one with `ditprobe adapt`.",
+)
 VERSION = 1
 _KEY = "ditprobe_motion_adapter"
 _ORIGIN = ("name", "transformer", "family", "layers", "heads", "channels")
@@ -80,11 +85,11 @@ def save_adapter(adapter: MotionAdapter, path: str | os.PathLike[str], *, overwr
     }
     header = json.loads(json.dumps(header))
     metadata = {_KEY: json.dumps({**header, DIGEST: _digest(header, tensors)})}
-    try:
-        with atomic_write(path) as partial:
+    with _FILE.writing(path) as partial:
+        try:
             save_file(tensors, partial, metadata)
-    except (OSError, SafetensorError) as error:
-        raise RecordingError(f"the adapter cannot be written to {path}: {error}.") from error
+        except SafetensorError as error:  # it wraps what the system says
+            raise OSError(str(error)) from error
     return path
 
 
@@ -115,15 +120,15 @@ def load_adapter(path: str | os.PathLike[str], backbone: Backbone) -> MotionAdap
     >>> load_adapter("nowhere.safetensors", load_backbone("mini"))
     Traceback (most recent call last):
     ...
-    store.errors.RecordingError: nowhere.safetensors is not a motion adapter: it does not exist.
+    store.errors.RecordingError: nowhere.safetensors holds no motion adapter: it does not exist.
     """
     path = Path(path)
-    with _reading(path):
+    with _FILE.reading(path):
         header, tensors = _read(path, with_tensors=True)
         kind = KINDS[header["kind"]]
         origin = {name: header["origin"][name] for name in _ORIGIN}
     check_origin(kind.kind, origin, backbone)
-    with _reading(path):
+    with _FILE.reading(path):
         of_size: dict[str, Any] = {"size": Size(*header["size"])} if kind.of_size else {}
         adapter = kind(backbone, layers=header["layers"], **of_size, **header["settings"])
         adapter.load_state_dict(tensors)
@@ -141,7 +146,7 @@ def read_adapter_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     As :func:`load_adapter`.
     """
     path = Path(path)
-    with _reading(path):
+    with _FILE.reading(path):
         return _read(path, with_tensors=False)[0]
 
 
@@ -162,27 +167,9 @@ def check_adapter_path(path: str | os.PathLike[str], *, overwrite: bool = False)
     >>> check_adapter_path("left.pt")
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: left.pt cannot be written: a motion adapter goes to a file ending in .safetensors. Name it left.safetensors.
+    store.errors.InvalidInputError: left.pt cannot hold the motion adapter: its suffix must be .safetensors. Name it left.safetensors.
     """  # noqa: E501
-    path = Path(path)
-    if not path.name:
-        raise InvalidInputError(f"{path} names no file. Name one ending in {SUFFIX}.")
-    if path.suffix != SUFFIX:
-        raise InvalidInputError(
-            f"{path} cannot be written: a motion adapter goes to a file ending in {SUFFIX}. Name it "
-            f"{path.with_suffix(SUFFIX)}."
-        )
-    if path.is_file() and not overwrite:
-        raise OutputExistsError(f"{path} exists already. Choose another path for the adapter, or pass overwrite=True.")
-    check_file(path, f"motion{SUFFIX}")
-
-
-def _reading(path: Path) -> Any:
-    if not path.is_file():
-        why = "it is a folder" if path.is_dir() else "it does not exist"
-        raise RecordingError(f"{path} is not a motion adapter: {why}.")
-    problem, remedy = f"{path} is not a motion adapter, or it is damaged", "Make one with `ditprobe adapt`."
-    return damage_as(CorruptRecordingError, problem, remedy)
+    _FILE.check(path, overwrite=overwrite)
 
 
 def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -21,7 +21,7 @@ from probe.backbones.geometry import Size
 from store.arguments import check_fields, checked
 from store.checks import finite
 from store.clips.clip import Clip
-from store.files.digest import digest_of
+from store.clips.digest import digest_of_clip
 from store.recordings.provenance import library_versions
 
 
@@ -192,7 +192,7 @@ class TrainedMethod(TransferMethod):
         (6, 40, 40, 3)
         """
         wanted = Size(*(backbone.default_size if size is None else size))
-        source = digest_of(clip)
+        source = digest_of_clip(clip)
         clip = fit_reference(clip, wanted)
         training = self.resolve_training(backbone)
         adapter = self.new_adapter(backbone, wanted)

@@ -17,12 +17,17 @@ from generators.transfer.embedding import MotionEmbedding
 from probe.attention.positions import AddedPositions, Positions, RotaryPositions
 from probe.backbones.geometry import Size
 from store.arguments import checked
-from store.errors import CorruptRecordingError, FormatVersionError, InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import atomic_write, check_file
-from store.files.damaged import damage_as
+from store.errors import CorruptRecordingError, FormatVersionError
 from store.files.digest import DIGEST, check_digest, digest_of_arrays
+from store.files.outputs import OutputFile
 
-SUFFIX = ".safetensors"
+_FILE = OutputFile(
+    "motion embedding",
+    "motion.safetensors",
+    (".safetensors",),
+    CorruptRecordingError,
+    "Make one with `ditprobe transfer --save-embedding`.",
+)
 VERSION = 1
 _KEY = "ditprobe_motion_embedding"
 _KINDS = {tuple(sorted(f.name for f in dataclasses.fields(kind))): kind for kind in (AddedPositions, RotaryPositions)}
@@ -30,7 +35,7 @@ _KINDS = {tuple(sorted(f.name for f in dataclasses.fields(kind))): kind for kind
 
 @checked
 def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a motion embedding so that it appears whole or not at all.
+    """Write a motion embedding to a file, atomically.
 
     Parameters
     ----------
@@ -67,11 +72,11 @@ def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, 
     header = {name: getattr(embedding, name) for name in ("backbone", "size", "steps", "details")}
     header = json.loads(json.dumps({"version": VERSION, **header}))
     metadata = {_KEY: json.dumps({**header, DIGEST: _digest(header, tensors)})}
-    try:
-        with atomic_write(path) as partial:
+    with _FILE.writing(path) as partial:
+        try:
             save_file(tensors, partial, metadata)
-    except (OSError, SafetensorError) as error:
-        raise RecordingError(f"the motion embedding cannot be written to {path}: {error}.") from error
+        except SafetensorError as error:  # it wraps what the system says
+            raise OSError(str(error)) from error
     return path
 
 
@@ -96,14 +101,7 @@ def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
     store.errors.RecordingError: nowhere.safetensors holds no motion embedding: it does not exist.
     """
     path = Path(path)
-    if not path.is_file():
-        why = "it is a folder" if path.is_dir() else "it does not exist"
-        raise RecordingError(f"{path} holds no motion embedding: {why}.")
-    with damage_as(
-        CorruptRecordingError,
-        f"{path} holds no motion embedding, or it is damaged",
-        "Make one with `ditprobe transfer --save-embedding`.",
-    ):
+    with _FILE.reading(path):
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_KEY])
             _check_version(path, header["version"])
@@ -131,21 +129,9 @@ def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = Fals
     >>> check_embedding_path("left.pt")
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: left.pt cannot be written: a motion embedding goes to a file ending in .safetensors. Name it left.safetensors.
+    store.errors.InvalidInputError: left.pt cannot hold the motion embedding: its suffix must be .safetensors. Name it left.safetensors.
     """  # noqa: E501
-    path = Path(path)
-    if not path.name:
-        raise InvalidInputError(f"{path} names no file. Name one ending in {SUFFIX}.")
-    if path.suffix != SUFFIX:
-        raise InvalidInputError(
-            f"{path} cannot be written: a motion embedding goes to a file ending in {SUFFIX}. Name it "
-            f"{path.with_suffix(SUFFIX)}."
-        )
-    if path.is_file() and not overwrite:
-        raise OutputExistsError(
-            f"{path} exists already. Choose another path for the motion embedding, or pass overwrite=True."
-        )
-    check_file(path, f"motion{SUFFIX}")
+    _FILE.check(path, overwrite=overwrite)
 
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -24,8 +24,8 @@ from probe.run.run import EndRun
 from store.arguments import check_fields, checked
 from store.checks import height_and_width
 from store.clips.clip import Clip
+from store.clips.digest import digest_of_clip
 from store.errors import InvalidInputError
-from store.files.digest import digest_of
 from store.progress import progress_bar
 from store.recordings.provenance import library_versions
 
@@ -260,7 +260,7 @@ class MotionTransfer:
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
             "guidance_scale": self.guidance_scale,
-            "reference": digest_of(self.reference),
+            "reference": digest_of_clip(self.reference),
             "reference_prompt": self.reference.prompt,
             "versions": library_versions(),
         }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from probe.backbones.settings import RunSettings, requested_size
 from store.arguments import checked, checked_but
 from store.clips.clip import Clip
 from store.errors import NotFiniteError, UnsupportedBackboneError
+from store.files.digest import digest_of_json
 from store.layout import TokenLayout
 from store.text import counted
 
@@ -153,7 +152,7 @@ class Backbone(Family):
             for name, part in self._configured()
             if hasattr(part, "config")
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        return digest_of_json(parts)[:12]
 
     def _configured(self) -> list[tuple[str, Any]]:
         parts = [(f"transformer {i}", denoiser) for i, denoiser in enumerate(self.denoisers)]

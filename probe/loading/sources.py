@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -14,6 +13,7 @@ from probe.loading.options import Loading
 from probe.loading.supported import check_index
 from store.errors import BackboneNotFoundError
 from store.files.damaged import reason
+from store.files.digest import digest_of_bytes
 
 MINIS = ("mini", "mini-rope")
 """Names of the bundled backbones."""
@@ -171,7 +171,4 @@ def commit_of(path: Path) -> str | None:
 
 def digest_of_weights(folder: Path) -> str:
     """Twelve hexadecimal digits of the weights themselves, for a backbone that has no commit."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    return digest_of_bytes(path.read_bytes() for path in sorted(folder.glob("*.safetensors")))[:12]

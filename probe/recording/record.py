@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from probe.run.run import sample_prompt, show_clip
 from probe.run.windows import Window
 from store.arguments import checked_but
 from store.clips.clip import Clip
-from store.clips.path import check_clip_path
+from store.clips.digest import digest_of_images
+from store.clips.encoding import check_clip_path
 from store.clips.video import write_clip
 from store.plan import DEFAULT_LIMIT_BYTES
 from store.progress import progress_bar
@@ -225,7 +225,7 @@ def _described(window: Window) -> dict[str, Any]:
         "images": str(window),
         "first_image": window.first_image,
         "stride": window.stride,
-        "clip_hash": hashlib.sha256(window.clip.images.tobytes()).hexdigest()[:12],
+        "clip_hash": digest_of_images(window.clip.images),
     }
 
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from store.arguments import checked_but
 from store.checks import finite, shown
-from store.errors import ClipError, InvalidInputError, OutputExistsError
+from store.errors import ClipError, InvalidInputError
 from store.files.atomic import atomic_write
+from store.files.outputs import OutputFile
 from store.files.trailer import append_digest
 
 _BT601 = 6  # SMPTE 170M in H.273: the matrix that swscale uses by default, so say so in the file
@@ -24,7 +25,9 @@ _BT601 = 6  # SMPTE 170M in H.273: the matrix that swscale uses by default, so s
 # picture by more than one grey level.
 FAITHFUL = 0x4 | 0x2000 | 0x4000 | 0x40000
 _SMALL = 128  # pixels; below it, cells are so small that half-resolution colour changes what a model sees
-_WRITABLE = (".mp4", ".mov", ".m4v", ".mkv", ".avi")  # what holds H.264 and comes back as it was
+CLIP_FILE = OutputFile("clip", "clip.mp4", (".mp4", ".mov", ".m4v", ".mkv", ".avi"))
+"""Containers that hold H.264, which comes back as it was."""
+
 _FAST_START = (".mp4", ".mov", ".m4v")
 
 
@@ -83,19 +86,40 @@ def write_video(
     return Path(path)
 
 
+def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Validate a path to which a clip is to be written, before a model runs.
+
+    Parameters
+    ----------
+    path : of a video to be written by :func:`store.clips.video.write_clip`
+    overwrite : bool
+        Whether an existing video is to be replaced.
+
+    Raises
+    ------
+    InvalidInputError
+        A suffix that cannot hold the video.
+    OutputExistsError
+        The video, or the npz beside it, exists, or the path is a folder or below a file.
+    RecordingError
+        The system refuses.
+
+    Examples
+    --------
+    >>> check_clip_path("made.gif")
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: made.gif cannot hold the clip: its suffix must be .mp4, .mov, .m4v, .mkv or .avi. Name it made.mp4.
+    """  # noqa: E501
+    CLIP_FILE.check(path, overwrite=overwrite, beside=(extras_path(path),))
+
+
 @contextmanager
 def new_video(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     """Where to write a video and its npz, which both take their places at the end; an old npz does not survive."""
     path = Path(path)
-    if path.suffix.lower() not in _WRITABLE:
-        raise InvalidInputError(
-            f"{path} cannot be written: a clip goes to a file ending in {', '.join(_WRITABLE[:-1])} or "
-            f"{_WRITABLE[-1]}. Name it {path.with_suffix('.mp4')}."
-        )
     beside = extras_path(path)
-    taken = [str(file) for file in (path, beside) if file.exists()]
-    if taken and not overwrite:
-        raise OutputExistsError(f"{' and '.join(taken)} exist already. Choose another path or pass overwrite=True.")
+    check_clip_path(path, overwrite=overwrite)
     with atomic_write(path) as video, atomic_write(beside) as npz:
         yield video, npz
         if not npz.exists():

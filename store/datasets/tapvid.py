@@ -17,9 +17,10 @@ from PIL import Image
 from store.arguments import check_kind, checked, checked_but
 from store.clips.clip import Clip
 from store.datasets.array_pickle import load_array_pickle
-from store.errors import ClipError, InvalidInputError, OutputExistsError
+from store.errors import ClipError, InvalidInputError
 from store.files.atomic import atomic_write
 from store.files.damaged import damage_as, shown
+from store.files.outputs import OutputFile
 from store.files.trailer import append_digest
 from store.plan import format_bytes
 
@@ -32,6 +33,7 @@ THRESHOLDS = (1, 2, 4, 8, 16)
 FPS = 25.0
 """TAP-Vid files state no rate; Kinetics was extracted at this one, and TAP-Vid's own pictures are shown at it."""
 
+_FILE = OutputFile("TAP-Vid clips", "clips.pkl")
 _KEYS = ("video", "points", "occluded")
 _MOST_DECODED = 500  # bytes of images for one of the file; JPEGs of dark films reach 200
 _SLACK = 1 << 28
@@ -315,8 +317,7 @@ def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, ove
         raise InvalidInputError(f"clips must be a dict of Clips by name with at least one; got {_described(clips)}.")
     for clip in clips.values():
         check_kind(clip, Clip, "each of clips")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already. Choose another path or pass overwrite=True.")
+    _FILE.check(path, overwrite=overwrite)
     content = {name: _entry(name, clip) for name, clip in clips.items()}
     with atomic_write(path) as partial:
         with partial.open("wb") as file:

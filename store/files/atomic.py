@@ -1,20 +1,31 @@
-"""Files that appear whole or not at all."""
+"""Files that appear at their path complete, or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from store.errors import OutputExistsError, RecordingError
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+ALIGNMENT = 4096
+"""Bytes: of address, length and place in the file, what any disk accepts for writes past the page cache."""
+
+_LARGE = 1 << 20
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path beside ``path``, with the same suffix, that takes its place at the end if it was written.
+    """Temporary path beside ``path``, with the same suffix, that replaces it at the end if it was written.
 
     A folder at ``path`` is replaced by a folder. After an error, or when the program is interrupted, nothing is left
     of the new one and the old one is as it was.
@@ -26,14 +37,58 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic_write(Path(folder, "deep/er/notes.txt")) as partial:
     ...         _ = partial.write_text("whole")
     ...     [file.name for file in Path(folder, "deep/er").iterdir()]
     ['notes.txt']
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path, path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")) as partial:
+        yield partial
+
+
+def write_atomically(path: Path, *parts: bytes | np.ndarray, sync: bool = True) -> None:
+    """Write bytes and arrays one after the other: ``<path>.partial``, fsync, rename.
+
+    Parameters
+    ----------
+    path : in a folder that exists
+    parts : large arrays at an address from :func:`aligned_empty` are written past the page cache
+    sync : survive a power failure too, not only the end of the process
+
+    Raises
+    ------
+    OSError
+        As the system gives it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomically(Path(folder, "a.bin"), b"ab", np.array([99], np.uint8))
+    ...     Path(folder, "a.bin").read_bytes()
+    b'abc'
+    """
+    with _replacing(path, path.with_name(f"{path.name}.partial")) as partial:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            for part in parts:
+                buffer: Any = part
+                left = memoryview(buffer).cast("B")
+                if sync and isinstance(part, np.ndarray) and part.ctypes.data % ALIGNMENT == 0:
+                    left = _write_directly(descriptor, left)
+                while len(left):
+                    left = left[os.write(descriptor, left) :]
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _replacing(path: Path, partial: Path) -> Iterator[Path]:
     try:
         yield partial
         if partial.exists():
@@ -47,32 +102,40 @@ def atomic_write(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def check_file(path: str | os.PathLike[str], example: str) -> None:
-    """Refuse a path that no file can be written to, before the work that would be lost.
+def _write_directly(descriptor: int, data: memoryview) -> memoryview:
+    """Write large data past the page cache, which would copy it once more; return what is left to write.
 
-    Raises
-    ------
-    OutputExistsError
-        For a folder, and for a path below a file.
-    RecordingError
-        Where the system refuses.
-
-    Examples
-    --------
-    >>> check_file(".", "sweep.nc")
-    Traceback (most recent call last):
-    ...
-    store.errors.OutputExistsError: . is a folder. Name a file, for example sweep.nc.
+    Left are the bytes after the last whole block, or everything where the system or its file system refuses.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder. Name a file, for example {path / example}.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise OutputExistsError(f"{path} cannot be written: {folder} is a file, not a folder. Choose another path.")
+    if fcntl is None or not hasattr(os, "O_DIRECT") or len(data) < _LARGE:
+        return data
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     try:
-        # Permission bits alone do not say it: not of a read-only disk, and not to an administrator.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+        while len(data) >= ALIGNMENT:
+            data = data[os.write(descriptor, data[: len(data) // ALIGNMENT * ALIGNMENT]) :]
     except OSError as error:
-        raise RecordingError(f"{path} cannot be written: {error.strerror} in {folder}. Choose another path.") from error
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+    return data
+
+
+def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
+    """Empty float16 array at an address from which files can be written past the page cache."""
+    nbytes = 2 * int(np.prod(shape, dtype=np.int64))
+    buffer = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    result: np.ndarray = buffer[start : start + nbytes].view("<f2").reshape(shape)
+    return result
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames within a folder survive a power failure, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from store.errors import DitprobeError, FormatVersionError, UnsafePickleError
+from store.wording import Wording
 
 _LONGEST = 200
 
 
 @contextmanager
 def damage_as(
-    kind: type[DitprobeError], problem: str, remedy: str = "", *, keep: tuple[type[DitprobeError], ...] = ()
+    kind: type[DitprobeError], problem: str, remedy: Wording | str = "", *, keep: tuple[type[DitprobeError], ...] = ()
 ) -> Iterator[None]:
     """Turn whatever reading a file raises into the error of its reader.
 
@@ -43,7 +44,7 @@ def damage_as(
     except Exception as error:
         if isinstance(error, passing):
             raise
-        raise kind(f"{problem}: {reason(error)}.{remedy and f' {remedy}'}") from error
+        raise kind(f"{problem}: {reason(error)}.", remedy=remedy) from error
 
 
 def reason(error: BaseException) -> str:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import xarray as xr
-import sys
 
-import xarray as xr
-
-from store.clips.clip import Clip
 
 DIGEST = "ditprobe_digest"
 """The name under which a digest is stored: an attribute, a member or a key."""
@@ -81,14 +78,94 @@ def check_digest(stored: Any, found: str) -> None:
 
 
 def digest_of_json(value: Any) -> str:
-    """SHA-256 of a JSON value, in hexadecimal, whatever the order of its keys.
+    """SHA-256 of a JSON value, in hexadecimal, whatever the order of its keys; other values count by their ``str``.
 
     Examples
     --------
     >>> digest_of_json({"a": 1, "b": 2}) == digest_of_json({"b": 2, "a": 1})
     True
     """
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_json(value)).hexdigest()
+
+
+def digest_of_bytes(parts: Iterable[Any]) -> str:
+    """SHA-256 of bytes that follow one another, in hexadecimal.
+
+    Examples
+    --------
+    >>> digest_of_bytes([b"ab", b"c"]) == digest_of_bytes([b"abc"])
+    True
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def digest_of_text(text: str) -> str:
+    """BLAKE2b of a text, as sixteen hexadecimal digits."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def digest_of_parts(*parts: Any) -> str:
+    """BLAKE2b of arrays, texts and None in this order, with shapes and dtypes, as sixteen hexadecimal digits.
+
+    Examples
+    --------
+    >>> digest_of_parts(np.zeros(2), "a") == digest_of_parts(np.zeros(3), "a")
+    False
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if part is None or isinstance(part, str):
+            digest.update(repr(part).encode())
+        else:
+            array = np.ascontiguousarray(part)
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of a whole video
+    return digest.hexdigest()
+
+
+def digest_of_value(value: Any) -> str:
+    """Eight hexadecimal digits of a pipeline's argument: of the bytes of a tensor, an array or an image.
+
+    Of a value without such content, its type.
+
+    Examples
+    --------
+    >>> digest_of_value(np.zeros(2)) == digest_of_value(np.zeros(3)), digest_of_value(3) == digest_of_value(3.0)
+    (False, False)
+    """
+    return digest_of_parts(*_parts(value))[:8]
+
+
+def digests_of_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """:func:`digest_of_value` of each of a pipeline's arguments, by name.
+
+    Examples
+    --------
+    >>> list(digests_of_values({"prompt_embeds": np.zeros(2), "guidance": 3.0}))
+    ['guidance', 'prompt_embeds']
+    """
+    return {name: digest_of_value(value) for name, value in sorted(values.items())}
+
+
+def _parts(value: Any) -> list[Any]:
+    """Texts and arrays that stand for a value."""
+    torch: Any = sys.modules.get("torch")  # where nobody has imported it, nothing is a tensor
+    if torch is not None and isinstance(value, torch.Tensor):
+        # As bytes, since numpy has no bfloat16.
+        whole = value.detach().cpu().contiguous()
+        return [f"{whole.dtype}{tuple(whole.shape)}", whole.reshape(-1).view(torch.uint8).numpy()]
+    if isinstance(value, Mapping):
+        return [part for name in sorted(value, key=str) for part in (str(name), *_parts(value[name]))]
+    if isinstance(value, list | tuple):
+        return [f"{len(value)} items", *(part for item in value for part in _parts(item))]
+    if value is None or isinstance(value, str | bytes | bool | int | float):
+        return [repr(value)]
+    if isinstance(value, np.ndarray) or hasattr(value, "__array_interface__"):
+        return [np.asarray(value)]
+    return [type(value).__qualname__]
 
 
 def _update(digest: Any, name: str, values: np.ndarray) -> None:
@@ -114,61 +191,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return _plain(value[0]) if len(value) == 1 else [_plain(each) for each in value]
     return value
-
-
-def digest_of(clip: Clip | None, *parts: Any) -> str:
-    """Sixteen hexadecimal digits that change when the clip, its tracks or anything else given does."""
-    digest = hashlib.blake2b(digest_size=8)
-    arrays = [] if clip is None else [clip.images, clip.tracks, clip.visibility]
-    for part in (*arrays, *parts):
-        if part is None or isinstance(part, str):
-            digest.update(repr(part).encode())
-        else:
-            array = np.ascontiguousarray(part)
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of a whole video
-    return digest.hexdigest()
-
-
-def digest_of_value(value: Any) -> str:
-    """Eight hexadecimal digits of a pipeline's argument: of the bytes of a tensor, an array or an image.
-
-    Of what has no such content, its type.
-
-    Examples
-    --------
-    >>> import torch
-    >>> digest_of_value(torch.zeros(2)) == digest_of_value(torch.zeros(3)), digest_of_value(3) == digest_of_value(3.0)
-    (False, False)
-    """
-    return digest_of(None, *_parts(value))[:8]
-
-
-def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """:func:`digest_of_value` of each of a pipeline's arguments, by name.
-
-    Examples
-    --------
-    >>> import torch
-    >>> list(digests_of({"prompt_embeds": torch.zeros(2)}))
-    ['prompt_embeds']
-    """
-    return {name: digest_of_value(value) for name, value in sorted(values.items())}
-
-
-def _parts(value: Any) -> list[Any]:
-    """What is hashed of a value: texts and arrays."""
-    torch: Any = sys.modules.get("torch")  # where nobody has imported it, nothing is a tensor
-    if torch is not None and isinstance(value, torch.Tensor):
-        # As bytes, since numpy has no bfloat16.
-        whole = value.detach().cpu().contiguous()
-        return [f"{whole.dtype}{tuple(whole.shape)}", whole.reshape(-1).view(torch.uint8).numpy()]
-    if isinstance(value, Mapping):
-        return [part for name in sorted(value, key=str) for part in (str(name), *_parts(value[name]))]
-    if isinstance(value, list | tuple):
-        return [f"{len(value)} items", *(part for item in value for part in _parts(item))]
-    if value is None or isinstance(value, str | bytes | bool | int | float):
-        return [repr(value)]
-    if isinstance(value, np.ndarray) or hasattr(value, "__array_interface__"):
-        return [np.asarray(value)]
-    return [type(value).__qualname__]

@@ -1,94 +1,130 @@
-"""Labelled results on disk, as ``.npz``, ``.nc`` or ``.zarr``: whole or not at all, and refused in words."""
+"""Labelled results on disk, as ``.npz``, ``.nc`` or ``.zarr``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import xarray as xr
 
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
-from store.files.atomic import atomic_write, check_file
-from store.files.damaged import damage_as
 from store.files.digest import DIGEST, check_digest, digest_of_dataset
+from store.files.numpy_files import load_npz, save_npz
+from store.files.outputs import OutputFile, check_free, check_writable
 from store.files.zarr_check import MOST_COMPRESSED, check_zarr_folder
 
+Value = TypeVar("Value")
 SUFFIXES = (".npz", ".nc", ".zarr")
 _SLACK = 1 << 28  # arrays of one repeated value are stored in next to nothing
 _MOST_CHUNKS = 100_000
 
 
 @dataclass(frozen=True)
-class ArrayFiles:
-    """One kind of result, by the words in which it is spoken of.
+class LabelledFile(OutputFile, Generic[Value]):
+    """One kind of labelled result, which goes to .npz as named arrays and to .nc or .zarr as a Dataset.
 
     Parameters
     ----------
-    stem : name of a file where none is given
-    goes : "tracks go", "a flow goes"
-    nothing : "no tracks", "no flow"
-    it : "the tracks", "the flow"
+    kind, example, suffixes, damage, remedy : see :class:`store.files.outputs.OutputFile`
+    to_arrays, from_arrays : from a result to arrays and texts by name, and back
+    to_dataset, from_dataset : from a result to a Dataset, and back
 
     Examples
     --------
-    >>> maps = ArrayFiles("map", "a map goes", "no map", "the map")
-    >>> maps.suffix(Path("map.csv"), "cannot be written")
-    Traceback (most recent call last):
-    ...
-    store.errors.InvalidInputError: map.csv cannot be written: a map goes to a file ending in .npz, .nc or .zarr. Name it map.npz.
-    """  # noqa: E501
+    >>> import tempfile
+    >>> loss = LabelledFile[xr.DataArray](
+    ...     "loss",
+    ...     to_arrays=lambda loss: {"loss": loss.values},
+    ...     from_arrays=lambda arrays: xr.DataArray(arrays["loss"], dims="step"),
+    ...     to_dataset=lambda loss: loss.to_dataset(name="loss"),
+    ...     from_dataset=lambda dataset: dataset["loss"],
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     loss.load(loss.save(xr.DataArray([1.0, 2.0], dims="step"), f"{folder}/loss.zarr")).values
+    array([1., 2.])
+    """
 
-    stem: str
-    goes: str
-    nothing: str
-    it: str
+    example: str = ""
+    suffixes: tuple[str, ...] = SUFFIXES
+    to_arrays: Callable[[Value], Mapping[str, Any]] = field(kw_only=True)
+    from_arrays: Callable[[Mapping[str, Any]], Value] = field(kw_only=True)
+    to_dataset: Callable[[Value], xr.Dataset] = field(kw_only=True)
+    from_dataset: Callable[[xr.Dataset], Value] = field(kw_only=True)
 
-    def suffix(self, path: Path, problem: str) -> str:
-        """The suffix of a path in small letters; another than the three is refused."""
-        suffix = path.suffix.lower()
-        if suffix not in SUFFIXES:
-            raise InvalidInputError(
-                f"{path} {problem}: {self.goes} to a file ending in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}. "
-                f"Name it {path.with_suffix('.npz') if path.name else f'{self.stem}.npz'}."
-            )
-        return suffix
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "example", self.example or f"{self.kind}.npz")
 
-    def check(self, path: Path, load: Callable[[Path], object], *, overwrite: bool) -> None:
-        """Refuse a path that cannot be written to; a folder is replaced only where ``load`` finds a result."""
-        suffix = self.suffix(path, "cannot be written")
-        if path.exists() and not overwrite:
-            raise OutputExistsError(
-                f"{path} exists already. Choose another path for {self.it}, or pass overwrite=True."
-            )
+    def check(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        resume: bool | None = None,
+        beside: tuple[Path, ...] = (),
+    ) -> None:
+        """As :meth:`store.files.outputs.OutputFile.check`; a folder is replaced only where it holds such a result."""
+        path = Path(path)
+        suffix = self.check_suffix(path)
+        check_free(path, self.kind, overwrite=overwrite, resume=resume, beside=beside)
         if path.is_dir():
             try:
-                load(path)
+                self.load(path)
             except RecordingError as error:
                 raise OutputExistsError(
-                    f"{path} is there and holds {self.nothing}, so it is not replaced. Choose another path."
+                    f"{path} is there and holds no {self.kind}, so it is not replaced.", remedy="Choose another path."
                 ) from error
-        check_file(path.with_name(f".{path.name}.trial") if suffix == ".zarr" else path, f"{self.stem}{suffix}")
+        check_writable(path.with_name(f".{path.name}.trial") if suffix == ".zarr" else path, self.example)
 
-    @contextmanager
-    def writing(self, path: Path) -> Iterator[Path]:
-        """A path beside, which takes the place of ``path`` in the end; after an error nothing is left of it."""
-        try:
-            with atomic_write(path) as partial:
-                yield partial
-        except OSError as error:
-            raise RecordingError(f"{self.it} cannot be written to {path}: {error}.") from error
+    def save(self, value: Value, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write a result with the digest of its values, atomically, and return its path.
 
-    @contextmanager
-    def reading(self, path: Path) -> Iterator[str]:
-        """The suffix of a result that is there; what fails while it is read is told as damage."""
-        suffix = self.suffix(path, f"is no file of {self.nothing.removeprefix('no ')}")
-        if not path.exists():
-            raise RecordingError(f"{path} holds {self.nothing}: it does not exist.")
-        with damage_as(RecordingError, f"{path} holds {self.nothing}, or it is damaged"):
-            yield suffix
+        Raises
+        ------
+        InvalidInputError
+            For another suffix, and for an empty array in a .nc.
+        OutputExistsError
+            When something is there and ``overwrite`` is False, or what is there holds something else.
+        RecordingError
+            When it cannot be written.
+        """
+        path = Path(path)
+        self.check(path, overwrite=overwrite)
+        suffix = path.suffix.lower()
+        dataset = None if suffix == ".npz" else self.to_dataset(value)
+        if dataset is not None and suffix == ".nc" and 0 in dataset.sizes.values():
+            empty = next(str(dim) for dim, size in dataset.sizes.items() if not size)
+            raise InvalidInputError(
+                f"{path} cannot hold the {self.kind}: there is no {empty}, and netCDF 3 stores no empty arrays.",
+                remedy=f"Name it {path.with_suffix('.npz')}.",
+            )
+        with self.writing(path) as partial:
+            if dataset is None:
+                save_npz(partial, self.to_arrays(value))
+            else:
+                save_dataset(dataset, partial)
+        return path
+
+    def load(self, path: str | os.PathLike[str]) -> Value:
+        """Read a result that :meth:`save` wrote.
+
+        Raises
+        ------
+        InvalidInputError
+            For another suffix.
+        RecordingError
+            When there is no such result at that path, or it is damaged.
+        UnsafePickleError
+            For an npz with pickled objects, which are not read.
+        """
+        path = Path(path)
+        with self.reading(path) as suffix:
+            if suffix == ".npz":
+                return self.from_arrays(load_npz(path))
+            return self.from_dataset(load_dataset(path))
 
 
 def save_dataset(dataset: xr.Dataset, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from store.errors import InvalidInputError
-from store.recordings.shards import aligned_empty
+from store.files.atomic import aligned_empty
 
 _EXPONENT = np.uint16(0x7C00)  # all exponent bits set: an infinity or a NaN
 _MAGNITUDE = np.uint16(0x7FFF)

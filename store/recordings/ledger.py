@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from store.errors import CorruptRecordingError, RecordingError
+from store.files.atomic import sync_folder
 from store.plan import Plan
 from store.recordings.schema import DONE, DROPPED, LEDGER, MISSING, fingerprint
-from store.recordings.shards import ShardFormat, crc32c, sync_folder
+from store.recordings.shards import ShardFormat, crc32c
 from store.recordings.sources import LocalSource, Position, positions, write_small
 
 

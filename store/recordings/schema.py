@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -15,10 +14,12 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from store.errors import CorruptRecordingError, FormatVersionError, RecordingError
+from store.files.atomic import write_atomically
+from store.files.digest import digest_of_json
 from store.layout import TokenLayout
 from store.plan import Plan
 from store.recordings.provenance import Provenance, library_versions
-from store.recordings.shards import crc32c, inner_chunk, write_whole
+from store.recordings.shards import crc32c, inner_chunk
 from store.selection import BRANCHES
 
 FORMAT = "ditprobe-recording"
@@ -59,7 +60,7 @@ def identity(plan: Plan, provenance: Provenance) -> dict[str, Any]:
 
 def fingerprint(values: Mapping[str, Any]) -> str:
     """SHA-256 of an identity, in hexadecimal."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return digest_of_json(values)
 
 
 def new_attributes(plan: Plan, provenance: Provenance) -> dict[str, Any]:
@@ -271,7 +272,7 @@ def restore(path: Path, plan: Plan, provenance: Provenance) -> None:
                 continue
             fixed = file.name == "zarr.json" or file.parent.name not in LEDGER
             if fixed and not (target.is_file() and target.read_bytes() == file.read_bytes()):
-                write_whole(target, file.read_bytes())
+                write_atomically(target, file.read_bytes())
 
 
 def _consolidate(path: Path) -> None:

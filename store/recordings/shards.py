@@ -6,27 +6,16 @@ the C-order array: it is written with one call and read through a memory map.
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from store.errors import CorruptRecordingError
 from store.plan import PlannedArray
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
-_ALIGNMENT = 4096  # of address, length and place in the file: what any disk accepts for writes past the page cache
-_LARGE = 1 << 20
 
 # Leading dims of each array that are cut into inner chunks of one; the rest of the dims is whole in every chunk.
 _CHUNKED_DIMS = {
@@ -112,65 +101,3 @@ class ShardFormat:
             raise CorruptRecordingError(f"the shard index in {path.name} is damaged")
         payload: np.ndarray = data[: self.payload_nbytes].view("<f2").reshape(self.shape)
         return payload
-
-
-def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
-    """An empty float16 array at an address from which files can be written past the page cache."""
-    nbytes = 2 * math.prod(shape)
-    buffer = np.empty(nbytes + _ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % _ALIGNMENT
-    result: np.ndarray = buffer[start : start + nbytes].view("<f2").reshape(shape)
-    return result
-
-
-def write_whole(path: Path, *parts: bytes | np.ndarray, sync: bool = True) -> None:
-    """Write a file so that it appears whole or not at all: ``<path>.partial``, fsync, rename."""
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        try:
-            for part in parts:
-                buffer: Any = part
-                left = memoryview(buffer).cast("B")
-                if sync and isinstance(part, np.ndarray) and part.ctypes.data % _ALIGNMENT == 0:
-                    left = _write_directly(descriptor, left)
-                while len(left):
-                    left = left[os.write(descriptor, left) :]
-            if sync:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _write_directly(descriptor: int, data: memoryview) -> memoryview:
-    """Write large data past the page cache, which would copy it once more; what is left over when that ends.
-
-    Left over are the bytes after the last whole block, or everything where the system or its file system refuses.
-    """
-    if fcntl is None or not hasattr(os, "O_DIRECT") or len(data) < _LARGE:
-        return data
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-        while len(data) >= _ALIGNMENT:
-            data = data[os.write(descriptor, data[: len(data) // _ALIGNMENT * _ALIGNMENT]) :]
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
-    return data
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames within a folder survive a power failure, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -13,11 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 import zarr
 
-from store.errors import CorruptRecordingError, OutputExistsError, RecordingError
+from store.errors import CorruptRecordingError, RecordingError
+from store.files.atomic import write_atomically
 from store.files.damaged import damage_as, reason
+from store.files.outputs import check_free
 from store.plan import PlannedArray, format_bytes
 from store.recordings.schema import FORMAT, GROUP_V1
-from store.recordings.shards import ShardFormat, crc32c, write_whole
+from store.recordings.shards import ShardFormat, crc32c
 
 Position = tuple[int, int, int]
 _REMEDY = "Copy it again, or record again with resume=True."
@@ -80,7 +82,7 @@ def small_path(group: Path, name: str, dims: int) -> Path:
 def write_small(group: Path, name: str, values: np.ndarray, *, sync: bool = True) -> None:
     """Replace the one chunk of a small array, with its crc32c at the end."""
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    write_whole(small_path(group, name, values.ndim), little, crc32c(little).to_bytes(4, "little"), sync=sync)
+    write_atomically(small_path(group, name, values.ndim), little, crc32c(little).to_bytes(4, "little"), sync=sync)
 
 
 class LocalSource:
@@ -239,7 +241,7 @@ def write_attributes(path: Path, attributes: dict[str, Any], *, sync: bool = Tru
     """Replace the attributes of a recording as a whole."""
     file = path / "zarr.json"
     document = json.loads(file.read_bytes())
-    write_whole(file, json.dumps({**document, "attributes": attributes}, indent=2).encode(), sync=sync)
+    write_atomically(file, json.dumps({**document, "attributes": attributes}, indent=2).encode(), sync=sync)
 
 
 def is_recording(path: Path) -> bool:
@@ -264,11 +266,7 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
     """
     if not path.exists():
         return
-    if not overwrite:
-        raise OutputExistsError(
-            f"{path} exists already. Choose another path, or pass overwrite=True to replace it or "
-            f"resume=True to complete it."
-        )
+    check_free(path, "recording", overwrite=overwrite, resume=False)
     empty = path.is_dir() and not any(path.iterdir())
     if not empty and not is_recording(path):
         raise RecordingError(f"{path} is not a recording and is not replaced. Remove it or choose another path.")

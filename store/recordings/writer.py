@@ -16,6 +16,8 @@ import numpy as np
 from store.arguments import checked
 from store.checks import flag, integer, one_of
 from store.errors import DitprobeError, InvalidInputError, RecordingError
+from store.files.atomic import write_atomically
+from store.files.outputs import check_modes
 from store.plan import Plan
 from store.recordings.casting import to_float16
 from store.recordings.ledger import Ledger, check_same_run
@@ -33,7 +35,7 @@ from store.recordings.schema import (
     restore,
     sealed,
 )
-from store.recordings.shards import ShardFormat, crc32c, write_whole
+from store.recordings.shards import ShardFormat, crc32c
 from store.recordings.sources import LocalSource, Position, check_replaceable, check_space, write_attributes
 from store.selection import resolve_number
 
@@ -119,8 +121,7 @@ class RecordingWriter:
         one_of(policy, get_args(Policy), "policy")
         queue_records = integer(queue_records, "queue_records", least=1)
         resume, overwrite = flag(resume, "resume"), flag(overwrite, "overwrite")
-        if resume and overwrite:
-            raise InvalidInputError("resume keeps what is there and overwrite replaces it; ask for one of them.")
+        check_modes(path, resume=resume, overwrite=overwrite)
         self.path, self.plan = Path(path), plan
         if not isinstance(provenance, Provenance):
             provenance = Provenance.from_mapping(provenance or {})
@@ -326,7 +327,7 @@ class RecordingWriter:
         for name, values in record.parts.items():
             shard = self._shards[name]
             file = shard.path(self.path, record.position)
-            write_whole(file, values, shard.index, sync=self._sync)
+            write_atomically(file, values, shard.index, sync=self._sync)
             checksums.append(crc32c(values))
             if name in record.ours:
                 self._spare[name].append(values)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from store.arguments import checked
-from store.errors import InvalidInputError
-from store.files.labelled import ArrayFiles, load_dataset, save_dataset
-from store.files.numpy_files import load_npz, save_npz
+from store.files.labelled import LabelledFile
 from store.tracks.point_tracks import PointTracks
 
-_FILES = ArrayFiles("tracks", "tracks go", "no tracks", "the tracks")
 _ARRAYS = ("tracks", "visibility", "confidence", "queries")
 
 
 @checked
 def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write tracks so that they appear whole or not at all.
+    """Write tracks to a file, atomically.
 
     Parameters
     ----------
@@ -52,16 +50,7 @@ def save_tracks(tracks: PointTracks, path: str | os.PathLike[str], *, overwrite:
     ...     load_tracks(save_tracks(tracks, f"{folder}/still.npz"))
     PointTracks(1 point in 9 images, 100 % visible)
     """
-    path = Path(path)
-    check_tracks_path(path, overwrite=overwrite)
-    if path.suffix.lower() == ".nc" and 0 in tracks.visibility.shape:
-        raise InvalidInputError(
-            f"{path} cannot be written: netCDF 3 holds no empty arrays, and there are no points. "
-            f"Name it {path.with_suffix('.npz')}."
-        )
-    with _FILES.writing(path) as partial:
-        _write(tracks, partial)
-    return path
+    return _FILES.save(tracks, path, overwrite=overwrite)
 
 
 @checked
@@ -84,11 +73,7 @@ def load_tracks(path: str | os.PathLike[str]) -> PointTracks:
     ...
     store.errors.RecordingError: nowhere.npz holds no tracks: it does not exist.
     """
-    path = Path(path)
-    with _FILES.reading(path) as suffix:
-        if suffix == ".npz":
-            return _read_npz(path)
-        return PointTracks.from_dataset(load_dataset(path))
+    return _FILES.load(path)
 
 
 def check_tracks_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -109,20 +94,24 @@ def check_tracks_path(path: str | os.PathLike[str], *, overwrite: bool = False) 
     >>> check_tracks_path("tracks.csv")
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: tracks.csv cannot be written: tracks go to a file ending in .npz, .nc or .zarr. Name it tracks.npz.
+    store.errors.InvalidInputError: tracks.csv cannot hold the tracks: its suffix must be .npz, .nc or .zarr. Name it tracks.npz.
     """  # noqa: E501
-    _FILES.check(Path(path), load_tracks, overwrite=overwrite)
+    _FILES.check(path, overwrite=overwrite)
 
 
-def _write(tracks: PointTracks, path: Path) -> None:
-    if path.suffix.lower() != ".npz":
-        save_dataset(tracks.to_dataset(), path)
-        return
-    arrays: dict[str, Any] = {name: getattr(tracks, name) for name in _ARRAYS}
-    save_npz(path, {**arrays, "details": json.dumps(dict(tracks.details))})
+def _to_arrays(tracks: PointTracks) -> dict[str, Any]:
+    return {name: getattr(tracks, name) for name in _ARRAYS} | {"details": json.dumps(dict(tracks.details))}
 
 
-def _read_npz(path: Path) -> PointTracks:
-    found = load_npz(path)
+def _from_arrays(found: Mapping[str, Any]) -> PointTracks:
     details = json.loads(str(found["details"])) if "details" in found else {}
     return PointTracks(**{name: found[name] for name in _ARRAYS}, details=details)
+
+
+_FILES = LabelledFile[PointTracks](
+    "tracks",
+    to_arrays=_to_arrays,
+    from_arrays=_from_arrays,
+    to_dataset=PointTracks.to_dataset,
+    from_dataset=PointTracks.from_dataset,
+)

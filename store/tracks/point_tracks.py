@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,7 +96,8 @@ class PointTracks:
     def to_dataset(self) -> xr.Dataset:
         """``tracks`` (image, point, xy), ``visibility`` and ``confidence`` (image, point), ``queries`` as coordinates.
 
-        It saves with ``to_zarr`` or ``to_netcdf``; :meth:`from_dataset` reads it back. :meth:`save` does it all.
+        It saves with ``to_zarr`` or ``to_netcdf``; :meth:`from_dataset` reads it back, and
+        :func:`store.tracks.files.save_tracks` does it all.
         """
         point = ("point",)
         return xr.Dataset(
@@ -115,12 +114,6 @@ class PointTracks:
             },
             {"details": json.dumps(dict(self.details))},
         )
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write to ``.npz``, ``.nc`` or ``.zarr``: :func:`store.tracks.files.save_tracks`."""
-        from store.tracks.files import save_tracks
-
-        return save_tracks(self, path, overwrite=overwrite)
 
     @classmethod
     @checked

@@ -52,7 +52,7 @@ def generate(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Generate clips from a prompt and write them as videos."""
-    from store.clips.path import check_clip_path
+    from store.clips.encoding import check_clip_path
     from store.clips.video import write_clip
 
     wanted = options.pixel_size(size)

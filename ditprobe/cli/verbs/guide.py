@@ -61,7 +61,7 @@ def guide(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Generate a clip under cross-attention guidance (DiffTrack)."""
-    from store.clips.path import check_clip_path
+    from store.clips.encoding import check_clip_path
     from store.clips.video import write_clip
 
     wanted = options.pixel_size(size)

@@ -13,7 +13,7 @@ from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.layer_option import check_layers, layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
 from store.clips.clip import Clip
-from store.clips.path import check_clip_path
+from store.clips.encoding import check_clip_path
 from store.clips.video import read_clip
 from store.errors import InvalidInputError
 

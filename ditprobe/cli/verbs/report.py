@@ -80,7 +80,7 @@ def report(
         options.scene_seeds(scenes)
     from analyses.layers.sweep_files import load_sweep
     from ditprobe.cli.sweep_text import selection_of
-    from store.files.atomic import check_file
+    from ditprobe.report.page import REPORT_FILE
 
     found = load_sweep(sweep)
     trackers = None if tracking is None else _evaluation(tracking)
@@ -89,9 +89,7 @@ def report(
     for what, taken in {"sweep": sweep, "evaluation": tracking, **videos}.items():
         if taken is not None and out.exists() and out.samefile(taken):
             raise OutputExistsError(f"{out} is the {what} itself. Choose another --out.")
-    if out.is_file() and not overwrite:
-        raise OutputExistsError(f"{out} exists. Choose another --out, or add --overwrite.")
-    check_file(out, "report.html")
+    REPORT_FILE.check(out, overwrite=overwrite)
     options.check_count(count, found.sizes["layer"])
     chosen = selection_of(found, count, by=by)
     if dry_run:

@@ -15,7 +15,8 @@ from ditprobe.cli.layer_option import check_layers, layers_option
 from ditprobe.cli.loading import DEFAULTS, LOADING, LoadingOptions, backbone_of, takes_loading
 from ditprobe.cli.pseudo_truth import check_truth, with_truth
 from store.clips.clip import Clip
-from store.errors import InvalidInputError, OutputExistsError
+from store.errors import InvalidInputError
+from store.files.outputs import check_modes
 from store.text import counted
 
 if TYPE_CHECKING:
@@ -203,8 +204,7 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool, dry_run: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
-    if resume and overwrite:
-        raise InvalidInputError("--resume goes on with a sweep, --overwrite replaces it. Give one of them.")
+    check_modes(out, resume=resume, overwrite=overwrite)
     if out.suffix.lower() != ".nc" and not out.is_dir():
         raise InvalidInputError(
             f"--out {out} does not end in .nc: a sweep is a netCDF file. Name it {out.with_suffix('.nc')}; --csv "
@@ -212,18 +212,15 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
         )
     if dry_run:
         return
-    from store.files.atomic import check_file
+    from analyses.layers.sweep_files import SWEEP_FILE
+    from ditprobe.report.page import REPORT_FILE
 
-    if out.is_file() and not (overwrite or resume):
-        raise OutputExistsError(f"{out} exists. Choose another --out, or add --resume or --overwrite.")
-    check_file(out, "sweep.nc")
+    SWEEP_FILE.check(out, overwrite=overwrite, resume=resume)
     if report is None:
         return
     if report.absolute() == out.absolute():
         raise InvalidInputError(f"--report and --out are both {out}. Give them different paths.")
-    if report.is_file() and not (overwrite or resume):
-        raise OutputExistsError(f"{report} exists. Choose another --report, or add --overwrite.")
-    check_file(report, "report.html")
+    REPORT_FILE.check(report, overwrite=overwrite or resume)
 
 
 def _check_given(ctx: typer.Context) -> None:

@@ -146,12 +146,13 @@ def track(
         return
 
     from analyses.tracking.track import track_points
+    from store.tracks.files import save_tracks
 
     with progress("tracking") as bar:
         found = track_points(shown, queries, model, **run, progress=bar)
     taken = {"clip": clip.name, "first": first, "stride": stride}
     found = replace(found, details={**found.details, **taken})
-    found.save(tracks_path, overwrite=overwrite)
+    save_tracks(found, tracks_path, overwrite=overwrite)
     say(f"{tracks_path}: {counted(len(queries), 'point')} in {counted(len(shown), 'image')}")
     if overlay_path is not None:
         _write_overlay(overlay_path, shown, found, trail, pixel_scale, overwrite)
@@ -265,7 +266,7 @@ def _check_paths(clip: Path, tracks: Path, overlay: Path | None) -> None:
 
 def _check_free(tracks: Path, overlay: Path | None, overwrite: bool) -> None:
     """Refuse taken paths, and those that cannot be written, before the model is loaded."""
-    from store.clips.path import check_clip_path
+    from store.clips.encoding import check_clip_path
     from store.tracks.files import check_tracks_path
 
     check_tracks_path(tracks, overwrite=overwrite)

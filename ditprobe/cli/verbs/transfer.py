@@ -119,7 +119,7 @@ def transfer(
 ) -> None:
     """Generate a clip that moves as a reference does (DiTFlow)."""
     from generators.transfer.methods import METHODS
-    from store.clips.path import check_clip_path
+    from store.clips.encoding import check_clip_path
     from store.clips.video import write_clip
 
     reference, prompt = _words(reference, prompt, embedding)

@@ -299,7 +299,8 @@ def test_another_run_s_finished_clips_are_refused(tmp_path):
     )
     refused(
         OutputExistsError,
-        f"{path} exists. Choose another path, or pass resume=True to go on with it or overwrite=True to replace it.",
+        f"{path} exists already. Choose another path for the finished clips, or pass overwrite=True to replace it or "
+        "resume=True to complete it.",
         *(CLIPS, patches),
         checkpoint=path,
     )
@@ -371,9 +372,13 @@ def test_bad_input_is_refused_before_anything_is_tracked(tmp_path):
         "evaluate."
     )
     refused(InvalidInputError, text, {"hidden": hidden}, {"near": near})
-    text = "resume=True is about finished clips, but no file is named. Pass checkpoint=, or leave it out."
+    text = "resume=True needs a file. Pass checkpoint=, or leave it out."
     refused(InvalidInputError, text, CLIPS, {"near": near}, resume=True)
-    text = "resume goes on with an evaluation, overwrite replaces it. Ask for one of them."
+    text = (
+        "resume=True and overwrite=True are mutually exclusive: the first completes what is there, the second "
+        "replaces it. "
+        "Pass one."
+    )
     where = {"checkpoint": tmp_path / "clips.jsonl", "resume": True, "overwrite": True}
     refused(InvalidInputError, text, CLIPS, {"near": near}, **where)
     assert near.asked == []

@@ -294,7 +294,8 @@ def test_resuming_refuses_what_does_not_go_together(mini: Backbone, tmp_path: Pa
     with pytest.raises(OutputExistsError) as taken:
         sweep(mini, clips, one, save=path)
     assert str(taken.value) == (
-        f"{path} exists. Choose another path, or pass resume=True to go on with it or overwrite=True to replace it."
+        f"{path} exists already. Choose another path for the sweep, or pass overwrite=True to replace it or "
+        "resume=True to complete it."
     )
     with pytest.raises(OutputExistsError) as folder:
         sweep(mini, clips, one, save=tmp_path)
@@ -392,19 +393,19 @@ def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
     xr.Dataset({"a": ("x", [1.0])}).to_netcdf(other, engine="scipy")
     with pytest.raises(RecordingError) as error:
         load_sweep(tmp_path)
-    assert str(error.value) == f"{tmp_path} is not a sweep: it is a folder."
+    assert str(error.value) == f"{tmp_path} holds no sweep: it is a folder."
     with pytest.raises(RecordingError) as error:
         load_sweep(text)
-    assert str(error.value) == f"{text} is not a sweep, or it is damaged: it is not a netCDF 3 file."
+    assert str(error.value) == f"{text} holds no sweep, or it is damaged: it is not a netCDF 3 file."
     with pytest.raises(RecordingError) as error:
         load_sweep(other)
-    assert str(error.value) == f"{other} is not a sweep, or it is damaged: 'json_attributes'."
+    assert str(error.value) == f"{other} holds no sweep, or it is damaged: 'json_attributes'."
     whole = other.read_bytes()
     for length in (5, 40, len(whole) - 9):
         other.write_bytes(whole[:length])
         with pytest.raises(RecordingError) as error:
             load_sweep(other)
-        assert str(error.value).startswith(f"{other} is not a sweep, or it is damaged: ")
+        assert str(error.value).startswith(f"{other} holds no sweep, or it is damaged: ")
         assert "\n" not in str(error.value)
     with pytest.raises(RecordingError) as error:
         save_sweep(xr.Dataset(), text / "below.nc")
@@ -448,11 +449,12 @@ def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest
         ),
         (
             lambda: sweep(mini, scene, one, overwrite=True),
-            "overwrite=True is about a saved sweep, but no file is named. Pass save=, or leave it out.",
+            "overwrite=True needs a file. Pass save=, or leave it out.",
         ),
         (
             lambda: sweep(mini, scene, one, resume=True, overwrite=True),
-            "resume goes on with a sweep, overwrite replaces it. Ask for one of them.",
+            "resume=True and overwrite=True are mutually exclusive: the first completes what is there, the second "
+            "replaces it. Pass one.",
         ),
         (
             lambda: sweep(mini, scene, one, noise="pink"),

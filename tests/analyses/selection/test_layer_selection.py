@@ -93,7 +93,7 @@ def test_another_file_is_no_selection(text: bytes, message: str, tmp_path: Path)
 
 
 def test_a_folder_and_a_newer_format_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="is not a layer selection: it is a folder"):
+    with pytest.raises(RecordingError, match="holds no layer selection: it is a folder"):
         load_selection(tmp_path)
     newer = tmp_path / "newer.json"
     newer.write_text('{"format": "ditprobe layer selection", "version": 9}')

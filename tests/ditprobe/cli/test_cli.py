@@ -217,7 +217,11 @@ def test_a_plan_over_the_limit_is_refused(run: Run, tmp_path: Path) -> None:
 def test_a_taken_path_is_not_overwritten(run: Run) -> None:
     Path("sweep.nc").write_text("precious")
     printed = run("sweep", "--scenes", 0, *SHORT, code=2).output
-    assert printed == "error: sweep.nc exists. Choose another --out, or add --resume or --overwrite.\n"
+    assert printed == (
+        "error: sweep.nc exists already. Choose another path for the sweep, or pass --overwrite to replace it or "
+        "--resume "
+        "to complete it.\n"
+    )
     assert Path("sweep.nc").read_text() == "precious"
 
 
@@ -249,7 +253,11 @@ def test_overwriting_loses_nothing_to_a_bad_request(run: Run, swept: Path) -> No
     printed = run("sweep", "--scenes", 1, *SHORT, "--out", swept, "--overwrite", "--threshold-cells", 0, code=2).output
     assert printed.strip() == "error: threshold_cells must be above 0; got 0."
     printed = run("sweep", "--scenes", 1, *SHORT, "--out", swept, "--overwrite", "--resume", code=2).output
-    assert printed == "error: --resume goes on with a sweep, --overwrite replaces it. Give one of them.\n"
+    assert printed == (
+        "error: --resume and --overwrite are mutually exclusive: the first completes what is there, the second "
+        "replaces "
+        "it. Pass one.\n"
+    )
     assert swept.read_bytes() == before
     run("sweep", "--scenes", 1, *SHORT, "--out", swept, "--overwrite")
     assert load_sweep(swept)["clip"].values.tolist() == ["scene 1"]

@@ -29,7 +29,7 @@ EARLY = [
     (["sweep", "--recording", "no.zarr"], "no.zarr is missing. Give the path of a recording."),
     (["track", "clip.txt", "--points", "no.csv"], "no.csv is missing. Give the path of a CSV file of points."),
     (["info", "nothere.mp4"], "nothere.mp4 is missing."),
-    (["generate", "a dog", "--out", "clip.gif"], "'.gif' holds no H.264 video"),
+    (["generate", "a dog", "--out", "clip.gif"], "clip.gif cannot hold the clip: its suffix must be .mp4,"),
     (["generate", "a dog", "--out", "clip.mp4"], "clip.mp4 exists already."),
     (["guide", "a dog", "--out", "clip.mp4"], "clip.mp4 exists already."),
     (["sweep", "--scenes", "0", "--layers", "4-5"], "Both included, that range is '4:6'."),

@@ -26,5 +26,5 @@ def test_a_sweep_writes_its_table_and_that_of_its_heads(run: Callable[..., Resul
 def test_a_table_in_a_taken_place_is_refused_before_the_sweep(run: Callable[..., Result]) -> None:
     Path("sweep-heads.csv").write_text("mine")
     assert "sweep-heads.csv exists already" in run(*RUN, "--csv", "sweep.csv", "--per-head", code=2).output
-    assert "a table goes to a file ending in .csv" in run(*RUN, "--csv", "sweep.txt", code=2).output
+    assert "cannot hold the table: its suffix must be .csv" in run(*RUN, "--csv", "sweep.txt", code=2).output
     assert not Path("sweep.nc").exists()

@@ -96,7 +96,7 @@ def test_what_cannot_be_written_is_refused(kaleido: Any, tmp_path: Path, monkeyp
     (tmp_path / "taken.pdf").write_text("mine")
     with pytest.raises(OutputExistsError):
         dp.save_figure(FIGURE, tmp_path / "taken.pdf")
-    with pytest.raises(InvalidInputError, match=r"ending in \.pdf, \.svg, \.png or \.html\. Name it a\.pdf\.$"):
+    with pytest.raises(InvalidInputError, match=r"suffix must be \.pdf, \.svg, \.png or \.html\. Name it a\.pdf\.$"):
         dp.save_figure(FIGURE, "a.eps")
     with pytest.raises(InvalidInputError, match="width_mm"):
         dp.save_figure(FIGURE, tmp_path / "a.pdf", width_mm=0)

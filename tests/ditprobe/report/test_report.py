@@ -293,13 +293,16 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
     path.write_text("old")
     with pytest.raises(OutputExistsError) as error:
         write_report(path, sweep(), None)
-    assert str(error.value) == f"{path} exists. Choose another path, or pass overwrite=True to replace it."
+    assert (
+        str(error.value)
+        == f"{path} exists already. Choose another path for the report, or pass overwrite=True to replace it."
+    )
     assert path.read_text() == "old"
     write_report(path, sweep(), None, overwrite=True)
     assert path.read_text().startswith("<!doctype html>")
     with pytest.raises(OutputExistsError) as error:
         write_report(tmp_path, sweep(), None, overwrite=True)
-    assert str(error.value) == f"{tmp_path} is a folder. Name a file, e.g. {tmp_path / 'report.html'}."
+    assert str(error.value) == f"{tmp_path} is a folder. Name a file, for example {tmp_path / 'report.html'}."
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

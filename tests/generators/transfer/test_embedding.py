@@ -23,6 +23,7 @@ from generators.transfer.embedding_files import load_embedding, save_embedding
 from probe.attention.positions import AddedPositions, RotaryPositions
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
+from store.clips.digest import digest_of_clip
 from store.errors import (
     CorruptRecordingError,
     FormatVersionError,
@@ -30,7 +31,6 @@ from store.errors import (
     OutputExistsError,
     RecordingError,
 )
-from store.files.digest import digest_of
 
 METHOD = DiTFlow(optimise="positions", layers=(1,), learning_rate=(0.05, 0.02), iterations=2, fraction=0.6)
 
@@ -113,7 +113,7 @@ def test_the_file_says_where_it_came_from(tmp_path: Path) -> None:
     assert (details["layers"], details["learning_rates"]) == ([1], [0.05, 0.02])
     assert details["timesteps"] == list(backbone.timesteps(3)[:2])
     assert details["prompt"] == FAMILIES["mini-rope"].prompt
-    assert details["reference"] == digest_of(reference_of(FAMILIES["mini-rope"]))
+    assert details["reference"] == digest_of_clip(reference_of(FAMILIES["mini-rope"]))
     assert (details["seed"], details["config_hash"]) == (5, backbone.config_hash)
     assert "torch" in details["versions"]
     assert repr(load_embedding(path)) == (
@@ -171,7 +171,7 @@ def test_files_are_refused_in_full_sentences(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError) as caught:
         save_embedding(small(), path)
     assert str(caught.value) == (
-        f"{path} exists already. Choose another path for the motion embedding, or pass overwrite=True."
+        f"{path} exists already. Choose another path for the motion embedding, or pass overwrite=True to replace it."
     )
     save_embedding(small(steps=7), path, overwrite=True)
     assert load_embedding(path).steps == 7

@@ -158,11 +158,13 @@ def test_a_clip_that_cannot_be_saved_is_refused_before_anything_is_written(
     video.write_text("precious")
     with pytest.raises(OutputExistsError) as caught:
         record(mini, scene, SELECTION, path, steps=5, save_clip=video)
-    assert str(caught.value) == (f"{video} exists already. Choose another path for the clip, or pass overwrite=True.")
-    with pytest.raises(InvalidInputError) as invalid:
+    assert str(caught.value) == (
+        f"{video} exists already. Choose another path for the clip, or pass overwrite=True to replace it."
+    )
+    with pytest.raises(OutputExistsError) as invalid:
         record(mini, scene, SELECTION, path, steps=5, save_clip=video / "inside.mp4")
     assert str(invalid.value) == (
-        f"a clip cannot be saved to {video / 'inside.mp4'}: {video} is no folder. Choose another path."
+        f"{video / 'inside.mp4'} cannot be written: {video} is a file, not a folder. Choose another path."
     )
     assert video.read_text() == "precious"
     assert not path.exists()

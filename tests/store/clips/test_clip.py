@@ -231,7 +231,10 @@ def test_a_plain_clip_writes_no_npz_and_removes_a_stale_one(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", full_clip())
     with pytest.raises(OutputExistsError) as caught:
         write_clip(path, full_clip())
-    assert str(caught.value) == (f"{path} and {path}.npz exist already. Choose another path or pass overwrite=True.")
+    assert str(caught.value) == (
+        f"{path} and {path}.npz exist already. Choose another path for the clip, or pass overwrite=True to "
+        "replace them."
+    )
     write_clip(path, Clip(smooth_images(), 8), overwrite=True)
     assert not extras_path(path).exists()
     assert read_clip(path).tracks is None
@@ -242,7 +245,7 @@ def test_a_suffix_that_cannot_be_written_leaves_nothing(tmp_path, name):
     with pytest.raises(InvalidInputError) as caught:
         write_clip(tmp_path / "new" / name, Clip(smooth_images(), 8))
     assert str(caught.value) == (
-        f"{tmp_path}/new/{name} cannot be written: a clip goes to a file ending in .mp4, .mov, .m4v, .mkv or .avi. "
+        f"{tmp_path}/new/{name} cannot hold the clip: its suffix must be .mp4, .mov, .m4v, .mkv or .avi. "
         f"Name it {tmp_path}/new/clip.mp4."
     )
     assert list(tmp_path.iterdir()) == []

@@ -75,7 +75,10 @@ def test_an_existing_video_stays_until_the_new_one_is_whole(tmp_path: Path) -> N
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(OutputExistsError) as caught:
         write_video(path, iter(waves()), 8)
-    assert str(caught.value) == f"{path} and {path}.npz exist already. Choose another path or pass overwrite=True."
+    assert str(caught.value) == (
+        f"{path} and {path}.npz exist already. Choose another path for the clip, or pass overwrite=True to "
+        "replace them."
+    )
     with pytest.raises(Unreadable):
         write_video(path, failing(waves()), 8, overwrite=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
@@ -123,7 +126,7 @@ def test_other_images_are_refused(tmp_path: Path, images: list[np.ndarray], mess
 
 def test_other_paths_and_rates_are_refused_before_an_image_is_asked_for(tmp_path: Path) -> None:
     unasked = failing(waves(1)[:0])
-    with pytest.raises(InvalidInputError, match=r"clip\.gif cannot be written: a clip goes to a file ending in"):
+    with pytest.raises(InvalidInputError, match=r"clip\.gif cannot hold the clip: its suffix must be"):
         write_video(tmp_path / "clip.gif", unasked, 8)
     for fps in (0, float("nan")):
         with pytest.raises(ClipError, match="fps must be a positive number; got "):

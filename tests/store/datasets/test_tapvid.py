@@ -355,7 +355,10 @@ def test_writing_bad_input_is_refused(tmp_path):
     write_tapvid(path, {"goat": clip_with_tracks(0)})
     with pytest.raises(OutputExistsError) as taken:
         write_tapvid(path, {"goat": clip_with_tracks(1)})
-    assert str(taken.value) == f"{path} exists already. Choose another path or pass overwrite=True."
+    assert (
+        str(taken.value)
+        == f"{path} exists already. Choose another path for the TAP-Vid clips, or pass overwrite=True to replace it."
+    )
     write_tapvid(path, {"swan": clip_with_tracks(1)}, overwrite=True)
     assert list(read_tapvid(path)) == ["swan"]
 

@@ -490,7 +490,7 @@ class TestInput:
     def test_options(self, tmp_path, plan):
         with pytest.raises(InvalidInputError, match="unknown policy 'wait'"):
             RecordingWriter(tmp_path / "run.zarr", plan, policy="wait")
-        with pytest.raises(InvalidInputError, match="ask for one of them"):
+        with pytest.raises(InvalidInputError, match="mutually exclusive"):
             RecordingWriter(tmp_path / "run.zarr", plan, resume=True, overwrite=True)
         with pytest.raises(InvalidInputError, match=r"queue_records must be at least 1; got 0\."):
             RecordingWriter(tmp_path / "run.zarr", plan, queue_records=0)
@@ -503,7 +503,8 @@ class TestOutputPath:
         with pytest.raises(OutputExistsError) as caught:
             RecordingWriter(recorded.path, plan_for())
         assert str(caught.value) == (
-            f"{recorded.path} exists already. Choose another path, or pass overwrite=True to replace it or "
+            f"{recorded.path} exists already. Choose another path for the recording, or pass overwrite=True to "
+            "replace it or "
             f"resume=True to complete it."
         )
 

@@ -184,7 +184,7 @@ def test_an_error_of_the_last_record_surfaces_at_exit(tmp_path, monkeypatch):
 
     def run():
         with RecordingWriter(tmp_path / "run.zarr", plan_for()) as writer:
-            monkeypatch.setattr(store.recordings.writer, "write_whole", fails)
+            monkeypatch.setattr(store.recordings.writer, "write_atomically", fails)
             writer.write(step=0, layer=1, **tensors(0, 1))
 
     with pytest.raises(RecordingError, match="step 0, layer 1, branch 'cond' could not be written"):
@@ -195,14 +195,14 @@ class Gate:
     """A disk that writes nothing until it is opened."""
 
     def __init__(self, monkeypatch):
-        self.open, self.waiting, real = threading.Event(), threading.Event(), store.recordings.writer.write_whole
+        self.open, self.waiting, real = threading.Event(), threading.Event(), store.recordings.writer.write_atomically
 
         def gated(*args, **options):
             self.waiting.set()
             assert self.open.wait(30)
             real(*args, **options)
 
-        monkeypatch.setattr(store.recordings.writer, "write_whole", gated)
+        monkeypatch.setattr(store.recordings.writer, "write_atomically", gated)
 
 
 def fill(writer, gate):

@@ -79,7 +79,7 @@ def test_the_flow_and_the_page_are_written(run: Run, small: Backbone, clip: Clip
     assert files() == ["clip.flow.html", "clip.flow.npz", "clip.mp4"]
     again = run("amf", "clip.mp4", "--layer", 1, *ON_SMALL, code=2)
     assert again.stderr.startswith("error: clip.flow.npz exists already.")
-    assert again.stderr.endswith("or pass --overwrite.\n")
+    assert again.stderr.endswith("or pass --overwrite to replace it.\n")
 
 
 def test_soft_flow_at_timestep_0_into_another_file(run: Run, small: Backbone, clip: Clip) -> None:
@@ -112,10 +112,10 @@ def test_a_dry_run_says_what_would_happen(run: Run, small: Backbone, clip: Clip)
             ("--picture", "clip.mp4"),
             "--picture clip.mp4 is the clip itself, or what belongs to it. Choose another path.",
         ),
-        (("--picture", "flow.png"), "--picture flow.png does not end in .html. Name it flow.html."),
+        (("--picture", "flow.png"), "flow.png cannot hold the picture: its suffix must be .html. Name it flow.html."),
         (
             ("--out", "flow.csv"),
-            "flow.csv cannot be written: a flow goes to a file ending in .npz, .nc or .zarr. Name it flow.npz.",
+            "flow.csv cannot hold the flow: its suffix must be .npz, .nc or .zarr. Name it flow.npz.",
         ),
         (
             ("--first", 9),

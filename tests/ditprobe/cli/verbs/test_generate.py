@@ -176,14 +176,17 @@ def test_what_the_backbone_does_not_take_is_refused_before_it_runs(
     [
         (
             ("--out", "taken.mp4"),
-            "taken.mp4 exists already. Choose another path for the clip, or pass --overwrite.",
+            "taken.mp4 exists already. Choose another path for the clip, or pass --overwrite to replace it.",
         ),
         (
             ("--out", "other.mp4", "--count", "3"),
-            "other-1.mp4 exists already. Choose another path for the clip, or pass --overwrite.",
+            "other-1.mp4 exists already. Choose another path for the clip, or pass --overwrite to replace it.",
         ),
-        (("--out", "made.gif"), "a clip cannot be saved to made.gif: '.gif' holds no H.264 video. Name it made.mp4."),
-        (("--out", "."), "a clip cannot be saved to .: it is a folder. Name a file, such as clip.mp4."),
+        (
+            ("--out", "made.gif"),
+            "made.gif cannot hold the clip: its suffix must be .mp4, .mov, .m4v, .mkv or .avi. Name it made.mp4.",
+        ),
+        (("--out", "."), ". is a folder. Name a file, for example clip.mp4."),
         (
             ("--backbone", "mimi"),
             "no file, folder or bundled backbone named 'mimi'. Give a folder that exists, 'mini' or 'mini-rope', which "

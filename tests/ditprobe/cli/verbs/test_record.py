@@ -39,10 +39,13 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("made.mp4", "made.mp4 exists already. Choose another path for the clip, or pass --overwrite."),
-        ("made.txt", "a clip cannot be saved to made.txt: '.txt' holds no H.264 video. Name it made.mp4."),
-        ("made", "a clip cannot be saved to made: it has no video suffix. Name it made.mp4."),
-        (".", "a clip cannot be saved to .: it is a folder. Name a file, such as clip.mp4."),
+        ("made.mp4", "made.mp4 exists already. Choose another path for the clip, or pass --overwrite to replace it."),
+        (
+            "made.txt",
+            "made.txt cannot hold the clip: its suffix must be .mp4, .mov, .m4v, .mkv or .avi. Name it made.mp4.",
+        ),
+        ("made", "made cannot hold the clip: its suffix must be .mp4, .mov, .m4v, .mkv or .avi. Name it made.mp4."),
+        (".", ". is a folder. Name a file, for example clip.mp4."),
     ],
 )
 def test_a_clip_that_cannot_be_saved_is_refused_before_the_model_runs(run: Run, path: str, message: str) -> None:
@@ -70,8 +73,9 @@ def test_a_complete_recording_resumed_still_saves_its_clip(run: Run, source: tup
 def test_refusals_name_options(run: Run) -> None:
     run("record", "--scene", 1, *ONE)
     assert run("record", "--scene", 1, *ONE, code=2).output.endswith(
-        "error: recording.zarr exists already. Choose another path, or pass --overwrite to replace it or --resume to "
-        "complete it.\n"
+        "error: recording.zarr exists already. Choose another path for the recording, or pass --overwrite to "
+        "replace it "
+        "or --resume to complete it.\n"
     )
     printed = run("record", "--scene", 1, *ONE, "--limit", "10kB", code=2).output
     limit = printed.strip().rpartition(" or raise it with --limit ")[2].rstrip(".")
@@ -221,7 +225,7 @@ def test_a_clip_in_a_folder_that_cannot_be_made_is_refused_and_nothing_replaced(
     Path("deep").touch()
     printed = run("record", "--scene", 1, *ONE, "--overwrite", "--save-clip", "deep/er/made.mp4", code=2).output
     assert printed == (
-        f"error: a clip cannot be saved to deep/er/made.mp4: {Path('deep').absolute()} is no folder. Choose another "
+        f"error: deep/er/made.mp4 cannot be written: {Path('deep').absolute()} is a file, not a folder. Choose another "
         "path.\n"
     )
     assert Path("recording.zarr").is_dir()

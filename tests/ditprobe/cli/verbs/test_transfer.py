@@ -129,7 +129,9 @@ def test_a_page_shows_the_reference_as_fitted_and_the_result(run: Run, reference
     for image in (*fitted, *read_clip("made.mkv").images[:, ::2, ::2]):
         assert _nearest(page, image) <= 3
     result = run("transfer", "long.mkv", PROMPT, *ON_SMALL, *words[:-4], "--out", "again.mkv", code=2)
-    assert result.stderr == "error: deep/a.html exists already. Choose another path, or pass --overwrite.\n"
+    assert result.stderr == (
+        "error: deep/a.html exists already. Choose another path for the picture, or pass --overwrite to replace it.\n"
+    )
 
 
 def _nearest(page: str, image: np.ndarray) -> int:
@@ -165,7 +167,7 @@ def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
         (["ref.mkv", PROMPT, "--save-embedding", "x.safetensors"], "--save-embedding saves optimised positions. Add "),
         (
             ["ref.mkv", PROMPT, "--method", "ditflow-positions", "--save-embedding", "x.pt"],
-            "x.pt cannot be written: a motion embedding goes to a file ending in .safetensors. Name it x.safetensors.",
+            "x.pt cannot hold the motion embedding: its suffix must be .safetensors. Name it x.safetensors.",
         ),
         (
             ["ref.mkv", PROMPT, "--method", "injection", "--iterations", 3],
@@ -184,7 +186,10 @@ def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
             ["ref.mkv", PROMPT, "--method", "smn"],
             "unknown transfer method 'smn'. Did you mean 'smm'? ",
         ),
-        (["ref.mkv", PROMPT, "--picture", "a.png"], "--picture a.png does not end in .html. Name it a.html."),
+        (
+            ["ref.mkv", PROMPT, "--picture", "a.png"],
+            "a.png cannot hold the picture: its suffix must be .html. Name it a.html.",
+        ),
         ([PROMPT, "--embedding", "x.safetensors"], "x.safetensors is missing. Give the path of a motion embedding."),
     ],
 )

@@ -14,14 +14,14 @@
 # # Record and look
 #
 # In every self-attention layer, a video diffusion transformer turns each token into a **query** and a **key**;
-# how well they fit decides which tokens exchange information. This notebook records queries and keys,
-# opens the recording, and looks at them: where a point attends to, what the tokens of a layer have in common,
+# how well a query fits a key decides how much information passes between two tokens. This notebook records queries and
+# keys, opens the recording, and examines them: where a point attends to, what the tokens of a layer have in common,
 # and whether attention finds a moving point again.
 #
-# Everything runs on a small backbone that comes with ditprobe, in seconds and without a GPU or a network.
-# It is built from the classes of CogVideoX, so the same lines work on the real one.
+# Everything runs on a small backbone that is bundled with ditprobe, in seconds and without a GPU or a network.
+# It is built from the classes of CogVideoX, so the same code works on the real model.
 #
-# In JupyterLab and VS Code the pictures slide, zoom and tell their values under the mouse; on GitHub they are still.
+# In JupyterLab and VS Code the figures are interactive; on GitHub they are still images.
 
 # %%
 import shutil
@@ -54,7 +54,7 @@ for layer in backbone.layers:
 # ## A scene whose motion is known
 #
 # `make_scene` draws textured shapes over a moving background and knows where every point goes and when it is hidden.
-# The model was trained on other scenes of this kind, all from seeds of 10,000,000 and above.
+# The model was trained on other scenes of this kind, with seeds of 10,000,000 and above.
 
 # %%
 scene = dp.make_scene(9)
@@ -74,10 +74,10 @@ print(scene.prompt)
 strip(scene.images)
 
 # %% [markdown]
-# The model does not see pixels. It sees tokens on a grid of `frame`, `y`, `x`, and the **layout** says what each token
+# The model does not process pixels but tokens on a grid of `frame`, `y`, `x`. The **layout** says what each token
 # stands for. A *frame* is a latent frame; an *image* is one picture of the video. Here each frame covers one image.
-# In the large models the first frame covers image 0 alone and every later one covers four images (or whatever the
-# video autoencoder compresses), so never use one number in place of the other: ask the layout.
+# In the large models the first frame covers image 0 alone and every later one covers four images (or as many as the
+# video autoencoder compresses), so never use a frame number as an image number: ask the layout.
 
 # %%
 layout = backbone.layout(scene.height, scene.width, len(scene), scene.prompt)
@@ -88,12 +88,12 @@ print("text tokens in the same attention:", layout.text_tokens)
 # %% [markdown]
 # ## Record a clip
 #
-# A `Selection` says which steps and layers to keep. A **step** counts the denoising, 0 = most noise, -1 = the last;
-# the **timestep** is the scheduler's own value at that step, which is stored beside it.
+# A `Selection` says which steps and layers to keep. A **step** is a denoising step, 0 = most noise, -1 = the last;
+# the **timestep** is the scheduler's own value at that step, and is stored with it.
 #
-# A clip has no denoising of its own, so it is shown to the model at each selected step. With `noise="forward"` it gets
-# the noise that the model expects there. Look at the plan before you run anything: on a large model a few layers and
-# steps are gigabytes, and a plan above 20 GB is refused unless you raise the limit.
+# A clip is not denoised, so the model is run on it once at each selected step. With `noise="forward"` the clip gets
+# the amount of noise that the model expects there. Look at the plan before you run anything: on a large model a few layers
+# and steps take gigabytes, and a plan above 20 GB is rejected unless you raise the limit.
 
 # %%
 selection = dp.Selection(steps=[0, 25, -1], layers="all")
@@ -107,7 +107,7 @@ print(run.state, "| timestep of each step:", dict(zip(run.steps, run.timesteps.t
 # ## Read it
 #
 # `read` returns what the attention multiplied: after normalisation and after the rotary position embedding, as float16,
-# with dims `(head, frame, y, x, channel)`. It is the fast way in, and the one to use in loops.
+# with dimensions `(head, frame, y, x, channel)`. It is the fastest way to read, and the one to use in loops.
 
 # %%
 run = dp.open_recording(folder / "scene.zarr")
@@ -115,15 +115,15 @@ query, key = run.read(step=-1, layer=2)
 query.shape, query.dtype
 
 # %% [markdown]
-# A recording is an ordinary Zarr store, so any tool that reads Zarr reads it, with no ditprobe installed. Write
-# `data["query"]`, not `data.query`: the latter is a method of xarray.
+# A recording is an ordinary Zarr store, so any tool that reads Zarr can open it without ditprobe. Write
+# `data["query"]`, because `data.query` is a method of xarray.
 
 # %%
 data = xr.open_zarr(folder / "scene.zarr", chunks=None)
 data["query"]
 
 # %% [markdown]
-# With named dims the attention is three lines. Take one token as the query, all tokens as keys, and compare with
+# With named dimensions, attention takes three lines. Take one token as the query and all tokens as keys, and compare with
 # ditprobe's own function (both leave the text tokens out here):
 
 # %%
@@ -139,10 +139,10 @@ print("largest difference:", float(np.abs(by_hand.values - by_ditprobe.values[0]
 # %% [markdown]
 # ## Which layer finds points again?
 #
-# For a point in image 0, take the cell of each later frame that its query and key fit best (both ways, averaged over
-# heads): that is a track, with no training and no tracker. The truth is known here, so every layer gets a score: the
-# share of visible positions found within one cell. `static` is the score of saying that nothing moves: what a layer
-# has to beat before one can speak of finding anything.
+# For a point in image 0, take the cell of each later frame that its query and key match best (in both directions, averaged
+# over heads): that is a track, without training and without a tracker. The truth is known here, so every layer gets a
+# score: the percentage of visible positions found to within one cell. `static` is the score of predicting that nothing
+# moves; a layer that does not beat it has found nothing.
 
 # %%
 points = scene.tracks[0]
@@ -165,9 +165,8 @@ print(f"static:  {score(np.broadcast_to(points, scene.tracks.shape)):5.1f} %")
 print(f"best on this one scene: layer {best}")
 
 # %% [markdown]
-# One scene is an anecdote. Notebook 02 does this over many, with intervals. Here is what that layer found; move the
-# slider. Discs are predictions, crosses the truth, lines the error between them; a hollow disc is a point that is
-# hidden.
+# One scene is an anecdote; notebook 02 does this for many, with intervals. Here is what that layer found; move the
+# slider. Discs are predictions, crosses the truth, and lines the errors; a hollow disc is a hidden point.
 
 # %%
 dp.plot_tracks(
@@ -175,13 +174,13 @@ dp.plot_tracks(
 )
 
 # %% [markdown]
-# ## Where a point looks
+# ## What a point attends to
 #
-# The attention of single points over all frames; the orange square marks the point's own cell in frame 0, and the
-# dropdown changes the point. The softmax runs over every frame *and* the text, so we pass the text keys.
+# The attention of single points over all frames. The orange square marks the point's own cell in frame 0; the
+# dropdown changes the point. The softmax runs over every frame *and* the text, so the text keys are passed too.
 #
-# Each panel is scaled to its own largest value so that faint frames stay readable; the number above it says how much of
-# the attention the frame holds. And it is a mean over heads: a map with two spots may be two heads that disagree.
+# Each panel is scaled to its own maximum, so that faint frames remain readable; the number above it says how much of
+# the attention falls on the frame. The map is a mean over heads: two spots may be two heads that disagree.
 
 # %%
 query, key = run.read(step=-1, layer=best)
@@ -193,20 +192,20 @@ looks = dp.attention_of_points(query, key, points[chosen], run.layout, text_key=
 dp.plot_attention(looks, images=scene.images, title=f"Where a moving point looks, layer {best}, last step")
 
 # %% [markdown]
-# High attention is no proof that the model *uses* what it finds there: values and later layers decide that.
+# High attention does not prove that the model *uses* what it finds there: values and later layers decide that.
 #
 # ## What the tokens have in common
 #
-# The three directions in which the queries (and keys) of a layer differ most, shown as red, green and blue. Cells of
-# one colour are alike to this layer. An object that keeps its colour while it moves is told apart by content; a
-# gradient that stays in place while everything moves is position. Colours of query and key cannot be compared with each
-# other.
+# The three directions in which the queries (and keys) of a layer vary most, shown as red, green and blue. Cells of
+# the same colour look alike to this layer. An object that keeps its colour while it moves is represented by its content; a
+# gradient that stays in place while everything moves represents position. Colours of queries and keys cannot be compared
+# with each other.
 
 # %%
 dp.plot_pca(dp.principal_components(query), dp.principal_components(key), title=f"Layer {best}, last step")
 
 # %% [markdown]
-# The same layer at the first step, where the clip is almost pure noise:
+# The same layer at the first step, at which the clip is almost pure noise:
 
 # %%
 early_query, early_key = run.read(step=0, layer=best)
@@ -215,8 +214,8 @@ dp.plot_pca(dp.principal_components(early_query), dp.principal_components(early_
 # %% [markdown]
 # ## Record a prompt while it is sampled
 #
-# A string instead of a clip is generated, and recorded on the way. `branch` names the two passes of classifier-free
-# guidance, `cond` and `uncond`; the default keeps `cond` only. `save_clip` keeps the video.
+# Given a string instead of a clip, `record` generates a video and records while it does. `branch` names the two passes of
+# classifier-free guidance, `cond` and `uncond`; by default only `cond` is kept. `save_clip` keeps the video.
 
 # %%
 prompt = "a red disc moves right over blue clouds while the camera pans left"
@@ -229,7 +228,7 @@ generated = dp.read_clip(folder / "prompt.mp4")
 strip(generated.images)
 
 # %% [markdown]
-# Nobody knows the true tracks of a generated clip, so there is no score, only the picture:
+# The true tracks of a generated clip are unknown, so there is no score, only the figure:
 
 # %%
 query, key = sampled.read(step=-1, layer=best)
@@ -237,9 +236,9 @@ tracks = dp.to_images(dp.match_points(query, key, points, sampled.layout), sampl
 dp.plot_tracks(generated.images, tracks, title=f"Tracks in the generated clip, layer {best}")
 
 # %% [markdown]
-# ## When something is not there
+# ## When something is missing
 #
-# Errors say what was asked, what exists and what to do. Each is also an error that Python already has, so you can catch
+# Errors say what was asked for, what exists and what to do. Each is also a builtin error, so you can catch
 # `LookupError` without knowing ditprobe's names.
 
 # %%

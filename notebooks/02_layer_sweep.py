@@ -14,11 +14,11 @@
 # # Which layers carry temporal correspondence?
 #
 # In the published models, a few layers know where a point of the first frame is in all the others; most do not.
-# A **sweep** measures every layer at every step, and `select_layers` says which are shown to do it *and how sure that
-# is*. The definitions follow DiffTrack (Nam et al., 2025); the test and the uncertainty are ours.
+# A **sweep** measures every layer at every step, and `select_layers` says which layers do *and how certain that
+# is*. The definitions follow DiffTrack (Nam et al., 2025); the test and the uncertainty are ditprobe's.
 #
-# The numbers below are those of the small bundled backbone on synthetic scenes. They show the method. They say nothing
-# about CogVideoX, Wan or HunyuanVideo: the end of this notebook shows how to point the same lines at them.
+# The numbers below are those of the small bundled backbone on synthetic scenes. They illustrate the method and say nothing
+# about CogVideoX, Wan or HunyuanVideo; the end of this notebook shows how to run the same code on those.
 
 # %%
 import os
@@ -34,11 +34,11 @@ backbone
 # %% [markdown]
 # ## Sweep
 #
-# Six scenes that the model has not seen, ten of fifty steps, all layers. Each step sees the clip with the noise of that
-# step (`noise="forward"`). Queries and keys are measured where they are made, and nothing is stored but the numbers.
+# Six unseen scenes, ten of fifty steps, all layers. At each step the model gets the clip with the noise of that
+# step (`noise="forward"`). Queries and keys are measured as they are computed; only the results are stored.
 #
-# `threshold_cells` is how near a match must be. One cell suits this backbone, whose cells are coarse beside its
-# objects; the published value is half a cell, which is the default.
+# `threshold_cells` is how close a match must be. One cell suits this backbone, whose cells are large compared with its
+# objects; the default is the published value, half a cell.
 
 # %%
 clips = {f"scene {seed}": dp.make_scene(seed) for seed in range(6)}
@@ -47,7 +47,7 @@ sweep = dp.sweep(backbone, clips, dp.Selection(steps=steps, layers="all"), thres
 sweep
 
 # %% [markdown]
-# The result is an `xarray.Dataset` with a value for each clip, step and layer, so the usual tools apply:
+# The result is an `xarray.Dataset` with one value per clip, step and layer, so the usual tools apply:
 
 # %%
 accuracy = sweep["accuracy"].mean("clip")
@@ -58,34 +58,34 @@ print(f"median over layers at the last step: {float(accuracy.isel(step=-1).media
 print(f"'nothing moves' would score: {float(sweep['static_accuracy'].mean()):.1f} %")
 
 # %% [markdown]
-# ## Three measures, and one of all three
+# ## Three measures and their combination
 #
-# **Accuracy**: how often the best match of a point lies where the point really went. Only visible points count, and
+# **Accuracy**: how often the best match of a point is where the point really went. Only visible points count, and
 # image 0, where the points start, does not.
 
 # %%
 dp.plot_layer_step(sweep["accuracy"])
 
 # %% [markdown]
-# Read it against `nothing moves` above, not against zero: much of a scene barely moves, and a layer that always looks
-# at its own cell is right there. `moving_accuracy` counts only what moved by more than a cell, where standing still
+# Compare it with `nothing moves` above, not with zero: much of a scene barely moves, and there a layer that always attends
+# to its own cell is right. `moving_accuracy` counts only points that moved by more than a cell, for which `nothing moves`
 # scores 0.
 
 # %%
 dp.plot_layer_step(sweep["moving_accuracy"])
 
 # %% [markdown]
-# **Cross confidence**: the largest attention weight that a point has in another frame. It needs no truth. A layer can
-# be confident and wrong, or right with its attention spread thin, so it is no substitute for accuracy.
+# **Cross confidence**: the largest attention weight of a point in another frame. It needs no ground truth. A layer can
+# be confident and wrong, or right with widely spread attention, so confidence does not replace accuracy.
 
 # %%
 dp.plot_layer_step(sweep["confidence"].sel(target="cross"), title="Confidence across frames")
 
 # %% [markdown]
-# **Cross attention score** (not drawn here) is all of the attention that goes to other frames. The **harmonic mean** of
-# the three is high only where all are: where matching is right, sharp, and most of what the layer does. Each measure is
-# first scaled from 0 to 1 over this whole map, so a harmonic mean ranks the layers of *one* sweep: never compare it
-# between models or sweeps.
+# **Cross attention score** (not plotted here) is all of the attention that goes to other frames. The **harmonic mean** of
+# the three is high only where all of them are: where matching is accurate, sharp, and most of what the layer does. Each
+# measure is first scaled from 0 to 1 over this whole map, so a harmonic mean ranks the layers of *one* sweep; never compare
+# it between models or sweeps.
 
 # %%
 dp.plot_layer_step(sweep["harmonic_mean"])
@@ -93,18 +93,19 @@ dp.plot_layer_step(sweep["harmonic_mean"])
 # %% [markdown]
 # ## Select layers
 #
-# A ranking always has a first. So `select_layers` asks something else first: which layers beat `nothing moves`? On all
-# points, and on moving ones, where that guess is never right and the bar is the most that a guess without direction can
-# score. Both are tested over the clips, for all layers at once; the layers that pass are selected, be it one or none.
+# Every ranking has a first place, whether or not it means anything. `select_layers` therefore asks a different question:
+# which layers beat `nothing moves`? They have to do so on all points, and on moving points, for which `nothing moves` is
+# never right and the bar is the best score of a guess that does not know the direction. Both are tested over the clips, for
+# all layers at once. The layers that pass are selected, however many they are.
 
 # %%
 selection = dp.select_layers(sweep)
 selection
 
 # %% [markdown]
-# Accuracy leads, with its lead over the guesses. The ranking by the harmonic mean comes last: it also rewards sharp and
-# strong attention, so a layer that always looks at its own cell can rank high. Here is who ranks where, and who only
-# repeats `nothing moves`:
+# The table starts with accuracy and its lead over the guesses. The harmonic mean comes last: it also rewards sharp and
+# strong attention, so a layer that always attends to its own cell can rank high. These are the ranks, and the layers that
+# only repeat `nothing moves`:
 
 # %%
 for row in selection.table():
@@ -115,9 +116,10 @@ for row in selection.table():
 dp.plot_selection(selection)
 
 # %% [markdown]
-# Six clips are few, and the test is strict: what does not pass is *not shown*, which is not *shown to be wrong*. More
-# clips, more motion or a larger threshold would tell more. The intervals are about clips like these, not other kinds of
-# video, and about this threshold, these steps and this draw of the noise. How far the ranking depends on those:
+# Six clips are few, and the test is strict: a layer that does not pass has *not been shown* to carry correspondence, which
+# is different from *being shown not to*. More clips, more motion or a larger threshold would give more evidence. The
+# intervals hold for clips like these, this threshold, these steps and this draw of the noise, not for other kinds of
+# video. How much the ranking depends on those choices:
 
 # %%
 varied = dp.sweep(
@@ -132,8 +134,8 @@ settings = dp.stability(varied, 3)
 settings[["first", "top", "carries"]].to_dataframe().round(2)
 
 # %% [markdown]
-# The layer that is first everywhere can be built on. A selection is a value: it goes where layers are asked for, and to
-# disk with what it was measured at (`dp.save_selection(selection, "layers.json")`).
+# A layer that is first in every setting can be relied on. A selection is accepted wherever layers are an argument, and can
+# be saved with the settings it was measured at (`dp.save_selection(selection, "layers.json")`).
 #
 # The selected layers over the steps, with the baseline:
 
@@ -144,7 +146,7 @@ dp.plot_best_layers(sweep["accuracy"], shown, baseline=sweep["static_accuracy"])
 # %% [markdown]
 # ## Heads
 #
-# The mean over heads hides specialists. Accuracy of each head alone, at the last step:
+# The mean over heads can hide specialised heads. Accuracy of each head alone, at the last step:
 
 # %%
 last = accuracy.isel(step=-1)
@@ -159,11 +161,11 @@ print(f"best single head: head {head} of layer {layer}, {float(mean.max()):.1f} 
 print(f"all heads of that layer together: {together:.1f} %")
 
 # %% [markdown]
-# The best of many heads is partly luck: it was chosen on the clips it is scored on. Confirm it on others.
+# The best of many heads is partly luck, because it was chosen on the clips it is scored on. Confirm it on others.
 #
 # ## Queries and keys, or features?
 #
-# One can also match the output of the attention (its *features*), as is usual with image models.
+# The output of the attention (its *features*) can be matched too, as is usual with image models.
 
 # %%
 dp.plot_layer_step(sweep["feature_accuracy"])
@@ -175,10 +177,10 @@ for number, a, b in zip(last["layer"].values, last.values, features.values):
 print(f"at the last step, query-key matching is ahead in {int((last > features).sum())} of {last.size} layers")
 
 # %% [markdown]
-# ## Keep it
+# ## Save it
 #
-# The sweep is one netCDF file. The report is one HTML file that opens in any browser without a network: the answer, the
-# maps, the tables, and examples of what the best layer tracks.
+# The sweep is one netCDF file. The report is one HTML file that opens in any browser without a network; it contains the
+# answer, the maps, the tables, and examples of what the best layer tracks.
 
 # %%
 folder = Path(tempfile.mkdtemp())  # choose a folder of your own
@@ -196,11 +198,12 @@ print(report.name, f"{report.stat().st_size / 1e6:.1f} MB")
 # ## Your clips
 #
 # `read_clips` takes a video, a folder of videos, or a folder in the layout of DiffTrack or MTBench with its tracks.
-# Clips are resized to what the model takes, with their tracks, and long ones are cut into windows, each an entry of
-# `clip`; intervals still resample whole clips. A clip without tracks gets a grid of points: everything but accuracy.
+# Clips are resized, together with their tracks, to the size the model takes, and long ones are cut into windows, each an
+# entry of `clip`; intervals still resample whole clips. For a clip without tracks, everything except accuracy is measured
+# on a grid of points.
 #
-# This cell reads `det`, real clips with published trajectories, from the folder that `DITPROBE_DATA` names, by default
-# `shared/data` beside the repository, and says so where there is none.
+# This cell reads `det`, real clips with published trajectories, from the folder named by `DITPROBE_DATA`, by default
+# `shared/data` next to the repository. If there is none, it says so.
 
 # %%
 beside = Path(dp.__file__).parents[1] / "../shared/data"
@@ -219,8 +222,8 @@ else:
 # %% [markdown]
 # ## Your model
 #
-# The same lines on a real pipeline. Any diffusers pipeline of the CogVideoX, Wan or HunyuanVideo family can be passed
-# as an object, with its parts offloaded if need be. The code below needs a GPU and the weights, and is not run here.
+# The same code works on a real pipeline. Any diffusers pipeline of the CogVideoX, Wan or HunyuanVideo family can be passed
+# as an object, with its components offloaded if necessary. The code below needs a GPU and the weights, and is not run here.
 #
 # ```python
 # import torch
@@ -235,8 +238,8 @@ else:
 # backbone = dp.load_backbone("hunyuanvideo-community/HunyuanVideo", device="cuda", dtype="bfloat16")
 # ```
 #
-# Then sweep clips with tracks, or prompts. A prompt is analysed while it is generated; pass its tracks as `truth` if
-# you have them (from a tracker run on the same seed), otherwise there is confidence but no accuracy.
+# Then sweep clips with tracks, or prompts. A prompt is analysed while its video is generated; pass the video's tracks as
+# `truth` if you have them (from a tracker run on the same seed), otherwise there is confidence but no accuracy.
 #
 # ```python
 # clips = dp.read_clips("my_clips")
@@ -247,8 +250,8 @@ else:
 # sweep = dp.sweep(backbone, {"dog": "a dog runs along the beach"}, dp.Selection(steps=[-1], layers="all"))
 # ```
 #
-# For numbers to compare with the published ones, pass `preset="difftrack"`, which reproduces the released code with its
-# rounding, and leave `threshold_cells` at 0.5.
+# For numbers that are comparable with the published ones, pass `preset="difftrack"`, which reproduces the released code
+# with its rounding, and leave `threshold_cells` at 0.5.
 
 # %%
 shutil.rmtree(folder)

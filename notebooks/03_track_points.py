@@ -13,12 +13,12 @@
 # %% [markdown]
 # # Track points
 #
-# A layer whose queries and keys match the same point in two images is a tracker that nobody trained. `track_points`
-# makes it one: a clip of any length and some points go in, tracks with visibility and confidence come out. This
-# notebook tracks, looks at what came out, and evaluates it beside other trackers with the metrics of TAP-Vid.
+# A layer whose queries and keys match the same point in two images can track points without any training. `track_points`
+# uses it as a tracker: it takes a clip of any length and some points, and returns tracks with visibility and confidence.
+# This notebook tracks points, examines the tracks, and compares them with other trackers by the metrics of TAP-Vid.
 #
-# The numbers are those of the small bundled backbone on drawn scenes. They show how things are done, and say nothing
-# about large models: the end of this notebook shows how to point the same lines at them.
+# The numbers are those of the small bundled backbone on synthetic scenes. They illustrate the method and say nothing
+# about large models; the end of this notebook shows how to run the same code on those.
 
 # %%
 import os
@@ -41,13 +41,13 @@ backbone
 # %% [markdown]
 # ## Track
 #
-# The model takes six images at once and this scene has twelve. `track_points` cuts it into chunks, each with the image
-# in which the points are known, and averages what overlapping chunks say; only one group of chunks is ever in memory,
-# however long the clip.
+# The model takes six images at once and this scene has twelve. `track_points` cuts it into chunks, each of which includes
+# the image in which the points are known, and averages the results of overlapping chunks. Only one group of chunks is in
+# memory at a time, however long the clip.
 #
-# A query is `(image, x, y)`: which image, and where in it, in pixels of the clip. It may lie in *any* image. These lie
-# in image 4 and are followed forward to image 11 and backward to image 0. Layer, step and heads are what is known to
-# work for this backbone; `layer=`, `step=` and `heads=` choose others.
+# A query is `(image, x, y)`: the image, and the position in it in pixels of the clip. It can be in *any* image. These are
+# in image 4 and are tracked forward to image 11 and backward to image 0. Layer, step and heads default to those known to
+# work for this backbone; `layer=`, `step=` and `heads=` select others.
 
 # %%
 scene = dp.make_scene(4, images=12, cell=5.0)
@@ -64,24 +64,24 @@ tracks
 # %% [markdown]
 # ## Look
 #
-# Colour says where a point was asked for, a trail where it has been, and a hollow mark that the tracker calls it
-# hidden. The dark bar marks the image of the queries.
+# A point's colour encodes where it was queried, its trail shows where it has been, and a hollow mark means that the tracker
+# considers it hidden. The dark bar marks the image of the queries.
 
 # %%
 few = dp.track_points(scene, queries[::3], backbone)
 Image.fromarray(dp.overlay_strip(scene.images, few, 6, scale=4))
 
 # %% [markdown]
-# The same as a video, as `ditprobe track clip.mp4 --grid 8` writes it. (GitHub shows no videos in notebooks;
-# JupyterLab and VS Code do.) `drawn_images` draws one image at a time, so that long clips do not fill the memory.
+# The same as a video, as written by `ditprobe track clip.mp4 --grid 8`. (GitHub does not show videos in notebooks;
+# JupyterLab and VS Code do.) `drawn_images` draws one image at a time, so long clips do not fill the memory.
 
 # %%
 dp.write_video(folder / "tracked.mp4", dp.drawn_images(scene.images, few, scale=6), scene.fps, crf=18)
 Video(folder / "tracked.mp4", embed=True, html_attributes="controls loop muted")
 
 # %% [markdown]
-# Here the truth is known, so `plot_tracks` can draw the errors: discs are predictions, crosses the truth, the lines
-# between them the error. Move the slider. Without `tracks=` it draws predictions alone.
+# The truth is known here, so `plot_tracks` can show the errors: discs are predictions, crosses the truth, and lines the
+# errors. Move the slider. Without `tracks=` it shows predictions only.
 
 # %%
 truth, visible = scene.tracks[:, seen], scene.visibility[:, seen]
@@ -90,9 +90,9 @@ dp.plot_tracks(scene.images, tracks, tracks=truth, visibility=visible, title="Tr
 # %% [markdown]
 # ## What confidence and visibility mean
 #
-# **Confidence** is the share of a point's matching cost that lies around its match: near 1 where one place stands out,
-# small where many fit. It is no probability; compare it within one clip and backbone. Does it tell good matches from
-# bad ones here? The visible points of all other images, in four equal parts from least to most confident:
+# **Confidence** is the fraction of a point's matching cost that falls around its match: near 1 if one place stands out,
+# small if many fit. It is not a probability; compare it only within one clip and backbone. Does it tell good matches from
+# bad ones here? The visible points of all other images, in quarters from least to most confident:
 
 # %%
 error = np.linalg.norm(tracks.tracks - truth, axis=-1)
@@ -103,9 +103,9 @@ part = pd.qcut(table["confidence"], 4, labels=["least", "less", "more", "most"])
 table.groupby(part, observed=True)["error"].median().rename("median error, px").round(2).to_frame()
 
 # %% [markdown]
-# **Visibility** asks whether the way back agrees: the match of a point is matched back to the image of the query, and
-# where that ends too far from where the point came from, or the match lies outside the image, the point is called
-# hidden. That is a guess from consistency, and wrong both ways at times:
+# **Visibility** is decided by a cycle check: the match of a point is matched back to the image of the query. If that ends
+# too far from the point, or if the match is outside the image, the point is called hidden. This is a guess based on
+# consistency, and can be wrong in both directions:
 
 # %%
 names = {True: "visible", False: "hidden"}
@@ -117,17 +117,18 @@ pd.crosstab(
 # %% [markdown]
 # ## Evaluate
 #
-# One scene is an anecdote. Ten scenes, all trackers on the same clips and queries, by TAP-Vid's metrics: **position
-# accuracy** is the share of visible points within 1, 2, 4, 8 and 16 px of a 256 x 256 image, averaged over these;
-# **occlusion accuracy** the share of points rightly called visible or hidden; **Jaccard** needs both right.
+# One scene is an anecdote. Here are ten scenes, with all trackers on the same clips and queries, by TAP-Vid's metrics:
+# **position accuracy** is the percentage of visible points within 1, 2, 4, 8 and 16 px of a 256 x 256 image, averaged over
+# these thresholds; **occlusion accuracy** is the percentage of points correctly called visible or hidden; **Jaccard**
+# requires both to be right.
 #
-# * *nothing moves* needs no model; whoever does not beat it has found nothing;
-# * *raw patches* are the pixels of each cell, matched on the backbone's own grid; whoever does not beat them did not
+# * *nothing moves* needs no model; a tracker that does not beat it has found nothing;
+# * *raw patches* are the pixels of each cell, matched on the backbone's own grid; a tracker that does not beat them did not
 #   need a model;
 # * *optical flow* (OpenCV) is chained from image to image.
 #
-# A tracker is anything that is called with images and queries and returns `PointTracks`, so your own takes part as
-# these do. Here each is wrapped in one that keeps the tracks, since the metrics alone cannot be looked at.
+# A tracker is anything that is called with images and queries and returns `PointTracks`, so your own can take part in the
+# same way. Here each is wrapped in a function that keeps the tracks, so that they can be plotted later.
 
 # %%
 kept = {}
@@ -154,8 +155,8 @@ evaluation = dp.evaluate_tapvid(scenes, {name: keeping(name, tracker) for name, 
 evaluation[["average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"]]
 
 # %% [markdown]
-# Means over the scenes with 95 % intervals. The intervals resample whole scenes: what other scenes of this kind would
-# have given.
+# Means over the scenes with 95 % intervals. The intervals resample whole scenes: they show how much the result would vary
+# with other scenes of this kind.
 
 
 # %%
@@ -173,18 +174,17 @@ def as_table(evaluation):
 as_table(evaluation)
 
 # %% [markdown]
-# Means hide scenes. Every dot is a scene, a line joins the same one:
+# Means hide single scenes. Every dot is a scene, and a line joins the dots of the same scene:
 
 # %%
 dp.plot_clip_scores(evaluation["average_pts_within_thresh"])
 
 # %% [markdown]
-# **Optical flow is far ahead**, and that is no contradiction. It compares neighbouring images pixel by pixel, and these
-# scenes, crisp, evenly lit and moving little from image to image, are the easiest thing it can meet. The backbone sees
-# cells: how coarse they are on TAP-Vid's raster is printed below. And it was trained to remove noise, not to follow
-# points. The question to it is another one: do its queries and keys *know* where a point is? The trackers to beat for
-# that are nothing moves and raw patches, which see no more than it does. Whoever needs tracks of drawn scenes should
-# take flow.
+# **Optical flow is far ahead**, which is not a contradiction. It compares neighbouring images pixel by pixel, and these
+# scenes are as easy for it as can be: sharp, evenly lit, and with little motion from image to image. The backbone works on
+# cells, whose size on TAP-Vid's raster is printed below, and it was trained to remove noise, not to track points. The
+# question is a different one: do its queries and keys *know* where a point is? The baselines for that are nothing moves and
+# raw patches, which have no more information than the backbone. To get tracks of synthetic scenes, use optical flow.
 
 # %%
 cell = backbone.layout(*backbone.default_size).cell_size[0]
@@ -194,8 +194,8 @@ print(f"A cell of {cell:g} px of a {scene.width} px image is {raster:.1f} px of 
 # %% [markdown]
 # ## Errors over time, and by threshold
 #
-# `tracking_errors` compares tracks with the truth; `tapvid_queries` says which points were asked for, which is how the
-# evaluation chose them (mode `"first"`: each in the first image that shows it).
+# `tracking_errors` compares tracks with the truth; `tapvid_queries` returns the points that the evaluation queried (mode
+# `"first"`: each point in the first image in which it is visible).
 
 # %%
 errors = {name: {} for name in trackers}
@@ -210,15 +210,15 @@ errors = dp.gather_errors(errors)
 dp.plot_error_over_time(errors["error"])
 
 # %% [markdown]
-# Chained flow adds the errors of its steps. The backbone compares every image with that of the query, so nothing adds
-# up, but what looks different from afar is harder to match.
+# Chained flow accumulates the errors of its steps. The backbone compares every image with the image of the query, so
+# errors do not accumulate, but points whose appearance has changed are harder to match.
 
 # %%
 dp.plot_accuracy_per_threshold(errors["within"])
 
 # %% [markdown]
-# A chain that loses a point behind something goes on with what hides it; matching with the image of the query can
-# find it again. So the same, only for points that were hidden on the way and are visible again:
+# When a chain loses a point behind an object, it continues with the object; matching with the image of the query can
+# find the point again. The same comparison, only for points that were hidden in between and are visible again:
 
 # %%
 again = {name: [] for name in trackers}
@@ -237,12 +237,12 @@ for label, found in again.items():
 # %% [markdown]
 # ## The published procedure
 #
-# DiffTrack (Nam et al., 2025) tracks with the same queries and keys in its own way. Every part of it is a switch of
-# `TrackingOptions`, and all of them together are the preset `PUBLISHED` (`--preset difftrack-tracking` in the shell),
+# DiffTrack (Nam et al., 2025) tracks with the same queries and keys by a different procedure. Every part of it is a field
+# of `TrackingOptions`, and together they are the preset `PUBLISHED` (`--preset difftrack-tracking` in the shell),
 # which reproduces the numbers of the released code on the same queries and keys. It calls every point visible, takes
-# the best cell without refining it, and indexes cells as the release does. It was made for large images, where a cell
-# is small; here a cell is wider than the largest threshold. Four scenes, and the largest threshold (16 px) beside the
-# average; whole sets are compared, with each part's worth, in [benchmarks](../docs/benchmarks.md).
+# the best cell without refining it, and indexes cells as the release does. It was designed for large images, in which a
+# cell is small; here a cell is wider than the largest threshold. The table has four scenes, and the largest threshold
+# (16 px) next to the average. [Benchmarks](../docs/benchmarks.md) compares whole sets and the gain from each part.
 
 # %%
 published = {"published": dp.BackboneTracker(backbone, options=PUBLISHED), "mini": trackers["mini"]}
@@ -253,9 +253,9 @@ as_table(beside_published).assign(**{"within 16 px": within_16.round(1).values})
 # %% [markdown]
 # ## A real clip
 #
-# Filmed clips are another matter: this backbone has only ever seen drawn shapes. The cell reads `det`, clips whose
-# published tracks come from a tracker, from the folder that `DITPROBE_DATA` names, by default `shared/data` beside the
-# repository, and says so where there is none. Every fourth image of one clip, shown to the model as 48 x 32 px:
+# Real clips are different: this backbone was trained only on drawn shapes. The cell reads `det`, clips whose
+# published tracks come from a tracker, from the folder named by `DITPROBE_DATA`, by default `shared/data` next to the
+# repository; if there is none, it says so. It uses every fourth image of one clip, resized to 48 x 32 px for the model:
 
 # %%
 beside = Path(dp.__file__).parents[1] / "../shared/data"
@@ -274,9 +274,9 @@ else:
     print("The real clips are absent: set DITPROBE_DATA to a folder that holds them.")
 
 # %% [markdown]
-# ## Keep them
+# ## Save them
 #
-# Tracks are saved as `.npz`, `.nc` or `.zarr`, and as a pickle in TAP-Vid's layout for tools that read that.
+# Tracks are saved as `.npz`, `.nc` or `.zarr`, or as a pickle in TAP-Vid's layout for tools that read it.
 
 # %%
 dp.save_tracks(tracks, folder / "tracks.npz")
@@ -288,8 +288,8 @@ print(dp.read_tapvid(folder / "predicted.pkl")["scene 4"])
 # %% [markdown]
 # ## Your model, TAP-Vid, CoTracker
 #
-# The same lines on CogVideoX (they need a GPU and the weights, and are not run here). `track_points` knows the layer
-# and step that DiffTrack selected for it; for a model that nobody has swept, notebook 02 finds them.
+# The same code on CogVideoX (it needs a GPU and the weights, and is not run here). `track_points` knows the layer
+# and step that DiffTrack selected for it; for a model that has not been swept yet, notebook 02 finds them.
 #
 # ```python
 # backbone = dp.load_backbone("THUDM/CogVideoX-2b", device="cuda", dtype="float16")
@@ -297,7 +297,7 @@ print(dp.read_tapvid(folder / "predicted.pkl")["scene 4"])
 # tracks = dp.track_points(dp.read_clip("clip.mp4"), queries, backbone, options=PUBLISHED)
 # ```
 #
-# A TAP-Vid file (DAVIS, RGB-stacking, Kinetics, RoboTAP) is read without running anything that is in the pickle:
+# A TAP-Vid file (DAVIS, RGB-stacking, Kinetics, RoboTAP) is read without executing anything in the pickle:
 #
 # ```python
 # clips = dp.read_tapvid("tapvid_davis.pkl", size=(256, 256))
@@ -309,7 +309,7 @@ print(dp.read_tapvid(folder / "predicted.pkl")["scene 4"])
 # ditprobe track clip.mp4 --grid 10 -b THUDM/CogVideoX-2b
 # ```
 #
-# CoTracker is plugged in as a tracker beside the others. `from_hub` downloads code and weights and runs them; with a
+# CoTracker is used as one more tracker. `from_hub` downloads its code and weights and runs them; with a
 # local copy, `from_checkpoint` downloads nothing:
 #
 # ```python

@@ -13,11 +13,11 @@
 # %% [markdown]
 # # Transfer motion
 #
-# What the analyses found goes back into generation. A layer that knows where a point of one image is in the others
-# knows how a clip *moves*. So: find that layer, read the motion of a reference in it, and sample another clip whose
-# motion in that layer is the same (DiTFlow, Pondaven et al., 2025). Then measure whether it worked.
+# This notebook uses the results of the analyses in generation. A layer that knows where a point of one image is in the
+# others knows how a clip *moves*. The recipe: find that layer, read the motion of a reference in it, and sample another clip
+# that has the same motion in that layer (DiTFlow, Pondaven et al., 2025). Then measure whether it worked.
 #
-# The numbers are those of the small bundled backbone on drawn scenes, and of a handful of clips. The experiment with
+# The numbers are those of the small bundled backbone on synthetic scenes, for a handful of clips. The experiment with
 # forty references, all methods and intervals is in [benchmarks](../docs/benchmarks.md).
 
 # %%
@@ -44,7 +44,7 @@ backbone
 # %% [markdown]
 # ## Analyse: which layer?
 #
-# A sweep over eight scenes at a late step, where layers match best, and the selection of notebook 02.
+# A sweep over eight scenes at a late step, at which layers match best, and the layer selection of notebook 02.
 
 # %%
 clips = {f"scene {seed}": dp.make_scene(seed) for seed in range(8)}
@@ -60,8 +60,8 @@ dp.plot_selection(selection)
 # %% [markdown]
 # ## The motion of a reference, as a layer sees it
 #
-# The **attention motion flow** says for each cell of a frame where in another frame its query finds the best key. In
-# the best layer it follows the object; in the worst it does not. No optical flow and no tracker takes part.
+# The **attention motion flow** gives, for each cell of a frame, where in another frame its query finds the best key. In
+# the best layer it follows the object; in the worst it does not. No optical flow and no tracker is involved.
 
 # %%
 reference = dp.make_scene(21, prompt="a red ring moves left over blue stripes")
@@ -78,9 +78,10 @@ dp.plot_flow_arrows(in_worst, reference.images, title=f"Layer {worst}: the same"
 # %% [markdown]
 # ## Transfer
 #
-# The prompt names another object and another background and says nothing of motion. At the first two fifths of the
-# steps the latents are moved, five times at each, so that their flow in that layer comes nearer to the reference's.
-# (Published is one fifth, which is the default; this small backbone needs more.) The layer is the one found above.
+# The prompt names another object and another background and does not mention motion. At each of the first two fifths of
+# the steps, the latents are optimised in five iterations so that their flow in that layer becomes more like the
+# reference's. (The published fraction, one fifth, is the default; this small backbone needs more.) The layer is the one
+# found above.
 
 # %%
 prompt = "a green star over white dots"
@@ -91,15 +92,15 @@ rows = [reference.images, plain.images, moved.clip.images]
 Image.fromarray(np.vstack([np.hstack([image.repeat(4, 0).repeat(4, 1) for image in row]) for row in rows]))
 
 # %% [markdown]
-# From top to bottom: the reference; what the backbone makes of the prompt alone; the same noise with the motion of the
-# reference. The loss before the first iteration of each guided step, and before the last:
+# From top to bottom: the reference; what the backbone generates from the prompt alone; the same noise with the motion of
+# the reference. The loss before the first and before the last iteration of each guided step:
 
 # %%
 pd.DataFrame({"first": {k: v[0] for k, v in moved.losses.items()}, "last": {k: v[-1] for k, v in moved.losses.items()}})
 
 # %% [markdown]
-# Reference, result and their flows side by side. Press play, or move the slider: colours say how far what a cell shows
-# has come since image 0.
+# Reference, result and their flows side by side. Press play, or move the slider. Cells are coloured by displacement since
+# image 0.
 
 # %%
 dp.plot_transfer(
@@ -113,13 +114,13 @@ Video(folder / "moved.mp4", embed=True, html_attributes="controls loop muted")
 # %% [markdown]
 # ## Measure
 #
-# One clip is an anecdote, so four references, each with a new prompt, three ways: the plain backbone, and guided by the
-# best and by the worst layer.
+# One clip is an anecdote. Here are four references, each with a new prompt, in three variants: the plain backbone, guided by
+# the best layer, and guided by the worst layer.
 #
-# * **motion error**: how far the object's path is from the reference's, as a share of the reference's motion; an object
-#   at rest scores 1, one that goes the other way 2;
-# * **motion fidelity** (Yatim et al., 2024): how well the steps of tracked points find the same directions in the other
-#   clip; most of an image is background, so that clips with another motion score well above 0;
+# * **motion error**: distance of the object's path from the reference's, relative to the reference's motion; an object
+#   at rest scores 1, one that moves in the opposite direction 2;
+# * **motion fidelity** (Yatim et al., 2024): how well the displacements of tracked points match directions in the other
+#   clip; most of an image is background, so clips with a different motion still score well above 0;
 # * whether object and background still have the colours of the prompt.
 
 # %%
@@ -155,21 +156,21 @@ found = xr.DataArray(values, {"method": list(methods), "metric": metrics}, ("cli
 found.mean("clip").round(2).to_pandas()
 
 # %% [markdown]
-# Four clips make no interval worth printing; look at each of them instead:
+# Four clips are too few for an interval; look at each of them instead:
 
 # %%
 found.sel(metric="motion error", drop=True).round(2).to_pandas()
 
 # %% [markdown]
-# Guidance by the worst layer may move the object too: gradients pass through all layers below. What it costs is seen
-# with forty references (`python -m benchmarks.transfer`): the layer that selection chose moves the object nearest to
-# the reference's path *and* leaves the colours of the prompt alone, and no other layer does both.
+# Guidance by the worst layer can move the object too, because gradients pass through all layers below. Its cost shows
+# with forty references (`python -m benchmarks.transfer`): the layer that selection chose brings the object closest to
+# the reference's path *and* keeps the colours of the prompt, and no other layer does both.
 
 # %% [markdown]
-# ## Motion to keep: optimised positions
+# ## Reusable motion: optimised positions
 #
-# Instead of the latents, the *position table* of the model can be optimised. It knows nothing of what is shown, so it
-# is motion by itself: found for one prompt, saved, and injected for another with nothing left to optimise.
+# Instead of the latents, the *position table* of the model can be optimised. It contains nothing about what the images
+# show, so it represents motion alone: found for one prompt, saved, and injected for another without further optimisation.
 
 # %%
 method = dp.DiTFlow(optimise="positions", layers=(best,), fraction=0.4)
@@ -188,7 +189,7 @@ kept
 # ## Guidance by the same layer
 #
 # Cross-attention guidance (CAG; DiffTrack, Nam et al., 2025) needs no reference. It compares the prediction with one
-# whose frames do not look at one another in the chosen layers, and goes on in the direction away from that.
+# whose frames cannot attend to one another in the chosen layers, and steers away from that one.
 
 # %%
 said = "a red disc moves left over blue stripes"
@@ -200,8 +201,8 @@ Image.fromarray(np.vstack([np.hstack([image.repeat(4, 0).repeat(4, 1) for image 
 # %% [markdown]
 # ## Your model
 #
-# The same on CogVideoX (it needs a GPU and the weights, and is not run here). Its layers are known from the papers; of
-# a model that nobody has swept, the first part of this notebook finds them.
+# The same on CogVideoX (it needs a GPU and the weights, and is not run here). Its layers are known from the papers; for
+# a model that has not been swept yet, the first part of this notebook finds them.
 #
 # ```python
 # backbone = dp.load_backbone("THUDM/CogVideoX-5b", device="cuda", dtype="bfloat16")

@@ -18,7 +18,7 @@ from generators.adapters.latent_tracks import (
     sample_foreground,
 )
 from probe.backbones.backbone import Backbone
-from store.arguments import Array, check_fields, checked
+from store.arguments import Array, check_fields, checked_but
 from store.checks import integer, one_of
 from store.clips.clip import Clip
 from store.errors import ClipError
@@ -51,7 +51,7 @@ class MotionTracks:
         return latent_tracks(backbone, latents, clip, self.tracks, self.visibility, preset=preset)
 
 
-@checked
+@checked_but("source")
 def tracks_of(
     clip: Clip,
     backbone: Backbone,
@@ -98,7 +98,7 @@ def tracks_of(
         source = "backbone" if clip.tracks is None else "clip"
     if source == "clip":
         return _own(clip, foreground, points, seed)
-    if isinstance(source, str):
+    if not callable(source):
         one_of(source, ("backbone", "flow"), "source")
     start = _start(clip, foreground, points, seed)
     queries = np.concatenate([np.zeros((len(start), 1)), start], axis=1)

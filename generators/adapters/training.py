@@ -239,8 +239,7 @@ def train_adapter(
     """
     training = training or Training()
     adapter.check(backbone)
-    if len(clip) < 2:
-        raise ClipError("the clip has 1 image, so there is no motion to learn. Give it at least 2.")
+    check_moving(clip)
     backbone.check_size(clip.height, clip.width, len(clip))
     backbone.check_ready()
     if prompt is None and "prompt_embeds" not in (conditioning or {}):
@@ -256,6 +255,30 @@ def train_adapter(
                 on_step(losses)
     state.remove()
     return state.losses
+
+
+def check_moving(clip: Clip) -> None:
+    """Raise if nothing moves in a clip.
+
+    Raises
+    ------
+    ClipError
+        For one image, or images that are all alike.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_moving(Clip(np.zeros((4, 8, 8, 3), np.uint8), fps=8))
+    Traceback (most recent call last):
+    ...
+    store.errors.ClipError: the 4 images of the clip are all alike, so there is no motion to learn. Give another clip.
+    """
+    if len(clip) < 2:
+        raise ClipError("the clip has 1 image, so there is no motion to learn. Give it at least 2.")
+    if (clip.images == clip.images[:1]).all():
+        raise ClipError(
+            f"the {len(clip)} images of the clip are all alike, so there is no motion to learn. Give another clip."
+        )
 
 
 def _train_step(adapter: MotionAdapter, backbone: Backbone, objective: Objective, state: TrainingState) -> Losses:

@@ -1,0 +1,1 @@
+"""Trained motion transfer beside its baselines."""

@@ -126,7 +126,9 @@ def _value(latents: torch.Tensor, frame: int, point: list[float], preset: str) -
 def test_hidden_points_dilute_the_published_mean_alone() -> None:
     latents, tracks = tensors(2)[0], some_tracks()
     more = LatentTracks(
-        torch.cat([tracks.points, tracks.points], 1), torch.cat([tracks.visible, torch.zeros_like(tracks.visible)], 1), (5, 6)
+        torch.cat([tracks.points, tracks.points], 1),
+        torch.cat([tracks.visible, torch.zeros_like(tracks.visible)], 1),
+        (5, 6),
     )
     for preset, factor in (("exact", 1.0), ("paper", 0.5), ("det", 0.5)):
         one, both = (float(point_tracking_loss(latents, each, preset=preset)) for each in (tracks, more))  # type: ignore[arg-type]

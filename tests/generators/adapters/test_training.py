@@ -206,7 +206,9 @@ def test_rate_far_too_high_is_told_by_the_training_or_stays_finite() -> None:
 # Methods ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [DeT(width=4), DreamBooth(rank=2), InvertedMotion(), InvertedMotion(keep_cells=False)])
+@pytest.mark.parametrize(
+    "method", [DeT(width=4), DreamBooth(rank=2), InvertedMotion(), InvertedMotion(keep_cells=False)]
+)
 @pytest.mark.parametrize("name", ["mini", "wan"])
 def test_one_call_trains_and_transfers_and_a_fit_serves_any_number_of_prompts(name: str, method: Any) -> None:
     family = FAMILIES[name]
@@ -215,7 +217,9 @@ def test_one_call_trains_and_transfers_and_a_fit_serves_any_number_of_prompts(na
     prompts = [family.prompt, None if family.prompt is None else "a green star moves left over white dots"]
     made = transfer_motion(backbone_of(name), clip_of(name), prompts[0], method=method, on_step=False, **options)
     fit = method.fit(
-        backbone_of(name), clip_of(name), size=tuple(family.size[each] for each in ("height", "width", "images")),
+        backbone_of(name),
+        clip_of(name),
+        size=tuple(family.size[each] for each in ("height", "width", "images")),
         conditioning={key: value for key, value in options["conditioning"].items() if "prompt" in key},
     )
     again = [

@@ -170,7 +170,7 @@ def test_full_disk_while_the_checkpoint_is_written(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint_module.torch, "save", full)
-    with pytest.raises(RecordingError, match="cannot be kept in .*No space left"):
+    with pytest.raises(RecordingError, match=r"cannot be kept in .*No space left"):
         fitted("mini", checkpoint=tmp_path / "a.pt", on_step=stop_after(1, KeyboardInterrupt))
     assert list(tmp_path.iterdir()) == []
 
@@ -309,7 +309,7 @@ def test_full_disk_while_an_adapter_is_written(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files_module, "save_file", full)
-    with pytest.raises(RecordingError, match="cannot be written to .*No space left"):
+    with pytest.raises(RecordingError, match=r"cannot be written to .*No space left"):
         save_adapter(new(), tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
 

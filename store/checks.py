@@ -62,8 +62,12 @@ def integer(value: Any, name: str, *, least: int | None = None, most: int | None
     return found
 
 
-def number(value: Any, name: str) -> float:
+def number(value: Any, name: str, *, least: float | None = None, most: float | None = None) -> float:
     """Return a number as ``float``, infinities included; never a flag, a text, an array or NaN.
+
+    Parameters
+    ----------
+    least, most : inclusive bounds
 
     Raises
     ------
@@ -82,6 +86,7 @@ def number(value: Any, name: str) -> float:
             found = math.nan
     if math.isnan(found):
         raise InvalidInputError(f"{name} must be a number; got {shown(value)}.")
+    _in_range(found, name, least, most)
     return found
 
 
@@ -113,6 +118,24 @@ def finite(
     if above is not None and not found > above:
         raise InvalidInputError(f"{name} must be above {above:g}; got {found:g}.")
     _in_range(found, name, least, most)
+    return found
+
+
+def fraction(value: Any, name: str) -> float:
+    """Return a number above 0 and at most 1.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> fraction(1, "channels")
+    1.0
+    """
+    found = finite(value, name)
+    if not 0 < found <= 1:
+        raise InvalidInputError(f"{name} must be above 0 and at most 1; got {found:g}.")
     return found
 
 

@@ -230,8 +230,7 @@ def match_sources(
 ) -> Matches:
     """The matched cell of each source cell; ``query`` and ``key`` are checked (head, frame, cell, channel) tensors."""
     one_of(refine, (None, "soft"), "refine")
-    if integer(window, "window", most=1000) < 1:
-        raise InvalidInputError(f"window must be at least 1 cell; got {window}.")
+    integer(integer(window, "window", most=1000), "window", least=1)
     dtype = compute_dtype(query, key)
     divisor = math.sqrt(query.shape[0] if preset == "difftrack-tracking" else query.shape[-1])
     most = sources_within(budget_bytes, query.shape[2], dtype.itemsize)

@@ -55,8 +55,7 @@ def to_images(tracks: Array, layout: TokenLayout, images: int, preset: Geometry 
         raise InvalidInputError(
             f"tracks need the shape (frame, point, 2) with {layout.frames} frames; got {tuple(tensor.shape)}."
         )
-    if integer(images, "images", most=10**6) < 1:
-        raise InvalidInputError(f"images must be at least 1; got {images}.")
+    integer(integer(images, "images", most=10**6), "images", least=1)
     if not tensor.is_floating_point():
         tensor = tensor.double()
     lower, upper, share = (torch.as_tensor(part, device=tensor.device) for part in _times(layout, images, preset))

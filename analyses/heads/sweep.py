@@ -16,6 +16,7 @@ from probe.capture.capture import Capture
 from probe.run.run import pass_count, run_clip
 from probe.run.windows import cut_windows
 from store.arguments import checked
+from store.checks import integer
 from store.clips.clip import Clip
 from store.errors import EmptySelectionError, InvalidInputError
 from store.progress import Tell, progress_bar
@@ -96,8 +97,7 @@ def sweep_heads(
         raise InvalidInputError(
             "heads are measured on one branch, with all heads and frames: pass Selection(steps=..., layers=...)."
         )
-    if draws < 1:
-        raise InvalidInputError(f"draws must be at least 1; got {draws}.")
+    integer(draws, "draws", least=1)
     backbone.check_ready()
     runs = [
         (name, window, draw)

@@ -91,8 +91,7 @@ def grid_queries(count: int, height: int, width: int, image: int = 0) -> np.ndar
     >>> grid_queries(2, height=40, width=80).tolist()
     [[0.0, 20.0, 10.0], [0.0, 60.0, 10.0], [0.0, 20.0, 30.0], [0.0, 60.0, 30.0]]
     """
-    if integer(count, "grid", most=1000) < 1:
-        raise InvalidInputError(f"grid must be at least 1 point along each axis; got {count}.")
+    integer(integer(count, "grid", most=1000), "grid", least=1)
     centres = (np.arange(count) + 0.5) / count
     y, x = np.meshgrid(centres * height, centres * width, indexing="ij")
     return np.stack([np.full(count * count, float(image)), x.ravel(), y.ravel()], -1)

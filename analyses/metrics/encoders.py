@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from store.arguments import checked
+from store.checks import integer
 from store.errors import BackboneNotFoundError, InvalidInputError
 
 CLIP = "openai/clip-vit-base-patch32"
@@ -50,8 +51,7 @@ class ImageEncoder:
 
         Each image is resized, cropped and normalised as the model's own processor does; nothing else is.
         """
-        if batch < 1:
-            raise InvalidInputError(f"batch must be at least 1 image; got {batch}.")
+        integer(batch, "batch", least=1)
         starts = range(0, len(images), batch)
         features = [self._features(self._pixels(images[start : start + batch])) for start in starts]
         return torch.nn.functional.normalize(torch.cat(features).float().cpu(), dim=-1)

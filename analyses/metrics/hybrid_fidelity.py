@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 from analyses.arrays import as_tensor
 from analyses.metrics.motion_fidelity import check_tolerance, step_directions, track_pair, unit_vectors
 from store.arguments import Array, checked
+from store.checks import number
 from store.errors import InvalidInputError
 
 HybridPreset = Literal["exact", "det"]
@@ -73,8 +74,7 @@ def hybrid_motion_fidelity(
     0.889
     """
     check_tolerance(tolerance)
-    if not 0 <= alpha <= 1:
-        raise InvalidInputError(f"alpha must lie between 0 and 1; got {alpha}.")
+    number(alpha, "alpha", least=0, most=1)
     paired_for = "Point n of a is paired with point n of b, which" if preset == "exact" else None
     first, second = track_pair(a, b, paired_for=paired_for)
     scale = _scale(size, first, second)

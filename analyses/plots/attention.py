@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from analyses.arrays import as_images, need_dims
 from analyses.plots.theme import SEQUENTIAL, SOFT, chooser, entitle, image_trace, numbers
 from store.arguments import Array, checked
+from store.checks import one_of
 from store.errors import InvalidInputError
 
 Normalisation = Literal["frame", "point"]
@@ -51,8 +52,7 @@ def _as_percent(attention: np.ndarray, normalise: Normalisation) -> np.ndarray:
 
 def _check_attention(attention: xr.DataArray, normalise: str) -> xr.DataArray:
     attention = need_dims("attention", attention, ("point", "frame", "y", "x"))
-    if normalise not in ("frame", "point"):
-        raise InvalidInputError(f"unknown normalise {normalise!r}. Known values: 'frame', 'point'.")
+    one_of(normalise, ("frame", "point"), "normalise")
     if not np.isfinite(attention.values).all() or (attention.values < 0).any():
         raise InvalidInputError("attention holds negative values or values that are not finite.")
     return attention

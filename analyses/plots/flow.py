@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from analyses.arrays import as_images, need_dims
 from analyses.plots.theme import FAINT, INK, SOFT, entitle, image_trace, label
 from store.arguments import Array, checked
+from store.checks import finite, integer
 from store.errors import InvalidInputError
 from store.selection import resolve_number
 
@@ -53,8 +54,7 @@ def flow_colours(flow: Any, *, largest: float) -> np.ndarray:
     values = np.asarray(flow, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] != 2 or not np.isfinite(values).all():
         raise InvalidInputError(f"flow needs finite (dx, dy) along its last axis; got shape {values.shape}.")
-    if not largest > 0:
-        raise InvalidInputError(f"largest must be above 0; got {largest}.")
+    finite(largest, "largest", above=0)
     dx, dy = np.moveaxis(values, -1, 0)
     wheel = _wheel()
     place = (np.arctan2(dy, dx) % (2 * np.pi)) / (2 * np.pi) * (len(wheel) - 1)
@@ -171,8 +171,8 @@ def plot_flow_arrows(
             f"images holds {len(pictures)} images and flow must say which image each frame shows in its coordinate "
             f"'image' (frame), within 0 to {len(pictures) - 1}; labelled_flow writes it."
         )
-    if every is not None and every < 1:
-        raise InvalidInputError(f"every must be at least 1 cell; got {every}.")
+    if every is not None:
+        integer(every, "every", least=1)
     every = every or -(-max(values.shape[:2]) // 24)
     picture = pictures[int(flow["image"].values[frame])]
     height, width = picture.shape[:2]

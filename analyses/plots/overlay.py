@@ -132,8 +132,7 @@ def overlay_strip(
     >>> overlay_strip(images, PointTracks.still(np.array([[0, 20.5, 10.5]]), 9), 3, scale=2).shape
     (98, 248, 3)
     """
-    if count < 1:
-        raise InvalidInputError(f"count must be at least 1; got {count}.")
+    integer(count, "count", least=1)
     pen = _Pen.of(images, tracks, trail=trail, jump=jump, radius=radius, scale=scale)
     asked_in = set(tracks.queries[:, 0].astype(int).tolist())
     parts = []

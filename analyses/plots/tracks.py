@@ -13,6 +13,7 @@ from analyses.plots.colours import start_colours
 from analyses.plots.theme import INK, SOFT, entitle, evenly, image_trace, strided
 from store.arguments import Array, checked
 from store.arrays import as_array
+from store.checks import integer
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 
@@ -173,8 +174,8 @@ def plot_tracks(
     ['0', '4', '8']
     """
     pictures = as_images(images)
-    if max_images < 1 or max_points < 1:
-        raise InvalidInputError(f"max_images and max_points must be at least 1; got {max_images} and {max_points}.")
+    integer(max_images, "max_images", least=1)
+    integer(max_points, "max_points", least=1)
     drawn, total = _drawn(pictures, predicted, tracks, visibility, predicted_visibility, max_points)
     shown = strided(len(pictures), max_images)
     # The last image comes first: in image 0 a tracker has not had to do anything yet.

@@ -15,6 +15,7 @@ from analyses.plots.flow import DIMS, flow_colours, hover_of, wheel_picture
 from analyses.plots.theme import FAINT, SOFT, entitle, escape, image_trace, strided
 from analyses.plots.tracks import image_slider
 from store.arguments import Array, checked
+from store.checks import finite, integer
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -75,10 +76,8 @@ def plot_transfer(
     >>> len(figure.frames), [trace.type for trace in figure.frames[8].data]
     (9, ['image', 'image', 'heatmap', 'image', 'image', 'heatmap'])
     """
-    if max_images < 1 or not images_per_second > 0:
-        raise InvalidInputError(
-            f"max_images and images_per_second must be above 0; got {max_images} and {images_per_second}."
-        )
+    integer(max_images, "max_images", least=1)
+    finite(images_per_second, "images_per_second", above=0)
     sides = _sides(reference, clip, reference_flow, flow)
     if largest is None:
         largest = float(max(np.hypot(*np.moveaxis(side.come, -1, 0)).max() for side in sides)) or 1.0

@@ -11,6 +11,7 @@ from analyses.metrics.end_point import EndPointError, end_point_error
 from analyses.scenes.vision import see_scene
 from store.arguments import Array, checked
 from store.arrays import as_array
+from store.checks import one_of
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.scenes.texture import COLOURS
@@ -81,8 +82,8 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
     ObjectMotion(red ring, -14.4 px in x and -3.9 px in y)
     """
     images = clip.images if isinstance(clip, Clip) else as_array(clip)
-    if colour is not None and colour not in COLOURS:
-        raise InvalidInputError(f"unknown colour {colour!r}; known colours: {', '.join(COLOURS)}.")
+    if colour is not None:
+        one_of(colour, COLOURS, "colour")
     if images.ndim == 4 and len(images) == 1:
         raise InvalidInputError("the clip has 1 image; motion needs at least 2.")
     seen = see_scene(images, objects=1 if colour is None else len(COLOURS)).objects

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from analyses.optical_flow import DISFlow
 from store.arrays import as_array
+from store.checks import integer
 from store.errors import InvalidInputError
 from store.scenes.prompt import SHAPES
 from store.scenes.scene import inside_shape
@@ -113,8 +114,7 @@ def _checked(images: Any, objects: int) -> np.ndarray:
         )
     if min(images.shape[1:3]) < 8:
         raise InvalidInputError(f"images must be at least 8 x 8 pixels; got {images.shape[1]} x {images.shape[2]}.")
-    if objects < 1:
-        raise InvalidInputError(f"objects must be at least 1; got {objects}.")
+    integer(objects, "objects", least=1)
     return images
 
 

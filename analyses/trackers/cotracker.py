@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from store.arguments import checked_but
-from store.checks import shown
+from store.checks import number, shown
 from store.errors import BackboneNotFoundError, InvalidInputError
 from store.tracks.point_tracks import PointTracks
 from store.tracks.queries import clip_and_queries
@@ -67,8 +67,7 @@ class CoTracker:
     ) -> None:
         if not callable(model):
             raise InvalidInputError(f"model must be a callable or a torch module; got {type(model).__name__}.")
-        if not 0 <= threshold <= 1:
-            raise InvalidInputError(f"threshold must lie between 0 and 1; got {threshold}.")
+        number(threshold, "threshold", least=0, most=1)
         self.model, self.threshold, self.name = model, threshold, name
         try:
             self._device = None if device is None else torch.device(device)

@@ -12,7 +12,7 @@ from analyses.arrays import check_axes
 from generators.transfer.optimised import LossOf, OptimisedMethod
 from generators.transfer.reference_clip import Reference
 from store.arguments import checked
-from store.checks import finite
+from store.checks import finite, fraction
 from store.errors import InvalidInputError
 
 
@@ -37,8 +37,7 @@ class MOFT(OptimisedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.channels <= 1:
-            raise InvalidInputError(f"channels must be above 0 and at most 1; got {self.channels}.")
+        fraction(self.channels, "channels")
 
     @property
     def reads_blocks(self) -> bool:

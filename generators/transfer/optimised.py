@@ -26,6 +26,7 @@ from probe.backbones.backbone import Backbone
 from probe.families.published import model_card
 from probe.run.layers_of_clip import Reading
 from store.arguments import check_fields, check_kind
+from store.checks import integer
 from store.errors import InvalidInputError
 from store.selection import Selection
 
@@ -94,8 +95,7 @@ class OptimisedMethod(TransferMethod):
             object.__setattr__(self, "learning_rate", tuple(rate))
         check_fields(self)
         check_fraction(self.fraction)
-        if self.iterations < 1:
-            raise InvalidInputError(f"iterations must be at least 1; got {self.iterations}.")
+        integer(self.iterations, "iterations", least=1)
         if not isinstance(self.layers, LayerSelection):
             object.__setattr__(self, "layers", None if self.layers is None else tuple(self.layers))
         if self.layers == ():

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from store.arguments import checked
+from store.checks import integer
 from store.clips.clip import Clip, Part
-from store.errors import ClipError, InvalidInputError
+from store.errors import ClipError
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +91,7 @@ def cut_windows(
     >>> [str(window) for window in cut_windows(mini, make_scene(0, images=12, height=48, width=40))]
     ['images 0 to 5 of 12, 40 x 40 px, resized from 48 x 40', 'images 6 to 11 of 12, 40 x 40 px, resized from 48 x 40']
     """
-    if stride < 1:
-        raise InvalidInputError(f"stride must be at least 1; got {stride}.")
+    integer(stride, "stride", least=1)
     default = backbone.default_size
     of = clip.part or Part(0, 1, len(clip))
     original = Size(clip.height, clip.width, of.images)

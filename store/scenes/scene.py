@@ -103,8 +103,7 @@ def inside_shape(shape: str, unit: np.ndarray) -> np.ndarray:
     >>> inside_shape("ring", np.array([[0.0, 0.0], [0.0, 0.9], [1.1, 0.0]]))
     array([False,  True, False])
     """
-    if shape not in SHAPES:
-        raise InvalidInputError(f"unknown shape {shape!r}; known shapes: {', '.join(SHAPES)}.")
+    one_of(shape, SHAPES, "shape")
     x, y = unit[..., 0], unit[..., 1]
     if shape == "square":
         return np.maximum(abs(x), abs(y)) < 0.85

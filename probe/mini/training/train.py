@@ -23,7 +23,8 @@ from probe.mini.training.objective import batches, velocity_loss
 from probe.mini.training.progress import record_progress
 from probe.mini.training.schedule import TrainConfig
 from probe.mini.training.state import TrainingState, load_checkpoint
-from store.errors import DitprobeError, InvalidInputError
+from store.checks import integer
+from store.errors import DitprobeError
 
 _SHARES = {
     "small": "of the steps with small clips",
@@ -73,8 +74,7 @@ def train(
     """
     mini, config, out = mini or MiniConfig(), config or TrainConfig(), Path(out)
     for name, value, low in (("workers", workers, 0), ("save_every", save_every, 1)):
-        if value < low:
-            raise InvalidInputError(f"{name} must be at least {low}; got {value}.")
+        integer(value, name, least=low)
     target, saved = resolve_device(device), out / "checkpoint.pt"
     out.mkdir(parents=True, exist_ok=True)
     before = load_checkpoint(saved, target, mini, config)

@@ -306,7 +306,7 @@ def test_bad_input_is_refused() -> None:
         ),
         (
             lambda: match_points(query, key, points, LAYOUT, refine="soft", window=0),
-            "window must be at least 1 cell; got 0.",
+            "window must be at least 1; got 0.",
         ),
         (
             lambda: match_features(query, points, LAYOUT),

@@ -264,7 +264,7 @@ def test_batches_of_no_image_are_refused(clip_folder: Path, clip: Clip) -> None:
     assert isinstance(loaded, ClipEncoder)
     assert isinstance(loaded, ImageEncoder)
     assert message_of(InvalidInputError, lambda: loaded.images(clip.images, batch=0)) == (
-        "batch must be at least 1 image; got 0."
+        "batch must be at least 1; got 0."
     )
 
 

@@ -308,7 +308,7 @@ def test_clips_that_cannot_be_compared_are_refused() -> None:
             "generated and reference need the same shape (image, y, x, 3); got (2, 40, 56, 3) and (3, 40, 56, 3). Cut "
             "or resize one of them (Clip.window, Clip.resized).",
         ),
-        (clip, {"grid": 0}, "grid must be at least 1 point along each axis; got 0."),
+        (clip, {"grid": 0}, "grid must be at least 1; got 0."),
         (clip, {"mask": np.ones((56, 40), bool)}, "mask must be bool (y, x) = (40, 56); got bool of shape (56, 40)."),
         (
             clip,

@@ -139,7 +139,7 @@ def test_arrows_go_from_the_centre_of_a_cell_to_where_it_goes() -> None:
         (
             lambda flow: plot_flow_arrows(flow, np.zeros((7, 80, 112, 3), np.uint8), every=0),
             InvalidInputError,
-            "every must be at least 1 cell; got 0.",
+            "every must be at least 1; got 0.",
         ),
     ],
 )

@@ -406,7 +406,7 @@ def test_tracks_refuse_what_does_not_fit():
         tracks(),
         visibility=np.ones((9, 4), np.int64),
     )
-    refused("max_images and max_points must be at least 1; got 0 and 150.", plot_tracks, IMAGES, tracks(), max_images=0)
+    refused("max_images must be at least 1; got 0.", plot_tracks, IMAGES, tracks(), max_images=0)
 
 
 @pytest.mark.parametrize(

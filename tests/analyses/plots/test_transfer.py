@@ -193,11 +193,11 @@ NO_IMAGE = (
         (lambda: plot_transfer(IMAGES, IMAGES, still(), still(), largest=0), "largest must be above 0; got 0."),
         (
             lambda: plot_transfer(IMAGES, IMAGES, still(), still(), max_images=0),
-            "max_images and images_per_second must be above 0; got 0 and 4.0.",
+            "max_images must be at least 1; got 0.",
         ),
         (
             lambda: plot_transfer(IMAGES, IMAGES, still(), still(), images_per_second=0),
-            "max_images and images_per_second must be above 0; got 24 and 0.",
+            "images_per_second must be above 0; got 0.",
         ),
     ],
 )

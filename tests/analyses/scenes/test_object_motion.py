@@ -181,7 +181,7 @@ def test_paths_that_cannot_be_compared_are_refused() -> None:
         ),
         (
             lambda: object_motion(clip, colour="purpel"),
-            f"unknown colour 'purpel'; known colours: {', '.join(COLOURS)}.",
+            f"unknown colour 'purpel'. Known: {', '.join(map(repr, COLOURS))}.",
         ),
     ]
     for call, message in cases:

@@ -157,7 +157,7 @@ def test_shapes_have_their_areas_upright_around_the_origin() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"^unknown shape 'hexagon'; known shapes: disc, square, triangle, "):
+    with pytest.raises(InvalidInputError, match=r"^unknown shape 'hexagon'. Known: 'disc', 'square', 'triangle', "):
         inside_shape("hexagon", np.zeros((1, 2)))
     with pytest.raises(InvalidInputError, match=r"^seed must not be negative; got -1\.$"):
         make_scene(-1)

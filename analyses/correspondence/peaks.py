@@ -27,7 +27,7 @@ class Candidates:
     mass: torch.Tensor
 
 
-def candidates_of(
+def find_candidates(
     cost: torch.Tensor, layout: TokenLayout, *, count: int, radius: int, refine: bool, sharpness: float = 1.0
 ) -> Candidates:
     """The highest local maxima of (source, cell) costs.
@@ -60,17 +60,17 @@ def candidates_of(
     return Candidates(mean if refine else best.to(cost.dtype), costs, mass)
 
 
-def smoothest(found: Candidates, start: torch.Tensor, stiffness: float, *, reach: float = 4.0) -> torch.Tensor:
+def smoothest_path(found: Candidates, start: torch.Tensor, smoothness: float, *, reach: float = 4.0) -> torch.Tensor:
     """Which candidate each source takes in each frame, so that costs are high and moves are short (Viterbi).
 
-    The path maximises the sum of log costs minus ``stiffness`` times the squared move between one frame and the next,
+    The path maximises the sum of log costs minus ``smoothness`` times the squared move between one frame and the next,
     in cells, of which no more than ``reach`` squared counts: an object may be lost and found elsewhere.
 
     Parameters
     ----------
     found : Candidates with a leading frame axis, in the order of time away from the query
     start : (source, 2) float, the source cells themselves as (x, y)
-    stiffness : 0 takes the best candidate of each frame
+    smoothness : 0 takes the best candidate of each frame
     reach : cells beyond which a move costs no more
 
     Returns
@@ -82,7 +82,7 @@ def smoothest(found: Candidates, start: torch.Tensor, stiffness: float, *, reach
     back = []
     for places, here in zip(found.places, gain, strict=True):
         move = (places[:, :, None] - before[:, None]).square().sum(-1).clamp_max(reach**2)
-        total, origin = (total[:, None] - stiffness * move).max(-1)
+        total, origin = (total[:, None] - smoothness * move).max(-1)
         total = total + here
         back.append(origin)
         before = places

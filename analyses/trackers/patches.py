@@ -31,7 +31,7 @@ class PatchTracker:
     ----------
     cell : side of a cell in pixels of ``size``
     size : (height, width) in pixels that clips are resized to; by default the clip's own, to the nearest whole cells
-    return_cells : a point is hidden where its match leads back further than this from where it came, in cells;
+    max_cycle_error : a point is hidden where its match leads back further than this from where it came, in cells;
         ``math.inf`` lets every point count as visible
     budget_bytes : working memory of the matching; two images at a time are compared, whatever the length of the clip
 
@@ -52,22 +52,22 @@ class PatchTracker:
 
     cell: int = 16
     size: tuple[int, int] | None = None
-    return_cells: float = 1.5
+    max_cycle_error: float = 1.5
     budget_bytes: int = BUDGET_BYTES
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.cell < 1:
             raise InvalidInputError(f"cell must be at least 1 pixel; got {self.cell}.")
-        if not self.return_cells >= 0:
-            raise InvalidInputError(f"return_cells must be at least 0; got {self.return_cells}.")
+        if not self.max_cycle_error >= 0:
+            raise InvalidInputError(f"max_cycle_error must be at least 0; got {self.max_cycle_error}.")
         if self.size is not None and (min(self.size) < 1 or self.size[0] % self.cell or self.size[1] % self.cell):
             raise InvalidInputError(
                 f"size {self.size[0]} x {self.size[1]} (height x width) is no multiple of the cell of {self.cell} px."
             )
 
     @classmethod
-    def on_grid(cls, layout: TokenLayout, *, return_cells: float = 1.5) -> PatchTracker:
+    def on_grid(cls, layout: TokenLayout, *, max_cycle_error: float = 1.5) -> PatchTracker:
         """A tracker that sees what a backbone sees: the cells of its layout, at its size.
 
         Raises
@@ -83,7 +83,7 @@ class PatchTracker:
         high, wide = layout.cell_size
         if high != wide or high % 1:
             raise InvalidInputError(f"patches need square cells of whole pixels; got {high:g} x {wide:g} px.")
-        return cls(int(high), (layout.pixel_height, layout.pixel_width), return_cells)
+        return cls(int(high), (layout.pixel_height, layout.pixel_width), max_cycle_error)
 
     def __call__(self, images: Any, queries: Any) -> PointTracks:
         """Positions of the query points in every image; see :class:`store.tracks.point_tracks.Tracker`."""
@@ -91,7 +91,7 @@ class PatchTracker:
         count, height, width = video.shape[:3]
         layout = self._layout(height, width)
         tracks = np.repeat(asked[None, :, 1:], count, axis=0)
-        confidence, wander = np.ones((count, len(asked))), np.zeros((count, len(asked)))
+        confidence, cycle_error = np.ones((count, len(asked))), np.zeros((count, len(asked)))
         scale = np.array([layout.pixel_width / width, layout.pixel_height / height])
         for anchor in np.unique(asked[:, 0]).astype(int):
             mine = np.flatnonzero(asked[:, 0] == anchor)
@@ -100,11 +100,11 @@ class PatchTracker:
             for image in (other for other in range(count) if other != anchor):
                 found = self._matched(first, self._features(video[image], layout), corners)
                 tracks[image, mine] = found[0] / scale
-                confidence[image, mine], wander[image, mine] = found[1:]
-        visibility = wander <= self.return_cells
+                confidence[image, mine], cycle_error[image, mine] = found[1:]
+        visibility = cycle_error <= self.max_cycle_error
         details = {"tracker": "raw patches", **asdict(self), "size": [layout.pixel_height, layout.pixel_width]}
-        if np.isinf(self.return_cells):
-            details["return_cells"] = None
+        if np.isinf(self.max_cycle_error):
+            details["max_cycle_error"] = None
         return PointTracks(asked, tracks, visibility, np.clip(confidence, 0, 1), details)
 
     def _layout(self, height: int, width: int) -> TokenLayout:
@@ -132,6 +132,6 @@ class PatchTracker:
         back = replace(corners, sources=distinct)
         (home,) = match_feature_sources(torch.stack([other, first]), back, budget_bytes=self.budget_bytes)
         start = cells_as_xy(corners.sources, layout).float()
-        wander = torch.linalg.vector_norm(home[index] - start, dim=-1)
-        at_points = [(values[corners.index] * corners.weights).sum(-1).numpy() for values in (cosine, wander)]
+        cycle_error = torch.linalg.vector_norm(home[index] - start, dim=-1)
+        at_points = [(values[corners.index] * corners.weights).sum(-1).numpy() for values in (cosine, cycle_error)]
         return corners.read(places).numpy(), at_points[0], at_points[1]

@@ -1,9 +1,8 @@
-"""How the matching costs of cells become places of points: around each cell alone, or added up over a support."""
+"""Aggregation of matching costs into one row for each match: cell by cell, or over the cells around each point."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -18,63 +17,78 @@ _REACH = 2
 _PAD = 1
 """Cells beyond the border that a displaced match may lie in."""
 
-WayBack = Callable[[torch.Tensor], torch.Tensor]
-"""(n,) cells of an image to the (n, cell) costs between each and the cells of the query's image."""
-
-Find = Callable[[torch.Tensor, TokenLayout], Candidates]
-"""The best match of (row, cell) costs on a grid."""
-
 
 @dataclass(frozen=True, eq=False)
 class CellByCell:
-    """Every cell around a point is matched by itself; the point moves by what lies between, as DiffTrack reads it.
+    """Match every cell around a point by itself; the point moves by the bilinear mean, as DiffTrack reads it.
 
     Attributes
     ----------
-    corners : Corners
+    corners : Corners, the cells around the points and their weights
+    cells : (row,) int64, the row-major cell that each row matches
+    sources : (source,) int64, the distinct cells among them, whose costs are needed
+    index : (row,) int64, positions in ``sources``
     """
 
     corners: Corners
+    cells: torch.Tensor
+    sources: torch.Tensor
+    index: torch.Tensor
 
-    @property
-    def sources(self) -> torch.Tensor:
-        """(source,) cells of the query's image whose costs are needed."""
-        return self.corners.sources
+    refines_cycle = False
+
+    @classmethod
+    def around(cls, corners: Corners) -> CellByCell:
+        """Aggregate the costs of the cells around points."""
+        cells = corners.sources
+        return cls(corners, cells, cells, torch.arange(len(cells), device=cells.device))
+
+    def __len__(self) -> int:
+        return len(self.cells)
 
     @property
     def grid(self) -> TokenLayout:
-        """What the rows of :meth:`rows` are laid out on."""
+        """Layout of the cells of :meth:`aggregate`."""
         return self.corners.layout
 
     @property
     def start(self) -> torch.Tensor:
-        """(row, 2) float, where on the grid nothing would have moved."""
-        return cells_as_xy(self.sources, self.grid).float()
+        """(row, 2) float, the position on the grid of a point that has not moved."""
+        return cells_as_xy(self.cells, self.grid).float()
 
-    def rows(self, cost: torch.Tensor, part: slice) -> torch.Tensor:
-        """Some rows of what is matched, (row, cell), from (source, cell) costs: here they are the same."""
-        return cost[part]
+    def aggregate(self, cost: torch.Tensor, rows: slice) -> torch.Tensor:
+        """Return (row, cell of the grid) costs of some rows from (source, cell) costs."""
+        return cost[self.index[rows]]
 
-    def wander(self, cost: torch.Tensor, part: slice, back: WayBack, find: Find) -> torch.Tensor:
-        """(row,) cells from each source cell to where its best match leads back."""
-        cells, index = torch.unique(cost[part].argmax(-1), return_inverse=True)
-        home = cells_as_xy(back(cells).argmax(-1)[index], self.grid)
-        return (home.cpu() - self.start[part]).norm(dim=-1)
+    def at_matches(self, found: Candidates, rows: slice) -> CellByCell:
+        """Return the aggregation at the best matches of some rows, to match them back."""
+        x, y = found.places[:, 0].round().long().T
+        cells = y * self.grid.width + x
+        sources, index = torch.unique(cells, return_inverse=True)
+        return CellByCell(self.corners, cells, sources, index)
+
+    def positions(self, places: torch.Tensor) -> torch.Tensor:
+        """Return (row, 2) places on the grid as positions that :meth:`distance` compares."""
+        return places
+
+    def distance(self, positions: torch.Tensor, rows: slice) -> torch.Tensor:
+        """Return (row,) distances in cells between positions and where some rows start."""
+        return (positions - self.start[rows]).norm(dim=-1)
 
     def read(self, places: torch.Tensor) -> torch.Tensor:
-        """(..., row, 2) places on the grid as (..., point, 2) pixels."""
+        """Return (..., row, 2) places on the grid as (..., point, 2) pixels."""
         return self.corners.read(places)
 
     def at_points(self, values: torch.Tensor) -> torch.Tensor:
-        """(..., row) values as (..., point)."""
+        """Return (..., row) values as (..., point)."""
         weights = self.corners.weights
-        shares = weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)
-        return (values.to(shares.dtype)[..., self.corners.index] * shares).sum(-1)
+        fractions = weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)
+        return (values.to(fractions.dtype)[..., self.corners.index] * fractions).sum(-1)
 
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """The costs of the cells around a point, displaced by where each lies and added up: one match for each point.
+    """Add up the costs of the cells around a point, each displaced by where it lies: one match for each point.
 
     What surrounds a point mostly moves with it. So the cost that a point moves by a whole number of cells is the mean,
     over the cells around it, of the cost that each moves by as much, weighted by a Gaussian of its distance from the
@@ -100,9 +114,11 @@ class Support:
     spread: float
     nearest: torch.Tensor
 
+    refines_cycle = True
+
     @classmethod
     def around(cls, points: torch.Tensor, layout: TokenLayout, spread: float) -> Support:
-        """The cells around points (point, 2) in the image, by a Gaussian of ``spread`` cells.
+        """Aggregate over the cells around points (point, 2) in the image, by a Gaussian of ``spread`` cells.
 
         Examples
         --------
@@ -111,10 +127,10 @@ class Support:
         [0, 1, 2, 7, 8, 9, 14, 15, 16]
         """
         points = points.float()
-        size = torch.tensor([layout.width, layout.height])
+        size = torch.tensor([layout.width, layout.height], device=points.device)
         place = torch.minimum(layout.to_cells(points).clamp_min(0), size - 1)
         nearest = place.round().long()
-        around = nearest[:, None] + _offsets()
+        around = nearest[:, None] + _offsets(points.device)
         squared = (around - place[:, None]).square().sum(-1)
         weights = torch.exp((squared.amin(-1, keepdim=True) - squared) / (2 * spread**2))  # the nearest counts 1
         weights = weights * ((around >= 0) & (around < size)).all(-1)
@@ -122,54 +138,63 @@ class Support:
         sources, index = torch.unique(around[..., 1] * layout.width + around[..., 0], return_inverse=True)
         return cls(points, layout, sources, index, weights / weights.sum(-1, keepdim=True), spread, nearest)
 
+    def __len__(self) -> int:
+        return len(self.points)
+
     @property
     def grid(self) -> TokenLayout:
-        """The cells of the image and one more on every side, for points that leave it."""
+        """Layout of the cells of the image and one more on every side, for points that leave it."""
         height, width = self.layout.height + 2 * _PAD, self.layout.width + 2 * _PAD
         return TokenLayout(1, height, width, height, width, 1)
 
     @property
     def start(self) -> torch.Tensor:
-        """(point, 2) float, where on the grid nothing would have moved."""
+        """(point, 2) float, the position on the grid of a point that has not moved."""
         return (self.nearest + _PAD).float()
 
-    def rows(self, cost: torch.Tensor, part: slice) -> torch.Tensor:
-        """Some rows of what is matched, (point, cell of the grid): what it costs to put the nearest cell there."""
+    def aggregate(self, cost: torch.Tensor, rows: slice) -> torch.Tensor:
+        """Return (point, cell of the grid), what it costs to move the nearest cell there, from (source, cell) costs."""
         grid, margin = self.grid, _PAD + _REACH
         padded = torch.nn.functional.pad(cost.view(-1, self.layout.height, self.layout.width), (margin,) * 4)
-        weights, index = self.weights[part].to(cost), self.index[part].to(cost.device)
+        weights, index = self.weights[rows].to(cost), self.index[rows].to(cost.device)
         total = cost.new_zeros(len(index), grid.height, grid.width)
         for number, (x, y) in enumerate(_offsets().tolist()):
             moved = padded[:, _REACH + y : _REACH + y + grid.height, _REACH + x : _REACH + x + grid.width]
             total.addcmul_(moved[index[:, number]], weights[:, number, None, None])
         return total.flatten(1)
 
-    def wander(self, cost: torch.Tensor, part: slice, back: WayBack, find: Find) -> torch.Tensor:
-        """(point,) cells from each point to where its best match leads back, by the same sums of costs."""
-        whole = slice(None)
-        here = replace(self, points=self.points[part], nearest=self.nearest[part])
-        there = here.read(find(self.rows(cost, part), self.grid).places[:, 0])
+    def at_matches(self, found: Candidates, rows: slice) -> Support:
+        """Return the aggregation around the best matches of some points, to match them back."""
+        there = self.points[rows] + (found.places[:, 0] - self.start[rows]) * self._cell
         size = there.new_tensor((self.layout.pixel_width, self.layout.pixel_height))
-        other = Support.around(torch.minimum(there.clamp_min(0), size), self.layout, self.spread)
-        costs = back(other.sources.to(cost.device))
-        home = other.read(find(other.rows(costs, whole), other.grid).places[:, 0])
-        return ((home - here.points) / self._cell).norm(dim=-1)
+        return Support.around(torch.minimum(there.clamp_min(0), size), self.layout, self.spread)
+
+    def positions(self, places: torch.Tensor) -> torch.Tensor:
+        """Return (point, 2) places on the grid as positions that :meth:`distance` compares: pixels."""
+        return self.read(places)
+
+    def distance(self, positions: torch.Tensor, rows: slice) -> torch.Tensor:
+        """Return (point,) distances in cells between positions and where some points start."""
+        return ((positions - self.points[rows]) / self._cell).norm(dim=-1)
 
     def read(self, places: torch.Tensor) -> torch.Tensor:
-        """(..., point, 2) places on the grid as (..., point, 2) pixels."""
+        """Return (..., point, 2) places on the grid as (..., point, 2) pixels."""
         return self.points + (places - self.start) * self._cell
 
     def at_points(self, values: torch.Tensor) -> torch.Tensor:
-        """(..., point) values as they are."""
+        """Return (..., point) values as they are."""
         return values
 
     @property
     def _cell(self) -> torch.Tensor:
         height, width = self.layout.cell_size
-        return torch.tensor([width, height])
+        return torch.tensor([width, height], device=self.points.device)
 
 
-def _offsets() -> torch.Tensor:
+Aggregation = CellByCell | Support
+
+
+def _offsets(device: torch.device | str = "cpu") -> torch.Tensor:
     """(offset, 2) int64 cells (x, y) around a point."""
-    reach = torch.arange(-_REACH, _REACH + 1)
+    reach = torch.arange(-_REACH, _REACH + 1, device=device)
     return torch.stack(torch.meshgrid(reach, reach, indexing="xy"), -1).reshape(-1, 2)

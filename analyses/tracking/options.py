@@ -13,44 +13,61 @@ from store.selection import Noise
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """How points are tracked. The defaults are what helped on held-out scenes; :data:`PUBLISHED` is DiffTrack's.
+    """Options of point tracking. The defaults are what helped on held-out scenes; :data:`PUBLISHED` is DiffTrack's.
 
     Parameters
     ----------
-    geometry : "exact", or "difftrack-tracking" for the released indexing
-    scale : logits are divided by the square root of the number of "channels" (as the model does), or of "heads" (as
-        the released evaluation does), which is the smaller number in most models and makes the costs sharper
-    most_turn : channels that rotary positions turn by more than this, in radians from one token to the next, take no
-        part in the products; infinity takes all. Added positions have none. The fast channels say where a token is
-        rather than what it shows: 0.5 helped on scenes and hurt on real clips, which hardly move
-    encode : "images" encodes every image alone, "clip" the images of a chunk together (temporal compression)
-    chunk_images : images of a chunk with the query's; by default as many latent frames as the backbone generates
-    interleaved, anchored : see :func:`analyses.tracking.chunks.chunk_groups`
-    average : costs of an image that lies in several chunks are averaged; otherwise the first chunk's count
-    noise : what the model is shown, see :func:`probe.run.run.run_states`
-    support : standard deviation, in cells, of the Gaussian by which the costs of the cells up to two cells around a
-        point count, each displaced by where its cell lies (:class:`analyses.tracking.aggregation.Support`); 0 matches
-        each of the four cells around a point by itself and interpolates where they went, as published
-    refine : the cost-weighted mean around the best cell, otherwise the best cell
-    sharpness : power to which the costs are raised before they weigh that mean
-    window : cells on each side of a peak that refine and confidence look at
-    candidates : peaks kept for each cell and image, among which ``stiffness`` chooses
-    stiffness : 0 takes the best match of every image; above, short moves between images are preferred
-        (:func:`analyses.correspondence.peaks.smoothest`). With encode="clip" every latent frame takes its best match
-    return_cells : a point is hidden where its match leads back further than this from where it came, in cells, or
-        lies outside the image. Infinity lets every point count as visible
-    least_confidence : and where less than this share of the cost lies around the match
+    geometry : "exact" or "difftrack-tracking"
+        "difftrack-tracking" is the indexing of the released code.
+    scale : "channels" or "heads"
+        Logits are divided by the square root of the number of channels (as the model does) or of heads (as the
+        released evaluation does). There are fewer heads in most models, so the costs are sharper.
+    max_rotation : float
+        Channels that rotary positions rotate by more than this, in radians from one token to the next, are left out of
+        the products; infinity takes all of them. Models with added positions have none. Fast channels encode where a
+        token is rather than what it shows: 0.5 helped on scenes and hurt on real clips, which hardly move.
+    encode : "images" or "clip"
+        "images" encodes every image alone, "clip" the images of a chunk together (temporal compression).
+    chunk_images : int, optional
+        Images of a chunk, the query's included; by default as many latent frames as the backbone generates.
+    interleaved, anchored : bool
+        See :func:`analyses.tracking.chunks.chunk_groups`.
+    average : bool
+        Whether to average the costs of an image that lies in several chunks, or to take those of the first chunk.
+    noise : "clean", "forward" or "inversion"
+        Noise of the latents, see :func:`probe.run.run.run_states`.
+    support : float
+        Standard deviation, in cells, of the Gaussian that weighs the costs of the cells up to two cells around a
+        point, each displaced by where its cell lies (:class:`analyses.tracking.aggregation.Support`). 0 matches each
+        of the four cells around a point by itself and interpolates their matches, as published.
+    refine : bool
+        Whether to take the cost-weighted mean around the best cell, or the best cell.
+    sharpness : float
+        Power to which the costs are raised before they weigh that mean.
+    window : int
+        Cells on each side of a peak that refinement and confidence look at.
+    candidates : int
+        Peaks kept for each cell and image, from which ``smoothness`` chooses.
+    smoothness : float
+        0 takes the best match of every image; above 0, short moves between images are preferred
+        (:func:`analyses.correspondence.peaks.smoothest_path`). With encode="clip" every latent frame takes its best
+        match.
+    max_cycle_error : float
+        A point is hidden if its match leads back to a place further than this from where it came, in cells, or if it
+        lies outside the image. Infinity makes every point visible.
+    min_confidence : float
+        A point is also hidden if less than this fraction of the cost lies around the match.
 
     Notes
     -----
-    ``support``, ``scale``, ``sharpness``, ``stiffness`` and ``return_cells`` were chosen on the tuning scenes (seeds
-    2000 and up) of ``benchmarks.tracking``, which also prints what each is worth there; the scenes that are reported
-    were not looked at. The other defaults are the published ones.
+    ``support``, ``scale``, ``sharpness``, ``smoothness`` and ``max_cycle_error`` were chosen on the tuning scenes
+    (seeds 2000 and up) of ``benchmarks.tracking``, which also prints what each is worth there; the scenes that are
+    reported were not looked at. The other defaults are the published ones.
     """
 
     geometry: Literal["exact", "difftrack-tracking"] = "exact"
     scale: Literal["channels", "heads"] = "heads"
-    most_turn: float = math.inf
+    max_rotation: float = math.inf
     encode: Literal["images", "clip"] = "images"
     chunk_images: int | None = None
     interleaved: bool = True
@@ -62,9 +79,9 @@ class TrackingOptions:
     sharpness: float = 1.5
     window: int = 1
     candidates: int = 5
-    stiffness: float = 0.3
-    return_cells: float = 0.5
-    least_confidence: float = 0.0
+    smoothness: float = 0.3
+    max_cycle_error: float = 0.5
+    min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -78,18 +95,18 @@ class TrackingOptions:
             )
 
     def _check_numbers(self) -> None:
-        for name in ("support", "sharpness", "stiffness"):
+        for name in ("support", "sharpness", "smoothness"):
             if math.isinf(getattr(self, name)):
                 raise InvalidInputError(f"{name} must be finite; got inf.")
-        least = {"window": 1, "candidates": 1, "support": 0, "stiffness": 0, "most_turn": 0}
-        least["return_cells"] = 0
+        least = {"window": 1, "candidates": 1, "support": 0, "smoothness": 0, "max_rotation": 0}
+        least["max_cycle_error"] = 0
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise InvalidInputError(f"{name} must be at least {low}; got {getattr(self, name)}.")
         if not self.sharpness > 0:
             raise InvalidInputError(f"sharpness must be positive; got {self.sharpness}.")
-        if not 0 <= self.least_confidence <= 1:
-            raise InvalidInputError(f"least_confidence must lie between 0 and 1; got {self.least_confidence}.")
+        if not 0 <= self.min_confidence <= 1:
+            raise InvalidInputError(f"min_confidence must lie between 0 and 1; got {self.min_confidence}.")
         if self.chunk_images is not None and self.chunk_images < 2:
             raise InvalidInputError(f"chunk_images must be at least 2; got {self.chunk_images}.")
 
@@ -101,7 +118,7 @@ PUBLISHED = TrackingOptions(
     refine=False,
     sharpness=1,
     candidates=1,
-    stiffness=0,
-    return_cells=math.inf,
+    smoothness=0,
+    max_cycle_error=math.inf,
 )
 """The released evaluation of DiffTrack (Nam et al., 2025): every point counts as visible."""

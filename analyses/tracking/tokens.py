@@ -13,6 +13,7 @@ import torch
 
 from analyses.tracking.chunks import Chunk
 from analyses.tracking.options import TrackingOptions
+from analyses.tracking.propagate import ChunkTokens
 from probe.backbones.backbone import Backbone
 from probe.backbones.settings import RequestedSize, RunSettings
 from probe.run.forward import ForwardPass
@@ -35,7 +36,7 @@ class TrackingRun:
     seed: int
 
 
-class ChunkTokens:
+class LayerTokens:
     """The queries and keys of one layer of a backbone, for chosen images of a clip.
 
     ``seconds`` and ``chunks`` count what the model has cost so far.
@@ -53,7 +54,7 @@ class ChunkTokens:
         self.backbone, self.images, self.size, self.options, self.run = backbone, images, size, options, run
         self.conditioning = dict(conditioning or {})
         self.seconds, self.chunks = 0.0, 0
-        self._channels = _channels(backbone, options.most_turn)
+        self._channels = _channels(backbone, options.max_rotation)
         self._forwards: dict[tuple[int, int | None], ForwardPass] = {}
         self._anchor: tuple[int, torch.Tensor] | None = None
 
@@ -99,8 +100,8 @@ class ChunkTokens:
         return self._forwards[key]
 
     @torch.no_grad()
-    def tokens(self, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor, TokenLayout]:
-        """Query and key (head, frame, cell, channel) of a chunk, and where they lie."""
+    def tokens(self, chunk: Chunk) -> ChunkTokens:
+        """Run the model on a chunk and return the queries and keys of the layer."""
         began = time.perf_counter()
         latents, images = self._latents(chunk)
         run = self.run
@@ -116,17 +117,17 @@ class ChunkTokens:
             torch.cuda.synchronize(query.device)
         self.seconds += time.perf_counter() - began
         self.chunks += 1
-        return query, key, capture.layout
+        return ChunkTokens(query, key, capture.layout)
 
 
-def _channels(backbone: Backbone, most_turn: float) -> slice | list[int]:
+def _channels(backbone: Backbone, max_rotation: float) -> slice | list[int]:
     """The channels of a head that take part in the products."""
-    if backbone.rotary is None or math.isinf(most_turn):
+    if backbone.rotary is None or math.isinf(max_rotation):
         return slice(None)
-    slow = list(backbone.rotary.slow_channels(most_turn))
+    slow = list(backbone.rotary.slow_channels(max_rotation))
     if not slow:
         raise InvalidInputError(
-            f"most_turn={most_turn} leaves no channel of {backbone.name}, whose slowest turn by "
+            f"max_rotation={max_rotation} leaves no channel of {backbone.name}, whose slowest turn by "
             f"{backbone.rotary.turns().min():.2g} radians a token. Allow at least that."
         )
     return slow

@@ -10,19 +10,17 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from analyses.arrays import BUDGET_BYTES
 from analyses.selection.defaults import matched_with
 from analyses.selection.layer_selection import LayerSelection
 from analyses.tracking.chunks import Chunk, chunk_groups
 from analyses.tracking.options import PUBLISHED, TrackingOptions
-from analyses.tracking.propagate import Follower
-from analyses.tracking.tokens import ChunkTokens, TrackingRun, chunk_length
+from analyses.tracking.propagate import ChunkTokens, Propagator
+from analyses.tracking.tokens import LayerTokens, TrackingRun, chunk_length
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
 from store.files.digest import digests_of_values
-from store.layout import TokenLayout
 from store.progress import progress_bar
 from store.selection import Selection
 from store.text import pixels
@@ -118,11 +116,11 @@ def track_points(
     run = _run_of(backbone, layer, step, heads, prompt, steps, seed)
     size = size or backbone.default_size[:2]
     _check_size(backbone, size, (height, width))
-    model = ChunkTokens(backbone, video, size, options, run, conditioning)
+    model = LayerTokens(backbone, video, size, options, run, conditioning)
     length = chunk_length(backbone, options, size)
     scale = np.array([size[1] / width, size[0] / height])
     tracks = np.repeat(asked[None, :, 1:], count, axis=0)
-    confidence, wander = np.ones((count, len(asked))), np.zeros((count, len(asked)))
+    confidence, cycle_error = np.ones((count, len(asked))), np.zeros((count, len(asked)))
     began = time.perf_counter()
     anchors = np.unique(asked[:, 0]).astype(int) if count > 1 else np.zeros(0, int)
     plans = {
@@ -133,22 +131,22 @@ def track_points(
     }
     total = sum(len(group) for groups in plans.values() for group in groups)
 
-    def tokens(chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor, TokenLayout]:
+    def tokens(chunk: Chunk) -> ChunkTokens:
         made = model.tokens(chunk)
         if tell is not None:
             tell(model.chunks, total)
         return made
 
-    follower = Follower(tokens, model.layout(2), options, budget_bytes)
+    propagator = Propagator(tokens, model.layout(2), backbone.device, options, budget_bytes)
     with progress_bar(progress, "tracking") as tell:
         for anchor, groups in plans.items():
             mine = np.flatnonzero(asked[:, 0] == anchor)
-            for image, place in follower.follow(groups, asked[mine, 1:] * scale).items():
-                tracks[image, mine] = place.points / scale
-                confidence[image, mine], wander[image, mine] = place.mass, place.wander
+            for image, state in propagator.propagate(groups, asked[mine, 1:] * scale).items():
+                tracks[image, mine] = state.points / scale
+                confidence[image, mine], cycle_error[image, mine] = state.mass, state.cycle_error
     seconds = time.perf_counter() - began
-    visibility = (wander <= options.return_cells) & (confidence >= options.least_confidence)
-    if options.return_cells != math.inf:
+    visibility = (cycle_error <= options.max_cycle_error) & (confidence >= options.min_confidence)
+    if options.max_cycle_error != math.inf:
         visibility &= ((tracks >= 0) & (tracks <= [width, height])).all(-1)
     visibility[asked[:, 0].astype(int), np.arange(len(asked))] = True
     details = {

@@ -918,7 +918,7 @@ _plain(
     lambda w: {
         "geometry": "exact",
         "scale": "heads",
-        "most_turn": 0.5,
+        "max_rotation": 0.5,
         "encode": "images",
         "chunk_images": 2,
         "interleaved": True,
@@ -930,9 +930,9 @@ _plain(
         "sharpness": 1.5,
         "window": 1,
         "candidates": 5,
-        "stiffness": 0.3,
-        "return_cells": 0.5,
-        "least_confidence": 0.0,
+        "smoothness": 0.3,
+        "max_cycle_error": 0.5,
+        "min_confidence": 0.0,
     },
 )
 _TRACKED: dict[str, Any] = {
@@ -975,7 +975,7 @@ _plain(
 _plain(
     "PatchTracker",
     lambda **a: dp.PatchTracker(**a)(dp.make_scene(3, 2, 16, 16).images, [[0, 4.0, 6.0]]),
-    lambda w: {"cell": 4, "size": (16, 16), "return_cells": 1.5, "budget_bytes": 2**20},
+    lambda w: {"cell": 4, "size": (16, 16), "max_cycle_error": 1.5, "budget_bytes": 2**20},
 )
 CASES["FlowTracker.__call__"] = lambda w: (dp.FlowTracker(32), {"images": w.clip.images, "queries": _QUERY.copy()})
 CASES["StaticTracker.__call__"] = lambda w: (dp.StaticTracker(), {"images": w.clip.images, "queries": _QUERY.copy()})

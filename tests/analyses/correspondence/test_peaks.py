@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import analyses.kernels.matching_cost as frame_costs_module
-from analyses.correspondence.peaks import Candidates, candidates_of, smoothest
+from analyses.correspondence.peaks import Candidates, find_candidates, smoothest_path
 from analyses.kernels.matching_cost import backward_costs, frame_costs
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -103,7 +103,7 @@ def random_costs(seed=0, sources=40):
 @pytest.mark.parametrize("radius", [1, 2])
 def test_candidates_are_the_highest_local_maxima(radius, refine):
     cost = random_costs()
-    found = candidates_of(cost, LAYOUT, count=4, radius=radius, refine=refine)
+    found = find_candidates(cost, LAYOUT, count=4, radius=radius, refine=refine)
     for source, row in enumerate(cost.numpy()):
         peaks = [cell for cell in range(CELLS) if row[cell] == max(row[near] for near in neighbours(cell, 1))]
         peaks = sorted(peaks, key=lambda cell: -row[cell])[:4]
@@ -124,7 +124,7 @@ def test_candidates_are_the_highest_local_maxima(radius, refine):
 def test_sharpness_raises_the_weights_alone(sharpness):
     cost = random_costs(4) * 1e-30
     plain, sharp = (
-        candidates_of(cost, LAYOUT, count=3, radius=1, refine=True, sharpness=power) for power in (1.0, sharpness)
+        find_candidates(cost, LAYOUT, count=3, radius=1, refine=True, sharpness=power) for power in (1.0, sharpness)
     )
     assert torch.equal(sharp.costs, plain.costs)
     assert torch.equal(sharp.mass, plain.mass)
@@ -143,7 +143,7 @@ def test_sharpness_finds_a_planted_peak_between_cells():
     cost = np.exp(-((x - true[0]) ** 2 + (y - true[1]) ** 2) / (2 * 0.6**2)).reshape(1, -1) + 0.2
     misses = []
     for power in (1.0, 1.5):
-        found = candidates_of(torch.from_numpy(cost), LAYOUT, count=1, radius=1, refine=True, sharpness=power)
+        found = find_candidates(torch.from_numpy(cost), LAYOUT, count=1, radius=1, refine=True, sharpness=power)
         misses.append(np.linalg.norm(found.places[0, 0].numpy() - true))
     assert misses[1] < 0.75 * misses[0]
 
@@ -151,7 +151,7 @@ def test_sharpness_finds_a_planted_peak_between_cells():
 @pytest.mark.parametrize("count", [1, 5])
 def test_the_first_is_the_plain_best(count):
     cost = random_costs(1)
-    found = candidates_of(cost, LAYOUT, count=count, radius=1, refine=False)
+    found = find_candidates(cost, LAYOUT, count=count, radius=1, refine=False)
     best = cost.numpy().argmax(-1)
     np.testing.assert_array_equal(found.places[:, 0].numpy(), np.stack([best % WIDTH, best // WIDTH], -1))
     np.testing.assert_array_equal(found.costs[:, 0].numpy(), cost.numpy().max(-1))
@@ -162,7 +162,7 @@ def test_of_equal_costs_the_first_cell_is_first():
     cost = torch.zeros(1, CELLS)
     cost[0, [9, 25]] = 0.5
     for count in (1, 3):
-        found = candidates_of(cost, LAYOUT, count=count, radius=1, refine=False)
+        found = find_candidates(cost, LAYOUT, count=count, radius=1, refine=False)
         assert found.places[0, 0].tolist() == [9 % WIDTH, 9 // WIDTH]
 
 
@@ -170,45 +170,45 @@ def test_equal_peaks_are_each_a_candidate():
     cost = torch.full((3, CELLS), 1e-3, dtype=torch.float64)
     for source, (one, other) in enumerate(((9, 25), (0, 34), (30, 4))):
         cost[source, [one, other]] = 0.5
-        found = candidates_of(cost, LAYOUT, count=2, radius=1, refine=False)
+        found = find_candidates(cost, LAYOUT, count=2, radius=1, refine=False)
         cells = {int(x + WIDTH * y) for x, y in found.places[source].tolist()}
         assert cells == {one, other}
 
 
 def test_more_candidates_than_cells_are_as_many_as_cells():
-    found = candidates_of(random_costs(), LAYOUT, count=100, radius=1, refine=True)
+    found = find_candidates(random_costs(), LAYOUT, count=100, radius=1, refine=True)
     assert found.places.shape == (40, CELLS, 2)
     assert torch.isfinite(found.places).all()
 
 
-def score(path, places, costs, start, stiffness, reach):
+def score(path, places, costs, start, smoothness, reach):
     total, before = 0.0, start
     for frame, choice in enumerate(path):
         move = ((places[frame, choice] - before) ** 2).sum()
-        total += math.log(costs[frame, choice]) - stiffness * min(move, reach**2)
+        total += math.log(costs[frame, choice]) - smoothness * min(move, reach**2)
         before = places[frame, choice]
     return total
 
 
-@pytest.mark.parametrize("stiffness", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize("smoothness", [0.0, 0.05, 1.0])
 @pytest.mark.parametrize("reach", [1.5, 4.0])
 @pytest.mark.parametrize(("frames", "count"), [(1, 3), (4, 3), (3, 1), (3, 5)])
-def test_smoothest_is_the_best_of_all_paths(frames, count, stiffness, reach):
+def test_smoothest_is_the_best_of_all_paths(frames, count, smoothness, reach):
     rng = np.random.default_rng(frames * 10 + count)
     sources = 6
     places, costs = rng.uniform(0, 6, (frames, sources, count, 2)), rng.uniform(0.01, 1, (frames, sources, count))
     start = rng.uniform(0, 6, (sources, 2))
     found = Candidates(*map(torch.from_numpy, (places, costs, costs)))
-    chosen = smoothest(found, torch.from_numpy(start), stiffness, reach=reach)
+    chosen = smoothest_path(found, torch.from_numpy(start), smoothness, reach=reach)
     assert chosen.shape == (frames, sources)
     for source in range(sources):
-        mine = places[:, source], costs[:, source], start[source], stiffness, reach
+        mine = places[:, source], costs[:, source], start[source], smoothness, reach
         best = max(itertools.product(range(count), repeat=frames), key=lambda path, mine=mine: score(path, *mine))
         assert tuple(chosen[:, source].tolist()) == best
 
 
-@pytest.mark.parametrize("stiffness", [1.0, 1e3])
-def test_an_absent_candidate_is_not_taken_however_short_the_move(stiffness):
+@pytest.mark.parametrize("smoothness", [1.0, 1e3])
+def test_an_absent_candidate_is_not_taken_however_short_the_move(smoothness):
     places = torch.tensor([[[[6.0, 4.0], [0.0, 0.0]]], [[[6.0, 4.0], [0.0, 0.0]]]])
     costs = torch.tensor([[[1e-4, 0.0]], [[1e-4, 0.0]]])
-    assert smoothest(Candidates(places, costs, costs), torch.zeros(1, 2), stiffness).tolist() == [[0], [0]]
+    assert smoothest_path(Candidates(places, costs, costs), torch.zeros(1, 2), smoothness).tolist() == [[0], [0]]

@@ -406,11 +406,11 @@ def test_progress_names_what_comes_next():
 
 
 def test_trackers_are_described_alike_in_every_process():
-    assert described(PatchTracker(return_cells=math.inf)) == {
+    assert described(PatchTracker(max_cycle_error=math.inf)) == {
         "kind": "PatchTracker",
         "cell": 16,
         "size": None,
-        "return_cells": "inf",
+        "max_cycle_error": "inf",
     }
     assert described(CoTracker(lambda video, queries, backward_tracking: None, threshold=0.25)) == {
         "kind": "CoTracker",

@@ -58,7 +58,7 @@ def test_what_is_covered_is_hidden():
     found = PatchTracker(cell=8)(images, queries)
     np.testing.assert_array_equal(found.visibility, [[True, True, True], [False, True, True], [False, True, True]])
     assert (found.confidence[1:, 0] < 0.5).all()
-    everything = PatchTracker(cell=8, return_cells=np.inf)(images, queries)
+    everything = PatchTracker(cell=8, max_cycle_error=np.inf)(images, queries)
     assert everything.visibility.all()
     np.testing.assert_array_equal(everything.tracks, found.tracks)
 
@@ -75,7 +75,7 @@ def test_options_that_make_no_grid_are_refused():
         PatchTracker(cell=0)
     with pytest.raises(InvalidInputError, match=r"size 40 x 42 .* is no multiple of the cell of 4 px"):
         PatchTracker(cell=4, size=(40, 42))
-    with pytest.raises(InvalidInputError, match="return_cells must be at least 0"):
-        PatchTracker(return_cells=-1)
+    with pytest.raises(InvalidInputError, match="max_cycle_error must be at least 0"):
+        PatchTracker(max_cycle_error=-1)
     with pytest.raises(InvalidInputError, match="square cells of whole pixels; got 16 x 8 px"):
         PatchTracker.on_grid(TokenLayout(2, 5, 14, 80, 112, 2))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.correspondence.peaks import candidates_of
-from analyses.tracking.aggregation import Support
+from analyses.correspondence.bilinear import Corners
+from analyses.correspondence.peaks import find_candidates
+from analyses.tracking.aggregation import CellByCell, Support
 from store.layout import TokenLayout
 
 HEIGHT, WIDTH, CELL_Y, CELL_X = 5, 7, 12, 20
@@ -18,7 +19,7 @@ POINTS = torch.tensor([[3.0, 2.0], [69.0, 31.0], [70.0, 30.0], [138.5, 57.0], [4
 
 
 def best(rows, grid, refine=False, count=1):
-    return candidates_of(rows, grid, count=count, radius=1, refine=refine)
+    return find_candidates(rows, grid, count=count, radius=1, refine=refine)
 
 
 def by_definition(cost, point, spread):
@@ -43,10 +44,10 @@ def by_definition(cost, point, spread):
 def test_rows_are_displaced_costs_added_up(spread):
     cost = np.random.default_rng(0).random((CELLS, CELLS))
     support = Support.around(POINTS, LAYOUT, spread)
-    rows = support.rows(torch.from_numpy(cost)[support.sources], WHOLE).numpy()
+    rows = support.aggregate(torch.from_numpy(cost)[support.sources], WHOLE).numpy()
     for row, point in zip(rows, POINTS.tolist(), strict=True):
         np.testing.assert_allclose(row.reshape(HEIGHT + 2, WIDTH + 2), by_definition(cost, point, spread), atol=1e-6)
-    part = support.rows(torch.from_numpy(cost)[support.sources], slice(2, 4)).numpy()
+    part = support.aggregate(torch.from_numpy(cost)[support.sources], slice(2, 4)).numpy()
     np.testing.assert_array_equal(part, rows[2:4])
 
 
@@ -71,7 +72,7 @@ def shifted(dx, dy):
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (2, -1), (-1, 1)])
 def test_planted_motion_moves_every_point_by_as_much(dx, dy):
     support = Support.around(POINTS[1:3], LAYOUT, 1.0)
-    found = best(support.rows(shifted(dx, dy)[support.sources], WHOLE), support.grid)
+    found = best(support.aggregate(shifted(dx, dy)[support.sources], WHOLE), support.grid)
     moved = support.read(found.places[:, 0]) - POINTS[1:3]
     np.testing.assert_allclose(moved, np.tile([dx * CELL_X, dy * CELL_Y], (2, 1)), atol=1e-4)
 
@@ -83,18 +84,32 @@ def test_one_cell_that_is_misled_is_outvoted():
     cost[wrong, 0] = 1.0
     point = torch.tensor([[70.0, 30.0]])  # the centre of that cell
     support = Support.around(point, LAYOUT, 1.0)
-    found = best(support.rows(cost[support.sources], WHOLE), support.grid)
+    found = best(support.aggregate(cost[support.sources], WHOLE), support.grid)
     np.testing.assert_allclose(support.read(found.places[:, 0]), [[90.0, 30.0]], atol=1e-4)
 
 
+def cycle_errors(support, cost, back, rows):
+    """The pipe forward and from the matches back, on costs (cell, cell) of both directions."""
+    there = support.at_matches(best(support.aggregate(cost[support.sources], rows), support.grid), rows)
+    home = best(there.aggregate(back[there.sources], WHOLE), there.grid)
+    return support.distance(there.positions(home.places[:, 0]), rows)
+
+
 def test_the_way_back_of_a_shift_misses_by_nothing_and_of_a_trap_by_the_way():
-    points = POINTS[1:3]
-    support, cost = Support.around(points, LAYOUT, 1.0), shifted(2, -1)
-    home = support.wander(cost[support.sources], WHOLE, lambda cells: cost.T[cells], best)
-    np.testing.assert_allclose(home, 0, atol=1e-6)
+    support, cost = Support.around(POINTS[1:3], LAYOUT, 1.0), shifted(2, -1)
+    np.testing.assert_allclose(cycle_errors(support, cost, cost.T, WHOLE), 0, atol=1e-6)
     trap = shifted(-1, 0)  # whatever is there came from two cells to the right of where it should
-    away = support.wander(cost[support.sources], WHOLE, lambda cells: trap.T[cells], best)
+    away = cycle_errors(support, cost, trap.T, WHOLE)
     np.testing.assert_allclose(away, math.hypot(3, 1), atol=1e-5)
-    np.testing.assert_allclose(
-        support.wander(cost[support.sources], slice(1, 2), lambda cells: trap.T[cells], best), away[1:]
-    )
+    np.testing.assert_allclose(cycle_errors(support, cost, trap.T, slice(1, 2)), away[1:])
+
+
+def test_cells_are_matched_back_one_by_one():
+    corners = Corners.around(POINTS[1:3], LAYOUT, "exact")
+    cells, cost = CellByCell.around(corners), shifted(2, -1)
+    found = best(cells.aggregate(cost[cells.sources], WHOLE), cells.grid)
+    there = cells.at_matches(found, WHOLE)
+    home = best(there.aggregate(cost.T[there.sources], WHOLE), there.grid)
+    errors = cells.distance(there.positions(home.places[:, 0]), WHOLE)
+    np.testing.assert_allclose(errors, 0, atol=1e-6)
+    np.testing.assert_allclose(cells.at_points(errors), [0, 0], atol=1e-6)

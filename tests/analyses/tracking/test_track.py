@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-import analyses.tracking.propagate as following
+import analyses.tracking.matching as matching
+import analyses.tracking.propagate as propagate
 import analyses.tracking.tokens as chunk_tokens
 from analyses.trackers.patches import PatchTracker
 from analyses.tracking.aggregation import Support
@@ -27,7 +28,7 @@ from store.tracks.point_tracks import PointTracks
 
 CELLS, CELL, LENGTH, HEADS, CHANNELS = 10, 4.0, 6, 4, 32
 PLAIN = replace(PUBLISHED, geometry="exact", scale="channels")
-BY_CELL = replace(PLAIN, refine=True, return_cells=1.5)
+BY_CELL = replace(PLAIN, refine=True, max_cycle_error=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_the_published_procedure(backbone, images, count, anchor):
 @pytest.mark.parametrize("heads", [None, [1], [0, 3]])
 def test_best_cells_confidence_and_the_way_back(backbone, images, heads):
     images = images[:LENGTH]
-    options = replace(PLAIN, return_cells=0)
+    options = replace(PLAIN, max_cycle_error=0)
     found = track_points(images, centres_in(0), backbone, layer=1, step=-1, heads=heads, options=options)
     costs = averaged_costs(backbone, images, list(range(LENGTH)), math.sqrt(CHANNELS), heads)
     for image, cost in costs.items():
@@ -176,9 +177,9 @@ def test_the_order_of_queries_is_kept(backbone, images):
     np.testing.assert_array_equal(other.visibility, plain.visibility[:, shuffled])
 
 
-@pytest.mark.parametrize("stiffness", [0.0, 0.05])
-def test_backward_in_time_is_forward_in_the_reversed_clip(backbone, images, stiffness):
-    queries, options = queries_in(9), TrackingOptions(stiffness=stiffness)
+@pytest.mark.parametrize("smoothness", [0.0, 0.05])
+def test_backward_in_time_is_forward_in_the_reversed_clip(backbone, images, smoothness):
+    queries, options = queries_in(9), TrackingOptions(smoothness=smoothness)
     mirrored = queries * [-1, 1, 1] + [len(images) - 1, 0, 0]
     forward = track_points(images[::-1], mirrored, backbone, layer=1, options=options)
     backward = track_points(images, queries, backbone, layer=1, options=options)
@@ -275,11 +276,11 @@ def test_pending_costs_do_not_grow_with_the_clip(backbone, images, monkeypatch, 
         def __init__(self, cost):
             cost.held_by = self
 
-    frame_costs = following.frame_costs
-    monkeypatch.setattr(following, "frame_costs", watched)
+    frame_costs = matching.frame_costs
+    monkeypatch.setattr(matching, "frame_costs", watched)
     for count in (24, 48):
         peaks.append(0)
-        options = TrackingOptions(return_cells=np.inf, **how)
+        options = TrackingOptions(max_cycle_error=np.inf, **how)
         clip = np.resize(images, (count, *images.shape[1:]))
         track_points(clip, queries_in(0, 1), backbone, layer=0, options=options)
     assert peaks[0] == peaks[1] <= LENGTH + 1
@@ -410,7 +411,7 @@ def test_support_is_what_its_sums_of_costs_say(backbone, images):
     found = track_points(images[:4], queries, backbone, layer=1, step=-1, options=replace(PLAIN, support=1.0))
     support = Support.around(torch.as_tensor(queries[:, 1:]), TokenLayout(4, CELLS, CELLS, 40, 40, 4), 1.0)
     for image, cost in averaged_costs(backbone, images[:4], list(range(4)), math.sqrt(CHANNELS)).items():
-        rows = support.rows(torch.from_numpy(cost)[support.sources], slice(None)).numpy()
+        rows = support.aggregate(torch.from_numpy(cost)[support.sources], slice(None)).numpy()
         best = rows.argmax(-1)
         moved = np.stack([best % (CELLS + 2), best // (CELLS + 2)], -1) - support.start.numpy()
         np.testing.assert_allclose(found.tracks[image], queries[:, 1:] + CELL * moved, atol=1e-4)
@@ -428,7 +429,7 @@ def test_slow_channels_alone_are_matched(images, limit):
         if 10_000 ** (-2 * (channel // 2) / count) <= limit
     ]
     assert len(keep) in (26, 20)
-    options = replace(PLAIN, most_turn=limit)
+    options = replace(PLAIN, max_rotation=limit)
     found = track_points(images[:3], centres_in(0), rotary, layer=0, step=-1, options=options)
     query, key = captured(rotary, images, [0, 1, 2], layer=0)
     cost = cost_of(query[..., keep], key[..., keep], 2, math.sqrt(len(keep)))
@@ -437,19 +438,19 @@ def test_slow_channels_alone_are_matched(images, limit):
     every = track_points(images[:3], centres_in(0), rotary, layer=0, step=-1, options=PLAIN)
     assert not np.allclose(every.tracks, found.tracks)
     with pytest.raises(
-        InvalidInputError, match=r"most_turn=0\.0001 leaves no channel of .*, whose slowest turn by 0\.00046"
+        InvalidInputError, match=r"max_rotation=0\.0001 leaves no channel of .*, whose slowest turn by 0\.00046"
     ):
-        track_points(images[:3], centres_in(0), rotary, layer=0, options=replace(PLAIN, most_turn=1e-4))
+        track_points(images[:3], centres_in(0), rotary, layer=0, options=replace(PLAIN, max_rotation=1e-4))
 
 
 def test_added_positions_have_no_fast_channels(backbone, images):
-    few, every = (tracked(backbone, images, 3, options=replace(PLAIN, most_turn=limit)) for limit in (1e-9, np.inf))
+    few, every = (tracked(backbone, images, 3, options=replace(PLAIN, max_rotation=limit)) for limit in (1e-9, np.inf))
     np.testing.assert_array_equal(few, every)
 
 
 def test_points_outside_the_image_are_hidden_unless_all_are_visible(backbone, images, monkeypatch):
-    place = following.Place(np.array([[41.0, 10.0], [20.0, 10.0]]), np.ones(2), np.zeros(2))
-    monkeypatch.setattr(following.Follower, "follow", lambda self, groups, points: {1: place})
+    place = propagate.PointState(np.array([[41.0, 10.0], [20.0, 10.0]]), np.ones(2), np.zeros(2))
+    monkeypatch.setattr(propagate.Propagator, "propagate", lambda self, groups, points: {1: place})
     queries = queries_in(0, 2)
     found = track_points(images[:2], queries, backbone, layer=1)
     assert found.visibility[1].tolist() == [False, True]
@@ -459,8 +460,8 @@ def test_points_outside_the_image_are_hidden_unless_all_are_visible(backbone, im
 @pytest.mark.parametrize("anchor", [0, 11])
 def test_stiffness_shortens_the_way(backbone, images, anchor):
     ways = []
-    for stiffness in (0.0, 0.05, 1e4):
-        found = tracked(backbone, images, 12, anchor, replace(PLAIN, candidates=5, stiffness=stiffness))
+    for smoothness in (0.0, 0.05, 1e4):
+        found = tracked(backbone, images, 12, anchor, replace(PLAIN, candidates=5, smoothness=smoothness))
         ways.append(np.minimum((np.diff(found, axis=0) / CELL) ** 2 @ [1, 1], 16).sum())
     assert ways[0] > ways[1] > ways[2]
 
@@ -468,7 +469,7 @@ def test_stiffness_shortens_the_way(backbone, images, anchor):
 def test_hidden_points_depend_on_the_limits_alone(backbone, images):
     queries = queries_in(4, 20)
     seen = [
-        track_points(images[:9], queries, backbone, layer=1, options=TrackingOptions(return_cells=limit))
+        track_points(images[:9], queries, backbone, layer=1, options=TrackingOptions(max_cycle_error=limit))
         for limit in (0, 2, 5, np.inf)
     ]
     for less, more in itertools.pairwise(seen):
@@ -477,7 +478,7 @@ def test_hidden_points_depend_on_the_limits_alone(backbone, images):
         assert less.visibility.sum() < more.visibility.sum()
     assert seen[-1].visibility.all()
     limit = float(np.median(seen[-1].confidence))
-    options = TrackingOptions(return_cells=np.inf, least_confidence=limit)
+    options = TrackingOptions(max_cycle_error=np.inf, min_confidence=limit)
     found = track_points(images[:9], queries, backbone, layer=1, options=options)
     np.testing.assert_array_equal(found.visibility, seen[-1].confidence >= limit)
 
@@ -490,16 +491,16 @@ def test_hidden_points_depend_on_the_limits_alone(backbone, images):
         ({"noise": "white"}, "unknown noise 'white'. Known: 'clean', 'forward', 'inversion'."),
         ({"window": 0}, "window must be at least 1; got 0."),
         ({"candidates": 0}, "candidates must be at least 1; got 0."),
-        ({"stiffness": -1.0}, "stiffness must be at least 0; got -1.0."),
-        ({"return_cells": math.nan}, "return_cells must be a number; got nan."),
-        ({"least_confidence": 2}, "least_confidence must lie between 0 and 1; got 2."),
+        ({"smoothness": -1.0}, "smoothness must be at least 0; got -1.0."),
+        ({"max_cycle_error": math.nan}, "max_cycle_error must be a number; got nan."),
+        ({"min_confidence": 2}, "min_confidence must lie between 0 and 1; got 2."),
         ({"chunk_images": 1}, "chunk_images must be at least 2; got 1."),
         ({"anchored": False}, "interleaved=True needs anchored=True: chunks have no image in common otherwise."),
         ({"scale": "cells"}, "unknown scale 'cells'. Known: 'channels', 'heads'."),
         ({"support": math.inf}, "support must be finite; got inf."),
         ({"support": -0.5}, "support must be at least 0; got -0.5."),
         ({"sharpness": 0.0}, "sharpness must be positive; got 0.0."),
-        ({"most_turn": -1.0}, "most_turn must be at least 0; got -1.0."),
+        ({"max_rotation": -1.0}, "max_rotation must be at least 0; got -1.0."),
         (
             {"geometry": "difftrack-tracking", "support": 0.5},
             "support=0.5 adds up costs at exact places, which geometry='difftrack-tracking' does not have. Use "

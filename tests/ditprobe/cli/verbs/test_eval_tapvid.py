@@ -143,7 +143,7 @@ def test_the_published_procedure_is_an_option(run: Run, small: Backbone, scenes:
     run("eval-tapvid", "--data", scenes, "--tracker", "backbone", "--limit", 1, *words)
     found = json.loads(Path("a.json").read_text())
     options = found["settings"]["trackers"]["backbone"]["options"]
-    assert (options["geometry"], options["return_cells"], options["refine"]) == ("difftrack-tracking", "inf", False)
+    assert (options["geometry"], options["max_cycle_error"], options["refine"]) == ("difftrack-tracking", "inf", False)
     hidden = 1 - SCENES["scene 0"].visibility[1:, SCENES["scene 0"].visibility[0]].mean()
     assert found["clips"][0]["occlusion_accuracy"] == pytest.approx(100 * (1 - hidden), abs=5)
 

@@ -225,7 +225,7 @@ def test_ctrl_c_leaves_no_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     def stopped(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("analyses.tracking.tokens.ChunkTokens.tokens", stopped)
+    monkeypatch.setattr("analyses.tracking.tokens.LayerTokens.tokens", stopped)
     assert run("track", "clip.mp4", "--grid", 1, *ON_SMALL, code=130).stderr.lstrip("\n") == "interrupted.\n"
     assert files() == ["clip.mp4"]
 

@@ -66,7 +66,10 @@ from analyses.correspondence.matching import (
     match_features as match_features,
 )
 from analyses.metrics.accuracy import matching_accuracy as matching_accuracy
-from analyses.correspondence.resampling import to_images as to_images
+from analyses.correspondence.resampling import (
+    to_image_rate as to_image_rate,
+    to_images as to_images,
+)
 
 # Layer sweeps
 from analyses.layers.sweep import sweep as sweep
@@ -226,6 +229,7 @@ from analyses.metrics.appearance import (
     temporal_consistency as temporal_consistency,
 )
 from analyses.metrics.encoders import (
+    load_clip_model as load_clip_model,
     load_clip_encoder as load_clip_encoder,
     load_image_encoder as load_image_encoder,
 )

@@ -151,7 +151,7 @@ one_cell = layout.cell_size[0]
 
 def found_by(layer, step=-1):
     query, key = run.read(step=step, layer=layer)
-    return dp.to_images(dp.match_points(query, key, points, run.layout), run.layout, len(scene))
+    return dp.to_image_rate(dp.match_points(query, key, points, run.layout), run.layout, len(scene))
 
 
 def score(tracks):
@@ -232,7 +232,7 @@ strip(generated.images)
 
 # %%
 query, key = sampled.read(step=-1, layer=best)
-tracks = dp.to_images(dp.match_points(query, key, points, sampled.layout), sampled.layout, len(generated))
+tracks = dp.to_image_rate(dp.match_points(query, key, points, sampled.layout), sampled.layout, len(generated))
 dp.plot_tracks(generated.images, tracks, title=f"Tracks in the generated clip, layer {best}")
 
 # %% [markdown]

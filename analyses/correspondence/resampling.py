@@ -16,7 +16,7 @@ from store.layout import TokenLayout
 
 
 @checked
-def to_images(tracks: Array, layout: TokenLayout, images: int, preset: Geometry = "exact") -> Any:
+def to_image_rate(tracks: Array, layout: TokenLayout, images: int, preset: Geometry = "exact") -> Any:
     """Tracks at image rate: linear between the times of the latent frames.
 
     Parameters
@@ -47,7 +47,7 @@ def to_images(tracks: Array, layout: TokenLayout, images: int, preset: Geometry 
 
     >>> layout = TokenLayout(3, 5, 7, 80, 112, 9)
     >>> tracks = np.array([[[0.0, 5.0]], [[10.0, 5.0]], [[10.0, 5.0]]])
-    >>> to_images(tracks, layout, 9)[:4, 0, 0]
+    >>> to_image_rate(tracks, layout, 9)[:4, 0, 0]
     array([ 0.,  4.,  8., 10.])
     """
     tensor = as_tensor(tracks)
@@ -77,3 +77,7 @@ def _times(layout: TokenLayout, images: int, preset: Geometry) -> tuple[np.ndarr
     width = centres[upper] - centres[lower]
     share = (np.arange(images) - centres[lower]) / np.where(width > 0, width, 1)
     return lower, upper, np.clip(share, 0, 1)
+
+
+to_images = to_image_rate
+"""The former name of :func:`to_image_rate`."""

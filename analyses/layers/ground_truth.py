@@ -11,7 +11,7 @@ import torch
 from analyses.arrays import as_points
 from analyses.attention.affinity import QueriedRows
 from analyses.correspondence.bilinear import Corners, Geometry
-from analyses.correspondence.resampling import to_images
+from analyses.correspondence.resampling import to_image_rate
 from store.checks import finite, one_of
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -184,7 +184,7 @@ class Target:
         """(2, n) percent of all and of the moving pairs, for (n, frame, point, 2) predicted tracks."""
         if self.tracks is None:
             return np.full((2, len(tracks)), np.nan)
-        predicted = to_images(tracks, self.layout, len(self.tracks), self.preset)
+        predicted = to_image_rate(tracks, self.layout, len(self.tracks), self.preset)
         correct = in_cells(predicted - self.tracks, self.layout) < self.threshold_cells
         kinds = torch.stack([self.counted, self.moving]).flatten(1).double()
         hits = kinds @ correct.flatten(1).double().T

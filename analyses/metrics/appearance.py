@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analyses.metrics.encoders import CLIP, DINO, ClipEncoder, ImageEncoder, load_clip_encoder, load_image_encoder
+from analyses.metrics.encoders import CLIP, DINO, ClipEncoder, ImageEncoder, load_clip_model, load_image_encoder
 from store.arguments import Array, checked
 from store.arrays import as_array
 from store.clips.clip import Clip
@@ -34,9 +34,9 @@ def edit_fidelity(
     ----------
     clip : Clip, or (image, y, x, 3) uint8 images
     prompt : str
-    model : hub id, folder, or what :func:`analyses.metrics.encoders.load_clip_encoder` returned, to load it once for
+    model : hub id, folder, or what :func:`analyses.metrics.encoders.load_clip_model` returned, to load it once for
     many clips device, revision, local_files_only
-        As of :func:`analyses.metrics.encoders.load_clip_encoder`; without effect on a loaded model.
+        As of :func:`analyses.metrics.encoders.load_clip_model`; without effect on a loaded model.
     batch : images at a time
 
     Returns
@@ -48,7 +48,7 @@ def edit_fidelity(
     ClipError
         For what is no clip.
     InvalidInputError
-        For an empty prompt, and what :func:`analyses.metrics.encoders.load_clip_encoder` refuses.
+        For an empty prompt, and what :func:`analyses.metrics.encoders.load_clip_model` refuses.
     BackboneNotFoundError
         When the model is not there.
 
@@ -69,9 +69,9 @@ def edit_fidelity(
     if not isinstance(prompt, str) or not prompt.strip():
         raise InvalidInputError(f"prompt must be a text that says something; got {prompt!r}.")
     if isinstance(model, ImageEncoder) and not isinstance(model, ClipEncoder):
-        raise InvalidInputError(f"{model!r} reads no text. Pass what load_clip_encoder returned.")
+        raise InvalidInputError(f"{model!r} reads no text. Pass what load_clip_model returned.")
     if not isinstance(model, ClipEncoder):
-        model = load_clip_encoder(model, device=device, revision=revision, local_files_only=local_files_only)
+        model = load_clip_model(model, device=device, revision=revision, local_files_only=local_files_only)
     return float((model.images(images, batch=batch) @ model.text(prompt)).double().mean())
 
 

@@ -70,7 +70,7 @@ class ImageEncoder:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClipEncoder(ImageEncoder):
-    """CLIP: its images and texts are comparable. :func:`load_clip_encoder` makes one.
+    """CLIP: its images and texts are comparable. :func:`load_clip_model` makes one.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class ClipEncoder(ImageEncoder):
 
 
 @checked
-def load_clip_encoder(
+def load_clip_model(
     name: str | Path = CLIP,
     *,
     device: str | torch.device = "auto",
@@ -127,7 +127,7 @@ def load_clip_encoder(
 
     Examples
     --------
-    >>> encoder = load_clip_encoder("openai/clip-vit-large-patch14", local_files_only=True)  # doctest: +SKIP
+    >>> encoder = load_clip_model("openai/clip-vit-large-patch14", local_files_only=True)  # doctest: +SKIP
     """
     from transformers import AutoTokenizer, CLIPModel
 
@@ -140,6 +140,10 @@ def load_clip_encoder(
         return ClipEncoder(str(name), model, source.processor(), tokenizer)
 
 
+load_clip_encoder = load_clip_model
+"""The former name of :func:`load_clip_model`."""
+
+
 @checked
 def load_image_encoder(
     name: str | Path = DINO,
@@ -150,7 +154,7 @@ def load_image_encoder(
 ) -> ImageEncoder:
     """DINO, DINOv2 or DINOv3 (a vision transformer with a class token) with its processor, in float32.
 
-    Parameters and errors are those of :func:`load_clip_encoder`; a folder needs no tokenizer.
+    Parameters and errors are those of :func:`load_clip_model`; a folder needs no tokenizer.
 
     Examples
     --------

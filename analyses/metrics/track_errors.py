@@ -40,9 +40,9 @@ def tracking_errors(
     Dataset over ``lag`` and ``threshold``
         ``lag`` is the number of images since the query, forward or backward in time, 1 to the length of the clip
         less one; the image of the query itself never counts. Over lag: ``error``, the mean distance in pixels of the
-        clip; ``median_error``; ``share``, the mean distance with each axis as percent of the image's side; ``pairs``,
-        how many (image, point) pairs those are means of. Over threshold: ``within``, percent of the pairs of all lags
-        that are strictly nearer. NaN where nothing is visible.
+        clip; ``median_error``; ``relative_error``, the mean distance with each axis as percent of the image's side;
+        ``pairs``, the number of (image, point) pairs that those are means of. Over threshold: ``within``, percent of
+        the pairs of all lags that are strictly nearer. NaN if nothing is visible.
 
     Raises
     ------
@@ -72,8 +72,8 @@ def tracking_errors(
     if not np.isfinite(difference).all():
         raise InvalidInputError("a visible point has a true track that is not finite. Mark it as hidden.")
     distance = np.linalg.norm(difference, axis=-1)
-    share = np.linalg.norm(difference / [size[1], size[0]], axis=-1)
-    near = share[:, None] * RASTER < limits
+    relative = np.linalg.norm(difference / [size[1], size[0]], axis=-1)
+    near = relative[:, None] * RASTER < limits
     within = 100 * near.mean(0) if len(near) else np.full(len(limits), np.nan)
     lag = np.arange(1, len(true))
     parts = [lags[counted] == number for number in lag]
@@ -81,7 +81,9 @@ def tracking_errors(
         {
             "error": _by_lag([distance[part] for part in parts], np.mean, "error", "px"),
             "median_error": _by_lag([distance[part] for part in parts], np.median, "median error", "px"),
-            "share": _by_lag([100 * share[part] for part in parts], np.mean, "error, of the image's side", "%"),
+            "relative_error": _by_lag(
+                [100 * relative[part] for part in parts], np.mean, "error, of the image's side", "%"
+            ),
             "pairs": ("lag", np.array([part.sum() for part in parts], np.int64), {"long_name": "visible pairs"}),
             "within": ("threshold", within, {"long_name": "points within the threshold", "units": "%"}),
         },

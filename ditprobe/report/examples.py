@@ -10,7 +10,7 @@ import numpy as np
 
 from analyses.attention.rows import attention_of_points
 from analyses.correspondence.matching import match_points
-from analyses.correspondence.resampling import to_images
+from analyses.correspondence.resampling import to_image_rate
 from ditprobe.report.sweep import Example
 from probe import Backbone, Capture, Noise, run_clip, run_prompt
 from probe.run.windows import cut_windows
@@ -140,7 +140,7 @@ def _example(
     capture = captures[0]
     clip, queries = _queried(clip, capture.layout)
     tracks = match_points(capture.query.float(), capture.key.float(), queries, capture.layout)
-    predicted = to_images(np.asarray(tracks.cpu(), dtype=np.float64), capture.layout, len(clip))
+    predicted = to_image_rate(np.asarray(tracks.cpu(), dtype=np.float64), capture.layout, len(clip))
     picked = np.linspace(0, len(queries) - 1, min(points, len(queries)) + 2)[1:-1].round().astype(int)
     attention = attention_of_points(
         capture.query, capture.key, queries[picked], capture.layout, text_key=capture.text_key

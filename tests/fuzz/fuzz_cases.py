@@ -702,8 +702,8 @@ _plain(
 )
 _plain("principal_components", dp.principal_components, lambda w: {"tensor": w.tokens, "count": 3})
 _plain(
-    "to_images",
-    dp.to_images,
+    "to_image_rate",
+    dp.to_image_rate,
     lambda w: {"tracks": w.tracks[:3], "layout": w.layout, "images": 9, "preset": "exact"},
 )
 for _name in ("discrete_frechet_distance",):
@@ -769,7 +769,7 @@ _plain(
         "batch": 2,
     },
 )
-for _name in ("load_clip_encoder", "load_image_encoder"):
+for _name in ("load_clip_model", "load_image_encoder"):
     _plain(
         _name,
         getattr(dp, _name),
@@ -1403,6 +1403,7 @@ NOT_CALLED = {
     "AddedPositions RotaryPositions Positions": "checked where they are used",
     "Strategy TransferMethod OptimisedMethod PlainBackbone Editor Noise Sink Size": "no arguments, or a kind",
     "GuidanceDivergedError TransferWarning": "an error, a warning",
+    "to_images load_clip_encoder": "former names",
     "METHODS TRACKERS TRACKING_METRICS TrackingMetric": "registries, and what is checked when it is registered",
 }
 """Public names without a case, and why."""

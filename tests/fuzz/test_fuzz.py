@@ -48,7 +48,7 @@ def test_only_our_own_errors_come_out(world: World, case: str) -> None:
     assert outcome.raw == {}
 
 
-NO_MODEL = {"load_clip_encoder", "load_image_encoder", "read_difftrack", "read_mtbench"}
+NO_MODEL = {"load_clip_model", "load_image_encoder", "read_difftrack", "read_mtbench"}
 """Refused in the right way: nothing is there to load or read."""
 
 

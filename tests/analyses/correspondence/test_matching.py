@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from analyses.correspondence.matching import match_features, match_points, match_points_by_head
-from analyses.correspondence.resampling import to_images
+from analyses.correspondence.resampling import to_image_rate
 from analyses.kernels.matching_cost import _Blocking, sources_within
 from analyses.metrics.accuracy import matching_accuracy
 from store.errors import InvalidInputError
@@ -196,8 +196,8 @@ def test_planted_motion_is_found() -> None:
     truth = torch.stack([points + frame * step for frame in range(FRAMES)])
     found = match_points(query, key, points, LAYOUT)
     everyone = torch.ones(9, len(points), dtype=torch.bool)
-    images = to_images(found, LAYOUT, 9)
-    assert matching_accuracy(images, to_images(truth, LAYOUT, 9), everyone, threshold=0.01) == 100.0
+    images = to_image_rate(found, LAYOUT, 9)
+    assert matching_accuracy(images, to_image_rate(truth, LAYOUT, 9), everyone, threshold=0.01) == 100.0
     features = query.permute(1, 2, 3, 0, 4).flatten(-2)
     torch.testing.assert_close(match_features(features, points, LAYOUT), truth)
 
@@ -220,7 +220,7 @@ def test_static_clip_does_not_drift() -> None:
     codes = 9 * torch.eye(35).reshape(1, 1, HEIGHT, WIDTH, 35).expand(HEADS, FRAMES, HEIGHT, WIDTH, 35)
     points = random_points(50)
     tracks = match_points(codes, codes, points, LAYOUT)
-    assert torch.equal(to_images(tracks, LAYOUT, 9), points.expand(9, -1, -1))
+    assert torch.equal(to_image_rate(tracks, LAYOUT, 9), points.expand(9, -1, -1))
     features = codes[0]
     assert torch.equal(match_features(features, points, LAYOUT), points.expand(FRAMES, -1, -1))
     published = match_points(codes, codes, points, LAYOUT, preset="difftrack")

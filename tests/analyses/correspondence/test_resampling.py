@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from analyses.correspondence.resampling import to_images
+from analyses.correspondence.resampling import to_image_rate
 from analyses.metrics.accuracy import matching_accuracy
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -34,7 +34,7 @@ def test_exact_is_linear_between_frame_centres(layout: TokenLayout, images: int)
     for point in range(6):
         for axis in range(2):
             expected[:, point, axis] = np.interp(np.arange(images), centres, tracks[:, point, axis])
-    np.testing.assert_allclose(to_images(tracks, layout, images), expected, atol=1e-12)
+    np.testing.assert_allclose(to_image_rate(tracks, layout, images), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("images", [2, 9, 13])
@@ -43,33 +43,33 @@ def test_difftrack_is_half_sample_linear_resampling(images: int) -> None:
     series = tracks.permute(1, 2, 0).reshape(1, 12, 3)
     expected = F.interpolate(series, size=images, mode="linear", align_corners=False)
     expected = expected.reshape(6, 2, images).permute(2, 0, 1)
-    torch.testing.assert_close(to_images(tracks, LAYOUT, images, "difftrack"), expected)
+    torch.testing.assert_close(to_image_rate(tracks, LAYOUT, images, "difftrack"), expected)
 
 
 @pytest.mark.parametrize("preset", ["exact", "difftrack"])
 def test_static_points_stay_and_heads_may_lead(preset: str) -> None:
     point = torch.rand(1, 6, 2) * 77
-    assert torch.equal(to_images(point.expand(3, -1, -1), LAYOUT, 9, preset), point.expand(9, -1, -1))
+    assert torch.equal(to_image_rate(point.expand(3, -1, -1), LAYOUT, 9, preset), point.expand(9, -1, -1))
     heads = torch.stack([random_tracks(), 2 * random_tracks()])
-    assert torch.equal(to_images(heads, LAYOUT, 9, preset)[1], to_images(heads[1], LAYOUT, 9, preset))
+    assert torch.equal(to_image_rate(heads, LAYOUT, 9, preset)[1], to_image_rate(heads[1], LAYOUT, 9, preset))
 
 
 def test_one_frame_holds_for_every_image() -> None:
     layout = TokenLayout(1, 5, 7, 60, 140, 4, spans=[range(4)])
     tracks = random_tracks(1)
-    assert torch.equal(to_images(tracks, layout, 4), tracks.expand(4, -1, -1))
-    assert torch.equal(to_images(tracks, layout, 4, "difftrack"), tracks.expand(4, -1, -1))
+    assert torch.equal(to_image_rate(tracks, layout, 4), tracks.expand(4, -1, -1))
+    assert torch.equal(to_image_rate(tracks, layout, 4, "difftrack"), tracks.expand(4, -1, -1))
 
 
 def test_to_images_refuses() -> None:
     for call, message in [
         (
-            lambda: to_images(random_tracks(4), LAYOUT, 9),
+            lambda: to_image_rate(random_tracks(4), LAYOUT, 9),
             "tracks need the shape (frame, point, 2) with 3 frames; got (4, 6, 2).",
         ),
-        (lambda: to_images(random_tracks(), LAYOUT, 0), "images must be at least 1; got 0."),
+        (lambda: to_image_rate(random_tracks(), LAYOUT, 0), "images must be at least 1; got 0."),
         (
-            lambda: to_images(random_tracks(), LAYOUT, 9, "linear"),
+            lambda: to_image_rate(random_tracks(), LAYOUT, 9, "linear"),
             "unknown preset 'linear'. Known: 'exact', 'difftrack'.",
         ),
     ]:

@@ -8,7 +8,7 @@ import torch
 
 from analyses.attention.affinity import affinity
 from analyses.correspondence.matching import match_features, match_points, match_points_by_head
-from analyses.correspondence.resampling import to_images
+from analyses.correspondence.resampling import to_image_rate
 from analyses.layers.ground_truth import Target, Truth
 from analyses.layers.measures import Measuring, measure
 from store.errors import InvalidInputError
@@ -69,7 +69,7 @@ def test_measures_are_those_of_the_public_functions(preset: str) -> None:
     points = torch.from_numpy(tracks[0])
 
     def accuracy(matched: torch.Tensor, moving: bool = False) -> float:
-        predicted = to_images(matched, LAYOUT, 9, preset).numpy()
+        predicted = to_image_rate(matched, LAYOUT, 9, preset).numpy()
         return looped_accuracy(predicted, tracks, visibility, preset, moving)
 
     matched = match_points(query, key, points, LAYOUT, preset=preset)

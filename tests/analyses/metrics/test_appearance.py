@@ -26,7 +26,7 @@ from transformers import (
 from transformers.utils import logging
 
 from analyses.metrics.appearance import edit_fidelity, temporal_consistency
-from analyses.metrics.encoders import ClipEncoder, ImageEncoder, load_clip_encoder, load_image_encoder
+from analyses.metrics.encoders import ClipEncoder, ImageEncoder, load_clip_model, load_image_encoder
 from store.clips.clip import Clip
 from store.errors import BackboneNotFoundError, ClipError, InvalidInputError
 
@@ -124,7 +124,7 @@ def test_edit_fidelity_is_the_mean_cosine_of_images_and_text(clip_folder: Path, 
     expected = (out.logits_per_image[:, 0] / model.logit_scale.exp()).mean().item()
     assert edit_fidelity(clip, PROMPT, model=clip_folder) == pytest.approx(expected, abs=1e-5)
     assert edit_fidelity(clip.images, PROMPT, model=str(clip_folder), batch=2) == pytest.approx(expected, abs=1e-5)
-    loaded = load_clip_encoder(clip_folder, device="cpu", local_files_only=True)
+    loaded = load_clip_model(clip_folder, device="cpu", local_files_only=True)
     assert edit_fidelity(clip, PROMPT, model=loaded) == pytest.approx(expected, abs=1e-5)
     assert edit_fidelity(clip, "blue stripes", model=loaded) != pytest.approx(expected, abs=1e-3)
     assert repr(loaded) == f"ClipEncoder({str(clip_folder)!r}, on cpu)"
@@ -148,7 +148,7 @@ def test_temporal_consistency_is_the_mean_cosine_of_consecutive_images(dino_fold
 
 
 def test_encoders_keep_no_gradient_and_run_in_batches_of_float32(clip_folder: Path, clip: Clip) -> None:
-    loaded = load_clip_encoder(clip_folder)
+    loaded = load_clip_model(clip_folder)
     features = loaded.images(clip.images, batch=3)
     assert features.shape == (5, 6)
     assert features.dtype == torch.float32
@@ -165,7 +165,7 @@ def test_a_vit_is_loaded_without_a_pooling_layer(tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_is_too_long_is_cut_with_a_warning(clip_folder: Path, clip: Clip) -> None:
-    loaded = load_clip_encoder(clip_folder)
+    loaded = load_clip_model(clip_folder)
     long = "blue " * 8 + "stripes"
     message = f"the prompt has 11 tokens and {clip_folder} reads 9: its end is not compared."
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
@@ -185,7 +185,7 @@ def test_absent_models_are_explained(tmp_path: Path) -> None:
         "once where there is a network."
     )
     nowhere = tmp_path / "nowhere"
-    found = message_of(BackboneNotFoundError, lambda: load_clip_encoder(nowhere))
+    found = message_of(BackboneNotFoundError, lambda: load_clip_model(nowhere))
     assert found == (
         f"the CLIP model {str(nowhere)!r} could not be loaded: there is no folder {nowhere}. "
         + remedy.format("openai/clip-vit-base-patch32")
@@ -203,12 +203,10 @@ def test_parts_that_are_missing_are_explained(clip_folder: Path, tmp_path: Path)
         shutil.copytree(clip_folder, folder)
         for path in folder.glob(f"{part}*"):
             os.remove(path)
-        found = message_of(
-            BackboneNotFoundError, lambda folder=folder: load_clip_encoder(folder, local_files_only=True)
-        )
+        found = message_of(BackboneNotFoundError, lambda folder=folder: load_clip_model(folder, local_files_only=True))
         assert found.startswith(f"the CLIP model {str(folder)!r} could not be loaded: ")
 
-    found = message_of(BackboneNotFoundError, lambda: load_clip_encoder(tmp_path / "tokenizer"))
+    found = message_of(BackboneNotFoundError, lambda: load_clip_model(tmp_path / "tokenizer"))
     assert found.startswith(
         f"the CLIP model {str(tmp_path / 'tokenizer')!r} could not be loaded: it has no tokenizer. "
     )
@@ -233,14 +231,14 @@ def test_models_of_another_kind_are_refused(clip_folder: Path, tmp_path: Path, c
         f"{tmp_path} is a model of type 'resnet'; DINO here is one of: vit, dinov2, dinov2_with_registers, dinov3_vit."
     )
     vit(tmp_path)
-    assert message_of(InvalidInputError, lambda: load_clip_encoder(tmp_path)) == (
+    assert message_of(InvalidInputError, lambda: load_clip_model(tmp_path)) == (
         f"{tmp_path} is a model of type 'vit'; CLIP here is one of: clip."
     )
     dino = load_image_encoder(tmp_path)
     assert message_of(InvalidInputError, lambda: edit_fidelity(clip, PROMPT, model=dino)) == (
-        f"ImageEncoder({str(tmp_path)!r}, on cpu) reads no text. Pass what load_clip_encoder returned."
+        f"ImageEncoder({str(tmp_path)!r}, on cpu) reads no text. Pass what load_clip_model returned."
     )
-    found = message_of(InvalidInputError, lambda: load_clip_encoder(clip_folder, device="tpu"))
+    found = message_of(InvalidInputError, lambda: load_clip_model(clip_folder, device="tpu"))
     assert found.startswith("device 'tpu' cannot be used: ")
 
 
@@ -260,7 +258,7 @@ def test_bad_input_is_refused_before_a_model_is_loaded(clip: Clip) -> None:
 
 
 def test_batches_of_no_image_are_refused(clip_folder: Path, clip: Clip) -> None:
-    loaded = load_clip_encoder(clip_folder)
+    loaded = load_clip_model(clip_folder)
     assert isinstance(loaded, ClipEncoder)
     assert isinstance(loaded, ImageEncoder)
     assert message_of(InvalidInputError, lambda: loaded.images(clip.images, batch=0)) == (
@@ -270,7 +268,7 @@ def test_batches_of_no_image_are_refused(clip_folder: Path, clip: Clip) -> None:
 
 def test_what_transformers_says_is_left_as_it_was(clip_folder: Path) -> None:
     before = logging.get_verbosity()
-    load_clip_encoder(clip_folder)
+    load_clip_model(clip_folder)
     with pytest.raises(BackboneNotFoundError):
-        load_clip_encoder(Path("nowhere"))
+        load_clip_model(Path("nowhere"))
     assert logging.get_verbosity() == before

@@ -35,11 +35,11 @@ def test_means_over_the_visible_pairs_of_each_lag_in_both_directions():
         assert there.pairs == len(distances)
         if distances:
             np.testing.assert_allclose(
-                [there.error, there.median_error, there.share],
+                [there.error, there.median_error, there.relative_error],
                 [np.mean(distances), np.median(distances), np.mean(shares)],
             )
         else:
-            assert np.isnan([there.error, there.median_error, there.share]).all()
+            assert np.isnan([there.error, there.median_error, there.relative_error]).all()
 
 
 def test_within_is_tapvids_position_accuracy():

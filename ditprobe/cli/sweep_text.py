@@ -9,6 +9,7 @@ from analyses.selection.layer_selection import By, Criterion, LayerSelection, Pa
 from analyses.selection.select import select_layers
 from analyses.selection.verdict import against_baselines
 from analyses.statistics import mean_over_clips
+from ditprobe.cli.tables import plain_table
 from store.text import counted
 
 STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
@@ -47,11 +48,11 @@ def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
     clips = f"mean over {counted(sources, 'clip')}; columns are steps"
     if not np.isfinite(sweep["accuracy"]).any():
         cross = sweep["confidence"].sel(target="cross", drop=True)
-        return "\n".join([f"confidence (cross), {clips}", *_rows(cross, steps, "7.3f")])
+        return "\n".join([f"confidence (cross), {clips}", *_rows(cross, steps, ".3f")])
     threshold = sweep.attrs.get("threshold_cells")
     within = "" if threshold is None else f" within {counted(threshold, 'cell')}"
     pseudo = [f"PSEUDO-TRUTH: {sweep.attrs['pseudo_truth']}"] if sweep.attrs.get("pseudo_truth") else []
-    lines = [*pseudo, f"accuracy{within}, %, {clips}", *_rows(sweep["accuracy"], steps, "7.1f")]
+    lines = [*pseudo, f"accuracy{within}, %, {clips}", *_rows(sweep["accuracy"], steps, ".1f")]
     known = against_baselines(sweep, samples=1)
     static, blind, moving = (float(known[name]) for name in ("static_accuracy", "blind_accuracy", "moving_pairs"))
     if np.isfinite(static):
@@ -61,7 +62,7 @@ def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
     if "moving_accuracy" in sweep:
         pairs = "" if np.isnan(moving) else f" ({counted(int(moving), 'pair')} that moved)"
         lines += ["", f"accuracy on moving points{pairs}{within}, %"]
-        lines += _rows(sweep["moving_accuracy"], steps, "7.1f")
+        lines += _rows(sweep["moving_accuracy"], steps, ".1f")
         lines.append(f"nothing moves: 0.0 %; a guess without direction: at most {blind:.1f} %")
     return "\n".join(lines)
 
@@ -71,7 +72,8 @@ def _rows(values: xr.DataArray, steps: int, form: str) -> list[str]:
     values = mean_over_clips(values)
     chosen = np.unique(np.linspace(0, values.sizes["step"] - 1, min(steps, values.sizes["step"])).round().astype(int))
     values = values.isel(step=chosen).transpose("layer", "step")
-    lines = ["layer" + "".join(f"{int(step):7d}" for step in values["step"].values)]
-    for layer, row in zip(values["layer"].values, values.values, strict=True):
-        lines.append(f"{int(layer):5d}" + "".join(f"{value:{form}}" for value in row))
-    return lines
+    columns = [("layer", 5), *((str(int(step)), 5) for step in values["step"].values)]
+    rows = zip(values["layer"].values, values.values, strict=True)
+    return plain_table(
+        columns, [(str(int(layer)), *(format(value, form) for value in row)) for layer, row in rows], left=()
+    )

@@ -8,7 +8,8 @@ import math
 import xarray as xr
 
 from analyses.evaluation.tapvid import in_percent, tapvid_means
-from store.datasets.tapvid import THRESHOLDS
+from ditprobe.cli.tables import plain_table
+from store.datasets.tapvid import RASTER, THRESHOLDS
 
 _METRICS = {
     "position": "average_pts_within_thresh",
@@ -16,7 +17,9 @@ _METRICS = {
     "occlusion": "occlusion_accuracy",
 }
 _LONGEST_NAME = 20
-_HEADING = f"each clip, %; position and Jaccard are means over {', '.join(map(str, THRESHOLDS))} px of 256 x 256"
+_HEADING = (
+    f"each clip, %; position and Jaccard are means over {', '.join(map(str, THRESHOLDS))} px of {RASTER} x {RASTER}"
+)
 
 
 def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
@@ -40,16 +43,16 @@ def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
     """
     evaluation = in_percent(evaluation)
     names, trackers = ([str(name) for name in evaluation[dim].values] for dim in ("clip", "tracker"))
-    shown = [_short(name) for name in names[:most]]
-    wide, tall = max(map(len, ("clip", *shown))), max(map(len, ("tracker", *trackers)))
-    lines = [_HEADING, f"{'clip':{wide}}   images  queries  {'tracker':{tall}}" + _heads("  {:>9s}")]
-    for number, name in enumerate(shown):
+    columns = [("clip", 0), ("images", 7), ("queries", 7), ("tracker", 0), *((name, 9) for name in _METRICS)]
+    rows = []
+    for number, name in enumerate(names[:most]):
         one = evaluation.isel(clip=number)
-        start = f"{name:{wide}}  {int(one['images']):7d}  {int(one['queries']):7d}"
-        for tracker in range(len(trackers)):
-            cells = "".join(f"  {_percent(one[metric][tracker]):>9s}" for metric in _METRICS.values())
-            lines.append(f"{start}  {trackers[tracker]:{tall}}{cells}")
-            start = " " * len(start)
+        start = (_short(name), str(int(one["images"])), str(int(one["queries"])))
+        for tracker, called in enumerate(trackers):
+            cells = (_percent(one[metric][tracker]) for metric in _METRICS.values())
+            rows.append((*start, called, *cells))
+            start = ("", "", "")
+    lines = [_HEADING, *plain_table(columns, rows, left=(0, 3))]
     if len(names) > most:
         lines.append(f"... and {len(names) - most} more clips")
     return "\n".join(lines)
@@ -68,25 +71,24 @@ def mean_table(evaluation: xr.Dataset) -> str:
     tracker  position              Jaccard               occlusion
     flow     37.5 (25.0-50.0)      37.5 (25.0-50.0)      37.5 (25.0-50.0)
     <BLANKLINE>
-    position accuracy within so many px of 256 x 256, %
-    tracker    1 px   2 px   4 px   8 px  16 px  seconds a clip
-    flow       37.5   37.5   37.5   37.5   37.5            37.5
+    position accuracy by threshold (px of 256 x 256), %
+    tracker   1 px   2 px   4 px   8 px  16 px  seconds a clip
+    flow      37.5   37.5   37.5   37.5   37.5            37.5
     """
     means, clips = tapvid_means(evaluation), evaluation.sizes["clip"]
     trackers = [str(name) for name in evaluation["tracker"].values]
-    tall = max(map(len, ("tracker", *trackers)))
     over = "mean over 1 clip, %" if clips == 1 else f"mean over {clips} clips, % (95 % interval over clips)"
-    lines = [over, f"{'tracker':{tall}}  " + _heads("{:22s}").rstrip()]
-    for name in trackers:
-        one = means.sel(tracker=name)
-        lines.append(f"{name:{tall}}  " + "".join(f"{_interval(one[key]):22s}" for key in _METRICS.values()).rstrip())
-    lines += ["", "position accuracy within so many px of 256 x 256, %"]
-    lines.append(f"{'tracker':{tall}} " + "".join(f"{pixels:4d} px" for pixels in THRESHOLDS) + "  seconds a clip")
-    seconds = evaluation["seconds"].mean("clip")
+    intervals = [(name, *(_interval(means[key].sel(tracker=name)) for key in _METRICS.values())) for name in trackers]
+    every = range(len(_METRICS) + 1)
+    lines = [over, *plain_table([("tracker", 0), *((name, 20) for name in _METRICS)], intervals, left=every)]
+    seconds, within = evaluation["seconds"].mean("clip"), []
     for name in trackers:
         one = means.sel(tracker=name, bound="mean")
-        cells = "".join(f"{_percent(one[f'pts_within_{pixels}']):>7s}" for pixels in THRESHOLDS)
-        lines.append(f"{name:{tall}} {cells}  {float(seconds.sel(tracker=name)):14.1f}")
+        cells = (_percent(one[f"pts_within_{pixels}"]) for pixels in THRESHOLDS)
+        within.append((name, *cells, f"{float(seconds.sel(tracker=name)):.1f}"))
+    columns = [(f"{pixels} px", 5) for pixels in THRESHOLDS]
+    lines += ["", f"position accuracy by threshold (px of {RASTER} x {RASTER}), %"]
+    lines += plain_table([("tracker", 0), *columns, ("seconds a clip", 0)], within)
     return "\n".join(lines)
 
 
@@ -100,10 +102,6 @@ def skipped_line(evaluation: xr.Dataset) -> str | None:
     """
     skipped = json.loads(evaluation.attrs["skipped"])
     return f"without a point to ask for, left out: {', '.join(skipped)}" if skipped else None
-
-
-def _heads(form: str) -> str:
-    return "".join(form.format(name) for name in _METRICS)
 
 
 def _interval(values: xr.DataArray) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ditprobe.cli.console import progress, say, seconds_for_people, verb
+from ditprobe.cli.console import progress, say, verb
 from store.errors import OutputExistsError
+from store.text import duration
 
 if TYPE_CHECKING:
     from analyses.evaluation.compare import Compared
@@ -125,7 +126,7 @@ def demo(
         transfers=[transferred],
         title="The demo: which layers of mini match points",
     )
-    say(f"\nDone in {seconds_for_people(time.monotonic() - began)}.")
+    say(f"\nDone in {duration(time.monotonic() - began)}.")
     say(f"  layers             {verdict(best)}")
     say(f"  sweep              {out / 'sweep.nc'}")
     say(f"  recordings         {out / 'scene.zarr'}, {out / 'sampled.zarr'}")

@@ -70,3 +70,16 @@ def listed(items: Sequence[Any]) -> str:
     """
     texts = [str(item) for item in items]
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in the largest sensible unit.
+
+    Examples
+    --------
+    >>> duration(5.25), duration(600), duration(9000)
+    ('5.2 s', '10 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

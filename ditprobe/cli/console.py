@@ -183,16 +183,3 @@ def say(text: object = "") -> None:
 def complain(text: str, *, style: str = "yellow") -> None:
     """An error, a warning or a note, on standard error."""
     err.print(printable(text), style=style, markup=False, emoji=False)
-
-
-def seconds_for_people(seconds: float) -> str:
-    """A duration in the largest sensible unit.
-
-    Examples
-    --------
-    >>> seconds_for_people(5.25), seconds_for_people(600), seconds_for_people(9000)
-    ('5.2 s', '10 min', '2.5 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ditprobe.cli.console import complain, say, seconds_for_people
-from store.text import counted
+from ditprobe.cli.console import complain, say
+from store.text import counted, duration
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
@@ -43,7 +43,7 @@ def tell_time(
     largest = max((size for size, _ in calls), key=lambda size: all_tokens(model.layout(*size)))
     measured = time_call(model, largest, "", steps=steps)
     seconds = sum(count * measured.seconds(all_tokens(model.layout(*size))) for size, count in calls)
-    say(f"  time      about {seconds_for_people(seconds)} for {counted(total, 'call')} of the model{besides}")
+    say(f"  time      about {duration(seconds)} for {counted(total, 'call')} of the model{besides}")
     say(f"            {measured.how}")
 
 

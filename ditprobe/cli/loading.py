@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ditprobe.cli.groups import OptionGroup
 from ditprobe.cli.options import MODEL
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
-
-Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto is a GPU where there is one.", rich_help_panel=MODEL)]
 Dtype = Annotated[str, typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=MODEL)]
@@ -62,8 +58,8 @@ FamilyName = Annotated[
 
 
 @dataclass(frozen=True)
-class LoadingOptions:
-    """The options of how a model is loaded, which every verb with a model has; see :func:`takes_loading`."""
+class LoadingOptions(OptionGroup):
+    """The options of how a model is loaded, which every verb with a model has."""
 
     device: Device = "auto"
     dtype: Dtype = "auto"
@@ -85,45 +81,6 @@ class LoadingOptions:
 
 
 DEFAULTS = LoadingOptions()
-
-LOADING = tuple(item.name for item in fields(LoadingOptions))
-"""Names of the parameters that :func:`takes_loading` gives a verb."""
-
-
-def takes_loading(function: Verb) -> Verb:
-    """Give a verb the options of :class:`LoadingOptions` in place of its parameter ``loading``.
-
-    Examples
-    --------
-    >>> @takes_loading
-    ... def show(name: str, loading: LoadingOptions) -> None:
-    ...     print(name, loading.offload)
-    >>> show("mini", offload="model")
-    mini model
-    """
-    signature = inspect.signature(function)
-    own = [each for each in signature.parameters.values() if each.name != "loading"]
-    hints = get_type_hints(LoadingOptions, include_extras=True)
-    added = [
-        inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=hints[item.name])
-        for item in fields(LoadingOptions)
-    ]
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        loading = LoadingOptions(**{name: kwargs.pop(name) for name in LOADING if name in kwargs})
-        return function(*args, loading=loading, **kwargs)
-
-    # typer asks for the signature, and for the annotations by name
-    own_hints = get_type_hints(function, include_extras=True)
-    own_hints.pop("loading")
-    renamed = [each.replace(annotation=own_hints[each.name]) for each in own]
-    names = {each.name: each.annotation for each in (*renamed, *added)}
-    wrapped: Any = call
-    wrapped.__signature__ = signature.replace(parameters=[*renamed, *added], return_annotation=None)
-    wrapped.__annotations__ = {**names, "return": None}
-    del wrapped.__wrapped__
-    return cast(Verb, wrapped)
 
 
 def backbone_of(name: str, loading: LoadingOptions, *, plan: bool = False) -> Backbone:

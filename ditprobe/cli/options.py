@@ -15,7 +15,7 @@ from store.datasets.read_clips import read_clips
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.scenes.scene import make_scene
-from store.selection import Selection
+from store.selection import Noise, Selection
 from store.text import pixels
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ Clips = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="A video, a folder of videos, a DiffTrack folder or an MTBench entry."),
 ]
-NoiseKind = Literal["clean", "forward", "inversion"]
 MatchedLayer = Annotated[
     str | None,
     typer.Option(
@@ -129,7 +128,7 @@ TrackingPreset = Annotated[
     Literal["exact", "difftrack-tracking"], typer.Option(help="Our procedure, or the one of DiffTrack's release.")
 ]
 Encode = Annotated[Literal["images", "clip"], typer.Option(help="Encode images alone, or a chunk of them together.")]
-ClipNoise = Annotated[NoiseKind, typer.Option(help="How the clip is noised.", rich_help_panel=RUN)]
+ClipNoise = Annotated[Noise, typer.Option(help="How the clip is noised.", rich_help_panel=RUN)]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="What the model reads.", rich_help_panel=RUN)]
 
 _PIXEL_STEP_OF_MINIS = {"mini": 8, "mini-rope": 8}

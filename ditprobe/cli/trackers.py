@@ -1,14 +1,17 @@
-"""Trackers as the command line names them: what verbs that track have in common."""
+"""Trackers by name, and the options of verbs that track."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ditprobe.cli.options import NoiseKind
+from ditprobe.cli import options
+from ditprobe.cli.groups import OptionGroup
+from ditprobe.cli.layer_option import layer_option
 from store.errors import InvalidInputError
+from store.selection import Noise
 
 if TYPE_CHECKING:
     from analyses.trackers.backbone import BackboneTracker
@@ -21,7 +24,7 @@ TRACKERS = ("backbone", "nothing-moves", "patches", "flow")
 
 
 def tracking_options(
-    preset: Literal["exact", "difftrack-tracking"], encode: Literal["images", "clip"], noise: NoiseKind
+    preset: Literal["exact", "difftrack-tracking"], encode: Literal["images", "clip"], noise: Noise
 ) -> TrackingOptions:
     """The procedure of the options of the same names.
 
@@ -54,6 +57,55 @@ def check_procedure(preset: str, encode: str) -> None:
         raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
 
 
+@dataclass(frozen=True)
+class MatchingOptions(OptionGroup):
+    """Options of how a backbone tracks: what is matched, and how the images are shown to it."""
+
+    layer: options.MatchedLayer = None
+    step: options.MatchedStep = None
+    heads: options.Heads = None
+    preset: options.TrackingPreset = "exact"
+    encode: options.Encode = "images"
+    noise: options.ClipNoise = "clean"
+    prompt: options.Prompt = ""
+    seed: options.Seed = 0
+    steps: options.Steps = 50
+    size: options.SizeText = None
+
+    def check(self, backbone: str) -> None:
+        """Validate what needs no model.
+
+        Parameters
+        ----------
+        backbone : name, for the sizes of bundled ones
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        check_procedure(self.preset, self.encode)
+        options.numbers(self.heads, "heads")
+        options.check_size(options.pixel_size(self.size), backbone)
+        layer_option(self.layer)
+
+    def settings(self, model: Backbone) -> dict[str, Any]:
+        """Return the keyword arguments of :class:`analyses.trackers.backbone.BackboneTracker`.
+
+        Raises
+        ------
+        InvalidInputError
+            When no layer is given and none is known of the model.
+        """
+        heads = options.numbers(self.heads, "heads")
+        layer, step, kept = matched(model, self.layer, self.step, None if heads == "all" else heads, self.steps)
+        run = {"prompt": self.prompt, "seed": self.seed, "steps": self.steps, "size": options.pixel_size(self.size)}
+        procedure = tracking_options(self.preset, self.encode, self.noise)
+        return {"layer": layer, "step": step, "heads": kept, "options": procedure, **run}
+
+
+MATCHING = MatchingOptions()
+
+
 def matched(
     model: Backbone, layer: str | int | None, step: int | None, heads: tuple[int, ...] | None, steps: int
 ) -> tuple[int, int, tuple[int, ...] | None]:
@@ -78,7 +130,6 @@ def matched(
     (3, -1, (1,))
     """
     from analyses.selection.defaults import matched_with
-    from ditprobe.cli.layer_option import layer_option
 
     chosen = layer_option(layer) if isinstance(layer, str) else layer
     try:

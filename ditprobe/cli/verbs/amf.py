@@ -10,8 +10,9 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
+from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layer_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -38,7 +39,7 @@ _RIM = 95
 
 
 @verb
-@takes_loading
+@takes_groups
 def amf(
     ctx: typer.Context,
     clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],

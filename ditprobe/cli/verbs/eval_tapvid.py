@@ -15,14 +15,14 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
-from ditprobe.cli.loading import DEFAULTS, LOADING, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.groups import takes_groups
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from ditprobe.cli.trackers import (
+    MATCHING,
+    MatchingOptions,
     calls_of_tracking,
     check_names,
-    check_procedure,
-    matched,
     trackers_named,
-    tracking_options,
 )
 from store.clips.clip import Clip
 from store.datasets.read_clips import read_clips
@@ -50,15 +50,16 @@ Examples:
 
 DEFAULT_TRACKERS = ("backbone", "nothing-moves")
 NOT_OF_BASELINES = (
-    *("backbone", "layer", "step", "heads", "preset", "encode", "noise", "prompt", "seed", "steps", "size"),
-    *(name for name in LOADING if name != "device"),
+    "backbone",
+    *MatchingOptions.names(),
+    *(name for name in LoadingOptions.names() if name != "device"),
 )
 
 Named = tuple[str, Clip]
 
 
 @verb
-@takes_loading
+@takes_groups
 def eval_tapvid(
     ctx: typer.Context,
     data: Annotated[
@@ -118,16 +119,7 @@ def eval_tapvid(
         ),
     ] = None,
     backbone: options.BackboneName = "mini",
-    layer: options.MatchedLayer = None,
-    step: options.MatchedStep = None,
-    heads: options.Heads = None,
-    preset: options.TrackingPreset = "exact",
-    encode: options.Encode = "images",
-    noise: options.ClipNoise = "clean",
-    prompt: options.Prompt = "",
-    seed: options.Seed = 0,
-    steps: options.Steps = 50,
-    size: options.SizeText = None,
+    matching: MatchingOptions = MATCHING,
     loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
@@ -140,9 +132,7 @@ def eval_tapvid(
     _check_metrics(metric or ())
     kept = checkpoint or out.with_name(f"{out.name}.clips.jsonl")
     _check_given(ctx, names)
-    check_procedure(preset, encode)
-    head_numbers, wanted_size = options.numbers(heads, "heads"), options.pixel_size(size)
-    options.check_size(wanted_size, backbone)
+    matching.check(backbone)
     resized = options.pixel_size(clip_size, "clip-size")
     if not dry_run:
         _check_output(out, kept, overwrite, resume)
@@ -151,11 +141,8 @@ def eval_tapvid(
     if "backbone" in names:
         from analyses.trackers.backbone import BackboneTracker
 
-        run: dict[str, Any] = {"options": tracking_options(preset, encode, noise), "size": wanted_size}
-        run |= {"prompt": prompt, "seed": seed, "steps": steps}
         model = backbone_of(backbone, loading, plan=dry_run)
-        wanted = None if head_numbers == "all" else head_numbers
-        attention = BackboneTracker(model, *matched(model, layer, step, wanted, steps), **run)
+        attention = BackboneTracker(model, **matching.settings(model))
     trackers = trackers_named(
         names, attention, cotracker=cotracker, cotracker_code=cotracker_code, device=loading.device
     )

@@ -12,7 +12,9 @@ from ditprobe.cli import options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import calls_of_run, tell_time
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
+from ditprobe.cli.groups import takes_groups
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 
 GROUP = "Start here"
 EXAMPLES = """
@@ -29,23 +31,15 @@ def _interrupted(given: Mapping[str, Any]) -> str:
 
 
 @verb(interrupted=_interrupted)
-@takes_loading
+@takes_groups
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
     out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
-    seed: options.Seed = 0,
     count: Annotated[
         int, typer.Option(min=1, metavar="NUMBER", help="How many clips, with seeds from --seed upwards.")
     ] = 1,
-    steps: options.Steps = 50,
-    guidance_scale: options.GuidanceScale = None,
-    negative_prompt: options.NegativePrompt = None,
-    size: options.SizeText = None,
-    images: options.Images = None,
-    height: options.Height = None,
-    width: options.Width = None,
-    pixel_scale: options.PixelScale = 1,
+    generation: GenerationOptions = GENERATION,
     loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
@@ -55,30 +49,26 @@ def generate(
     from store.clips.encoding import check_clip_path
     from store.clips.video import write_clip
 
-    wanted = options.pixel_size(size)
-    options.check_size(wanted, backbone)
-    height, width = options.height_and_width(wanted, height, width)
-    paths = output_paths(out or Path(file_name(prompt)), seed, count)
+    run = generation.arguments(backbone)
+    paths = output_paths(out or Path(file_name(prompt)), generation.seed, count)
     if not dry_run:
         for path in paths.values():
             check_clip_path(path, overwrite=overwrite)
     model = backbone_of(backbone, loading, plan=dry_run)
-    run: dict[str, Any] = {"steps": steps, "height": height, "width": width, "images": images}
-    run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     arguments = model.arguments(prompt, **run)
-    how = f"{steps} steps with guidance {model.guidance_of(arguments):g}"
+    how = describe_run(model, arguments)
     if dry_run:
         say(f"{model!r}\n  clips     {', '.join(map(str, paths.values()))}")
         say(f"  prompt    {prompt!r}\n  run       {how}")
-        tell_time(model, [calls_of_run(model, arguments, count)], steps=steps, estimate=not no_estimate)
+        tell_time(model, [calls_of_run(model, arguments, count)], steps=generation.steps, estimate=not no_estimate)
         return
     with progress("generating") as bar:
         for number, (each, path) in enumerate(paths.items()):
 
-            def on_step(done: int, _: int, before: int = number * steps) -> None:
-                bar(before + done, count * steps)
+            def on_step(done: int, _: int, before: int = number * generation.steps) -> None:
+                bar(before + done, count * generation.steps)
 
-            clip = enlarged(model.generate(prompt, seed=each, on_step=on_step, **run), pixel_scale)
+            clip = enlarged(model.generate(prompt, seed=each, on_step=on_step, **run), generation.pixel_scale)
             write_clip(path, clip, overwrite=overwrite)
             say(written(path, clip, each))
     say(f"{model.name}, {how}: {prompt!r}")

@@ -12,8 +12,10 @@ from ditprobe.cli import options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import calls_of_run, tell_time
+from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
+from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layers_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -30,7 +32,7 @@ Preset = Literal["exact", "difftrack", "renormalised"]
 
 
 @verb
-@takes_loading
+@takes_groups
 def guide(
     prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
     out: options.NamedVideo = None,
@@ -46,15 +48,7 @@ def guide(
     preset: Annotated[
         Preset, typer.Option(help="difftrack does as its release where --guidance-scale is 1.")
     ] = "exact",
-    seed: options.Seed = 0,
-    steps: options.Steps = 50,
-    guidance_scale: options.GuidanceScale = None,
-    negative_prompt: options.NegativePrompt = None,
-    size: options.SizeText = None,
-    images: options.Images = None,
-    height: options.Height = None,
-    width: options.Width = None,
-    pixel_scale: options.PixelScale = 1,
+    generation: GenerationOptions = GENERATION,
     loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
@@ -64,10 +58,9 @@ def guide(
     from store.clips.encoding import check_clip_path
     from store.clips.video import write_clip
 
-    wanted = options.pixel_size(size)
-    options.check_size(wanted, backbone)
-    height, width = options.height_and_width(wanted, height, width)
+    run = generation.arguments(backbone)
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-guided")
+    steps, seed = generation.steps, generation.seed
     guided_layers, guided_steps = _numbers(layers, "layers"), _numbers(at, "at")
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
@@ -78,11 +71,9 @@ def guide(
 
     strategy = CrossAttentionGuidance(guided_layers, strength, guided_steps, preset)
     model = backbone_of(backbone, loading, plan=dry_run)
-    run: dict[str, Any] = {"steps": steps, "height": height, "width": width, "images": images}
-    run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     arguments = model.arguments(prompt, **run)
     guided, at_steps = _resolved(strategy, model, steps)
-    how = f"{steps} steps with guidance {model.guidance_of(arguments):g}"
+    how = describe_run(model, arguments)
     which = f"layer{'s' * (len(guided) != 1)} {', '.join(map(str, guided))}"
     what = f"cross-attention guidance {strength:g} ({preset}) in {which}"
     if dry_run:
@@ -93,7 +84,7 @@ def guide(
         return
     with keeping_latents(path), progress("guiding") as bar:
         clip = sample(model, prompt, strategy, seed=seed, on_step=bar, **run)
-    clip = enlarged(clip, pixel_scale)
+    clip = enlarged(clip, generation.pixel_scale)
     write_clip(path, clip, overwrite=overwrite)
     say(written(path, clip, seed))
     say(f"{model.name}, {how}, {what} at {counted(len(at_steps), 'step')}: {prompt!r}")

@@ -10,7 +10,8 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.described import SUFFIXES, describe_file
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.groups import takes_groups
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from store.errors import InvalidInputError
 from store.recordings.reader import Recording, open_recording
 from store.recordings.sources import is_recording
@@ -30,7 +31,7 @@ Examples:
 
 
 @verb
-@takes_loading
+@takes_groups
 def info(
     what: Annotated[
         str,

@@ -10,8 +10,9 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from store.clips.clip import Clip
 from store.clips.encoding import check_clip_path
 from store.clips.video import read_clip
@@ -31,7 +32,7 @@ Examples:
 
 
 @verb
-@takes_loading
+@takes_groups
 def record(
     out: Annotated[
         Path,

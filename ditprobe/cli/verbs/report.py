@@ -10,7 +10,8 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.groups import takes_groups
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from ditprobe.cli.report_of_sweep import best_layer, build
 from store.clips.clip import Clip
 from store.errors import OutputExistsError
@@ -35,7 +36,7 @@ Examples:
 
 
 @verb
-@takes_loading
+@takes_groups
 def report(
     sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
     out: Annotated[

@@ -11,8 +11,9 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
-from ditprobe.cli.loading import DEFAULTS, LOADING, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from ditprobe.cli.pseudo_truth import check_truth, with_truth
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
@@ -40,14 +41,14 @@ Examples:
 NOT_OF_RECORDINGS = (
     *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "draws", "steps", "features", "size"),
     *("images", "first", "last", "stride", "truth", "cotracker", "cotracker_code"),
-    *LOADING,
+    *LoadingOptions.names(),
     "resume",
 )
 NOT_OF_PROMPTS = ("noise", "stride")
 
 
 @verb
-@takes_loading
+@takes_groups
 def sweep(
     ctx: typer.Context,
     out: Annotated[

@@ -7,20 +7,20 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
 from ditprobe.cli import options
-from ditprobe.cli.console import complain, progress, say, seconds_for_people, verb
+from ditprobe.cli.console import complain, progress, say, verb
 from ditprobe.cli.estimates import tell_time
-from ditprobe.cli.layer_option import layer_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
-from ditprobe.cli.trackers import calls_of_tracking, check_procedure, matched, tracking_options
+from ditprobe.cli.groups import takes_groups
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.trackers import MATCHING, MatchingOptions, calls_of_tracking
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.text import counted, pixels
+from store.text import counted, duration, pixels
 
 if TYPE_CHECKING:
     from store.tracks.point_tracks import PointTracks
@@ -41,7 +41,7 @@ MINIS, SEEN = ("mini", "mini-rope"), (40, 40)
 
 
 @verb
-@takes_loading
+@takes_groups
 def track(
     ctx: typer.Context,
     clip: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
@@ -94,16 +94,7 @@ def track(
         ),
     ] = None,
     backbone: options.BackboneName = "mini",
-    layer: options.MatchedLayer = None,
-    step: options.MatchedStep = None,
-    heads: options.Heads = None,
-    preset: options.TrackingPreset = "exact",
-    encode: options.Encode = "images",
-    noise: options.ClipNoise = "clean",
-    prompt: options.Prompt = "",
-    seed: options.Seed = 0,
-    steps: options.Steps = 50,
-    size: options.SizeText = None,
+    matching: MatchingOptions = MATCHING,
     loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
@@ -115,10 +106,7 @@ def track(
     _check_given(ctx)
     options.check_exists(clip, "a video")
     options.check_exists(points, "a CSV file of points")
-    check_procedure(preset, encode)
-    head_numbers, wanted_size = options.numbers(heads, "heads"), options.pixel_size(size)
-    options.check_size(wanted_size, backbone)
-    layer_option(layer)
+    matching.check(backbone)
     _check_paths(clip, tracks_path, overlay_path)
     if not dry_run:
         _check_free(tracks_path, overlay_path, overwrite)
@@ -126,23 +114,16 @@ def track(
     shown = options.read_part(clip, first, last, stride)
     queries = wanted if grid is None else grid_points(grid, image, shown.height, shown.width)
     _check_queries(queries, shown, points)
-    run: dict[str, Any] = {
-        "options": tracking_options(preset, encode, noise),
-        "prompt": prompt,
-        "seed": seed,
-        "steps": steps,
-    }
-    run |= {"heads": None if head_numbers == "all" else head_numbers, "size": wanted_size}
     model = backbone_of(backbone, loading, plan=dry_run)
-    run["layer"], run["step"], run["heads"] = matched(model, layer, step, run["heads"], steps)
+    run = matching.settings(model)
     if dry_run:
         size_of_clip = pixels(shown.height, shown.width)
         say(f"{model!r}\n  clip      {counted(len(shown), 'image')} of {clip}, {size_of_clip}")
         say(f"  points    {len(queries)}\n  tracks    {tracks_path}\n  overlay   {overlay_path or 'none'}")
-        say(f"  run       layer {run['layer']} at step {run['step']} of {steps}")
-        calls = calls_of_tracking(model, run["options"], len(shown), queries[:, 0], wanted_size, run["layer"])
+        say(f"  run       layer {run['layer']} at step {run['step']} of {matching.steps}")
+        calls = calls_of_tracking(model, run["options"], len(shown), queries[:, 0], run["size"], run["layer"])
         besides = "; encoding the images and matching come on top"
-        tell_time(model, [calls], steps=steps, estimate=not no_estimate, besides=besides)
+        tell_time(model, [calls], steps=matching.steps, estimate=not no_estimate, besides=besides)
         return
 
     from analyses.tracking.track import track_points
@@ -311,7 +292,7 @@ def _tell(found: PointTracks) -> None:
     say(f"{visible.sum()} of {counted(len(visible), 'point')} visible in the last image; {_moved(found)}")
     if details["seconds"] > 0:
         share = 100 * details["seconds_in_model"] / details["seconds"]
-        say(f"{seconds_for_people(details['seconds'])} of tracking, {share:.0f} % of it in the model")
+        say(f"{duration(details['seconds'])} of tracking, {share:.0f} % of it in the model")
 
 
 def _moved(found: PointTracks) -> str:

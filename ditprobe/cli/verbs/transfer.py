@@ -13,8 +13,10 @@ from ditprobe.cli import options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import calls_of_run, tell_time
+from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
+from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layers_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of, takes_loading
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ _OF_METHODS = ("layers", "fraction", "iterations", "learning_rate", "inject", "p
 
 
 @verb
-@takes_loading
+@takes_groups
 def transfer(
     ctx: typer.Context,
     reference: Annotated[
@@ -103,15 +105,7 @@ def transfer(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
-    seed: options.Seed = 0,
-    steps: options.Steps = 50,
-    guidance_scale: options.GuidanceScale = None,
-    negative_prompt: options.NegativePrompt = None,
-    size: options.SizeText = None,
-    images: options.Images = None,
-    height: options.Height = None,
-    width: options.Width = None,
-    pixel_scale: options.PixelScale = 1,
+    generation: GenerationOptions = GENERATION,
     loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
@@ -128,9 +122,8 @@ def transfer(
         options.refuse_given(ctx, ("method", "keep", *_OF_METHODS), "cannot be combined with --embedding.")
         options.refuse_given(ctx, ("picture",), "shows the reference, which --embedding does not have. Leave it out.")
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
-    compared, rates, wanted = _layers(layers), _rates(learning_rate), options.pixel_size(size)
-    options.check_size(wanted, backbone)
-    height, width = options.height_and_width(wanted, height, width)
+    compared, rates, seed, steps = _layers(layers), _rates(learning_rate), generation.seed, generation.steps
+    run = {**generation.arguments(backbone), "seed": seed}
     options.check_exists(embedding or Path(reference), "a motion embedding" if embedding else "a video")
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
@@ -149,8 +142,6 @@ def transfer(
 
     if keep is not None and not dry_run:
         check_embedding_path(keep, overwrite=overwrite)
-    run: dict[str, Any] = {"seed": seed, "steps": steps, "height": height, "width": width, "images": images}
-    run |= {"guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     # files first: loading a model takes longer than finding out that they cannot be read
     source = _source(reference, embedding)
     plan = dry_run and embedding is None  # an embedding is checked against the model's own tables
@@ -168,7 +159,7 @@ def transfer(
         found = job.run(bar)
     if keep is not None and found.embedding is not None:
         say(f"{save_embedding(found.embedding, keep, overwrite=overwrite)}: {found.embedding!r}")
-    clip = enlarged(found.clip, pixel_scale)
+    clip = enlarged(found.clip, generation.pixel_scale)
     write_clip(path, clip, overwrite=overwrite)
     say(written(path, clip, seed))
     if picture is not None and layer is not None and job.reference is not None:
@@ -194,7 +185,7 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
     from generators.transfer.motion_transfer import MotionTransfer, Transferred
 
     arguments = model.arguments(prompt, **run)
-    how = f"{run['steps']} steps with guidance {model.guidance_of(arguments):g}"
+    how = describe_run(model, arguments)
     size, plain = calls_of_run(model, arguments)
     if isinstance(source, MotionEmbedding):
         strategy = InjectMotion(source)

@@ -231,7 +231,7 @@ def test_bad_data_is_refused_before_a_model_is_loaded(
         ("--data", scenes, "--out", "found.txt"): "Name it found.nc.",
         ("--data", scenes, "--checkpoint", "tapvid.nc"): "--out and --checkpoint are both tapvid.nc.",
         ("--data", scenes, "--clip-size", "big"): "--clip-size 'big' is not HEIGHTxWIDTH.",
-        ("--data", scenes, "--resume", "--overwrite"): "Ask for one of them.",
+        ("--data", scenes, "--resume", "--overwrite"): "are mutually exclusive: ",
         ("--data", scenes, "--first-image-only", "--mode", "strided"): "--first-image-only goes with --mode first.",
     }.items():
         told = run("eval-tapvid", *words, "--tracker", tracker, code=2).output

@@ -164,6 +164,7 @@ class GuidedSampling:
         self._clock = SamplerClock(backbone.pipeline.scheduler)
         self._step: Step | None = None
         self._delta: Tensor | None = None
+        self._kwargs: dict[str, Any] = {}
         self._own = False
         self._open = False
         self._exit = ExitStack()
@@ -214,6 +215,7 @@ class GuidedSampling:
         if self._clock.call == 0:
             self._begin(denoiser, kwargs, branches.index("cond"))
         self._clock.call += 1
+        self._kwargs = kwargs
         step = self._step
         if step is None:
             return None
@@ -225,14 +227,14 @@ class GuidedSampling:
         if self._own or self._step is None:
             return None
         self._call.close()
-        prediction = self.backbone.prediction_of(output, {})
+        prediction = self.backbone.prediction_of(output, self._kwargs)
         if self._clock.call == 1:
             # guidance in one call: the conditional branch is the last element, otherwise the only one
             self._delta = self._total_delta(self._step, prediction[-1:])
         if self._delta is None:
             return None
         guided = prediction + self._delta
-        return self.backbone.output_with(output, guided)
+        return self.backbone.output_with(output, guided, self._kwargs)
 
     def _branches(self, call: Mapping[str, Any]) -> list[str]:
         elements = self.backbone.branches_of_call(

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from probe.attention.positions import Positions
@@ -45,6 +46,8 @@ class Family(ABC):
     """Name under which it is registered."""
     pipelines: ClassVar[tuple[str, ...]]
     """Pipeline classes that are called as the hooks below say; the first one generates from text alone."""
+    image_pipelines: ClassVar[tuple[str, ...]] = ()
+    """Those of them that animate an image, which is part of their ``conditioning``."""
     transformers: ClassVar[tuple[str, ...]]
     """Transformer classes, from which a pipeline of another class is recognised."""
     attention_paths: ClassVar[tuple[str, ...]]
@@ -251,7 +254,7 @@ class Family(ABC):
         prediction: Tensor = output[0] if isinstance(output, tuple) else output.sample
         return prediction
 
-    def output_with(self, output: Any, prediction: Tensor) -> Any:
+    def output_with(self, output: Any, prediction: Tensor, call: Mapping[str, Any]) -> Any:
         """Return what a transformer returned with another prediction in it; undoes :meth:`prediction_of`."""
         return (prediction, *output[1:]) if isinstance(output, tuple) else type(output)(sample=prediction)
 
@@ -291,8 +294,12 @@ class Family(ABC):
         Raises
         ------
         InvalidInputError
-            When the pipeline has no text encoder and ``conditioning`` no embeddings.
+            When the pipeline has no text encoder and ``conditioning`` no embeddings, or an image is missing.
         """
+        if self.takes_image and "image" not in conditioning:
+            raise InvalidInputError(
+                f"{self.name} animates an image, which is missing. Pass conditioning={{'image': ...}} (a PIL image)."
+            )
         chosen: dict[str, Any] = {}
         if "prompt_embeds" not in conditioning:
             if getattr(self.pipeline, "text_encoder", None) is None:
@@ -331,8 +338,13 @@ class Family(ABC):
         return clip.prompt
 
     def conditioning_of(self, clip: Clip) -> dict[str, Any]:
-        """Return pipeline arguments that the model needs of a clip besides its latents (image-to-video: an image)."""
-        return {}
+        """Return pipeline arguments that the model needs of a clip besides its latents: image 0 for image-to-video."""
+        return {"image": Image.fromarray(clip.images[0])} if self.takes_image else {}
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether the pipeline animates an image."""
+        return any(kind.__name__ in self.image_pipelines for kind in type(self.pipeline).__mro__)
 
     # Scheduler and VAE --------------------------------------------------------------------------------------------
 

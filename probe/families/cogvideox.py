@@ -6,14 +6,12 @@ part in the attention like any other, so a capture holds all of them (226 in the
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from probe.attention.position_sources import PatchTable, PositionSource, Replaced, RotaryArgument
@@ -22,8 +20,6 @@ from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
 from probe.families.registry import register_family
-from store.clips.clip import Clip
-from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 
@@ -37,6 +33,7 @@ class CogVideoX(Backbone):
 
     family = "CogVideoX"
     pipelines = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline")
+    image_pipelines = ("CogVideoXImageToVideoPipeline",)
     transformers = ("CogVideoXTransformer3DModel",)
     attention_paths = ("transformer_blocks.*.attn1",)
     guidance = "batch"
@@ -111,22 +108,9 @@ class CogVideoX(Backbone):
     def _source(self, call: Mapping[str, Any]) -> PositionSource:
         return PatchTable() if call.get("image_rotary_emb") is None else RotaryArgument("image_rotary_emb")
 
-    @property
-    def takes_image(self) -> bool:
-        """Whether this is an image-to-video pipeline."""
-        return "image" in inspect.signature(type(self.pipeline).__call__).parameters
-
-    def conditioning_of(self, clip: Clip) -> dict[str, Any]:
-        """What image-to-video takes of a clip besides its latents: image 0."""
-        return {"image": Image.fromarray(clip.images[0])} if self.takes_image else {}
-
     def prompt_arguments(
         self, prompt: str | None, negative_prompt: str | None, conditioning: Mapping[str, Any]
     ) -> dict[str, Any]:
-        if self.takes_image and "image" not in conditioning:
-            raise InvalidInputError(
-                f"{self.name} animates an image, which is missing. Pass conditioning={{'image': ...}} (a PIL image)."
-            )
         chosen = super().prompt_arguments(prompt, negative_prompt, conditioning)
         # the pipeline's own default is the released models' 226, whatever this transformer was built with
         return {**chosen, "max_sequence_length": self.text_tokens()}

@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2 text-to-video: video tokens attend among themselves, text in a cross-attention of its own.
+"""Wan 2.1 and 2.2, from text and from images: video tokens attend among themselves, text is in a cross-attention.
 
 Wan 2.2 14B has two transformers of the same shape, one for the noisy steps and one for the rest. A layer is then the
 same block of whichever of the two denoises at that step, so that every step has every layer; the name of a capture
@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from probe.attention.position_sources import Replaced, RotaryModule
@@ -20,21 +21,32 @@ from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
 from probe.families.registry import register_family
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
 
 _ROTARY = RotaryModule("rope", lambda call: (call["hidden_states"],))
+_STRIDE_OF_5B = 16
+
+
+def _has_clean_frame(call: Mapping[str, Any]) -> bool:
+    """Whether the tokens of the first frame are clean ones, as in image-to-video with TI2V-5B."""
+    timestep = call["timestep"]
+    return timestep.ndim == 2 and bool(timestep[0, 0] == 0) and bool(timestep[0, -1] != 0)
 
 
 @register_family
 class Wan(Backbone):
     """A Wan pipeline; classifier-free guidance is two calls, the conditional one first.
 
-    Latents are (batch, channel, frame, y, x), normalised by channel.
+    Latents are (batch, channel, frame, y, x), normalised by channel. Image-to-video (2.1, 2.2, first and last frame)
+    has the image in channels after them. TI2V-5B has it in their first frame instead, whose tokens are told that they
+    are clean: its timesteps are one a token.
     """
 
     family = "Wan"
-    pipelines = ("WanPipeline",)
+    pipelines = ("WanPipeline", "WanImageToVideoPipeline")
+    image_pipelines = ("WanImageToVideoPipeline",)
     transformers = ("WanTransformer3DModel",)
     attention_paths = ("blocks.*.attn1",)
     guidance = "calls"
@@ -68,6 +80,38 @@ class Wan(Backbone):
         """Return the latent frames, rows and columns of one token."""
         frames, height, width = denoiser.config.patch_size
         return frames, height, width
+
+    @property
+    def default_size(self) -> Size:
+        """The size that the pipeline generates by default; for TI2V-5B, whose cells are larger, the published one."""
+        if self.strides[1] == _STRIDE_OF_5B:
+            return Size(704, 1280, 121)
+        return super().default_size
+
+    def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
+        """Return the timestep, for each token where the model takes it so; clean tokens stay at 0."""
+        given: Tensor = call["timestep"]
+        return (
+            torch.where(given == 0, given, torch.full_like(given, timestep))
+            if _has_clean_frame(call)
+            else (super().timestep_of_call(call, timestep))
+        )
+
+    def call_with_latents(self, call: Mapping[str, Any], latents: Tensor) -> dict[str, Any]:
+        """Return a call with other latents; a clean first frame stays that of the image."""
+        changed = super().call_with_latents(call, latents)
+        if _has_clean_frame(call):
+            given, hidden = call["hidden_states"], changed["hidden_states"]
+            changed["hidden_states"] = torch.cat([given[:, :, :1], hidden[:, :, 1:]], dim=2)
+        return changed
+
+    def conditioning_of(self, clip: Clip) -> dict[str, Any]:
+        """Return image 0 for image-to-video, and the last image for a model of first and last frames."""
+        chosen = super().conditioning_of(clip)
+        transformer: Any = self.denoisers[0]
+        if chosen and getattr(transformer.config, "pos_embed_seq_len", None) is not None:
+            chosen["last_image"] = Image.fromarray(clip.images[-1])
+        return chosen
 
     @property
     def rotary(self) -> RotaryAxes:

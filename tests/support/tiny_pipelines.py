@@ -86,19 +86,21 @@ def wan_vae() -> AutoencoderKLWan:
     return vae.eval()
 
 
-def wan_transformer(seed: int = 4) -> WanTransformer3DModel:
-    transformer = WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=16,
-        out_channels=16,
-        text_dim=32,
-        freq_dim=16,
-        ffn_dim=24,
-        num_layers=2,
-        rope_max_seq_len=32,
-    )
+def wan_transformer(seed: int = 4, **overrides: Any) -> WanTransformer3DModel:
+    config: dict[str, Any] = {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "in_channels": 16,
+        "out_channels": 16,
+        "text_dim": 32,
+        "freq_dim": 16,
+        "ffn_dim": 24,
+        "num_layers": 2,
+        "rope_max_seq_len": 32,
+        **overrides,
+    }
+    transformer = WanTransformer3DModel(**config)
     randomise(transformer, seed)
     return transformer.eval()
 

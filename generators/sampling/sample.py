@@ -277,7 +277,10 @@ class GuidedSampling:
     def _edited_sample(self, latents: Tensor) -> Tensor | None:
         step = self._step
         edited = None if step is None else step.edited
-        return None if step is None or edited is None else moved(latents, step.shown, edited)
+        if step is None or edited is None:
+            return None
+        shown, edited = (self.backbone.in_sampler_layout(each, latents) for each in (step.shown, edited))
+        return moved(latents, shown, edited)
 
 
 def _has_batch(value: Any, batch: int) -> bool:

@@ -125,7 +125,8 @@ def _of_kind(positions: Positions, kind: type[Any]) -> Any:
 
 
 def _rotary(tables: tuple[Tensor, Tensor], layout: TokenLayout) -> Positions:
-    cos, sin = (table.reshape(layout.frames, layout.height, layout.width, -1) for table in tables)
+    cos, sin = ((table[0] if table.ndim == 3 else table) for table in tables)  # some repeat it for a batch
+    cos, sin = (table.reshape(layout.frames, layout.height, layout.width, -1) for table in (cos, sin))
     return RotaryPositions(cos, sin, cos, sin)
 
 
@@ -157,9 +158,16 @@ def _rotated(tensor: Tensor, video: slice, cos: Tensor, sin: Tensor) -> Tensor:
     real, imaginary = part.unflatten(-1, (-1, 2)).unbind(-1)
     across = torch.stack([-imaginary, real], dim=-1).flatten(-2)
     wide = torch.promote_types(tensor.dtype, torch.float32)
-    cos, sin = cos.to(tensor.device), sin.to(tensor.device)
+    cos, sin = (_by_head(table.to(tensor.device), tensor.shape[-1]) for table in (cos, sin))
     turned = (part.to(wide) * cos + across.to(wide) * sin).to(tensor.dtype)
     return torch.cat([tensor[:, :, : video.start], turned, tensor[:, :, video.stop :]], dim=2)
+
+
+def _by_head(table: Tensor, channels: int) -> Tensor:
+    """A table (token, channel) as it is, or one of all heads together as (head, token, channel)."""
+    if table.shape[-1] == channels:
+        return table
+    return table.unflatten(-1, (-1, channels)).transpose(0, 1)
 
 
 def _joint_table(denoiser: Any, call: Mapping[str, Any]) -> Tensor:

@@ -245,6 +245,10 @@ class Family(ABC):
             latents = torch.cat([latents, hidden.narrow(axis, count, hidden.shape[axis] - count)], dim=axis)
         return {**call, "hidden_states": latents}
 
+    def in_sampler_layout(self, latents: Tensor, sampled: Tensor) -> Tensor:
+        """Return latents in the layout of those that the scheduler steps, ``sampled``."""
+        return latents
+
     def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
         """Return what the transformer is given for a timestep of the scheduler, in the shape of ``call``'s."""
         return torch.full_like(call["timestep"], timestep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from store.selection import resolve_number
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
 
-Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow", "reversed_flow"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Schedule:
         The scheduler's values, one per step, step 0 = most noise.
     signal, noise : tuple of float
         One more than steps: the last entry is the clean end of the run.
-    prediction : "epsilon", "v_prediction", "sample" or "flow"
-        What the model predicts ("flow" is the velocity gaussian - clean).
+    prediction : "epsilon", "v_prediction", "sample", "flow" or "reversed_flow"
+        What the model predicts ("flow" is the velocity gaussian - clean, "reversed_flow" is clean - gaussian).
+    clean_timestep : float
+        What the model is told at the clean end of the run.
 
     Examples
     --------
@@ -46,6 +48,7 @@ class Schedule:
     signal: tuple[float, ...]
     noise: tuple[float, ...]
     prediction: Prediction
+    clean_timestep: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -61,6 +64,10 @@ class Schedule:
         """
         timesteps = tuple(float(t) for t in scheduler.timesteps)
         prediction = _prediction(scheduler)
+        if prediction == "reversed_flow":
+            signal = tuple(float(sigma) for sigma in scheduler.sigmas)
+            end = float(scheduler.config.num_train_timesteps)
+            return cls(timesteps, signal, tuple(1.0 - sigma for sigma in signal), prediction, end)
         if prediction == "flow":
             noise = tuple(float(sigma) for sigma in scheduler.sigmas)
             return cls(timesteps, tuple(1.0 - sigma for sigma in noise), noise, prediction)
@@ -152,6 +159,8 @@ class Schedule:
         signal, noise = self.signal[start], self.noise[start]
         if self.prediction == "flow":
             return latents + (self.noise[end] - noise) * prediction
+        if self.prediction == "reversed_flow":
+            return latents + (self.signal[end] - signal) * prediction
         if self.prediction == "v_prediction":
             clean, gaussian = signal * latents - noise * prediction, noise * latents + signal * prediction
         elif self.prediction == "epsilon" and signal > 0:
@@ -195,8 +204,8 @@ class ScheduleReader:
 def _prediction(scheduler: Any) -> Prediction:
     kind = getattr(scheduler.config, "prediction_type", None)
     flows = kind == "flow_prediction" or type(scheduler).__name__.startswith("FlowMatch")
-    if flows and not getattr(scheduler.config, "invert_sigmas", False):
-        return "flow"
+    if flows:
+        return "reversed_flow" if getattr(scheduler.config, "invert_sigmas", False) else "flow"
     if kind in ("epsilon", "v_prediction", "sample") and hasattr(scheduler, "alphas_cumprod"):
         return kind
     raise UnsupportedBackboneError(

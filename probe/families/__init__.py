@@ -2,7 +2,17 @@
 
 from probe.families.cogvideox import CogVideoX
 from probe.families.hunyuan_video import HunyuanVideo
+from probe.families.ltx_video import LTXVideo
 from probe.families.registry import families, family_of, family_of_transformer, register_family
 from probe.families.wan import Wan
 
-__all__ = ["CogVideoX", "HunyuanVideo", "Wan", "families", "family_of", "family_of_transformer", "register_family"]
+__all__ = [
+    "CogVideoX",
+    "HunyuanVideo",
+    "LTXVideo",
+    "Wan",
+    "families",
+    "family_of",
+    "family_of_transformer",
+    "register_family",
+]

@@ -151,7 +151,7 @@ class ForwardPass:
         steps = len(self.schedule)
         at_end = step == steps
         step = steps if at_end else self.schedule.resolve(step)
-        timestep = 0.0 if at_end else self.schedule.timesteps[step]
+        timestep = self.schedule.clean_timestep if at_end else self.schedule.timesteps[step]
         seen = None if at_end or not capture else step
         given = self._latents_shown()
         axis = self.backbone.geometry.channel_axis

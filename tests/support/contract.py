@@ -139,8 +139,8 @@ class FamilyContract:
         own = backbone.pipeline.scheduler
         schedule = backbone.schedule(3, Size(**self.size))
         assert schedule.timesteps == tuple(float(t) for t in own.timesteps)
-        assert len(backbone.sigmas(3)) == 3
-        assert backbone.sigmas(3)[0] > backbone.sigmas(3)[-1]
+        assert len(schedule.noise) == 4
+        assert schedule.noise[0] > schedule.noise[-2]
 
     # What it captures ---------------------------------------------------------------------------------------------
 

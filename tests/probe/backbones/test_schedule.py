@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import (
@@ -87,13 +89,27 @@ def test_inversion_of_a_model_that_predicts_the_sample_is_refused() -> None:
     )
 
 
-def test_schedulers_without_known_noise_levels_are_refused() -> None:
+def test_reversed_flows_count_signal_instead_of_noise() -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
-    scheduler.set_timesteps(4)
+    scheduler.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25])
+    schedule = Schedule.of(scheduler)
+    assert schedule.timesteps == (0.0, 250.0, 500.0, 750.0)
+    assert schedule.signal == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert schedule.noise == (1.0, 0.75, 0.5, 0.25, 0.0)
+    assert schedule.clean_timestep == 1000.0
+    clean, gaussian = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    start = schedule.noised(clean, gaussian, 1)
+    stepped = scheduler.step(clean - gaussian, scheduler.timesteps[1], start).prev_sample
+    assert torch.allclose(schedule.move(start, clean - gaussian, 1, 2), stepped)
+    assert torch.allclose(stepped, schedule.noised(clean, gaussian, 2))
+
+
+def test_schedulers_without_known_noise_levels_are_refused() -> None:
+    scheduler = SimpleNamespace(timesteps=[1.0], config=SimpleNamespace(prediction_type="epsilon"))
     with pytest.raises(UnsupportedBackboneError) as caught:
         Schedule.of(scheduler)
     assert str(caught.value) == (
-        "FlowMatchEulerDiscreteScheduler has neither flow-matching sigmas nor cumulative alphas with a prediction "
+        "SimpleNamespace has neither flow-matching sigmas nor cumulative alphas with a prediction "
         "type, so the noise level of a step is unknown. Set a DDIM, UniPC or flow-matching Euler scheduler on the "
         "pipeline."
     )

@@ -27,7 +27,7 @@ class GenerationOptions(OptionGroup):
     pixel_scale: options.PixelScale = 1
 
     def arguments(self, backbone: str) -> dict[str, Any]:
-        """Return the keyword arguments of :meth:`probe.Backbone.arguments`, without the seed.
+        """Return the keyword arguments of :class:`probe.backbones.arguments.PipelineArguments`, without the seed.
 
         Parameters
         ----------

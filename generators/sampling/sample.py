@@ -107,7 +107,7 @@ class GuidedSampling:
     backbone : Backbone
     strategies : Strategy, or several
     arguments : mapping
-        What the pipeline will be called with, as :meth:`probe.Backbone.arguments` gives it: one clip.
+        Arguments of the pipeline for one clip, as :class:`probe.backbones.arguments.PipelineArguments` returns them.
     gradient_checkpointing : bool
 
     Raises

@@ -277,3 +277,6 @@ from ditprobe.report.transfer import (
     transferred_clip as transferred_clip,
     TransferredClip as TransferredClip,
 )
+
+# Exploring
+from ditprobe.explorer.explore import explore as explore

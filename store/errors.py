@@ -111,3 +111,7 @@ class MissingOpenCVError(DitprobeError, ImportError):
 
 class MissingFigureWriterError(DitprobeError, ImportError):
     """Kaleido, or the browser that it draws with, is needed to write a figure and is not there."""
+
+
+class MissingWidgetsError(DitprobeError, ImportError):
+    """Anywidget is needed for a widget in a notebook and is not installed."""

@@ -79,3 +79,27 @@ def principal_components(tensor: Array, *, count: int = 3) -> xr.DataArray:
         name="components",
         attrs={"long_name": "principal component"},
     )
+
+
+def component_colours(components: xr.DataArray) -> np.ndarray:
+    """The first three components as red, green and blue, each from its 1st to its 99th percentile.
+
+    Parameters
+    ----------
+    components : DataArray (frame, y, x, component), as of :func:`principal_components`
+
+    Returns
+    -------
+    (frame, y, x, 3) uint8; a component that is not there is 0
+
+    Examples
+    --------
+    >>> component_colours(xr.DataArray(np.arange(6.0).reshape(1, 2, 3, 1), dims=("frame", "y", "x", "component"))).max()
+    255
+    """
+    values = components.values[..., :3]
+    low, high = np.percentile(values.reshape(-1, values.shape[-1]), [1, 99], axis=0)
+    scaled = np.clip((values - low) / np.where(high > low, high - low, 1), 0, 1)
+    padded = np.zeros((*values.shape[:-1], 3))
+    padded[..., : values.shape[-1]] = scaled
+    return np.round(255 * padded).astype(np.uint8)

@@ -10,6 +10,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from analyses.arrays import as_images, need_dims
+from analyses.attention.pca import component_colours
 from analyses.plots.theme import SEQUENTIAL, SOFT, chooser, entitle, image_trace, numbers
 from store.arguments import Array, checked
 from store.checks import one_of
@@ -192,16 +193,6 @@ def _choose(figure: go.Figure, names: list[str], titles: list[list[str]], *, beh
     figure.update_layout(updatemenus=[chooser(names, updates)])
 
 
-def _as_colours(components: xr.DataArray) -> np.ndarray:
-    """uint8 (frame, y, x, 3): the first three components from their 1st to their 99th percentile."""
-    values = components.values[..., :3]
-    low, high = np.percentile(values.reshape(-1, values.shape[-1]), [1, 99], axis=0)
-    scaled = np.clip((values - low) / np.where(high > low, high - low, 1), 0, 1)
-    padded = np.zeros((*values.shape[:-1], 3))
-    padded[..., : values.shape[-1]] = scaled
-    return np.round(255 * padded).astype(np.uint8)
-
-
 def _explained(name: str, components: xr.DataArray) -> str:
     if "explained" not in components.coords:
         return name
@@ -249,7 +240,7 @@ def plot_pca(query: xr.DataArray, key: xr.DataArray | None = None, *, title: str
         titles[index * step : index * step + frames] = [f"{name}, frame {n}" for n in numbers(part, "frame")]
     figure = _frames_figure(titles, rows, columns, tall, (height, width))
     for index, part in enumerate(parts.values()):
-        for frame, cells in enumerate(_as_colours(part)):
+        for frame, cells in enumerate(component_colours(part)):
             place = index * step + frame
             figure.add_image(z=cells, hovertemplate=_COLOUR_HOVER, row=place // columns + 1, col=place % columns + 1)
     shares = "; ".join(_explained(name, part) for name, part in parts.items())

@@ -161,7 +161,7 @@ class Explorer:
 
         Arrays: ``mean`` (1, frame, y, x) float32, ``heads`` (head, frame, y, x) levels, ``text`` (head, token) float32.
         """
-        from analyses.kernels.mapped import rows_of_token
+        from analyses.attention.mapped import rows_of_token
 
         began = time.perf_counter()
         view = View.of(request)
@@ -222,8 +222,8 @@ class Explorer:
         tokens, which takes seconds on a large model; the next ones take milliseconds. A request that comes meanwhile
         for another frame or record ends it: the answer then has ``superseded``.
         """
+        from analyses.attention.mapped import match_point
         from analyses.correspondence.resampling import to_images
-        from analyses.kernels.mapped import match_point
 
         view = View.of(request)
         opened = self._opened(view)
@@ -334,7 +334,7 @@ class _Normalisers:
 
     def of(self, where: tuple[Any, ...], query: np.ndarray, key: np.ndarray) -> np.ndarray | None:
         """Those of a frame of a record; None where another one of the same recording was asked for meanwhile."""
-        from analyses.kernels.mapped import backward_normalisers
+        from analyses.attention.mapped import backward_normalisers
 
         with self._lock:
             if where in self._kept:

@@ -11,7 +11,7 @@ from ditprobe.explorer.controller import Explorer
 from ditprobe.explorer.opened import OpenedRecording, opened
 from store.arguments import checked
 from store.clips.clip import Clip
-from store.errors import InvalidInputError
+from store.errors import InvalidInputError, MissingWidgetsError
 from store.recordings.reader import Recording
 from store.selection import Selection
 
@@ -63,6 +63,8 @@ def explore(
     ------
     InvalidInputError
         For a clip without a backbone, or a sweep that is none.
+    MissingWidgetsError
+        Without anywidget, which comes with ``ditprobe[notebooks]``.
     RecordingError, ClipError
         What is there is not a recording, or the clip is not the recorded one.
 
@@ -74,7 +76,13 @@ def explore(
     >>> explore(dp.make_scene(0), mini, selection=dp.Selection(steps=[-1], layers=[1]))
     Explorer of scene.zarr: layers 1, steps 49, 4 heads
     """
-    from ditprobe.explorer.widget import ExplorerWidget
+    try:
+        from ditprobe.explorer.widget import ExplorerWidget
+    except ImportError as error:
+        raise MissingWidgetsError(
+            "the explorer in a notebook needs anywidget.",
+            remedy="Run pip install 'ditprobe[notebooks]', or look at the recording with `ditprobe explore`.",
+        ) from error
 
     folder = None
     if isinstance(recording, Clip):

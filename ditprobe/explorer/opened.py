@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -124,12 +123,12 @@ class OpenedRecording:
             return None
         return self.clip.tracks_source or "the truth"
 
-    def track_near(self, image: int, point: Sequence[float]) -> int | None:
-        """The visible track within a cell of a point, the nearest one; None where there is none."""
+    def track_near(self, image: int, point: np.ndarray) -> int | None:
+        """The nearest visible track, no farther than half the diagonal of a cell; None where there is none."""
         if self.clip is None or self.clip.tracks is None or self.clip.visibility is None:
             return None
         cell = np.array(self.layout.cell_size[::-1])
-        away = np.linalg.norm((self.clip.tracks[image] - np.asarray(point)) / cell, axis=-1)
+        away = np.linalg.norm((self.clip.tracks[image] - point) / cell, axis=-1)
         away[~self.clip.visibility[image]] = np.inf
         nearest = int(away.argmin()) if len(away) else -1
         return nearest if nearest >= 0 and away[nearest] <= 0.5**0.5 else None

@@ -1404,6 +1404,7 @@ NOT_CALLED = {
     "Strategy TransferMethod OptimisedMethod PlainBackbone Editor Noise Sink Size": "no arguments, or a kind",
     "GuidanceDivergedError TransferWarning": "an error, a warning",
     "to_images load_clip_encoder": "former names",
+    "explore": "a widget of the notebook extra; its requests are tested with wrong values",
     "METHODS TRACKERS TRACKING_METRICS TrackingMetric": "registries, and what is checked when it is registered",
 }
 """Public names without a case, and why."""

@@ -9,7 +9,8 @@ import torch
 
 from analyses.arrays import compute_dtype
 
-_TILE_BYTES = 32 * 2**20
+TILE_BYTES = 32 * 2**20
+"""The most that one tile of the attention between two frames takes."""
 
 
 class ExpectedCells(torch.autograd.Function):
@@ -60,7 +61,7 @@ def _tiles(
 ) -> Iterator[tuple[int, int, slice, torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Frame pair, source cells, their logits (source, target), and the two factors of these, heads joined."""
     cells = query.shape[2]
-    size = max(1, _TILE_BYTES // (cells * dtype.itemsize))
+    size = max(1, TILE_BYTES // (cells * dtype.itemsize))
     for frame in range(query.shape[1]):
         sources = _join(query[:, frame], dtype).mul(scale)
         for frame_to in range(key.shape[1]):

@@ -1,10 +1,10 @@
 """What is known of single models: one card each, found by name or by the configuration of the transformer.
 
 The cards are in ``published.json``: the layers that others published or that this library selected, learning rates
-that were tuned, and who found each. Their architectures are put together from public configurations of CogVideoX and
-of models derived from it, and for HunyuanVideo from the defaults of diffusers' class; no released checkpoint was at
-hand to compare them with. Fields of a configuration are compared one by one, so
-that a newer diffusers, which adds fields, finds the same card.
+that were tuned, the data types and the configuration of a release, and who found or said each. The architectures are
+put together from published configurations and from the defaults of diffusers' classes; no released checkpoint was at
+hand to compare them with. Fields of a configuration are compared one by one, so that a newer diffusers, which adds
+fields, finds the same card.
 """
 
 from __future__ import annotations
@@ -45,6 +45,36 @@ class KnownPrecision:
 
 
 @dataclass(frozen=True)
+class Release:
+    """The published configuration of a model, enough to plan with and not to run.
+
+    Attributes
+    ----------
+    pipeline : class of diffusers
+    transformer : fields of its configuration beyond those of the card's architecture
+    denoisers : how many transformers of this configuration there are
+    attention : where the self-attention modules are, such as ``blocks.*.attn1``
+    strides : images per latent frame, and pixels per latent cell
+    text_tokens : the most text tokens that take part in the self-attention
+    size : height and width in pixels, and images, of the clips that it was published for
+    steps : denoising steps
+    vae : class of the VAE (``class``) and fields of its configuration, or None
+    source : where this is from
+    """
+
+    pipeline: str
+    transformer: Mapping[str, Any]
+    denoisers: int
+    attention: tuple[str, ...]
+    strides: tuple[int, int]
+    text_tokens: int
+    size: tuple[int, int, int]
+    steps: int
+    vae: Mapping[str, Any] | None
+    source: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The facts of one model; None and empty where nothing is known.
 
@@ -59,6 +89,7 @@ class ModelCard:
     ditflow : the layer of the DiTFlow release
     learning_rates : mapping from what is optimised to (first, last), for motion transfer
     precision : the data types of the model's authors
+    released : the published configuration
     by_configuration : bool
         Found by configuration: the weights may be others than those that the facts were found on.
     """
@@ -71,6 +102,7 @@ class ModelCard:
     ditflow: KnownLayers | None = None
     learning_rates: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     precision: KnownPrecision | None = None
+    released: Release | None = None
     by_configuration: bool = False
 
     def source_of(self, found: KnownLayers) -> str:
@@ -151,7 +183,12 @@ def _matches(kinds: Collection[str], config: Mapping[str, Any], architecture: Ma
     if architecture["class"] not in kinds:
         return False
     fields = {name: value for name, value in architecture.items() if name != "class"}
-    return all(name in config and config[name] == value for name, value in fields.items())
+    return all(name in config and _as_tuple(config[name]) == _as_tuple(value) for name, value in fields.items())
+
+
+def _as_tuple(value: Any) -> Any:
+    """A list as the tuple that it was before it was saved as JSON."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _card(entry: Mapping[str, Any]) -> ModelCard:
@@ -165,7 +202,15 @@ def _card(entry: Mapping[str, Any]) -> ModelCard:
         _layers(entry.get("ditflow")),
         {name: (float(first), float(last)) for name, (first, last) in rates.items()},
         None if "precision" not in entry else KnownPrecision(**entry["precision"]),
+        _release(entry.get("released")),
     )
+
+
+def _release(entry: Mapping[str, Any] | None) -> Release | None:
+    if entry is None:
+        return None
+    values: dict[str, Any] = {name: _as_tuple(value) for name, value in entry.items()}
+    return Release(**values)
 
 
 def _layers(entry: Mapping[str, Any] | None) -> KnownLayers | None:

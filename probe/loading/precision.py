@@ -69,8 +69,8 @@ def choose_precision(loading: Loading, device: torch.device, card: ModelCard | N
         recommended = torch.bfloat16 if own is None else getattr(torch, own.model)
         model = torch.float32 if device.type == "cpu" else recommended
     if vae is None:
-        is_float32 = own is not None and own.vae == "float32"
-        vae = torch.float32 if is_float32 else model
+        keeps = own is not None and (own.vae == "float32" or model == getattr(torch, own.model))
+        vae = getattr(torch, own.vae) if own is not None and keeps and model != torch.float32 else model
     return Precision(model, vae)
 
 

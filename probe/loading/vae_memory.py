@@ -27,14 +27,18 @@ class _Peak(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        for value in tree_iter((args, kwargs)):
+            if isinstance(value, Tensor):  # of before, or it would be known: a view of it takes nothing
+                self._count(value.untyped_storage(), 0)
         made = function(*args, **(kwargs or {}))
         for value in tree_iter(made):
             if isinstance(value, Tensor):
-                self._count(value.untyped_storage())
+                storage = value.untyped_storage()
+                self._count(storage, storage.nbytes())
         return made
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        number, size = storage._cdata, storage.nbytes()
+    def _count(self, storage: torch.UntypedStorage, size: int) -> None:
+        number = storage._cdata
         if number in self._alive:
             return
         self._alive.add(number)
@@ -74,7 +78,7 @@ def peak_bytes(function: Callable[[], object]) -> int:
     8000
     """
     counter = _Peak()
-    with torch.no_grad(), counter, _FusedAttention():
+    with counter, _FusedAttention():
         function()
     return counter.peak
 
@@ -123,5 +127,6 @@ def decoder_bytes(kind: type, config: Mapping[str, Any], shape: tuple[int, ...],
         nn.Module.to(vae, dtype)
         if hasattr(vae, "disable_tiling"):
             vae.disable_tiling()
-        _KEPT[key] = peak_bytes(lambda: vae.eval().decode(latents, return_dict=False))
+        with torch.no_grad():
+            _KEPT[key] = peak_bytes(lambda: vae.eval().decode(latents, return_dict=False))
     return _KEPT[key]

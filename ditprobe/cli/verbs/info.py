@@ -15,6 +15,7 @@ from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
 from store.errors import InvalidInputError
 from store.recordings.reader import Recording, open_recording
 from store.recordings.sources import is_recording
+from store.selection import Selection
 from store.text import counted, pixels
 
 if TYPE_CHECKING:
@@ -27,20 +28,59 @@ Examples:
   ditprobe info mini
   ditprobe info recording.zarr --verify
   ditprobe info dance.mp4
+  ditprobe info THUDM/CogVideoX-5b --plan --size 480x720 --images 49
 """
+
+PLAN = "Plan"
+PLANNED = ("height", "width", "size", "images", "layers", "at", "branches")
 
 
 @verb
 @takes_groups
 def info(
+    ctx: typer.Context,
     what: Annotated[
         str,
         typer.Argument(help="A file that ditprobe writes or reads, or a backbone (name, folder, hub id)."),
     ],
     verify: Annotated[bool, typer.Option("--verify", help="Read a whole recording and compare its checksums.")] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Say what a model takes at a size, from its configuration or the published one alone."
+        ),
+    ] = False,
+    height: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip in pixels.", rich_help_panel=PLAN)
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip in pixels.", rich_help_panel=PLAN)
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of the clip in pixels.", rich_help_panel=PLAN)
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip.", rich_help_panel=PLAN)
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBERS", help="Layers of a recording: all, 13,17 or 0:30:2.", rich_help_panel=PLAN),
+    ] = None,
+    at: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Steps of a recording: all, -1 or 0:50:5.", rich_help_panel=PLAN)
+    ] = "all",
+    branches: Annotated[
+        str, typer.Option(metavar="NAMES", help="cond, uncond or cond,uncond.", rich_help_panel=PLAN)
+    ] = "cond",
     loading: LoadingOptions = DEFAULTS,
 ) -> None:
     """Say what is in a model or in any file of ditprobe."""
+    if plan:
+        asked = options.height_and_width(options.pixel_size(size), height, width)
+        chosen = [] if layers is None else [options.selection(layers, at, branches)]
+        _plan(what, (*asked, images), chosen, loading)
+        return
+    options.refuse_given(ctx, PLANNED, "is about --plan, which is not given. Add it, or leave this out.")
     path = Path(what)
     if path.suffix.lower() in SUFFIXES:
         options.check_exists(path, "a file")
@@ -53,6 +93,17 @@ def info(
         say(describe_file(path))
     else:
         _describe(backbone_of(what, loading, plan=True))
+
+
+def _plan(
+    what: str, size: tuple[int | None, int | None, int | None], chosen: list[Selection], loading: LoadingOptions
+) -> None:
+    from ditprobe.planning.model_plan import plan_model
+
+    height, width, images = size
+    planned = plan_model(what, height=height, width=width, images=images, **loading.arguments())
+    for line in planned.lines(chosen):
+        say(line)
 
 
 def _verify(recording: Recording) -> None:

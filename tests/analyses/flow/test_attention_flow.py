@@ -47,7 +47,7 @@ def full_matrix(query: torch.Tensor, key: torch.Tensor, temperature: float, *, h
 def test_soft_flow_and_its_gradients_are_those_of_the_full_matrix(
     temperature: float, tile_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow_kernel, "_TILE_BYTES", tile_rows * 35 * 8)
+    monkeypatch.setattr(flow_kernel, "TILE_BYTES", tile_rows * 35 * 8)
     query, key = random_tokens()
     flow = attention_motion_flow(query, key, LAYOUT, temperature=temperature)
     expected = full_matrix(query, key, temperature, hard=False)

@@ -1,0 +1,1 @@
+"""What a model takes, known from its configuration: tokens and memory of captures, sweeps, flows and decoding."""

@@ -1,0 +1,64 @@
+"""Bytes of working with the queries and keys of one layer, from their shape alone."""
+
+from __future__ import annotations
+
+from analyses.kernels.expected_cells import TILE_BYTES
+from probe.backbones.backbone import LayerInfo
+from store.layout import TokenLayout
+
+_FLOAT32 = 4
+
+
+def capture_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int, *, features: bool = False) -> int:
+    """Return the bytes of a capture: query and key of one layer, step and branch, and of its text tokens.
+
+    Parameters
+    ----------
+    layer : heads and channels per head
+    layout : TokenLayout
+    itemsize : bytes of a number
+    features : the attention output too
+
+    Examples
+    --------
+    CogVideoX-2b at 480 x 720 px and 49 images: 2 x (13 x 30 x 45 + 226) tokens x 30 heads x 64 channels x 2 bytes.
+
+    >>> layer = LayerInfo(0, "transformer_blocks.0.attn1", 30, 64)
+    >>> capture_bytes(layer, TokenLayout(13, 30, 45, 480, 720, 49, 226), 2)
+    136519680
+    """
+    width = layer.heads * layer.channels
+    tokens = layout.video_tokens + layout.text_tokens
+    return (2 * tokens + features * layout.video_tokens) * width * itemsize
+
+
+def flow_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int, *, backward: bool = False) -> int:
+    """Return the working memory of :func:`analyses.flow.attention_flow.attention_motion_flow`, queries and keys aside.
+
+    Parameters
+    ----------
+    layer, layout, itemsize : as of :func:`capture_bytes`
+    backward : with the gradients of queries and keys, as motion transfer computes them
+
+    Notes
+    -----
+    It computes in float32, a pair of frames at a time: the tokens of two frames with their heads joined, and a tile of
+    the attention between them. The gradients of all frames are summed in float32 and then converted.
+
+    Examples
+    --------
+    CogVideoX-5b at 13 frames, with gradients; 694 MB were measured (docs/benchmarks.md).
+
+    >>> layer = LayerInfo(0, "transformer_blocks.0.attn1", 48, 64)
+    >>> flow_bytes(layer, TokenLayout(13, 30, 45, 480, 720, 49, 226), 2, backward=True)
+    698371200
+    """
+    cells = layout.height * layout.width
+    rows = min(cells, max(1, TILE_BYTES // (cells * _FLOAT32)))
+    tile, frame = rows * cells * _FLOAT32, cells * layer.heads * layer.channels * _FLOAT32
+    flow = layout.frames**2 * cells * 2 * _FLOAT32
+    if not backward:
+        return max(4 * frame + tile, 2 * (frame + tile)) + flow
+    gradients = 2 * layout.frames * frame
+    converted = gradients * itemsize // _FLOAT32 if itemsize < _FLOAT32 else 0
+    return gradients + 2 * flow + max(4 * frame + 3 * tile, converted + 2 * (frame + tile))

@@ -26,6 +26,10 @@ from store.datasets.tapvid import (
 # Models
 from probe.backbones.backbone import Backbone as Backbone
 from probe.loading.load_backbone import load_backbone as load_backbone
+from ditprobe.planning.model_plan import (
+    ModelPlan as ModelPlan,
+    plan_model as plan_model,
+)
 from probe.families.registry import register_family as register_family
 
 # Runs and captures

@@ -26,6 +26,7 @@ from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
 from probe.attention.wrapping import check_closed
 from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.compiled import uncompiled
 from probe.backbones.settings import RunSettings, requested_size
 from probe.capture.clock import SamplerClock
 from store.arguments import checked, checked_but
@@ -182,9 +183,10 @@ class GuidedSampling:
                 if self._checkpointing:
                     stack.enter_context(gradient_checkpointing(denoiser))
                 # before other hooks: a probe sees the call as it will be made
-                before = denoiser.register_forward_pre_hook(self._before_call, prepend=True, with_kwargs=True)
+                begin, end = (uncompiled(denoiser, each) for each in (self._before_call, self._after_call))
+                before = denoiser.register_forward_pre_hook(begin, prepend=True, with_kwargs=True)
                 stack.callback(before.remove)
-                stack.callback(denoiser.register_forward_hook(self._after_call).remove)
+                stack.callback(denoiser.register_forward_hook(end).remove)
             for strategy in self.strategies:
                 stack.enter_context(strategy.attached(self.run))
             stack.callback(self._end)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from probe.attention.tap import AttentionCall, AttentionTap
 from probe.attention.wrapping import check_closed
 from probe.backbones.backbone import Backbone
+from probe.backbones.compiled import uncompiled
 from probe.capture.capture import Capture, Sink
 from probe.capture.clock import SamplerClock
 from store.arguments import checked
@@ -112,9 +113,9 @@ class Probe:
             for number, denoiser in enumerate(self.backbone.denoisers):
                 modules = {layer: self.backbone.modules[number][layer][1] for layer in self._layers}
                 stack.enter_context(AttentionTap(modules, self._see(number), root=denoiser))
-                before = denoiser.register_forward_pre_hook(self._before_call, with_kwargs=True)
+                before = denoiser.register_forward_pre_hook(uncompiled(denoiser, self._before_call), with_kwargs=True)
                 stack.callback(before.remove)
-                after = denoiser.register_forward_hook(self._after_call)
+                after = denoiser.register_forward_hook(uncompiled(denoiser, self._after_call))
                 stack.callback(after.remove)
             self._exit = stack.pop_all()
         self._open = True

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probe.backbones.compiled import unwrapped
 from store.checks import one_of
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def model_card(backbone: Backbone) -> ModelCard | None:
     >>> card.tracking.layers, card.by_configuration
     ((5,), False)
     """
-    denoisers: tuple[Any, ...] = backbone.denoisers
+    denoisers: tuple[Any, ...] = tuple(map(unwrapped, backbone.denoisers))
     described = [({kind.__name__ for kind in type(each).__mro__}, dict(each.config)) for each in denoisers]
     return find_card(backbone.name, described)
 

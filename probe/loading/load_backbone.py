@@ -117,8 +117,8 @@ def load_backbone(
     >>> from probe.mini import new_pipeline
     >>> load_backbone(new_pipeline())
     Mini('CogVideoXPipeline': 6 layers of 4 heads x 32 channels, 40 x 40 px and 6 images, float32 on cpu)
-    >>> load_backbone("mini", offload="sequential", device="cpu").pipeline.transformer.proj_out.weight.device
-    device(type='meta')
+    >>> load_backbone("mini", vae_dtype="bfloat16", device="cpu").pipeline.vae.dtype
+    torch.bfloat16
     """
     loading = Loading(
         device,
@@ -185,10 +185,10 @@ def _load_bundled(source: str | Path, loading: Loading) -> Backbone:
     precision = choose_precision(loading, target, None)
     weights = BUNDLED[str(source)] if source in MINIS else expanded(source)
     pipeline: Any = load_mini(weights, dtype=precision.model)
-    pipeline.vae.to(precision.vae)
-    return _wrap(
-        place_pipeline(pipeline, loading, target), name=str(source), revision=digest_of_weights(weights / "transformer")
-    )
+    if precision.vae != precision.model:
+        torch.nn.Module.to(pipeline.vae, precision.vae)  # diffusers' own method warns where there is no reason
+    placed = place_pipeline(pipeline, loading, target)
+    return _wrap(placed, name=str(source), revision=digest_of_weights(weights / "transformer"))
 
 
 def _load_saved(source: str | Path, loading: Loading) -> Backbone:

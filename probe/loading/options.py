@@ -107,12 +107,12 @@ def parse_dtype(dtype: str | torch.dtype, name: str = "dtype") -> torch.dtype | 
 
 
 def parse_family(family: str | type | None) -> Any:
-    """Return a family of backbones by its class or name; None stays None.
+    """Return a family of backbones by its class or registered name; None stays None.
 
     Raises
     ------
     InvalidInputError
-        Lists the families that there are.
+        For an unknown name, with the known ones, or a class that is not a family.
 
     Examples
     --------
@@ -120,15 +120,10 @@ def parse_family(family: str | type | None) -> Any:
     'Wan'
     """
     from probe.backbones.backbone import Backbone
-    from probe.families import families
+    from probe.families.registry import REGISTRY
 
-    if family is None or (isinstance(family, type) and issubclass(family, Backbone)):
-        return family
-    known = {each.family: each for each in families()}
-    found = None if isinstance(family, type) else known.get(family)
-    if found is None:
-        given = family.__name__ if isinstance(family, type) else family
-        raise InvalidInputError(
-            f"family {given!r} is unknown. Known: {', '.join(map(repr, known))}, or a subclass of Backbone."
-        )
-    return found
+    if isinstance(family, str):
+        return REGISTRY[family]
+    if family is not None and not issubclass(family, Backbone):
+        raise InvalidInputError(f"family must be a subclass of Backbone or its name; got {family.__name__}.")
+    return family

@@ -25,10 +25,15 @@ def place_pipeline(pipeline: Any, loading: Loading, device: torch.device) -> Any
     Raises
     ------
     InvalidInputError
-        For offloading a pipeline that is offloaded already.
+        For offloading a pipeline that is offloaded already, and for moving single modules from the CPU to itself.
     UnsupportedBackboneError
         When diffusers refuses to offload it; says why.
     """
+    if loading.offload == "sequential" and device.type == "cpu":  # accelerate fails at the first call there
+        raise InvalidInputError(
+            "offload='sequential' keeps weights in the memory of the CPU until a GPU needs them, and this model runs "
+            "on the CPU. Leave it out."
+        )
     if loading.offload is None:
         return pipeline if is_offloaded(pipeline) else pipeline.to(device)
     if is_offloaded(pipeline):
@@ -97,18 +102,23 @@ def set_vae_tiling(backbone: Any, tiling: str | bool) -> bool:
     Raises
     ------
     InvalidInputError
-        For tiles of a VAE that has none.
+        For tiles of a VAE that has none, asked for or needed.
     """
     vae, device = backbone.pipeline.vae, backbone.device
-    can_tile = hasattr(vae, "enable_tiling")
-    if tiling is True and not can_tile:
-        raise InvalidInputError(f"vae_tiling=True was asked for, but {type(vae).__name__} has no tiles. Leave it out.")
     if tiling == "auto":
-        if not can_tile or device.type != "cuda":
+        if device.type != "cuda":
             return bool(getattr(vae, "use_tiling", False))
         tiling = decoding_bytes(backbone, backbone.default_size) > torch.cuda.mem_get_info(device)[0]
-    if tiling:
-        vae.enable_tiling()
-    elif hasattr(vae, "disable_tiling"):
-        vae.disable_tiling()
+    switch = getattr(vae, "enable_tiling" if tiling else "disable_tiling", _no_tiles)
+    try:
+        switch()
+    except NotImplementedError as error:  # diffusers' own VAEs have the method, but not all have tiles
+        if tiling:
+            raise InvalidInputError(
+                f"vae_tiling=True was asked for, but {type(vae).__name__} has no tiles. Pass vae_tiling=False."
+            ) from error
     return bool(tiling)
+
+
+def _no_tiles() -> None:
+    raise NotImplementedError

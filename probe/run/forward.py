@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from probe.backbones.backbone import Backbone
+from probe.backbones.compiled import uncompiled
 from probe.backbones.finite import check_latents, check_values
 from probe.backbones.settings import RequestedSize, RunSettings
 from store.arguments import checked, checked_but
@@ -201,7 +202,7 @@ def _first_call(backbone: Backbone, arguments: Mapping[str, Any]) -> tuple[tuple
         stack.enter_context(backbone.quiet())
         for denoiser in backbone.denoisers:
             # before any other hook: a probe that is already there must not see this call
-            hook = denoiser.register_forward_pre_hook(leave, prepend=True, with_kwargs=True)
+            hook = denoiser.register_forward_pre_hook(uncompiled(denoiser, leave), prepend=True, with_kwargs=True)
             stack.callback(hook.remove)
         try:
             backbone.pipeline(**arguments, output_type="latent")

@@ -111,6 +111,20 @@ def facts_of_backbone(backbone: Backbone) -> ModelFacts:
     )
 
 
+def meta_transformer(card: ModelCard) -> Any:
+    """Return the transformer of a published model on the meta device.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        When this diffusers does not have its class.
+    """
+    further = {} if card.released is None else dict(card.released.transformer)
+    config = {name: value for name, value in card.architecture.items() if name != "class"} | further
+    frozen = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in config.items())
+    return _transformer(card.architecture["class"], frozen)
+
+
 @lru_cache(maxsize=8)
 def _transformer(kind: str, config: tuple[tuple[str, Any], ...]) -> Any:
     import diffusers
@@ -145,9 +159,7 @@ def facts_of_card(card: ModelCard) -> ModelFacts:
     release = card.released
     if release is None:
         raise InvalidInputError(f"the published configuration of {card.name} is not known.")
-    config = {name: value for name, value in card.architecture.items() if name != "class"} | dict(release.transformer)
-    frozen = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in config.items())
-    transformer = _transformer(card.architecture["class"], frozen)
+    transformer = meta_transformer(card)
     vae = None if release.vae is None else dict(release.vae)
     precision = card.precision
     dtype, vae_dtype = ("bfloat16", "bfloat16") if precision is None else (precision.model, precision.vae)

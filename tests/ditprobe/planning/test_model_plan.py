@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import diffusers
 import pytest
 import tiny_pipelines as tiny
 import torch
@@ -17,8 +18,10 @@ from ditprobe.planning.memory import flow_bytes
 from ditprobe.planning.model_plan import find_facts, plan_model, published_models
 from probe import load_backbone
 from probe.backbones.backbone import LayerInfo
+from probe.backbones.geometry import Size
 from probe.families.published import find_card, model_cards
-from probe.loading.model_facts import facts_of_backbone
+from probe.loading.model_facts import facts_of_backbone, meta_transformer
+from probe.loading.planning import on_meta
 from probe.loading.vae_memory import peak_bytes
 from store import Selection
 from store.errors import BackboneNotFoundError, InvalidInputError
@@ -152,12 +155,24 @@ def test_a_folder_is_planned_as_the_loaded_model_is(make: Callable[[], object], 
         assert getattr(planned, name) == getattr(loaded, name), name
 
 
-def test_the_card_of_a_family_says_what_its_backbone_says() -> None:
-    for name in ("THUDM/CogVideoX-2b", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"):
-        card = find_card(name)
-        assert card is not None
-        assert card.released is not None
-        assert card.released.source
+@pytest.mark.parametrize("name", ["THUDM/CogVideoX-2b", "THUDM/CogVideoX1.5-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers"])
+def test_a_card_says_what_the_backbone_of_its_family_says(name: str) -> None:
+    card = find_card(name)
+    assert card is not None
+    assert card.released is not None
+    facts, size = find_facts(name), card.released.size
+    transformer = meta_transformer(card)
+    assert facts.vae is not None
+    kind, config = facts.vae
+    vae = on_meta(kind, config, torch.bfloat16)
+    scheduler = diffusers.CogVideoXDDIMScheduler() if "Cog" in name else diffusers.UniPCMultistepScheduler()
+    parts = {"transformer": transformer, "vae": vae, "scheduler": scheduler, "text_encoder": None, "tokenizer": None}
+    backbone = load_backbone(getattr(diffusers, card.released.pipeline)(**parts))
+    ours, theirs = facts.layout(Size(*size)), backbone.layout(*size)
+    for field in ("frames", "height", "width", "text_tokens", "video_tokens"):
+        assert getattr(ours, field) == getattr(theirs, field)
+    assert facts.layers == backbone.layers
+    assert facts.strides == backbone.strides
 
 
 def test_every_card_with_a_configuration_can_be_planned() -> None:

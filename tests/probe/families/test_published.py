@@ -43,14 +43,23 @@ def test_the_organisation_that_renamed_itself_is_known() -> None:
 
 def test_a_folder_with_the_configuration_of_a_known_model_has_its_card(card: ModelCard) -> None:
     found = model_card(standing_for("./a-folder", dict(card.architecture)))
-    assert found == dataclasses.replace(card, by_configuration=True)
+    first = next(one for one in model_cards() if one.architecture == card.architecture)  # Wan 2.2 has that of 2.1
+    assert found == dataclasses.replace(first, by_configuration=True)
     known = card.tracking or card.guided
-    assert known is not None
+    if known is None:
+        return
     assert card.source_of(known) == known.source
     assert found is not None
     assert found.source_of(known) == (
         f"{known.source}; of {card.name}, whose configuration this backbone has: other weights may differ"
     )
+
+
+def test_a_configuration_read_from_a_file_has_lists_for_tuples() -> None:
+    card = model_card(standing_for("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", {"class": "T"}))
+    assert card is not None
+    saved = {name: value if name != "patch_size" else (1, 2, 2) for name, value in card.architecture.items()}
+    assert model_card(standing_for("./a-folder", saved)) == dataclasses.replace(card, by_configuration=True)
 
 
 def test_one_field_that_differs_or_lacks_is_another_model(card: ModelCard) -> None:

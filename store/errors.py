@@ -109,6 +109,10 @@ class MissingOpenCVError(DitprobeError, ImportError):
     """OpenCV is needed and not installed."""
 
 
+class MissingScikitLearnError(DitprobeError, ImportError):
+    """scikit-learn is needed and not installed."""
+
+
 class MissingFigureWriterError(DitprobeError, ImportError):
     """Kaleido, or the browser that it draws with, is needed to write a figure and is not there."""
 

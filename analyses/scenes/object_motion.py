@@ -94,6 +94,31 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
     return ObjectMotion(_path(chosen.mask), np.any(chosen.mask, axis=(1, 2)), chosen.colour, chosen.shape, size)
 
 
+@checked
+def moving_apart(tracks: Array) -> np.ndarray:
+    """The tracks that do not move as most do, so not as the background does, by their motion over the whole clip.
+
+    Right for scenes whose camera pans or stands still.
+
+    Parameters
+    ----------
+    tracks : (image, point, 2), (x, y) in pixels
+
+    Returns
+    -------
+    (point,) bool
+
+    Examples
+    --------
+    >>> still, moved = np.zeros((2, 3, 2)), np.array([[[5.0, 5.0]], [[9.0, 5.0]]])
+    >>> moving_apart(np.concatenate([still, moved], axis=1))
+    array([False, False, False,  True])
+    """
+    paths = as_array(tracks)
+    moved = paths[-1] - paths[0]
+    return np.asarray(np.linalg.norm(moved - np.median(moved, axis=0), axis=-1) > 0.01)
+
+
 def _path(region: np.ndarray) -> np.ndarray:
     """(image, 2): the mean (x, y) of a region (image, y, x) less that of image 0; straight on where it is hidden."""
     shown = np.flatnonzero(region.any((1, 2)))

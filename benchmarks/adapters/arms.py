@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.transfer.methods import LATENTS, RATE_OF, rated
@@ -36,7 +36,8 @@ class Trained:
     training : Training
     kept : sets of layers with which both prompts are generated; the first one is that of the table
     once : sets of layers with which the new prompt alone is generated
-    cells : whether MotionInversion's embeddings of cells are used
+    exact_tracks : whether the tracking loss has the scene's own tracks, else those of ``track_points``
+    names_motion : whether the caption of the training names the direction of the reference's motion
     """
 
     kind: Callable[..., MotionAdapter]
@@ -44,7 +45,8 @@ class Trained:
     training: Training
     kept: tuple[tuple[int, ...], ...] = (ALL,)
     once: tuple[tuple[int, ...], ...] = ()
-    exact_tracks: bool = field(default=True)
+    exact_tracks: bool = True
+    names_motion: bool = False
 
     def new(self, backbone: Backbone) -> MotionAdapter:
         """An untrained adapter."""
@@ -92,6 +94,8 @@ def ablations(backbone: str) -> dict[str, Arm]:
     for weight in (0.0, 0.01, 1.0):
         found[f"tracking loss {weight:g}"] = replace(det, training=replace(det.training, tracking_weight=weight))
     found["tracking loss 0.1, tracked points"] = replace(det, exact_tracks=False)
+    found["caption names the motion"] = replace(det, names_motion=True)
+    found["rate 0.01"] = replace(det, training=replace(det.training, learning_rate=0.01), once=((0, 1, 2),))
     found["Conv3D"] = replace(det, kind=SpaceTimeKernel, settings=(("width", 16), ("kernel", 3)))
     found["MLP"] = replace(det, kind=TokenMLP, settings=(("width", 192),))
     return found

@@ -20,8 +20,8 @@ MEASURED = (*METRICS, "hybrid", "object_leak", "background_leak")
 
 
 def sentence(case: Case, which: str) -> str:
-    """The prompt "new" or "other" of a case, which leave the motion open, or the reference's own."""
-    return {NEW: case.new, OTHER: case.other, SOURCE: str(case.reference.prompt)}[which]
+    """The prompt "new" or "other" of a case, or the "reference"'s own; all leave the motion open."""
+    return case._sentence(which)
 
 
 def words_of(case: Case, which: str) -> ScenePrompt:

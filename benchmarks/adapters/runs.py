@@ -59,7 +59,7 @@ class Fit:
     def measure(self) -> dict[str, Any]:
         """``clips``: metrics by prompt and kept layers; ``seconds`` of a clip and ``training`` seconds; of trained
         arms also the loss ``before`` and ``after`` on noise that was not trained on, and ``source``, the motion error
-        of the reference's own prompt."""
+        of a clip of the caption that was trained with."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PromptWarning)
             return self._trained(self.arm) if isinstance(self.arm, Trained) else self._untrained()
@@ -76,10 +76,11 @@ class Fit:
     def _trained(self, arm: Trained) -> dict[str, Any]:
         backbone, case = _backbone(self.backbone), self.case
         adapter = arm.new(backbone)
-        objective = Objective(backbone, case.reference, arm.training, prompt=case.reference.prompt)
+        caption = str(case.reference.prompt) if arm.names_motion else sentence(case, SOURCE)
+        objective = Objective(backbone, case.reference, arm.training, prompt=caption)
         before = _held_out_loss(objective, adapter, attached=False)
         began = time.process_time()
-        train_adapter(adapter, backbone, case.reference, arm.training, tracks=self._tracks(arm))
+        train_adapter(adapter, backbone, case.reference, arm.training, tracks=self._tracks(arm), prompt=caption)
         seconds = time.process_time() - began
         after = _held_out_loss(objective, adapter, attached=True)
         clips = {}

@@ -19,7 +19,7 @@ from analyses.metrics.clip_fidelity import grid_queries
 from analyses.metrics.end_point import end_point_error
 from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity
 from analyses.metrics.motion_fidelity import motion_fidelity
-from analyses.scenes.object_motion import ObjectMotion, motion_error, object_motion
+from analyses.scenes.object_motion import ObjectMotion, motion_error, moving_apart, object_motion
 from analyses.statistics import bootstrap_mean, draw_clips, interval_levels
 from analyses.trackers.optical_flow import FlowTracker
 from store import Clip, make_scene
@@ -48,21 +48,15 @@ class Measured:
     @property
     def box(self) -> np.ndarray:
         """(point,) bool: the points of the grid in the box around what moves by itself in image 0."""
-        start = self.known[0][own_motion(self.known)]
+        start = self.known[0][moving_apart(self.known)]
         x, y = grid_queries(GRID, self.clip.height, self.clip.width)[:, 1:].T
         low, high = start.min(0), start.max(0)
         return (x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])
 
 
-def own_motion(tracks: np.ndarray) -> np.ndarray:
-    """(point,) bool: the tracks that do not move as most do; right where the camera pans or stands still."""
-    moved = tracks[-1] - tracks[0]
-    return np.linalg.norm(moved - np.median(moved, axis=0), axis=-1) > 0.01
-
-
 def true_path(tracks: np.ndarray) -> np.ndarray:
     """(image, 2): the mean of the tracks of the object, less its start."""
-    centre = tracks[:, own_motion(tracks)].mean(1)
+    centre = tracks[:, moving_apart(tracks)].mean(1)
     return np.asarray(centre - centre[0])
 
 

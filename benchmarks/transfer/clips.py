@@ -11,10 +11,9 @@ from typing import Literal
 import numpy as np
 
 from analyses.metrics.clip_fidelity import clip_motion_fidelity
-from analyses.scenes.object_motion import motion_error, object_motion
+from analyses.scenes.object_motion import motion_error, moving_apart, object_motion
 from analyses.scenes.prompt_agreement import LEAST_MOTION, RIGHT_WITHIN, PromptAgreement, prompt_agreement
 from analyses.trackers.optical_flow import FlowTracker
-from benchmarks.flow.motion_metrics import own_motion
 from store import Clip, make_scene
 from store.scenes.prompt import DIRECTIONS, SHAPES, ObjectWords, ScenePrompt
 from store.scenes.texture import COLOURS, PATTERNS
@@ -88,7 +87,7 @@ class Case:
     def box(self) -> np.ndarray:
         """(y, x) bool: the pixels of the box around the reference's object in image 0."""
         tracks = np.asarray(self.reference.tracks)
-        start = tracks[0][own_motion(tracks)]
+        start = tracks[0][moving_apart(tracks)]
         mask = np.zeros((self.reference.height, self.reference.width), bool)
         (left, top), (right, bottom) = np.floor(start.min(0)).astype(int), np.ceil(start.max(0)).astype(int)
         mask[max(top, 0) : bottom, max(left, 0) : right] = True

@@ -186,3 +186,23 @@ from analyses.plots.overlay import (
     drawn_images as drawn_images,
     overlay_strip as overlay_strip,
 )
+
+# MTBench
+from analyses.evaluation.mtbench import (
+    Measures as Measures,
+    evaluate_mtbench as evaluate_mtbench,
+    mtbench_means as mtbench_means,
+)
+from analyses.evaluation.mtbench_entries import (
+    Entry as Entry,
+    read_mtbench_entries as read_mtbench_entries,
+    scene_entries as scene_entries,
+)
+from analyses.evaluation.mtbench_difficulty import (
+    Difficulty as Difficulty,
+    motion_difficulty as motion_difficulty,
+)
+from analyses.evaluation.mtbench_tables import (
+    mtbench_table as mtbench_table,
+    published_mtbench as published_mtbench,
+)

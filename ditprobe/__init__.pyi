@@ -242,6 +242,15 @@ from analyses.scenes.object_motion import (
     motion_error as motion_error,
 )
 from analyses.scenes.prompt_agreement import prompt_agreement as prompt_agreement
+from analyses.evaluation.mtbench import (
+    evaluate_mtbench as evaluate_mtbench,
+    Measures as Measures,
+)
+from analyses.evaluation.mtbench_entries import (
+    read_mtbench_entries as read_mtbench_entries,
+    scene_entries as scene_entries,
+)
+from analyses.evaluation.mtbench_tables import mtbench_table as mtbench_table
 
 # Figures and overlays
 from analyses.plots.attention import (

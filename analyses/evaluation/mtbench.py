@@ -24,7 +24,6 @@ from store.clips.clip import Clip
 from store.clips.digest import digest_of_clip
 from store.errors import InvalidInputError
 from store.files.digest import digest_of_json
-from store.progress import Progress
 from store.scenes.prompt import PromptError, parse_prompt
 from store.tracks.point_tracks import Tracker
 
@@ -62,10 +61,7 @@ class Measures:
         found = dict.fromkeys(METRICS, math.nan)
         theirs, queries = entry_tracks(entry, clip)
         ours = self.tracker(clip.images, queries).tracks
-        inside = (clip.height, clip.width)
-        found[MOTION] = hybrid_motion_fidelity(
-            np.clip(ours, 0, inside[::-1]), np.clip(theirs, 0, inside[::-1]), size=inside
-        )
+        found[MOTION] = hybrid_motion_fidelity(ours, theirs, size=(clip.height, clip.width))
         if self.text is not None:
             found[EDIT] = edit_fidelity(clip, prompt, model=self.text)
         if self.images is not None:
@@ -113,7 +109,7 @@ def evaluate_mtbench(
     checkpoint: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> xr.Dataset:
     """Transfer the motion of every entry to each of its prompts by every method, and measure the results.
 
@@ -136,7 +132,7 @@ def evaluate_mtbench(
 
     Returns
     -------
-    Dataset over ``method``, ``clip`` (entries) and ``prompt`` (numbers)
+    Dataset over ``transfer``, ``clip`` (entries) and ``prompt`` (numbers)
         The :data:`METRICS`, NaN where one was not measured, and ``seconds``; ``clusters`` and ``level`` of each entry.
 
     Raises
@@ -183,12 +179,12 @@ def _dataset(entries: Mapping[str, Entry], methods: list[str], kept: FinishedTra
             place = (methods.index(row["method"]), list(entries).index(row["clip"]), row["prompt"])
             for name in names:
                 values[name][place] = math.nan if row[name] is None else row[name]
-    over = ("method", "clip", "prompt")
+    over = ("transfer", "clip", "prompt")
     difficulty = [entry.difficulty for entry in entries.values()]
     return xr.Dataset(
         {name: (over, value) for name, value in values.items()},
         {
-            "method": methods,
+            "transfer": methods,
             "clip": list(entries),
             "prompt": np.arange(most),
             "level": ("clip", [each.level for each in difficulty]),
@@ -207,19 +203,17 @@ def mtbench_means(evaluation: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    Dataset over ``level`` ("all", "hard", "medium", "easy") and ``method``
+    Dataset over ``level`` ("all", "hard", "medium", "easy") and ``transfer``
         The metrics, each with ``<metric>_low`` and ``<metric>_high``, and ``clips``, how many there are.
     """
     found: dict[str, tuple[tuple[str, str], list[list[float]]]] = {}
-    levels, methods = ("all", *reversed(LEVELS)), evaluation["method"].values
+    levels, methods = ("all", *reversed(LEVELS)), evaluation["transfer"].values
     for name in (*METRICS, "seconds"):
-        cells = [
-            [_interval(evaluation, name, level, method) for method in evaluation["method"].values] for level in levels
-        ]
+        cells = [[_interval(evaluation, name, level, method) for method in methods] for level in levels]
         for place, suffix in enumerate(("", "_low", "_high")):
-            found[name + suffix] = (("level", "method"), [[cell[place] for cell in row] for row in cells])
+            found[name + suffix] = (("level", "transfer"), [[cell[place] for cell in row] for row in cells])
     counts = [int(_of_level(evaluation, level).sizes["clip"]) for level in levels]
-    return xr.Dataset({**found, "clips": ("level", counts)}, {"level": list(levels), "method": methods})
+    return xr.Dataset({**found, "clips": ("level", counts)}, {"level": list(levels), "transfer": methods})
 
 
 def _of_level(evaluation: xr.Dataset, level: str) -> xr.Dataset:
@@ -227,7 +221,7 @@ def _of_level(evaluation: xr.Dataset, level: str) -> xr.Dataset:
 
 
 def _interval(evaluation: xr.Dataset, name: str, level: str, method: str) -> tuple[float, float, float]:
-    values = _of_level(evaluation, level)[name].sel(method=method).mean("prompt")
+    values = _of_level(evaluation, level)[name].sel(transfer=method).mean("prompt")
     values = values.isel(clip=np.flatnonzero(np.isfinite(values.values)))
     if not values.sizes["clip"]:
         return math.nan, math.nan, math.nan

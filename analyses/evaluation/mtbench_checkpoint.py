@@ -74,9 +74,8 @@ class FinishedTransfers:
         RecordingError
             When it cannot be written.
         """
-        plain = {
-            name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
-        }
+        unknown = {name for name, value in values.items() if isinstance(value, float) and math.isnan(value)}
+        plain = {name: None if name in unknown else value for name, value in values.items()}
         self.finished[key] = plain
         if self.path is None:
             return

@@ -93,9 +93,7 @@ def read_mtbench_entries(folder: str | os.PathLike[str], *, min_spread: float = 
     """
     folder = Path(folder)
     clips = read_mtbench(folder)
-    parts = (
-        [folder] if (folder / "videos.txt").is_file() else sorted(each for each in folder.iterdir() if each.is_dir())
-    )
+    parts = [folder] if (folder / "videos.txt").is_file() else sorted(folder.iterdir())
     prompts = [given for part in parts if (part / "videos.txt").is_file() for given in _prompts(part)]
     if len(prompts) != len(clips):
         raise ClipError(f"{folder} has {len(clips)} clips, but prompts for {len(prompts)}.")

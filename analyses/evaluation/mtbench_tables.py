@@ -44,10 +44,10 @@ def mtbench_table(evaluation: xr.Dataset, *, published: bool = False) -> str:
     --------
     >>> import numpy as np
     >>> from analyses.evaluation.mtbench import METRICS
-    >>> shape, over = (1, 2, 1), ("method", "clip", "prompt")
+    >>> shape, over = (1, 2, 1), ("transfer", "clip", "prompt")
     >>> values = {name: (over, np.full(shape, np.nan)) for name in (*METRICS, "seconds")}
     >>> values["motion_fidelity"] = (over, np.array([[[0.5], [0.7]]]))
-    >>> coords = {"method": ["DeT"], "clip": ["a", "b"], "level": ("clip", ["easy", "hard"])}
+    >>> coords = {"transfer": ["DeT"], "clip": ["a", "b"], "level": ("clip", ["easy", "hard"])}
     >>> print(mtbench_table(xr.Dataset(values, coords)))
     | method | MF, all (2) | MF, hard (1) | MF, easy (1) |
     |---|---:|---:|---:|
@@ -58,7 +58,7 @@ def mtbench_table(evaluation: xr.Dataset, *, published: bool = False) -> str:
     levels = [level for level in _LEVELS if int(means["clips"].sel(level=level))]
     heads = [f"{_TITLES[name]}, {level} ({int(means['clips'].sel(level=level))})" for level in levels for name in names]
     lines = [f"| method | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
-    for method in means["method"].values:
+    for method in means["transfer"].values:
         cells = [_cell(means, name, level, str(method)) for level in levels for name in names]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     if published:
@@ -67,7 +67,7 @@ def mtbench_table(evaluation: xr.Dataset, *, published: bool = False) -> str:
 
 
 def _cell(means: xr.Dataset, name: str, level: str, method: str) -> str:
-    values = [float(means[name + suffix].sel(level=level, method=method)) for suffix in ("", "_low", "_high")]
+    values = [float(means[name + suffix].sel(level=level, transfer=method)) for suffix in ("", "_low", "_high")]
     if math.isnan(values[0]):
         return ""
     mean, low, high = (PUBLISHED_SCALE * value for value in values)
@@ -86,16 +86,16 @@ def _published(names: list[str], levels: list[str]) -> Iterator[tuple[str, list[
 
 @checked
 def published_mtbench() -> xr.Dataset:
-    """The published figures over ``level`` and ``method``, in hundredths, with their source.
+    """The published figures over ``level`` and ``transfer``, in hundredths, with their source.
 
     Examples
     --------
-    >>> float(published_mtbench()["motion_fidelity"].sel(level="all", method="DeT (CogVideoX)"))
+    >>> float(published_mtbench()["motion_fidelity"].sel(level="all", transfer="DeT (CogVideoX)"))
     85.8
     """
-    over = ("level", "method")
+    over = ("level", "transfer")
     values = {
         name: (over, [[PUBLISHED[method][row][place] for method in PUBLISHED] for row in range(len(_LEVELS))])
         for place, name in enumerate((EDIT, CONSISTENCY, MOTION))
     }
-    return xr.Dataset(values, {"level": list(_LEVELS), "method": list(PUBLISHED)}, {"source": SOURCE})
+    return xr.Dataset(values, {"level": list(_LEVELS), "transfer": list(PUBLISHED)}, {"source": SOURCE})

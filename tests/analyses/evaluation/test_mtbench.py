@@ -177,14 +177,14 @@ def test_table_has_levels_methods_and_published_figures() -> None:
     found = evaluate_mtbench(entries, {"copy": counting([], "copy")}, Measures(still))
     means = mtbench_means(found)
     assert means["clips"].values.tolist() == [6, 2, 2, 2]
-    by_hand = found["motion_fidelity"].mean("prompt").squeeze("method")
+    by_hand = found["motion_fidelity"].mean("prompt").squeeze("transfer")
     assert float(means["motion_fidelity"].sel(level="all").squeeze()) == pytest.approx(float(by_hand.mean()))
     assert float(means["motion_fidelity_low"].sel(level="all").squeeze()) < float(by_hand.mean())
     table = mtbench_table(found, published=True).splitlines()
     assert table[0].startswith("| method | MF, all (6) | prompt agreement, all (6) | MF, hard (2)")
     assert len(table) == 3 + len(PUBLISHED)
     assert "| DeT (CogVideoX), published | 85.8 |" in table[-3]
-    assert published_mtbench()["edit_fidelity"].sel(level="hard", method="MOFT") == 33.8
+    assert published_mtbench()["edit_fidelity"].sel(level="hard", transfer="MOFT") == 33.8
 
 
 def test_nothing_to_evaluate_is_refused() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,21 +16,23 @@ ROLE = re.compile(r":(func|class|meth|data|attr|mod|exc|obj):`([^`]+)`")
 """A Sphinx role in a docstring."""
 
 
-def tasks(stub: str) -> dict[str, list[str]]:
-    """Return the names of the facade by task, as the comments of its stub arrange them.
+def tasks(stub: str) -> dict[str, dict[str, str]]:
+    """Return the names of the facade and the modules they come from by task, as the comments of its stub arrange them.
 
     Examples
     --------
     >>> tasks("# Clips\\nfrom store.clips.clip import Clip as Clip\\n# Models\\nfrom probe import (\\n    a as b,\\n)")
-    {'Clips': ['Clip'], 'Models': ['b']}
+    {'Clips': {'Clip': 'store.clips.clip'}, 'Models': {'b': 'probe'}}
     """
-    found: dict[str, list[str]] = {}
-    title = "Names"
+    found: dict[str, dict[str, str]] = {}
+    title = module = ""
     for line in stub.splitlines():
         if line.startswith("# "):
             title = line[2:].strip()
-        elif name := re.search(r"\bas (\w+),?$", line):
-            found.setdefault(title, []).append(name[1])
+        if line.startswith("from "):
+            module = line.split()[1]
+        if name := re.search(r"\bas (\w+),?$", line):
+            found.setdefault(title, {})[name[1]] = module
     return found
 
 
@@ -73,11 +78,26 @@ def by_task(root: Path) -> str:
     ]
     for title, names in tasks((root / "ditprobe" / "__init__.pyi").read_text(encoding="utf-8")).items():
         lines += ["", f"## {title}", "", "| name | summary |", "|---|---|"]
-        for name in names:
-            thing = getattr(ditprobe, name)
-            summary = (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-            lines.append(f"| [`dp.{name}`][{home(thing)}] | {plain(summary)} |")
+        for name, module in names.items():
+            path, documentation = described(getattr(ditprobe, name), name, module)
+            summary = documentation.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+            lines.append(f"| [`dp.{name}`][{path}] | {plain(summary)} |")
     return "\n".join(lines) + "\n"
+
+
+def described(thing: Any, name: str, module: str) -> tuple[str, str]:
+    """Return the dotted path under which a name of the facade is documented, and its documentation.
+
+    A constant is documented by the text below its assignment; without one, by its class.
+    """
+    if hasattr(thing, "__qualname__"):
+        return home(thing), inspect.getdoc(thing) or ""
+    body = ast.parse(inspect.getsource(importlib.import_module(module))).body
+    for statement, after in itertools.pairwise(body):
+        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+        if any(isinstance(each, ast.Name) and each.id == name for each in targets) and isinstance(after, ast.Expr):
+            return f"{module}.{name}", inspect.cleandoc(ast.literal_eval(after.value))
+    return home(type(thing)), inspect.getdoc(type(thing)) or ""
 
 
 def home(thing: Any) -> str:

@@ -9,6 +9,9 @@ from torch import Tensor
 from store.errors import NotFiniteError
 from store.wording import Wording
 
+LESS_GUIDANCE = "Lower the learning rate or the scale, or guide fewer steps."
+"""Remedy of a run that guidance made diverge."""
+
 
 class GuidanceDivergedError(NotFiniteError):
     """Guidance made a number that is not finite; the run was ended.

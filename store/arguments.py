@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 
 import numpy as np
 
-from store.checks import flag, integer, number, one_of, shown, text
+from store.checks import flag, integer, must_be, number, one_of, shown, text
 from store.errors import InvalidInputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -129,7 +129,7 @@ def check_kind(value: Any, hint: Any, name: str) -> None:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint in (Any, object, None) or isinstance(hint, (TypeVar, str, typing.ForwardRef)):
         if hint is None and value is not None:
-            raise InvalidInputError(f"{name} must be None; got {shown(value)}.")
+            raise must_be(name, "None", value)
     elif origin is Annotated:
         if _ARRAY in inner[1:]:
             _check_array(value, name)
@@ -175,7 +175,7 @@ def _field_hints(kind: type) -> dict[str, Any]:
 
 def _need(fits: bool, value: Any, name: str, what: str) -> None:
     if not fits:
-        raise InvalidInputError(f"{name} must be {what}; got {shown(value)}.")
+        raise must_be(name, f"{what}", value)
 
 
 def _check_union(value: Any, kinds: tuple[Any, ...], name: str) -> None:
@@ -190,15 +190,14 @@ def _check_union(value: Any, kinds: tuple[Any, ...], name: str) -> None:
         return
     if isinstance(value, str) and any((typing.get_origin(kind) or kind) in (os.PathLike, Path) for kind in kinds):
         _need(bool(value) and "\0" not in value, value, name, "a path")
-    errors = []
+    wanted = []
     for kind in kinds:
         try:
             check_kind(value, kind, name)
             return
         except InvalidInputError as error:
-            errors.append(str(error))
-    wanted = [error.partition(" must be ")[2].rpartition("; got ")[0] or "another" for error in errors]
-    raise InvalidInputError(f"{name} must be {' or '.join(dict.fromkeys(wanted))}; got {shown(value)}.")
+            wanted.append(error.wanted or "another")
+    raise must_be(name, " or ".join(dict.fromkeys(wanted)), value)
 
 
 def _check_fixed(value: Any, kinds: tuple[Any, ...], name: str) -> None:
@@ -280,7 +279,7 @@ def _scalar(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
     def checked_scalar(value: Any, name: str) -> Any:
         if hasattr(value, "ndim") and not isinstance(value, np.generic):
             what = "a number" if check is number else "an int"
-            raise InvalidInputError(f"{name} must be {what}; got {shown(value)}.")
+            raise must_be(name, f"{what}", value)
         return check(value, name)
 
     return checked_scalar

@@ -21,6 +21,20 @@ _FLAGS = (bool, np.bool_)
 _PLAIN = (str, int, float, complex, bytes, type(None))
 
 
+def must_be(name: str, wanted: str, value: object) -> InvalidInputError:
+    """Return the error of an argument of another kind; ``wanted`` is kept in the error.
+
+    Examples
+    --------
+    >>> error = must_be("prompt", "text", 3)
+    >>> str(error), error.wanted
+    ('prompt must be text; got 3.', 'text')
+    """
+    error = InvalidInputError(f"{name} must be {wanted}; got {shown(value)}.")
+    error.wanted = wanted
+    return error
+
+
 def one_of(value: Choice, known: Iterable[Any], name: str) -> Choice:
     """Return ``value`` if it is one of the known values.
 
@@ -57,7 +71,7 @@ def integer(value: Any, name: str, *, least: int | None = None, most: int | None
     try:
         found = operator.index(value)
     except (TypeError, ValueError, RuntimeError) as error:  # tensors: of floats, of several values, without data
-        raise InvalidInputError(f"{name} must be an int; got {shown(value)}.") from error
+        raise must_be(name, "an int", value) from error
     _in_range(found, name, least, most)
     return found
 
@@ -85,7 +99,7 @@ def number(value: Any, name: str, *, least: float | None = None, most: float | N
         except (TypeError, ValueError, OverflowError, RuntimeError):
             found = math.nan
     if math.isnan(found):
-        raise InvalidInputError(f"{name} must be a number; got {shown(value)}.")
+        raise must_be(name, "a number", value)
     _in_range(found, name, least, most)
     return found
 
@@ -114,7 +128,7 @@ def finite(
     except InvalidInputError:
         found = math.nan
     if not math.isfinite(found):
-        raise InvalidInputError(f"{name} must be a finite number; got {shown(value)}.")
+        raise must_be(name, "a finite number", value)
     if above is not None and not found > above:
         raise InvalidInputError(f"{name} must be above {above:g}; got {found:g}.")
     _in_range(found, name, least, most)
@@ -152,7 +166,7 @@ def flag(value: Any, name: str) -> bool:
     True
     """
     if not isinstance(value, _FLAGS):
-        raise InvalidInputError(f"{name} must be True or False; got {shown(value)}.")
+        raise must_be(name, "True or False", value)
     return bool(value)
 
 
@@ -169,7 +183,7 @@ def text(value: Any, name: str) -> str:
     'a red disc'
     """
     if not isinstance(value, str):
-        raise InvalidInputError(f"{name} must be text; got {shown(value)}.")
+        raise must_be(name, "text", value)
     return value
 
 

@@ -9,7 +9,26 @@ from __future__ import annotations
 from store.wording import Namer, Wording, worded
 
 
-class DitprobeError(Exception):
+class Remedied:
+    """Message with a remedy, both of which may name arguments; the common part of errors and warnings.
+
+    Parameters
+    ----------
+    message : what was asked and what exists
+    remedy : what to do about it, as a sentence with its full stop
+    """
+
+    def __init__(self, message: Wording | str = "", *, remedy: Wording | str = "") -> None:
+        self.message, self.remedy = message, remedy
+        # the next in line is an exception, here and in every subclass
+        super().__init__(" ".join(part for part in (str(message), str(remedy)) if part))  # type: ignore[call-arg]
+
+    def worded(self, name: Namer) -> str:
+        """Return the message and its remedy with each argument as ``name(argument, value)`` writes it."""
+        return " ".join(part for part in (worded(self.message, name), worded(self.remedy, name)) if part)
+
+
+class DitprobeError(Remedied, Exception):
     """Base of every error that ditprobe raises on purpose.
 
     Parameters
@@ -26,17 +45,21 @@ class DitprobeError(Exception):
     'a.nc exists already. Pass --overwrite.'
     """
 
-    def __init__(self, message: Wording | str = "", *, remedy: Wording | str = "") -> None:
-        self.message, self.remedy = message, remedy
-        super().__init__(" ".join(part for part in (str(message), str(remedy)) if part))
 
-    def worded(self, name: Namer) -> str:
-        """Return the message and its remedy with each argument as ``name(argument, value)`` writes it."""
-        return " ".join(part for part in (worded(self.message, name), worded(self.remedy, name)) if part)
+class DitprobeWarning(Remedied, UserWarning):
+    """Base of every warning that ditprobe gives on purpose."""
 
 
 class InvalidInputError(DitprobeError, ValueError):
-    """An argument has a wrong shape, kind or value (a NaN track, a wrong-rank tensor, an empty selection)."""
+    """An argument has a wrong shape, kind or value (a NaN track, a wrong-rank tensor, an empty selection).
+
+    Attributes
+    ----------
+    wanted : str
+        The kind that the argument must be of, where that is what is wrong with it.
+    """
+
+    wanted: str = ""
 
 
 class ClipError(InvalidInputError):

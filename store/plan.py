@@ -11,6 +11,7 @@ from store.arguments import check_fields
 from store.errors import PlanTooLargeError
 from store.layout import TokenLayout
 from store.text import pixels
+from store.wording import Wording
 
 DEFAULT_LIMIT_BYTES = 20_000_000_000
 
@@ -171,10 +172,13 @@ class Plan:
         if limit is not None and self.nbytes > limit:
             raise PlanTooLargeError(
                 f"the plan needs {format_bytes(self.nbytes)} ({self.nbytes} bytes) for {self.records} records of "
-                f"{format_bytes(self.nbytes // self.records)}; the limit is {format_bytes(limit)} ({limit} bytes). "
-                f"Select fewer of the {len(self.steps)} steps, {len(self.layers)} layers, {len(self.branches)} "
-                f"branches, {len(self.heads)} heads or {len(self.frames)} frames, or raise it with "
-                f"limit_bytes={self.nbytes}."
+                f"{format_bytes(self.nbytes // self.records)}; the limit is {format_bytes(limit)} ({limit} bytes).",
+                remedy=Wording(
+                    "Select fewer of the {} steps, {} layers, {} branches, {} heads or {} frames, or raise it with "
+                    "{limit_bytes}.",
+                    *map(len, (self.steps, self.layers, self.branches, self.heads, self.frames)),
+                    limit_bytes=self.nbytes,
+                ),
             )
 
     def __repr__(self) -> str:

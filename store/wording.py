@@ -9,14 +9,23 @@ Namer = Callable[[str, Any], str]
 
 
 def in_python(name: str, value: Any) -> str:
-    """Return an argument as it stands in a call; ``...`` stands for a value that the reader chooses.
+    """Return an argument as it stands in a call.
+
+    Parameters
+    ----------
+    name : of the argument
+    value : ``...`` for one that the reader chooses, None where the argument is only named
 
     Examples
     --------
-    >>> in_python("steps", 50), in_python("noise", "forward"), in_python("save", ...)
-    ('steps=50', "noise='forward'", 'save=')
+    >>> in_python("steps", 50), in_python("save", ...), in_python("guidance_scale", None)
+    ('steps=50', 'save=', 'guidance_scale')
+    >>> in_python("conditioning", {"image": ...})
+    "conditioning={'image': ...}"
     """
-    return f"{name}=" if value is ... else f"{name}={value!r}"
+    if value is None:
+        return name
+    return f"{name}=" if value is ... else f"{name}={repr(value).replace('Ellipsis', '...')}"
 
 
 class Wording:
@@ -27,7 +36,8 @@ class Wording:
     template : str
         A format string; ``{overwrite}`` is where the argument of that name goes, ``{}`` where a value goes as it is.
     values : what goes into ``{}``
-    arguments : the values of the arguments; ``...`` for one that the reader chooses
+    arguments : the values of the arguments: ``...`` for one that the reader chooses, None for one that is
+        only named
 
     Examples
     --------

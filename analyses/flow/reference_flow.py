@@ -19,6 +19,7 @@ from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.recordings.provenance import library_versions
 from store.selection import resolve_number
+from store.wording import Wording
 
 FlowPreset = Literal["exact", "ditflow"]
 
@@ -136,8 +137,13 @@ def default_layer(backbone: Backbone, preset: FlowPreset = "exact") -> int:
     card = model_card(backbone)
     if card is None or card.ditflow is None:
         raise InvalidInputError(
-            f"DiTFlow has published no layer for {backbone.name}. Pass layer=, or use preset='exact'. "
-            f"Published: {', '.join(names_with('ditflow'))}."
+            f"DiTFlow has published no layer for {backbone.name}.",
+            remedy=Wording(
+                "Pass {layer}, or use {preset}. Published: {}.",
+                ", ".join(names_with("ditflow")),
+                layer=...,
+                preset="exact",
+            ),
         )
     return card.ditflow.layers[0]
 

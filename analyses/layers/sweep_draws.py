@@ -16,6 +16,7 @@ from store.checks import integer
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.selection import Selection
+from store.wording import Wording
 
 
 def check_run(seed: Any, steps: Any, draws: Any) -> None:
@@ -34,7 +35,10 @@ def check_draws(draws: int, noise: str, sources: Mapping[str, Any], truths: Mapp
     if draws == 1:
         return
     if noise != "forward" and any(isinstance(source, Clip) for source in sources.values()):
-        raise InvalidInputError(f"draws={draws} draws noise, and noise={noise!r} has none. Pass noise='forward'.")
+        raise InvalidInputError(
+            Wording("{draws} draws noise, and {noise} has none.", draws=draws, noise=noise),
+            remedy=Wording("Pass {noise}.", noise="forward"),
+        )
     if truths:
         raise InvalidInputError(
             f"draws={draws} generates another clip in each draw, and truth follows the points of one. Leave out one of "
@@ -71,8 +75,8 @@ def check_selection(selection: Selection) -> None:
     """Refuse several branches, and frames that are left out."""
     if len(tuple(selection.branches)) != 1:
         raise InvalidInputError(
-            f"a sweep looks at one branch; got {', '.join(selection.branches)}. Select branches=('cond',), and sweep "
-            f"again for the other."
+            f"a sweep looks at one branch; got {', '.join(selection.branches)}. ",
+            remedy=Wording("Select {branches}, and sweep again for the other.", branches=("cond",)),
         )
     if selection.frames is not None:
         raise InvalidInputError(

@@ -9,6 +9,7 @@ from analyses.selection.layer_selection import LayerSelection
 from probe.backbones.backbone import Backbone
 from probe.families.published import ModelCard, model_card, names_with
 from store.errors import EmptySelectionError, InvalidInputError
+from store.wording import Wording
 
 _STEPS = 50
 
@@ -65,9 +66,14 @@ def tracking_defaults(backbone: Backbone) -> TrackingDefaults:
     known = None if card is None else card.tracking
     if card is None or known is None or known.step is None:
         raise InvalidInputError(
-            f"no layer is known to track well on {backbone.name}. Pass layer=, or find one: "
-            "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))). "
-            f"Known: {', '.join(names_with('tracking'))}.{_of_guiding(card)}"
+            f"no layer is known to track well on {backbone.name}.",
+            remedy=Wording(
+                "Pass {layer}, or find one: select_layers(sweep(backbone, clips, Selection(steps=[-1], "
+                "layers='all'))). Known: {}.{}",
+                ", ".join(names_with("tracking")),
+                _of_guiding(card),
+                layer=...,
+            ),
         )
     return TrackingDefaults(known.layers[0], known.step, known.heads, card.source_of(known))
 

@@ -7,6 +7,7 @@ from probe.backbones.backbone import Backbone
 from probe.families.published import model_card, names_with
 from store.arguments import checked
 from store.errors import InvalidInputError
+from store.wording import Wording
 
 
 @checked
@@ -33,7 +34,11 @@ def guided_layers(backbone: Backbone) -> tuple[int, ...]:
         return (tracking_defaults(backbone).layer,)
     except InvalidInputError as error:
         raise InvalidInputError(
-            f"no layers are known to guide {backbone.name} by. Pass layers=, or find them: "
-            "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))). "
-            f"Published: {', '.join(names_with('guided'))}."
+            f"no layers are known to guide {backbone.name} by.",
+            remedy=Wording(
+                "Pass {layers}, or find them: select_layers(sweep(backbone, clips, Selection(steps=[-1], "
+                "layers='all'))). Published: {}.",
+                ", ".join(names_with("guided")),
+                layers=...,
+            ),
         ) from error

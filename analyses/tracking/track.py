@@ -20,19 +20,21 @@ from analyses.tracking.propagate import ChunkTokens, Propagator
 from analyses.tracking.tokens import LayerTokens, TrackingRun, chunk_length
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
+from store.errors import DitprobeWarning
 from store.files.digest import digests_of_values
 from store.progress import progress_bar
 from store.selection import Selection
 from store.text import pixels
 from store.tracks.point_tracks import PointTracks
 from store.tracks.queries import clip_and_queries
+from store.wording import Wording
 
 __all__ = ["PUBLISHED", "AspectWarning", "TrackingOptions", "track_points"]
 
 Progress = Callable[[int, int], object]
 
 
-class AspectWarning(UserWarning):
+class AspectWarning(DitprobeWarning):
     """The model sees a clip much wider or narrower than it is."""
 
 
@@ -184,10 +186,11 @@ def _check_size(backbone: Backbone, size: tuple[int, int], clip: tuple[int, int]
     stretch = (size[1] / clip[1]) / (size[0] / clip[0])
     if max(stretch, 1 / stretch) > _MOST_STRETCH:
         warnings.warn(
-            f"the clip of {clip[0]} x {clip[1]} px is shown as {pixels(*size)}, "
-            f"{'wider' if stretch > 1 else 'narrower'} by a factor of {max(stretch, 1 / stretch):.2f}. Of about its "
-            f"own aspect is size={_fitting(backbone, size, clip)}.",
-            AspectWarning,
+            AspectWarning(
+                f"the clip of {clip[0]} x {clip[1]} px is shown as {pixels(*size)}, "
+                f"{'wider' if stretch > 1 else 'narrower'} by a factor of {max(stretch, 1 / stretch):.2f}.",
+                remedy=Wording("Of about its own aspect is {size}.", size=_fitting(backbone, size, clip)),
+            ),
             stacklevel=4,  # past the check of the arguments
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ditprobe.cli.interrupts import INTERRUPTED, raise_from_now_on
-from store.errors import DitprobeError, RecordingError
+from store.errors import DitprobeError, DitprobeWarning, RecordingError
 from store.text import printable
+from store.wording import Namer, Wording, in_python
 
 BAD_INPUT, FAILURE = 2, 1
 _OURS = ("store", "probe", "analyses", "generators")
@@ -27,54 +27,61 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Interrupted = Callable[[Mapping[str, Any]], str]
 
-# What messages of the library call an argument, the option that it is here, and the parameter of a verb that has it.
-_OPTIONS: tuple[tuple[str, Callable[[re.Match[str]], str], str], ...] = (
-    (r"overwrite=True", lambda _: "--overwrite", "overwrite"),
-    (r"resume=True", lambda _: "--resume", "resume"),
-    (r"features=True", lambda _: "--features", "features"),
-    (r"limit_bytes=(\d+)", lambda found: f"--limit {found[1]}", "limit"),
-    (r"\bsteps=(\d+)", lambda found: f"--steps {found[1]}", "steps"),
-    (r"\bsteps=\[([\d, -]+)\]", lambda found: f"--at {_listed(found[1])}", "at"),
-    (r"\b(layers|heads|frames)=\[([\d, -]+)\]", lambda found: f"--{found[1]} {_listed(found[2])}", "layers"),
-    (r"\bbranches=\(([\w', ]+)\)", lambda found: f"--branches {_listed(found[1])}", "branches"),
-    (r"\bsize=\((\d+), (\d+)\)", lambda found: f"--size {found[1]}x{found[2]}", "size"),
-    (
-        r"\b(device|dtype|vae_dtype|offload|device_map|quantization|variant|family)='([\w:./-]+)'",
-        lambda found: f"--{found[1].replace('_', '-')} {found[2]}",
-        "vae_dtype",
-    ),
-    (r"\blocal_files_only=True", lambda _: "--local-files-only", "local_files_only"),
-    (r"\bnoise='(\w+)'", lambda found: f"--noise {found[1]}", "noise"),
-    (r"\ba guidance_scale above", lambda _: "a --guidance-scale above", "guidance_scale"),
-    (r"\ba negative_prompt and", lambda _: "a --negative-prompt and", "negative_prompt"),
-)
+_RENAMED = {"limit_bytes": "limit"}
+"""Options that have another name than the argument."""
 
 
-def _listed(text: str) -> str:
-    """A list as its option takes it: ``'cond', 'uncond'`` as ``cond,uncond``."""
-    return ",".join(part.strip(" '") for part in text.split(",") if part.strip())
-
-
-def for_command_line(message: str, parameters: Collection[str] = ()) -> str:
-    """An error's message with the options of a verb in place of the arguments of Python.
+def option_namer(parameters: Collection[str] = ()) -> Namer:
+    """Return how a verb calls the arguments that an error or a warning names: by its options.
 
     Parameters
     ----------
-    message : str
     parameters : names of the verb's parameters
-        An argument that is no option of the verb keeps its name in Python.
+        An argument that is not an option of the verb keeps its name in Python.
 
     Examples
     --------
-    >>> for_command_line("select less, or raise it with limit_bytes=2000.", ["limit"])
-    'select less, or raise it with --limit 2000.'
+    >>> name = option_namer(["limit", "at", "branches", "size"])
+    >>> name("limit_bytes", 2000), name("steps", [0, -1]), name("branches", ("cond",)), name("size", (40, 64))
+    ('--limit 2000', '--at 0,-1', '--branches cond', '--size 40x64')
+    >>> name("overwrite", True)
+    'overwrite=True'
     """
-    for pattern, option, parameter in _OPTIONS:
-        if parameter in parameters:
-            message = re.sub(pattern, option, message)
-    if "conditioning={" in message:
-        message += " There is no option for conditioning: run this from Python."
-    return message
+
+    def name(argument: str, value: Any) -> str:
+        several = isinstance(value, (list, tuple))
+        option = "at" if argument == "steps" and several else _RENAMED.get(argument, argument)
+        if option not in parameters:
+            return in_python(argument, value)
+        written = f"--{option.replace('_', '-')}"
+        if value is True or value is None or value is ...:
+            return written
+        if several:
+            value = ("x" if option == "size" else ",").join(map(str, value))
+        return f"{written} {value}"
+
+    return name
+
+
+def for_command_line(told: DitprobeError | DitprobeWarning, parameters: Collection[str] = ()) -> str:
+    """Return the text of an error or a warning with the options of a verb in place of the arguments of Python.
+
+    Parameters
+    ----------
+    told : an error or a warning of the library
+    parameters : names of the verb's parameters
+
+    Examples
+    --------
+    >>> error = DitprobeError("the plan is too large.", remedy=Wording("Raise it with {limit_bytes}.", limit_bytes=9))
+    >>> for_command_line(error, ["limit"])
+    'the plan is too large. Raise it with --limit 9.'
+    """
+    named = {name for text in (told.message, told.remedy) if isinstance(text, Wording) for name in text.arguments}
+    text = told.worded(option_namer(parameters))
+    if "conditioning" in named - set(parameters):
+        text += " There is no option for conditioning: run this from Python."
+    return text
 
 
 @overload
@@ -116,7 +123,7 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
         except DitprobeError as error:
             # a disk that is full or broken is no mistake of the caller
             failed = isinstance(error, RecordingError) and isinstance(error.__cause__, OSError)
-            complain(f"error: {for_command_line(str(error), parameters)}", style="red")
+            complain(f"error: {for_command_line(error, parameters)}", style="red")
             raise typer.Exit(FAILURE if failed else BAD_INPUT) from error
         except KeyboardInterrupt as error:
             complain(f"interrupted. {kept(kwargs)}".rstrip())
@@ -142,7 +149,8 @@ def _told_warnings(parameters: Collection[str]) -> Iterator[None]:
                 show(message, category, *where, **more)
             elif str(message) not in told:
                 told.add(str(message))  # Python forgets what it has shown whenever a library changes the filters
-                complain(f"warning: {for_command_line(str(message), parameters)}")
+                text = for_command_line(message, parameters) if isinstance(message, DitprobeWarning) else str(message)
+                complain(f"warning: {text}")
 
         warnings.showwarning = tell
         yield

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from generators.errors import GuidanceDivergedError
+from generators.errors import LESS_GUIDANCE, GuidanceDivergedError
 from store.files.atomic import atomic_write
 
 
@@ -46,5 +46,5 @@ def keeping_latents(clip: Path) -> Iterator[None]:
                 partial.write_bytes(save({"latents": error.latents.cpu().contiguous()}))
         except OSError:
             raise error from None  # why the run ended matters more than that the disk is full
-        message = str(error).replace("kept as the error's .latents", f"kept in {path}")
-        raise GuidanceDivergedError(message, step=error.step, latents=error.latents) from error
+        remedy = f"The latents with which that step began are kept in {path}. {LESS_GUIDANCE}"
+        raise GuidanceDivergedError(error.message, remedy=remedy, step=error.step, latents=error.latents) from error

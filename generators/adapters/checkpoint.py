@@ -18,6 +18,7 @@ from store.errors import InvalidInputError, RecordingError
 from store.files.atomic import atomic_write
 from store.files.damaged import damage_as
 from store.files.outputs import check_writable
+from store.wording import Wording
 
 if TYPE_CHECKING:
     from generators.adapters.training import Losses, Training
@@ -59,13 +60,17 @@ class TrainingState:
         self._optimiser: Any = self.accelerator.prepare_optimizer(optimiser)
         self._last_good = _copied(adapter)
         if resume and path is None:
-            raise InvalidInputError("resume=True needs the path of a checkpoint. Pass checkpoint=.")
+            raise InvalidInputError(
+                Wording("{resume} needs the path of a checkpoint.", resume=True),
+                remedy=Wording("Pass {checkpoint}.", checkpoint=...),
+            )
         if path is not None:
             check_writable(path, "adapter.training.pt")
             if path.exists():
                 if not resume:
                     raise InvalidInputError(
-                        f"{path} keeps an interrupted training. Resume it (resume=True), or remove the file."
+                        f"{path} keeps an interrupted training.",
+                        remedy=Wording("Resume it ({resume}), or remove the file.", resume=True),
                     )
                 self._restore(path)
 

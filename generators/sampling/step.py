@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators.errors import GuidanceDivergedError
+from generators.errors import LESS_GUIDANCE, GuidanceDivergedError
 from generators.sampling.reading import Reading, altered, read_layers
 from probe.attention.edit import AttentionEdit, Editor
 from probe.attention.positions import Positions, check_positions
@@ -225,8 +225,8 @@ class Step:
     def diverged(self, found: str) -> GuidanceDivergedError:
         """An error that says what was found in this step, with the latents with which it began."""
         return GuidanceDivergedError(
-            f"{found} The latents with which that step began are kept as the error's .latents. Lower the learning rate "
-            "or the scale, or guide fewer steps.",
+            found,
+            remedy=f"The latents with which that step began are kept as the error's .latents. {LESS_GUIDANCE}",
             step=self.number,
             latents=self.latents.detach(),
         )

@@ -29,6 +29,7 @@ from store.arguments import check_fields, check_kind
 from store.checks import integer
 from store.errors import InvalidInputError
 from store.selection import Selection
+from store.wording import in_python
 
 Optimised = Literal["latents", "positions"]
 LossOf = Callable[[Reading], Tensor]
@@ -115,7 +116,8 @@ class OptimisedMethod(TransferMethod):
         try:
             return _ascending((default_layer(backbone, self.preset),), backbone)
         except InvalidInputError as error:
-            raise InvalidInputError(str(error).replace("Pass layer=,", "Pass layers=,")) from error
+            told = error.worded(lambda name, value: in_python("layers" if name == "layer" else name, value))
+            raise InvalidInputError(told) from error
 
     def read(self, reference: Reference, layers: tuple[int, ...], *, blocks: bool = False) -> Reading:
         """What layers make of the reference, at the step of the selection or of the preset."""

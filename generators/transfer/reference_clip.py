@@ -17,13 +17,13 @@ from probe.run.forward import ForwardPass
 from probe.run.layers_of_clip import Reading, layers_of_clip
 from store.arguments import check_fields, checked
 from store.clips.clip import Clip
-from store.errors import ClipError
+from store.errors import ClipError, DitprobeWarning
 
 WARNED_ASPECT, MOST_ASPECT = 1.1, 2.0
 """How many times as wide or high a reference may become, in proportion, before it is warned of and refused."""
 
 
-class TransferWarning(UserWarning):
+class TransferWarning(DitprobeWarning):
     """A reference does not fit what is generated and was made to."""
 
 

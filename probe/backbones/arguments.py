@@ -11,6 +11,7 @@ import torch
 from probe.backbones.settings import RunSettings, check_seed
 from store.checks import finite
 from store.errors import InvalidInputError
+from store.wording import Wording
 
 if TYPE_CHECKING:
     from probe.backbones.family import Family
@@ -90,13 +91,16 @@ class PipelineArguments:
             any number: its timesteps need not be whole).
         """
         if steps < 1:
-            raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+            raise InvalidInputError(Wording("a run needs at least 1 step; got {steps}.", steps=steps))
         scheduler = self._family.pipeline.scheduler
         most = getattr(scheduler.config, "num_train_timesteps", None)
         if most is not None and steps > most and hasattr(scheduler, "alphas_cumprod"):
             raise InvalidInputError(
-                f"a run of {steps} steps was asked for; {type(scheduler).__name__} has {most} timesteps, so at most "
-                f"steps={most}."
+                Wording(
+                    "a run of {} steps was asked for; {} has {} timesteps, so at most {steps}.",
+                    *(steps, type(scheduler).__name__, most),
+                    steps=most,
+                )
             )
 
     def check_negative(self, arguments: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from store.errors import NotFiniteError, UnsupportedBackboneError
 from store.files.digest import digest_of_json
 from store.layout import TokenLayout
 from store.text import counted
+from store.wording import Wording
 
 OnStep = Callable[[int, int], object]
 
@@ -397,7 +398,11 @@ def _expand(root: nn.Module, path: str) -> Sequence[tuple[str, nn.Module]]:
     return [(name, module) for name, module in found if isinstance(module, nn.Module)]
 
 
-_VAE_REMEDY = "Check that the weights of the VAE are finite, or load the model with dtype='float32' or 'bfloat16'."
+_VAE_REMEDY = Wording(
+    "Check that the weights of the VAE are finite, or load the model with {dtype} or {}.",
+    repr("bfloat16"),
+    dtype="float32",
+)
 
 
 def _to_uint8(images: np.ndarray, name: str) -> np.ndarray:
@@ -405,6 +410,7 @@ def _to_uint8(images: np.ndarray, name: str) -> np.ndarray:
     bad = images.size - int(np.count_nonzero(np.isfinite(images)))
     if bad:
         raise NotFiniteError(
-            f"the images that the VAE of {name} decoded are not finite in {bad} of {images.size} places. {_VAE_REMEDY}"
+            f"the images that the VAE of {name} decoded are not finite in {bad} of {images.size} places.",
+            remedy=_VAE_REMEDY,
         )
     return np.rint(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -25,6 +25,7 @@ from store.checks import finite
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
+from store.wording import Wording
 
 if TYPE_CHECKING:
     from probe.attention.edit import Editor
@@ -60,7 +61,9 @@ class Family(ABC):
     """Axis of the frames in the latents; the channels are on the other one of 1 and 2."""
     fps: float = 16.0
     """Images per second of what the model was trained on."""
-    guidance_remedy: ClassVar[str] = "Pass a guidance_scale above 1, or select branches=('cond',)."
+    guidance_remedy: ClassVar[Wording] = Wording(
+        "Pass a {guidance_scale} above 1, or select {branches}.", guidance_scale=None, branches=("cond",)
+    )
     """Last sentence of the refusal of an unconditional branch that a run does not have."""
 
     # Layers -------------------------------------------------------------------------------------------------------
@@ -302,14 +305,18 @@ class Family(ABC):
         """
         if self.takes_image and "image" not in conditioning:
             raise InvalidInputError(
-                f"{self.name} animates an image, which is missing. Pass conditioning={{'image': ...}} (a PIL image)."
+                f"{self.name} animates an image, which is missing.",
+                remedy=Wording("Pass {conditioning} (a PIL image).", conditioning={"image": ...}),
             )
         chosen: dict[str, Any] = {}
         if "prompt_embeds" not in conditioning:
             if getattr(self.pipeline, "text_encoder", None) is None:
                 raise InvalidInputError(
-                    f"{self.name} has no text encoder, so the prompt {prompt!r} cannot be read. Pass "
-                    "conditioning={'prompt_embeds': ..., 'negative_prompt_embeds': ...}, arguments of its pipeline."
+                    f"{self.name} has no text encoder, so the prompt {prompt!r} cannot be read.",
+                    remedy=Wording(
+                        "Pass {conditioning}, arguments of its pipeline.",
+                        conditioning={"prompt_embeds": ..., "negative_prompt_embeds": ...},
+                    ),
                 )
             chosen["prompt"] = prompt or ""
             if negative_prompt is not None:

@@ -8,17 +8,21 @@ import torch
 from torch import Tensor
 
 from store.errors import InvalidInputError, NotFiniteError
+from store.wording import Wording
 
 LARGEST = 1e6
 """Latents and predictions have a standard deviation near 1; beyond this a run has diverged, also while it is finite."""
 
-_REMEDY = (
-    "Lower guidance_scale if it is high; otherwise check that the weights are finite, or load the model with "
-    "dtype='float32' or 'bfloat16'."
+_REMEDY = Wording(
+    "Lower {guidance_scale} if it is high; otherwise check that the weights are finite, or load the model with {dtype} "
+    "or {}.",
+    repr("bfloat16"),
+    guidance_scale=None,
+    dtype="float32",
 )
 
 
-def check_values(values: Tensor, what: str, *, step: int | None = None, remedy: str = _REMEDY) -> None:
+def check_values(values: Tensor, what: str, *, step: int | None = None, remedy: Wording | str = _REMEDY) -> None:
     """End a run on values that are not finite, or beyond :data:`LARGEST`.
 
     Parameters
@@ -44,7 +48,7 @@ def check_values(values: Tensor, what: str, *, step: int | None = None, remedy: 
         return
     bad = int((~torch.isfinite(values)).sum())
     found = f"not finite in {bad} of {values.numel()} places" if bad else f"as large as {float(values.abs().amax()):g}"
-    raise NotFiniteError(f"{what} are {found}, so no clip can be made of them. {remedy}", step=step)
+    raise NotFiniteError(f"{what} are {found}, so no clip can be made of them.", remedy=remedy, step=step)
 
 
 def check_latents(latents: Any) -> None:

@@ -13,6 +13,7 @@ from probe.backbones.geometry import Size
 from store.arguments import check_fields, check_kind
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.selection import resolve_number
+from store.wording import Wording
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
@@ -167,8 +168,8 @@ class Schedule:
             clean, gaussian = (latents - noise * prediction) / signal, prediction
         else:
             raise InvalidInputError(
-                f"a deterministic step from step {start} is not defined for a model that predicts {self.prediction!r}. "
-                "Use noise='forward' or noise='clean'."
+                f"a deterministic step from step {start} is not defined for a model that predicts {self.prediction!r}.",
+                remedy=Wording("Use {noise} or {}.", repr("clean"), noise="forward"),
             )
         return self.signal[end] * clean + self.noise[end] * gaussian
 

@@ -22,6 +22,7 @@ from probe.backbones.rotary import RotaryAxes
 from probe.families.registry import register_family
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
+from store.wording import Wording
 
 _ROTARY = RotaryModule("rope", lambda call: (call["hidden_states"],))
 
@@ -40,8 +41,11 @@ class HunyuanVideo(Backbone):
     attention_paths = ("transformer_blocks.*.attn", "single_transformer_blocks.*.attn")
     guidance = "calls"
     text_position: ClassVar[Literal["first", "last"] | None] = "last"
-    guidance_remedy = (
-        "Pass a negative_prompt and conditioning={'true_cfg_scale': ...} above 1, or select branches=('cond',)."
+    guidance_remedy = Wording(
+        "Pass a {negative_prompt} and {conditioning} above 1, or select {branches}.",
+        negative_prompt=None,
+        conditioning={"true_cfg_scale": ...},
+        branches=("cond",),
     )
     fps = 24.0
 
@@ -90,8 +94,10 @@ class HunyuanVideo(Backbone):
     def check_run(self, arguments: Mapping[str, Any]) -> None:
         if "negative_prompt" in arguments and not self.wants_guidance(arguments):
             raise InvalidInputError(
-                f"{self.name} has its guidance distilled into the model, so a negative prompt alone has no effect. "
-                "Pass conditioning={'true_cfg_scale': ...} above 1 with it, or leave it out."
+                f"{self.name} has its guidance distilled into the model, so a negative prompt alone has no effect.",
+                remedy=Wording(
+                    "Pass {conditioning} above 1 with it, or leave it out.", conditioning={"true_cfg_scale": ...}
+                ),
             )
 
     def unguided_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

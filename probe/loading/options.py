@@ -9,6 +9,7 @@ import torch
 
 from store.arguments import check_fields
 from store.errors import InvalidInputError
+from store.wording import Wording
 
 Offload = Literal["model", "sequential", "group"]
 """What is moved to the device for a call: a whole part, one module, or one group of modules ahead of its use."""
@@ -54,13 +55,21 @@ Pass one of them.
         if self.device_map is not None:
             if self.offload is not None:
                 raise InvalidInputError(
-                    f"offload={self.offload!r} and device_map={self.device_map!r} both decide where the weights are "
-                    "kept. Pass one of them."
+                    Wording(
+                        "{offload} and {device_map} both decide where the weights are kept.",
+                        offload=self.offload,
+                        device_map=self.device_map,
+                    ),
+                    remedy="Pass one of them.",
                 )
             if self.device != "auto":
                 raise InvalidInputError(
-                    f"device={str(self.device)!r} and device_map={self.device_map!r} both decide where the weights "
-                    "are kept. Pass one of them."
+                    Wording(
+                        "{device} and {device_map} both decide where the weights are kept.",
+                        device=str(self.device),
+                        device_map=self.device_map,
+                    ),
+                    remedy="Pass one of them.",
                 )
 
     def changed(self, *names: str) -> list[str]:
@@ -83,7 +92,7 @@ Pass one of them.
         """
         given = self.changed(*names)
         if given:
-            raise InvalidInputError(f"{given[0]}={getattr(self, given[0])!r} {why}")
+            raise InvalidInputError(Wording(f"{{{given[0]}}} {{}}", why, **{given[0]: getattr(self, given[0])}))
 
 
 def parse_dtype(dtype: str | torch.dtype, name: str = "dtype") -> torch.dtype | None:

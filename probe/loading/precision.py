@@ -15,6 +15,8 @@ import torch
 
 from probe.families.published import ModelCard
 from probe.loading.options import Loading, parse_dtype
+from store.errors import DitprobeWarning
+from store.wording import Wording
 
 LARGE = 10**8
 """Parameters from which a slow data type is worth a warning."""
@@ -24,7 +26,7 @@ _SHORT = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "
 _FLAGS = {torch.bfloat16: ("avx512_bf16", "amx_bf16", "bf16"), torch.float16: ("avx512_fp16", "amx_fp16", "fphp")}
 
 
-class PrecisionWarning(UserWarning):
+class PrecisionWarning(DitprobeWarning):
     """A data type that runs much slower on this device than another would."""
 
 
@@ -85,11 +87,11 @@ def warn_if_slow(transformer: Any, device: torch.device, dtype: torch.dtype) -> 
         return
     advice = slow_precision(device.type, dtype, processor_flags() if device.type == "cpu" else ())
     if advice:
-        warnings.warn(advice, PrecisionWarning, stacklevel=2)
+        warnings.warn(PrecisionWarning(advice), stacklevel=2)
 
 
-def slow_precision(device: str, dtype: torch.dtype, flags: Collection[str]) -> str:
-    """Return why a data type is slow on a kind of device and what to use instead; nothing where it is not.
+def slow_precision(device: str, dtype: torch.dtype, flags: Collection[str]) -> Wording | None:
+    """Return why a data type is slow on a kind of device and what to use instead; None where it is not.
 
     Parameters
     ----------
@@ -99,19 +101,24 @@ def slow_precision(device: str, dtype: torch.dtype, flags: Collection[str]) -> s
 
     Examples
     --------
-    >>> slow_precision("cuda", torch.float32, ())
+    >>> str(slow_precision("cuda", torch.float32, ()))
     "float32 on cuda takes twice the memory of bfloat16 and has no fused attention. Pass dtype='bfloat16'."
-    >>> slow_precision("cpu", torch.bfloat16, ["avx2", "avx512_bf16"])
-    ''
+    >>> slow_precision("cpu", torch.bfloat16, ["avx2", "avx512_bf16"]) is None
+    True
     """
     if device == "cuda" and dtype == torch.float32:
-        return "float32 on cuda takes twice the memory of bfloat16 and has no fused attention. Pass dtype='bfloat16'."
-    if device == "cpu" and dtype in _FLAGS and flags and not set(_FLAGS[dtype]).intersection(flags):
-        return (
-            f"{_SHORT[dtype]} on this processor, which has none of {', '.join(_FLAGS[dtype])}, is far slower than "
-            "float32. Pass dtype='float32'."
+        return Wording(
+            "float32 on cuda takes twice the memory of bfloat16 and has no fused attention. Pass {dtype}.",
+            dtype="bfloat16",
         )
-    return ""
+    if device == "cpu" and dtype in _FLAGS and flags and not set(_FLAGS[dtype]).intersection(flags):
+        return Wording(
+            "{} on this processor, which has none of {}, is far slower than float32. Pass {dtype}.",
+            _SHORT[dtype],
+            ", ".join(_FLAGS[dtype]),
+            dtype="float32",
+        )
+    return None
 
 
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:

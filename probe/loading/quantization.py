@@ -10,6 +10,7 @@ import torch
 
 from store.checks import shown
 from store.errors import InvalidInputError
+from store.wording import Wording
 
 PACKAGES = {
     "bitsandbytes-4bit": "bitsandbytes",
@@ -58,7 +59,8 @@ def quantization_config(quantization: Any, parts: Mapping[str, Any], compute: to
     if not _is_installed(package):
         pip = package.replace(".", "-")
         raise InvalidInputError(
-            f"quantization={quantization!r} needs {package}, which is not installed: pip install {pip}."
+            Wording("{quantization} needs {}, which is not installed.", package, quantization=quantization),
+            remedy=f"Run pip install {pip}.",
         )
     chosen = {name: parts[name][0] for name in PARTS if parts.get(name) not in (None, [None, None])}
     return PipelineQuantizationConfig(

@@ -14,6 +14,7 @@ from probe.loading.supported import check_index
 from store.errors import BackboneNotFoundError
 from store.files.damaged import reason
 from store.files.digest import digest_of_bytes
+from store.wording import Wording
 
 MINIS = ("mini", "mini-rope")
 """Names of the bundled backbones."""
@@ -101,8 +102,13 @@ def _check_reachable(name: str, revision: str | None) -> None:
 def not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
     told = reason(error).rstrip(".")
     return BackboneNotFoundError(
-        f"the pipeline {location!r} could not be loaded: {told}. Give a hub id that exists, the folder of a saved "
-        f"pipeline, or {_BUNDLED}. Without a network, what was downloaded before loads with local_files_only=True."
+        f"the pipeline {location!r} could not be loaded: {told}.",
+        remedy=Wording(
+            "Give a hub id that exists, the folder of a saved pipeline, or {}. Without a network, what was downloaded "
+            "before loads with {local_files_only}.",
+            _BUNDLED,
+            local_files_only=True,
+        ),
     )
 
 

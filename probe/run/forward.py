@@ -14,6 +14,7 @@ from probe.backbones.finite import check_latents, check_values
 from probe.backbones.settings import RequestedSize, RunSettings
 from store.arguments import checked, checked_but
 from store.errors import InvalidInputError, UnknownLayerError
+from store.wording import Wording
 
 
 class _FirstCall(Exception):
@@ -188,8 +189,8 @@ class ForwardPass:
     def _call(self, branch: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if branch not in self._calls:
             raise UnknownLayerError(
-                f"branch {branch!r} was not prepared. This forward pass has {', '.join(self._calls)}; make it with "
-                f"branches={(*self._calls, branch)}."
+                f"branch {branch!r} was not prepared. This forward pass has {', '.join(self._calls)}.",
+                remedy=Wording("Make it with {branches}.", branches=(*self._calls, branch)),
             )
         return self._calls[branch]
 

@@ -18,6 +18,7 @@ from store.arguments import checked, checked_but
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.selection import Noise, Selection, check_noise
+from store.wording import Wording
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ def pass_count(selection: Selection, *, noise: Noise = "clean", steps: int = 50)
 
 def _steps(selection: Selection, steps: int) -> tuple[int, ...]:
     if steps < 1:
-        raise InvalidInputError(f"a run needs at least 1 step; got steps={steps}.")
+        raise InvalidInputError(Wording("a run needs at least 1 step; got {steps}.", steps=steps))
     return Selection(selection.steps, "all").resolve(1, steps, 1).steps
 
 
@@ -318,6 +319,6 @@ def _until(total: int, on_step: OnStep | None, want_clip: bool) -> Callable[[int
 def _check_branches(backbone: Backbone, selection: Selection, arguments: Mapping[str, Any]) -> None:
     if "uncond" in selection.branches and not backbone.wants_guidance(arguments):
         raise InvalidInputError(
-            "branch 'uncond' was selected, but this run has no classifier-free guidance, so only 'cond' exists. "
-            f"{backbone.guidance_remedy}"
+            "branch 'uncond' was selected, but this run has no classifier-free guidance, so only 'cond' exists.",
+            remedy=backbone.guidance_remedy,
         )

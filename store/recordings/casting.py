@@ -13,6 +13,10 @@ _EXPONENT = np.uint16(0x7C00)  # all exponent bits set: an infinity or a NaN
 _MAGNITUDE = np.uint16(0x7FFF)
 
 
+class BeyondFloat16Error(InvalidInputError):
+    """Values too large for float16."""
+
+
 def to_float16(
     values: Any, shape: tuple[int, ...], what: str, *, copy: bool = True, out: np.ndarray | None = None
 ) -> tuple[np.ndarray, int]:
@@ -33,7 +37,9 @@ def to_float16(
     Raises
     ------
     InvalidInputError
-        For another shape or kind, values that are not finite, or values beyond float16.
+        For another shape or kind, and values that are not finite.
+    BeyondFloat16Error
+        For values beyond float16.
 
     Examples
     --------
@@ -69,7 +75,7 @@ def _check_finite(cast: np.ndarray, source: np.ndarray, what: str) -> None:
     if bad:
         raise InvalidInputError(f"{what} holds {bad} values that are not finite; such attention cannot be recorded.")
     count, largest = int(np.count_nonzero(bits >= _EXPONENT)), float(np.abs(source).max())
-    raise InvalidInputError(
+    raise BeyondFloat16Error(
         f"{what} holds {count} values beyond float16 (largest {largest:g}, limit 65504); a recording would lose them. "
         f"Leave this layer out, or analyse it while sampling instead of recording it."
     )

@@ -28,6 +28,7 @@ from store.recordings.schema import (
 from store.recordings.sources import Position, Source, check_arrays, open_source, read_latents
 from store.recordings.verify import Damage, Opened, damage_of
 from store.selection import BRANCHES, resolve_number
+from store.wording import Wording
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -258,7 +259,7 @@ class Recording:
             When features were not asked for.
         """
         if "features" not in self._arrays:
-            raise NotRecordedError("features were not recorded. Record again with features=True.")
+            raise NotRecordedError("features were not recorded.", remedy=_again(features=True))
         return self._fetch("features", self._position(step, layer, branch), None)
 
     def read_latents(self, step: int) -> np.ndarray:
@@ -320,9 +321,9 @@ class Recording:
         what = f"step {step}, layer {layer}, branch {branch!r}"
         status = self._status[position]
         if status == DROPPED:
-            raise NotRecordedError(f"{what} was dropped: the writer's queue was full. Record again with resume=True.")
+            raise NotRecordedError(f"{what} was dropped: the writer's queue was full.", remedy=_again(resume=True))
         if status != DONE:
-            raise NotRecordedError(f"{what} was not written before the run ended. Record again with resume=True.")
+            raise NotRecordedError(f"{what} was not written before the run ended.", remedy=_again(resume=True))
         array: PlannedArray = self._arrays[name]
         crc = int(self._checksums[position][list(self._arrays).index(name)])
         check = self._check and (name, position) not in self._checked
@@ -333,8 +334,8 @@ class Recording:
                 values = self._source.view(array, position, crc if check else None)
         except CorruptRecordingError as error:
             raise CorruptRecordingError(
-                f"{what} of {self.path} is damaged: {error}. Every other record stays readable. Record again with "
-                f"resume=True to replace what is damaged."
+                f"{what} of {self.path} is damaged: {error}. Every other record stays readable.",
+                remedy=Wording("Record again with {resume} to replace what is damaged.", resume=True),
             ) from error
         self._checked.add((name, position))
         return values
@@ -357,5 +358,10 @@ def _index_of(kind: str, asked: Any, recorded: Sequence[Any]) -> int:
         [name for name in BRANCHES if name in (*recorded, asked)] if kind == "branch" else sorted((*recorded, asked))
     )
     raise NotRecordedError(
-        f"{kind} {asked} was not recorded. Recorded {plural}: {names}. Record again with {plural}={wanted}."
+        f"{kind} {asked} was not recorded. Recorded {plural}: {names}.", remedy=_again(**{plural: wanted})
     )
+
+
+def _again(**arguments: Any) -> Wording:
+    (name,) = arguments
+    return Wording(f"Record again with {{{name}}}.", **arguments)

@@ -21,6 +21,7 @@ from store.plan import Plan
 from store.recordings.provenance import Provenance, library_versions
 from store.recordings.shards import crc32c, inner_chunk
 from store.selection import BRANCHES
+from store.wording import Wording
 
 FORMAT = "ditprobe-recording"
 SCHEMA_VERSION = 2
@@ -125,8 +126,12 @@ def check_integrity(attributes: Mapping[str, Any], path: object) -> None:
     for name, value in found.items():
         if attributes.get(name) != value:
             raise CorruptRecordingError(
-                f"the attributes of {path} are damaged: their {name} is {value!r} instead of {attributes.get(name)!r}. "
-                f"Copy it again, record again with resume=True, or open it with check=False to read what is there."
+                f"the attributes of {path} are damaged: their {name} is {value!r} instead of {attributes.get(name)!r}.",
+                remedy=Wording(
+                    "Copy it again, record again with {resume}, or open it with {check} to read what is there.",
+                    resume=True,
+                    check=False,
+                ),
             )
 
 

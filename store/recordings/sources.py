@@ -20,9 +20,10 @@ from store.files.outputs import check_free
 from store.plan import PlannedArray, format_bytes
 from store.recordings.schema import FORMAT, GROUP_V1
 from store.recordings.shards import ShardFormat, crc32c
+from store.wording import Wording
 
 Position = tuple[int, int, int]
-_REMEDY = "Copy it again, or record again with resume=True."
+_REMEDY = Wording("Copy it again, or record again with {resume}.", resume=True)
 
 
 class Source(Protocol):
@@ -63,10 +64,7 @@ def check_arrays(source: Source, arrays: Iterable[PlannedArray], path: object) -
     missing = [repr(array.name) for array in arrays if not source.has(array.name)]
     if missing:
         what = f"the array {missing[0]}" if len(missing) == 1 else f"the arrays {', '.join(missing)}"
-        raise CorruptRecordingError(
-            f"{what} of {path} {'is' if len(missing) == 1 else 'are'} missing. Copy it again, "
-            f"or record again with resume=True."
-        )
+        raise CorruptRecordingError(f"{what} of {path} {'is' if len(missing) == 1 else 'are'} missing.", remedy=_REMEDY)
 
 
 def positions(chosen: np.ndarray) -> list[Position]:
@@ -124,7 +122,7 @@ class LocalSource:
                 _check(crc32c(data), int.from_bytes(seal, "little"), "its chunk")
             return np.frombuffer(data, np.dtype(dtype)).reshape(shape).copy()
         except (OSError, ValueError) as error:
-            raise CorruptRecordingError(f"{_damaged(name, self.path)}: {reason(error)}. {_REMEDY}") from error
+            raise CorruptRecordingError(f"{_damaged(name, self.path)}: {reason(error)}.", remedy=_REMEDY) from error
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
         """One record through a memory map."""
@@ -206,7 +204,7 @@ def _attributes_in(folder: Path) -> dict[str, Any] | None:
     with damage_as(
         CorruptRecordingError,
         f"the metadata {file} is damaged",
-        "Copy it again, or record again with overwrite=True.",
+        Wording("Copy it again, or record again with {overwrite}.", overwrite=True),
     ):
         return dict(json.loads(file.read_bytes())["attributes"])
 

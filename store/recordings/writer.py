@@ -19,7 +19,7 @@ from store.errors import DitprobeError, InvalidInputError, RecordingError
 from store.files.atomic import write_atomically
 from store.files.outputs import check_modes
 from store.plan import Plan
-from store.recordings.casting import to_float16
+from store.recordings.casting import BeyondFloat16Error, to_float16
 from store.recordings.ledger import Ledger, check_same_run
 from store.recordings.lock import WriterLock, install, remove_leftovers
 from store.recordings.provenance import Provenance
@@ -38,6 +38,7 @@ from store.recordings.schema import (
 from store.recordings.shards import ShardFormat, crc32c
 from store.recordings.sources import LocalSource, Position, check_replaceable, check_space, write_attributes
 from store.selection import resolve_number
+from store.wording import Wording
 
 Policy = Literal["block", "drop", "error"]
 
@@ -275,9 +276,8 @@ class RecordingWriter:
             spare = self._spare[name].pop() if self._spare[name] and shape == shard.shape else None
             try:
                 cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy, out=spare)
-            except InvalidInputError as error:
-                if "beyond float16" in str(error):
-                    self._overflowing.add(position)
+            except BeyondFloat16Error:
+                self._overflowing.add(position)
                 raise
             changed += inexact
             if tokens > 0:
@@ -337,7 +337,8 @@ class RecordingWriter:
     def _fail(self, what: str, failure: Exception) -> None:
         error = RecordingError(
             f"{what} could not be written to {self.path}: {failure}. {self._ledger.done} of {self.plan.records} "
-            f"records are done and readable. Remove the cause and record again with resume=True."
+            f"records are done and readable.",
+            remedy=Wording("Remove the cause and record again with {resume}.", resume=True),
         )
         error.__cause__ = failure
         self._error = self._error or error
@@ -353,7 +354,8 @@ class RecordingWriter:
         if attributes["schema_version"] != SCHEMA_VERSION:
             raise RecordingError(
                 f"{self.path} has recording format {attributes['schema_version']}, which is read but not written any "
-                f"more. Record again to another path, or with overwrite=True."
+                "more.",
+                remedy=Wording("Record again to another path, or with {overwrite}.", overwrite=True),
             )
         check_same_run(attributes, identity(self.plan, self.provenance), self.path)
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 from store.arguments import check_fields, checked
 from store.checks import one_of
-from store.errors import InvalidInputError
+from store.errors import DitprobeWarning, InvalidInputError
 from store.scenes.texture import COLOURS, PATTERNS
 
 SHAPES = ("disc", "square", "triangle", "ring", "cross", "star")
@@ -153,7 +153,7 @@ class PromptError(InvalidInputError):
         self.known_words = known_words
 
 
-class PromptWarning(UserWarning):
+class PromptWarning(DitprobeWarning):
     """A prompt is run although the backbone was trained on others, or left out because it cannot be read."""
 
 

@@ -15,6 +15,7 @@ from probe.mini.training.schedule import TrainConfig
 from store.errors import InvalidInputError
 from store.files.atomic import atomic_write
 from store.files.damaged import damage_as
+from store.wording import Wording
 
 
 class Average:
@@ -172,8 +173,8 @@ def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config:
         )
     if config.steps < done:
         raise InvalidInputError(
-            f"{path} has {done} steps already; steps={config.steps} is less. Go on with steps={before['steps']}, or "
-            "train into another folder."
+            Wording("{} has {} steps already; {steps} is less.", path, done, steps=config.steps),
+            remedy=Wording("Go on with {steps}, or train into another folder.", steps=before["steps"]),
         )
     # the rate and the sizes of the steps done must have been the same under both numbers
     if config.steps != before["steps"]:
@@ -183,6 +184,6 @@ def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config:
         if done > constant:
             raise InvalidInputError(
                 f"{path} has {done} steps of a training of {before['steps']}; in one of {config.steps} the learning "
-                f"rate or the size of the clips would have been another after step {constant}. Go on with "
-                f"steps={before['steps']}, or train into another folder."
+                f"rate or the size of the clips would have been another after step {constant}.",
+                remedy=Wording("Go on with {steps}, or train into another folder.", steps=before["steps"]),
             )

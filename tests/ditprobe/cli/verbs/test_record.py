@@ -19,6 +19,7 @@ from ditprobe.cli.console import for_command_line, verb
 from store import make_scene, read_clip, write_clip
 from store.errors import InvalidInputError
 from store.scenes.prompt import PromptWarning
+from store.wording import Wording
 
 OLD = Path(__file__).parents[3] / "store" / "data" / "recording-v1.zarr"
 Run = Callable[..., Result]
@@ -31,7 +32,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def ran(*args: object, **kwargs: object) -> None:
         raise AssertionError("the model ran")
 
-    for name in ("run_clip", "run_prompt"):
+    for name in ("show_clip", "sample_prompt"):
         monkeypatch.setattr(recording, name, ran)
 
 
@@ -139,27 +140,30 @@ def test_info_of_nothing_says_so_at_once(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "parameters", "told"),
+    ("remedy", "parameters", "told"),
     [
-        ("or raise it with limit_bytes=2000.", ["limit"], "or raise it with --limit 2000."),
-        ("or pass overwrite=True.", ["overwrite"], "or pass --overwrite."),
-        ("or pass resume=True to go on.", ["overwrite"], "or pass resume=True to go on."),
-        ("Record again with layers=[13, 14, 17].", ["layers"], "Record again with --layers 13,14,17."),
-        ("Record again with steps=[0, -1].", ["at", "steps"], "Record again with --at 0,-1."),
+        (Wording("Raise it with {limit_bytes}.", limit_bytes=2000), ["limit"], "Raise it with --limit 2000."),
+        (Wording("Pass {overwrite}.", overwrite=True), ["overwrite"], "Pass --overwrite."),
+        (Wording("Pass {resume} to go on.", resume=True), ["overwrite"], "Pass resume=True to go on."),
+        (Wording("Record with {layers}.", layers=[13, 14]), ["layers"], "Record with --layers 13,14."),
+        (Wording("Record with {steps}.", steps=[0, -1]), ["at", "steps"], "Record with --at 0,-1."),
+        (Wording("Go on with {steps}.", steps=20), ["at", "steps"], "Go on with --steps 20."),
+        (Wording("Best is {size}.", size=(40, 64)), ["size"], "Best is --size 40x64."),
+        (Wording("Pass {vae_dtype}.", vae_dtype="float32"), ["vae_dtype"], "Pass --vae-dtype float32."),
         (
-            "Pass a guidance_scale above 1, or select branches=('cond',).",
+            Wording("Pass a {guidance_scale} above 1, or {branches}.", guidance_scale=None, branches=("cond",)),
             ["guidance_scale", "branches"],
-            "Pass a --guidance-scale above 1, or select --branches cond.",
+            "Pass a --guidance-scale above 1, or --branches cond.",
         ),
         (
-            "Pass conditioning={'image': ...}.",
+            Wording("Pass {conditioning}.", conditioning={"image": ...}),
             [],
             "Pass conditioning={'image': ...}. There is no option for conditioning: run this from Python.",
         ),
     ],
 )
-def test_arguments_are_told_as_the_options_a_verb_has(message: str, parameters: list[str], told: str) -> None:
-    assert for_command_line(message, parameters) == told
+def test_arguments_are_told_as_the_options_a_verb_has(remedy: Wording, parameters: list[str], told: str) -> None:
+    assert for_command_line(InvalidInputError("no.", remedy=remedy), parameters) == f"no. {told}"
 
 
 def outcome(function: Callable[..., Any], capsys: pytest.CaptureFixture[str], **given: Any) -> tuple[int, str]:

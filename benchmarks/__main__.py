@@ -20,6 +20,7 @@ NAMES = (
     "tracking",
     "guidance",
     "transfer",
+    "explorer",
 )
 
 

@@ -80,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
     token: str
     page: str
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the end of an answer must not wait for its beginning to be acknowledged
+    wbufsize = -1
     server_version = "ditprobe"
     sys_version = ""
 
@@ -136,6 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         try:
             self.wfile.write(data)
+            self.wfile.flush()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the page was closed, or has asked for something newer
 

@@ -163,7 +163,17 @@ class Explorer {
 
   headPlace(name) { return this.recording(name === "1" ? 1 : 0).heads.indexOf(this.state.head); }
 
+  // The largest weight of the scale; kept, since every picture of the same answer asks for it.
   largest(name, frame) {
+    const answers = ["0", "1", "d"].map((one) => this.slots.get(one)?.attention);
+    const { head, scale, compare } = this.state;
+    const key = [name === "d", scale === "frame" ? frame : "", head, scale, compare].join();
+    if (!this.kept || this.kept.answers.some((answer, i) => answer !== answers[i])) this.kept = { answers, largest: new Map() };
+    if (!this.kept.largest.has(key)) this.kept.largest.set(key, this.findLargest(name, frame));
+    return this.kept.largest.get(key);
+  }
+
+  findLargest(name, frame) {
     const names = name === "d" ? ["d"] : this.slotNames().filter((one) => one !== "d");
     let most = 0;
     for (const one of names) {
@@ -259,9 +269,14 @@ class Explorer {
     if (this.closed || !this.ui) return;
     drawStage(this);
     drawFrames(this);
-    drawHeads(this);
-    drawText(this);
-    drawNavigator(this);
+    // The panels beside the pictures come with the next frame of the screen, unless something newer comes first.
+    cancelAnimationFrame(this.beside);
+    this.beside = requestAnimationFrame(() => {
+      if (this.closed) return;
+      drawHeads(this);
+      drawText(this);
+      drawNavigator(this);
+    });
   }
 
   tell() { tellStatus(this); }

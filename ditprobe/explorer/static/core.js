@@ -19,11 +19,13 @@ function decodeArray(told, buffer, start) {
   return values;
 }
 
+// Arrays by name; each is decoded when its values are first asked for, since the picture needs only one of them at once.
 function arraysOf(head, place) {
   const arrays = {};
   for (const told of head.arrays || []) {
     const [buffer, start] = place(told);
-    arrays[told.name] = { shape: told.shape, values: decodeArray(told, buffer, start) };
+    let values = null;
+    arrays[told.name] = { shape: told.shape, get values() { return (values ??= decodeArray(told, buffer, start)); } };
   }
   return { ...head, arrays };
 }

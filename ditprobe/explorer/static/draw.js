@@ -60,6 +60,19 @@ function coloursOf(values, start, rows, columns) {
   return canvas;
 }
 
+// The picture under an overlay, kept at the size at which it was last drawn on a canvas: scaling takes longer than all else.
+function keptBase(owner, width, height, picture, dim, cells) {
+  const key = [width, height, dim, picture?.src].join();
+  if (owner.baseKey !== key) {
+    owner.base ??= canvasOf(1, 1);
+    owner.base.width = width;
+    owner.base.height = height;
+    drawBase(owner.base.getContext("2d"), width, height, picture, dim, cells);
+    owner.baseKey = key;
+  }
+  return owner.base;
+}
+
 // The picture under an overlay; without images, the cells.
 function drawBase(context, width, height, picture, dim, cells) {
   if (picture) {

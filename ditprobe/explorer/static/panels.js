@@ -34,15 +34,18 @@ function drawHeads(app) {
     }, h("canvas", {}), h("span", {}))));
   }
   const picture = app.pictures[name === "1" ? 1 : 0].get(app.state.focus);
+  const width = panel.querySelector("canvas")?.clientWidth || 64; // all have the same
   for (const button of panel.children) {
     const place = Number(button.dataset.place), head = recording.heads[place];
     const canvas = button.firstChild;
-    const density = Math.min(window.devicePixelRatio || 1, 2), width = canvas.clientWidth || 64;
+    const density = Math.min(window.devicePixelRatio || 1, 2);
     const height = Math.round(width * recording.pixels[0] / recording.pixels[1]);
-    canvas.width = width * density;
-    canvas.height = height * density;
+    if (canvas.width !== Math.round(width * density) || canvas.height !== Math.round(height * density)) {
+      canvas.width = Math.round(width * density);
+      canvas.height = Math.round(height * density);
+    }
     const context = canvas.getContext("2d");
-    drawBase(context, canvas.width, canvas.height, picture, Math.max(app.state.dim, 0.5), recording.cells);
+    context.drawImage(keptBase(canvas, canvas.width, canvas.height, picture, Math.max(app.state.dim, 0.5), recording.cells), 0, 0);
     let most = 0;
     const start = place * each + frame * cells;
     const [from, to] = app.state.scale === "frame" ? [start, start + cells] : [place * each, (place + 1) * each];

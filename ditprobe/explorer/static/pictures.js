@@ -74,8 +74,12 @@ function paintPicture(app, canvas, name, image, { fine = 1, marks = true } = {})
     canvas.height = Math.round(height * density);
   }
   const context = canvas.getContext("2d");
+  const dim = name === "d" ? Math.max(app.state.dim, 0.6) : app.state.dim;
+  const picture = app.pictures[name === "1" ? 1 : 0].get(image);
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.drawImage(keptBase(canvas, canvas.width, canvas.height, picture, dim, recording.cells), 0, 0);
   context.setTransform(density, 0, 0, density, 0, 0);
-  paintInto(app, context, width, height, name, image, { fine, marks });
+  paintOver(app, context, width, height, name, image, { fine, marks });
 }
 
 function paintInto(app, context, width, height, name, image, { fine = 1, marks = true } = {}) {
@@ -83,6 +87,11 @@ function paintInto(app, context, width, height, name, image, { fine = 1, marks =
   const picture = app.pictures[name === "1" ? 1 : 0].get(image);
   context.clearRect(0, 0, width, height);
   drawBase(context, width, height, picture, name === "d" ? Math.max(app.state.dim, 0.6) : app.state.dim, recording.cells);
+  paintOver(app, context, width, height, name, image, { fine, marks });
+}
+
+function paintOver(app, context, width, height, name, image, { fine, marks }) {
+  const recording = app.recording(name === "1" ? 1 : 0);
   const overlay = overlayFor(app, name, app.frameOf(image, recording));
   if (overlay) {
     context.imageSmoothingEnabled = false;
@@ -114,9 +123,10 @@ function drawStage(app) {
     stage.style.setProperty("--count", names.length);
     stage.style.setProperty("--aspect", app.recording(0).pixels[1] / app.recording(0).pixels[0]);
   }
-  for (const canvas of stage.querySelectorAll("canvas")) {
+  const canvases = [...stage.querySelectorAll("canvas")];
+  for (const canvas of canvases) paintPicture(app, canvas, canvas.dataset.slot, app.state.focus, { fine: canvas.clientWidth > 300 ? 1.25 : 1 });
+  for (const canvas of canvases) {
     const name = canvas.dataset.slot;
-    paintPicture(app, canvas, name, app.state.focus, { fine: canvas.clientWidth > 300 ? 1.25 : 1 });
     const message = slotError(app, name);
     const place = canvas.nextElementSibling;
     place.hidden = !message;
@@ -145,10 +155,12 @@ function drawFrames(app) {
       return h("div", { class: "dpx-strip" }, title, h("div", { class: "dpx-grid" }, panels));
     }));
   }
-  for (const canvas of app.ui.frames.querySelectorAll("canvas")) {
-    const image = Number(canvas.dataset.image), name = canvas.dataset.slot;
+  const canvases = [...app.ui.frames.querySelectorAll("canvas")];
+  // All pictures before any text: between them the page would be laid out anew for each.
+  for (const canvas of canvases) paintPicture(app, canvas, canvas.dataset.slot, Number(canvas.dataset.image), { fine: 0.8 });
+  for (const canvas of canvases) {
+    const name = canvas.dataset.slot;
     const recording = app.recording(name === "1" ? 1 : 0);
-    paintPicture(app, canvas, name, image, { fine: 0.8 });
     const figure = canvas.parentElement;
     const frame = Number(figure.dataset.frame);
     const [from, to] = recording.spans[frame];

@@ -18,6 +18,7 @@ NAMES = (
     "flow.amf",
     "flow.accuracy",
     "tracking",
+    "heads",
     "guidance",
     "transfer",
     "explorer",

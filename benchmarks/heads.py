@@ -77,8 +77,8 @@ def _published_rules(backbone: Backbone, clip: Clip, decided: xr.Dataset) -> str
     one, every = temporal, len(found["exact"])
     return (
         f"\nOn one scene the exact rule calls {one['exact']} of {every} heads temporal, the rule of the paper "
-        f"{one['paper']}; {over_clips} are temporal over all scenes. The rule of the released code needs 128 cells in a "
-        f"frame."
+        f"{one['paper']}; {over_clips} are temporal over all scenes. The rule of the released code needs 128 "
+        f"cells in a frame."
     )
 
 

@@ -92,6 +92,10 @@ from analyses.heads.decide import (
     head_rank_correlation as head_rank_correlation,
     head_stability as head_stability,
 )
+from analyses.heads.files import (
+    load_heads as load_heads,
+    save_heads as save_heads,
+)
 from analyses.heads.masses import head_masses as head_masses
 from analyses.heads.sweep import sweep_heads as sweep_heads
 

@@ -40,12 +40,7 @@ def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     ...     load_sweep(folder + "/sweep.nc").attrs
     {'sizes': [1, 2]}
     """
-    path = Path(path)
-    # How a file once stored its names says nothing of the longer ones that have joined them.
-    flat = dataset.drop_encoding()
-    flat.attrs = _flat(dataset.attrs)
-    with SWEEP_FILE.writing(path) as partial:
-        save_netcdf(flat, partial)
+    write_dataset(SWEEP_FILE, dataset, Path(path))
 
 
 @checked
@@ -64,8 +59,21 @@ def load_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
     ...
     store.errors.RecordingError: nowhere.nc holds no sweep: it does not exist.
     """
-    path = Path(path)
-    with SWEEP_FILE.reading(path):
+    return read_dataset(SWEEP_FILE, Path(path))
+
+
+def write_dataset(kind: OutputFile, dataset: xr.Dataset, path: Path) -> None:
+    """Write a Dataset whose attributes are values of JSON as one netCDF file, atomically."""
+    # How a file once stored its names says nothing of the longer ones that have joined them.
+    flat = dataset.drop_encoding()
+    flat.attrs = _flat(dataset.attrs)
+    with kind.writing(path) as partial:
+        save_netcdf(flat, partial)
+
+
+def read_dataset(kind: OutputFile, path: Path) -> xr.Dataset:
+    """Read a Dataset that :func:`write_dataset` wrote."""
+    with kind.reading(path):
         dataset = load_netcdf(path).drop_encoding()
         encoded = json.loads(dataset.attrs.pop(_ENCODED))
         dataset.attrs |= {name: json.loads(dataset.attrs[name]) for name in encoded}

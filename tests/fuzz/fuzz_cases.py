@@ -600,6 +600,8 @@ _plain(
         "progress": False,
     },
 )
+_plain("save_heads", dp.save_heads, lambda w: {"masses": w.head_masses, "path": w.new(".nc"), "overwrite": False})
+_plain("load_heads", dp.load_heads, lambda w: {"path": str(dp.save_heads(w.head_masses, w.new(".nc")))})
 _plain("head_log_ratio", dp.head_log_ratio, lambda w: {"masses": w.head_masses})
 _plain("decide_heads", dp.decide_heads, lambda w: {"masses": w.head_masses, "step": 1, "margin": 1.25})
 _plain("head_stability", dp.head_stability, lambda w: {"masses": w.head_masses, "margin": 1.25})

@@ -47,7 +47,7 @@ class ExplorerServer:
             self._server = _Server((HOST, port), handler)
         except (OSError, OverflowError) as error:
             taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            what = "is in use" if taken else f"cannot be used ({error})"
+            what = "is in use" if taken else "cannot be used"
             raise InvalidInputError(
                 f"port {port} {what} on {HOST}. Choose another one, or 0 for any that is free."
             ) from error

@@ -1,10 +1,10 @@
 """Make the pictures of the README: ``python docs/images/make.py [names] [--demo FOLDER] [--out FOLDER]``.
 
-``report.png`` is an excerpt of the demo's report, its answer, its first heat map and its table of trackers, as headless
-Chromium or Chrome draws it, at two pixels for each of the page. The demo is run for it, which takes minutes, unless a
-folder that it has filled is given. The others are drawn
-from the bundled model: ``generated.png``, ``tracked.png`` and ``transferred.png``. All are PNGs in true colour: a
-palette would change the colours that a colour bar explains.
+``explorer.png`` is the explorer as playwright drives it in headless Chromium or Chrome. ``report.png`` is an excerpt
+of the demo's report, its answer, its first heat map and its table of trackers, as such a browser draws it, at two
+pixels for each of the page. The demo is run for it, which takes minutes, unless a folder that it has filled is given.
+The others are drawn from the bundled model: ``generated.png``, ``tracked.png`` and ``transferred.png``. All are PNGs
+in true colour: a palette would change the colours that a colour bar explains.
 """
 
 from __future__ import annotations
@@ -109,7 +109,52 @@ def transferred(_: Path | None) -> Image.Image:
     return sheet({name: large(images) for name, images in rows.items()}, numbers(len(reference)))
 
 
+def explorer(_: Path | None) -> Image.Image:
+    """The explorer with a point on the star of a scene: its attention two images later, by head and by word.
+
+    Raises
+    ------
+    RuntimeError
+        Without a browser, or without playwright.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise RuntimeError("explorer.png needs Chromium or Chrome. Install one (Debian, Ubuntu: apt install chromium).")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise RuntimeError("explorer.png needs playwright: pip install playwright.") from error
+    from ditprobe.explorer.controller import Explorer
+    from ditprobe.explorer.opened import OpenedRecording
+    from ditprobe.explorer.server import ExplorerServer
+
+    backbone, scene = dp.load_backbone("mini"), dp.make_scene(9)
+    selection = dp.Selection(steps=range(0, 50, 7), layers="all", branches=("cond", "uncond"))
+    scenes = {f"scene {number}": dp.make_scene(number) for number in range(16)}
+    grid = dp.Selection(steps=range(0, 50, 7), layers="all")
+    found = dp.sweep(backbone, scenes, grid, threshold_cells=1, progress=False)
+    with tempfile.TemporaryDirectory() as folder:
+        run = dp.record(
+            backbone, scene, selection, Path(folder, "scene.zarr"), noise="forward", guidance_scale=6, on_step=False
+        )
+        explored = Explorer([OpenedRecording(run, scene)], sweep=found)
+        with ExplorerServer(explored) as server, sync_playwright() as driver:
+            opened = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            page = opened.new_page(viewport={"width": PAGE_WIDTH, "height": 880}, device_scale_factor=DENSITY)
+            page.goto(server.address)
+            page.wait_for_selector("[data-settled='1']")
+            page.locator(".dpx-grid canvas").first.click(position={"x": 62, "y": 61})  # on the star
+            page.wait_for_selector("[data-settled='2']")
+            page.locator(".dpx-caption").nth(2).click()
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(500)
+            drawn = page.screenshot(full_page=True)
+            opened.close()
+    return without_empty_end(Image.open(io.BytesIO(drawn)).convert("RGB"))
+
+
 PICTURES: dict[str, Callable[[Path | None], Image.Image]] = {
+    "explorer": explorer,
     "report": report,
     "generated": generated,
     "tracked": tracked,

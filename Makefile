@@ -3,13 +3,15 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
+FAST := tests/store $(addprefix tests/analyses/,attention correspondence metrics selection)
 
-.PHONY: demo test lint bench notebooks docs clean
+.PHONY: demo test check lint bench notebooks docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       recording, sweep, selection, tracking and report on scenes nobody trained on"
 	@echo "make test       the tests, the notebooks, the linters"
+	@echo "make check      the linters, the types and the fast tests, in about a minute"
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make bench      the figures of docs/benchmarks.md"
 	@echo "make notebooks  run the notebooks and keep their pictures"
@@ -26,6 +28,9 @@ demo: $(READY)
 
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+check: $(READY) lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) $(FAST)
 
 lint: $(READY)
 	$(BIN)/ruff check .

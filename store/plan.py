@@ -114,6 +114,8 @@ class Plan:
         Channels per head.
     features : bool
         Whether the attention output is recorded too.
+    values : bool
+        Whether the values of the attention are recorded too: what each head carries.
     """
 
     backbone: str
@@ -129,6 +131,7 @@ class Plan:
     head_count: int
     channels: int
     features: bool = False
+    values: bool = False
 
     @property
     def arrays(self) -> tuple[PlannedArray, ...]:
@@ -143,6 +146,8 @@ class Plan:
 
         dims = ("head", "frame", "y", "x", "channel")
         arrays = [array(name, dims, (heads, *grid, self.channels)) for name in ("query", "key")]
+        if self.values:
+            arrays.append(array("value", dims, (heads, *grid, self.channels)))
         if self.layout.text_tokens:
             shape = (heads, self.layout.text_tokens, self.channels)
             arrays += [array(name, ("head", "token", "channel"), shape) for name in ("text_query", "text_key")]

@@ -173,6 +173,7 @@ class Selection:
         *,
         limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
         features: bool = False,
+        values: bool = False,
     ) -> Plan:
         """What a recording of this selection holds and how large it is.
 
@@ -187,6 +188,8 @@ class Selection:
             Largest size accepted (20 GB unless said otherwise); None is no limit.
         features : bool
             Record the attention output too: every head's, whatever ``heads`` selects.
+        values : bool
+            Record the values too: what each head carries from the cells that it attends to.
 
         Raises
         ------
@@ -226,6 +229,7 @@ class Selection:
             head_count=heads,
             channels=channels,
             features=features,
+            values=values,
         )
         plan.check(limit_bytes)
         return plan

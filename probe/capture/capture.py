@@ -43,6 +43,9 @@ class Capture:
     layout : TokenLayout
         Where the tokens lie in the clip; its ``frames`` are the captured ones, its ``text_tokens`` the actual number.
 
+    value : (head, frame, y, x, channel) or None
+        Values of the video tokens, with the heads of the keys.
+
     Examples
     --------
     >>> import torch
@@ -65,6 +68,7 @@ class Capture:
     features: Tensor | None
     scale: float
     layout: TokenLayout
+    value: Tensor | None = None
 
     def __repr__(self) -> str:
         text = "no text" if self.text_query is None else f"{self.text_query.shape[1]} text tokens"

@@ -218,7 +218,7 @@ class Probe:
         layout, chosen, index = element.layout, self._heads(call), element.index - first
         order = self.backbone.order_of_tokens(self._call, layout, call.query.shape[2], name)
         video, text = order.video, order.text
-        query, key = (_pick(tensor[index], chosen) for tensor in (call.query, call.key))
+        query, key, value = (_pick(tensor[index], chosen) for tensor in (call.query, call.key, call.value))
         features = None
         if self._features:
             output = call.output[index, :, video].transpose(0, 1).flatten(1)
@@ -237,6 +237,7 @@ class Probe:
             features=features,
             scale=call.scale,
             layout=_with_frames(layout, element.frames),
+            value=_grid(value[:, video], layout, element.frames),
         )
 
     def _heads(self, call: AttentionCall) -> list[int] | None:

@@ -60,6 +60,7 @@ def plan_recording(
     stride: int = 1,
     conditioning: Mapping[str, Any] | None = None,
     features: bool = False,
+    values: bool = False,
     limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
 ) -> Job:
     """What :func:`probe.recording.record.record` would do with the same arguments, without running the model.
@@ -88,7 +89,7 @@ def plan_recording(
     # where a run's text is not this one prompt, there is room for as much text as the backbone takes
     one_text = tuple(selection.branches) == ("cond",) and "prompt_embeds" not in (conditioning or {})
     layout = backbone.layout(*shape, prompt if one_text else None)
-    plan = selection.plan(backbone, layout, steps, features=features, limit_bytes=limit_bytes)
+    plan = selection.plan(backbone, layout, steps, features=features, values=values, limit_bytes=limit_bytes)
     return Job(plan, chosen, shape, count * len(plan.branches))
 
 

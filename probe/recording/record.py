@@ -50,6 +50,8 @@ class RecordingSink:
         arrays: dict[str, Any] = {
             name: _host(getattr(capture, name)) for name in ("query", "key", "text_query", "text_key", "features")
         }
+        if self.writer.plan.values:
+            arrays["value"] = _host(capture.value)
         self.writer.write(
             step=capture.step,
             layer=capture.layer,
@@ -79,6 +81,7 @@ def record(
     images: int | None = None,
     stride: int = 1,
     features: bool = False,
+    values: bool = False,
     limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
     overwrite: bool = False,
     resume: bool = False,
@@ -110,6 +113,8 @@ def record(
         With a clip: the text the model is given, by default the clip's own.
     features : bool
         Store the attention output too.
+    values : bool
+        Store the values too: what each head carries from the cells that it attends to.
     limit_bytes : int or None
         Refuse a larger plan.
     overwrite, resume : bool
@@ -155,6 +160,7 @@ def record(
         stride=stride,
         conditioning=conditioning,
         features=features,
+        values=values,
         limit_bytes=limit_bytes,
     )
     if save_clip is not None:

@@ -235,8 +235,8 @@ class Recording:
         -------
         dict of read-only float16 arrays
             ``query`` and ``key`` (head, frame, y, x, channel), and what else was recorded: ``text_query`` and
-            ``text_key`` (head, token, channel), ``features`` (frame, y, x, feature). Memory maps for a folder on this
-            machine; for a URL the record is read as a whole.
+            ``text_key`` (head, token, channel), ``features`` (frame, y, x, feature), ``value`` (as ``query``). Memory
+            maps for a folder on this machine; for a URL the record is read as a whole.
 
         Raises
         ------
@@ -249,6 +249,21 @@ class Recording:
             tokens = int((~np.isnan(found["text_key"][0, :, 0])).sum())  # a shorter text is filled up with NaN
             found |= {name: found[name][:, :tokens] for name in ("text_query", "text_key")}
         return found
+
+    @checked_but("heads")
+    def read_values(
+        self, *, step: int, layer: int, branch: str = "cond", heads: Iterable[int] | None = None
+    ) -> np.ndarray:
+        """Values of the video tokens, what each head carries: (head, frame, y, x, channel) float16, as :meth:`read`.
+
+        Raises
+        ------
+        NotRecordedError
+            When values were not asked for.
+        """
+        if "value" not in self._arrays:
+            raise NotRecordedError("values were not recorded.", remedy=_again(values=True))
+        return self._fetch("value", self._position(step, layer, branch), self._rows(heads))
 
     def read_features(self, *, step: int, layer: int, branch: str = "cond") -> np.ndarray:
         """Attention output: (frame, y, x, feature) float16, the heads concatenated along feature.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,13 @@ LEDGER = ("checksum", "inexact_casts", "timestep", "sigma", "status")  # what ch
 SmallArray = tuple[str, tuple[str, ...], np.ndarray, dict[str, str]]  # name, dims, values, attributes
 _SEPARATOR: Any = {"name": "default", "separator": "."}
 _RUN = ("run_steps", "layer_count", "head_count", "channels", "features")
-_IDENTITY = ("backbone", "geometry", "selection", *_RUN, *asdict(Provenance()))
+_IDENTITY = ("backbone", "geometry", "selection", *_RUN, "values", *asdict(Provenance()))
 _CHECKSUM = "attributes_checksum"
 _COORDINATES = "timestep sigma layer_name frame_time"
 _LONG_NAMES = {
     "query": "query, as the attention multiplies it",
     "key": "key, as the attention multiplies it",
+    "value": "value, which the attention weights sum up",
     "text_query": "query of the text tokens",
     "text_key": "key of the text tokens",
     "features": "attention output before its output projection, heads concatenated",
@@ -54,6 +55,8 @@ def identity(plan: Plan, provenance: Provenance) -> dict[str, Any]:
         name: list(getattr(plan, name)) for name in ("steps", "layers", "branches", "heads", "frames", "layer_names")
     }
     run = {name: getattr(plan, name) for name in _RUN}
+    if plan.values:  # told only where they are, so that recordings from before they could be keep their fingerprint
+        run["values"] = True
     whole = {"backbone": plan.backbone, "geometry": geometry, "selection": selection, **run, **provenance.to_dict()}
     plain: dict[str, Any] = json.loads(json.dumps(whole))
     return plain
@@ -149,6 +152,7 @@ def plan_of(attributes: Mapping[str, Any], path: object) -> Plan:
         selection: Any = {name: tuple(values) for name, values in attributes["selection"].items()}
         run: Any = {name: attributes[name] for name in _RUN}
         plan = Plan(backbone=attributes["backbone"], layout=TokenLayout(**geometry, spans=spans), **selection, **run)
+        plan = replace(plan, values=attributes.get("values", False) is True)
         _check_selection(plan)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptRecordingError(f"the attributes of {path} are damaged: {error!r}.") from error

@@ -21,6 +21,7 @@ from store.plan import PlannedArray
 _CHUNKED_DIMS = {
     "query": ("head", "frame"),
     "key": ("head",),
+    "value": ("head",),
     "text_query": ("head",),
     "text_key": ("head",),
     "features": ("frame",),

@@ -202,6 +202,7 @@ class RecordingWriter:
         text_query: np.ndarray | None = None,
         text_key: np.ndarray | None = None,
         features: np.ndarray | None = None,
+        value: np.ndarray | None = None,
         timestep: float | None = None,
         sigma: float | None = None,
         copy: bool = True,
@@ -217,6 +218,8 @@ class RecordingWriter:
             Needed where the plan has text tokens; fewer tokens than planned are filled up with NaN.
         features : (frame, y, x, feature)
             Needed where the plan has features.
+        value : (head, frame, y, x, channel)
+            Needed where the plan has values.
         timestep, sigma : float, optional
             What the scheduler calls this step.
         copy : bool
@@ -240,7 +243,8 @@ class RecordingWriter:
             raise InvalidInputError(f"{what} was written already. A recording holds one sample of one run.")
         self._ledger.note_times(position[0], {"timestep": timestep, "sigma": sigma})
         if self._make_room(position, what):
-            given = {"query": query, "key": key, "text_query": text_query, "text_key": text_key, "features": features}
+            given = {"query": query, "key": key, "text_query": text_query, "text_key": text_key}
+            given |= {"features": features, "value": value}
             parts, inexact = self._parts(given, position, what, copy)
             ours = frozenset(name for name in parts if not np.may_share_memory(parts[name], given[name]))
             record = _Record(position, what, parts, inexact, ours)
@@ -293,7 +297,7 @@ class RecordingWriter:
         plan = self.plan
         if name != "features" and values.ndim and len(values) == plan.head_count != len(plan.heads):
             values = values[list(plan.heads)]
-        axis = {"query": 1, "key": 1, "features": 0}.get(name)
+        axis = {"query": 1, "key": 1, "value": 1, "features": 0}.get(name)
         if axis is not None and values.ndim > axis and values.shape[axis] == plan.layout.frames != len(plan.frames):
             values = values.take(plan.frames, axis)
         return values

@@ -16,13 +16,11 @@ WORDS = ["a", "red", "disc", "moves", "<pad>", "<pad>"]
 STEPS, LAYERS, HEADS, CHANNELS = (3, 9), (1, 2, 4), 3, 8
 
 
-def write_recording(
-    path: Path, *, seed: int = 0, layout: TokenLayout = LAYOUT, layers: tuple[int, ...] = LAYERS
-) -> Path:
+def write_recording(path: Path, *, seed: int = 0, layout: TokenLayout = LAYOUT, values: bool = False) -> Path:
     """Two steps, three layers and both branches; sharp enough that matches are far apart."""
     made = [SimpleNamespace(index=i, name=f"blocks.{i}.attn1", heads=HEADS, channels=CHANNELS) for i in range(6)]
     selection = Selection(STEPS, LAYERS, ("cond", "uncond"))
-    plan = selection.plan(SimpleNamespace(name="tiny", layers=made), layout, 10)
+    plan = selection.plan(SimpleNamespace(name="tiny", layers=made), layout, 10, values=values)
     given = Provenance(model="tiny", prompt="a red disc moves", seed=seed, extra={"text_tokens": {"cond": WORDS}})
     rng = np.random.default_rng(seed)
     with RecordingWriter(path, plan, provenance=given, sync=False) as writer:

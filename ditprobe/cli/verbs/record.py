@@ -65,6 +65,7 @@ def record(
     guidance_scale: options.GuidanceScale = None,
     negative_prompt: options.NegativePrompt = None,
     features: Annotated[bool, typer.Option("--features", help="Keep the attention output too.")] = False,
+    values: Annotated[bool, typer.Option("--values", help="Keep the values too: what each head carries.")] = False,
     save_clip: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Write the clip generated or shown.", rich_help_panel=options.OUTPUT),
@@ -83,7 +84,7 @@ def record(
     wanted = layers_option(layers) or ()
     chosen = options.selection(wanted, at, branches, heads, frames)
     shape: dict[str, Any] = {"size": options.pixel_size(size), "images": images, "stride": stride}
-    limits: dict[str, Any] = {"features": features, "limit_bytes": options.byte_count(limit)}
+    limits: dict[str, Any] = {"features": features, "values": values, "limit_bytes": options.byte_count(limit)}
     _check_source(prompt, clips, scenes)
     options.check_size(shape["size"], backbone)
     options.check_exists(clips, "a video")

@@ -249,3 +249,17 @@ def test_a_view_is_checked() -> None:
         View.of({"step": 3})
     with pytest.raises(InvalidInputError, match="branch"):
         View(step=3, layer=1, branch="both")
+
+
+def test_values_are_shown_as_colours_of_the_head_that_carries_them(explorer: Explorer, tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "run.zarr", values=True)
+    value = open_recording(path).read_values(step=9, layer=4, heads=[1]).astype(np.float32)
+    answer = explorer_of(path).answer({"kind": "values", **VIEW, "head": 1})
+    components = dp.principal_components(value)
+    np.testing.assert_allclose(answer.values["explained"], components["explained"].values, rtol=1e-5)
+    colours = answer.arrays["colours"]
+    assert (colours.shape, colours.min(), colours.max()) == ((4, 5, 7, 3), 0, 1)
+    red = np.corrcoef(colours[..., 0].ravel(), components.values[..., 0].ravel())[0, 1]
+    assert red > 0.98
+    assert "values were not recorded" in message(explorer.answer({"kind": "values", **VIEW}))
+    assert "head 7" in message(explorer_of(path).answer({"kind": "values", **VIEW, "head": 7}))

@@ -290,6 +290,26 @@ def test_every_family_is_recorded_as_the_probe_sees_it(family: str, tmp_path: Pa
     assert {capture.layer for capture in found} == {0, 1}
 
 
+def test_values_are_recorded_where_they_are_asked_for(tmp_path: Path) -> None:
+    """Weights times values are the attention output, in a family whose self-attention has no text."""
+    make, conditioning = FAMILIES["wan"]
+    clip = make_scene(5, images=9, height=80, width=112, cell=16)
+    backbone, selection = load_backbone(make(), device="cpu"), Selection(steps=[-1], layers=[1])
+    options = {"steps": 3, "noise": "forward", "conditioning": conditioning, "size": (80, 112), "images": 9}
+    run = record(backbone, clip, selection, tmp_path / "run.zarr", values=True, features=True, **options)
+    query, key = (torch.from_numpy(part).float().flatten(1, 3) for part in run.read(step=-1, layer=1))
+    value = run.read_values(step=-1, layer=1)
+    np.testing.assert_array_equal(run.read_values(step=-1, layer=1, heads=[1]), value[1:2])
+    carried = torch.nn.functional.scaled_dot_product_attention(
+        query[None], key[None], torch.from_numpy(value).float().flatten(1, 3)[None]
+    )
+    features = run.read_features(step=-1, layer=1).reshape(carried.shape[2], -1)
+    np.testing.assert_allclose(carried[0].transpose(0, 1).flatten(1), features, atol=5e-3 * np.abs(features).max())
+    plain = record(backbone, clip, selection, tmp_path / "plain.zarr", **options)
+    with pytest.raises(NotRecordedError, match=r"values were not recorded\. Record again with values=True"):
+        plain.read_values(step=-1, layer=1)
+
+
 def test_a_prompt_that_is_given_as_embeddings_is_recorded_as_it_is_run(tmp_path: Path) -> None:
     backbone = load_backbone(tiny.wan())
     conditioning = {"prompt_embeds": tiny.embeds(13, 32, 0), "guidance_scale": 1.0}

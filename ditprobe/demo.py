@@ -33,7 +33,7 @@ MADE = (SWEEP, SCENE, SAMPLED, CLIP, f"{CLIP}.npz", TRACKING, TRACKED, TRANSFERR
 
 
 def prepare(folder: Path) -> None:
-    """Make the demo's folder, or empty it of what an earlier demo left there; nothing else is ever removed.
+    """Make the demo's folder, or remove what an earlier demo left there; nothing else is ever removed.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def prepare(folder: Path) -> None:
         A file, or a folder with something in it that no demo made.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputExistsError(f"{folder} is a file; the demo needs a folder of its own. Choose another --out.")
+        raise OutputExistsError(f"{folder} is a file; the demo needs a folder. Choose another --out.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise OutputExistsError(
             f"{folder} holds files and was not made by the demo (it has no {MARKER}), so nothing in it is touched. "
@@ -60,20 +60,20 @@ def _kept(given: Mapping[str, Any]) -> str:
     sweep = Path(given["out"]) / SWEEP
     if not sweep.is_file():
         return "No scene was finished."
-    return f"The scenes that were finished are in {sweep}; the demo run again begins anew."
+    return f"The scenes that were finished are in {sweep}; the demo starts over when it runs again."
 
 
 @verb(interrupted=_kept)
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that is made.")] = Path("demo"),
-    scenes: Annotated[int, typer.Option(min=2, help="How many scenes.")] = len(SCENES),
-    every: Annotated[int, typer.Option(min=1, help="Sweep every so many steps.")] = 1,
+    scenes: Annotated[int, typer.Option(min=2, help="Number of scenes.")] = len(SCENES),
+    every: Annotated[int, typer.Option(min=1, help="Sweep every n-th step.")] = 1,
 ) -> None:
-    """Record, sweep, select, track, transfer and report on synthetic scenes; prints where everything is."""
+    """Record, sweep, select, track, transfer and report on synthetic scenes; prints the paths of all results."""
     import ditprobe as dp
     from analyses.selection.words import listed_layers, verdict
     from ditprobe.cli.report_of_sweep import build
-    from ditprobe.cli.sweep_text import accuracy_table, selection_of
+    from ditprobe.cli.sweep_text import accuracy_table, select_from_sweep
 
     began = time.monotonic()
     prepare(out)
@@ -96,7 +96,7 @@ def demo(
         )
     say(accuracy_table(found))
     say("\n2. Selection")
-    best = selection_of(found)
+    best = select_from_sweep(found)
     say(best)
     if best is None:
         raise typer.Exit(1)
@@ -137,7 +137,7 @@ def demo(
 
 
 def track(backbone: Backbone, seeds: range, out: Path) -> Compared:
-    """Follow the points of scenes with every tracker, write the figures and one scene with its tracks drawn on it."""
+    """Track the points of scenes with every tracker, write the figures and one scene with its tracks drawn on it."""
     import ditprobe as dp
     from analyses.evaluation.compare import compare_trackers, usual_trackers
     from analyses.plots.overlay import viewing_scale
@@ -155,7 +155,7 @@ def track(backbone: Backbone, seeds: range, out: Path) -> Compared:
 
 
 def transfer(backbone: Backbone, out: Path) -> TransferredClip:
-    """Transfer the motion of a scene to a prompt, write the clip, and measure it beside the backbone without it."""
+    """Transfer the motion of a scene to a prompt, write the clip, and compare it with the plain backbone."""
     import ditprobe as dp
     from ditprobe.report.transfer import transfer_in_words, transferred_clip
     from store.scenes.prompt import PromptWarning

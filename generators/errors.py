@@ -1,4 +1,4 @@
-"""What can go wrong while guiding, besides bad input."""
+"""Errors of guided runs and of training."""
 
 from __future__ import annotations
 

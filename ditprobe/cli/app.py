@@ -41,10 +41,10 @@ _ALIASES = {
 
 
 class Verb(TyperCommand):
-    """A verb that knows older names of its options, and whose --help has them under the heading that they name."""
+    """A verb that accepts former names of its options, and lists them in --help by heading."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words of the command line, with the names that options have now."""
+        """Parse the command line, with former option names replaced by current ones."""
         known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         end = args.index("--") if "--" in args else len(args)
         return super().parse_args(ctx, [*(_current(word, known) for word in args[:end]), *args[end:]])

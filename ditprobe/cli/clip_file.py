@@ -13,7 +13,7 @@ _LONGEST_NAME = 80
 
 
 def file_name(prompt: str) -> str:
-    """A name for the video of a prompt: its words, as many as fit.
+    """File name for the video of a prompt: its first words.
 
     Examples
     --------
@@ -27,7 +27,7 @@ def file_name(prompt: str) -> str:
 
 
 def enlarged(clip: Clip, scale: int) -> Clip:
-    """A clip without tracks whose pixels are repeated ``scale`` times in both directions.
+    """Enlarge a clip without tracks by repeating its pixels ``scale`` times in both directions.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def enlarged(clip: Clip, scale: int) -> Clip:
 
 
 def written(path: Path, clip: Clip, seed: int) -> str:
-    """Where a clip was written, its size and duration, and the file beside it with what a video cannot hold.
+    """Line that reports a written clip: its path, its size, and the file next to it with what a video cannot hold.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the command line prints: progress, answers and errors."""
+"""Output of the command line: progress, answers and errors."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
 
 @contextmanager
 def _told_warnings(parameters: Collection[str]) -> Iterator[None]:
-    """Our own warnings in a line on standard error, each once, without the line of source that Python would add."""
+    """Print our own warnings on standard error, once each, without the source line that Python would add."""
     with warnings.catch_warnings():
         show = warnings.showwarning
         told: set[str] = set()
@@ -160,7 +160,7 @@ def _resumable(given: Mapping[str, Any]) -> str:
     if "resume" not in given or given.get("dry_run"):
         return ""
     how = "--resume in place of --overwrite" if given.get("overwrite") else "--resume"
-    return f"Finished work is kept; the same command with {how} goes on."
+    return f"Finished work is kept; run the same command with {how} to continue."
 
 
 @contextmanager
@@ -184,10 +184,10 @@ def progress(description: str) -> Iterator[Callable[..., None]]:
 
 
 def say(text: object = "") -> None:
-    """A line of the answer, on standard output; brackets in it are text, not markup."""
+    """Print a line of the answer to standard output; brackets in it are text, not markup."""
     out.print(printable(str(text)), markup=False, emoji=False)
 
 
 def complain(text: str, *, style: str = "yellow") -> None:
-    """An error, a warning or a note, on standard error."""
+    """Print an error, a warning or a note to standard error."""
     err.print(printable(text), style=style, markup=False, emoji=False)

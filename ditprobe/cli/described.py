@@ -1,4 +1,4 @@
-"""Any file that ditprobe writes or reads, in a few lines of text."""
+"""Descriptions of the files that ditprobe writes or reads, in a few lines of text."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SUFFIXES = (*_VIDEOS, ".zarr", ".npz", ".nc", ".json", ".jsonl", ".csv", ".safet
 
 
 def describe_file(path: Path) -> str:
-    """What is in a file or in a Zarr folder, by what it holds and not by its name alone.
+    """Describe a file or a Zarr folder by its content, not by its name alone.
 
     Raises
     ------
     InvalidInputError
-        For something that ditprobe neither writes nor reads: says what it holds, or that it is no such file.
+        For something that ditprobe neither writes nor reads: says what it holds, or that it is not such a file.
     DitprobeError
         For a file of a known kind that is damaged.
 
@@ -69,7 +69,7 @@ def _npz(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()} - {"ditprobe_digest"}
     except (OSError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(f"{path} is no npz file, or it is damaged: {error}.") from error
+        raise InvalidInputError(f"{path} is not an npz file, or it is damaged: {error}.") from error
     if {"tracks", "queries"} <= names:
         return _tracks(path)
     if {"flow", "dims"} <= names:
@@ -101,7 +101,7 @@ def _netcdf(path: Path) -> str:
 
     with path.open("rb") as file:
         if file.read(3) != b"CDF":
-            raise _unknown(path, "is no netCDF 3 file")
+            raise _unknown(path, "is not a netCDF 3 file")
     try:
         with xr.open_dataset(path, engine="scipy", decode_cf=False) as opened:
             names, attributes = {str(name) for name in opened.variables}, set(opened.attrs)
@@ -147,7 +147,7 @@ def _safetensors(path: Path) -> str:
         with safe_open(path, framework="numpy") as file:
             metadata, names = file.metadata() or {}, list(file.keys())
     except (OSError, SafetensorError) as error:
-        raise InvalidInputError(f"{path} is no safetensors file, or it is damaged: {error}.") from error
+        raise InvalidInputError(f"{path} is not a safetensors file, or it is damaged: {error}.") from error
     if "ditprobe_motion_embedding" in metadata:
         from generators.transfer.embedding_files import load_embedding
 
@@ -161,7 +161,7 @@ def _json(path: Path) -> str:
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
-        raise _unknown(path, "is no JSON") from error
+        raise _unknown(path, "is not JSON") from error
     keys = set(found) if isinstance(found, dict) else set()
     if isinstance(found, dict) and found.get("format") == "ditprobe layer selection":
         layers = ", ".join(map(str, found.get("layers", ()))) or "none"

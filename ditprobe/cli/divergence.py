@@ -1,4 +1,4 @@
-"""What is left of a guided run whose numbers were no longer finite: its last good latents, in a file."""
+"""Last good latents of a guided run that diverged, saved to a file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from store.files.atomic import atomic_write
 
 
 @contextmanager
-def keeping_latents(clip: Path) -> Iterator[None]:
-    """Where guidance diverges, write the latents of the step beside the clip that was to be made, and say where.
+def save_latents_on_divergence(clip: Path) -> Iterator[None]:
+    """Save the latents of the step at which guidance diverges, next to the output path, and name the file in the error.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def keeping_latents(clip: Path) -> Iterator[None]:
     >>> from safetensors.torch import load_file
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     try:
-    ...         with keeping_latents(Path(folder, "fox.mp4")):
+    ...         with save_latents_on_divergence(Path(folder, "fox.mp4")):
     ...             raise GuidanceDivergedError("the loss is nan.", step=3, latents=torch.ones(1, 2))
     ...     except GuidanceDivergedError:
     ...         print(load_file(f"{folder}/fox.step3.safetensors"))

@@ -1,4 +1,4 @@
-"""How long a planned run takes, told after the plan and measured at a small size alone."""
+"""Time estimates of planned runs, measured at a small size only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def tell_time(
     *,
     steps: int,
     estimate: bool = True,
-    besides: str = "",
+    extra: str = "",
 ) -> None:
-    """Say how long the model takes for its calls, the last line of a plan.
+    """Print how long the model takes for its calls, as the last line of a plan.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def tell_time(
     calls : sizes of clips, and how many calls of the transformer each takes; parts of a call count as such
     steps : denoising steps of the run
     estimate : whether to measure; without, only the calls are counted
-    besides : what comes on top, for the line
+    extra : work that the estimate leaves out, added to the line
     """
     total = round(sum(count for _, count in calls))
     if model.device.type == "meta":
@@ -43,12 +43,12 @@ def tell_time(
     largest = max((size for size, _ in calls), key=lambda size: all_tokens(model.layout(*size)))
     measured = time_call(model, largest, "", steps=steps)
     seconds = sum(count * measured.seconds(all_tokens(model.layout(*size))) for size, count in calls)
-    say(f"  time      about {duration(seconds)} for {counted(total, 'call')} of the model{besides}")
+    say(f"  time      about {duration(seconds)} for {counted(total, 'call')} of the model{extra}")
     say(f"            {measured.how}")
 
 
-def calls_of_run(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:
-    """The size of a run's clips, and the calls of the transformer that it makes for so many of them."""
+def run_cost(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:
+    """Size of a run's clips, and its number of calls of the transformer for a number of clips."""
     from probe.backbones.geometry import Size
 
     size = Size(arguments["height"], arguments["width"], arguments["num_frames"])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GenerationOptions(OptionGroup):
-    """Options of how a clip is generated and enlarged."""
+    """Options for generating and enlarging a clip."""
 
     seed: options.Seed = 0
     steps: options.Steps = 50

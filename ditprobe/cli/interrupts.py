@@ -13,7 +13,7 @@ INTERRUPTED = 130
 
 
 def leave_at_once() -> None:
-    """Let Ctrl-C end the process on the spot: for the time before a verb runs, in which there is nothing to keep.
+    """Make Ctrl-C end the process at once: for the time before a verb runs, when there is nothing to save.
 
     An exception would be lost in some imports, and printed with a stack trace by others.
     """
@@ -22,14 +22,14 @@ def leave_at_once() -> None:
 
 
 def raise_from_now_on() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again, where :func:`leave_at_once` has changed that."""
+    """Make Ctrl-C raise KeyboardInterrupt again, after :func:`leave_at_once`."""
     if signal.getsignal(signal.SIGINT) is _leave:
         sys.unraisablehook = _raise_again
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def ignore() -> None:
-    """Let another Ctrl-C not disturb the end of the process."""
+    """Ignore a further Ctrl-C while the process ends."""
     if signal.getsignal(signal.SIGINT) in (_leave, signal.default_int_handler):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -40,7 +40,7 @@ def _leave(number: int, frame: Any) -> None:
 
 
 def _raise_again(found: Any) -> None:
-    """Raise a KeyboardInterrupt once more that came in a callback, where Python would print it and go on."""
+    """Raise again a KeyboardInterrupt that came in a callback, where Python would print it and continue."""
     if issubclass(found.exc_type, KeyboardInterrupt):
         Timer(0.01, interrupt_main).start()  # at once it would be raised in here, and ignored too
     else:

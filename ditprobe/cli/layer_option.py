@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def layers_option(text: str | None, name: str = "layers") -> tuple[int, ...] | Literal["all"] | LayerSelection | None:
-    """Return what ``--layers`` says: numbers, "all", or the selection in a ``.json`` file.
+    """Return the value of ``--layers``: numbers, "all", or the selection in a ``.json`` file.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def layers_option(text: str | None, name: str = "layers") -> tuple[int, ...] | L
 
 
 def layer_option(text: str | None, name: str = "layer") -> int | LayerSelection | None:
-    """Return what ``--layer`` says: one number, or the selection in a ``.json`` file, whose best layer is meant.
+    """Return the value of ``--layer``: one number, or the selection in a ``.json`` file, for its best layer.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How a model is loaded, on the command line: one group of options that every verb with a model has."""
+"""Options for loading a model: one group that every verb with a model has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ditprobe.cli.options import MODEL
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
 
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto is a GPU where there is one.", rich_help_panel=MODEL)]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto is a GPU if there is one.", rich_help_panel=MODEL)]
 Dtype = Annotated[str, typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=MODEL)]
 Revision = Annotated[
     str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of a hub id.", rich_help_panel=MODEL)
@@ -24,14 +24,14 @@ VaeDtype = Annotated[
     typer.Option(
         "--vae-dtype",
         metavar="NAME",
-        help="Of the VAE; auto is float32 where the model has it so.",
+        help="dtype of the VAE; auto is float32 where the model stores it so.",
         rich_help_panel=MODEL,
     ),
 ]
 Offloading = Annotated[
     Literal["model", "sequential", "group"] | None,
     typer.Option(
-        help="Keep weights in the CPU's memory until they run: a part, a module, or a module ahead.",
+        help="Keep weights in CPU memory until they run: by model part, by module, or by module with prefetch.",
         show_default=False,
         rich_help_panel=MODEL,
     ),
@@ -49,7 +49,7 @@ VaeTiling = Annotated[
     typer.Option(help="Encode and decode in tiles; auto where memory is short.", rich_help_panel=MODEL),
 ]
 Variant = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of the weights' files, such as fp16.", rich_help_panel=MODEL)
+    str | None, typer.Option(metavar="NAME", help="Variant of the weight files, such as fp16.", rich_help_panel=MODEL)
 ]
 FamilyName = Annotated[
     str | None,
@@ -59,7 +59,7 @@ FamilyName = Annotated[
 
 @dataclass(frozen=True)
 class LoadingOptions(OptionGroup):
-    """The options of how a model is loaded, which every verb with a model has."""
+    """Options for loading a model."""
 
     device: Device = "auto"
     dtype: Dtype = "auto"
@@ -83,8 +83,8 @@ class LoadingOptions(OptionGroup):
 DEFAULTS = LoadingOptions()
 
 
-def backbone_of(name: str, loading: LoadingOptions, *, plan: bool = False) -> Backbone:
-    """Load the backbone of the shared options; to plan with, without its weights."""
+def load_backbone_option(name: str, loading: LoadingOptions, *, plan: bool = False) -> Backbone:
+    """Load the backbone that the options name; for a plan, without its weights."""
     if plan:
         from probe.loading.planning import plan_backbone
 

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how their text becomes values."""
+"""Options that several verbs share, and the parsing of their text."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SizeText = Annotated[
     typer.Option(
         "--size",
         metavar="HEIGHTxWIDTH",
-        help="Pixels that the model sees; its own size by default.",
+        help="Size of the model's input in pixels; its own by default.",
         rich_help_panel=RUN,
     ),
 ]
@@ -71,9 +71,9 @@ Images = Annotated[
         min=1, metavar="NUMBER", help="Images per clip; the model's own number by default.", rich_help_panel=RUN
     ),
 ]
-First = Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The first image of the clip to take.")]
-Last = Annotated[int | None, typer.Option(min=0, metavar="NUMBER", help="The last image of the clip to take.")]
-Stride = Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Take every n-th image of a clip.")]
+First = Annotated[int, typer.Option(min=0, metavar="NUMBER", help="First image of the clip to use.")]
+Last = Annotated[int | None, typer.Option(min=0, metavar="NUMBER", help="Last image of the clip to use.")]
+Stride = Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Use every n-th image of a clip.")]
 GuidanceScale = Annotated[
     float | None,
     typer.Option(metavar="NUMBER", help="Classifier-free guidance; the model's own by default.", rich_help_panel=RUN),
@@ -89,7 +89,7 @@ PixelScale = Annotated[
         "--pixel-scale",
         min=1,
         metavar="NUMBER",
-        help="Write each pixel so many times as high and wide.",
+        help="Enlargement of each pixel.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -99,17 +99,18 @@ NamedVideo = Annotated[
         "--out", "-o", metavar="PATH", help="The video; by default named after the prompt.", rich_help_panel=OUTPUT
     ),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is at the output path.", rich_help_panel=OUTPUT)
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.", rich_help_panel=OUTPUT)]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with an interrupted run of the same settings.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--resume", help="Resume an interrupted run with the same settings.", rich_help_panel=OUTPUT)
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and about how long, write nothing.", rich_help_panel=OUTPUT)
+    bool,
+    typer.Option(
+        "--dry-run", help="Print the plan and an estimate of the time, write nothing.", rich_help_panel=OUTPUT
+    ),
 ]
 NoEstimate = Annotated[
-    bool, typer.Option("--no-estimate", help="With --dry-run: do not measure how long.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--no-estimate", help="With --dry-run: skip the time estimate.", rich_help_panel=OUTPUT)
 ]
 Clips = Annotated[
     Path | None,
@@ -118,24 +119,24 @@ Clips = Annotated[
 MatchedLayer = Annotated[
     str | None,
     typer.Option(
-        metavar="NUMBER", help="The layer to match, or a file of ditprobe select; the one known to track best."
+        metavar="NUMBER", help="Layer to match, or a file of ditprobe select; by default the one known to track best."
     ),
 ]
 MatchedStep = Annotated[
-    int | None, typer.Option("--at", metavar="NUMBER", help="The denoising step to show the clip at, 0 = most noise.")
+    int | None, typer.Option("--at", metavar="NUMBER", help="Denoising step at which the clip is read, 0 = most noise.")
 ]
 TrackingPreset = Annotated[
-    Literal["exact", "difftrack-tracking"], typer.Option(help="Our procedure, or the one of DiffTrack's release.")
+    Literal["exact", "difftrack-tracking"], typer.Option(help="ditprobe's procedure, or that of DiffTrack's release.")
 ]
 Encode = Annotated[Literal["images", "clip"], typer.Option(help="Encode images alone, or a chunk of them together.")]
-ClipNoise = Annotated[Noise, typer.Option(help="How the clip is noised.", rich_help_panel=RUN)]
-Prompt = Annotated[str, typer.Option(metavar="TEXT", help="What the model reads.", rich_help_panel=RUN)]
+ClipNoise = Annotated[Noise, typer.Option(help="Noise added to the clip.", rich_help_panel=RUN)]
+Prompt = Annotated[str, typer.Option(metavar="TEXT", help="Prompt for the model.", rich_help_panel=RUN)]
 
 _PIXEL_STEP_OF_MINIS = {"mini": 8, "mini-rope": 8}
 
 
 def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | None:
-    """Numbers as people write them; a ``start:stop[:step]`` range excludes its stop, as in Python.
+    """Parse a list of numbers; a ``start:stop[:step]`` range excludes its stop, as in Python.
 
     Raises
     ------
@@ -166,7 +167,7 @@ def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | N
 def selection(
     layers: str | Iterable[int], at: str, branches: str = "cond", heads: str | None = None, frames: str | None = None
 ) -> Selection:
-    """A :class:`Selection` from the text of its options; layers may be numbers already."""
+    """Build a :class:`Selection` from the text of its options; layers may be numbers already."""
     return Selection(
         numbers(at, "at") or (),
         (numbers(layers, "layers") if isinstance(layers, str) else layers) or (),
@@ -177,7 +178,7 @@ def selection(
 
 
 def pixel_size(text: str | None, name: str = "size") -> tuple[int, int] | None:
-    """``HEIGHTxWIDTH`` as two numbers; ``name`` is the option's, for the message.
+    """Parse ``HEIGHTxWIDTH``; ``name`` is the option's, for the message.
 
     Examples
     --------
@@ -195,7 +196,7 @@ def pixel_size(text: str | None, name: str = "size") -> tuple[int, int] | None:
 def height_and_width(
     size: tuple[int, int] | None, height: int | None, width: int | None
 ) -> tuple[int | None, int | None]:
-    """The size of ``--size``, or of the older ``--height`` and ``--width``; None is the backbone's own.
+    """Height and width from ``--size``, or from the older ``--height`` and ``--width``; None is the backbone's own.
 
     Examples
     --------
@@ -210,7 +211,7 @@ def height_and_width(
 
 
 def check_exists(path: Path | None, what: str) -> None:
-    """Refuse a path at which nothing is, before anything heavy is imported.
+    """Raise if a path does not exist, before anything heavy is imported.
 
     Raises
     ------
@@ -228,7 +229,7 @@ def check_exists(path: Path | None, what: str) -> None:
 
 
 def check_size(size: tuple[int, int] | None, backbone: str) -> None:
-    """Refuse a size that a bundled backbone does not take, without loading it.
+    """Raise for a size that a bundled backbone does not take, without loading it.
 
     Examples
     --------
@@ -249,7 +250,7 @@ def check_size(size: tuple[int, int] | None, backbone: str) -> None:
 
 
 def byte_count(text: str) -> int:
-    """``20GB`` as a number of bytes.
+    """Parse a size such as ``20GB`` into bytes.
 
     Examples
     --------
@@ -259,12 +260,12 @@ def byte_count(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?b?)", text.strip().lower())
     unit = "" if match is None else match[2].rstrip("b") + "b" if match[2].rstrip("b") else ""
     if match is None or unit not in _UNITS:
-        raise InvalidInputError(f"--limit {text!r} is no size. Write for example 500MB or 20GB.")
+        raise InvalidInputError(f"--limit {text!r} is not a size. Write for example 500MB or 20GB.")
     return round(float(match[1]) * _UNITS[unit])
 
 
 def scene_seeds(text: str) -> tuple[int, ...]:
-    """The seeds of ``--scenes``.
+    """Parse the seeds of ``--scenes``.
 
     Examples
     --------
@@ -280,14 +281,14 @@ def scene_seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def scene_clips(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
+def make_scenes(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
     """Synthetic scenes by their seeds, named ``scene 3``, with a point in every cell of the layout."""
     images = stride * (layout.images - 1) + 1
     size = (images, layout.pixel_height, layout.pixel_width)
     return {f"scene {seed}": make_scene(seed, *size, cell=layout.cell_size[0]) for seed in scene_seeds(text)}
 
 
-def clips_from(
+def read_sources(
     clips: Path | None,
     scenes: str | None,
     layout: TokenLayout,
@@ -296,9 +297,9 @@ def clips_from(
     first: int = 0,
     last: int | None = None,
 ) -> dict[str, Clip]:
-    """The clips of ``--clips``, from image ``first`` to ``last``, and of ``--scenes`` together, by name."""
+    """Read the clips of ``--clips``, from image ``first`` to ``last``, and make those of ``--scenes``, by name."""
     found = {} if clips is None else dict(read_clips(clips, first=first, last=last))
-    return joined(found, {} if scenes is None else scene_clips(scenes, layout, stride))
+    return joined(found, {} if scenes is None else make_scenes(scenes, layout, stride))
 
 
 def read_part(path: Path, first: int, last: int | None, stride: int) -> Clip:
@@ -313,7 +314,7 @@ def read_part(path: Path, first: int, last: int | None, stride: int) -> Clip:
 
 
 def joined(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Sources by name, of which none may replace another.
+    """Merge sources by name; raise if two have the same name.
 
     Examples
     --------
@@ -332,8 +333,8 @@ def joined(*sources: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def prompts_from(texts: Sequence[str] | None) -> dict[str, str]:
-    """Prompts, each by its own text."""
+def name_prompts(texts: Sequence[str] | None) -> dict[str, str]:
+    """Name prompts by their own text; raise if one is given twice."""
     twice = [text for text, count in Counter(texts or ()).items() if count > 1]
     if twice:
         raise InvalidInputError(f"--prompt {twice[0]!r} is given twice.")
@@ -341,13 +342,13 @@ def prompts_from(texts: Sequence[str] | None) -> dict[str, str]:
 
 
 def check_count(count: int | None, layers: int) -> None:
-    """Refuse to select more layers than there are, in the words of :func:`analyses.selection.select.select_layers`."""
+    """Raise if more layers are asked for than there are, as :func:`analyses.selection.select.select_layers` does."""
     if count is not None and not 1 <= count <= layers:
         raise InvalidInputError(f"count must lie between 1 and the {layers} layers of the sweep; got {count}.")
 
 
-def refuse_given(ctx: typer.Context, names: Iterable[str], why: str) -> None:
-    """Refuse options that the user gave and that would have no effect.
+def reject_options(ctx: typer.Context, names: Iterable[str], why: str) -> None:
+    """Raise for options that were given but would have no effect.
 
     Parameters
     ----------
@@ -370,13 +371,13 @@ def _was_given(ctx: typer.Context, name: str) -> bool:
 
 
 def _flag(ctx: typer.Context, name: str) -> str:
-    """The option as it was written: ``--no-features`` where that is its value."""
+    """Name of an option as it was written: ``--no-features`` where that is its value."""
     option = next(option for option in ctx.command.params if option.name == name)
     return option.secondary_opts[0] if option.secondary_opts and ctx.params[name] is False else option.opts[0]
 
 
-def layout_of(backbone: Backbone, size: tuple[int, int] | None, images: int | None) -> TokenLayout:
-    """The layout of what the model sees under the shared options."""
+def resolve_layout(backbone: Backbone, size: tuple[int, int] | None, images: int | None) -> TokenLayout:
+    """Layout of the clips that the model sees, from ``--size`` and ``--images``."""
     default = backbone.default_size
     height, width = size or default[:2]
     return backbone.layout(height, width, images or default.images)

@@ -1,4 +1,4 @@
-"""What ``--truth`` names: tracks for the clips of a sweep that have none, by a tracker or from a file."""
+"""Tracks of ``--truth`` for the clips of a sweep that have none, by a tracker or from a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRACKERS = ("flow", "cotracker")
 
 
 def check_truth(truth: str | None, cotracker: Path | None) -> None:
-    """Refuse a ``--truth`` that names nothing, before a model is loaded.
+    """Validate ``--truth`` before a model is loaded.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def check_truth(truth: str | None, cotracker: Path | None) -> None:
             "--truth cotracker needs the weights of CoTracker3 offline. Give --cotracker scaled_offline.pth."
         )
     if truth != "cotracker" and cotracker is not None:
-        raise InvalidInputError("--cotracker is about --truth cotracker. Leave one of them out, or give both.")
+        raise InvalidInputError("--cotracker applies to --truth cotracker. Give both, or neither.")
     if truth is not None and truth not in TRACKERS and not Path(truth).exists():
         raise InvalidInputError(
             f"--truth {truth!r} is neither 'flow', 'cotracker' nor a file of tracks that exists (.npz, .nc or .zarr)."
@@ -52,7 +52,7 @@ def with_truth(
     cotracker_code: Path | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """The sources, of which clips without tracks have those that ``--truth`` names; what has tracks keeps them.
+    """Add the tracks of ``--truth`` to the clips that have none; other clips keep theirs.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def with_truth(
     bare = {name: clip for name, clip in sources.items() if isinstance(clip, Clip) and clip.tracks is None}
     if truth is None or not bare:
         if truth is not None:
-            say(f"--truth {truth} has no effect: every clip has tracks of its own")
+            say(f"--truth {truth} has no effect: every clip already has tracks")
         return dict(sources)
     from analyses.trackers.pseudo_tracks import with_pseudo_tracks, with_tracks_of
 

@@ -1,4 +1,4 @@
-"""Published figures of zero-shot trackers on TAP-Vid DAVIS, and how far a run is from how they were measured."""
+"""Published figures of zero-shot trackers on TAP-Vid DAVIS, and how a run differs from their protocol."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PROTOCOL = (
 
 
 def is_davis(clips: Iterable[str], data: str) -> bool:
-    """Whether clips of these names are TAP-Vid DAVIS: all 30, or some of them from what is called DAVIS.
+    """True if clips of these names are TAP-Vid DAVIS: all 30, or some of them from a data set called DAVIS.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def is_davis(clips: Iterable[str], data: str) -> bool:
 
 
 def published_figures(evaluation: xr.Dataset, *, clip_size: tuple[int, int] | None = None, width: int = 79) -> str:
-    """The published figures under a heading of their own, their protocol, and what this run does otherwise.
+    """Published figures, their protocol, and how this run differs from it.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def published_figures(evaluation: xr.Dataset, *, clip_size: tuple[int, int] | No
     """
     rows = [f"{name:14s}{value:5.1f}" for name, value in _POSITION_ACCURACY.items()]
     differences = _differences(evaluation, clip_size)
-    this_run = "This run does otherwise: " + "; ".join(differences) + "." if differences else "This run keeps to it."
+    this_run = "This run differs: " + "; ".join(differences) + "." if differences else "This run follows it."
     texts = (
         f"Source: {_SOURCE}",
         _PROTOCOL,

@@ -1,4 +1,4 @@
-"""The report of a sweep as the verbs write it: with example clips where there is a model to run them."""
+"""The report of a sweep as the verbs write it, with example clips if there is a model to run them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def best_layer(found: xr.Dataset, chosen: LayerSelection | None) -> tuple[int, int]:
-    """The best layer, or the last one where none was selected, and the last step."""
+    """Best layer, or the last one if none was selected, and the last step."""
     layer = (chosen.layers or chosen.ranked)[0] if chosen is not None else int(found["layer"].values[-1])
     return layer, int(found["step"].values[-1])
 
@@ -38,17 +38,17 @@ def build(
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write the report of a sweep, with examples where there is a model to run them."""
-    from ditprobe.report.examples import Shown, make_examples
+    """Write the report of a sweep, with examples if there is a model to run them."""
+    from ditprobe.report.examples import SweepSettings, make_examples
     from ditprobe.report.report import write_report
 
     made = []
     if model is not None and sources:
         layer, step = best_layer(found, chosen)
         with progress("examples") as bar:
-            shown = Shown.of_sweep(found.attrs)
+            settings = SweepSettings.of_sweep(found.attrs)
             swept = {name: _as_swept(found, name, source) for name, source in sources.items()}
-            made = make_examples(model, swept, layer=layer, step=step, shown=shown, count=examples, progress=bar)
+            made = make_examples(model, swept, layer=layer, step=step, settings=settings, count=examples, progress=bar)
     named: dict[str, Any] = {} if title is None else {"title": title}
     return write_report(
         out,
@@ -64,7 +64,7 @@ def build(
 
 
 def _as_swept(found: xr.Dataset, name: str, source: Clip | str) -> Clip | str:
-    """A clip from the first image that was swept of it."""
+    """Clip from the first image that was swept."""
     starts = found["first_image"].values[found["source"].values.astype(str) == name]
     if not isinstance(source, Clip) or not len(starts):
         return source

@@ -15,7 +15,7 @@ from store.text import counted
 STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
 
 
-def selection_of(
+def select_from_sweep(
     sweep: xr.Dataset,
     count: int | None = None,
     *,
@@ -23,7 +23,7 @@ def selection_of(
     criterion: Criterion = "harmonic",
     accuracy: Pairs = "all",
 ) -> LayerSelection | None:
-    """The layers of a sweep that carry correspondence, or so many as asked; None where no clip has true tracks."""
+    """Select the layers of a sweep that carry correspondence, or the best ``count``; None without true tracks."""
     if not np.isfinite(sweep["accuracy"]).any():
         return None
     return select_layers(sweep, count, by=by, criterion=criterion, accuracy=accuracy)
@@ -68,7 +68,7 @@ def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
 
 
 def _rows(values: xr.DataArray, steps: int, form: str) -> list[str]:
-    """A line of steps, and a line for each layer."""
+    """Table with a line for each layer and a column for each step."""
     values = mean_over_clips(values)
     chosen = np.unique(np.linspace(0, values.sizes["step"] - 1, min(steps, values.sizes["step"])).round().astype(int))
     values = values.isel(step=chosen).transpose("layer", "step")

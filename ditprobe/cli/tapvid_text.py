@@ -93,15 +93,15 @@ def mean_table(evaluation: xr.Dataset) -> str:
 
 
 def skipped_line(evaluation: xr.Dataset) -> str | None:
-    """Which clips have no query, None where all have one.
+    """Line that names the clips without a query; None if there are none.
 
     Examples
     --------
     >>> skipped_line(xr.Dataset(attrs={"skipped": '["goat", "swan"]'}))
-    'without a point to ask for, left out: goat, swan'
+    'left out, without a query: goat, swan'
     """
     skipped = json.loads(evaluation.attrs["skipped"])
-    return f"without a point to ask for, left out: {', '.join(skipped)}" if skipped else None
+    return f"left out, without a query: {', '.join(skipped)}" if skipped else None
 
 
 def _interval(values: xr.DataArray) -> str:

@@ -26,7 +26,7 @@ TRACKERS = ("backbone", "nothing-moves", "patches", "flow")
 def tracking_options(
     preset: Literal["exact", "difftrack-tracking"], encode: Literal["images", "clip"], noise: Noise
 ) -> TrackingOptions:
-    """The procedure of the options of the same names.
+    """Tracking procedure from the options of the same names.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def tracking_options(
 
 
 def check_procedure(preset: str, encode: str) -> None:
-    """Refuse clips encoded whole by the published procedure.
+    """Raise for whole clips encoded under the published procedure.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def check_procedure(preset: str, encode: str) -> None:
 
 @dataclass(frozen=True)
 class MatchingOptions(OptionGroup):
-    """Options of how a backbone tracks: what is matched, and how the images are shown to it."""
+    """Options for tracking with a backbone: the layer that is matched, and how the images are encoded."""
 
     layer: options.MatchedLayer = None
     step: options.MatchedStep = None
@@ -109,7 +109,7 @@ MATCHING = MatchingOptions()
 def matched(
     model: Backbone, layer: str | int | None, step: int | None, heads: tuple[int, ...] | None, steps: int
 ) -> tuple[int, int, tuple[int, ...] | None]:
-    """Return layer, step and heads: those that were asked for, those of a selection, or what is known of the backbone.
+    """Return layer, step and heads: as given, from a selection, or those known for the backbone.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def matched(
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse names that no tracker has.
+    """Raise for names that no tracker has.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def trackers_named(
     cotracker_code: Path | None = None,
     device: str = "auto",
 ) -> dict[str, Tracker]:
-    """Trackers by their names on the command line, in the order given; CoTracker last.
+    """Make the trackers of the given names, in that order; CoTracker last.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def trackers_named(
     return found
 
 
-def calls_of_tracking(
+def tracking_cost(
     model: Backbone,
     procedure: TrackingOptions,
     images: int,
@@ -214,7 +214,7 @@ def calls_of_tracking(
     size: tuple[int, int] | None,
     layer: int,
 ) -> tuple[Size, float]:
-    """The size of the clips that tracking shows to a model, and its calls; a call ends after the layer that is matched.
+    """Size of the clips that tracking passes to a model, and its calls; a call ends after the layer that is matched.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def calls_of_tracking(
     Examples
     --------
     >>> from probe import load_backbone
-    >>> calls_of_tracking(load_backbone("mini"), tracking_options("exact", "images", "clean"), 11, [0, 0], None, 2)
+    >>> tracking_cost(load_backbone("mini"), tracking_options("exact", "images", "clean"), 11, [0, 0], None, 2)
     (Size(height=40, width=40, images=6), 1.0)
     """
     from analyses.tracking.chunks import chunk_groups

@@ -1,4 +1,4 @@
-"""Example clips for a report: tracks predicted by one layer, and where some points look."""
+"""Example clips for a report: tracks predicted by one layer, and the attention of some points."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from store.selection import Selection
 
 
 @dataclass(frozen=True)
-class Shown:
-    """How the model is shown a clip: the settings of the sweep that the examples go with."""
+class SweepSettings:
+    """Settings of the sweep that the examples belong to."""
 
     noise: Noise = "forward"
     seed: int = 0
@@ -42,7 +42,7 @@ class Shown:
         check_fields(self)
 
     @classmethod
-    def of_sweep(cls, attrs: Mapping[str, Any], *, conditioning: Mapping[str, Any] | None = None) -> Shown:
+    def of_sweep(cls, attrs: Mapping[str, Any], *, conditioning: Mapping[str, Any] | None = None) -> SweepSettings:
         """Read from a sweep's attributes, which know of its ``conditioning`` only that it was given.
 
         Raises
@@ -86,20 +86,20 @@ def make_examples(
     *,
     layer: int,
     step: int,
-    shown: Shown | None = None,
+    settings: SweepSettings | None = None,
     count: int = 3,
     points: int = 3,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Example]:
-    """The first window of the first ``count`` clips (or prompts) with the tracks that one layer predicts.
+    """Make examples from the first windows of ``count`` clips (or prompts), with the tracks that one layer predicts.
 
     Parameters
     ----------
     backbone : Backbone
     sources : names to clips or prompts
     layer, step : where the queries and keys come from
-    shown : Shown
-        How the model is shown the clips.
+    settings : SweepSettings
+        How the clips are passed to the model.
     count : int
         How many sources.
     points : int
@@ -122,21 +122,21 @@ def make_examples(
     >>> example.predicted.shape, example.attention.sizes["point"]
     ((6, 100, 2), 2)
     """
-    shown = shown or Shown()
+    settings = settings or SweepSettings()
     chosen = dict(list(sources.items())[:count])
     found = []
     for number, (name, source) in enumerate(chosen.items()):
-        found.append(_example(backbone, name, source, layer, step, shown, points))
+        found.append(_example(backbone, name, source, layer, step, settings, points))
         if progress is not None:
             progress(number + 1, len(chosen), name)
     return found
 
 
 def _example(
-    backbone: Backbone, name: str, source: Clip | str, layer: int, step: int, shown: Shown, points: int
+    backbone: Backbone, name: str, source: Clip | str, layer: int, step: int, settings: SweepSettings, points: int
 ) -> Example:
     captures: list[Capture] = []
-    clip = _show(backbone, source, Selection([step], [layer], shown.branch), captures.append, shown)
+    clip = _show(backbone, source, Selection([step], [layer], settings.branch), captures.append, settings)
     capture = captures[0]
     clip, queries = _queried(clip, capture.layout)
     tracks = match_points(capture.query.float(), capture.key.float(), queries, capture.layout)
@@ -149,22 +149,26 @@ def _example(
 
 
 def _show(
-    backbone: Backbone, source: Clip | str, selection: Selection, sink: Callable[[Capture], None], shown: Shown
+    backbone: Backbone,
+    source: Clip | str,
+    selection: Selection,
+    sink: Callable[[Capture], None],
+    settings: SweepSettings,
 ) -> Clip:
     common: dict[str, Any] = {
-        "seed": shown.seed,
-        "steps": shown.steps,
-        "guidance_scale": shown.guidance_scale,
-        "negative_prompt": shown.negative_prompt,
-        "conditioning": shown.conditioning,
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "guidance_scale": settings.guidance_scale,
+        "negative_prompt": settings.negative_prompt,
+        "conditioning": settings.conditioning,
     }
     if isinstance(source, Clip):
-        clip = cut_windows(backbone, source, size=shown.size, images=shown.images, stride=shown.stride)[0].clip
-        run_clip(backbone, clip, selection, sink, noise=shown.noise, prompt=shown.prompt, **common)
+        clip = cut_windows(backbone, source, size=settings.size, images=settings.images, stride=settings.stride)[0].clip
+        run_clip(backbone, clip, selection, sink, noise=settings.noise, prompt=settings.prompt, **common)
         return clip
-    height, width = shown.size or (None, None)
+    height, width = settings.size or (None, None)
     made = run_prompt(
-        backbone, source, selection, sink, height=height, width=width, images=shown.images, want_clip=True, **common
+        backbone, source, selection, sink, height=height, width=width, images=settings.images, want_clip=True, **common
     )
     return made if made is not None else Clip(np.zeros((1, 1, 1, 3), np.uint8), 1.0)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ditprobe.report.page import figure_title, page_of
+from ditprobe.report.page import figure_title, render_figures
 from store.arguments import checked
 from store.checks import finite
 from store.errors import InvalidInputError, MissingFigureWriterError
@@ -32,7 +32,7 @@ def save_figure(
     dpi: float = 300,
     overwrite: bool = False,
 ) -> Path:
-    """Write a figure at a size in millimetres, whole or not at all.
+    """Write a figure at a size in millimetres, atomically.
 
     Text keeps its size: 12 px are 9 pt on paper, however wide the figure. What is animated or chosen from a list is
     written as it is first shown; an .html keeps all of it.
@@ -52,7 +52,7 @@ def save_figure(
     Raises
     ------
     InvalidInputError
-        For another suffix, a size or a resolution that is not above 0, and what is no figure.
+        For another suffix, a size or a resolution that is not above 0, and for what is not a figure.
     OutputExistsError
         When the file exists and ``overwrite`` is False.
     MissingFigureWriterError
@@ -85,7 +85,7 @@ def save_figure(
     kind = path.suffix.lower()[1:]
     if kind == "html":
         sized = go.Figure(figure).update_layout(height=height)
-        written = page_of(figure_title(figure) or path.stem, [sized], width=round(width)).encode()
+        written = render_figures(figure_title(figure) or path.stem, [sized], width=round(width)).encode()
     else:
         scale = dots / _PIXELS if kind == "png" else 1
         written = _drawn(figure, {"format": kind, "width": round(width), "height": round(height), "scale": scale})
@@ -98,7 +98,7 @@ def _height(figure: go.Figure, width: float) -> float:
 
 
 def _drawn(figure: go.Figure, options: dict[str, Any]) -> bytes:
-    """The bytes of a figure as kaleido draws it, without MathJax, which it would fetch from the network."""
+    """Draw a figure with kaleido, without MathJax, which would be fetched from the network."""
     try:
         import kaleido
         from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError

@@ -1,4 +1,4 @@
-"""Figures on pages: as HTML with our toolbar, and pages of a few figures that verbs write, whole or not at all."""
+"""Figures as HTML with ditprobe's toolbar, and pages of a few figures, written atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_LETTERS = 60
 
 
 def check_page(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse a path of ``--picture`` that no page can be written to, before a model runs.
+    """Validate a path of ``--picture`` before a model runs.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def check_page(path: Path, *, overwrite: bool = False) -> None:
 
 
 def figure_title(figure: go.Figure) -> str:
-    """Return the title of a figure as plain text, without the quiet line below it.
+    """Return the title of a figure as plain text, without its subtitle.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: i
     Parameters
     ----------
     path : the file to write; what is there is replaced
-    title, figures, width, least : as in :func:`page_of`
+    title, figures, width, least : as in :func:`render_figures`
 
     Raises
     ------
@@ -124,10 +124,10 @@ def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: i
     ...     "<h1>1 &lt; 2</h1>" in (Path(folder) / "page.html").read_text()
     True
     """
-    _FILE.write(path, page_of(title, figures, width=width, least=least))
+    _FILE.write(path, render_figures(title, figures, width=width, least=least))
 
 
-def page_of(title: str, figures: Sequence[go.Figure], *, width: int = 860, least: int = 0) -> str:
+def render_figures(title: str, figures: Sequence[go.Figure], *, width: int = 860, least: int = 0) -> str:
     """Return a page with figures below one another under a heading; it needs no network.
 
     Parameters
@@ -139,7 +139,7 @@ def page_of(title: str, figures: Sequence[go.Figure], *, width: int = 860, least
 
     Examples
     --------
-    >>> page_of("two", []).count("<h1>two</h1>")
+    >>> render_figures("two", []).count("<h1>two</h1>")
     1
     """
     from markupsafe import Markup

@@ -41,7 +41,7 @@ def write_report(
 
     Parameters
     ----------
-    path : the file to write; written whole or not at all
+    path : the file to write; it is written atomically
     sweep : Dataset of :func:`analyses.layers.sweep.sweep`
     selection : LayerSelection, or None where no clip has true tracks
     examples : clips with predicted tracks
@@ -100,7 +100,7 @@ def render_report(
     transfers: Sequence[TransferredClip] = (),
     title: str,
 ) -> str:
-    """The page as text; the same input gives the same bytes. See :func:`write_report`."""
+    """Render the page as text; the same input gives the same bytes. See :func:`write_report`."""
     _check(sweep, selection)
     names = (f"figure-{number}" for number in range(1, 10_000))
     selected = selection.layers if selection is not None else ()

@@ -37,7 +37,7 @@ PANELS = 640
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One clip as the report shows it: predicted tracks, and where some points look.
+    """One clip of a report: predicted tracks, and the attention of some points.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class Maps:
-    """The heat maps and the sentence before them; ``narrow`` ones stand two abreast."""
+    """Heat maps and the sentence before them; ``narrow`` ones are shown two in a row."""
 
     intro: str
     figures: tuple[ReportFigure, ...]
@@ -89,7 +89,7 @@ def embed(figure: go.Figure, names: Iterator[str], width: int = 0) -> ReportFigu
 
 
 def measures(sweep: xr.Dataset) -> Iterator[tuple[str, str, str, xr.DataArray]]:
-    """The recorded measures over (clip,) step and layer; of those over targets the cross one."""
+    """Recorded measures over (clip,) step and layer; for measures with targets, the cross target."""
     for name, digits, heading in MEASURES:
         if words.recorded(sweep, name):
             values = sweep[name]
@@ -147,7 +147,7 @@ def heads(sweep: xr.Dataset, selection: LayerSelection | None, names: Iterator[s
 
 
 def _frames_width(frames: int) -> int:
-    """The width that keeps the titles of frames apart."""
+    """Width that keeps the titles of frames apart."""
     return 90 + 110 * min(frames, 7)
 
 

@@ -32,12 +32,12 @@ class Table:
     strong_cells: tuple[tuple[int, int], ...] = ()
 
     def is_strong(self, row: int, column: int) -> bool:
-        """Whether a cell is bold by its column or by itself."""
+        """True if a cell is bold by its column or by itself."""
         return column in self.strong_columns or (row, column) in self.strong_cells
 
 
 def number(value: float, digits: str) -> str:
-    """A number as text; what was not recorded is a dash, never a zero.
+    """Format a number; a value that was not recorded is a dash, never a zero.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def number(value: float, digits: str) -> str:
 
 
 def layer_step_table(key: str, values: xr.DataArray, caption: str, digits: str, selected: Collection[int]) -> Table:
-    """Return one row a layer and one column a step; of many steps one row each, since that many columns fit no page."""
+    """Return one row a layer and one column a step; transposed for many steps, which would not fit a page."""
     values = mean_over_clips(values).transpose("layer", "step")
     layers, steps = numbers(values, "layer"), numbers(values, "step")
     timed = "timestep" in values.coords and values["timestep"].dims == ("step",)
@@ -98,7 +98,7 @@ COUNTS = {
 
 
 def clip_table(sweep: xr.Dataset, details: Sequence[dict[str, Any]]) -> Table:
-    """One row a clip, or a window of one: its images and size, its truth, how much there is to match, its prompt."""
+    """One row a clip or window: its images and size, its truth, the number of points, its prompt."""
     columns: dict[str, list[str]] = {}
     for name, heading in COUNTS.items():
         if name in sweep:
@@ -120,7 +120,7 @@ def _detail(name: str, value: Any) -> str:
 
 
 def plain(value: Any) -> str:
-    """Any value of the attributes as one line of plain text.
+    """Format any attribute as one line of plain text.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The part of a report about tracking: trackers beside one another, and tracks on clips."""
+"""The section of a report about tracking: a comparison of trackers, and tracks on clips."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NOTES = (
 
 @dataclass(frozen=True)
 class ShownTracking:
-    """The part as the page shows it."""
+    """The section as the page shows it."""
 
     headline: str
     details: tuple[str, ...]
@@ -50,7 +50,7 @@ class ShownTracking:
 def tracking_part(
     evaluation: xr.Dataset | None, tracked: Sequence[TrackedClip], names: Iterator[str]
 ) -> ShownTracking | None:
-    """The part of the page; None where there is nothing about tracking."""
+    """Section of the page; None if there is nothing about tracking."""
     clips = tuple(_show_clip(one, names) for one in tracked)
     if evaluation is None:
         return ShownTracking("", (), (), (), clips, ()) if clips else None
@@ -85,7 +85,7 @@ def _asked_in_words(evaluation: xr.Dataset) -> str:
 
 
 def _differences(evaluation: xr.Dataset) -> list[str]:
-    """How far the backbone is ahead of the other trackers or behind, clip by clip."""
+    """Lead of the backbone over each other tracker, paired by clip."""
     kinds = json.loads(evaluation.attrs.get("settings", "{}")).get("trackers", {})
     trackers = [str(name) for name in evaluation["tracker"].values]
     ours = next((name for name in trackers if _is_backbone(kinds.get(name))), None)
@@ -135,7 +135,7 @@ def _table(evaluation: xr.Dataset) -> Table:
 
 
 def _best(position: xr.DataArray) -> int:
-    """The number of the tracker whose mean is the highest."""
+    """Index of the tracker with the highest mean."""
     return int(np.argmax(position.sel(bound="mean").fillna(-1).values))
 
 

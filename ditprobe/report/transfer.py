@@ -1,4 +1,4 @@
-"""The part of a report about motion transfer: a reference, what took on its motion, and the flow of both as a video."""
+"""The section of a report about motion transfer: reference, result, and the flow of both as a video."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NOTES = (
 
 @dataclass(frozen=True, eq=False)
 class TransferredClip:
-    """A clip that took on the motion of a reference, as the report shows it.
+    """A clip with the motion of a reference, as the report shows it.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class TransferredClip:
 
 @dataclass(frozen=True)
 class ShownTransfers:
-    """The part as the page shows it."""
+    """The section as the page shows it."""
 
     intro: str
     table: Table
@@ -118,7 +118,7 @@ def transferred_clip(
 
 
 def transfer_part(transfers: Sequence[TransferredClip], names: Iterator[str]) -> ShownTransfers | None:
-    """The part of the page; None where there is nothing about motion transfer."""
+    """Section of the page; None if there is nothing about motion transfer."""
     if not transfers:
         return None
     notes = list(_NOTES)
@@ -128,7 +128,7 @@ def transfer_part(transfers: Sequence[TransferredClip], names: Iterator[str]) ->
 
 
 def transfer_in_words(one: TransferredClip) -> str:
-    """What was measured of a clip, in a line.
+    """Describe the measurements of a clip in one line.
 
     Examples
     --------
@@ -173,7 +173,7 @@ def _show(one: TransferredClip, names: Iterator[str]) -> ShownExample:
 
 
 def transfer_figure(reference: Clip, clip: Clip, reference_flow: xr.DataArray, flow: xr.DataArray) -> go.Figure:
-    """:func:`analyses.plots.transfer.plot_transfer` under a heading that says whose flow it is, as far as it knows.
+    """:func:`analyses.plots.transfer.plot_transfer` under a heading with the flow's layer and backbone, if known.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a report says in words: the answer with its uncertainty, what was run, notes and limits. No HTML here."""
+"""Text of a report: the answer with its uncertainty, the settings, notes and limits. No HTML here."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def runs(numbers: Sequence[int]) -> str:
 
 
 def recorded(sweep: xr.Dataset, name: str) -> bool:
-    """Whether the sweep has at least one value of a variable."""
+    """True if the sweep has at least one value of a variable."""
     return name in sweep and bool(np.isfinite(sweep[name].values).any())
 
 
 def source_count(sweep: xr.Dataset) -> int:
-    """How many whole clips the sweep has; windows of one clip count once."""
+    """Number of whole clips in the sweep; windows of one clip count once."""
     return len(np.unique(sweep["source"].values)) if "source" in sweep.coords else sweep.sizes["clip"]
 
 
@@ -102,7 +102,7 @@ def summary(sweep: xr.Dataset) -> str:
 
 
 def answer(sweep: xr.Dataset, selection: LayerSelection | None) -> Answer:
-    """Which layers, how sure, and the figures that put them in proportion."""
+    """The selected layers, their certainty, and the figures that put them in proportion."""
     if selection is None:
         text = "No layers were selected: none of the clips has true tracks, so there is no accuracy to rank layers by."
         return Answer(text, (), ("Confidence and attention score need no truth; they are shown below.",))
@@ -121,7 +121,7 @@ def _within(selection: LayerSelection) -> str:
 
 
 def _tiles(sweep: xr.Dataset, selection: LayerSelection) -> tuple[Tile, ...]:
-    """Accuracy of the first layer on all and on moving points beside guesses, the median layer, the first step."""
+    """Accuracy of the first layer on all and on moving points, next to guesses, the median layer and the first step."""
     table = selection.table()
     if not table or not recorded(sweep, "accuracy"):
         return ()
@@ -152,7 +152,7 @@ def _interval_note(row: dict[str, Any], name: str) -> str:
 
 
 def _layer_lines(selection: LayerSelection) -> list[str]:
-    """What the ranking is, and how sure it is of each selected layer."""
+    """Lines about the ranking and the certainty of each selected layer."""
     table, harmonic = selection.table(), selection.criterion == "harmonic"
     lines = [f"Layers are ranked by {ranked_by(selection)}{RANKING_MEANS if harmonic else ''}."]
     if selection.sources < 2:
@@ -190,7 +190,7 @@ def _near(row: dict[str, Any]) -> bool:
 
 
 def _value(value: Any) -> Any:
-    """Attributes that cannot be nested in a store arrive as JSON."""
+    """Decode an attribute: those that cannot be nested in a store arrive as JSON."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return json.loads(value)
@@ -200,7 +200,7 @@ def _value(value: Any) -> Any:
 
 
 def facts(sweep: xr.Dataset) -> list[tuple[str, str]]:
-    """Everything that the sweep says of how it was made: what is known first, then the rest by name."""
+    """All settings of the sweep: known ones first, then the rest by name."""
     attrs = {str(name): _value(value) for name, value in sweep.attrs.items()}
     attrs = {name: value for name, value in attrs.items() if value not in (None, "", [], {})}
     told = [(text, plain(attrs[name])) for name, text in KNOWN.items() if name in attrs]
@@ -216,14 +216,14 @@ def facts(sweep: xr.Dataset) -> list[tuple[str, str]]:
 
 
 def clip_details(sweep: xr.Dataset) -> list[dict[str, Any]]:
-    """What the attribute ``clips`` says of each clip, in the order of ``clip``; empty where it is not there."""
+    """Details of each clip from the attribute ``clips``, in the order of ``clip``; empty without it."""
     details = _value(sweep.attrs.get("clips", []))
     usable = isinstance(details, list) and all(isinstance(item, dict) for item in details)
     return details if usable and len(details) == sweep.sizes["clip"] else []
 
 
 def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
-    """What these numbers mean and what they do not."""
+    """Notes on the meaning and the limits of the numbers."""
     lines = [
         "Accuracy is the percentage of visible (point, image) pairs within the threshold; the query image itself and "
         "points hidden in it do not count, unless a preset says otherwise.",
@@ -234,7 +234,7 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
         "points, and of its lead on moving points over the most that a guess without direction can score. They belong "
         "to one-sided intervals (Student, over whole clips) that hold for all layers at once with 95 % confidence.",
         "The harmonic mean scales each measure to 0-1 over this sweep's own layers and steps: it compares layers "
-        "within this report and is no absolute score.",
+        "within this report and is not an absolute score.",
         "Numbers of publications are measured on other clips, sizes and models; none is shown beside these.",
         "Grey hatched cells and dashes were not recorded. They are not zero.",
     ]

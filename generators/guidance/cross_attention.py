@@ -1,4 +1,4 @@
-"""Cross-attention guidance: away from what the model predicts when its frames do not look at one another."""
+"""Cross-attention guidance: away from the prediction of a model whose frames do not attend to one another."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class CrossAttentionGuidance(Strategy):
             object.__setattr__(self, name, None if numbers is None else tuple(numbers))
 
     def start(self, run: Run) -> None:
-        """Refuse layers and steps that do not exist.
+        """Raise for layers and steps that do not exist.
 
         Raises
         ------

@@ -129,7 +129,7 @@ class CrossAttentionGuider(BaseGuidance):
 
     @property
     def num_conditions(self) -> int:
-        """How many passes this step has."""
+        """Number of passes of this step."""
         return len(self.predictions)
 
     @property
@@ -149,7 +149,7 @@ class CrossAttentionGuider(BaseGuidance):
         ]
 
     def prepare_models(self, denoiser: nn.Module) -> None:
-        """Before each pass: the perturbed one is edited, from its call of the transformer to its end."""
+        """Edit the perturbed pass, from its call of the transformer to its end; called before each pass."""
         self._open.close()
         self._count_prepared += 1
         if self.predictions[self._count_prepared - 1] == "pred_cond_perturbed":
@@ -161,13 +161,13 @@ class CrossAttentionGuider(BaseGuidance):
             self._open.callback(after.remove)
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
-        """After each pass: nothing of it is left."""
+        """Remove the edit; called after each pass."""
         self._open.close()
 
     def forward(
         self, pred_cond: Tensor, pred_uncond: Tensor | None = None, pred_cond_perturbed: Tensor | None = None
     ) -> GuiderOutput:
-        """The guided prediction from those of the passes."""
+        """Guided prediction from the predictions of the passes."""
         guided = pred_cond if pred_uncond is None else pred_uncond + self.guidance_scale * (pred_cond - pred_uncond)
         if pred_cond_perturbed is not None:
             guided = guided + self.cross_attention_scale * (pred_cond - pred_cond_perturbed)

@@ -40,7 +40,7 @@ def gradient_checkpointing(denoiser: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _held(denoiser: nn.Module, change: Callable[[nn.Module], Callable[[], None]]) -> Iterator[None]:
-    """A change of a transformer that the first context makes and the last one takes back, in whatever order they end.
+    """A change of a transformer that the first context makes and the last one undoes, in whatever order they end.
 
     ``change`` makes it and returns what takes it back.
     """

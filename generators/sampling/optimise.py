@@ -1,4 +1,4 @@
-"""Gradient descent on what a step starts from: the inner loop of DiTFlow and of its baselines."""
+"""Gradient descent on the latents or positions of a step: the inner loop of DiTFlow and its baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Loss = Callable[[dict[str, Tensor]], Tensor]
 def minimise(
     step: Step, values: Mapping[str, Tensor], loss: Loss, *, learning_rates: Sequence[float]
 ) -> dict[str, Tensor]:
-    """Change some tensors by Adam (Kingma and Ba, 2015) so that a loss becomes smaller.
+    """Minimise a loss over tensors with Adam (Kingma and Ba, 2015).
 
     Parameters
     ----------

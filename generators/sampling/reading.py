@@ -1,4 +1,4 @@
-"""A transformer run up to a layer and no further: what was asked for is handed back, later layers are not evaluated."""
+"""Run a transformer up to a layer and return its queries, keys and features; later layers are not evaluated."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def altered(
 
 @contextmanager
 def _recomputing(denoiser: nn.Module, edit: AttentionEdit) -> Iterator[None]:
-    """Gradient checkpointing, where it is on, recomputes a layer with the same edit, which is long closed by then."""
+    """Recompute layers with the same edit under gradient checkpointing, when the edit itself is closed already."""
 
     def checkpointed(module: nn.Module, *args: Any) -> Any:
         return checkpoint(module.__call__, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), edit))

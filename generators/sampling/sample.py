@@ -1,4 +1,4 @@
-"""Guided sampling: a pipeline runs as it is, and strategies change what its transformer and its scheduler are given.
+"""Guided sampling: an unchanged pipeline, with strategies that edit the inputs of its transformer and scheduler.
 
 Nothing is rewritten and nothing is patched for good: hooks on the transformer show a strategy the exact arguments of
 every call, and a wrapper around the scheduler's ``step`` starts it from edited latents. A strategy that changes nothing
@@ -101,7 +101,7 @@ _NEEDED = ("height", "width", "num_frames", "num_inference_steps")
 
 
 class GuidedSampling:
-    """A context manager in which a pipeline run is guided; :func:`sample` is the short way.
+    """Context manager in which a pipeline run is guided; :func:`sample` is the shortcut.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ class GuidedSampling:
         return [branch for branch, _ in elements]
 
     def _begin(self, denoiser: nn.Module, call: Mapping[str, Any], index: int) -> None:
-        """A new step: strategies look at the conditional branch and change what they want."""
+        """Begin a step: strategies read the conditional branch and make their changes."""
         timestep, batch = self._clock.timestep, len(call["hidden_states"])
         cond = {name: value[index : index + 1] if _has_batch(value, batch) else value for name, value in call.items()}
         self._delta = None
@@ -268,7 +268,7 @@ class GuidedSampling:
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
-        """Calls of the transformer in here are ours: neither guided nor seen by probes of the caller."""
+        """Context for the strategies' own calls of the transformer: not guided, and hidden from the caller's probes."""
         before, self._own = self._own, True
         try:
             with self.backbone.label_calls(None, 0.0):

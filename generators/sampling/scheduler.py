@@ -1,4 +1,4 @@
-"""Edited latents in place of the pipeline's own, at the one place that every pipeline passes: ``scheduler.step``."""
+"""Edited latents in place of the pipeline's own, in ``scheduler.step``, which every pipeline calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EDITABLE = (
 
 
 def check_editable(scheduler: Any) -> None:
-    """Refuse a scheduler of which it is unknown whether edited latents survive its step.
+    """Raise for a scheduler that is not known to keep edited latents through its step.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def check_editable(scheduler: Any) -> None:
 
 
 class EditedSteps:
-    """A context manager in which ``scheduler.step`` starts from other latents where there are some.
+    """Context manager in which ``scheduler.step`` starts from edited latents where there are any.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class EditedSteps:
 
 
 def _place_of_sample(scheduler: Any) -> int:
-    """Where ``sample`` is among the arguments; the class says it, also where a wrapper on the instance does not."""
+    """Position of ``sample`` among the arguments, from the class: a wrapper on the instance may hide it."""
     names = list(inspect.signature(type(scheduler).step).parameters)
     if "sample" not in names:
         raise UnsupportedBackboneError(
@@ -105,7 +105,7 @@ def _place_of_sample(scheduler: Any) -> int:
 
 
 def moved(sample: Tensor, shown: Tensor, edited: Tensor) -> Tensor:
-    """Edited latents in the precision of the pipeline's.
+    """Edited latents in the precision of the pipeline's latents.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The step under way, as a strategy sees it: what it may read, try out and change."""
+"""The current step as a strategy sees it: what it can read, try and change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from store.selection import resolve_number
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What is known before the model runs.
+    """Facts of a run that are known before the model runs.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Run:
 
 
 class Step:
-    """A denoising step under way, as a strategy sees it.
+    """The current denoising step, as a strategy sees it.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class Step:
         self._positions = type(positions)(**{name: table.detach() for name, table in positions.tensors().items()})
 
     def edit_attention(self, layer: int, editor: Editor) -> None:
-        """Put an editor into a layer, for all branches of this step, after those that are there already.
+        """Add an editor to a layer, for all branches of this step, after those already added.
 
         Raises
         ------
@@ -197,7 +197,7 @@ class Step:
         positions: Positions | None = None,
         editors: Mapping[int, Editor] | None = None,
     ) -> Tensor:
-        """The conditional prediction (1, ...) of a pass of one's own, such as one with perturbed attention.
+        """Conditional prediction (1, ...) of a separate pass, such as one with perturbed attention.
 
         Parameters
         ----------
@@ -211,7 +211,7 @@ class Step:
         return self._backbone.prediction_of(output, self._call)
 
     def check_finite(self, values: Tensor, what: str) -> None:
-        """End the run where there are numbers that are not finite.
+        """End the run if any number is not finite.
 
         Raises
         ------
@@ -223,7 +223,7 @@ class Step:
             raise self.diverged(f"{what} not finite {where}.")
 
     def diverged(self, found: str) -> GuidanceDivergedError:
-        """An error that says what was found in this step, with the latents with which it began."""
+        """Error for what was found in this step, holding the latents with which it began."""
         return GuidanceDivergedError(
             found,
             remedy=f"The latents with which that step began are kept as the error's .latents. {LESS_GUIDANCE}",
@@ -235,18 +235,18 @@ class Step:
 
     @property
     def edited(self) -> Tensor | None:
-        """The edited latents, or None where they are what they were."""
+        """The edited latents, or None if they are unchanged."""
         if self._latents is None or torch.equal(self._latents, self._shown.float()):
             return None
         return self._latents
 
     @property
     def shown(self) -> Tensor:
-        """The latents as the pipeline showed them to the model, in the model's data type."""
+        """Latents as the pipeline passed them to the model, in the model's data type."""
         return self._shown
 
     def altered(self, call: Mapping[str, Any]) -> AbstractContextManager[tuple[dict[str, Any], AttentionEdit]]:
-        """The pipeline's own call of any branch with everything that the strategies changed."""
+        """The pipeline's call of any branch, with all changes of the strategies."""
         if self.edited is not None:
             call = self._backbone.call_with_latents(call, self.edited)
         return altered(self._backbone, self._denoiser, call, self.layout, self._positions, self._editors)
@@ -259,7 +259,7 @@ class Step:
         editors: Mapping[int, Editor],
         condition: Tensor | None = None,
     ) -> Iterator[tuple[dict[str, Any], AttentionEdit]]:
-        """The call of the conditional branch with what is given, unseen by probes of the caller."""
+        """Call of the conditional branch with the given inputs, hidden from the caller's probes."""
         given = self.latents if latents is None else latents
         if condition is not None:
             given = torch.cat([given, condition.to(given)], dim=self._backbone.geometry.channel_axis)

@@ -32,17 +32,17 @@ from generators.sampling.step import Run, Step
 
 
 class Strategy:
-    """A method of guidance. Subclasses override what they need; each method does nothing by itself.
+    """A guidance method. Subclasses override what they need; by default each method does nothing.
 
     Several strategies take turns in the order in which they are given: each sees the latents, positions and edits
     of those before it, and what they return from :meth:`delta` is added up.
     """
 
     def start(self, run: Run) -> None:
-        """Called once, before the model runs: refuse here what does not fit the backbone or the size of the clip."""
+        """Called once before the model runs: raise here for what does not fit the backbone or the size of the clip."""
 
     def attached(self, run: Run) -> AbstractContextManager[None]:
-        """What is open while the model runs, entered after :meth:`start`: parameters that a run adds, for example."""
+        """Context that is open while the model runs, entered after :meth:`start`: for parameters that a run adds."""
         return nullcontext()
 
     def before(self, step: Step) -> None:

@@ -1,4 +1,4 @@
-"""DiTFlow: the attention motion flow of the sample is drawn to that of the reference."""
+"""DiTFlow: pulls the sample's attention motion flow towards the reference's."""
 
 from __future__ import annotations
 

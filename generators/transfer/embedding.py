@@ -1,4 +1,4 @@
-"""Motion as position tables: what DiTFlow found for one prompt, put into the run of another."""
+"""Motion as position tables: optimised by DiTFlow for one prompt, used in the run of another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from store.errors import InvalidInputError
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MotionEmbedding:
-    """Optimised position tables of the first steps of a run, and what they were made for.
+    """Optimised position tables of the first steps of a run, and the run that they were made for.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class MotionEmbedding:
         return f"MotionEmbedding({self.backbone!r}, {self.size}, {tables})"
 
     def check(self, run: Run) -> None:
-        """Refuse a run of another backbone, size or number of steps.
+        """Raise for a run of another backbone, size or number of steps.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class MotionEmbedding:
 
 
 class InjectMotion(Strategy):
-    """A strategy for :func:`generators.sample`: the motion of an embedding for a new prompt, nothing is optimised.
+    """A strategy for :func:`generators.sample`: the motion of an embedding for a new prompt, without optimisation.
 
     Parameters
     ----------
@@ -112,11 +112,11 @@ class InjectMotion(Strategy):
         self.embedding = embedding
 
     def start(self, run: Run) -> None:
-        """Refuse a run that it was not made for."""
+        """Raise for a run that the embedding was not made for."""
         self.embedding.check(run)
 
     def before(self, step: Step) -> None:
-        """Use the tables of this step, where it has some."""
+        """Use the tables of this step, if there are any."""
         found = self.embedding.positions.get(step.number)
         if found is not None:
             step.positions = type(found)(

@@ -1,4 +1,4 @@
-"""A motion embedding on disk: a safetensors file, with where it came from in its header."""
+"""Motion embeddings on disk: safetensors files whose header records how they were made."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, 
 
 @checked
 def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
-    """A motion embedding that :func:`save_embedding` wrote.
+    """Read a motion embedding written by :func:`save_embedding`.
 
     Raises
     ------
     RecordingError
         When nothing is at that path.
     CorruptRecordingError
-        When it is no motion embedding, or damaged.
+        When it is not a motion embedding, or damaged.
     FormatVersionError
         When a later version of ditprobe wrote it.
 
@@ -113,7 +113,7 @@ def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
 
 
 def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse a path that no motion embedding can be written to, before the work that would be lost.
+    """Validate a path for a motion embedding, before the work that would be lost.
 
     Raises
     ------

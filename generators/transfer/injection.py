@@ -1,4 +1,4 @@
-"""Keys and values of the reference in place of the sample's: DiTFlow's injection, and a baseline by itself."""
+"""Keys and values of the reference in place of the sample's: DiTFlow's injection, and a baseline on its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from store.selection import resolve_number
 
 @dataclass(frozen=True)
 class Injection(TransferMethod):
-    """Keys and values of the reference in the first layer, and nothing optimised (DiTFlow's baseline).
+    """Keys and values of the reference in the first layer, without optimisation (DiTFlow's baseline).
 
     At each of the first steps the reference is noised to the step's timestep, with the noise that the run began with,
     and the video tokens of the sample, in both branches of guidance, attend to its keys and values. It is read with the
@@ -60,7 +60,7 @@ class Injection(TransferMethod):
         check_fraction(self.fraction)
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
-        """One that injects.
+        """Strategy that injects.
 
         Raises
         ------
@@ -69,11 +69,11 @@ class Injection(TransferMethod):
         return (InjectReference(reference, self._layer(reference.backbone), self.fraction),)
 
     def describe(self, backbone: Backbone, steps: int) -> str:
-        """Where and when it injects."""
+        """Describe the layer and the steps of the injection."""
         return f"Injection in layer {self._layer(backbone)} at {guided_steps(self.fraction, steps)} of {steps} steps"
 
     def passes(self, backbone: Backbone, steps: int) -> float:
-        """One up to its layer at each guided step."""
+        """Return one pass up to the layer for each guided step."""
         return guided_steps(self.fraction, steps) * (self._layer(backbone) + 1) / len(backbone.layers)
 
     def _layer(self, backbone: Backbone) -> int:

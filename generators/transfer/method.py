@@ -1,4 +1,4 @@
-"""What methods of motion transfer have in common, and the plain backbone to compare them with."""
+"""Interface of transfer methods, and the plain backbone as their baseline."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from probe.backbones.backbone import Backbone
 
 @dataclass(frozen=True)
 class TransferMethod(ABC):
-    """A method that transfers the motion of a reference; an argument of ``transfer_motion``."""
+    """A method of motion transfer; the ``method`` of ``transfer_motion``."""
 
     @abstractmethod
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
-        """What guides a run, made anew for each: everything that the reference tells is found out here."""
+        """Strategies for one run. All reference features are computed here."""
 
     @abstractmethod
     def describe(self, backbone: Backbone, steps: int) -> str:
-        """What it does in a run of so many steps, in words.
+        """Describe the method in a run of a given number of steps.
 
         Raises
         ------
@@ -30,7 +30,7 @@ class TransferMethod(ABC):
 
     @abstractmethod
     def passes(self, backbone: Backbone, steps: int) -> float:
-        """How many passes of one branch it adds to a run, for an estimate of the time.
+        """Number of passes of one branch that the method adds to a run, for time estimates.
 
         A pass up to a layer counts as its fraction of the layers, and a backward pass as two forward ones.
         """
@@ -38,7 +38,7 @@ class TransferMethod(ABC):
 
 @dataclass(frozen=True)
 class PlainBackbone(TransferMethod):
-    """No method: what the backbone makes of the prompt alone, to compare the others with.
+    """No method: the backbone's own clip of the prompt, as a baseline.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class PlainBackbone(TransferMethod):
         return ()
 
     def describe(self, backbone: Backbone, steps: int) -> str:
-        """That it does nothing."""
+        """Describe that nothing is transferred."""
         return "no transfer"
 
     def passes(self, backbone: Backbone, steps: int) -> float:

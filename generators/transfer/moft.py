@@ -1,4 +1,4 @@
-"""MOFT: the channels of the features that carry motion are drawn to those of the reference."""
+"""MOFT: pulls the feature channels that carry motion towards the reference's."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MOFT(OptimisedMethod):
 
     @property
     def reads_blocks(self) -> bool:
-        """Features are the output of blocks."""
+        """True: the features are the output of blocks."""
         return True
 
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
@@ -52,7 +52,7 @@ class MOFT(OptimisedMethod):
 
 @checked
 def motion_channels(features: Tensor, fraction: float = 0.04) -> Tensor:
-    """The channels with the largest weight in the first right singular vector of the features less their mean in time.
+    """Channels with the largest weight in the first right singular vector of the features minus their temporal mean.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def motion_channels(features: Tensor, fraction: float = 0.04) -> Tensor:
 
 @checked
 def moft_loss(features: Tensor, reference: Tensor, channels: Tensor) -> Tensor:
-    """How much features less their mean in time differ in direction in the motion channels.
+    """Difference in direction of the features minus their temporal mean, in the motion channels.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""MotionClone: the strongest entries of the reference's temporal attention are drawn to."""
+"""MotionClone: pulls the sample's temporal attention towards the reference's strongest entries."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MotionClone(OptimisedMethod):
 
 @checked
 def temporal_attention(query: Tensor, key: Tensor) -> Tensor:
-    """The attention of each cell to itself in all frames.
+    """Attention of each cell to itself in all frames.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def temporal_attention(query: Tensor, key: Tensor) -> Tensor:
 
 @checked
 def motion_clone_loss(attention: Tensor, reference: Tensor, count: int = 1) -> Tensor:
-    """The mean squared difference of the entries that are the largest of each row of the reference.
+    """Mean squared difference of the entries that are largest in each row of the reference.
 
     Parameters
     ----------

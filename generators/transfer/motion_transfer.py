@@ -50,7 +50,7 @@ def transfer_motion(
     gradient_checkpointing: bool = False,
     on_step: OnStep | bool | None = None,
 ) -> Clip:
-    """A clip of a prompt with the motion of a reference; :class:`MotionTransfer` also gives what was optimised.
+    """Generate a clip of a prompt with the motion of a reference.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def transfer_motion(
 
 @dataclass(frozen=True, eq=False)
 class Transferred:
-    """What a motion transfer gave.
+    """Result of a motion transfer.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class Transferred:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MotionTransfer:
-    """A motion transfer to be run: as a whole, or for its optimised positions alone.
+    """A motion transfer, to be run as a whole or only for its optimised positions.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ class MotionTransfer:
         return self.method.strategies(self.seen)
 
     def _arguments(self) -> dict[str, Any]:
-        """Of the pipeline, with a generator of their own."""
+        """Arguments of the pipeline, with a new random generator."""
         size = RequestedSize(self.height, self.width, self.images)
         settings = RunSettings(
             self.seed, self.steps, size, self.guidance_scale, self.negative_prompt, self.conditioning
@@ -268,13 +268,13 @@ class MotionTransfer:
 
 
 def _settings(method: OptimisedMethod) -> dict[str, Any]:
-    """The fields of a method, of a layer selection its layers."""
+    """Fields of a method as JSON can hold them; a layer selection becomes its layers."""
     found = {each.name: getattr(method, each.name) for each in fields(method)}
     return {name: list(value) if isinstance(value, LayerSelection) else value for name, value in found.items()}
 
 
 class _StopAfter(Strategy):
-    """Ends the run before a step."""
+    """A strategy that ends the run before a step."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -1,4 +1,4 @@
-"""Motion transfer by optimisation: what DiTFlow and its baselines share, all but the loss."""
+"""Motion transfer by optimisation: DiTFlow and its baselines without their losses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ are lost; 1.00 without transfer.
 
 @dataclass(frozen=True, kw_only=True)
 class OptimisedMethod(TransferMethod):
-    """A method that lowers a loss by Adam at the first steps of a run; what differs between them is the loss.
+    """A method that minimises a loss with Adam at the first steps of a run; subclasses define the loss.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class OptimisedMethod(TransferMethod):
             raise InvalidInputError(told) from error
 
     def read(self, reference: Reference, layers: tuple[int, ...], *, blocks: bool = False) -> Reading:
-        """What layers make of the reference, at the step of the selection or of the preset."""
+        """Features of the reference in the given layers, at the step of the selection or of the preset."""
         step = shown_step(self.layers, reference.backbone, self.preset, reference.steps)
         return reference.read(list(layers), step=step, blocks=blocks)
 
@@ -143,7 +143,7 @@ class OptimisedMethod(TransferMethod):
 
     @abstractmethod
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
-        """For each layer, from a reading of the sample to how much its motion differs from the reference's."""
+        """Loss of each layer: from a reading of the sample to the difference of its motion from the reference's."""
 
     @property
     def reads_blocks(self) -> bool:
@@ -151,7 +151,7 @@ class OptimisedMethod(TransferMethod):
         return False
 
     def describe(self, backbone: Backbone, steps: int) -> str:
-        """What it optimises, by which layers, and how often.
+        """Describe what is optimised, by which layers, and how often.
 
         Raises
         ------
@@ -166,13 +166,13 @@ class OptimisedMethod(TransferMethod):
         )
 
     def passes(self, backbone: Backbone, steps: int) -> float:
-        """One of the reference, and forward and backward up to the last layer in each iteration."""
+        """Return one pass of the reference, and forward and backward passes up to the last layer in each iteration."""
         total = len(backbone.layers)
         each = (3 * self.iterations * (self.resolve_layers(backbone)[-1] + 1) + self.inject) / total
         return 1 + guided_steps(self.fraction, steps) * each
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
-        """One that optimises, after one that injects if that is wanted.
+        """Strategy that optimises, after one that injects if requested.
 
         Raises
         ------
@@ -213,7 +213,7 @@ class Optimisation(Strategy):
             found.clear()
 
     def before(self, step: Step) -> None:
-        """Optimise what this step starts from."""
+        """Optimise the latents or the positions of this step."""
         rates = self.method.rates(step.run.backbone, step.run.steps)
         if step.number >= len(rates):
             return
@@ -236,7 +236,7 @@ class Optimisation(Strategy):
         step.positions = self.positions[step.number] = kind(**tables)
 
     def loss(self, step: Step, *, latents: Tensor | None = None, positions: Positions | None = None) -> Tensor:
-        """The mean of the layers' losses, noted in the history."""
+        """Mean of the layers' losses, recorded in the history."""
         reading = step.read(list(self.losses_of), latents=latents, positions=positions, blocks=self.method.reads_blocks)
         mean = torch.stack([loss(reading) for loss in self.losses_of.values()]).mean()
         self.history.setdefault(step.number, []).append(float(mean.detach()))

@@ -1,4 +1,4 @@
-"""The reference of a motion transfer: a clip made to fit what is generated, and what the model sees in it."""
+"""The reference of a motion transfer: resized and resampled to the generated clip, and read by the model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WARNED_ASPECT, MOST_ASPECT = 1.1, 2.0
 
 
 class TransferWarning(DitprobeWarning):
-    """A reference does not fit what is generated and was made to."""
+    """A reference did not fit the clip to be generated and was changed to fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Reference:
     steps : int
         Of the run that it guides.
     prompt : str or None
-        What the model reads beside it; empty as published, None where ``conditioning`` has ``prompt_embeds``.
+        Text for the model; empty as published, None where ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping
         Further arguments of the pipeline for the reference. Image-to-video is shown image 0 of ``clip`` unless they
         have another ``image``.
@@ -88,7 +88,7 @@ class Reference:
         return forward.condition("cond")
 
     def read(self, layers: list[int], *, step: int | None, blocks: bool = False) -> Reading:
-        """What layers make of its clean latents, at the timestep of a step; None is timestep 0.
+        """Features of its clean latents in the given layers, at the timestep of a step; None is timestep 0.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Reference:
 
 
 def text_arguments(conditioning: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those pipeline arguments that say what text the model reads, and nothing of images, sizes or guidance.
+    """Return the pipeline arguments that define the text, without those of images, sizes or guidance.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def text_arguments(conditioning: Mapping[str, Any]) -> dict[str, Any]:
 
 @checked
 def fit_reference(clip: Clip, size: Size) -> Clip:
-    """A reference in the size of the clip to be made; other lengths and aspects are warned of.
+    """Fit a reference to the size of the clip to be generated, with a warning for other lengths and aspects.
 
     Its images are those nearest to evenly spaced times from its first to its last, so that its whole motion is
     transferred, whatever its length. They are resized to the height and width, which may change their aspect.

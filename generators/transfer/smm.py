@@ -1,4 +1,4 @@
-"""SMM: how the spatial mean of the features changes between frames is drawn to that of the reference."""
+"""SMM: pulls the change of spatially averaged features between frames towards the reference's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SMM(OptimisedMethod):
 
     @property
     def reads_blocks(self) -> bool:
-        """Features are the output of blocks."""
+        """True: the features are the output of blocks."""
         return True
 
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
@@ -45,7 +45,7 @@ class SMM(OptimisedMethod):
 
 @checked
 def smm_loss(features: Tensor, reference: Tensor, *, preset: FlowPreset = "exact") -> Tensor:
-    """How much the changes of spatially averaged features between frames differ in direction.
+    """Difference in direction of the changes of spatially averaged features between frames.
 
     Parameters
     ----------

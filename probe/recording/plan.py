@@ -21,7 +21,7 @@ from store.text import counted
 
 
 @dataclass(frozen=True, repr=False)
-class Job:
+class RecordingPlan:
     """What a recording will do: printed and checked before the model runs.
 
     Parameters
@@ -62,7 +62,7 @@ def plan_recording(
     features: bool = False,
     values: bool = False,
     limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
-) -> Job:
+) -> RecordingPlan:
     """What :func:`probe.recording.record.record` would do with the same arguments, without running the model.
 
     Raises
@@ -90,7 +90,7 @@ def plan_recording(
     one_text = tuple(selection.branches) == ("cond",) and "prompt_embeds" not in (conditioning or {})
     layout = backbone.layout(*shape, prompt if one_text else None)
     plan = selection.plan(backbone, layout, steps, features=features, values=values, limit_bytes=limit_bytes)
-    return Job(plan, chosen, shape, count * len(plan.branches))
+    return RecordingPlan(plan, chosen, shape, count * len(plan.branches))
 
 
 def _window(windows: tuple[Window, ...], index: int) -> Window:
@@ -100,7 +100,7 @@ def _window(windows: tuple[Window, ...], index: int) -> Window:
 
 
 def estimate_seconds(
-    backbone: Backbone, job: Job, prompt: str | None = None, *, conditioning: Mapping[str, Any] | None = None
+    backbone: Backbone, job: RecordingPlan, prompt: str | None = None, *, conditioning: Mapping[str, Any] | None = None
 ) -> float:
     """Seconds that the model alone will take, from calls at a small size; see :func:`probe.run.timing.time_call`."""
     measured = time_call(backbone, job.size, prompt, steps=job.plan.run_steps, conditioning=conditioning)

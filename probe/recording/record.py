@@ -13,7 +13,7 @@ import torch
 from probe.backbones.backbone import Backbone, OnStep
 from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
-from probe.recording.plan import Job, estimate_seconds, plan_recording
+from probe.recording.plan import RecordingPlan, estimate_seconds, plan_recording
 from probe.run.run import sample_prompt, show_clip
 from probe.run.windows import Window
 from store.arguments import checked_but
@@ -28,7 +28,7 @@ from store.recordings.reader import Recording, open_recording
 from store.recordings.writer import RecordingWriter
 from store.selection import Noise, Selection
 
-__all__ = ["Job", "RecordingSink", "check_clip_path", "estimate_seconds", "plan_recording", "record"]
+__all__ = ["RecordingPlan", "RecordingSink", "check_clip_path", "estimate_seconds", "plan_recording", "record"]
 
 
 def _host(tensor: torch.Tensor | None) -> np.ndarray | None:

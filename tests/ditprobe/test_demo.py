@@ -68,7 +68,7 @@ def test_a_file_is_refused_and_an_empty_folder_taken(tmp_path: Path) -> None:
     file.write_text("precious")
     result = run("--out", file, *FEW)
     assert result.exit_code == 2
-    assert result.output == f"error: {file} is a file; the demo needs a folder of its own. Choose another --out.\n"
+    assert result.output == f"error: {file} is a file; the demo needs a folder. Choose another --out.\n"
     assert file.read_text() == "precious"
     with pytest.raises(OutputExistsError):
         prepare(file)
@@ -114,7 +114,7 @@ def test_ctrl_c_says_where_the_finished_scenes_are(
     assert result.exit_code == 130
     sweep = tmp_path / "out" / "sweep.nc"
     if finished:
-        kept = f"The scenes that were finished are in {sweep}; the demo run again begins anew."
+        kept = f"The scenes that were finished are in {sweep}; the demo starts over when it runs again."
         assert load_sweep(sweep)["clip"].values.tolist() == ["scene 0"]
     else:
         kept = "No scene was finished."

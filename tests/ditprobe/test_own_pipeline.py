@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from analyses.layers.sweep import sweep
 from analyses.layers.sweep_files import load_sweep
 from ditprobe.cli.app import app
-from ditprobe.report.examples import Shown, make_examples
+from ditprobe.report.examples import SweepSettings, make_examples
 from probe import load_backbone
 from store import Selection, make_scene, open_recording
 from store.errors import InvalidInputError
@@ -94,11 +94,11 @@ def test_a_pipeline_without_text_encoder_is_swept_with_embeddings(tmp_path: Path
         sweep(backbone, sources, where, conditioning=second, save=path, resume=True, **common)
     sweep(backbone, sources, where, conditioning=first, save=path, resume=True, **common)
 
-    shown = Shown.of_sweep(load_sweep(path).attrs, conditioning=first)
-    assert len(make_examples(backbone, sources, layer=2, step=-1, shown=shown)) == 2
+    settings = SweepSettings.of_sweep(load_sweep(path).attrs, conditioning=first)
+    assert len(make_examples(backbone, sources, layer=2, step=-1, settings=settings)) == 2
     for given, what in ((None, "negative_prompt_embeds, prompt_embeds were"), (second, "prompt_embeds was")):
         with pytest.raises(InvalidInputError) as error:
-            Shown.of_sweep(load_sweep(path).attrs, conditioning=given)
+            SweepSettings.of_sweep(load_sweep(path).attrs, conditioning=given)
         assert str(error.value) == (
             f"{what} not given as for the sweep. Make the examples in Python with the sweep's own "
             "conditioning, or leave them out."

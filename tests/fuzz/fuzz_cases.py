@@ -19,7 +19,7 @@ import generators
 import probe
 import store
 from analyses.metrics.encoders import ClipEncoder
-from ditprobe.report.examples import Shown
+from ditprobe.report.examples import SweepSettings
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size
 from probe.mini import MiniConfig, new_pipeline
@@ -1359,7 +1359,7 @@ _plain(
         "sources": {"scene": w.clip},
         "layer": 1,
         "step": -1,
-        "shown": Shown(steps=3),
+        "settings": SweepSettings(steps=3),
         "count": 1,
         "points": 2,
         "progress": None,

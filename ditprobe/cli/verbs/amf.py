@@ -12,7 +12,7 @@ from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layer_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -62,26 +62,28 @@ def amf(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A page with the flow from frame 0 on; <clip>.flow.html by default.",
+            help="Page with the flow from frame 0; <clip>.flow.html by default.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     no_picture: Annotated[
-        bool, typer.Option("--no-picture", help="Draw nothing.", rich_help_panel=options.OUTPUT)
+        bool, typer.Option("--no-picture", help="Write no picture.", rich_help_panel=options.OUTPUT)
     ] = False,
     backbone: options.BackboneName = "mini",
     layer: Annotated[
         str | None,
-        typer.Option(metavar="NUMBER", help="The layer, or a file of ditprobe select; the preset's by default."),
+        typer.Option(metavar="NUMBER", help="Layer, or a file of ditprobe select; by default the preset's."),
     ] = None,
     preset: Annotated[
         Literal["exact", "ditflow"],
-        typer.Option(help="Layer and step: known to hold correspondence, or DiTFlow's."),
+        typer.Option(help="Layer and step known to hold correspondence, or DiTFlow's."),
     ] = "exact",
     step: options.MatchedStep = None,
     steps: options.Steps = 50,
-    soft: Annotated[bool, typer.Option("--soft", help="The expected displacement, not that of the best cell.")] = False,
-    temperature: Annotated[float, typer.Option(metavar="NUMBER", help="Of the soft flow's attention.")] = 2.0,
+    soft: Annotated[bool, typer.Option("--soft", help="The expected displacement instead of the best cell's.")] = False,
+    temperature: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Temperature of the soft flow's attention.")
+    ] = 2.0,
     prompt: options.Prompt = "",
     loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
@@ -98,7 +100,7 @@ def amf(
         _check_free(flow_path, picture_path, overwrite)
     shown = options.read_part(clip, first, last, stride)
     asked = layer_option(layer)
-    model = backbone_of(backbone, loading, plan=dry_run)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
 
     from analyses.flow.files import save_flow
     from analyses.flow.reference_flow import reference_flow, shown_step
@@ -142,24 +144,22 @@ def amf(
 
 
 def _check_given(ctx: typer.Context, clip: Path, flow: Path, picture: Path | None) -> None:
-    """Refuse options without effect, and outputs that would replace the clip, what belongs to it, or each other."""
+    """Raise for options without effect, and for outputs that would replace the clip, its extra file, or each other."""
     from store.clips.video import extras_path
 
     if not ctx.params["soft"]:
-        options.refuse_given(
-            ctx, ("temperature",), "has an effect on the soft flow alone. Add --soft, or leave it out."
-        )
+        options.reject_options(ctx, ("temperature",), "affects only the soft flow. Add --soft, or leave it out.")
     if picture is None:
-        options.refuse_given(ctx, ("picture",), "has no effect with --no-picture. Leave one out.")
+        options.reject_options(ctx, ("picture",), "has no effect with --no-picture. Leave one out.")
     for option, path in (("--out", flow), ("--picture", picture)):
         if path is not None and path.resolve() in (clip.resolve(), extras_path(clip).resolve()):
-            raise InvalidInputError(f"{option} {path} is the clip itself, or what belongs to it. Choose another path.")
+            raise InvalidInputError(f"{option} {path} is the clip itself, or its extra file. Choose another path.")
     if picture is not None and flow.resolve() == picture.resolve():
         raise InvalidInputError(f"--out {flow} and --picture {picture} are the same file. Give them different paths.")
 
 
 def _check_free(flow: Path, picture: Path | None, overwrite: bool) -> None:
-    """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    """Validate output paths before the model is loaded."""
     from analyses.flow.files import check_flow_path
     from ditprobe.report.page import check_page
 

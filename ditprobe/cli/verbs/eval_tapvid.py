@@ -16,13 +16,13 @@ from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.trackers import (
     MATCHING,
     MatchingOptions,
-    calls_of_tracking,
     check_names,
     trackers_named,
+    tracking_cost,
 )
 from store.clips.clip import Clip
 from store.datasets.read_clips import read_clips
@@ -91,10 +91,10 @@ def eval_tapvid(
     ] = None,
     mode: Annotated[
         Literal["first", "strided"],
-        typer.Option(help="Ask where points are first visible, or in every fifth image."),
+        typer.Option(help="Queries where points are first visible, or in every fifth image."),
     ] = "first",
     first_image_only: Annotated[
-        bool, typer.Option("--first-image-only", help="Ask only for points of image 0, as DiffTrack did.")
+        bool, typer.Option("--first-image-only", help="Query only points of image 0, as DiffTrack did.")
     ] = False,
     clip_size: Annotated[
         str | None,
@@ -103,18 +103,18 @@ def eval_tapvid(
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only clips of this name or pattern: goat, 'dog*'.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="No more than so many clips.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Maximum number of clips.")] = None,
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", metavar="PATH", help="The figures: .nc, .csv or .json.", rich_help_panel=options.OUTPUT
+            "--out", "-o", metavar="PATH", help="The results: .nc, .csv or .json.", rich_help_panel=options.OUTPUT
         ),
     ] = Path("tapvid.nc"),
     checkpoint: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Where finished clips are kept; <out>.clips.jsonl by default.",
+            help="File of finished clips; <out>.clips.jsonl by default.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -136,12 +136,12 @@ def eval_tapvid(
     resized = options.pixel_size(clip_size, "clip-size")
     if not dry_run:
         _check_output(out, kept, overwrite, resume)
-    clips = clips_of(data, resized, only, limit)
+    clips = read_clips_with_tracks(data, resized, only, limit)
     attention = None
     if "backbone" in names:
         from analyses.trackers.backbone import BackboneTracker
 
-        model = backbone_of(backbone, loading, plan=dry_run)
+        model = load_backbone_option(backbone, loading, plan=dry_run)
         attention = BackboneTracker(model, **matching.settings(model))
     trackers = trackers_named(
         names, attention, cotracker=cotracker, cotracker_code=cotracker_code, device=loading.device
@@ -162,10 +162,10 @@ def eval_tapvid(
     say(f"\nwritten to {out}, finished clips in {kept}")
 
 
-def clips_of(
+def read_clips_with_tracks(
     data: Path, size: tuple[int, int] | None, patterns: Sequence[str] | None, limit: int | None
 ) -> Iterator[Named]:
-    """Clips with tracks by name, one at a time; the first is read at once, so that bad data is known before a model.
+    """Read clips with tracks one at a time; the first at once, so that bad data is found before a model loads.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def clips_of(
 
     Examples
     --------
-    >>> clips_of(Path("tapvid_davis.pkl"), None, None, None)
+    >>> read_clips_with_tracks(Path("tapvid_davis.pkl"), None, None, None)
     Traceback (most recent call last):
     ...
     store.errors.ClipError: tapvid_davis.pkl does not exist. Name a TAP-Vid pickle or a folder of them.
@@ -204,7 +204,7 @@ def clips_of(
 
 
 def _given_away(clips: list[Named]) -> Iterator[Named]:
-    """Each clip, kept here no longer."""
+    """Yield each clip and drop the reference to it."""
     while clips:
         yield clips.pop(0)
 
@@ -222,20 +222,20 @@ def _read(data: Path, size: tuple[int, int] | None) -> Iterable[Named]:
         return iter_tapvid(data, size=size)
     clips = {name: clip for name, clip in read_clips(data).items() if clip.tracks is not None}
     if not clips:
-        raise ClipError(f"{data} holds no clip with tracks. Name a TAP-Vid pickle, or clips with tracks beside them.")
+        raise ClipError(f"{data} holds no clip with tracks. Give a TAP-Vid pickle, or videos with tracks next to them.")
     return ((name, clip if size is None else clip.resized(*size)) for name, clip in clips.items())
 
 
 def _check_given(ctx: typer.Context, names: Sequence[str]) -> None:
-    """Refuse options without effect."""
+    """Raise for options without effect."""
     given = ctx.params
     if "backbone" not in names:
-        why = "is about --tracker backbone, which is not asked for. Leave it out."
-        options.refuse_given(ctx, NOT_OF_BASELINES, why)
+        why = "applies to --tracker backbone, which is not used. Leave it out."
+        options.reject_options(ctx, NOT_OF_BASELINES, why)
         if given["cotracker"] is None:
-            options.refuse_given(ctx, ("device",), why)
+            options.reject_options(ctx, ("device",), why)
     if given["cotracker"] is None:
-        options.refuse_given(ctx, ("cotracker_code",), "is about --cotracker, which is not given. Leave it out.")
+        options.reject_options(ctx, ("cotracker_code",), "applies to --cotracker, which is not given. Leave it out.")
     if given["first_image_only"] and given["mode"] != "first":
         raise InvalidInputError("--first-image-only goes with --mode first. Leave one of them out.")
 
@@ -250,7 +250,7 @@ def _check_metrics(names: Sequence[str]) -> None:
 
 
 def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) -> None:
-    """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    """Validate output paths before the model is loaded."""
     from analyses.evaluation.checkpoint import check_checkpoint
     from analyses.evaluation.files import check_evaluation_path
 
@@ -261,7 +261,7 @@ def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) ->
 
 
 class _Work:
-    """A tracker that only adds up what there is to track: images, and the images that points are asked for in."""
+    """A tracker that only counts the work: images, and the images with queries."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, np.ndarray]] = []
@@ -299,11 +299,11 @@ def _dry_run(
     say(f"  figures     {out}\n  finished    {checkpoint}")
     if attention is not None and attention.options is not None and isinstance(attention.layer, int):
         calls = [
-            calls_of_tracking(attention.backbone, attention.options, images, anchors, attention.size, attention.layer)
+            tracking_cost(attention.backbone, attention.options, images, anchors, attention.size, attention.layer)
             for images, anchors in work.asked
         ]
-        besides = "; encoding the images and matching come on top"
-        tell_time(attention.backbone, calls, steps=attention.steps, estimate=estimate, besides=besides)
+        extra = "; encoding the images and matching come on top"
+        tell_time(attention.backbone, calls, steps=attention.steps, estimate=estimate, extra=extra)
 
 
 def _tell(found: xr.Dataset, clip_size: tuple[int, int] | None) -> None:

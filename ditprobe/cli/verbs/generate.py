@@ -11,10 +11,10 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import calls_of_run, tell_time
+from ditprobe.cli.estimates import run_cost, tell_time
 from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
 from ditprobe.cli.groups import takes_groups
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 
 GROUP = "Start here"
 EXAMPLES = """
@@ -27,17 +27,19 @@ Examples:
 
 
 def _interrupted(given: Mapping[str, Any]) -> str:
-    return "Clips that were finished are kept." if given["count"] > 1 else ""
+    return "Finished clips are kept." if given["count"] > 1 else ""
 
 
 @verb(interrupted=_interrupted)
 @takes_groups
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
+    prompt: Annotated[
+        str, typer.Argument(help="The content of the clip; '' generates without text.", show_default=False)
+    ],
     out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
     count: Annotated[
-        int, typer.Option(min=1, metavar="NUMBER", help="How many clips, with seeds from --seed upwards.")
+        int, typer.Option(min=1, metavar="NUMBER", help="Number of clips, with seeds from --seed upwards.")
     ] = 1,
     generation: GenerationOptions = GENERATION,
     loading: LoadingOptions = DEFAULTS,
@@ -54,13 +56,13 @@ def generate(
     if not dry_run:
         for path in paths.values():
             check_clip_path(path, overwrite=overwrite)
-    model = backbone_of(backbone, loading, plan=dry_run)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
     arguments = model.arguments(prompt, **run)
     how = describe_run(model, arguments)
     if dry_run:
         say(f"{model!r}\n  clips     {', '.join(map(str, paths.values()))}")
         say(f"  prompt    {prompt!r}\n  run       {how}")
-        tell_time(model, [calls_of_run(model, arguments, count)], steps=generation.steps, estimate=not no_estimate)
+        tell_time(model, [run_cost(model, arguments, count)], steps=generation.steps, estimate=not no_estimate)
         return
     with progress("generating") as bar:
         for number, (each, path) in enumerate(paths.items()):
@@ -75,7 +77,7 @@ def generate(
 
 
 def output_paths(out: Path, seed: int, count: int) -> dict[int, Path]:
-    """Where the clip of each seed goes: ``out``, or with several clips ``out`` with the seed in its name.
+    """Output path of each seed: ``out``, or with several clips ``out`` with the seed in its name.
 
     Examples
     --------

@@ -11,11 +11,11 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import calls_of_run, tell_time
+from ditprobe.cli.estimates import run_cost, tell_time
 from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layers_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -34,19 +34,24 @@ Preset = Literal["exact", "difftrack", "renormalised"]
 @verb
 @takes_groups
 def guide(
-    prompt: Annotated[str, typer.Argument(help="What to show; '' generates without a text.", show_default=False)],
+    prompt: Annotated[
+        str, typer.Argument(help="The content of the clip; '' generates without text.", show_default=False)
+    ],
     out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
     layers: Annotated[
         str | None,
-        typer.Option(metavar="NUMBERS", help="Layers to guide, or a file of ditprobe select; those known by default."),
+        typer.Option(
+            metavar="NUMBERS",
+            help="Layers to guide, or a file of ditprobe select; by default those known for the model.",
+        ),
     ] = None,
     strength: Annotated[
-        float, typer.Option(metavar="NUMBER", help="Of cross-attention guidance; 0 is a plain generation.")
+        float, typer.Option(metavar="NUMBER", help="Strength of cross-attention guidance; 0 turns it off.")
     ] = 1.0,
     at: options.At = "all",
     preset: Annotated[
-        Preset, typer.Option(help="difftrack does as its release where --guidance-scale is 1.")
+        Preset, typer.Option(help="difftrack follows its released code, which differs where --guidance-scale is 1.")
     ] = "exact",
     generation: GenerationOptions = GENERATION,
     loading: LoadingOptions = DEFAULTS,
@@ -65,12 +70,12 @@ def guide(
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
 
-    from ditprobe.cli.divergence import keeping_latents
+    from ditprobe.cli.divergence import save_latents_on_divergence
     from generators.guidance.cross_attention import CrossAttentionGuidance
     from generators.sampling.sample import sample
 
     strategy = CrossAttentionGuidance(guided_layers, strength, guided_steps, preset)
-    model = backbone_of(backbone, loading, plan=dry_run)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
     arguments = model.arguments(prompt, **run)
     guided, at_steps = _resolved(strategy, model, steps)
     how = describe_run(model, arguments)
@@ -79,10 +84,10 @@ def guide(
     if dry_run:
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {how}")
         say(f"  guidance  {what} at {len(at_steps)} of {steps} steps, one pass more at each")
-        shape, calls = calls_of_run(model, arguments)
+        shape, calls = run_cost(model, arguments)
         tell_time(model, [(shape, calls + len(at_steps))], steps=steps, estimate=not no_estimate)
         return
-    with keeping_latents(path), progress("guiding") as bar:
+    with save_latents_on_divergence(path), progress("guiding") as bar:
         clip = sample(model, prompt, strategy, seed=seed, on_step=bar, **run)
     clip = enlarged(clip, generation.pixel_scale)
     write_clip(path, clip, overwrite=overwrite)
@@ -91,7 +96,7 @@ def guide(
 
 
 def _numbers(text: str | None, name: str) -> Iterable[int] | None:
-    """Numbers of an option, or a selection; 'all' of the steps, and no layers, are left to the library."""
+    """Numbers of an option, or a selection; None, for all steps and the known layers, is left to the library."""
     found = layers_option(text) if name == "layers" else options.numbers(text, name)
     if found == "all" and name == "layers":
         raise InvalidInputError("--layers 'all' would guide by every layer. Name some, such as '13,17'.")

@@ -11,7 +11,7 @@ from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.described import SUFFIXES, describe_file
 from ditprobe.cli.groups import takes_groups
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from store.errors import InvalidInputError
 from store.recordings.reader import Recording, open_recording
 from store.recordings.sources import is_recording
@@ -43,21 +43,21 @@ def info(
         str,
         typer.Argument(help="A file that ditprobe writes or reads, or a backbone (name, folder, hub id)."),
     ],
-    verify: Annotated[bool, typer.Option("--verify", help="Read a whole recording and compare its checksums.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the whole recording and verify its checksums.")
+    ] = False,
     plan: Annotated[
         bool,
-        typer.Option(
-            "--plan", help="Say what a model takes at a size, from its configuration or the published one alone."
-        ),
+        typer.Option("--plan", help="Print what a model needs, from its configuration or the published one."),
     ] = False,
     height: Annotated[
-        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip in pixels.", rich_help_panel=PLAN)
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip, in pixels.", rich_help_panel=PLAN)
     ] = None,
     width: Annotated[
-        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip in pixels.", rich_help_panel=PLAN)
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip, in pixels.", rich_help_panel=PLAN)
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of the clip in pixels.", rich_help_panel=PLAN)
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of the clip, in pixels.", rich_help_panel=PLAN)
     ] = None,
     images: Annotated[
         int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip.", rich_help_panel=PLAN)
@@ -74,13 +74,13 @@ def info(
     ] = "cond",
     loading: LoadingOptions = DEFAULTS,
 ) -> None:
-    """Say what is in a model or in any file of ditprobe."""
+    """Describe a model, or any file that ditprobe writes or reads."""
     if plan:
         asked = options.height_and_width(options.pixel_size(size), height, width)
         chosen = [] if layers is None else [options.selection(layers, at, branches)]
         _plan(what, (*asked, images), chosen, loading)
         return
-    options.refuse_given(ctx, PLANNED, "is about --plan, which is not given. Add it, or leave this out.")
+    options.reject_options(ctx, PLANNED, "applies to --plan, which is not given. Add --plan, or leave it out.")
     path = Path(what)
     if path.suffix.lower() in SUFFIXES:
         options.check_exists(path, "a file")
@@ -92,7 +92,7 @@ def info(
     elif path.is_file() or (path.is_dir() and path.suffix == ".zarr"):
         say(describe_file(path))
     else:
-        _describe(backbone_of(what, loading, plan=True))
+        _describe(load_backbone_option(what, loading, plan=True))
 
 
 def _plan(
@@ -111,10 +111,10 @@ def _verify(recording: Recording) -> None:
     for damage in found:
         say(f"  {damage}")
     if found:
-        say("  `ditprobe record` with the same options and --resume records again what is damaged")
+        say("  `ditprobe record` with the same options and --resume records damaged parts again")
         raise typer.Exit(1)
     old = recording.attributes["schema_version"] == 1
-    say(f"  every record that is marked done is whole{', and so are metadata and coordinates' if not old else ''}")
+    say(f"  every record marked done is intact{', and so are metadata and coordinates' if not old else ''}")
     if old:
         say("  not verified: status, times and counts, which have no checksum in format 1")
 
@@ -132,7 +132,7 @@ def _describe(backbone: Backbone) -> None:
 
 
 def _tokens(backbone: Backbone) -> str:
-    """The tokens of a clip of the default size, or why there are none."""
+    """Token layout of a clip of the default size, or the reason that there is none."""
     try:
         layout = backbone.layout(*backbone.default_size)
     except InvalidInputError as error:  # a default that its own position table does not reach

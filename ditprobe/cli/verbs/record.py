@@ -12,7 +12,7 @@ from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from store.clips.clip import Clip
 from store.clips.encoding import check_clip_path
 from store.clips.video import read_clip
@@ -40,11 +40,12 @@ def record(
     ] = Path("recording.zarr"),
     backbone: options.BackboneName = "mini",
     prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Record while this is generated; with --clips, its text.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Prompt to record while it is sampled; with --clips, the clip's text."),
     ] = None,
-    clips: Annotated[Path | None, typer.Option(metavar="PATH", help="A video file to show to the model.")] = None,
+    clips: Annotated[Path | None, typer.Option(metavar="PATH", help="A video file to run through the model.")] = None,
     scenes: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="Seed of a synthetic scene to show to the model.")
+        str | None, typer.Option(metavar="NUMBER", help="Seed of a synthetic scene to run through the model.")
     ] = None,
     layers: options.Layers = "all",
     at: options.At = "-1",
@@ -57,18 +58,18 @@ def record(
     seed: options.Seed = 0,
     steps: options.Steps = 50,
     window: Annotated[
-        int, typer.Option(min=0, metavar="NUMBER", help="Which window of a clip that is longer than the model takes.")
+        int, typer.Option(min=0, metavar="NUMBER", help="Window of a clip that is longer than the model's input.")
     ] = 0,
     size: options.SizeText = None,
     images: options.Images = None,
     stride: options.Stride = 1,
     guidance_scale: options.GuidanceScale = None,
     negative_prompt: options.NegativePrompt = None,
-    features: Annotated[bool, typer.Option("--features", help="Keep the attention output too.")] = False,
-    values: Annotated[bool, typer.Option("--values", help="Keep the values too: what each head carries.")] = False,
+    features: Annotated[bool, typer.Option("--features", help="Also record the attention output.")] = False,
+    values: Annotated[bool, typer.Option("--values", help="Also record the values of each head.")] = False,
     save_clip: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Write the clip generated or shown.", rich_help_panel=options.OUTPUT),
+        typer.Option(metavar="PATH", help="Also write the clip.", rich_help_panel=options.OUTPUT),
     ] = None,
     limit: Annotated[
         str,
@@ -97,12 +98,12 @@ def record(
 
     from probe.recording import record as recording
 
-    model = backbone_of(backbone, loading, plan=dry_run)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
     check_layers(wanted, model)
-    shown = None if clips is None else _window_of(clips, model, window, images, stride)
+    shown = None if clips is None else _read_window(clips, model, window, images, stride)
     if scenes is not None:
-        layout = options.layout_of(model, shape["size"], images)
-        (shown,) = options.scene_clips(scenes, layout, stride).values()
+        layout = options.resolve_layout(model, shape["size"], images)
+        (shown,) = options.make_scenes(scenes, layout, stride).values()
     source: str | Clip = shown if shown is not None else prompt or ""
     job = recording.plan_recording(model, source, chosen, noise=noise, steps=steps, window=window, **shape, **limits)
     say(job)
@@ -132,8 +133,8 @@ def record(
     say(f"\nwritten to {out}\n{done!r}")
 
 
-def _window_of(path: Path, model: Backbone, window: int, images: int | None, stride: int) -> Clip:
-    """The video as far as the window may reach: what lies behind it is not read."""
+def _read_window(path: Path, model: Backbone, window: int, images: int | None, stride: int) -> Clip:
+    """Read a video up to the end of a window; later images are not read."""
     longest = images or model.default_size.images
     return read_clip(path, last=max(0, (window + 1) * longest * stride - 1))
 

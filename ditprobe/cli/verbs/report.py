@@ -11,7 +11,7 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.groups import takes_groups
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.report_of_sweep import best_layer, build
 from store.clips.clip import Clip
 from store.errors import OutputExistsError
@@ -38,7 +38,7 @@ Examples:
 @verb
 @takes_groups
 def report(
-    sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
+    sweep: Annotated[Path, typer.Argument(help="A sweep written by ditprobe sweep.")],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="PATH", help="The HTML file to write.", rich_help_panel=options.OUTPUT),
@@ -50,7 +50,7 @@ def report(
         Path | None, typer.Option(metavar="PATH", help="Clips to show as examples: needs the backbone.")
     ] = None,
     scenes: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Synthetic scenes to show as examples.")] = None,
-    examples: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="How many examples.")] = 3,
+    examples: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Number of examples.")] = 3,
     tracking: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Trackers to compare: the .nc of ditprobe eval-tapvid.")
     ] = None,
@@ -58,7 +58,7 @@ def report(
         tuple[Path, Path] | None,
         typer.Option(
             metavar="REFERENCE RESULT",
-            help="Two videos, shown beside their flow: needs the backbone.",
+            help="Two videos, shown next to their flow: needs the backbone.",
             show_default=False,
         ),
     ] = None,
@@ -72,15 +72,17 @@ def report(
     overwrite: options.Overwrite = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what the page would hold, write nothing.", rich_help_panel=options.OUTPUT),
+        typer.Option(
+            "--dry-run", help="Print what the page would contain, write nothing.", rich_help_panel=options.OUTPUT
+        ),
     ] = False,
 ) -> None:
-    """Make one HTML page of a sweep, with examples if given clips."""
+    """Write an HTML page about a sweep, with examples if clips are given."""
     options.check_exists(clips, "a video or of a folder of clips")
     if scenes is not None:
         options.scene_seeds(scenes)
     from analyses.layers.sweep_files import load_sweep
-    from ditprobe.cli.sweep_text import selection_of
+    from ditprobe.cli.sweep_text import select_from_sweep
     from ditprobe.report.page import REPORT_FILE
 
     found = load_sweep(sweep)
@@ -92,26 +94,26 @@ def report(
             raise OutputExistsError(f"{out} is the {what} itself. Choose another --out.")
     REPORT_FILE.check(out, overwrite=overwrite)
     options.check_count(count, found.sizes["layer"])
-    chosen = selection_of(found, count, by=by)
+    chosen = select_from_sweep(found, count, by=by)
     if dry_run:
         some = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
         some += "" if trackers is None else f", {trackers.sizes['tracker']} trackers"
         some += f", a motion transfer seen by {backbone or found.attrs['backbone']}" if pair else ""
         held = ", ".join(counted(found.sizes[each], each) for each in ("clip", "step", "layer"))
         say(f"{out}: {held}, {some}")
-        say(chosen if chosen is not None else "No clip has true tracks: no accuracy, and no layers selected.")
+        say(chosen if chosen is not None else "No clip has true tracks: no accuracy, no selection.")
         return
     model, sources, transfers = None, {}, []
     wants_examples = examples > 0 and (clips is not None or scenes is not None)
     if wants_examples or pair:
-        from ditprobe.report.examples import Shown
+        from ditprobe.report.examples import SweepSettings
 
         # refused here already, before a model is loaded, where the sweep had arguments that no option gives
-        name, shown = backbone or found.attrs["backbone"], Shown.of_sweep(found.attrs)
-        model = backbone_of(name, loading)
+        name, settings = backbone or found.attrs["backbone"], SweepSettings.of_sweep(found.attrs)
+        model = load_backbone_option(name, loading)
         if wants_examples:
-            layout = options.layout_of(model, shown.size, shown.images)
-            sources = options.clips_from(clips, scenes, layout, shown.stride)
+            layout = options.resolve_layout(model, settings.size, settings.images)
+            sources = options.read_sources(clips, scenes, layout, settings.stride)
         if pair:
             transfers = [_transferred(model, pair, videos, found, chosen, resized)]
     say(
@@ -137,7 +139,7 @@ def _evaluation(path: Path) -> xr.Dataset:
 
 
 def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:
-    """The reference and the result, made to fit one another, and in words which was resized; nothing without videos."""
+    """Reference and result in one size, and a note on which was resized; nothing without videos."""
     if not videos:
         return (), ""
     from analyses.evaluation.transfer import fit_pair
@@ -162,12 +164,14 @@ def _transferred(
     resized: str,
 ) -> TransferredClip:
     """The first window of both clips as the best layer of the sweep sees it at the sweep's last step."""
-    from ditprobe.report.examples import Shown
+    from ditprobe.report.examples import SweepSettings
     from ditprobe.report.transfer import transferred_clip
     from probe.run.windows import cut_windows
 
-    shown = Shown.of_sweep(found.attrs)
-    windows = [cut_windows(model, clip, size=shown.size, images=shown.images, stride=shown.stride)[0] for clip in pair]
+    settings = SweepSettings.of_sweep(found.attrs)
+    windows = [
+        cut_windows(model, clip, size=settings.size, images=settings.images, stride=settings.stride)[0] for clip in pair
+    ]
     layer, step = best_layer(found, chosen)
     cut = "" if windows[0].size == windows[0].original else str(windows[0])
     return transferred_clip(
@@ -176,6 +180,6 @@ def _transferred(
         *(window.clip for window in windows),
         layer=layer,
         step=step,
-        steps=shown.steps,
+        steps=settings.steps,
         method="; ".join(filter(None, (cut, resized))),
     )

@@ -26,7 +26,7 @@ Examples:
 
 @verb
 def select(
-    sweep: Annotated[Path, typer.Argument(help="A sweep that ditprobe sweep wrote.")],
+    sweep: Annotated[Path, typer.Argument(help="A sweep written by ditprobe sweep.")],
     count: options.Count = None,
     by: options.By = "last",
     rank_by: options.RankBy = "harmonic",
@@ -34,7 +34,7 @@ def select(
     samples: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Bootstrap samples over clips.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Seed of the bootstrap.")] = 0,
     stability: Annotated[
-        bool, typer.Option("--stability", help="Say how far the choice depends on thresholds, steps and noise draws.")
+        bool, typer.Option("--stability", help="Show how much the choice depends on thresholds, steps and noise draws.")
     ] = False,
     out: Annotated[
         Path | None,
@@ -42,14 +42,14 @@ def select(
             "--out",
             "-o",
             metavar="PATH",
-            help="Write the selection too, a JSON file that other verbs take.",
+            help="Also write the selection to a JSON file, which other verbs accept.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")] = False,
 ) -> None:
-    """Choose the layers that are shown to beat 'nothing moves'."""
+    """Select the layers that demonstrably beat 'nothing moves'."""
     from analyses.layers.sweep_files import load_sweep
     from analyses.selection.files import save_selection
     from analyses.selection.select import select_layers

@@ -13,7 +13,7 @@ from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.pseudo_truth import check_truth, with_truth
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
@@ -59,11 +59,11 @@ def sweep(
     scenes: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Seeds of synthetic scenes: 0:16.")] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="A prompt to analyse while it is generated; several times for several."),
+        typer.Option(metavar="TEXT", help="A prompt to analyse while it is generated; repeatable."),
     ] = None,
     recording: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="A recording to sweep instead of a model; several times for several."),
+        typer.Option(metavar="PATH", help="A recording to sweep instead of a model; repeatable."),
     ] = None,
     layers: options.Layers = "all",
     at: options.At = "0:50:7",
@@ -72,20 +72,19 @@ def sweep(
     noise: options.ClipNoise = "forward",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
-    draws: Annotated[
-        int, typer.Option(min=1, metavar="NUMBER", help="How many times to draw the noise for each clip.")
-    ] = 1,
+    draws: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Noise draws for each clip.")] = 1,
     threshold_cells: Annotated[
         str,
         typer.Option(
-            metavar="NUMBERS", help="A match within so many cells of the truth counts as found; of several, the first."
+            metavar="NUMBERS",
+            help="Largest error of a correct match, in cells; of several, the first is shown.",
         ),
     ] = "0.5",
     preset: Annotated[
-        Literal["exact", "difftrack"], typer.Option(help="Our definitions, or those of DiffTrack's release.")
+        Literal["exact", "difftrack"], typer.Option(help="ditprobe's definitions, or those of DiffTrack's release.")
     ] = "exact",
-    per_head: Annotated[bool, typer.Option("--per-head", help="Measure each head alone too.")] = False,
-    features: Annotated[bool, typer.Option("--features/--no-features", help="Match features too.")] = True,
+    per_head: Annotated[bool, typer.Option("--per-head", help="Also measure each head alone.")] = False,
+    features: Annotated[bool, typer.Option("--features/--no-features", help="Also match features.")] = True,
     size: options.SizeText = None,
     images: options.Images = None,
     first: options.First = 0,
@@ -93,7 +92,7 @@ def sweep(
     stride: options.Stride = 1,
     truth: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Tracks for clips that have none: by flow or cotracker, or a file."),
+        typer.Option(metavar="NAME", help="Tracks for clips without any: flow, cotracker or a file."),
     ] = None,
     cotracker: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline, for --truth cotracker.")
@@ -105,13 +104,13 @@ def sweep(
     by: options.By = "last",
     report: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Write a report with example clips too.", rich_help_panel=options.OUTPUT),
+        typer.Option(metavar="PATH", help="Also write a report with example clips.", rich_help_panel=options.OUTPUT),
     ] = None,
     csv: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Write a table too: a row for each clip, step and layer.",
+            help="Also write a table: a row for each clip, step and layer.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -121,7 +120,7 @@ def sweep(
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Measure how well every layer matches points, step by step."""
+    """Measure how well each layer matches points at each step."""
     _check_given(ctx)
     for path in recording or ():
         options.check_exists(path, "a recording")
@@ -145,14 +144,14 @@ def sweep(
             _finish(found, out, count, by, report, None, {})
             _write_tables(found, tables)
         return
-    model = backbone_of(backbone, loading, plan=dry_run)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
     check_layers(wanted_layers, model)
     run: dict[str, Any] = {"noise": noise, "seed": seed, "steps": steps, "images": images, "stride": stride}
     run["size"] = wanted
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
-    layout = options.layout_of(model, run["size"], images)
+    layout = options.resolve_layout(model, run["size"], images)
     sources = options.joined(
-        options.prompts_from(prompt), options.clips_from(clips, scenes, layout, stride, first=first, last=last)
+        options.name_prompts(prompt), options.read_sources(clips, scenes, layout, stride, first=first, last=last)
     )
     if dry_run:
         _dry_run(model, sources, chosen, run, draws, estimate=not no_estimate)
@@ -170,7 +169,7 @@ def sweep(
 
 
 def _tables(csv: Path | None, per_head: bool) -> dict[bool, Path]:
-    """The table of layers, and that of single heads beside it where they are measured."""
+    """Paths of the table of layers, and of that of single heads if they are measured."""
     if csv is None:
         return {}
     return {False: csv, True: csv.with_stem(f"{csv.stem}-heads")} if per_head else {False: csv}
@@ -199,12 +198,12 @@ def _thresholds(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise InvalidInputError(
-            f"--threshold-cells {text!r} is no number of cells. Write for example 1, or '1,0.5,2'."
+            f"--threshold-cells {text!r} is not a number of cells. Write for example 1, or '1,0.5,2'."
         ) from error
 
 
 def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool, dry_run: bool) -> None:
-    """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    """Validate output paths before the model is loaded."""
     check_modes(out, resume=resume, overwrite=overwrite)
     if out.suffix.lower() != ".nc" and not out.is_dir():
         raise InvalidInputError(
@@ -225,21 +224,21 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
 
 
 def _check_given(ctx: typer.Context) -> None:
-    """Refuse sweeping nothing, and options without effect on what is swept."""
+    """Raise if there is nothing to sweep, and for options without effect on the given sources."""
     given = ctx.params
     if given["recording"]:
-        options.refuse_given(
-            ctx, NOT_OF_RECORDINGS, "does not apply to recordings: the run that they hold is over. Leave it out."
+        options.reject_options(
+            ctx, NOT_OF_RECORDINGS, "does not apply to recordings, which are finished runs. Leave it out."
         )
         return
     if not (given["clips"] or given["scenes"] or given["prompt"]):
         raise InvalidInputError("nothing to sweep. Give --clips, --scenes, --prompt or --recording.")
     if not given["clips"]:
-        options.refuse_given(
-            ctx, ("first", "last", "truth"), "is about the videos of --clips, which are not given. Leave it out."
+        options.reject_options(
+            ctx, ("first", "last", "truth"), "applies to the videos of --clips, which are not given. Leave it out."
         )
     if not (given["clips"] or given["scenes"]):
-        options.refuse_given(ctx, NOT_OF_PROMPTS, "does not apply to prompts, only to clips. Leave it out.")
+        options.reject_options(ctx, NOT_OF_PROMPTS, "does not apply to prompts, only to clips. Leave it out.")
 
 
 def _sweep_recordings(
@@ -262,7 +261,7 @@ def _sweep_recordings(
             say(item)
         return None
     stride = int(first.provenance.extra.get("stride", 1))
-    truth = list(options.clips_from(clips, scenes, first.layout, stride).values()) or None
+    truth = list(options.read_sources(clips, scenes, first.layout, stride).values()) or None
     with progress("sweeping") as bar:
         return sweep_recording(opened, truth, branch=branch, progress=bar, **how)
 
@@ -282,7 +281,7 @@ def _names(recordings: list[Path]) -> dict[str, Path]:
 def _dry_run(
     model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], draws: int, *, estimate: bool
 ) -> None:
-    """What would run, and how long the model would take."""
+    """Print what would run, and how long the model would take."""
     from probe.recording.record import plan_recording
     from probe.run.windows import cut_windows
 
@@ -323,13 +322,13 @@ def _finish(
     sources: dict[str, Any],
 ) -> None:
     from analyses.layers.sweep_files import save_sweep
-    from ditprobe.cli.sweep_text import accuracy_table, selection_of
+    from ditprobe.cli.sweep_text import accuracy_table, select_from_sweep
 
     if model is None:
         save_sweep(found, out)
     say(accuracy_table(found))
-    chosen = selection_of(found, count, by=by)
-    say(f"\n{chosen if chosen is not None else 'No clip has true tracks: no accuracy, and no layers selected.'}")
+    chosen = select_from_sweep(found, count, by=by)
+    say(f"\n{chosen if chosen is not None else 'No clip has true tracks: no accuracy, no selection.'}")
     if chosen is None and any(isinstance(source, Clip) for source in sources.values()):
         say("Add --truth flow to measure accuracy against optical flow.")
     say(f"\nwritten to {out}")

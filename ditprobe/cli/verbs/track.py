@@ -16,8 +16,8 @@ from ditprobe.cli import options
 from ditprobe.cli.console import complain, progress, say, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
-from ditprobe.cli.trackers import MATCHING, MatchingOptions, calls_of_tracking
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.trackers import MATCHING, MatchingOptions, tracking_cost
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.text import counted, duration, pixels
@@ -53,8 +53,8 @@ def track(
         Path | None, typer.Option(metavar="PATH", help="Track the points of a CSV file: image, x, y in pixels.")
     ] = None,
     image: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The image that --grid is in.")] = 0,
-    first: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="The first image to take, then image 0.")] = 0,
-    last: Annotated[int | None, typer.Option(min=0, metavar="NUMBER", help="The last image to take.")] = None,
+    first: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="First image to use; it becomes image 0.")] = 0,
+    last: Annotated[int | None, typer.Option(min=0, metavar="NUMBER", help="Last image to use.")] = None,
     stride: options.Stride = 1,
     out: Annotated[
         Path | None,
@@ -70,17 +70,17 @@ def track(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="The clip with the points on it; <clip>.tracks.mp4 by default.",
+            help="Video with the points drawn on it; <clip>.tracks.mp4 by default.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     no_overlay: Annotated[
-        bool, typer.Option("--no-overlay", help="Draw nothing.", rich_help_panel=options.OUTPUT)
+        bool, typer.Option("--no-overlay", help="Write no picture.", rich_help_panel=options.OUTPUT)
     ] = False,
     trail: Annotated[
         int,
         typer.Option(
-            min=0, metavar="NUMBER", help="Images that a point's trail covers.", rich_help_panel=options.OUTPUT
+            min=0, metavar="NUMBER", help="Length of a point's trail in images.", rich_help_panel=options.OUTPUT
         ),
     ] = 10,
     pixel_scale: Annotated[
@@ -89,7 +89,7 @@ def track(
             "--pixel-scale",
             min=1,
             metavar="NUMBER",
-            help="Draw each pixel so many times as high and wide; what suits the clip by default.",
+            help="Enlargement of each pixel; chosen for the clip by default.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -114,16 +114,16 @@ def track(
     shown = options.read_part(clip, first, last, stride)
     queries = wanted if grid is None else grid_points(grid, image, shown.height, shown.width)
     _check_queries(queries, shown, points)
-    model = backbone_of(backbone, loading, plan=dry_run)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
     run = matching.settings(model)
     if dry_run:
         size_of_clip = pixels(shown.height, shown.width)
         say(f"{model!r}\n  clip      {counted(len(shown), 'image')} of {clip}, {size_of_clip}")
         say(f"  points    {len(queries)}\n  tracks    {tracks_path}\n  overlay   {overlay_path or 'none'}")
         say(f"  run       layer {run['layer']} at step {run['step']} of {matching.steps}")
-        calls = calls_of_tracking(model, run["options"], len(shown), queries[:, 0], run["size"], run["layer"])
-        besides = "; encoding the images and matching come on top"
-        tell_time(model, [calls], steps=matching.steps, estimate=not no_estimate, besides=besides)
+        calls = tracking_cost(model, run["options"], len(shown), queries[:, 0], run["size"], run["layer"])
+        extra = "; encoding the images and matching come on top"
+        tell_time(model, [calls], steps=matching.steps, estimate=not no_estimate, extra=extra)
         return
 
     from analyses.tracking.track import track_points
@@ -146,7 +146,7 @@ def track(
 
 
 def read_points(path: Path) -> np.ndarray:
-    """The points of a CSV file as (point, 3) float, (image, x, y), x and y in pixels of the clip.
+    """Read the points of a CSV file: (point, 3) float, (image, x, y), x and y in pixels of the clip.
 
     The first line names the columns, in any order; others than ``image``, ``x`` and ``y`` are not read.
 
@@ -180,7 +180,7 @@ def read_points(path: Path) -> np.ndarray:
                 if any(value.strip() for value in row):
                     found.append(_point(row, names, f"{path}, line {rows.line_num}"))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInputError(f"{path} is no CSV file: {error}. Save it as UTF-8 text.") from error
+        raise InvalidInputError(f"{path} is not a CSV file: {error}. Save it as UTF-8 text.") from error
     if not found:
         raise InvalidInputError(f"{path} holds no points below its first line.")
     return np.array(found)
@@ -200,7 +200,7 @@ def _point(row: list[str], names: list[str], where: str) -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InvalidInputError(f"{where}: {name} is {text!r}, which is no number.")
+            raise InvalidInputError(f"{where}: {name} is {text!r}, which is not a number.")
         if name == "image" and (value < 0 or value != int(value)):
             raise InvalidInputError(f"{where}: image is {text!r}. Images are numbered 0, 1, 2 ...")
         values.append(value)
@@ -221,32 +221,34 @@ def grid_points(count: int, image: int, height: int, width: int) -> np.ndarray:
 
 
 def _check_given(ctx: typer.Context) -> None:
-    """Refuse no points, points twice, and options without effect."""
+    """Raise for missing points, points given twice, and options without effect."""
     given = ctx.params
     if (given["grid"] is None) == (given["points"] is None):
         what = "no points are given" if given["grid"] is None else "--grid and --points both say which points"
         raise InvalidInputError(f"{what}. Give one of --grid and --points.")
     if given["points"] is not None:
-        options.refuse_given(ctx, ("image",), "is about --grid; each point of --points has its own. Leave it out.")
+        options.reject_options(
+            ctx, ("image",), "applies to --grid; each point of --points has its own image. Leave it out."
+        )
     if given["no_overlay"]:
-        options.refuse_given(
+        options.reject_options(
             ctx, ("overlay", "trail", "pixel_scale"), "has no effect with --no-overlay. Leave one out."
         )
 
 
 def _check_paths(clip: Path, tracks: Path, overlay: Path | None) -> None:
-    """Refuse outputs that would replace the clip, what belongs to it, or each other."""
+    """Raise for outputs that would replace the clip, its extra file, or each other."""
     from store.clips.video import extras_path
 
     for option, path in (("--out", tracks), ("--overlay", overlay)):
         if path is not None and path.resolve() in (clip.resolve(), extras_path(clip).resolve()):
-            raise InvalidInputError(f"{option} {path} is the clip itself, or what belongs to it. Choose another path.")
+            raise InvalidInputError(f"{option} {path} is the clip itself, or its extra file. Choose another path.")
     if overlay is not None and tracks.resolve() in (overlay.resolve(), extras_path(overlay).resolve()):
         raise InvalidInputError(f"--out {tracks} and --overlay {overlay} are the same file. Give them different paths.")
 
 
 def _check_free(tracks: Path, overlay: Path | None, overwrite: bool) -> None:
-    """Refuse taken paths, and those that cannot be written, before the model is loaded."""
+    """Validate output paths before the model is loaded."""
     from store.clips.encoding import check_clip_path
     from store.tracks.files import check_tracks_path
 
@@ -267,7 +269,7 @@ def _check_queries(queries: np.ndarray, clip: Clip, points: Path | None) -> None
 
 
 def _write_overlay(path: Path, clip: Clip, tracks: PointTracks, trail: int, scale: int | None, overwrite: bool) -> None:
-    """Draw and write image after image: the pictures of a long clip are never all in memory."""
+    """Draw and write image by image: the pictures of a long clip are never all in memory."""
     from analyses.plots.overlay import drawn_images, viewing_scale
     from store.clips.encoding import write_video
 
@@ -286,7 +288,7 @@ def _counted(pictures: Iterable[np.ndarray], bar: Callable[[int, int], None], to
 
 
 def _tell(found: PointTracks) -> None:
-    """How many points are visible at the end, and where the time went."""
+    """Print how many points are visible at the end, and where the time was spent."""
     details, visible = found.details, found.visibility[-1]
     say(f"{details['backbone']}, layer {details['layer']} at step {details['step']} of {details['steps']}")
     say(f"{visible.sum()} of {counted(len(visible), 'point')} visible in the last image; {_moved(found)}")
@@ -296,7 +298,7 @@ def _tell(found: PointTracks) -> None:
 
 
 def _moved(found: PointTracks) -> str:
-    """How far the visible points are from where they were asked for, in the last image, in pixels of the clip."""
+    """Median displacement of the visible points from their queries, in the last image, in pixels of the clip."""
     visible = found.visibility[-1]
     if not visible.any():
         return "none to say how far they moved"

@@ -12,11 +12,11 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import calls_of_run, tell_time
+from ditprobe.cli.estimates import run_cost, tell_time
 from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layers_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ _OF_METHODS = ("layers", "fraction", "iterations", "learning_rate", "inject", "p
 def transfer(
     ctx: typer.Context,
     reference: Annotated[
-        str, typer.Argument(help="The video whose motion is wanted; not with --embedding.", show_default=False)
+        str, typer.Argument(help="The video whose motion is transferred; not with --embedding.", show_default=False)
     ],
-    prompt: Annotated[str | None, typer.Argument(help="What to show instead.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Argument(help="The content of the new clip.", show_default=False)] = None,
     out: options.NamedVideo = None,
     backbone: options.BackboneName = "mini",
     method: Annotated[
@@ -75,32 +75,36 @@ def transfer(
     ] = 5,
     learning_rate: Annotated[
         str | None,
-        typer.Option(metavar="FIRST,LAST", help="Falling linearly, such as 0.002,0.001.", show_default=False),
+        typer.Option(
+            metavar="FIRST,LAST", help="Learning rates, falling linearly, such as 0.002,0.001.", show_default=False
+        ),
     ] = None,
     inject: Annotated[
         bool, typer.Option("--inject", help="Attend to the reference's keys and values in layer 0 too.")
     ] = False,
     preset: Annotated[
-        Literal["exact", "ditflow"], typer.Option(help="ditflow has the layers and the schedule of its release.")
+        Literal["exact", "ditflow"], typer.Option(help="ditflow uses the layers and the schedule of its release.")
     ] = "exact",
     keep: Annotated[
         Path | None,
         typer.Option(
             "--save-embedding",
             metavar="PATH",
-            help="Keep the positions of ditflow-positions, a .safetensors file.",
+            help="Save the positions of ditflow-positions to a .safetensors file.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     embedding: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Use the motion of such a file; nothing is optimised.", show_default=False),
+        typer.Option(
+            metavar="PATH", help="Use the motion of a saved embedding, without optimisation.", show_default=False
+        ),
     ] = None,
     picture: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A page with reference and result beside their flow as a video.",
+            help="A page that plays reference and result next to their flow.",
             show_default=False,
             rich_help_panel=options.OUTPUT,
         ),
@@ -111,7 +115,7 @@ def transfer(
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Generate a clip that moves as a reference does (DiTFlow)."""
+    """Generate a clip with the motion of a reference (DiTFlow)."""
     from generators.transfer.methods import METHODS
     from store.clips.encoding import check_clip_path
     from store.clips.video import write_clip
@@ -119,8 +123,8 @@ def transfer(
     reference, prompt = _words(reference, prompt, embedding)
     METHODS[method]  # raises for an unknown name, before torch is imported
     if embedding is not None:
-        options.refuse_given(ctx, ("method", "keep", *_OF_METHODS), "cannot be combined with --embedding.")
-        options.refuse_given(ctx, ("picture",), "shows the reference, which --embedding does not have. Leave it out.")
+        options.reject_options(ctx, ("method", "keep", *_OF_METHODS), "cannot be combined with --embedding.")
+        options.reject_options(ctx, ("picture",), "shows the reference, which --embedding does not have. Leave it out.")
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
     compared, rates, seed, steps = _layers(layers), _rates(learning_rate), generation.seed, generation.steps
     run = {**generation.arguments(backbone), "seed": seed}
@@ -137,7 +141,7 @@ def transfer(
     if keep is not None and getattr(chosen, "optimise", None) != "positions":
         raise InvalidInputError("--save-embedding saves optimised positions. Add --method ditflow-positions.")
 
-    from ditprobe.cli.divergence import keeping_latents
+    from ditprobe.cli.divergence import save_latents_on_divergence
     from generators.transfer.embedding_files import check_embedding_path, save_embedding
 
     if keep is not None and not dry_run:
@@ -145,17 +149,17 @@ def transfer(
     # files first: loading a model takes longer than finding out that they cannot be read
     source = _source(reference, embedding)
     plan = dry_run and embedding is None  # an embedding is checked against the model's own tables
-    model = backbone_of(backbone, loading, plan=plan)
+    model = load_backbone_option(backbone, loading, plan=plan)
     job = _job(model, source, prompt, chosen, run)
     motion = f"{job.what}, from {reference if embedding is None else embedding}"
     layer = None if picture is None else _seen_layer(model, chosen)
     if dry_run:
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {job.how}\n  motion    {motion}")
         if picture is not None:
-            say(f"  picture   {picture}: reference and result beside their flow by layer {layer}")
+            say(f"  picture   {picture}: reference and result next to their flow by layer {layer}")
         tell_time(model, [job.calls], steps=steps, estimate=not no_estimate)
         return
-    with keeping_latents(path), progress("transferring") as bar:
+    with save_latents_on_divergence(path), progress("transferring") as bar:
         found = job.run(bar)
     if keep is not None and found.embedding is not None:
         say(f"{save_embedding(found.embedding, keep, overwrite=overwrite)}: {found.embedding!r}")
@@ -164,13 +168,13 @@ def transfer(
     say(written(path, clip, seed))
     if picture is not None and layer is not None and job.reference is not None:
         _draw(picture, model, job.reference, found.clip, f"{prompt}, moving as {Path(reference).name}", layer, steps)
-        say(f"{picture}: reference and result beside their flow by layer {layer}")
+        say(f"{picture}: reference and result next to their flow by layer {layer}")
     say(f"{model.name}, {job.how}, {motion}: {prompt!r}")
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be done: in words, as a call, its calls of the model, and the reference as it was made to fit."""
+    """A transfer to run: its description, the function that runs it, its cost, and the fitted reference."""
 
     how: str
     what: str
@@ -186,7 +190,7 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
 
     arguments = model.arguments(prompt, **run)
     how = describe_run(model, arguments)
-    size, plain = calls_of_run(model, arguments)
+    size, plain = run_cost(model, arguments)
     if isinstance(source, MotionEmbedding):
         strategy = InjectMotion(source)
         strategy.start(GuidedSampling(model, strategy, arguments).run)
@@ -214,7 +218,7 @@ def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:
 
 
 def _seen_layer(model: Backbone, method: TransferMethod) -> int:
-    """Whose flow is drawn: the best layer of a selection, the first one of others, or what is known to track well."""
+    """Layer whose flow is drawn: the best of a selection, the first of given layers, or the one known to track well."""
     from analyses.flow.reference_flow import default_layer
     from analyses.selection.defaults import chosen_layers
     from analyses.selection.layer_selection import LayerSelection
@@ -234,7 +238,7 @@ def _seen_layer(model: Backbone, method: TransferMethod) -> int:
 
 
 def _draw(path: Path, model: Backbone, reference: Clip, clip: Clip, title: str, layer: int, steps: int) -> None:
-    """A page with both clips beside their flow, read from the finished clips."""
+    """Draw a page of both clips next to their flow, which is read from the finished clips."""
     from analyses.flow.reference_flow import reference_flow
     from ditprobe.report.page import write_page
     from ditprobe.report.transfer import LEAST_WIDTH, transfer_figure
@@ -256,28 +260,28 @@ def _described(method: TransferMethod, model: Backbone, steps: int) -> str:
 
 
 def _words(reference: str, prompt: str | None, embedding: Path | None) -> tuple[str, str]:
-    """The reference and the prompt; with an embedding the only word is the prompt."""
+    """Reference and prompt; with an embedding, the only argument is the prompt."""
     if embedding is None:
         if prompt is None:
             raise InvalidInputError(
-                "a reference and a prompt are needed, in this order. Only with --embedding the prompt is alone."
+                "a reference and a prompt are needed, in this order; with --embedding, only the prompt."
             )
         return reference, prompt
     if prompt is not None:
         raise InvalidInputError(
-            f"--embedding has the motion already, so the reference {reference} has no use. Leave one of them out."
+            f"--embedding already has the motion, so the reference {reference} would be ignored. Leave one of them out."
         )
     return "", reference
 
 
 def _method(ctx: typer.Context, name: str, given: dict[str, Any]) -> TransferMethod:
-    """Make the method of a name from the options that it takes; options of other methods were not given."""
+    """Make a method by name from the options that it takes; raise for options that it does not take."""
     from generators.transfer.methods import make_method, method_options
 
     taken = method_options(name)
     if taken is not None:
         others = [option for option in _OF_METHODS if option not in taken]
-        options.refuse_given(ctx, others, f"does not apply to --method {name}. Leave it out.")
+        options.reject_options(ctx, others, f"does not apply to --method {name}. Leave it out.")
     wanted = {option: value for option, value in given.items() if taken is None or option in taken}
     return make_method(name, **wanted)
 
@@ -290,7 +294,7 @@ def _layers(text: str | None) -> Iterable[int] | None:
 
 
 def _rates(text: str | None) -> tuple[float, float] | None:
-    """The first and the last learning rate; None leaves the method's own."""
+    """Parse the first and the last learning rate; None is the method's own."""
     if text is None:
         return None
     try:

@@ -49,7 +49,7 @@ def test_record_a_scene_then_ask_what_is_in_it(run: Run) -> None:
     assert printed.startswith("Plan for mini: 4 records, ")
     assert "written to run.zarr" in printed
     assert open_recording("run.zarr").layers == (1, 4)
-    assert "every record that is marked done is whole" in run("info", "run.zarr", "--verify").output
+    assert "every record marked done is intact" in run("info", "run.zarr", "--verify").output
     with xr.open_zarr("run.zarr", chunks=None) as opened:
         assert opened["query"].sizes["layer"] == 2
 
@@ -106,7 +106,7 @@ def test_a_sweep_of_several_thresholds_and_draws_shows_how_stable_a_choice_is(ru
     assert "No layer is shown to beat 'nothing moves' on these 2 clips" in printed
     assert "2 clips, 2 noise draws" in printed
     refused = run("sweep", "--scenes", "0", "--threshold-cells", "one", "--out", "b.nc", code=2).output
-    assert "--threshold-cells 'one' is no number of cells. Write for example 1, or '1,0.5,2'." in refused
+    assert "--threshold-cells 'one' is not a number of cells. Write for example 1, or '1,0.5,2'." in refused
 
 
 def test_a_sweep_of_recordings_gives_the_numbers_of_the_live_one(run: Run) -> None:
@@ -144,7 +144,7 @@ def test_clips_without_tracks_get_everything_but_accuracy(run: Run) -> None:
     scene = make_scene(4, images=13, height=48, width=56)
     write_clip("plain.mp4", Clip(scene.images, fps=8))
     printed = run("sweep", "--clips", "plain.mp4", *SHORT, "--report", "plain.html").output
-    assert "No clip has true tracks: no accuracy, and no layers selected." in printed
+    assert "No clip has true tracks: no accuracy, no selection." in printed
     found = load_sweep("sweep.nc")
     assert found.sizes["clip"] == 2
     assert np.isnan(found["accuracy"]).all()
@@ -188,7 +188,7 @@ def test_a_generated_clip_of_the_published_set_is_read(run: Run, data: Path) -> 
         (("record", "--scene", 1, "--size", "9"), "error: --size '9' is not HEIGHTxWIDTH. Write for example 480x720."),
         (
             ("record", "--scene", 1, "--limit", "lots"),
-            "error: --limit 'lots' is no size. Write for example 500MB or 20GB.",
+            "error: --limit 'lots' is not a size. Write for example 500MB or 20GB.",
         ),
         (("sweep",), "error: nothing to sweep. Give --clips, --scenes, --prompt or --recording."),
         (("select", "absent.nc"), "error: absent.nc is not a sweep: it does not exist."),
@@ -336,7 +336,7 @@ def test_recordings_of_equal_names_are_kept_apart(run: Run) -> None:
 )
 def test_options_without_effect_on_recordings_are_refused(run: Run, words: tuple[object, ...], flag: str) -> None:
     printed = run("sweep", "--recording", "any.zarr", *words, code=2).output
-    assert printed == f"error: {flag} does not apply to recordings: the run that they hold is over. Leave it out.\n"
+    assert printed == f"error: {flag} does not apply to recordings, which are finished runs. Leave it out.\n"
 
 
 def test_equal_names_and_idle_options_of_a_sweep_are_refused(run: Run) -> None:

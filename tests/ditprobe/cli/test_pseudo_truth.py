@@ -36,9 +36,7 @@ def test_a_plain_video_is_swept_against_optical_flow_and_called_so(run: Run) -> 
 
 def test_a_sweep_without_accuracy_says_how_to_get_one(run: Run) -> None:
     printed = run("sweep", "--clips", "mine.mp4", *SHORT).output
-    assert (
-        "No clip has true tracks: no accuracy, and no layers selected.\nAdd --truth flow to measure accuracy" in printed
-    )
+    assert "No clip has true tracks: no accuracy, no selection.\nAdd --truth flow to measure accuracy" in printed
 
 
 def test_a_file_of_tracks_and_cotracker_are_named_as_the_source(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,5 +73,5 @@ def test_a_truth_that_names_nothing_is_refused(run: Run, words: tuple[object, ..
 def test_clips_with_tracks_keep_them(run: Run, tmp_path: Path) -> None:
     write_clip(tmp_path / "known.mp4", make_scene(3))
     printed = run("sweep", "--clips", "known.mp4", *SHORT, "--truth", "flow").output
-    assert "--truth flow has no effect: every clip has tracks of its own" in printed
+    assert "--truth flow has no effect: every clip already has tracks" in printed
     assert "pseudo_truth" not in load_sweep("sweep.nc").attrs

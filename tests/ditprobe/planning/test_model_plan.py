@@ -194,5 +194,5 @@ def test_the_command_prints_the_plan(run: Run) -> None:
     ):
         assert line in printed
     assert re.search(r"  decoding    \d+\.\d GB in one piece in float16", printed)
-    assert "--height is about --plan" in run("info", "mini", "--height", "40", code=2).output
+    assert "--height applies to --plan" in run("info", "mini", "--height", "40", code=2).output
     assert "6 layers of 4 heads x 32 channels" in run("info", "mini", "--plan", "--size", "80x40").output

@@ -16,7 +16,7 @@ import xarray as xr
 
 import ditprobe as dp
 from analyses.flow.attention_flow import labelled_flow
-from ditprobe.report.page import figure_name, page_of
+from ditprobe.report.page import figure_name, render_figures
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import make_scene, write_clip
 from store.layout import TokenLayout
@@ -141,7 +141,7 @@ def test_plotlys_own_page_of_our_figure_has_no_upload_button(dom: Callable[[str]
 
 
 def test_a_page_of_figures_has_no_upload_button(dom: Callable[[str], str]) -> None:
-    page = page_of("Two", [go.Figure(go.Scatter(y=[1, 2])), FIGURES["plot_transfer"]()])
+    page = render_figures("Two", [go.Figure(go.Scatter(y=[1, 2])), FIGURES["plot_transfer"]()])
     assert_closed(page, 2)
     drawn = dom(page)
     assert buttons(drawn) == {"Download plot"}
@@ -188,5 +188,5 @@ def test_the_policy_stands_before_anything_that_it_rules() -> None:
 def test_a_saved_figure_is_named_after_its_title(title: str | None, name: str) -> None:
     figure = go.Figure(layout={"title": {"text": title}})
     assert figure_name(figure) == name
-    (options,) = configs(page_of("a", [figure]))
+    (options,) = configs(render_figures("a", [figure]))
     assert options["toImageButtonOptions"] == {"format": "svg", "filename": name}

@@ -635,7 +635,7 @@ def test_videos_that_do_not_fit_are_refused_before_a_model_is_loaded(transferrin
     def loaded(*args):
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.cli.verbs.report.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.verbs.report.load_backbone_option", loaded)
     scene = make_scene(16, images=8)
     write_clip("short.mp4", scene.window(0, 5))
     write_clip("wide.mp4", scene.resized(40, 56))

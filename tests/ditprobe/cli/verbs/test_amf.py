@@ -47,7 +47,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*args: object, **kwargs: object) -> None:
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.cli.verbs.amf.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.verbs.amf.load_backbone_option", loaded)
 
 
 def files() -> list[str]:
@@ -105,12 +105,12 @@ def test_a_dry_run_says_what_would_happen(run: Run, small: Backbone, clip: Clip)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--temperature", 3), "--temperature has an effect on the soft flow alone. Add --soft, or leave it out."),
+        (("--temperature", 3), "--temperature affects only the soft flow. Add --soft, or leave it out."),
         (("--no-picture", "--picture", "a.html"), "--picture has no effect with --no-picture. Leave one out."),
-        (("--out", "clip.mp4"), "--out clip.mp4 is the clip itself, or what belongs to it. Choose another path."),
+        (("--out", "clip.mp4"), "--out clip.mp4 is the clip itself, or its extra file. Choose another path."),
         (
             ("--picture", "clip.mp4"),
-            "--picture clip.mp4 is the clip itself, or what belongs to it. Choose another path.",
+            "--picture clip.mp4 is the clip itself, or its extra file. Choose another path.",
         ),
         (("--picture", "flow.png"), "flow.png cannot hold the picture: its suffix must be .html. Name it flow.html."),
         (

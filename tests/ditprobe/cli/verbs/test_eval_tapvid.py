@@ -118,7 +118,7 @@ def test_published_figures_stand_under_their_own_heading_and_only_beside_davis(r
         "CogVideoX-5B   46.9",
     ]
     told = " ".join(published.split())
-    assert "Comparable only with the same data, mode and protocol. This run does otherwise: 2 of the 30 clips; " in told
+    assert "Comparable only with the same data, mode and protocol. This run differs: 2 of the 30 clips; " in told
     assert "points that appear in later images too (without --first-image-only); clips not brought to 256 x 256" in told
     assert max(map(len, published.splitlines())) <= 80
 
@@ -219,7 +219,7 @@ def test_bad_data_is_refused_before_a_model_is_loaded(
     def loaded(*args: object) -> None:
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.cli.verbs.eval_tapvid.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.verbs.eval_tapvid.load_backbone_option", loaded)
     Path("evil.pkl").write_bytes(pickle.dumps({"goat": _Evil()}))
     Path("empty.pkl").touch()
     for words, text in {
@@ -243,7 +243,7 @@ def test_bad_data_is_refused_before_a_model_is_loaded(
     ("words", "text"),
     [
         (("--tracker", "flown"), "--tracker 'flown' is unknown. Known: backbone, nothing-moves, patches, flow."),
-        ((*STILL, "--layer", 3), "--layer is about --tracker backbone, which is not asked for. Leave it out."),
+        ((*STILL, "--layer", 3), "--layer applies to --tracker backbone, which is not used. Leave it out."),
         ((*STILL, "--device", "cpu"), "--device is about --tracker backbone, which is not asked for."),
         ((*STILL, "--cotracker-code", "x"), "--cotracker-code is about --cotracker, which is not given."),
         ((*STILL, "--cotracker", "x.pth"), "x.pth does not exist. Name a file of CoTracker3 weights."),

@@ -231,9 +231,7 @@ def test_a_prompt_outside_the_grammar_is_run_with_one_line_of_warning(run: Run) 
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize(
-    ("count", "told"), [(3, "interrupted. Clips that were finished are kept.\n"), (1, "interrupted.\n")]
-)
+@pytest.mark.parametrize(("count", "told"), [(3, "interrupted. Finished clips are kept.\n"), (1, "interrupted.\n")])
 def test_ctrl_c_keeps_the_clips_that_are_finished(
     count: int, told: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

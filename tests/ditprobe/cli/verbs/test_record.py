@@ -90,7 +90,7 @@ def test_refusals_name_options(run: Run) -> None:
 def test_a_damaged_recording_is_named_by_info_and_mended_by_the_same_command_with_resume(run: Run) -> None:
     run("record", "--scene", 1, *ONE)
     assert run("info", "recording.zarr", "--verify").output.endswith(
-        "\n  every record that is marked done is whole, and so are metadata and coordinates\n"
+        "\n  every record marked done is intact, and so are metadata and coordinates\n"
     )
     file = Path("recording.zarr/key/c.0.0.0.0.0.0.0.0")
     data = bytearray(file.read_bytes())
@@ -98,7 +98,7 @@ def test_a_damaged_recording_is_named_by_info_and_mended_by_the_same_command_wit
     file.write_bytes(data)
     printed = run("info", "recording.zarr", "--verify", code=1).output
     assert "\n  step 2, layer 1, branch 'cond', key: the checksum of key is " in printed
-    assert printed.endswith("\n  `ditprobe record` with the same options and --resume records again what is damaged\n")
+    assert printed.endswith("\n  `ditprobe record` with the same options and --resume records damaged parts again\n")
     run("record", "--scene", 1, *ONE, "--resume")
     run("info", "recording.zarr", "--verify")
 
@@ -106,7 +106,7 @@ def test_a_damaged_recording_is_named_by_info_and_mended_by_the_same_command_wit
 def test_info_says_what_format_1_cannot_vouch_for(run: Run) -> None:
     shutil.copytree(OLD, "old.zarr")
     assert run("info", "old.zarr", "--verify").output.endswith(
-        "\n  every record that is marked done is whole\n"
+        "\n  every record marked done is intact\n"
         "  not verified: status, times and counts, which have no checksum in format 1\n"
     )
 

@@ -49,7 +49,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*args: object, **kwargs: object) -> None:
         raise AssertionError("a backbone was loaded")
 
-    monkeypatch.setattr("ditprobe.cli.verbs.track.backbone_of", loaded)
+    monkeypatch.setattr("ditprobe.cli.verbs.track.load_backbone_option", loaded)
 
 
 def files() -> list[str]:
@@ -191,7 +191,7 @@ def test_a_backbone_of_which_nothing_is_known_needs_a_layer(run: Run) -> None:
             "swapped.csv: query 1 at (x, y) = (8, 40) lies outside the clip of 32 x 48 px (height x width). With x and "
             "y exchanged all would lie inside: are they (y, x)? Query 0 is the first point of the file.",
         ),
-        (("--points", "bad.csv"), "bad.csv, line 3: y is 'low', which is no number."),
+        (("--points", "bad.csv"), "bad.csv, line 3: y is 'low', which is not a number."),
     ],
 )
 def test_bad_input_is_refused_before_a_backbone_is_loaded(words: tuple[object, ...], message: str, run: Run) -> None:
@@ -251,8 +251,8 @@ def test_points_are_read_by_the_names_of_their_columns(tmp_path: Path) -> None:
         ("image,x,y\n", "holds no points below its first line."),
         ("image,x,y\n0,1,2\n\n0,1\n", "line 4: 2 values in '0,1', but 3 columns."),
         ("image,x,y\n0,1,2,3\n", "line 2: 4 values in '0,1,2,3', but 3 columns."),
-        ("image,x,y\n0,nan,2\n", "line 2: x is 'nan', which is no number."),
-        ("image,x,y\n0,1,\n", "line 2: y is '', which is no number."),
+        ("image,x,y\n0,nan,2\n", "line 2: x is 'nan', which is not a number."),
+        ("image,x,y\n0,1,\n", "line 2: y is '', which is not a number."),
         ("image,x,y\n0.5,1,2\n", "line 2: image is '0.5'. Images are numbered 0, 1, 2 ..."),
         ("image,x,y\n-1,1,2\n", "line 2: image is '-1'. Images are numbered 0, 1, 2 ..."),
     ],

@@ -119,7 +119,7 @@ def test_a_page_shows_the_reference_as_fitted_and_the_result(run: Run, reference
     words = ["--layers", "1,0", "--picture", "deep/a.html", "--out", "made.mkv", "--scale", 2]
     printed = run("transfer", "long.mkv", PROMPT, *ON_SMALL, *words)
     assert "it is resampled to its images 0, 2, 4." in printed.stderr
-    assert printed.stdout.splitlines()[1] == "deep/a.html: reference and result beside their flow by layer 0"
+    assert printed.stdout.splitlines()[1] == "deep/a.html: reference and result next to their flow by layer 0"
     page = Path("deep/a.html").read_text(encoding="utf-8").replace("\\u002f", "/")  # as JSON in a page has it
     assert page.count('id="figure-1"') == 1
     assert f"<h1>{PROMPT}, moving as long.mkv</h1>" in page
@@ -145,7 +145,7 @@ def test_a_dry_run_names_the_page(run: Run, no_model: None) -> None:
     write_clip("ref.mkv", Clip(make_scene(4).images, fps=8))
     words = ["--method", "injection", "--device", "cpu", "--picture", "a.html", "--dry-run"]
     printed = run("transfer", "ref.mkv", PROMPT, *words).stdout
-    assert "\n  picture   a.html: reference and result beside their flow by layer 5\n  time " in printed
+    assert "\n  picture   a.html: reference and result next to their flow by layer 5\n  time " in printed
     assert not Path("a.html").exists()
 
 
@@ -163,7 +163,7 @@ def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
         (["ref.mkv", PROMPT, "--layers", "all"], "--layers 'all' would guide by every layer. Name some, such as "),
         (["ref.mkv", PROMPT, "--fraction", 0], "fraction must be above 0 and at most 1; got 0.0."),
         (["ref.mkv", PROMPT, "--learning-rate", "0.1"], "--learning-rate '0.1' is not two numbers, the first and the "),
-        (["ref.mkv"], "a reference and a prompt are needed, in this order. Only with --embedding the prompt is alone."),
+        (["ref.mkv"], "a reference and a prompt are needed, in this order; with --embedding, only the prompt."),
         (["ref.mkv", PROMPT, "--save-embedding", "x.safetensors"], "--save-embedding saves optimised positions. Add "),
         (
             ["ref.mkv", PROMPT, "--method", "ditflow-positions", "--save-embedding", "x.pt"],

@@ -99,7 +99,7 @@ def test_the_scene_whose_motion_is_transferred_is_the_first_of_one_object_and_a_
 def test_ctrl_c_says_where_the_finished_scenes_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
 ) -> None:
-    import analyses.layers.sweep as sweep_module
+    import analyses.layers.sweep_run as sweep_module
 
     real, calls = sweep_module.run_clip, []
 

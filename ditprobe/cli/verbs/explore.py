@@ -30,20 +30,30 @@ def _stop(arguments: Any) -> str:
 
 @verb(interrupted=_stop)
 def explore(
-    recording: Annotated[Path, typer.Argument(help="A recording, as of `ditprobe record`.")],
+    recording: Annotated[Path, typer.Argument(help="A recording written by ditprobe record.")],
     clip: Annotated[
         Path | None,
-        typer.Option(help="Its video: the recorded one or that of --save-clip. Found beside X.zarr as X.mp4."),
+        typer.Option(
+            "--clips",
+            metavar="PATH",
+            help="Its video: the recorded one or that of --save-clip. X.mp4 next to X.zarr is found.",
+        ),
     ] = None,
-    beside: Annotated[Path | None, typer.Option(help="A second recording, side by side with the first.")] = None,
-    beside_clip: Annotated[Path | None, typer.Option(help="The video of the second recording.")] = None,
-    sweep: Annotated[Path | None, typer.Option(help="A sweep whose map of layers and steps to navigate by.")] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A second recording, shown next to the first.")
+    ] = None,
+    beside_clip: Annotated[Path | None, typer.Option(metavar="PATH", help="The video of the second recording.")] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A sweep, whose map of layers and steps serves to navigate.")
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="NUMBER", help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a file that still responds, and serve nothing.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write an interactive file instead of serving a page.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --html.")] = False,
 ) -> None:
-    """Look at a recording with a pointer: a page of this machine, read only."""
+    """Explore a recording in the browser, read-only."""
     from ditprobe.explorer.controller import Explorer
     from ditprobe.explorer.opened import opened
     from store.clips.video import read_clip

@@ -77,7 +77,7 @@ def report(
         ),
     ] = False,
 ) -> None:
-    """Write an HTML page about a sweep, with examples if clips are given."""
+    """Write an HTML report of a sweep, with example clips."""
     options.check_exists(clips, "a video or of a folder of clips")
     if scenes is not None:
         options.scene_seeds(scenes)

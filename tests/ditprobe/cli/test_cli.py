@@ -121,7 +121,7 @@ def test_a_sweep_of_recordings_gives_the_numbers_of_the_live_one(run: Run) -> No
 
 
 def test_ctrl_c_keeps_finished_clips_and_resume_completes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import analyses.layers.sweep as sweep_module
+    import analyses.layers.sweep_run as sweep_module
 
     real, calls = sweep_module.run_clip, []
 
@@ -191,7 +191,7 @@ def test_a_generated_clip_of_the_published_set_is_read(run: Run, data: Path) -> 
             "error: --limit 'lots' is not a size. Write for example 500MB or 20GB.",
         ),
         (("sweep",), "error: nothing to sweep. Give --clips, --scenes, --prompt or --recording."),
-        (("select", "absent.nc"), "error: absent.nc is not a sweep: it does not exist."),
+        (("select", "absent.nc"), "error: absent.nc holds no sweep: it does not exist."),
         (("record", "--clip", "absent.mp4"), "error: "),
         (
             ("info", "./absent"),

@@ -62,8 +62,8 @@ def named_still(path: Path) -> object:
     [
         (("--clips", "mine.mp4", "--truth", "cotracker"), "--truth cotracker needs the weights of CoTracker3 offline."),
         (("--clips", "mine.mp4", "--truth", "flown"), "--truth 'flown' is neither 'flow', 'cotracker' nor a file"),
-        (("--clips", "mine.mp4", "--cotracker", "w.pth"), "--cotracker is about --truth cotracker."),
-        (("--scenes", "0", "--truth", "flow"), "--truth is about the videos of --clips, which are not given."),
+        (("--clips", "mine.mp4", "--cotracker", "w.pth"), "--cotracker applies to --truth cotracker."),
+        (("--scenes", "0", "--truth", "flow"), "--truth applies to the videos of --clips, which are not given."),
     ],
 )
 def test_a_truth_that_names_nothing_is_refused(run: Run, words: tuple[object, ...], message: str) -> None:

@@ -163,7 +163,7 @@ def test_ctrl_c_loses_no_finished_clip_and_resume_tracks_only_the_rest(
     monkeypatch.setattr(PatchTracker, "__call__", call)
     words = ("eval-tapvid", "--data", scenes, "--tracker", "patches", "--out", "a.csv")
     told = run(*words, code=130)
-    assert "interrupted. Finished work is kept; the same command with --resume goes on." in told.output
+    assert "interrupted. Finished work is kept; run the same command with --resume to continue." in told.output
     assert not Path("a.csv").exists()
     assert "--resume" in run(*words, code=2).output
     assert "mode was 'first', now 'strided'" in run(*words, "--mode", "strided", "--resume", code=2).output
@@ -244,8 +244,8 @@ def test_bad_data_is_refused_before_a_model_is_loaded(
     [
         (("--tracker", "flown"), "--tracker 'flown' is unknown. Known: backbone, nothing-moves, patches, flow."),
         ((*STILL, "--layer", 3), "--layer applies to --tracker backbone, which is not used. Leave it out."),
-        ((*STILL, "--device", "cpu"), "--device is about --tracker backbone, which is not asked for."),
-        ((*STILL, "--cotracker-code", "x"), "--cotracker-code is about --cotracker, which is not given."),
+        ((*STILL, "--device", "cpu"), "--device applies to --tracker backbone, which is not used."),
+        ((*STILL, "--cotracker-code", "x"), "--cotracker-code applies to --cotracker, which is not given."),
         ((*STILL, "--cotracker", "x.pth"), "x.pth does not exist. Name a file of CoTracker3 weights."),
         ((*STILL, "--mode", "last"), "'last' is not one of 'first', 'strided'"),
         (("--preset", "difftrack-tracking", "--encode", "clip"), "encodes images alone. Leave --encode clip out."),

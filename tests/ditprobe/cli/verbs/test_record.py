@@ -175,10 +175,11 @@ def outcome(function: Callable[..., Any], capsys: pytest.CaptureFixture[str], **
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({}, "interrupted. Finished work is kept; the same command with --resume goes on.\n"),
+        ({}, "interrupted. Finished work is kept; run the same command with --resume to continue.\n"),
         (
             {"overwrite": True},
-            "interrupted. Finished work is kept; the same command with --resume in place of --overwrite goes on.\n",
+            "interrupted. Finished work is kept; run the same command with --resume in place of --overwrite to "
+            "continue.\n",
         ),
         ({"dry_run": True}, "interrupted.\n"),
     ],

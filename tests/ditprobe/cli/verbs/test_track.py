@@ -170,7 +170,10 @@ def test_a_backbone_of_which_nothing_is_known_needs_a_layer(run: Run) -> None:
     [
         ((), "no points are given. Give one of --grid and --points."),
         (("--grid", 2, "--points", "p.csv"), "--grid and --points both say which points. Give one of --grid and"),
-        (("--points", "good.csv", "--image", 1), "--image is about --grid; each point of --points has its own."),
+        (
+            ("--points", "good.csv", "--image", 1),
+            "--image applies to --grid; each point of --points has its own image.",
+        ),
         (("--grid", 2, "--image", 7), "query 0 is in image 7, but the clip has images 0 to 6."),
         (("--grid", 2, "--no-overlay", "--trail", 3), "--trail has no effect with --no-overlay. Leave one out."),
         (("--grid", 2, "--first", 7), "clip.mp4 has images 0 to 6; images 7 to the end were asked for."),
@@ -180,8 +183,14 @@ def test_a_backbone_of_which_nothing_is_known_needs_a_layer(run: Run) -> None:
         (("--grid", 2, "--out", "taken.nc"), "taken.nc exists already. Choose another path for the tracks, or pass --"),
         (("--grid", 2, "--overlay", "taken.mp4"), "taken.mp4 exists already. Choose another path for the clip, or"),
         (("--grid", 2, "--overlay", "a.gif"), "a.gif cannot hold the clip: its suffix must be .mp4,"),
-        (("--grid", 2, "--overlay", "clip.mp4", "--overwrite"), "--overlay clip.mp4 is the clip itself, or what"),
-        (("--grid", 2, "--out", "./clip.mp4.npz", "--overwrite"), "--out clip.mp4.npz is the clip itself, or what"),
+        (
+            ("--grid", 2, "--overlay", "clip.mp4", "--overwrite"),
+            "--overlay clip.mp4 is the clip itself, or its extra file",
+        ),
+        (
+            ("--grid", 2, "--out", "./clip.mp4.npz", "--overwrite"),
+            "--out clip.mp4.npz is the clip itself, or its extra file",
+        ),
         (("--grid", 2, "--out", "a.mp4.npz", "--overlay", "a.mp4"), "--out a.mp4.npz and --overlay a.mp4 are the same"),
         (("--grid", 2, "--preset", "difftrack-tracking", "--encode", "clip"), "--preset difftrack-tracking encodes"),
         (("--points", "."), "--points . is a folder. Give a CSV file."),
@@ -265,5 +274,5 @@ def test_malformed_points_are_named_by_their_line(tmp_path: Path, text: str, mes
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "points.csv").write_bytes(b"image,x,y\n\xff\xfe\x00")
-    with pytest.raises(InvalidInputError, match=r"points\.csv is no CSV file: .* Save it as UTF-8 text\."):
+    with pytest.raises(InvalidInputError, match=r"points\.csv is not a CSV file: .* Save it as UTF-8 text\."):
         read_points(tmp_path / "points.csv")

@@ -176,7 +176,7 @@ def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
         ([PROMPT, "--embedding", "x.safetensors", "--method", "smm"], "--method cannot be combined with --embedding."),
         (
             ["ref.mkv", PROMPT, "--embedding", "x.safetensors"],
-            "--embedding has the motion already, so the reference ref.mkv has no use. Leave one of them out.",
+            "--embedding already has the motion, so the reference ref.mkv would be ignored. Leave one of them out.",
         ),
         (
             [PROMPT, "--embedding", "x.safetensors", "--picture", "a.html"],

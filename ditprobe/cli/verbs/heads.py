@@ -13,7 +13,7 @@ from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.tables import plain_table
 from store.errors import InvalidInputError
 from store.text import counted
@@ -47,9 +47,7 @@ def heads(
     noise: options.ClipNoise = "forward",
     seed: options.Seed = 0,
     steps: options.Steps = 50,
-    draws: Annotated[
-        int, typer.Option(min=1, metavar="NUMBER", help="How many times to draw the noise for each clip.")
-    ] = 1,
+    draws: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Noise draws for each clip.")] = 1,
     radius: Annotated[
         int, typer.Option(min=0, metavar="CELLS", help="Cells that count as the same place, in y and in x.")
     ] = 1,
@@ -77,10 +75,10 @@ def heads(
     options.check_size(wanted, backbone)
     if not dry_run:
         _check_free(out, picture, overwrite)
-    model = backbone_of(backbone, loading, plan=dry_run)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
     check_layers(wanted_layers, model)
-    layout = options.layout_of(model, wanted, images)
-    sources = options.clips_from(clips, scenes, layout, stride, first=first, last=last)
+    layout = options.resolve_layout(model, wanted, images)
+    sources = options.read_sources(clips, scenes, layout, stride, first=first, last=last)
     cut: dict[str, Any] = {"size": wanted, "images": images, "stride": stride}
     if dry_run:
         from probe.run.run import pass_count

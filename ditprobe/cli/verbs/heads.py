@@ -65,7 +65,7 @@ def heads(
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Tell heads that attend to their own frame from those that attend to the same place over time."""
+    """Classify attention heads by where they attend."""
     options.check_exists(clips, "a video or of a folder of clips")
     if not (clips or scenes):
         raise InvalidInputError("nothing to measure. Give --clips or --scenes.")

@@ -50,12 +50,8 @@ def info(
         bool,
         typer.Option("--plan", help="Print what a model needs, from its configuration or the published one."),
     ] = False,
-    height: Annotated[
-        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip, in pixels.", rich_help_panel=PLAN)
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip, in pixels.", rich_help_panel=PLAN)
-    ] = None,
+    height: options.Height = None,
+    width: options.Width = None,
     size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of the clip, in pixels.", rich_help_panel=PLAN)
     ] = None,

@@ -22,7 +22,7 @@ Run = Callable[..., Result]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = load_backbone(new_pipeline(MiniConfig(layers=2, images=3, height=24, width=24)))
-    monkeypatch.setattr(verb, "backbone_of", lambda *_, **__: backbone)
+    monkeypatch.setattr(verb, "load_backbone_option", lambda *_, **__: backbone)
 
 
 def test_scenes_become_classes_a_file_and_a_page(run: Run) -> None:

@@ -186,6 +186,11 @@ class Plan:
                 ),
             )
 
+    def _repr_html_(self) -> str:
+        from store.notebook import repr_html
+
+        return repr_html(repr(self))
+
     def __repr__(self) -> str:
         title = f"Plan for {self.backbone}: {self.records} record{'s' if self.records > 1 else ''}"
         return "\n".join([f"{title}, {format_bytes(self.nbytes)}", *self.lines()])

@@ -140,6 +140,11 @@ class LayerSelection:
             )
         return rows
 
+    def _repr_html_(self) -> str:
+        from store.notebook import repr_html
+
+        return repr_html(repr(self))
+
     def __repr__(self) -> str:
         return described(self)
 

@@ -96,6 +96,11 @@ class Backbone(Family):
         self.call_label: CallLabel | None = None
         self.running_images: int | None = None
 
+    def _repr_html_(self) -> str:
+        from store.notebook import repr_html
+
+        return repr_html(repr(self))
+
     def __repr__(self) -> str:
         first, size = self.layers[0], self.default_size
         layers = f"{counted(len(self.layers), 'layer')} of {counted(first.heads, 'head')}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from store.arguments import Array, check_kind, checked
 from store.arrays import as_array
 from store.checks import finite, integer, shown, text
+from store.clips.from_array import Axes, to_images
 from store.errors import ClipError, InvalidInputError
 
 
@@ -147,14 +149,39 @@ class Clip:
         cut = (_cut(tracks, chosen), _cut(visibility, chosen), _cut_masks(masks, part.images, chosen))
         return cls(images, fps, *cut, prompt, tracks_source, part)
 
+    @classmethod
+    def from_array(cls, images: Any, fps: float, *, channels: Axes | None = None, **known: Any) -> Self:
+        """A clip of floats, tensors or images with their channels first; see :func:`store.clips.from_array.to_images`.
+
+        Examples
+        --------
+        >>> len(Clip.from_array(np.full((4, 3, 8, 8), 0.5), fps=8, prompt="grey"))
+        4
+        """
+        return cls(to_images(images, channels=channels), fps, **known)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.images)
+
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, chosen: slice) -> Clip:
-        """Some of the images, as a clip; see the notes of :class:`Clip`."""
+    @overload
+    def __getitem__(self, chosen: slice) -> Clip: ...
+
+    @overload
+    def __getitem__(self, chosen: int) -> np.ndarray: ...
+
+    def __getitem__(self, chosen: slice | int) -> Clip | np.ndarray:
+        """One image (y, x, 3) by its number, or some of them as a clip; see the notes of :class:`Clip`."""
+        if isinstance(chosen, int | np.integer) and not isinstance(chosen, bool):
+            if not -len(self) <= chosen < len(self):
+                raise ClipError(f"image {chosen} does not exist: the clip has images 0 to {len(self) - 1}.")
+            image: np.ndarray = self.images[chosen]
+            return image
         if not isinstance(chosen, slice):
             raise InvalidInputError(
-                f"a clip is cut by a slice, such as clip[3:20:2]; got {chosen!r}. One picture is clip.images[number]."
+                f"a clip is cut by a slice, such as clip[3:20:2], or asked for an image by its number; got {chosen!r}."
             )
         start, stop, stride = chosen.indices(len(self))
         if stride < 1:
@@ -235,6 +262,11 @@ class Clip:
         if masks is not None:
             masks = _resize(masks.astype(np.uint8), height, width, Image.Resampling.NEAREST).astype(masks.dtype)
         return replace(self, images=images, tracks=tracks, masks=masks)
+
+    def _repr_html_(self) -> str:
+        from store.notebook import clip_html
+
+        return clip_html(self)
 
     def __repr__(self) -> str:
         size = f"{self.height} x {self.width} px (height x width)"

@@ -355,6 +355,11 @@ class Recording:
         self._checked.add((name, position))
         return values
 
+    def _repr_html_(self) -> str:
+        from store.notebook import repr_html
+
+        return repr_html(repr(self))
+
     def __repr__(self) -> str:
         done = int((self._status == DONE).sum())
         title = f"Recording of {self.plan.backbone}: {self.state}, {done} of {self.plan.records} records"

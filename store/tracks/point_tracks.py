@@ -70,6 +70,11 @@ class PointTracks:
             if not np.isfinite(getattr(self, name)).all():
                 raise InvalidInputError(f"{name} holds values that are not finite.")
 
+    def _repr_html_(self) -> str:
+        from store.notebook import repr_html
+
+        return repr_html(repr(self))
+
     def __repr__(self) -> str:
         images, points = self.visibility.shape
         share = f", {100 * self.visibility.mean():.0f} % visible" if points else ""

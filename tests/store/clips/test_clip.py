@@ -170,7 +170,8 @@ def test_a_slice_keeps_the_mask_of_image_0_with_image_0():
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        (3, "a clip is cut by a slice, such as clip[3:20:2]; got 3. One picture is clip.images[number]."),
+        (9, "image 9 does not exist: the clip has images 0 to 8."),
+        ("3", "a clip is cut by a slice, such as clip[3:20:2], or asked for an image by its number; got '3'."),
         (slice(None, None, -1), "a clip is cut forward in time; got a slice with the stride -1."),
         (slice(20, 30), "the slice 20:30 of a clip of 9 images is empty. Cut out at least one."),
     ],

@@ -10,6 +10,8 @@ from store.arguments import check_fields
 from store.errors import InvalidInputError
 from store.selection import Noise
 
+_MAX_LEVEL = 8
+
 
 @dataclass(frozen=True)
 class TrackingOptions:
@@ -57,6 +59,18 @@ class TrackingOptions:
         lies outside the image. Infinity makes every point visible.
     min_confidence : float
         A point is also hidden if less than this fraction of the cost lies around the match.
+    levels : tuple of int
+        After the whole image (1), points are looked at again in crops that follow them, at 2, 4 and 8 times smaller
+        sides (:class:`analyses.tracking.closer.CloserLook`). (1,) is no closer look, as published.
+    crop_margin : float
+        Cells that a point keeps from the border of its crop.
+    trusted_cycle_error : float
+        Crops follow the coarse track where its cycle error is at most this, in cells.
+    max_correction : float
+        A closer look that moves a point by more than this, in cells of the level before, has lost the point and does
+        not count.
+    max_crop_cycle_error : float
+        A closer look with a larger cycle error, in its own cells, does not count either.
 
     Notes
     -----
@@ -82,6 +96,11 @@ class TrackingOptions:
     smoothness: float = 0.3
     max_cycle_error: float = 0.5
     min_confidence: float = 0.0
+    levels: tuple[int, ...] = (1,)
+    crop_margin: float = 1.0
+    trusted_cycle_error: float = 1.0
+    max_correction: float = 1.0
+    max_crop_cycle_error: float = math.inf
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -103,6 +122,14 @@ class TrackingOptions:
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise InvalidInputError(f"{name} must be at least {low}; got {getattr(self, name)}.")
+        for name in ("crop_margin", "trusted_cycle_error", "max_correction", "max_crop_cycle_error"):
+            if not getattr(self, name) >= 0:
+                raise InvalidInputError(f"{name} must be at least 0; got {getattr(self, name)}.")
+        if self.levels[:1] != (1,) or list(self.levels) != sorted(set(self.levels)) or self.levels[-1] > _MAX_LEVEL:
+            raise InvalidInputError(
+                f"levels must rise from 1, which is the whole image, to at most {_MAX_LEVEL}; got {self.levels}. "
+                "Use (1, 2) or (1, 2, 4)."
+            )
         if not self.sharpness > 0:
             raise InvalidInputError(f"sharpness must be positive; got {self.sharpness}.")
         if not 0 <= self.min_confidence <= 1:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from analyses.tracking.chunks import Chunk
+from analyses.tracking.crops import CropWindows, cut
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens
 from probe.backbones.backbone import Backbone
@@ -23,10 +24,13 @@ from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
+_ENCODINGS = 64
+"""Latents of images that are kept."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrackingRun:
-    """How the model is run, and which layer, step and heads are looked at (numbers, resolved)."""
+    """How the model is run, and which layer, step and heads are read (numbers, resolved)."""
 
     prompt: str
     steps: int
@@ -36,8 +40,12 @@ class TrackingRun:
     seed: int
 
 
+View = tuple[Chunk, CropWindows | None]
+"""A chunk, and the crops in which its images are shown; None shows them whole."""
+
+
 class LayerTokens:
-    """The queries and keys of one layer of a backbone, for chosen images of a clip.
+    """The queries and keys of one layer of a backbone, for chosen images of a clip, whole or in crops.
 
     ``seconds`` and ``chunks`` count what the model has cost so far.
     """
@@ -55,43 +63,70 @@ class LayerTokens:
         self.conditioning = dict(conditioning or {})
         self.seconds, self.chunks = 0.0, 0
         self._channels = _channels(backbone, options.max_rotation)
-        self._forwards: dict[tuple[int, int | None], ForwardPass] = {}
-        self._anchor: tuple[int, torch.Tensor] | None = None
+        self._forwards: dict[tuple[int, Any], ForwardPass] = {}
+        self._encodings: dict[Any, torch.Tensor] = {}
 
     def layout(self, frames: int) -> TokenLayout:
-        """Where the tokens of at least so many latent frames lie."""
+        """Return where the tokens of at least this many latent frames lie."""
         stride = self.backbone.strides[0]
         return self.backbone.layout(*self.size, self._fitting((frames - 1) * stride + 1, stride))
 
     def _fitting(self, images: int, stride: int) -> int:
-        """The next number of images that the backbone takes."""
+        """Return the next number of images that the backbone takes."""
         while self.backbone.nearest_size(*self.size, images).images != images:
             images += stride
         return images
 
-    def _resized(self, numbers: tuple[int, ...]) -> Clip:
-        return Clip(self.images[list(numbers)], fps=8.0).resized(*self.size)
+    def _clip(self, images: tuple[int, ...], origins: np.ndarray | None, scale: float) -> Clip:
+        """Return what the model sees of images."""
+        if origins is None:
+            return Clip(self.images[list(images)], fps=8.0).resized(*self.size)
+        crops = [
+            cut(self.images[image], origin, scale, self.size) for image, origin in zip(images, origins, strict=True)
+        ]
+        return Clip(np.stack(crops), fps=8.0)
 
-    def _encoded(self, numbers: tuple[int, ...]) -> torch.Tensor:
-        return self.backbone.encode(self._resized(numbers))
+    def _encoded(self, image: int, origin: np.ndarray | None, scale: float) -> torch.Tensor:
+        """Return the latents of an image alone; the latest are kept, since an image lies in several chunks."""
+        key = image, None if origin is None else (*origin.tolist(), scale)
+        if key not in self._encodings:
+            while len(self._encodings) >= _ENCODINGS:
+                del self._encodings[next(iter(self._encodings))]
+            self._encodings[key] = self.backbone.encode(self._clip((image,), _row(origin), scale))
+        return self._encodings[key]
 
-    def _latents(self, chunk: Chunk) -> tuple[torch.Tensor, int]:
-        """Latents of a chunk, and images of a clip with as many; what is missing repeats the last image."""
-        first, *others = chunk.images
+    def _latents(self, view: View) -> tuple[torch.Tensor, TokenLayout, np.ndarray | None]:
+        """Return the latents of a chunk, where its tokens lie, and the origins (frame, 2) of what its frames show.
+
+        Missing images repeat the last one.
+        """
+        chunk, windows = view
+        scale = 0.0 if windows is None else windows.scale
         if self.options.encode == "clip":
-            images = self._fitting(len(chunk.images), 1)
-            return self._encoded((*chunk.images, *chunk.images[-1:] * (images - len(chunk.images)))), images
-        if self._anchor is None or self._anchor[0] != first:
-            self._anchor = (first, self._encoded((first,)))
+            count = self._fitting(len(chunk.images), 1)
+            images = (*chunk.images, *chunk.images[-1:] * (count - len(chunk.images)))
+            layout = self.backbone.layout(*self.size, count)
+            spans = [layout.images_of(frame) for frame in range(layout.frames)]
+            origins = None if windows is None else windows.at(images, spans)
+            latents = self.backbone.encode(self._clip(images, origins, scale))
+            return latents, layout, None if origins is None else origins[[span[0] for span in spans]]
         layout = self.layout(len(chunk.images))
-        parts = [self._anchor[1], *(self._encoded((number,)) for number in others)]
-        parts += parts[-1:] * (layout.frames - len(parts))
-        return torch.cat(parts, self.backbone.frame_axis), layout.images
+        images = (*chunk.images, *chunk.images[-1:] * (layout.frames - len(chunk.images)))
+        origins = None if windows is None else windows.at(images)
+        parts = [
+            self._encoded(image, None if origins is None else origins[place], scale)
+            for place, image in enumerate(images)
+        ]
+        return torch.cat(parts, self.backbone.frame_axis), layout, origins
 
-    def _forward(self, images: int, anchor: int) -> ForwardPass:
-        """The model's calls for clips of so many images; of each anchor where the model also takes an image."""
-        shown = self.backbone.conditioning_of(self._resized((anchor,)))
-        key = images, anchor if shown else None
+    def _forward(self, images: int, view: View) -> ForwardPass:
+        """Return the model's calls for clips of a number of images; of each anchor if the model also takes an image."""
+        chunk, windows = view
+        anchor = chunk.images[:1]
+        origins = None if windows is None else windows.at(anchor)
+        shown = self.backbone.conditioning_of(self._clip(anchor, origins, 0.0 if windows is None else windows.scale))
+        own = (*anchor, None if origins is None else (*origins[0].tolist(), windows and windows.scale))
+        key = images, own if shown else None
         if key not in self._forwards:
             height, width = self.size
             size = RequestedSize(height, width, images)
@@ -100,13 +135,20 @@ class LayerTokens:
         return self._forwards[key]
 
     @torch.no_grad()
-    def tokens(self, chunk: Chunk) -> ChunkTokens:
-        """Run the model on a chunk and return the queries and keys of the layer."""
-        began = time.perf_counter()
-        latents, images = self._latents(chunk)
-        run = self.run
-        forward = self._forward(images, chunk.images[0])
+    def tokens(self, chunk: Chunk, windows: CropWindows | None = None) -> ChunkTokens:
+        """Run the model on a chunk and return the queries and keys of the layer.
 
+        Parameters
+        ----------
+        chunk : Chunk
+        windows : CropWindows, optional
+            What the model is shown of each image; by default all of it.
+        """
+        began = time.perf_counter()
+        view = chunk, windows
+        latents, layout, origins = self._latents(view)
+        run = self.run
+        forward = self._forward(layout.images, view)
         denoiser = self.backbone.denoiser_at(forward.schedule.timesteps[run.step])
         with kept_layers(self.backbone, denoiser, [run.layer], run.step, steps=run.steps, heads=run.heads) as found:
             for _ in run_states(forward, latents, [run.step], noise=self.options.noise, seed=run.seed):
@@ -117,7 +159,18 @@ class LayerTokens:
             torch.cuda.synchronize(query.device)
         self.seconds += time.perf_counter() - began
         self.chunks += 1
-        return ChunkTokens(query, key, capture.layout)
+        return ChunkTokens(query, key, capture.layout, _offsets(origins, windows, query.device))
+
+
+def _row(origin: np.ndarray | None) -> np.ndarray | None:
+    return None if origin is None else origin[None]
+
+
+def _offsets(origins: np.ndarray | None, windows: CropWindows | None, device: torch.device) -> torch.Tensor | None:
+    """Return (frame, 2), how far the crop of each frame lies from that of frame 0, in pixels of the model."""
+    if origins is None or windows is None:
+        return None
+    return torch.as_tensor((origins - origins[0]) / windows.scale, dtype=torch.float32, device=device)
 
 
 def _channels(backbone: Backbone, max_rotation: float) -> slice | list[int]:

@@ -14,9 +14,9 @@ import numpy as np
 from analyses.arrays import BUDGET_BYTES
 from analyses.selection.defaults import matched_with
 from analyses.selection.layer_selection import LayerSelection
-from analyses.tracking.chunks import Chunk, chunk_groups
+from analyses.tracking.closer import LevelTracks
+from analyses.tracking.levels import LeveledTracking
 from analyses.tracking.options import PUBLISHED, TrackingOptions
-from analyses.tracking.propagate import ChunkTokens, Propagator
 from analyses.tracking.tokens import LayerTokens, TrackingRun, chunk_length
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
@@ -120,37 +120,15 @@ def track_points(
     _check_size(backbone, size, (height, width))
     model = LayerTokens(backbone, video, size, options, run, conditioning)
     length = chunk_length(backbone, options, size)
-    scale = np.array([size[1] / width, size[0] / height])
-    tracks = np.repeat(asked[None, :, 1:], count, axis=0)
-    confidence, cycle_error = np.ones((count, len(asked))), np.zeros((count, len(asked)))
     began = time.perf_counter()
-    anchors = np.unique(asked[:, 0]).astype(int) if count > 1 else np.zeros(0, int)
-    plans = {
-        int(anchor): chunk_groups(
-            count, int(anchor), length, interleaved=options.interleaved, anchored=options.anchored
-        )
-        for anchor in anchors
-    }
-    total = sum(len(group) for groups in plans.values() for group in groups)
-
-    def tokens(chunk: Chunk) -> ChunkTokens:
-        made = model.tokens(chunk)
-        if tell is not None:
-            tell(model.chunks, total)
-        return made
-
-    propagator = Propagator(tokens, model.layout(2), backbone.device, options, budget_bytes)
     with progress_bar(progress, "tracking") as tell:
-        for anchor, groups in plans.items():
-            mine = np.flatnonzero(asked[:, 0] == anchor)
-            for image, state in propagator.propagate(groups, asked[mine, 1:] * scale).items():
-                tracks[image, mine] = state.points / scale
-                confidence[image, mine], cycle_error[image, mine] = state.mass, state.cycle_error
+        tracking = LeveledTracking(model, options, (height, width), count, length, budget_bytes, tell)
+        found = tracking.track(asked)
     seconds = time.perf_counter() - began
-    visibility = (cycle_error <= options.max_cycle_error) & (confidence >= options.min_confidence)
-    if options.max_cycle_error != math.inf:
-        visibility &= ((tracks >= 0) & (tracks <= [width, height])).all(-1)
-    visibility[asked[:, 0].astype(int), np.arange(len(asked))] = True
+    tracks, confidence = found[-1].tracks, found[-1].mass
+    visibility = _visibility(found, options, (height, width))
+    own = asked[:, 0].astype(int), np.arange(len(asked))
+    visibility[own], confidence[own] = True, 1.0
     details = {
         "tracker": "ditprobe",
         "backbone": backbone.name,
@@ -160,10 +138,20 @@ def track_points(
         "size": list(size),
         **({"conditioning": digests_of_values(conditioning)} if conditioning else {}),
         "chunks": model.chunks,
+        **({"crops": {str(level): number for level, number in tracking.crops.items()}} if tracking.crops else {}),
         "seconds": round(seconds, 3),
         "seconds_in_model": round(model.seconds, 3),
     }
     return PointTracks(asked, tracks, visibility, np.clip(confidence, 0, 1), details)
+
+
+def _visibility(levels: list[LevelTracks], options: TrackingOptions, clip: tuple[int, int]) -> np.ndarray:
+    """Return (image, point) bool, by the limits of the options on the whole image."""
+    whole, last = levels[0], levels[-1]
+    visible: np.ndarray = (whole.cycle_error <= options.max_cycle_error) & (whole.mass >= options.min_confidence)
+    if options.max_cycle_error != math.inf:
+        visible &= ((last.tracks >= 0) & (last.tracks <= [clip[1], clip[0]])).all(-1)
+    return visible
 
 
 def _run_of(

@@ -17,12 +17,13 @@ from analyses.tracking.track import PUBLISHED
 from benchmarks.mini_quality.real import SIZE, data_folder, left_out
 from benchmarks.tracking.ablation import OURS, ablation_report, layer_of, real_ablation_report
 from benchmarks.tracking.clips import IMAGES, measure_all, real_clips, scene_clips
+from benchmarks.tracking.closer import closer_report, real_closer_report
 from benchmarks.tracking.cost import cost_report
 from benchmarks.tracking.tables import clip_table, difference_table, main_table, threshold_table
 from probe import Backbone, load_backbone
 from store.tracks.point_tracks import Tracker
 
-PARTS = ("scenes", "real", "ablation", "ablation-real", "cost")
+PARTS = ("scenes", "real", "closer", "closer-real", "ablation", "ablation-real", "cost")
 STRIDES = (1, 4)
 LENGTHS = (6, 100, 1000)
 _EXACT = "published, exact geometry"
@@ -87,6 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
         reports = {
             "scenes": lambda: scene_report(backbone, *how, given.first, given.scenes),  # noqa: B023
             "real": lambda: real_report(backbone, *how),  # noqa: B023
+            "closer": lambda: closer_report(backbone, *how, given.first, given.scenes),  # noqa: B023
+            "closer-real": lambda: real_closer_report(backbone, *how),  # noqa: B023
             "ablation": lambda: ablation_report(backbone, *how, count=given.scenes),  # noqa: B023
             "ablation-real": lambda: real_ablation_report(backbone, *how),  # noqa: B023
             "cost": lambda: cost_report(name, *how, LENGTHS),  # noqa: B023

@@ -1,0 +1,120 @@
+"""A closer look: points tracked again in crops that follow their coarse tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from analyses.tracking.chunks import Chunk
+from analyses.tracking.crops import CropWindows, crop_scale, follow
+from analyses.tracking.grouping import PointGroup, group_points
+from analyses.tracking.options import TrackingOptions
+from analyses.tracking.propagate import ChunkTokens, Group, Propagator
+from store.layout import TokenLayout
+
+
+@dataclass(frozen=True, eq=False)
+class LevelTracks:
+    """Tracks of points from one image, as one level of looking found them.
+
+    Attributes
+    ----------
+    tracks : (image, point, 2) float64, (x, y) in pixels of the clip
+    mass : (image, point), fraction of the matching cost around the match
+    cycle_error : (image, point), cells of this level
+    cell : (2,) width and height of a cell of this level in pixels of the clip
+    correction : (image, point), cells of the level before by which this one moved a point; 0 at the first level
+    looked : (image, point) bool, whether this level speaks of the point there; elsewhere the level before is kept
+    """
+
+    tracks: np.ndarray
+    mass: np.ndarray
+    cycle_error: np.ndarray
+    cell: np.ndarray
+    correction: np.ndarray
+    looked: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class CloserLook:
+    """Look at points again in crops of a clip.
+
+    Parameters
+    ----------
+    tokens : callable
+        Returns the :class:`ChunkTokens` of a chunk in crops.
+    layout : the cells of a chunk
+    device : of the tokens
+    clip : (height, width) of the clip in pixels
+    options : TrackingOptions
+    budget_bytes : working memory of one matching
+    """
+
+    tokens: Callable[[Chunk, CropWindows], ChunkTokens]
+    layout: TokenLayout
+    device: torch.device
+    clip: tuple[int, int]
+    options: TrackingOptions
+    budget_bytes: int
+
+    def crops(self, coarse: LevelTracks, level: int) -> list[PointGroup]:
+        """Return the crops in which points are looked at again; a point that is trusted nowhere has none."""
+        scale = self._scale(level)
+        extent = scale * np.array([self.layout.pixel_width, self.layout.pixel_height])
+        cell = scale * np.array(self.layout.cell_size[::-1])
+        trusted = self._trusted(coarse)
+        lost = np.flatnonzero(trusted.sum(0) < 2)  # but for the image of the query
+        kept = np.setdiff1d(np.arange(trusted.shape[1]), lost)
+        groups = group_points(coarse.tracks[:, kept], trusted[:, kept], extent, self.options.crop_margin * cell)
+        return [replace(group, members=kept[group.members]) for group in groups]
+
+    def refine(
+        self, coarse: LevelTracks, groups: tuple[Group, ...], level: int, crops: list[PointGroup]
+    ) -> LevelTracks:
+        """Return the tracks of a closer level, those of the level before where this one does not speak.
+
+        Parameters
+        ----------
+        coarse : LevelTracks of the level before
+        groups : the chunks from the image of the query
+        level : how many times closer
+        crops : of :meth:`crops`
+        """
+        scale = self._scale(level)
+        tracks, mass, cycle_error = coarse.tracks.copy(), coarse.mass.copy(), coarse.cycle_error.copy()
+        looked, correction = np.zeros(mass.shape, bool), np.zeros(mass.shape)
+        anchor = groups[0][0].images[0] if groups else 0
+        size = np.array([self.layout.pixel_width, self.layout.pixel_height])
+        for crop in crops:
+            mine = crop.members
+            windows = follow(crop.centres, self.clip, tuple(size[::-1].tolist()), level)
+            propagator = Propagator(
+                lambda chunk, windows=windows: self.tokens(chunk, windows),  # type: ignore[misc]
+                self.layout,
+                self.device,
+                self.options,
+                self.budget_bytes,
+            )
+            origin = windows.origins[anchor]
+            for image, state in propagator.propagate(groups, (coarse.tracks[anchor, mine] - origin) / scale).items():
+                found = origin + state.points * scale
+                inside = (np.abs((found - windows.origins[image]) / scale - size / 2) <= size / 2).all(-1)
+                moved = np.linalg.norm((found - coarse.tracks[image, mine]) / coarse.cell, axis=-1)
+                taken = inside & (moved <= self.options.max_correction)
+                taken &= state.cycle_error <= self.options.max_crop_cycle_error
+                tracks[image, mine[taken]] = found[taken]
+                mass[image, mine[taken]] = state.mass[taken]
+                cycle_error[image, mine] = state.cycle_error
+                correction[image, mine], looked[image, mine] = moved, taken
+        cell = scale * np.array(self.layout.cell_size[::-1])
+        return LevelTracks(tracks, mass, cycle_error, cell, correction, looked)
+
+    def _trusted(self, coarse: LevelTracks) -> np.ndarray:
+        trusted: np.ndarray = coarse.cycle_error <= self.options.trusted_cycle_error
+        return trusted & ((coarse.tracks >= 0) & (coarse.tracks <= np.array(self.clip[::-1]))).all(-1)
+
+    def _scale(self, level: int) -> float:
+        return crop_scale(self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)

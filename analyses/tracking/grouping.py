@@ -1,0 +1,107 @@
+"""Groups of points that move alike and so can share a crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_MOST_TIMES = 16
+"""Images at which paths are compared, evenly spread over those of the clip."""
+
+
+@dataclass(frozen=True, eq=False)
+class PointGroup:
+    """Points that share a crop.
+
+    Parameters
+    ----------
+    members : (member,) int64, numbers of the points
+    centres : (image, 2) float, the path that the crop follows, (x, y) in pixels of the clip
+    """
+
+    members: np.ndarray
+    centres: np.ndarray
+
+
+def group_points(tracks: np.ndarray, trusted: np.ndarray, extent: np.ndarray, margin: np.ndarray) -> list[PointGroup]:
+    """Cover points with few crops, so that each point lies well inside its crop in every image where it is trusted.
+
+    The crop that holds the most points that are not covered yet is taken, and again until all are. Then each point
+    joins the crop of those chosen in whose middle it lies most. The choice is greedy: the smallest cover is a hard
+    problem (set cover), and the greedy one is at most a factor of the logarithm larger.
+
+    Parameters
+    ----------
+    tracks : (image, point, 2) float, coarse tracks, (x, y) in pixels of the clip
+    trusted : (image, point) bool, where the coarse track is believed; at least the image of the query
+    extent : (2,) width and height of a crop in pixels of the clip
+    margin : (2,) pixels that a point keeps from the border of its crop
+
+    Returns
+    -------
+    list of PointGroup
+        Every point is in one of them. A point that is alone has a crop of its own, centred on it.
+
+    Notes
+    -----
+    Chvatal, "A Greedy Heuristic for the Set-Covering Problem" (1979).
+
+    Examples
+    --------
+    Two points side by side share a crop, a third that moves away does not:
+
+    >>> tracks = np.array([[[10.0, 10.0], [12.0, 10.0], [11.0, 10.0]], [[10.0, 10.0], [12.0, 10.0], [35.0, 10.0]]])
+    >>> groups = group_points(tracks, np.ones((2, 3), bool), np.array([20.0, 20.0]), np.array([2.0, 2.0]))
+    >>> [group.members.tolist() for group in groups]
+    [[0, 1], [2]]
+    """
+    images, points = tracks.shape[:2]
+    if not points:
+        return []
+    paths = np.stack([_filled(tracks[:, point], trusted[:, point]) for point in range(points)], 1)
+    times = np.unique(np.linspace(0, images - 1, min(images, _MOST_TIMES)).astype(int))
+    candidates = np.concatenate([paths, _middles(paths, times, extent)], 1)
+    margin = np.minimum(margin, 0.4 * extent)  # so that every point fits in a crop of its own
+    slack = _slack(paths[times], trusted[times], candidates[times], extent, margin)
+    open_points, chosen = np.ones(points, bool), []
+    while open_points.any():
+        inside = slack[:, open_points] >= 0
+        best = int(np.argmax(inside.sum(1)))
+        chosen.append(best)
+        open_points &= slack[best] < 0
+    owner = np.argmax(slack[chosen], axis=0)
+    groups = []
+    for number, candidate in enumerate(chosen):
+        members = np.flatnonzero(owner == number)
+        if len(members):
+            groups.append(PointGroup(members, candidates[:, candidate]))
+    return groups
+
+
+def _filled(path: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+    """Return a path (image, 2), linear between the images where it is trusted and held beyond them."""
+    known = np.flatnonzero(trusted)
+    images = np.arange(len(path))
+    return np.stack([np.interp(images, known, path[known, axis]) for axis in range(2)], -1)
+
+
+def _middles(paths: np.ndarray, times: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """Return (image, point, 2), the mean path of the points that stay within half a crop of each point."""
+    found = []
+    for point in range(paths.shape[1]):
+        near = (np.abs(paths[times] - paths[times, point, None]) <= extent / 2).all((0, -1))
+        found.append(paths[:, near].mean(1))
+    return np.stack(found, 1)
+
+
+def _slack(
+    paths: np.ndarray, trusted: np.ndarray, candidates: np.ndarray, extent: np.ndarray, margin: np.ndarray
+) -> np.ndarray:
+    """Return (candidate, point), the least distance of a point from the border of its crop; negative outside."""
+    rows = []
+    for number in range(candidates.shape[1]):
+        away = np.abs(paths - candidates[:, None, number])
+        inside = ((extent / 2 - margin - away) / extent).min(-1)
+        rows.append(np.where(trusted, inside, np.inf).min(0))
+    return np.stack(rows)

@@ -9,10 +9,12 @@ import numpy as np
 
 from analyses.tracking.chunks import Chunk, chunk_groups
 from analyses.tracking.closer import CloserLook, LevelTracks
-from analyses.tracking.crops import CropWindows
+from analyses.tracking.crops import CropWindows, crop_scale
+from analyses.tracking.grouping import group_points
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens, Group, Propagator
 from analyses.tracking.tokens import LayerTokens
+from store.layout import TokenLayout
 
 Tell = Callable[[int, int], object]
 
@@ -47,10 +49,11 @@ class LeveledTracking:
         """Return the tracks of queries (point, 3), (image, x, y) in pixels of the clip, at each level."""
         anchors = np.unique(queries[:, 0]).astype(int) if self.images > 1 else np.zeros(0, int)
         plans = {int(anchor): self._plan(int(anchor)) for anchor in anchors}
-        still = {anchor: self._unmoved(queries[queries[:, 0] == anchor]) for anchor in plans}
+        layout = self.model.layout(2)
         # what each level of each anchor is expected to cost, replaced by what it costs once its crops are known
         expected = {
-            (anchor, level): _chunks(groups) * (1 if level == 1 else len(self._look.crops(still[anchor], level)))
+            (anchor, level): _chunks(groups)
+            * expected_crops(queries[queries[:, 0] == anchor], self.clip, layout, self.options, level)
             for anchor, groups in plans.items()
             for level in self.options.levels
         }
@@ -113,6 +116,33 @@ class LeveledTracking:
         if self.tell is not None:
             self.tell(self.model.chunks, max(self._ahead, self.model.chunks))
         return made
+
+
+def expected_crops(
+    queries: np.ndarray, clip: tuple[int, int], layout: TokenLayout, options: TrackingOptions, level: int
+) -> int:
+    """Return how many crops a level takes if no point moves away from its neighbours; 1 for the whole image.
+
+    Parameters
+    ----------
+    queries : (point, 3), (image, x, y) in pixels, all in one image
+    clip : (height, width) in pixels
+    layout : the cells that the model sees
+    options : TrackingOptions
+    level : one of its levels
+
+    Examples
+    --------
+    >>> queries = np.array([[0, x, y] for x in (5.0, 15.0, 25.0, 35.0) for y in (5.0, 15.0, 25.0, 35.0)])
+    >>> expected_crops(queries, (40, 40), TokenLayout(2, 10, 10, 40, 40, 2), TrackingOptions(), 2)
+    4
+    """
+    if level == 1:
+        return 1
+    scale = crop_scale(clip, (layout.pixel_height, layout.pixel_width), level)
+    extent = scale * np.array([layout.pixel_width, layout.pixel_height])
+    margin = options.crop_margin * scale * np.array(layout.cell_size[::-1])
+    return len(group_points(queries[None, :, 1:], np.ones((1, len(queries)), bool), extent, margin))
 
 
 def _chunks(groups: tuple[Group, ...]) -> int:

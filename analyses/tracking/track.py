@@ -135,6 +135,7 @@ def track_points(
         "revision": backbone.revision or "",
         **asdict(run),
         **{name: value for name, value in asdict(options).items() if value != math.inf},
+        "levels": list(options.levels),
         "size": list(size),
         **({"conditioning": digests_of_values(conditioning)} if conditioning else {}),
         "chunks": model.chunks,

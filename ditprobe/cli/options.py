@@ -129,6 +129,13 @@ TrackingPreset = Annotated[
     Literal["exact", "difftrack-tracking"], typer.Option(help="ditprobe's procedure, or that of DiffTrack's release.")
 ]
 Encode = Annotated[Literal["images", "clip"], typer.Option(help="Encode images alone, or a chunk of them together.")]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Look closer in crops that follow the points: '1,2' also at half the side, '1,2,4' at a quarter.",
+    ),
+]
 ClipNoise = Annotated[Noise, typer.Option(help="Noise added to the clip.", rich_help_panel=RUN)]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="Prompt for the model.", rich_help_panel=RUN)]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from ditprobe.cli import options
 from ditprobe.cli.groups import OptionGroup
@@ -24,30 +26,33 @@ TRACKERS = ("backbone", "nothing-moves", "patches", "flow")
 
 
 def tracking_options(
-    preset: Literal["exact", "difftrack-tracking"], encode: Literal["images", "clip"], noise: Noise
+    preset: Literal["exact", "difftrack-tracking"],
+    encode: Literal["images", "clip"],
+    noise: Noise,
+    levels: tuple[int, ...] = (1,),
 ) -> TrackingOptions:
     """Tracking procedure from the options of the same names.
 
     Raises
     ------
     InvalidInputError
-        For clips encoded whole by the published procedure.
+        For clips encoded whole, or a closer look, by the published procedure; and for levels that do not rise from 1.
 
     Examples
     --------
     >>> tracking_options("difftrack-tracking", "images", "forward").noise
     'forward'
     """
-    check_procedure(preset, encode)
+    check_procedure(preset, encode, levels)
     from analyses.tracking.options import PUBLISHED, TrackingOptions
 
     if preset == "exact":
-        return TrackingOptions(encode=encode, noise=noise)
+        return TrackingOptions(encode=encode, noise=noise, levels=levels)
     return replace(PUBLISHED, noise=noise)
 
 
-def check_procedure(preset: str, encode: str) -> None:
-    """Raise for whole clips encoded under the published procedure.
+def check_procedure(preset: str, encode: str, levels: tuple[int, ...] = (1,)) -> None:
+    """Raise for whole clips encoded, or a closer look taken, under the published procedure.
 
     Raises
     ------
@@ -55,6 +60,8 @@ def check_procedure(preset: str, encode: str) -> None:
     """
     if preset != "exact" and encode == "clip":
         raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
+    if preset != "exact" and levels != (1,):
+        raise InvalidInputError("--preset difftrack-tracking sees whole images alone. Leave --levels out.")
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class MatchingOptions(OptionGroup):
     heads: options.Heads = None
     preset: options.TrackingPreset = "exact"
     encode: options.Encode = "images"
+    levels: options.Levels = None
     noise: options.ClipNoise = "clean"
     prompt: options.Prompt = ""
     seed: options.Seed = 0
@@ -83,10 +91,20 @@ class MatchingOptions(OptionGroup):
         ------
         InvalidInputError
         """
-        check_procedure(self.preset, self.encode)
+        check_procedure(self.preset, self.encode, self.level_numbers)
         options.numbers(self.heads, "heads")
         options.check_size(options.pixel_size(self.size), backbone)
         layer_option(self.layer)
+
+    @property
+    def level_numbers(self) -> tuple[int, ...]:
+        """The levels of looking; only the whole image by default."""
+        found = options.numbers(self.levels, "levels")
+        if found == "all":
+            raise InvalidInputError("--levels takes numbers. Write for example '1,2'.")
+        if found is not None and (found[:1] != (1,) or list(found) != sorted(set(found))):
+            raise InvalidInputError(f"--levels {self.levels!r} must rise from 1, the whole image. Write '1,2'.")
+        return found or (1,)
 
     def settings(self, model: Backbone) -> dict[str, Any]:
         """Return the keyword arguments of :class:`analyses.trackers.backbone.BackboneTracker`.
@@ -99,7 +117,7 @@ class MatchingOptions(OptionGroup):
         heads = options.numbers(self.heads, "heads")
         layer, step, kept = matched(model, self.layer, self.step, None if heads == "all" else heads, self.steps)
         run = {"prompt": self.prompt, "seed": self.seed, "steps": self.steps, "size": options.pixel_size(self.size)}
-        procedure = tracking_options(self.preset, self.encode, self.noise)
+        procedure = tracking_options(self.preset, self.encode, self.noise, self.level_numbers)
         return {"layer": layer, "step": step, "heads": kept, "options": procedure, **run}
 
 
@@ -209,45 +227,47 @@ def trackers_named(
 def tracking_cost(
     model: Backbone,
     procedure: TrackingOptions,
-    images: int,
-    anchors: Iterable[float],
+    clip: tuple[int, int, int],
+    queries: np.ndarray,
     size: tuple[int, int] | None,
     layer: int,
 ) -> tuple[Size, float]:
     """Size of the clips that tracking passes to a model, and its calls; a call ends after the layer that is matched.
 
+    A closer look is counted as if no point moved away from its neighbours; points that do need more crops.
+
     Parameters
     ----------
     model : Backbone
     procedure : how images are put together
-    images : of the clip
-    anchors : image of each query
+    clip : (images, height, width) of the clip
+    queries : (point, 3), (image, x, y) in pixels of the clip
     size : (height, width) that the model sees, by default its own
     layer : which is matched
 
     Examples
     --------
     >>> from probe import load_backbone
-    >>> tracking_cost(load_backbone("mini"), tracking_options("exact", "images", "clean"), 11, [0, 0], None, 2)
+    >>> mini, queries = load_backbone("mini"), np.array([[0, 12.0, 20.0], [0, 30.0, 6.0]])
+    >>> tracking_cost(mini, tracking_options("exact", "images", "clean"), (11, 40, 40), queries, None, 2)
     (Size(height=40, width=40, images=6), 1.0)
     """
     from analyses.tracking.chunks import chunk_groups
+    from analyses.tracking.levels import expected_crops
     from analyses.tracking.tokens import chunk_length
 
-    default = model.default_size
+    default, (images, *extent) = model.default_size, clip
     height, width = size or default[:2]
     length = chunk_length(model, procedure, (height, width))
-    groups = [
-        group
-        for anchor in (sorted({int(each) for each in anchors}) if images > 1 else ())
-        for group in chunk_groups(
-            images, anchor, length, interleaved=procedure.interleaved, anchored=procedure.anchored
-        )
-    ]
-    count = sum(len(group) for group in groups)
     stride = 1 if procedure.encode == "clip" else model.strides[0]
     shown = (length - 1) * stride + 1
     while model.nearest_size(height, width, shown).images != shown:
         shown += stride
     model.check_size(height, width, shown)
+    layout, count = model.layout(height, width, shown), 0
+    for anchor in sorted({int(each) for each in queries[:, 0]}) if images > 1 else ():
+        groups = chunk_groups(images, anchor, length, interleaved=procedure.interleaved, anchored=procedure.anchored)
+        mine, chunks = queries[queries[:, 0] == anchor], sum(len(group) for group in groups)
+        crops = (expected_crops(mine, (extent[0], extent[1]), layout, procedure, each) for each in procedure.levels)
+        count += chunks * sum(crops)
     return type(default)(height, width, shown), count * (range(len(model.layers))[layer] + 1) / len(model.layers)

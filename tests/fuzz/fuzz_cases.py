@@ -935,6 +935,11 @@ _plain(
         "smoothness": 0.3,
         "max_cycle_error": 0.5,
         "min_confidence": 0.0,
+        "levels": (1, 2),
+        "crop_margin": 1.0,
+        "trusted_cycle_error": 1.0,
+        "max_correction": 1.0,
+        "max_crop_cycle_error": 1.0,
     },
 )
 _TRACKED: dict[str, Any] = {

@@ -261,15 +261,15 @@ def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) ->
 
 
 class _Work:
-    """A tracker that only counts the work: images, and the images with queries."""
+    """A tracker that only counts the work: the size of clips, and their queries."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[int, np.ndarray]] = []
+        self.asked: list[tuple[tuple[int, int, int], np.ndarray]] = []
 
     def __call__(self, images: np.ndarray, queries: np.ndarray) -> PointTracks:
         from analyses.trackers.static import StaticTracker
 
-        self.asked.append((len(images), np.unique(queries[:, 0])))
+        self.asked.append((images.shape[:3], queries))
         return StaticTracker()(images, queries)
 
 
@@ -299,8 +299,8 @@ def _dry_run(
     say(f"  figures     {out}\n  finished    {checkpoint}")
     if attention is not None and attention.options is not None and isinstance(attention.layer, int):
         calls = [
-            tracking_cost(attention.backbone, attention.options, images, anchors, attention.size, attention.layer)
-            for images, anchors in work.asked
+            tracking_cost(attention.backbone, attention.options, clip, queries, attention.size, attention.layer)
+            for clip, queries in work.asked
         ]
         extra = "; encoding the images and matching come on top"
         tell_time(attention.backbone, calls, steps=attention.steps, estimate=estimate, extra=extra)

@@ -30,6 +30,7 @@ EXAMPLES = """
 \b
 Examples:
   ditprobe track clip.mp4 --grid 10
+  ditprobe track clip.mp4 --grid 10 --levels 1,2
   ditprobe track clip.mp4 --points points.csv --out tracks.nc --no-overlay
   ditprobe track clip.mp4 --grid 6 --image 12 --stride 2 --trail 20
   ditprobe track clip.mp4 --grid 10 -b THUDM/CogVideoX-2b --preset difftrack-tracking --dry-run
@@ -121,7 +122,9 @@ def track(
         say(f"{model!r}\n  clip      {counted(len(shown), 'image')} of {clip}, {size_of_clip}")
         say(f"  points    {len(queries)}\n  tracks    {tracks_path}\n  overlay   {overlay_path or 'none'}")
         say(f"  run       layer {run['layer']} at step {run['step']} of {matching.steps}")
-        calls = tracking_cost(model, run["options"], len(shown), queries[:, 0], run["size"], run["layer"])
+        calls = tracking_cost(
+            model, run["options"], (len(shown), shown.height, shown.width), queries, run["size"], run["layer"]
+        )
         extra = "; encoding the images and matching come on top"
         tell_time(model, [calls], steps=matching.steps, estimate=not no_estimate, extra=extra)
         return

@@ -181,7 +181,7 @@ def test_levels_are_told_and_counted(mini):
     asked = np.concatenate([queries(0), queries(4, 3)])
     options = TrackingOptions(levels=(1, 2), trusted_cycle_error=np.inf)
     found = track_points(images, asked, mini, layer=1, options=options, progress=lambda *counts: told.append(counts))
-    assert found.details["levels"] == (1, 2)
+    assert found.details["levels"] == [1, 2]
     assert found.details["crops"]["2"] >= 2
     assert told[-1] == (found.details["chunks"], found.details["chunks"])
     assert [done for done, _ in told] == list(range(1, len(told) + 1))

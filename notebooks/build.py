@@ -79,6 +79,7 @@ def execute(source: Path, folder: Path) -> Any:
         timeout=SECONDS_PER_CELL,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # else the pieces of a print depend on the time they took
         resources={"metadata": {"path": str(folder)}},
     )
     with tempfile.TemporaryDirectory() as sockets:

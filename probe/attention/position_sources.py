@@ -69,15 +69,19 @@ class RotaryModule:
     name : str
         Attribute of the transformer.
     arguments : callable
-        From a call of the transformer to the arguments of the module.
+        From the transformer and a call of it to the arguments of the module.
+    unfold : callable
+        From a table of the module to one (token, channel), the channels of one head or of all heads together.
     """
 
     name: str
-    arguments: Callable[[Call], tuple[Any, ...]]
+    arguments: Callable[[Any, Call], tuple[Any, ...]]
+    unfold: Callable[[Tensor], Tensor] = lambda table: table
 
     def read(self, denoiser: Any, call: Call, layout: TokenLayout) -> Positions:
         """Return the positions that a transformer uses in a call."""
-        return _rotary(getattr(denoiser, self.name)(*self.arguments(call)), layout)
+        cos, sin = getattr(denoiser, self.name)(*self.arguments(denoiser, call))
+        return _rotary((self.unfold(cos), self.unfold(sin)), layout)
 
     @contextmanager
     def replace(self, denoiser: Any, call: Call, positions: Positions) -> Iterator[Replaced]:
@@ -125,8 +129,7 @@ def _of_kind(positions: Positions, kind: type[Any]) -> Any:
 
 
 def _rotary(tables: tuple[Tensor, Tensor], layout: TokenLayout) -> Positions:
-    cos, sin = ((table[0] if table.ndim == 3 else table) for table in tables)  # some repeat it for a batch
-    cos, sin = (table.reshape(layout.frames, layout.height, layout.width, -1) for table in (cos, sin))
+    cos, sin = (table.reshape(layout.frames, layout.height, layout.width, -1) for table in tables)
     return RotaryPositions(cos, sin, cos, sin)
 
 

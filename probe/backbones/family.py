@@ -249,8 +249,12 @@ class Family(ABC):
         return {**call, "hidden_states": latents}
 
     def in_sampler_layout(self, latents: Tensor, sampled: Tensor) -> Tensor:
-        """Return latents in the layout of those that the scheduler steps, ``sampled``."""
-        return latents
+        """Return latents in the layout of those that the scheduler steps, ``sampled``.
+
+        Where a first frame is that of an image, the scheduler steps the frames after it.
+        """
+        axis, count = self.frame_axis, sampled.shape[self.frame_axis]
+        return latents.narrow(axis, latents.shape[axis] - count, count)
 
     def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
         """Return what the transformer is given for a timestep of the scheduler, in the shape of ``call``'s."""

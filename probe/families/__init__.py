@@ -3,14 +3,18 @@
 from probe.families.cogvideox import CogVideoX
 from probe.families.hunyuan_video import HunyuanVideo
 from probe.families.ltx_video import LTXVideo
+from probe.families.mochi import Mochi
 from probe.families.registry import families, family_of, family_of_transformer, register_family
 from probe.families.wan import Wan
+from probe.families.wan_vace import WanVACE
 
 __all__ = [
     "CogVideoX",
     "HunyuanVideo",
     "LTXVideo",
+    "Mochi",
     "Wan",
+    "WanVACE",
     "families",
     "family_of",
     "family_of_transformer",

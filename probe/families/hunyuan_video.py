@@ -1,4 +1,4 @@
-"""HunyuanVideo text-to-video: double-stream blocks, then single-stream ones; video and text attend together.
+"""HunyuanVideo, from text and from an image: double-stream blocks, then single-stream ones, over video and text.
 
 Text comes last and is masked: a capture holds only the tokens of the prompt itself. The two-layer token refiner, which
 attends over text alone, is not a layer here.
@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from probe.attention.position_sources import Replaced, RotaryModule
@@ -24,7 +25,7 @@ from store.errors import InvalidInputError
 from store.layout import TokenLayout
 from store.wording import Wording
 
-_ROTARY = RotaryModule("rope", lambda call: (call["hidden_states"],))
+_ROTARY = RotaryModule("rope", lambda denoiser, call: (call["hidden_states"],))
 
 
 @register_family
@@ -32,11 +33,14 @@ class HunyuanVideo(Backbone):
     """A HunyuanVideo pipeline. Guidance is distilled into the model: one call, with the scale as an input.
 
     True classifier-free guidance (two calls, the conditional one first) is on when a negative prompt and
-    ``conditioning={"true_cfg_scale": ...}`` above 1 are given. Latents are (batch, channel, frame, y, x).
+    ``conditioning={"true_cfg_scale": ...}`` above 1 are given. Latents are (batch, channel, frame, y, x). From an
+    image, the first latent frame is the image's (``token_replace``) or it is in further channels (``latent_concat``;
+    that pipeline drops the first four images of what it generates, which the layout counts).
     """
 
     family = "HunyuanVideo"
-    pipelines = ("HunyuanVideoPipeline",)
+    pipelines = ("HunyuanVideoPipeline", "HunyuanVideoImageToVideoPipeline")
+    image_pipelines = ("HunyuanVideoImageToVideoPipeline",)
     transformers = ("HunyuanVideoTransformer3DModel",)
     attention_paths = ("transformer_blocks.*.attn", "single_transformer_blocks.*.attn")
     guidance = "calls"
@@ -63,17 +67,34 @@ class HunyuanVideo(Backbone):
         return RotaryAxes(frame, y, x, config.rope_theta)
 
     def text_tokens(self, prompt: str | None = None) -> int:
-        """Text tokens of a prompt, or without one the 256 that a prompt is cut to."""
+        """Return the text tokens of a prompt, or without one the 256 that a prompt is cut to.
+
+        From an image, its tokens are among those of the text, and only the most that there can be is known.
+        """
         tokenizer, most = self.pipeline.tokenizer, 256
+        template = inspect.signature(type(self.pipeline).__call__).parameters["prompt_template"].default
+        if self.takes_image:
+            interleaved = 4 if self._replaces_tokens() else 2
+            return most + int(template["image_emb_len"]) // interleaved
         if prompt is None or tokenizer is None:
             return most
-        template = inspect.signature(type(self.pipeline).__call__).parameters["prompt_template"].default
         ids = tokenizer(template["template"].format(prompt)).input_ids
         return min(most, len(ids) - int(template["crop_start"]))
 
     def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
         """Text tokens of each batch element: as many as its mask has, which are the first ones."""
         return [int(count) for count in call["encoder_attention_mask"].sum(dim=1)]
+
+    def _replaces_tokens(self) -> bool:
+        return bool(self.pipeline.transformer.config.image_condition_type == "token_replace")
+
+    def call_with_latents(self, call: Mapping[str, Any], latents: Tensor) -> dict[str, Any]:
+        """Return a call with other latents; a first frame that is the image's stays so."""
+        changed = super().call_with_latents(call, latents)
+        if self._replaces_tokens():
+            given, hidden = call["hidden_states"], changed["hidden_states"]
+            changed["hidden_states"] = torch.cat([given[:, :, :1], hidden[:, :, 1:]], dim=2)
+        return changed
 
     def positions(self, denoiser: Any, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
         """Return the rotary tables of the call."""

@@ -29,7 +29,7 @@ from store.layout import TokenLayout
 
 _ROTARY = RotaryModule(
     "rope",
-    lambda call: (
+    lambda denoiser, call: (
         call["hidden_states"],
         call.get("num_frames"),
         call.get("height"),
@@ -37,6 +37,7 @@ _ROTARY = RotaryModule(
         call.get("rope_interpolation_scale"),
         call.get("video_coords"),
     ),
+    lambda table: table[0],  # the same for the whole batch
 )
 
 
@@ -138,7 +139,7 @@ class LTXVideo(Backbone):
     def in_sampler_layout(self, latents: Tensor, sampled: Tensor) -> Tensor:
         """Return latents as the scheduler has them: packed, or without the frame of the image."""
         if sampled.ndim == latents.ndim:
-            return latents[:, :, latents.shape[2] - sampled.shape[2] :]
+            return super().in_sampler_layout(latents, sampled)
         packed = self._packed(latents)
         if packed.shape[1] != sampled.shape[1]:
             raise UnsupportedBackboneError("latents cannot be edited while tokens of conditions stand before them.")

@@ -25,7 +25,7 @@ from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
 
-_ROTARY = RotaryModule("rope", lambda call: (call["hidden_states"],))
+_ROTARY = RotaryModule("rope", lambda denoiser, call: (call["hidden_states"],))
 _STRIDE_OF_5B = 16
 
 
@@ -45,9 +45,9 @@ class Wan(Backbone):
     """
 
     family = "Wan"
-    pipelines = ("WanPipeline", "WanImageToVideoPipeline")
-    image_pipelines = ("WanImageToVideoPipeline",)
-    transformers = ("WanTransformer3DModel",)
+    pipelines: ClassVar[tuple[str, ...]] = ("WanPipeline", "WanImageToVideoPipeline")
+    image_pipelines: ClassVar[tuple[str, ...]] = ("WanImageToVideoPipeline",)
+    transformers: ClassVar[tuple[str, ...]] = ("WanTransformer3DModel",)
     attention_paths = ("blocks.*.attn1",)
     guidance = "calls"
     text_position: ClassVar[Literal["first", "last"] | None] = None

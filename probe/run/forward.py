@@ -155,13 +155,12 @@ class ForwardPass:
         step = steps if at_end else self.schedule.resolve(step)
         timestep = self.schedule.clean_timestep if at_end else self.schedule.timesteps[step]
         seen = None if at_end or not capture else step
-        given = self._latents_shown()
-        axis = self.backbone.geometry.channel_axis
-        sizes = [(*shape[1:axis], *shape[axis + 1 :]) for shape in (tuple(latents.shape), tuple(given.shape))]
-        if sizes[0] != sizes[1] or latents.shape[axis] > given.shape[axis]:
+        shape, axis = self._shape_shown(), self.backbone.geometry.channel_axis
+        sizes = [(*each[1:axis], *each[axis + 1 :]) for each in (tuple(latents.shape), shape)]
+        if sizes[0] != sizes[1] or latents.shape[axis] > shape[axis]:
             raise InvalidInputError(
                 f"latents of shape {tuple(latents.shape)} are not of the size of this forward pass, whose input is "
-                f"{tuple(given.shape)}."
+                f"{shape}."
             )
         what = f"step {step} of {steps} (timestep {timestep:g})"
         check_values(latents, f"the latents shown to the model at {what}", step=step)
@@ -179,12 +178,14 @@ class ForwardPass:
         call["timestep"] = self.backbone.timestep_of_call(kwargs, timestep)
         return self.backbone.prediction_of(self.backbone.denoiser_at(timestep)(*args, **call), kwargs)
 
-    def _latents_shown(self) -> Tensor:
-        """The pipeline's own input, condition channels included where they stand after the latents."""
+    def _shape_shown(self) -> tuple[int, ...]:
+        """Shape of the latents in the pipeline's own call, with the condition channels that stand after them."""
         call = next(iter(self._calls.values()))[1]
-        latents = self.backbone.latents_of_call(self.backbone.denoisers[0], call)
-        hidden: Tensor = call["hidden_states"]
-        return hidden if hidden.ndim == latents.ndim else latents
+        axis, hidden = self.backbone.geometry.channel_axis, call["hidden_states"]
+        shape = list(self.backbone.latents_of_call(self.backbone.denoisers[0], call).shape)
+        if hidden.ndim == len(shape):
+            shape[axis] = hidden.shape[axis]
+        return tuple(shape)
 
     def _call(self, branch: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if branch not in self._calls:

@@ -159,3 +159,24 @@ def hunyuan_video(**overrides: Any) -> HunyuanVideoPipeline:
 
 def embeds(tokens: int, channels: int, seed: int, *, batch: int = 1) -> torch.Tensor:
     return torch.randn(batch, tokens, channels, generator=torch.Generator().manual_seed(seed))
+
+
+def hunyuan_conditioning(
+    text_counts: tuple[int, ...], prompts: tuple[int, ...] = (0,), *, negative: bool = True
+) -> dict[str, Any]:
+    """Arguments of HunyuanVideo for prompts of these numbers, and the same negative prompt, counted last, for each."""
+
+    def mask(count: int) -> torch.Tensor:
+        return (torch.arange(TEXT) < count).float()[None]
+
+    batch = len(prompts)
+    chosen = {
+        "prompt_embeds": torch.cat([embeds(TEXT, 16, n) for n in prompts]),
+        "pooled_prompt_embeds": torch.cat([embeds(1, 8, n)[0] for n in prompts]),
+        "prompt_attention_mask": torch.cat([mask(text_counts[n]) for n in prompts]),
+    }
+    if negative:
+        chosen["negative_prompt_embeds"] = embeds(TEXT, 16, 9).expand(batch, -1, -1)
+        chosen["negative_pooled_prompt_embeds"] = embeds(1, 8, 9)[0].expand(batch, -1)
+        chosen["negative_prompt_attention_mask"] = mask(text_counts[2]).expand(batch, -1)
+    return chosen

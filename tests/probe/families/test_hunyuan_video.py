@@ -13,8 +13,6 @@ from full_contract import BackboneContract
 from probe import load_backbone
 from store.errors import InvalidInputError
 
-TEXT = 11
-
 
 class TestHunyuanVideo(BackboneContract):
     layer_names = ("transformer_blocks.0.attn", "single_transformer_blocks.0.attn")
@@ -29,21 +27,7 @@ class TestHunyuanVideo(BackboneContract):
 
     @classmethod
     def conditioning(cls, prompts: tuple[int, ...] = (0,), *, negative: bool = True) -> dict[str, Any]:
-        batch = len(prompts)
-        chosen = {
-            "prompt_embeds": torch.cat([tiny.embeds(TEXT, 16, n) for n in prompts]),
-            "pooled_prompt_embeds": torch.cat([tiny.embeds(1, 8, n)[0] for n in prompts]),
-            "prompt_attention_mask": torch.cat([cls.mask(cls.text_counts[n]) for n in prompts]),
-        }
-        if negative:
-            chosen["negative_prompt_embeds"] = tiny.embeds(TEXT, 16, 9).expand(batch, -1, -1)
-            chosen["negative_pooled_prompt_embeds"] = tiny.embeds(1, 8, 9)[0].expand(batch, -1)
-            chosen["negative_prompt_attention_mask"] = cls.mask(cls.text_counts[2]).expand(batch, -1)
-        return chosen
-
-    @staticmethod
-    def mask(count: int) -> torch.Tensor:
-        return (torch.arange(TEXT) < count).float()[None]
+        return tiny.hunyuan_conditioning(cls.text_counts, prompts, negative=negative)
 
 
 def test_text_tokens_are_those_of_the_prompt_without_the_template() -> None:

@@ -74,7 +74,8 @@ class PipelineArguments:
         taken = inspect.signature(pipeline.__call__).parameters
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
             return
-        unknown = [name for name in conditioning if name not in taken]
+        taken_too = self._family.further_arguments
+        unknown = [name for name in conditioning if name not in taken and name not in taken_too]
         if unknown:
             raise InvalidInputError(
                 f"conditioning has {', '.join(map(repr, unknown))}, which {pipeline.__name__} does not "

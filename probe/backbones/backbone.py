@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from probe.attention.retarget import check_multiplies
 from probe.attention.tap import check_no_cache
+from probe.attention.wrapping import wrapped_method
 from probe.backbones.arguments import PipelineArguments
 from probe.backbones.family import Family
 from probe.backbones.finite import check_latents, check_values
@@ -317,8 +320,15 @@ class Backbone(Family):
                 on_step(step + 1, steps)
             return values
 
-        with self.sized(int(arguments["num_frames"])), self.quiet():
-            result = self.pipeline(**arguments, output_type="np", callback_on_step_end=after_step)
+        with ExitStack() as stack:
+            stack.enter_context(self.sized(int(arguments["num_frames"])))
+            stack.enter_context(self.quiet())
+            call = stack.enter_context(self.prepared_call(arguments))
+            if "callback_on_step_end" in inspect.signature(type(self.pipeline).__call__).parameters:
+                call["callback_on_step_end"] = after_step
+            else:
+                stack.enter_context(_after_steps(self.pipeline, after_step))
+            result = self.pipeline(**call, output_type="np")
         return Clip(_to_uint8(result.frames[0], self.name), self.fps, prompt=prompt)
 
     @contextmanager
@@ -401,6 +411,19 @@ def _expand(root: nn.Module, path: str) -> Sequence[tuple[str, nn.Module]]:
     blocks = getattr(root, container, ())
     found = [(f"{container}.{i}.{leaf}", getattr(block, leaf, None)) for i, block in enumerate(blocks)]
     return [(name, module) for name, module in found if isinstance(module, nn.Module)]
+
+
+def _after_steps(pipeline: Any, after: Callable[..., Any]) -> AbstractContextManager[None]:
+    """Context in which ``after`` is called as a pipeline's callback would be, after every step of its scheduler."""
+    count = itertools.count()
+
+    def stepped(step: Callable[..., Any], output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+        result = step(output, timestep, *args, **kwargs)
+        latents = result[0] if isinstance(result, tuple) else result.prev_sample
+        after(pipeline, next(count), timestep, {"latents": latents})
+        return result
+
+    return wrapped_method(pipeline.scheduler, "step", stepped)
 
 
 _VAE_REMEDY = Wording(

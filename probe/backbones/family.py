@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -61,6 +61,8 @@ class Family(ABC):
     """Axis of the frames in the latents; the channels are on the other one of 1 and 2."""
     fps: float = 16.0
     """Images per second of what the model was trained on."""
+    further_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments of a run that the pipeline's call does not have and :meth:`prepared_call` takes."""
     guidance_remedy: ClassVar[Wording] = Wording(
         "Pass a {guidance_scale} above 1, or select {branches}.", guidance_scale=None, branches=("cond",)
     )
@@ -112,6 +114,11 @@ class Family(ABC):
     def pixel_steps(self) -> tuple[int, int]:
         """Heights and widths are multiples of these: whole cells."""
         return self.geometry.cell_pixels
+
+    def nearest_sides(self, height: int, width: int) -> tuple[int, int]:
+        """Return the nearest height and width that the model takes."""
+        rows, columns = self.pixel_steps
+        return max(1, round(height / rows)) * rows, max(1, round(width / columns)) * columns
 
     @property
     def image_step(self) -> int:
@@ -347,6 +354,14 @@ class Family(ABC):
         ------
         InvalidInputError
         """
+
+    @contextmanager
+    def prepared_call(self, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Prepare one pipeline call with the arguments of a run; yields the arguments that the pipeline itself takes.
+
+        Override it where a size or a guidance scale is not an argument but set on a component.
+        """
+        yield dict(arguments)
 
     def caption_of(self, clip: Clip) -> str | None:
         """Return the text that the model reads with a clip where no other is given: the clip's prompt."""

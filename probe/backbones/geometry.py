@@ -60,12 +60,7 @@ class TokenGeometry:
         """
         for name, count, most in (("height", height, _SIDE), ("width", width, _SIDE), ("images", images, _IMAGES)):
             integer(count, name, most=most)
-        rows, columns = self._family.pixel_steps
-        return Size(
-            max(1, round(height / rows)) * rows,
-            max(1, round(width / columns)) * columns,
-            self._family.nearest_images(images),
-        )
+        return Size(*self._family.nearest_sides(height, width), self._family.nearest_images(images))
 
     def check_size(self, height: int, width: int, images: int) -> None:
         """Raise for a size that the model does not take.

@@ -2,6 +2,7 @@
 
 from probe.families.cogvideox import CogVideoX
 from probe.families.hunyuan_video import HunyuanVideo
+from probe.families.hunyuan_video15 import HunyuanVideo15
 from probe.families.ltx_video import LTXVideo
 from probe.families.mochi import Mochi
 from probe.families.registry import families, family_of, family_of_transformer, register_family
@@ -11,6 +12,7 @@ from probe.families.wan_vace import WanVACE
 __all__ = [
     "CogVideoX",
     "HunyuanVideo",
+    "HunyuanVideo15",
     "LTXVideo",
     "Mochi",
     "Wan",

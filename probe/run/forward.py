@@ -207,7 +207,8 @@ def _first_call(backbone: Backbone, arguments: Mapping[str, Any]) -> tuple[tuple
             hook = denoiser.register_forward_pre_hook(uncompiled(denoiser, leave), prepend=True, with_kwargs=True)
             stack.callback(hook.remove)
         try:
-            backbone.pipeline(**arguments, output_type="latent")
+            call = stack.enter_context(backbone.prepared_call(arguments))
+            backbone.pipeline(**call, output_type="latent")
         except _FirstCall as seen:
             return seen.call
         finally:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from probe import Backbone, Capture, ForwardPass, Probe, load_backbone, run_clip, run_prompt, run_states
 from probe.backbones.geometry import Size
-from probe.backbones.geometry import Size
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.layout import TokenLayout

@@ -144,6 +144,11 @@ class Family(ABC):
         """Which numbers of images the model takes, in words."""
         return "any number of images" if self.image_step == 1 else f"1 + {self.image_step} n images"
 
+    def images_of_latents(self, latent_frames: int) -> int:
+        """Return the images of a clip with this many latent frames, front padding included where the family pads."""
+        padding = self.patch[0] - 1
+        return (latent_frames - padding - 1) * self.strides[0] + 1
+
     def frame_spans(self, images: int) -> tuple[range, ...]:
         """Return the images that each frame of tokens covers."""
         stride, patch = self.strides[0], self.patch[0]

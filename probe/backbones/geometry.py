@@ -121,5 +121,4 @@ class TokenGeometry:
 
     def images_of(self, latent_frames: int) -> int:
         """Return the images of a clip with this many latent frames, front padding included where the family pads."""
-        padding = self._family.patch[0] - 1
-        return (latent_frames - padding - 1) * self._family.strides[0] + 1
+        return self._family.images_of_latents(latent_frames)

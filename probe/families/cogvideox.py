@@ -32,7 +32,7 @@ class CogVideoX(Backbone):
     """
 
     family = "CogVideoX"
-    pipelines = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline")
+    pipelines: ClassVar[tuple[str, ...]] = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline")
     image_pipelines = ("CogVideoXImageToVideoPipeline",)
     transformers = ("CogVideoXTransformer3DModel",)
     attention_paths = ("transformer_blocks.*.attn1",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from probe.backbones.geometry import Size
 from probe.families.cogvideox import CogVideoX
@@ -17,7 +17,7 @@ class ConsisID(CogVideoX):
     """
 
     family = "ConsisID"
-    pipelines = ("ConsisIDPipeline",)
+    pipelines: ClassVar[tuple[str, ...]] = ("ConsisIDPipeline",)
     image_pipelines = ("ConsisIDPipeline",)
     transformers = ("ConsisIDTransformer3DModel",)
 

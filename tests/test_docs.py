@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import DitprobeError
+from store.errors import DitprobeError, DitprobeWarning
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("store", "probe", "analyses", "generators", "ditprobe")
@@ -114,11 +114,12 @@ def test_what_docstrings_name_exists() -> None:
     assert missing == []
 
 
-def errors_of_ditprobe() -> dict[str, type[DitprobeError]]:
+def subclasses(base: type) -> dict[str, type]:
+    """Public subclasses that the packages define, by name."""
     for name in modules():
         if not name.endswith("__main__"):
             importlib.import_module(name)
-    found, waiting = {}, [DitprobeError]
+    found, waiting = {}, [base]
     while waiting:
         for kind in waiting.pop().__subclasses__():
             if kind.__module__.split(".")[0] in FLOORS and not kind.__name__.startswith("_"):
@@ -130,10 +131,16 @@ def errors_of_ditprobe() -> dict[str, type[DitprobeError]]:
 def test_every_error_has_its_cause_and_remedy() -> None:
     text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^### (\w+)\n\n(.*?)(?=^##|\Z)", text, flags=re.DOTALL | re.MULTILINE))
-    errors = errors_of_ditprobe()
+    errors = subclasses(DitprobeError)
     assert sorted(sections) == sorted(errors)
     for name, section in sections.items():
         module, base = re.findall(r"\A`([\w.]+)`, an? `(\w+)`", section)[0]
         assert errors[name].__module__ == module, name
         assert base in [each.__name__ for each in errors[name].__mro__[1:]], name
         assert section.index("**Cause:**") < section.index("**Remedy:**"), name
+
+
+def test_every_warning_has_its_meaning() -> None:
+    text = (ROOT / "docs/errors.md").read_text(encoding="utf-8").partition("## Warnings")[2]
+    listed = dict(re.findall(r"^\| `(\w+)` \| `([\w.]+)` \|", text, flags=re.MULTILINE))
+    assert listed == {name: kind.__module__ for name, kind in subclasses(DitprobeWarning).items()}

@@ -59,6 +59,9 @@ class TrackingOptions:
         lies outside the image. Infinity makes every point visible.
     min_confidence : float
         A point is also hidden if less than this fraction of the cost lies around the match.
+    visibility : "limits" or "calibrated"
+        "limits" hides what exceeds the two limits above. "calibrated" hides what is visible with a probability below
+        0.5, which is then the confidence (:func:`analyses.tracking.visibility.visibility_probability`).
     levels : tuple of int
         After the whole image (1), points are looked at again in crops that follow them, at 2, 4 and 8 times smaller
         sides (:class:`analyses.tracking.closer.CloserLook`). (1,) is no closer look, as published.
@@ -96,6 +99,7 @@ class TrackingOptions:
     smoothness: float = 0.3
     max_cycle_error: float = 0.5
     min_confidence: float = 0.0
+    visibility: Literal["limits", "calibrated"] = "limits"
     levels: tuple[int, ...] = (1,)
     crop_margin: float = 1.0
     trusted_cycle_error: float = 1.0

@@ -14,10 +14,10 @@ import numpy as np
 from analyses.arrays import BUDGET_BYTES
 from analyses.selection.defaults import matched_with
 from analyses.selection.layer_selection import LayerSelection
-from analyses.tracking.closer import LevelTracks
 from analyses.tracking.levels import LeveledTracking
 from analyses.tracking.options import PUBLISHED, TrackingOptions
 from analyses.tracking.tokens import LayerTokens, TrackingRun, chunk_length
+from analyses.tracking.visibility import visibility_probability, within_limits
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
 from store.errors import DitprobeWarning
@@ -126,7 +126,10 @@ def track_points(
         found = tracking.track(asked)
     seconds = time.perf_counter() - began
     tracks, confidence = found[-1].tracks, found[-1].mass
-    visibility = _visibility(found, options, (height, width))
+    visibility = within_limits(found, options, (height, width))
+    if options.visibility == "calibrated":
+        confidence = visibility_probability(found, (height, width))
+        visibility = confidence >= 0.5
     own = asked[:, 0].astype(int), np.arange(len(asked))
     visibility[own], confidence[own] = True, 1.0
     details = {
@@ -138,21 +141,13 @@ def track_points(
         "levels": list(options.levels),
         "size": list(size),
         **({"conditioning": digests_of_values(conditioning)} if conditioning else {}),
+        **({"calibrated": True} if options.visibility == "calibrated" else {}),
         "chunks": model.chunks,
         **({"crops": {str(level): number for level, number in tracking.crops.items()}} if tracking.crops else {}),
         "seconds": round(seconds, 3),
         "seconds_in_model": round(model.seconds, 3),
     }
     return PointTracks(asked, tracks, visibility, np.clip(confidence, 0, 1), details)
-
-
-def _visibility(levels: list[LevelTracks], options: TrackingOptions, clip: tuple[int, int]) -> np.ndarray:
-    """Return (image, point) bool, by the limits of the options on the whole image."""
-    whole, last = levels[0], levels[-1]
-    visible: np.ndarray = (whole.cycle_error <= options.max_cycle_error) & (whole.mass >= options.min_confidence)
-    if options.max_cycle_error != math.inf:
-        visible &= ((last.tracks >= 0) & (last.tracks <= [clip[1], clip[0]])).all(-1)
-    return visible
 
 
 def _run_of(

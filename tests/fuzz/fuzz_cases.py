@@ -935,6 +935,7 @@ _plain(
         "smoothness": 0.3,
         "max_cycle_error": 0.5,
         "min_confidence": 0.0,
+        "visibility": "calibrated",
         "levels": (1, 2),
         "crop_margin": 1.0,
         "trusted_cycle_error": 1.0,

@@ -1,0 +1,67 @@
+"""Whether tracked points are visible: by limits, or as a probability that was calibrated on scenes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from analyses.tracking.closer import LevelTracks
+from analyses.tracking.options import TrackingOptions
+
+_WHOLE = np.array([-3.10, -1.19, 4.73, 2.43])
+"""Of 1, log(1 + cycle error), the fraction of the cost at the match, and cells inside the border, -1 to 1."""
+
+_CLOSER = np.array([-0.29, -0.90, 3.45, 1.98, -1.55, -2.02, -0.88])
+"""The same with a closer look: its log(1 + cycle error), log(1 + correction), and whether it was taken."""
+
+
+def within_limits(levels: list[LevelTracks], options: TrackingOptions, clip: tuple[int, int]) -> np.ndarray:
+    """Return (image, point) bool, whether points keep the limits of the options.
+
+    Parameters
+    ----------
+    levels : tracks of every level
+    options : TrackingOptions
+        ``max_cycle_error`` and ``min_confidence`` are those of the whole image.
+    clip : (height, width) in pixels
+    """
+    whole, last = levels[0], levels[-1]
+    visible: np.ndarray = (whole.cycle_error <= options.max_cycle_error) & (whole.mass >= options.min_confidence)
+    if options.max_cycle_error != math.inf:
+        visible &= ((last.tracks >= 0) & (last.tracks <= [clip[1], clip[0]])).all(-1)
+    return visible
+
+
+def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int]) -> np.ndarray:
+    """Return (image, point), the probability that points are visible.
+
+    A logistic regression on how consistent the matches are: the cycle error and the sharpness of the match in the
+    whole image, and, where a closer look was taken, its cycle error and by how much it disagrees.
+
+    Parameters
+    ----------
+    levels : tracks of every level; the first closer one counts besides the whole image
+    clip : (height, width) in pixels
+
+    Notes
+    -----
+    Fitted with ``mini`` on tuning scenes; docs/benchmarks.md has its calibration curve and Brier scores on others.
+    Points that lie outside the image are hidden by it too, as the third feature says how far inside they lie.
+
+    Examples
+    --------
+    >>> tracks = np.full((2, 1, 2), 20.0)
+    >>> sure = LevelTracks(tracks, np.ones((2, 1)), np.zeros((2, 1)), np.array([4.0, 4.0]), *np.zeros((2, 2, 1)))
+    >>> bool(visibility_probability([sure], (40, 40))[1, 0] > 0.9)
+    True
+    """
+    whole, last = levels[0], levels[-1]
+    border = np.minimum(last.tracks, np.array(clip[::-1]) - last.tracks).min(-1) / whole.cell[0]
+    features = [np.ones_like(border), np.log1p(whole.cycle_error), whole.mass, np.clip(border, -1, 1)]
+    weights = _WHOLE
+    if len(levels) > 1:
+        closer, weights = levels[1], _CLOSER
+        features += [np.log1p(closer.cycle_error), np.log1p(closer.correction), closer.looked.astype(float)]
+    found: np.ndarray = 1 / (1 + np.exp(-np.tensordot(weights, np.stack(features), 1)))
+    return found

@@ -1,0 +1,67 @@
+"""Visibility as a probability: it falls with what speaks against a match, and is scored as one."""
+
+import numpy as np
+import pytest
+import torch
+
+from analyses.metrics.registry import visibility_brier
+from analyses.tracking.closer import LevelTracks
+from analyses.tracking.options import TrackingOptions
+from analyses.tracking.track import track_points
+from analyses.tracking.visibility import visibility_probability, within_limits
+from probe import load_backbone
+from probe.mini import MiniConfig, new_pipeline
+from store.errors import InvalidInputError
+from store.scenes.scene import make_scene
+
+CLIP = (40, 60)
+
+
+def level(error=0.0, mass=0.8, place=20.0, correction=0.0, looked=True):
+    shape = (3, 4)
+    return LevelTracks(
+        np.full((*shape, 2), place),
+        np.full(shape, mass),
+        np.full(shape, error),
+        np.array([4.0, 4.0]),
+        np.full(shape, correction),
+        np.full(shape, looked),
+    )
+
+
+def probability(*levels):
+    found = visibility_probability(list(levels), CLIP)
+    assert found.shape == (3, 4)
+    return found[0, 0]
+
+
+def test_what_speaks_against_a_match_lowers_the_probability():
+    sure = probability(level())
+    assert sure > 0.9
+    assert probability(level(error=3.0)) < sure
+    assert probability(level(mass=0.2)) < sure
+    assert probability(level(place=-6.0)) < 0.2
+    both = probability(level(), level())
+    assert probability(level(), level(error=4.0)) < both
+    assert probability(level(), level(correction=2.0)) < both
+
+
+def test_limits_are_those_of_the_whole_image():
+    options = TrackingOptions(max_cycle_error=0.5)
+    assert within_limits([level(), level(error=9.0)], options, CLIP).all()
+    assert not within_limits([level(error=0.6)], options, CLIP).any()
+    assert not within_limits([level(), level(place=41.0)], options, CLIP).any()
+
+
+def test_tracks_state_a_probability_when_asked_to():
+    torch.manual_seed(0)
+    mini, scene = load_backbone(new_pipeline(MiniConfig(layers=2))), make_scene(7, images=5)
+    queries = np.column_stack([np.zeros(scene.tracks.shape[1]), scene.tracks[0]])
+    found = track_points(scene, queries, mini, layer=1, options=TrackingOptions(visibility="calibrated"))
+    assert found.details["calibrated"]
+    np.testing.assert_array_equal(found.visibility[1:], found.confidence[1:] >= 0.5)
+    expected = np.square(found.confidence - scene.visibility)[1:].mean()
+    size = (scene.height, scene.width)
+    assert visibility_brier(found, scene.tracks, scene.visibility, size) == pytest.approx(expected)
+    with pytest.raises(InvalidInputError, match="visibility"):
+        TrackingOptions(visibility="maybe")

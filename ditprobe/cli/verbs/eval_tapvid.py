@@ -307,8 +307,8 @@ def _dry_run(
 
 
 def _tell(found: xr.Dataset, clip_size: tuple[int, int] | None) -> None:
-    from ditprobe.cli.published import is_davis, published_figures
     from ditprobe.cli.tapvid_text import clip_table, mean_table, skipped_line
+    from ditprobe.reproduce.davis_figures import is_davis, published_figures
 
     say(f"{clip_table(found)}\n\n{mean_table(found)}")
     skipped = skipped_line(found)

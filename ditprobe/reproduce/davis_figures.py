@@ -11,7 +11,7 @@ import xarray as xr
 from analyses.evaluation.checkpoint import described
 from analyses.tracking.options import PUBLISHED
 
-_POSITION_ACCURACY = {
+POSITION_ACCURACY = {  # in percent
     "DIFT": 39.7,
     "DINOv2": 42.1,
     "HunyuanVideo": 44.1,
@@ -24,8 +24,8 @@ drift-straight goat gold-fish horsejump-high india judo kite-surf lab-coat libby
 paragliding-launch parkour pigs scooter-black shooting soapbox
 """
 _DAVIS = frozenset(_DAVIS_CLIPS.split())
-_SOURCE = 'Nam et al., "Emergent Temporal Correspondences from Video Diffusion Transformers" (DiffTrack, 2025).'
-_PROTOCOL = (
+SOURCE = 'Nam et al., "Emergent Temporal Correspondences from Video Diffusion Transformers" (DiffTrack, 2025).'
+PROTOCOL = (
     "Their protocol: TAP-Vid DAVIS in mode first, of which only the points that image 0 shows are asked for; every "
     "point counts as visible in every image. The share of truly visible points strictly within 1, 2, 4, 8 and 16 px on "
     "a raster of 256 x 256, averaged over these, then over clips. Images are resized to 256 x 256 and from there to "
@@ -56,19 +56,26 @@ def published_figures(evaluation: xr.Dataset, *, clip_size: tuple[int, int] | No
     clip_size : (height, width) that the clips were resized to before they were tracked
     width : characters of a line
     """
-    rows = [f"{name:14s}{value:5.1f}" for name, value in _POSITION_ACCURACY.items()]
-    differences = _differences(evaluation, clip_size)
-    this_run = "This run differs: " + "; ".join(differences) + "." if differences else "This run follows it."
+    rows = [f"{name:14s}{value:5.1f}" for name, value in POSITION_ACCURACY.items()]
+    found = differences(evaluation, clip_size)
+    this_run = f"This run differs: {'; '.join(found)}." if found else "This run follows it."
     texts = (
-        f"Source: {_SOURCE}",
-        _PROTOCOL,
+        f"Source: {SOURCE}",
+        PROTOCOL,
         f"Comparable only with the same data, mode and protocol. {this_run}",
     )
     paragraphs = [fill(text, width, break_on_hyphens=False) for text in texts]
     return "\n".join(["PUBLISHED on TAP-Vid DAVIS, position accuracy, %", *rows, "", *paragraphs])
 
 
-def _differences(evaluation: xr.Dataset, clip_size: tuple[int, int] | None) -> list[str]:
+def differences(evaluation: xr.Dataset, clip_size: tuple[int, int] | None) -> list[str]:
+    """Return what a run does otherwise than the published evaluation, in words.
+
+    Parameters
+    ----------
+    evaluation : Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`
+    clip_size : height and width that the clips were brought to first
+    """
     settings = json.loads(evaluation.attrs["settings"])
     clips = evaluation.sizes["clip"] + len(json.loads(evaluation.attrs["skipped"]))
     found = [] if clips == len(_DAVIS) else [f"{clips} of the {len(_DAVIS)} clips"]

@@ -1,0 +1,285 @@
+"""``ditprobe reproduce``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.groups import takes_groups
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
+from ditprobe.cli.trackers import calls_of_tracking, trackers_named
+from store.errors import InvalidInputError, OutputExistsError
+from store.text import counted
+
+if TYPE_CHECKING:
+    from ditprobe.reproduce.comparison import Comparison
+    from probe.backbones.backbone import Backbone
+    from store.clips.clip import Clip
+    from store.tracks.point_tracks import Tracker
+
+GROUP = "What a model knows"
+EXAMPLES = """
+\b
+Examples:
+  ditprobe reproduce difftrack-analysis --data cogvideox_t2v_2b -b THUDM/CogVideoX-2b --cotracker scaled_offline.pth
+  ditprobe reproduce difftrack-davis --data tapvid_davis.pkl -b THUDM/CogVideoX-5b --out davis
+  ditprobe reproduce ditflow --data davis-videos --prompts prompts.csv -b THUDM/CogVideoX-5b --dry-run
+"""
+
+Experiment = Literal["difftrack-analysis", "difftrack-davis", "ditflow"]
+_ONLY = {
+    "difftrack-analysis": ("at",),
+    "difftrack-davis": ("layer",),
+    "ditflow": ("prompts", "method", "grid"),
+}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is asked for, whatever the experiment."""
+
+    data: Path
+    out: Path
+    size: tuple[int | None, int | None, int | None]
+    steps: int | None
+    seed: int
+    limit: int | None
+    resume: bool
+    overwrite: bool
+    estimate: bool
+    tracker: dict[str, Any]
+
+    def make_tracker(self) -> Tracker:
+        """Load CoTracker where its weights are given; else optical flow tracks."""
+        found = trackers_named([] if self.tracker["cotracker"] else ["flow"], None, **self.tracker)
+        return next(iter(found.values()))
+
+    @property
+    def tracker_name(self) -> str:
+        return "CoTracker" if self.tracker["cotracker"] else "optical flow"
+
+
+@verb
+@takes_groups
+def reproduce(
+    ctx: typer.Context,
+    experiment: Annotated[
+        Experiment, typer.Argument(help="difftrack-analysis, difftrack-davis or ditflow.", show_default=False)
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Prompts and start points of DiffTrack; the TAP-Vid DAVIS pickle; reference videos or MTBench.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="PATH", help="Folder of the results.", rich_help_panel=options.OUTPUT),
+    ] = Path("reproduction"),
+    backbone: options.BackboneName = "mini",
+    cotracker: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline; else optical flow tracks.")
+    ] = None,
+    cotracker_code: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, where it is not installed.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="No more than this many prompts, clips or references.")
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="difftrack-davis: the layer to match; the published one.")
+    ] = None,
+    at: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="difftrack-analysis: steps to measure: all or 0:50:7.")
+    ] = "all",
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="ditflow: a CSV file with the columns reference, prompt and kind."),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="ditflow: a method of transfer; several times for several. All published."),
+    ] = None,
+    grid: Annotated[
+        int, typer.Option(min=2, metavar="NUMBER", help="ditflow: points along each axis that are tracked.")
+    ] = 55,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="NUMBER", help="Denoising steps; as published by default.", rich_help_panel=options.RUN
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    size: options.SizeText = None,
+    images: options.Images = None,
+    loading: LoadingOptions = DEFAULTS,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
+) -> None:
+    """Run a published experiment, and compare its figures with the published ones."""
+    for other, names in _ONLY.items():
+        if other != experiment:
+            options.refuse_given(ctx, names, f"is about {other}. Leave it out.")
+    options.check_exists(data, "the data")
+    wanted = options.pixel_size(size) or (None, None)
+    if resume and overwrite:
+        raise InvalidInputError("--resume goes on with a run, --overwrite replaces it. Give one of them.")
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out} is a file. Choose another --out.")
+    if not dry_run and out.is_dir() and any(out.iterdir()) and not (resume or overwrite):
+        raise OutputExistsError(f"{out} is not empty. Choose another --out, or add --resume or --overwrite.")
+    work = _Work(
+        data,
+        out,
+        (*wanted, images),
+        steps,
+        seed,
+        limit,
+        resume,
+        overwrite,
+        not no_estimate,
+        {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": loading.device},
+    )
+    model = backbone_of(backbone, loading, plan=dry_run)
+    if dry_run:
+        _tell_plan(model, work)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+    if experiment == "difftrack-analysis":
+        comparison = _analysis(model, work, at, dry_run)
+    elif experiment == "difftrack-davis":
+        comparison = _davis(model, work, layer, dry_run)
+    else:
+        comparison = _ditflow(model, work, prompts, method, grid, dry_run)
+    if comparison is not None:
+        comparison.save(out / "comparison.json")
+        say(comparison.text())
+        say(f"\nwritten to {out}")
+
+
+def _tell_plan(model: Backbone, work: _Work) -> None:
+    """Print the memory of the model at the size of the run."""
+    from ditprobe.planning.model_plan import ModelPlan
+    from probe.backbones.geometry import Size
+    from probe.loading.model_facts import facts_of_backbone
+
+    facts = facts_of_backbone(model)
+    size = Size(*(given or own for given, own in zip(work.size, facts.size, strict=True)))
+    model.check_size(*size)
+    for line in ModelPlan(facts, facts.layout(size)).lines():
+        say(line)
+
+
+def _analysis(model: Backbone, work: _Work, at: str, dry_run: bool) -> Comparison | None:
+    from itertools import islice
+
+    from ditprobe.reproduce.analysis import AnalysisRun, calls_of_analysis, reproduce_analysis
+    from ditprobe.reproduce.prompts import read_prompts
+
+    run = AnalysisRun(work.steps or 50, options.numbers(at, "at"), work.size, work.seed, work.tracker_name)
+    prompts = dict(islice(read_prompts(work.data).items(), work.limit))
+    if dry_run:
+        say(f"  experiment  {counted(len(prompts), 'prompt')}, each generated twice, tracked by {run.tracker}")
+        tell_time(model, [calls_of_analysis(model, len(prompts), run)], steps=run.steps, estimate=work.estimate)
+        return None
+    with progress("sweeping") as bar:
+        comparison, _ = reproduce_analysis(
+            model,
+            prompts,
+            work.make_tracker(),
+            work.out,
+            run=run,
+            resume=work.resume,
+            overwrite=work.overwrite,
+            progress=bar,
+        )
+    return comparison
+
+
+def _davis(model: Backbone, work: _Work, layer: int | None, dry_run: bool) -> Comparison | None:
+    from analyses.evaluation.files import save_evaluation
+    from ditprobe.reproduce.davis import published_tracker, reproduce_davis
+
+    height, width, images = work.size
+    if images is not None:
+        raise InvalidInputError("--images has no use with difftrack-davis: all images of a clip are tracked.")
+    size = None if height is None or width is None else (height, width)
+    tracker = published_tracker(model, layer=layer, steps=work.steps, size=size)
+    if dry_run:
+        _tell_tracking(model, tracker, work)
+        return None
+    saved: dict[str, Any] = {"resume": work.resume, "overwrite": work.overwrite}
+    with progress("tracking") as bar:
+        comparison, found = reproduce_davis(
+            _clips(work), tracker, data=work.data.name, save=work.out / "clips.jsonl", progress=bar, **saved
+        )
+    save_evaluation(found, work.out / "tapvid.nc", overwrite=True)
+    return comparison
+
+
+def _clips(work: _Work) -> Iterator[tuple[str, Clip]]:
+    from itertools import islice
+
+    from ditprobe.reproduce.davis import CLIP_SIZE
+    from store.datasets.tapvid import iter_tapvid
+
+    return islice(iter_tapvid(work.data, size=CLIP_SIZE), work.limit)
+
+
+def _tell_tracking(model: Backbone, tracker: Any, work: _Work) -> None:
+    lengths = [len(clip) for _, clip in _clips(work)]
+    calls = [calls_of_tracking(model, tracker.options, images, [0], tracker.size, tracker.layer) for images in lengths]
+    where = f"layer {tracker.layer} at step {tracker.step} of {tracker.steps}"
+    say(f"  experiment  {counted(len(lengths), 'clip')} of {counted(sum(lengths), 'image')}, {where}")
+    besides = "; encoding the images and matching come on top"
+    tell_time(model, calls, steps=tracker.steps, estimate=work.estimate, besides=besides)
+
+
+def _ditflow(
+    model: Backbone, work: _Work, prompts: Path | None, method: list[str] | None, grid: int, dry_run: bool
+) -> Comparison | None:
+    from itertools import islice
+
+    from ditprobe.reproduce.ditflow import (
+        METHODS,
+        TransferRun,
+        calls_of_transfers,
+        read_transfer_prompts,
+        reproduce_ditflow,
+    )
+    from store.datasets.read_clips import read_clips
+
+    run = TransferRun(work.steps or 50, work.size, work.seed, grid, work.tracker_name)
+    references = dict(islice(read_clips(work.data).items(), work.limit))
+    asked = read_transfer_prompts(prompts, references)
+    names = tuple(method or METHODS)
+    if dry_run:
+        transfers = counted(len(names) * len(asked), "transfer")
+        say(f"  experiment  {transfers}: {counted(len(asked), 'prompt')} by {', '.join(names)}")
+        calls = calls_of_transfers(model, len(asked), names, run)
+        tell_time(model, [calls], steps=run.steps, estimate=work.estimate)
+        return None
+    with progress("transferring") as bar:
+        comparison, _ = reproduce_ditflow(
+            model,
+            references,
+            asked,
+            work.make_tracker(),
+            work.out,
+            methods=names,
+            run=run,
+            resume=work.resume,
+            progress=bar,
+        )
+    return comparison

@@ -94,7 +94,8 @@ class Comparison:
             lines += self._table(published=False, measured=True)
             lines += ["", "This run does otherwise than the published one, so that no difference is given:"]
             lines += [f"  - {each}" for each in self.deviations]
-            lines += ["", "PUBLISHED", *self._table(published=True, measured=False)]
+            if any(row.published is not None for row in self.rows):
+                lines += ["", "PUBLISHED", *self._table(published=True, measured=False)]
         ends = (f"Protocol: {self.protocol}", f"Source: {self.source}")
         return "\n".join([*lines, *(fill(each, _WIDTH, break_on_hyphens=False) for each in ends)])
 

@@ -176,6 +176,7 @@ def reproduce_ditflow(
         values,
         {
             "method": list(names),
+            "clip": [f"{each.reference}: {each.prompt}" for each in prompts],
             "source": ("clip", [each.reference for each in prompts]),
             "kind": ("clip", [each.kind for each in prompts]),
         },
@@ -204,8 +205,8 @@ def compare_fidelity(backbone: Backbone, found: xr.DataArray, run: TransferRun) 
     rows = []
     for kind, part in groups:
         for name in found["method"].values.tolist():
-            one = part.sel(method=name)
-            mean, low, high = (float(each) for each in (mean_over_clips(one), *bootstrap_mean(one)))
+            one = part.sel({"method": name})
+            mean, low, high = (each.item() for each in (mean_over_clips(one), *bootstrap_mean(one)))
             label = "backbone alone" if name == "none" else name
             rows.append(Row(f"{label}, {kind}", published.get(kind, {}).get(name), mean, low, high))
     deviations = []

@@ -13,8 +13,8 @@ from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, backbone_of
-from ditprobe.cli.trackers import calls_of_tracking, trackers_named
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.trackers import trackers_named, tracking_cost
 from store.errors import InvalidInputError, OutputExistsError
 from store.text import counted
 
@@ -130,7 +130,7 @@ def reproduce(
     """Run a published experiment, and compare its figures with the published ones."""
     for other, names in _ONLY.items():
         if other != experiment:
-            options.refuse_given(ctx, names, f"is about {other}. Leave it out.")
+            options.reject_options(ctx, names, f"applies to {other}. Leave it out.")
     options.check_exists(data, "the data")
     wanted = options.pixel_size(size) or (None, None)
     if resume and overwrite:
@@ -151,7 +151,7 @@ def reproduce(
         not no_estimate,
         {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": loading.device},
     )
-    model = backbone_of(backbone, loading, plan=dry_run)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
     if dry_run:
         _tell_plan(model, work)
     else:
@@ -239,11 +239,11 @@ def _clips(work: _Work) -> Iterator[tuple[str, Clip]]:
 
 def _tell_tracking(model: Backbone, tracker: Any, work: _Work) -> None:
     lengths = [len(clip) for _, clip in _clips(work)]
-    calls = [calls_of_tracking(model, tracker.options, images, [0], tracker.size, tracker.layer) for images in lengths]
+    calls = [tracking_cost(model, tracker.options, images, [0], tracker.size, tracker.layer) for images in lengths]
     where = f"layer {tracker.layer} at step {tracker.step} of {tracker.steps}"
     say(f"  experiment  {counted(len(lengths), 'clip')} of {counted(sum(lengths), 'image')}, {where}")
-    besides = "; encoding the images and matching come on top"
-    tell_time(model, calls, steps=tracker.steps, estimate=work.estimate, besides=besides)
+    extra = "; encoding the images and matching come on top"
+    tell_time(model, calls, steps=tracker.steps, estimate=work.estimate, extra=extra)
 
 
 def _ditflow(

@@ -109,4 +109,4 @@ def test_transfers_are_measured_kept_and_resumed(run: Run) -> None:
     assert Path("c/fidelity.jsonl").read_text() == log
     Path("bad.csv").write_text("reference,prompt,kind\nnobody,a dog,caption\n")
     assert "line 2 of bad.csv needs a reference of" in run(*words, "--resume", "--prompts", "bad.csv", code=2).output
-    assert "--at is about difftrack-analysis" in run(*words, "--at", "0", code=2).output
+    assert "--at applies to difftrack-analysis" in run(*words, "--at", "0", code=2).output

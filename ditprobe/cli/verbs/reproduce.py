@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import typer
 
 from ditprobe.cli import options
@@ -238,8 +239,9 @@ def _clips(work: _Work) -> Iterator[tuple[str, Clip]]:
 
 
 def _tell_tracking(model: Backbone, tracker: Any, work: _Work) -> None:
-    lengths = [len(clip) for _, clip in _clips(work)]
-    calls = [tracking_cost(model, tracker.options, images, [0], tracker.size, tracker.layer) for images in lengths]
+    shapes = [clip.images.shape[:3] for _, clip in _clips(work)]
+    lengths, queries = [shape[0] for shape in shapes], np.zeros((1, 3))  # a published query is of image 0
+    calls = [tracking_cost(model, tracker.options, shape, queries, tracker.size, tracker.layer) for shape in shapes]
     where = f"layer {tracker.layer} at step {tracker.step} of {tracker.steps}"
     say(f"  experiment  {counted(len(lengths), 'clip')} of {counted(sum(lengths), 'image')}, {where}")
     extra = "; encoding the images and matching come on top"

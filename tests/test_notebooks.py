@@ -19,7 +19,7 @@ from store import make_scene, write_clip
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8, "03_track_points": 4, "04_transfer_motion": 4}
+FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8, "03_track_points": 4, "04_transfer_motion": 4, "06_explore": 2}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import traitlets
 
 from ditprobe.explorer.assets import module, style
 from ditprobe.explorer.controller import Explorer
-from ditprobe.explorer.export import write_page
+from ditprobe.explorer.export import export_page, write_page
 from ditprobe.explorer.view import View
+from store.checks import integer
 
 
 class ExplorerWidget(anywidget.AnyWidget):
@@ -46,6 +48,25 @@ class ExplorerWidget(anywidget.AnyWidget):
         InvalidInputError, OutputExistsError, RecordingError
         """
         return write_page(self.explorer, View.of({**self.explorer.start(), **view}), Path(path), overwrite=overwrite)
+
+    def still(self, *, height: int = 900, **view: Any) -> Any:
+        """A view as an output that stays in the saved notebook and still responds, as a file of :meth:`save_html` does.
+
+        Parameters
+        ----------
+        height : int
+            Pixels.
+        **view : fields of :class:`ditprobe.explorer.view.View`; the others are those that the explorer opens with
+
+        Returns
+        -------
+        IPython.display.HTML
+        """
+        from IPython.display import HTML
+
+        page = export_page(self.explorer, View.of({**self.explorer.start(), **view}))
+        frame = f'style="width:100%;height:{integer(height, "height", least=100)}px;border:0"'
+        return HTML(f'<div><iframe title="A view of the explorer" {frame} srcdoc="{escape(page)}"></iframe></div>')
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: list[Any]) -> None:
         if not isinstance(content, dict) or "request" not in content:

@@ -18,6 +18,16 @@ from store.errors import InvalidInputError
 
 Normalisation = Literal["frame", "point"]
 MARK = "#D55E00"
+_DIMMED = 0.7
+"""Of the brightness of the images, so that light cells show on white ones."""
+_OVER_IMAGES = [
+    [0.0, "rgba(88, 24, 140, 0)"],
+    [0.3, "rgba(196, 40, 110, 0.3)"],
+    [0.6, "rgba(246, 118, 32, 0.6)"],
+    [0.85, "rgba(255, 214, 84, 0.8)"],
+    [1.0, "rgba(255, 250, 205, 0.9)"],
+]
+"""Opacity by weight: what gets no attention is the image itself."""
 
 
 def _grid(frames: int, height: int, width: int, rows_of: int = 1, most: int = 7) -> tuple[int, int, int]:
@@ -60,7 +70,7 @@ def _check_attention(attention: xr.DataArray, normalise: str) -> xr.DataArray:
 
 
 def _backgrounds(figure: go.Figure, attention: xr.DataArray, images: Any, columns: int) -> int:
-    """One grey image behind each frame; returns how many traces that took."""
+    """One image behind each frame; returns how many traces that took."""
     if images is None:
         return 0
     pictures = as_images(images)
@@ -71,20 +81,22 @@ def _backgrounds(figure: go.Figure, attention: xr.DataArray, images: Any, column
         )
     extent = (-0.5, -0.5, attention.sizes["x"] - 0.5, attention.sizes["y"] - 0.5)
     for frame, image in enumerate(attention["image"].values):
-        grey = pictures[int(image)].mean(-1, keepdims=True).repeat(3, axis=-1).astype(np.uint8)
-        figure.add_trace(image_trace(grey, extent), frame // columns + 1, frame % columns + 1)
+        dimmed = (pictures[int(image)] * _DIMMED).astype(np.uint8)
+        figure.add_trace(image_trace(dimmed, extent), frame // columns + 1, frame % columns + 1)
     return attention.sizes["frame"]
 
 
-def _add_rows(figure: go.Figure, cells: np.ndarray, columns: int, *, scale_text: str, over: bool) -> None:
-    """One heat map a frame for one point, hidden until it is chosen."""
+def _add_rows(
+    figure: go.Figure, cells: np.ndarray, largest: np.ndarray, columns: int, *, scale_text: str, over: bool
+) -> None:
+    """One heat map a frame for one point, hidden until it is chosen; its hover also tells the share of the row."""
     for frame, values in enumerate(cells):
+        share = f"which is {100 * largest[frame]:.3g} % of the row"
         figure.add_heatmap(
             z=values,
             zmin=0,
             zmax=100,
-            colorscale=SEQUENTIAL,
-            opacity=0.6 if over else 1.0,
+            colorscale=_OVER_IMAGES if over else SEQUENTIAL,
             visible=False,
             showscale=frame == 0,
             colorbar={
@@ -93,14 +105,16 @@ def _add_rows(figure: go.Figure, cells: np.ndarray, columns: int, *, scale_text:
                 "tickvals": [0, 50, 100],
                 "title": {"text": scale_text, "side": "right", "font": {"size": 11}},
             },
-            hovertemplate=f"frame {frame}<br>cell (y, x) = (%{{y}}, %{{x}})<br>%{{z}} % of the largest<extra></extra>",
+            hovertemplate=f"frame {frame}<br>cell (y, x) = (%{{y}}, %{{x}})<br>"
+            f"%{{z}} % of the largest, {share}<extra></extra>",
             row=frame // columns + 1,
             col=frame % columns + 1,
         )
 
 
-def _add_source(figure: go.Figure, attention: xr.DataArray, point: int) -> None:
-    """A square around the cell whose row is shown."""
+def _add_source(figure: go.Figure, attention: xr.DataArray, point: int, columns: int) -> None:
+    """A square around the cell whose row is shown, in its own frame."""
+    frame = int(attention["source_frame"]) if "source_frame" in attention.coords else 0
     known = "row" in attention.coords and "column" in attention.coords
     y, x = (float(attention[name].values[point]) if known else np.nan for name in ("row", "column"))
     figure.add_scatter(
@@ -111,8 +125,8 @@ def _add_source(figure: go.Figure, attention: xr.DataArray, point: int) -> None:
         visible=False,
         showlegend=False,
         hoverinfo="skip",
-        row=1,
-        col=1,
+        row=frame // columns + 1,
+        col=frame % columns + 1,
     )
 
 
@@ -148,7 +162,7 @@ def plot_attention(
     ----------
     attention : DataArray (point, frame, y, x), shares of the whole row, as of
         :func:`analyses.attention.rows.attention_of_points`. The title of a frame says which share of the row it holds.
-    images : uint8 (image, y, x, 3), optional. The clip, shown in grey under each frame.
+    images : uint8 (image, y, x, 3), optional. The clip, dimmed under each frame; opacity is by weight.
     normalise : "frame" colours each frame by percent of its own largest value (far frames stay readable);
         "point" by percent of the largest value over all frames (frames compare).
 
@@ -171,9 +185,14 @@ def plot_attention(
     behind = _backgrounds(figure, attention, images, columns)
     where = "in its frame" if normalise == "frame" else "over all frames"
     cells = _as_percent(attention.values, normalise)
+    largest = attention.values.max((2, 3))
+    if normalise == "point":
+        largest = np.broadcast_to(largest.max(1, keepdims=True), largest.shape)
     for point in range(points):
-        _add_rows(figure, cells[point], columns, scale_text=f"% of the largest {where}", over=behind > 0)
-        _add_source(figure, attention, point)
+        _add_rows(
+            figure, cells[point], largest[point], columns, scale_text=f"% of the largest {where}", over=behind > 0
+        )
+        _add_source(figure, attention, point, columns)
     _choose(figure, _point_names(attention), titles, behind=behind, each=frames + 1)
     note = "in brackets: the share of the point's attention that the frame holds"
     entitle(figure, title or "Attention of points over frames", note, height=tall, top=118)

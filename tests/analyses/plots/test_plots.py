@@ -424,3 +424,19 @@ def test_the_same_input_gives_the_same_figure_and_leaves_it_alone(draw):
     assert isinstance(first, go.Figure)
     assert first.to_json() == second.to_json()
     assert json.loads(first.to_json())["layout"]["height"] > 100
+
+
+def test_attention_lies_over_the_colours_of_the_clip_and_tells_the_share_of_the_row():
+    rows = np.zeros((1, 3, 5, 7))
+    rows[0, 1, 2, 3], rows[0, 2, 0, 0] = 0.2, 0.04
+    coords = {"row": ("point", [2]), "column": ("point", [3]), "image": ("frame", [0, 1, 2]), "source_frame": 1}
+    attention = xr.DataArray(rows, dims=("point", "frame", "y", "x"), coords=coords)
+    images = np.zeros((3, 10, 14, 3), np.uint8)
+    images[..., 0] = 200
+    for normalise, share in (("frame", "4 % of the row"), ("point", "20 % of the row")):
+        figure = plot_attention(attention, images=images, normalise=normalise)
+        maps = [trace for trace in figure.data if trace.type == "heatmap"]
+        assert share in maps[2].hovertemplate
+        assert maps[0].colorscale[0][1].endswith(", 0)")  # no attention, no colour
+    (square,) = [trace for trace in figure.data if trace.type == "scatter"]
+    assert square.xaxis == "x2"  # in the frame of the point

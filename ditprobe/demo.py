@@ -73,7 +73,7 @@ def demo(
     import ditprobe as dp
     from analyses.selection.words import listed_layers, verdict
     from ditprobe.cli.report_of_sweep import build
-    from ditprobe.cli.sweep_text import accuracy_table, select_from_sweep
+    from ditprobe.cli.text.sweep import accuracy_table, select_from_sweep
 
     began = time.monotonic()
     prepare(out)
@@ -141,7 +141,7 @@ def track(backbone: Backbone, seeds: range, out: Path) -> Compared:
     import ditprobe as dp
     from analyses.evaluation.compare import compare_trackers, usual_trackers
     from analyses.plots.overlay import viewing_scale
-    from ditprobe.cli.tapvid_text import mean_table
+    from ditprobe.cli.text.tapvid import mean_table
 
     clips = {f"scene {seed}": dp.make_scene(seed, images=TRACKED_IMAGES, cell=5.0) for seed in seeds}
     with progress("tracking") as bar:

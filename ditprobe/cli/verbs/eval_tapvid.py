@@ -14,9 +14,9 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.text.estimates import tell_time
 from ditprobe.cli.trackers import (
     MATCHING,
     MatchingOptions,
@@ -307,7 +307,7 @@ def _dry_run(
 
 
 def _tell(found: xr.Dataset, clip_size: tuple[int, int] | None) -> None:
-    from ditprobe.cli.tapvid_text import clip_table, mean_table, skipped_line
+    from ditprobe.cli.text.tapvid import clip_table, mean_table, skipped_line
     from ditprobe.reproduce.davis_figures import is_davis, published_figures
 
     say(f"{clip_table(found)}\n\n{mean_table(found)}")

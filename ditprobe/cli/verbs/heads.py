@@ -10,11 +10,11 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
-from ditprobe.cli.tables import plain_table
+from ditprobe.cli.text.estimates import tell_time
+from ditprobe.cli.text.tables import plain_table
 from store.errors import InvalidInputError
 from store.text import counted
 

@@ -9,9 +9,9 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import say, verb
-from ditprobe.cli.described import SUFFIXES, describe_file
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.text.described import SUFFIXES, describe_file
 from store.errors import InvalidInputError
 from store.recordings.reader import Recording, open_recording
 from store.recordings.sources import is_recording

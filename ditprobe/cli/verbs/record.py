@@ -9,10 +9,10 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.text.estimates import tell_time
 from store.clips.clip import Clip
 from store.clips.encoding import check_clip_path
 from store.clips.video import read_clip

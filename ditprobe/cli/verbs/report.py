@@ -82,7 +82,7 @@ def report(
     if scenes is not None:
         options.scene_seeds(scenes)
     from analyses.layers.sweep_files import load_sweep
-    from ditprobe.cli.sweep_text import select_from_sweep
+    from ditprobe.cli.text.sweep import select_from_sweep
     from ditprobe.report.page import REPORT_FILE
 
     found = load_sweep(sweep)

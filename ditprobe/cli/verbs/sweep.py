@@ -10,11 +10,11 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.pseudo_truth import check_truth, with_truth
+from ditprobe.cli.text.estimates import tell_time
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.files.outputs import check_modes
@@ -322,7 +322,7 @@ def _finish(
     sources: dict[str, Any],
 ) -> None:
     from analyses.layers.sweep_files import save_sweep
-    from ditprobe.cli.sweep_text import accuracy_table, select_from_sweep
+    from ditprobe.cli.text.sweep import accuracy_table, select_from_sweep
 
     if model is None:
         save_sweep(found, out)

@@ -12,11 +12,11 @@ import typer
 from ditprobe.cli import options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import run_cost, tell_time
 from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.text.estimates import run_cost, tell_time
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:

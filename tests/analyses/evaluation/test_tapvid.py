@@ -16,7 +16,7 @@ from analyses.metrics.tapvid import mean_tapvid_metrics
 from analyses.trackers.cotracker import CoTracker
 from analyses.trackers.patches import PatchTracker
 from analyses.trackers.static import StaticTracker
-from ditprobe.cli.tapvid_text import clip_table, mean_table
+from ditprobe.cli.text.tapvid import clip_table, mean_table
 from store import Clip
 from store.errors import ClipError, InvalidInputError, OutputExistsError, RecordingError
 from store.tracks.point_tracks import PointTracks

@@ -12,7 +12,7 @@ from analyses.layers.sweep_files import load_sweep
 from analyses.selection.select import select_layers
 from analyses.trackers.pseudo_tracks import against_pseudo_truth, with_pseudo_tracks, with_tracks_of
 from analyses.trackers.static import StaticTracker
-from ditprobe.cli.sweep_text import accuracy_table
+from ditprobe.cli.text.sweep import accuracy_table
 from ditprobe.report.report import write_report
 from probe import load_backbone
 from probe.backbones.backbone import Backbone

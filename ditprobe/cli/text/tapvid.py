@@ -8,7 +8,7 @@ import math
 import xarray as xr
 
 from analyses.evaluation.tapvid import in_percent, tapvid_means
-from ditprobe.cli.tables import plain_table
+from ditprobe.cli.text.tables import plain_table
 from store.datasets.tapvid import RASTER, THRESHOLDS
 
 _METRICS = {

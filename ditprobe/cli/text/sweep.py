@@ -9,7 +9,7 @@ from analyses.selection.layer_selection import By, Criterion, LayerSelection, Pa
 from analyses.selection.select import select_layers
 from analyses.selection.verdict import against_baselines
 from analyses.statistics import mean_over_clips
-from ditprobe.cli.tables import plain_table
+from ditprobe.cli.text.tables import plain_table
 from store.text import counted
 
 STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly

@@ -121,7 +121,7 @@ def _netcdf(path: Path) -> str:
 
 
 def _evaluation(found: xr.Dataset) -> str:
-    from ditprobe.cli.tapvid_text import mean_table
+    from ditprobe.cli.text.tapvid import mean_table
 
     trackers, clips = (counted(found.sizes[name], name) for name in ("tracker", "clip"))
     return f"Evaluation of {trackers} on {clips}\n\n{mean_table(found)}"

@@ -119,20 +119,20 @@ class MotionAdapter(nn.Module, ABC):
         """
         check_origin(self.kind, self.origin, backbone)
 
-    def kept(self, layers: LayerChoice = None, share: float | None = None) -> tuple[int, ...]:
+    def kept(self, layers: LayerChoice = None, keep: float | None = None) -> tuple[int, ...]:
         """The layers of this adapter that are attached.
 
         Parameters
         ----------
         layers : iterable of int or "all", optional
-        share : float, 0 to 1, optional
-            Keep the first layers alone, this share of those of the backbone: all but ``round((1 - share) * layers)``
+        keep : float, 0 to 1, optional
+            Keep the first layers alone, this fraction of those of the backbone: all but ``round((1 - keep) * layers)``
             (DeT drops the last 65 %, which keeps 15 of 42).
 
         Raises
         ------
         InvalidInputError
-            For both, and for a share outside 0 to 1.
+            For both, and for a fraction outside 0 to 1.
         UnknownLayerError
             For a layer that the adapter does not have.
 
@@ -141,14 +141,14 @@ class MotionAdapter(nn.Module, ABC):
         >>> from probe import load_backbone
         >>> from generators.adapters.temporal_kernel import TemporalKernel
         >>> adapter = TemporalKernel(load_backbone("mini"), width=8)
-        >>> adapter.kept(share=0.35), adapter.kept(layers=[0, -1])
+        >>> adapter.kept(keep=0.35), adapter.kept(layers=[0, -1])
         ((0, 1), (0, 5))
         """
         count = int(self.origin["layers"])
-        if share is not None:
+        if keep is not None:
             if layers is not None:
-                raise InvalidInputError("layers and share both say which layers are kept. Give one of them.")
-            wanted = range(first_layers(count, share))
+                raise InvalidInputError("layers and keep both say which layers are kept. Give one of them.")
+            wanted = range(first_layers(count, keep))
             return tuple(layer for layer in self.layers if layer in wanted)
         if layers is None:
             return self.layers
@@ -162,7 +162,7 @@ class MotionAdapter(nn.Module, ABC):
         return chosen
 
     @contextmanager
-    def attached(self, backbone: Backbone, *, layers: LayerChoice = None, share: float | None = None) -> Iterator[None]:
+    def attached(self, backbone: Backbone, *, layers: LayerChoice = None, keep: float | None = None) -> Iterator[None]:
         """Add to the layers of a backbone while the context is open.
 
         Run backward passes inside it too: gradient checkpointing computes layers again there.
@@ -171,7 +171,7 @@ class MotionAdapter(nn.Module, ABC):
         ----------
         backbone : Backbone
             The one that it was made for, or another of the same configuration.
-        layers, share
+        layers, keep
             Which layers add, as in :meth:`kept`; by default all that have parameters.
 
         Raises
@@ -195,7 +195,7 @@ class MotionAdapter(nn.Module, ABC):
         np.True_
         """
         self.check(backbone)
-        chosen = self.kept(layers, share)
+        chosen = self.kept(layers, keep)
         if self._open:
             raise ProbeStateError(f"this {self.kind} adapter is attached already. Leave its context first.")
         with ExitStack() as stack:
@@ -222,15 +222,15 @@ def resolve_layers(backbone: Backbone, layers: LayerChoice) -> tuple[int, ...]:
     return Selection("all", "all" if layers is None else layers).resolve(len(backbone.layers), 1, 1).layers
 
 
-def first_layers(layers: int, share: float) -> int:
-    """Return how many of the first layers are kept when the last ``1 - share`` of them are dropped.
+def first_layers(layers: int, keep: float) -> int:
+    """Return how many of the first layers are kept when the last ``1 - keep`` of them are dropped.
 
     Examples
     --------
     >>> first_layers(42, 0.35), first_layers(6, 0.35), first_layers(6, 0.5)
     (15, 2, 3)
     """
-    return layers - round((1 - finite(share, "share", least=0, most=1)) * layers)
+    return layers - round((1 - finite(keep, "keep", least=0, most=1)) * layers)
 
 
 def origin_of(backbone: Backbone) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class DeT(TrainedMethod):
 
     Parameters
     ----------
-    share, training
+    keep, training
         As of :class:`generators.adapters.fitted.TrainedMethod`.
     width, kernel : int, optional
         As of :class:`generators.adapters.temporal_kernel.TemporalKernel`; by default as published for the family.
@@ -65,10 +65,10 @@ class DeT(TrainedMethod):
             return published_training(backbone) if tuned is None else tuned
         return published_training(backbone, self.preset)
 
-    def resolve_share(self, backbone: Backbone) -> float:
+    def resolve_keep(self, backbone: Backbone) -> float:
         """What was given, else what was tuned, else the published 35 %."""
-        tuned = _tuned(backbone, "det")[1].get("share", KEPT) if self.preset == "exact" else KEPT
-        return float(tuned) if self.share is None else self.share
+        tuned = _tuned(backbone, "det")[1].get("keep", KEPT) if self.preset == "exact" else KEPT
+        return float(tuned) if self.keep is None else self.keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +77,9 @@ class DreamBooth(TrainedMethod):
 
     Parameters
     ----------
-    share, training
+    keep, training
         As of :class:`generators.adapters.fitted.TrainedMethod`; all layers are kept.
-    rank : int
+    rank : int, optional
         Published is 128.
 
     Examples
@@ -89,11 +89,12 @@ class DreamBooth(TrainedMethod):
     'lora'
     """
 
-    rank: int = 128
+    rank: int | None = None
 
     def new_adapter(self, backbone: Backbone, size: Size | None = None) -> MotionAdapter:
         """A LoRA of queries, keys, values and output in every layer."""
-        return LoRA(backbone, rank=self.rank)
+        rank = _tuned(backbone, "dreambooth")[1].get("rank", 128) if self.rank is None else self.rank
+        return LoRA(backbone, rank=rank)
 
     def resolve_training(self, backbone: Backbone) -> Training:
         """What was given, else what was tuned, else the published settings."""
@@ -107,7 +108,7 @@ class InvertedMotion(TrainedMethod):
 
     Parameters
     ----------
-    share, training
+    keep, training
         As of :class:`generators.adapters.fitted.TrainedMethod`; all layers are kept.
     keep_cells : bool
         Whether the embeddings of cells, which hold appearance, are used at inference too. DeT does not say;
@@ -153,8 +154,17 @@ def published_training(backbone: Backbone, preset: LossPreset = "exact") -> Trai
     return found
 
 
-TUNED: Mapping[str, Mapping[str, tuple[Training | None, dict[str, Any]]]] = {}
-"""By backbone and method: the training and further settings that ``benchmarks/adapters`` found on tuning scenes."""
+_ON_MINIS = Training(steps=200, learning_rate=3e-3, warm_up=20, tracking_weight=0.0)
+_TUNED_ON_MINIS: Mapping[str, tuple[Training | None, dict[str, Any]]] = {
+    "det": (replace(_ON_MINIS, tracking_weight=0.1), {"width": 64, "keep": 1.0}),
+    "dreambooth": (_ON_MINIS, {"rank": 32}),
+    "motion-inversion": (replace(_ON_MINIS, learning_rate=3e-2), {}),
+}
+TUNED: Mapping[str, Mapping[str, tuple[Training | None, dict[str, Any]]]] = {
+    "mini": _TUNED_ON_MINIS,
+    "mini-rope": _TUNED_ON_MINIS,
+}
+"""By backbone and method: the training and further settings, chosen on one to three tuning scenes of mini."""
 
 
 def _tuned(backbone: Backbone, method: str) -> tuple[Training | None, dict[str, Any]]:

@@ -31,7 +31,7 @@ class AttachAdapter(Strategy):
     Parameters
     ----------
     adapter : MotionAdapter
-    layers, share
+    layers, keep
         Which layers add, as in :meth:`generators.adapters.adapter.MotionAdapter.kept`.
 
     Raises
@@ -45,13 +45,13 @@ class AttachAdapter(Strategy):
     >>> from generators import sample
     >>> from generators.adapters.temporal_kernel import TemporalKernel
     >>> backbone = load_backbone("mini")
-    >>> strategy = AttachAdapter(TemporalKernel(backbone), share=0.5)
+    >>> strategy = AttachAdapter(TemporalKernel(backbone), keep=0.5)
     >>> sample(backbone, "a red disc moves left over blue stripes", strategy, steps=1).images.shape
     (6, 40, 40, 3)
     """
 
-    def __init__(self, adapter: MotionAdapter, *, layers: LayerChoice = None, share: float | None = None) -> None:
-        self.adapter, self.layers = adapter, adapter.kept(layers, share)
+    def __init__(self, adapter: MotionAdapter, *, layers: LayerChoice = None, keep: float | None = None) -> None:
+        self.adapter, self.layers = adapter, adapter.kept(layers, keep)
 
     def start(self, run: Run) -> None:
         """Raise if the run is of another backbone."""
@@ -70,19 +70,19 @@ class FittedMotion(TransferMethod):
     ----------
     adapter : MotionAdapter
         Trained.
-    share : float, 0 to 1
+    keep : float, 0 to 1
         Of the layers, from the first one on, that add at inference.
     layers : iterable of int, optional
-        Those layers instead of a share.
+        Those layers instead of a fraction.
 
     Raises
     ------
     InvalidInputError, UnknownLayerError
-        For a share outside 0 to 1, or layers that the adapter does not have.
+        For a fraction outside 0 to 1, or layers that the adapter does not have.
     """
 
     adapter: MotionAdapter
-    share: float = 1.0
+    keep: float = 1.0
     layers: Iterable[int] | None = None
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class FittedMotion(TransferMethod):
         self._kept()
 
     def _kept(self) -> tuple[int, ...]:
-        return self.adapter.kept(self.layers, None if self.layers is not None else self.share)
+        return self.adapter.kept(self.layers, None if self.layers is not None else self.keep)
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
         """One that attaches the adapter; the reference is not looked at."""
@@ -113,20 +113,20 @@ class TrainedMethod(TransferMethod):
 
     Parameters
     ----------
-    share : float, 0 to 1, optional
+    keep : float, 0 to 1, optional
         Of the layers, from the first one on, that keep the adapter at inference; all are trained. By default that of
         the method.
     training : Training, optional
         By default what was tuned for the backbone where something was, else the published settings.
     """
 
-    share: float | None = None
+    keep: float | None = None
     training: Training | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.share is not None:
-            finite(self.share, "share", least=0, most=1)
+        if self.keep is not None:
+            finite(self.keep, "keep", least=0, most=1)
 
     @abstractmethod
     def new_adapter(self, backbone: Backbone, size: Size | None = None) -> MotionAdapter:
@@ -136,9 +136,9 @@ class TrainedMethod(TransferMethod):
     def resolve_training(self, backbone: Backbone) -> Training:
         """The settings of the training on a backbone."""
 
-    def resolve_share(self, backbone: Backbone) -> float:
-        """The share of the layers that keep the adapter on a backbone."""
-        return 1.0 if self.share is None else self.share
+    def resolve_keep(self, backbone: Backbone) -> float:
+        """The fraction of the layers that keep the adapter on a backbone."""
+        return 1.0 if self.keep is None else self.keep
 
     def inference_adapter(self, adapter: MotionAdapter) -> MotionAdapter:
         """What of a trained adapter is attached at inference."""
@@ -157,6 +157,7 @@ class TrainedMethod(TransferMethod):
         checkpoint: Path | None = None,
         resume: bool = False,
         on_step: OnTrainingStep | None = None,
+        adapter: MotionAdapter | None = None,
     ) -> FittedMotion:
         """Train on a clip once; the result transfers its motion to any number of prompts.
 
@@ -169,6 +170,8 @@ class TrainedMethod(TransferMethod):
             By default the backbone's.
         tracks, prompt, conditioning, checkpoint, resume, on_step
             As of :func:`generators.adapters.training.train_adapter`.
+        adapter : MotionAdapter, optional
+            The one that is trained, to look at it on the way; by default a new one of :meth:`new_adapter`.
 
         Returns
         -------
@@ -195,7 +198,7 @@ class TrainedMethod(TransferMethod):
         source = digest_of_clip(clip)
         clip = fit_reference(clip, wanted)
         training = self.resolve_training(backbone)
-        adapter = self.new_adapter(backbone, wanted)
+        adapter = self.new_adapter(backbone, wanted) if adapter is None else adapter
         losses = train_adapter(
             adapter,
             backbone,
@@ -208,10 +211,10 @@ class TrainedMethod(TransferMethod):
             resume=resume,
             on_step=on_step,
         )
-        share = self.resolve_share(backbone)
+        keep = self.resolve_keep(backbone)
         adapter.details = {
             "method": type(self).__name__,
-            "share": share,
+            "keep": keep,
             "training": asdict(training),
             "size": list(wanted),
             "reference": source,
@@ -219,7 +222,7 @@ class TrainedMethod(TransferMethod):
             "losses": [round(each.total, 6) for each in losses],
             "versions": library_versions(),
         }
-        return FittedMotion(self.inference_adapter(adapter), share)
+        return FittedMotion(self.inference_adapter(adapter), keep)
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
         """Train on the reference, then one that attaches what was learnt."""
@@ -231,10 +234,10 @@ class TrainedMethod(TransferMethod):
     def describe(self, backbone: Backbone, steps: int) -> str:
         """What is trained, how often, and where it is kept."""
         training = self.resolve_training(backbone)
-        share = self.resolve_share(backbone)
+        keep = self.resolve_keep(backbone)
         return (
             f"{type(self).__name__} trained for {training.steps} steps at rate {training.learning_rate:g} "
-            f"({training.preset}), kept in the first {share:.0%} of the layers"
+            f"({training.preset}), kept in the first {keep:.0%} of the layers"
         )
 
     def passes(self, backbone: Backbone, steps: int) -> float:

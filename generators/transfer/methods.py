@@ -62,6 +62,10 @@ for _name, _factory in {
     "moft": _Deferred("generators.transfer.moft", "MOFT"),
     "motionclone": _Deferred("generators.transfer.motion_clone", "MotionClone"),
     "injection": _Deferred("generators.transfer.injection", "Injection"),
+    "dmt": _Deferred("generators.transfer.dmt", "DMT"),
+    "det": _Deferred("generators.adapters.det", "DeT"),
+    "dreambooth": _Deferred("generators.adapters.det", "DreamBooth"),
+    "motion-inversion": _Deferred("generators.adapters.det", "InvertedMotion"),
     "none": _Deferred("generators.transfer.method", "PlainBackbone"),
 }.items():
     METHODS.register(_name, _factory)

@@ -131,7 +131,7 @@ class AdapterContract:
         adapter, last = disturb(self.new(name)), len(backbone.layers) - 1
         with torch.no_grad():
             plain = forward.predict(noise, 5)["cond"]
-            with adapter.attached(backbone, share=0.0):
+            with adapter.attached(backbone, keep=0.0):
                 assert torch.equal(forward.predict(noise, 5)["cond"], plain)
             with attention_outputs(backbone, 0) as kept, adapter.attached(backbone, layers=[last]):
                 late = forward.predict(noise, 5)["cond"]
@@ -147,7 +147,7 @@ class AdapterContract:
         found = []
         with torch.no_grad():
             for kept in ([], [0]):
-                with adapter.attached(backbone, layers=kept or None, share=None) if kept else ExitStack():
+                with adapter.attached(backbone, layers=kept or None, keep=None) if kept else ExitStack():
                     inputs: list[Tensor] = []
                     hook = backbone.modules[0][0][1].register_forward_hook(lambda m, a, o, to=inputs: to.append(o))
                     forward.predict(noise, 5)
@@ -184,15 +184,15 @@ class AdapterContract:
             pass
         check_same_state(state_of(backbone_of(other)), before)
 
-    def test_unknown_layers_and_shares_are_refused(self, name: str) -> None:
+    def test_unknown_layers_and_fractions_are_refused(self, name: str) -> None:
         adapter = self.new(name)
         with pytest.raises(UnknownLayerError):
             self.new(name, layers=[99])
         with pytest.raises(UnknownLayerError):
             adapter.kept([99])
-        for share in (-0.1, 1.5):
-            with pytest.raises(InvalidInputError, match="share must lie between 0 and 1"):
-                adapter.kept(share=share)
+        for keep in (-0.1, 1.5):
+            with pytest.raises(InvalidInputError, match="keep must lie between 0 and 1"):
+                adapter.kept(keep=keep)
         with pytest.raises(InvalidInputError, match="layer 0 has no parameters"):
             self.new(name, layers=[1]).kept([0])
 

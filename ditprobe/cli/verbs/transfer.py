@@ -36,6 +36,7 @@ Examples:
   ditprobe transfer reference.mp4 "a dog runs" -b THUDM/CogVideoX-2b --preset ditflow --dry-run
   ditprobe transfer reference.mp4 "a dog runs" --method ditflow-positions --save-embedding run.safetensors
   ditprobe transfer "a horse runs" --embedding run.safetensors
+  ditprobe transfer "a horse runs" --adapter motion.safetensors
   ditprobe transfer reference.mp4 "a green star moves left over white dots" --picture beside.html
 """
 
@@ -100,6 +101,12 @@ def transfer(
             metavar="PATH", help="Use the motion of a saved embedding, without optimisation.", show_default=False
         ),
     ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Use the motion that ditprobe adapt learnt; nothing is optimised.", show_default=False
+        ),
+    ] = None,
     picture: Annotated[
         Path | None,
         typer.Option(
@@ -120,15 +127,21 @@ def transfer(
     from store.clips.encoding import check_clip_path
     from store.clips.video import write_clip
 
-    reference, prompt = _words(reference, prompt, embedding)
+    reference, prompt = _words(reference, prompt, embedding, adapter)
     METHODS[method]  # raises for an unknown name, before torch is imported
     if embedding is not None:
         options.reject_options(ctx, ("method", "keep", *_OF_METHODS), "cannot be combined with --embedding.")
         options.reject_options(ctx, ("picture",), "shows the reference, which --embedding does not have. Leave it out.")
+    if adapter is not None:
+        options.reject_options(ctx, ("method", "keep", *_OF_METHODS), "cannot be combined with --adapter.")
+        options.reject_options(ctx, ("picture",), "shows the reference, which --adapter does not have. Leave it out.")
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
     compared, rates, seed, steps = _layers(layers), _rates(learning_rate), generation.seed, generation.steps
     run = {**generation.arguments(backbone), "seed": seed}
-    options.check_exists(embedding or Path(reference), "a motion embedding" if embedding else "a video")
+    if adapter is not None:
+        options.check_exists(adapter, "a motion adapter")
+    else:
+        options.check_exists(embedding or Path(reference), "a motion embedding" if embedding else "a video")
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
         if picture is not None:
@@ -147,11 +160,15 @@ def transfer(
     if keep is not None and not dry_run:
         check_embedding_path(keep, overwrite=overwrite)
     # files first: loading a model takes longer than finding out that they cannot be read
-    source = _source(reference, embedding)
-    plan = dry_run and embedding is None  # an embedding is checked against the model's own tables
-    model = load_backbone_option(backbone, loading, plan=plan)
-    job = _job(model, source, prompt, chosen, run)
-    motion = f"{job.what}, from {reference if embedding is None else embedding}"
+    if adapter is not None:
+        model = load_backbone_option(backbone, loading, plan=dry_run)
+        job = _adapter_job(model, adapter, prompt, run)
+    else:
+        source = _source(reference, embedding)
+        plan = dry_run and embedding is None  # an embedding is checked against the model's own tables
+        model = load_backbone_option(backbone, loading, plan=plan)
+        job = _job(model, source, prompt, chosen, run)
+    motion = f"{job.what}, from {adapter or embedding or reference}"
     layer = None if picture is None else _seen_layer(model, chosen)
     if dry_run:
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {job.how}\n  motion    {motion}")
@@ -207,6 +224,24 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
     return _Job(how, what, lambda bar: transfer.run(on_step=bar), (size, calls), transfer.reference)
 
 
+def _adapter_job(model: Backbone, path: Path, prompt: str, run: Any) -> _Job:
+    """The run with a trained adapter; when it is planned, the model has no weights and the file is not loaded."""
+    from generators.adapters.files import load_adapter
+    from generators.adapters.fitted import AttachAdapter
+    from generators.sampling.sample import sample
+    from generators.transfer.motion_transfer import Transferred
+
+    arguments = model.arguments(prompt, **run)
+    adapter = load_adapter(path, model)
+    strategy = AttachAdapter(adapter, keep=float(adapter.details.get("keep", 1.0)))
+    what = f"the {adapter.kind} adapter in {len(strategy.layers)} of {len(model.layers)} layers"
+
+    def generate(bar: OnStep) -> Transferred:
+        return Transferred(sample(model, prompt, strategy, on_step=bar, **run), {}, None)
+
+    return _Job(describe_run(model, arguments), what, generate, calls_of_run(model, arguments))
+
+
 def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:
     if embedding is None:
         from store.clips.video import read_clip
@@ -259,17 +294,21 @@ def _described(method: TransferMethod, model: Backbone, steps: int) -> str:
         ) from error
 
 
-def _words(reference: str, prompt: str | None, embedding: Path | None) -> tuple[str, str]:
-    """Reference and prompt; with an embedding, the only argument is the prompt."""
-    if embedding is None:
+def _words(reference: str, prompt: str | None, embedding: Path | None, adapter: Path | None) -> tuple[str, str]:
+    """The reference and the prompt; with an embedding or an adapter the only word is the prompt."""
+    if embedding is not None and adapter is not None:
+        raise InvalidInputError("--embedding and --adapter both have a motion. Give one of them.")
+    given = "--embedding" if adapter is None else "--adapter"
+    if embedding is None and adapter is None:
         if prompt is None:
             raise InvalidInputError(
-                "a reference and a prompt are needed, in this order; with --embedding, only the prompt."
+                "a reference and a prompt are needed, in this order. Only with --embedding or --adapter the prompt is "
+                "alone."
             )
         return reference, prompt
     if prompt is not None:
         raise InvalidInputError(
-            f"--embedding already has the motion, so the reference {reference} would be ignored. Leave one of them out."
+            f"{given} has the motion already, so the reference {reference} has no use. Leave one of them out."
         )
     return "", reference
 

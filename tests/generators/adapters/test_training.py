@@ -235,12 +235,12 @@ def test_one_call_trains_and_transfers_and_a_fit_serves_any_number_of_prompts(na
 
 def test_det_keeps_the_first_layers_alone() -> None:
     backbone = backbone_of("cogvideox rotary")
-    assert DeT(share=0.35).new_adapter(backbone).kept(share=0.35) == (0,)
-    assert FittedMotion(new("cogvideox rotary"), share=0.35).describe(backbone, 10) == (
+    assert DeT(keep=0.35).new_adapter(backbone).kept(keep=0.35) == (0,)
+    assert FittedMotion(new("cogvideox rotary"), keep=0.35).describe(backbone, 10) == (
         "temporal-kernel adapter in 1 of 3 layers"
     )
-    with pytest.raises(InvalidInputError, match="share must lie between 0 and 1"):
-        DeT(share=1.2)
+    with pytest.raises(InvalidInputError, match="keep must lie between 0 and 1"):
+        DeT(keep=1.2)
 
 
 def test_presets_of_det() -> None:

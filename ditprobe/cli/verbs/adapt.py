@@ -1,0 +1,214 @@
+"""``ditprobe adapt``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.groups import takes_groups
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from store.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from generators.adapters.fitted import TrainedMethod
+    from generators.adapters.training import Losses
+
+GROUP = "Steer a generation"
+EXAMPLES = """
+\b
+Examples:
+  ditprobe adapt reference.mp4 --out motion.safetensors
+  ditprobe adapt reference.mp4 --prompt "a red disc over blue stripes" --training-steps 200 --learning-rate 0.003
+  ditprobe adapt reference.mp4 --method dreambooth --out lora.safetensors --resume
+  ditprobe adapt reference.mp4 -b THUDM/CogVideoX-2b --gradient-checkpointing --dry-run
+  ditprobe transfer --adapter motion.safetensors "a green star over white dots"
+"""
+
+
+@verb(interrupted=lambda given: _interrupted(given))
+@takes_groups
+def adapt(
+    clip: Annotated[str, typer.Argument(help="The video whose motion is learnt.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="PATH", help="A .safetensors file.", rich_help_panel=options.OUTPUT),
+    ] = Path("motion.safetensors"),
+    backbone: options.BackboneName = "mini",
+    method: Annotated[Literal["det", "dreambooth", "motion-inversion"], typer.Option(help="What is trained.")] = "det",
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Caption while learning; the clip's own by default. One that leaves the motion open transfers best.",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        Literal["exact", "paper", "det"], typer.Option(help="Of the losses and what is not given, of --method det.")
+    ] = "exact",
+    training_steps: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Steps of the optimiser.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Of AdamW.")] = None,
+    tracking_weight: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Of the tracking loss beside the denoising loss.")
+    ] = None,
+    tracks: Annotated[
+        Literal["auto", "clip", "backbone", "flow"], typer.Option(help="Whose tracks the tracking loss follows.")
+    ] = "auto",
+    keep: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="Fraction of the layers that keep it at inference, from the first on."),
+    ] = None,
+    mixed_precision: Annotated[Literal["no", "bf16", "fp16"], typer.Option(help="Of the passes.")] = "no",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Compute layers again: less memory, more time.")
+    ] = False,
+    sample: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Generate this prompt on the way and in the end.", show_default=False),
+    ] = None,
+    sample_every: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Training steps between samples.")] = 100,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A page with the loss and the samples.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    loading: LoadingOptions = DEFAULTS,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
+) -> None:
+    """Learn the motion of a clip, for any number of prompts (DeT)."""
+    options.check_exists(Path(clip), "a video")
+    from generators.adapters.files import check_adapter_path, save_adapter
+    from store.clips.video import read_clip
+
+    if not dry_run:
+        check_adapter_path(out, overwrite=overwrite or resume)
+        if picture is not None:
+            from ditprobe.report.page import check_page
+
+            check_page(picture, overwrite=overwrite or resume)
+    source = read_clip(clip)
+    from generators.adapters.training import check_moving
+
+    check_moving(source)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
+    changes = {"steps": training_steps, "learning_rate": learning_rate, "tracking_weight": tracking_weight}
+    chosen = _method(method, preset, keep, model, {**changes, "seed": seed}, mixed_precision, gradient_checkpointing)
+    if dry_run:
+        _tell_plan(chosen, model, clip, out, estimate=not no_estimate)
+        return
+    training = chosen.resolve_training(model)
+    from generators.adapters.motion_tracks import tracks_of
+    from generators.transfer.reference_clip import fit_reference
+
+    size = model.default_size
+    source = fit_reference(source, size)
+    followed = None
+    if training.tracking_weight:
+        followed = tracks_of(source, model, source=tracks, points=training.points, seed=seed)
+    history: list[Losses] = []
+    samples: dict[int, Any] = {}
+    adapter = chosen.new_adapter(model, size)
+    with progress("training") as bar:
+
+        def on_step(losses: Losses) -> None:
+            history.append(losses)
+            done = losses.step + 1
+            bar(done, training.steps, f"loss {losses.total:.3f}")
+            if sample is not None and (done % sample_every == 0 or done == training.steps):
+                samples[done] = _sample(chosen, adapter, model, sample, seed)
+
+        fitted = chosen.fit(
+            model,
+            source,
+            size=(size.height, size.width, size.images),
+            tracks=followed,
+            prompt=prompt,
+            checkpoint=_checkpoint(out),
+            resume=resume,
+            on_step=on_step,
+            adapter=adapter,
+        )
+    save_adapter(fitted.adapter, out, overwrite=overwrite or resume)
+    say(f"{out}: {fitted.adapter!r}")
+    losses = fitted.adapter.details["losses"]
+    part = max(1, len(losses) // 5)
+    first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
+    say(f"loss {first:.4f} in the first {part} of {len(losses)} steps, {last:.4f} in the last {part}")
+    if picture is not None:
+        from ditprobe.report.adapt import training_figures
+        from ditprobe.report.page import write_page
+
+        write_page(picture, f"{out.name}: {clip}", training_figures(losses, source, samples, sample), width=1000)
+        say(f"{picture}: the loss and {len(samples)} samples")
+    say(f"{model.name}, {chosen.describe(model, 50)}. Use it: ditprobe transfer --adapter {out} PROMPT")
+
+
+def _checkpoint(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.training.pt")
+
+
+def _interrupted(given: Mapping[str, Any]) -> str:
+    if given.get("dry_run"):
+        return ""
+    kept = _checkpoint(given["out"])
+    return f"{kept} keeps the training; the same command with --resume goes on." if kept.exists() else ""
+
+
+def _method(
+    name: str,
+    preset: Any,
+    keep: float | None,
+    model: Any,
+    changes: dict[str, Any],
+    mixed_precision: Any,
+    gradient_checkpointing: bool,
+) -> TrainedMethod:
+    from generators.adapters.det import DeT, DreamBooth, InvertedMotion
+
+    if name != "det" and preset != "exact":
+        raise InvalidInputError(f"--preset {preset} is one of --method det. Leave it out.")
+    kinds: dict[str, Any] = {"dreambooth": DreamBooth, "motion-inversion": InvertedMotion}
+    method: TrainedMethod = DeT(keep=keep, preset=preset) if name == "det" else kinds[name](keep=keep)
+    given = {key: value for key, value in changes.items() if value is not None}
+    training = replace(
+        method.resolve_training(model),
+        mixed_precision=mixed_precision,
+        gradient_checkpointing=gradient_checkpointing,
+        **given,
+    )
+    return replace(method, training=training)
+
+
+def _sample(method: TrainedMethod, adapter: Any, model: Any, prompt: str, seed: int) -> Any:
+    import torch
+
+    from generators.adapters.fitted import AttachAdapter
+    from generators.sampling.sample import sample
+
+    with torch.no_grad():
+        return sample(model, prompt, AttachAdapter(adapter, keep=method.resolve_keep(model)), seed=seed, steps=25)
+
+
+def _tell_plan(method: TrainedMethod, model: Any, clip: str, out: Path, *, estimate: bool) -> None:
+    from generators.adapters.plan import plan_training
+
+    plan = plan_training(method, model)
+    how, memory = plan.lines()
+    say(f"{model!r}\n  clip      {clip}, at {model.default_size}\n  adapter   {out}")
+    say(f"  method    {method.describe(model, 50)}\n  training  {how}\n  memory    {memory}")
+    tell_time(model, [(model.default_size, plan.passes)], steps=50, estimate=estimate)

@@ -1,0 +1,164 @@
+"""``ditprobe bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ditprobe.cli import options
+from ditprobe.cli.console import progress, say, verb
+from ditprobe.cli.estimates import tell_time
+from ditprobe.cli.groups import takes_groups
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from store.errors import InvalidInputError
+from store.text import counted
+
+if TYPE_CHECKING:
+    from analyses.evaluation.mtbench_entries import Entry
+    from probe.backbones.backbone import Backbone
+    from store.clips.clip import Clip
+
+GROUP = "What a model knows"
+EXAMPLES = """
+\b
+Examples:
+  ditprobe bench mtbench --entries 1 --method ditflow --steps 10
+  ditprobe bench mtbench --method none --method det --resume
+  ditprobe bench mtbench MTBench/ -b THUDM/CogVideoX-5b --method det --published --clip-model ./clip --dino ./dino
+"""
+
+
+@verb
+@takes_groups
+def bench(
+    benchmark: Annotated[Literal["mtbench"], typer.Argument(help="Which benchmark: mtbench.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="MTBench, or a folder of its layout; drawn scenes of the same format by default.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="PATH", help="Finished clips, JSON lines.", rich_help_panel=options.OUTPUT),
+    ] = Path("mtbench.jsonl"),
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="As of ditprobe transfer; give it several times. none and ditflow."),
+    ] = None,
+    entries: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Drawn scenes of each level.")] = 2,
+    prompts: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Prompts of each clip.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Also the figures of the paper, which are of other models.")
+    ] = False,
+    clip_model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="CLIP, for edit fidelity: a hub id or folder.")
+    ] = None,
+    dino: Annotated[
+        str | None, typer.Option(metavar="NAME", help="DINO, for temporal consistency: a hub id or folder.")
+    ] = None,
+    backbone: options.BackboneName = "mini",
+    seed: options.Seed = 0,
+    steps: options.Steps = 50,
+    guidance_scale: options.GuidanceScale = None,
+    loading: LoadingOptions = DEFAULTS,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    dry_run: options.DryRun = False,
+    no_estimate: options.NoEstimate = False,
+) -> None:
+    """Evaluate motion transfer as MTBench does (DeT)."""
+    from analyses.evaluation.mtbench_checkpoint import check_finished
+    from generators.transfer.methods import METHODS
+
+    names = list(dict.fromkeys(method or ["none", "ditflow"]))
+    for name in names:
+        METHODS[name]  # raises for an unknown name
+    if not dry_run:
+        check_finished(out, resume=resume, overwrite=overwrite)
+    found = _entries(data, entries, prompts)
+    model = load_backbone_option(backbone, loading, plan=dry_run)
+    run: dict[str, Any] = {"seed": seed, "steps": steps, "guidance_scale": guidance_scale}
+    from generators.transfer.methods import make_method
+
+    made = {name: make_method(name) for name in names}
+    clips = sum(len(entry.prompts) for entry in found.values())
+    if dry_run:
+        levels = [entry.difficulty.level for entry in found.values()]
+        listed = ", ".join(f"{levels.count(level)} {level}" for level in ("easy", "medium", "hard"))
+        say(f"{model!r}\n  entries   {counted(len(found), 'clip')} ({listed}), {counted(clips, 'prompt')}")
+        say(f"  methods   {'; '.join(each.describe(model, steps) for each in made.values())}\n  finished  {out}")
+        work = [(model.default_size, clips * (2 * steps + each.passes(model, steps))) for each in made.values()]
+        tell_time(model, work, steps=steps, estimate=not no_estimate)
+        return
+    from analyses.evaluation.mtbench import Measures, evaluate_mtbench
+    from analyses.evaluation.mtbench_tables import SOURCE, mtbench_table
+    from analyses.metrics.encoders import load_clip_encoder, load_image_encoder
+    from analyses.trackers.optical_flow import FlowTracker
+
+    measures = Measures(
+        FlowTracker(),
+        None if clip_model is None else load_clip_encoder(clip_model, local_files_only=loading.local_files_only),
+        None if dino is None else load_image_encoder(dino, local_files_only=loading.local_files_only),
+    )
+    settings = {
+        **run,
+        "backbone": model.name,
+        "config_hash": model.config_hash,
+        "methods": list(map(repr, made.values())),
+    }
+    with progress("transferring") as bar:
+        evaluation = evaluate_mtbench(
+            found,
+            {name: _transfer(model, each, run) for name, each in made.items()},
+            measures,
+            settings=settings,
+            checkpoint=out,
+            resume=resume,
+            overwrite=overwrite,
+            progress=bar,
+        )
+    say(mtbench_table(evaluation, published=published))
+    say("\nMF: hybrid motion fidelity by optical flow; means x 100 with 95 % intervals over clips; numbers of clips.")
+    if published:
+        say(f"Published: {SOURCE}; MF by CoTracker.")
+    say(f"finished clips in {out}")
+
+
+def _entries(data: Path | None, entries: int, prompts: int | None) -> dict[str, Entry]:
+    from dataclasses import replace
+
+    from analyses.evaluation.mtbench_entries import read_mtbench_entries, scene_entries
+
+    if data is None:
+        return scene_entries(entries=entries, prompts=2 if prompts is None else prompts)
+    if not data.exists():
+        raise InvalidInputError(
+            f"{data} does not exist. Name a folder of MTBench's layout, or leave it out for scenes."
+        )
+    return {
+        name: entry if prompts is None else replace(entry, prompts=entry.prompts[:prompts])
+        for name, entry in read_mtbench_entries(data).items()
+    }
+
+
+def _transfer(model: Backbone, method: Any, run: dict[str, Any]) -> Callable[[Clip, str], Clip]:
+    """The method as a callable; one that trains does so once for each reference."""
+    from generators.adapters.fitted import TrainedMethod
+    from generators.transfer.motion_transfer import transfer_motion
+
+    fitted: dict[int, Any] = {}
+
+    def transfer(reference: Clip, prompt: str) -> Clip:
+        chosen = method
+        if isinstance(method, TrainedMethod):
+            if id(reference) not in fitted:
+                fitted.clear()  # references come one after the other
+                fitted[id(reference)] = method.fit(model, reference)
+            chosen = fitted[id(reference)]
+        return transfer_motion(model, reference, prompt, method=chosen, on_step=False, **run)
+
+    return transfer

@@ -1,0 +1,118 @@
+"""What a training of an adapter needs: parameters, memory and passes, without running the model at full size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from generators.adapters.fitted import TrainedMethod
+from probe.backbones.backbone import Backbone
+from probe.backbones.geometry import Size
+from store.plan import format_bytes
+
+_FLOAT = 4
+_STATE = 5 * _FLOAT
+"""Bytes a parameter: itself, its gradient, two moments of Adam, and the last good value."""
+_KEPT = 15
+"""Numbers that autograd keeps of a token and channel in a layer whose weights are frozen: on mini 12.4 beside a kernel
+of width 8, 14.1 of width 128 and 14.6 beside a LoRA of rank 8, counted by the saved tensors of diffusers' blocks."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Parameters, passes and bytes of a training.
+
+    Parameters
+    ----------
+    parameters : int
+        Of the adapter.
+    steps : int
+    passes : float
+        Of one branch at the size of the clip; a backward pass counts as two.
+    weights : int
+        Bytes of the transformers.
+    adapter : int
+        Bytes of parameters, gradients, optimiser and the last good values.
+    activations : int
+        Bytes that are kept for the backward pass, about.
+    checkpointed : int
+        The same with gradient checkpointing.
+    checkpointing : bool
+        Whether it is on.
+    """
+
+    parameters: int
+    steps: int
+    passes: float
+    weights: int
+    adapter: int
+    activations: int
+    checkpointed: int
+    checkpointing: bool
+
+    @property
+    def memory(self) -> int:
+        """Bytes in all, without encoders, which are set aside."""
+        return self.weights + self.adapter + (self.checkpointed if self.checkpointing else self.activations)
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        kept = "with gradient checkpointing" if self.checkpointing else "without gradient checkpointing"
+        other = self.checkpointed if not self.checkpointing else self.activations
+        another = "with" if not self.checkpointing else "without"
+        return [
+            f"{self.parameters:,} parameters, {self.steps} steps, {self.passes:g} passes of one branch",
+            f"about {format_bytes(self.memory)} {kept} ({another}: {format_bytes(self.memory_with(other))}): weights "
+            f"{format_bytes(self.weights)}, adapter with optimiser {format_bytes(self.adapter)}",
+        ]
+
+    def memory_with(self, activations: int) -> int:
+        """Bytes in all with other activations."""
+        return self.weights + self.adapter + activations
+
+
+def plan_training(method: TrainedMethod, backbone: Backbone, size: Size | None = None) -> TrainingPlan:
+    """Return what a training needs; also of a backbone whose weights are not loaded.
+
+    The memory is an estimate from the sizes of the model: about 15 numbers of a token and channel are kept in each
+    layer, one with gradient checkpointing, and those of one layer. The measured figures are in docs/benchmarks.md.
+
+    Parameters
+    ----------
+    method : TrainedMethod
+    backbone : Backbone
+        Loaded, or planned (:func:`probe.loading.planning.plan_backbone`).
+    size : Size, optional
+        Of the clip; by default the backbone's.
+
+    Raises
+    ------
+    InvalidInputError
+        For a size that the backbone does not take.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from generators.adapters.det import DeT
+    >>> from generators.adapters.training import Training
+    >>> plan = plan_training(DeT(width=64, training=Training(steps=100)), load_backbone("mini"))
+    >>> plan.parameters, plan.passes, plan.checkpointed < plan.activations
+    (294912, 300.0, True)
+    """
+    size = backbone.default_size if size is None else size
+    layout = backbone.layout(*size)
+    training = method.resolve_training(backbone)
+    adapter = method.new_adapter(backbone, size)
+    weights = [each for denoiser in backbone.denoisers for each in denoiser.parameters()]
+    width, item = weights[0].element_size(), backbone.layers[0].heads * backbone.layers[0].channels
+    token_bytes = (layout.video_tokens + layout.text_tokens) * item * width
+    layers = len(backbone.layers)
+    return TrainingPlan(
+        parameters=adapter.parameter_count,
+        steps=training.steps,
+        passes=method.passes(backbone, training.steps),
+        weights=sum(each.numel() * each.element_size() for each in weights),
+        adapter=adapter.parameter_count * _STATE,
+        activations=layers * _KEPT * token_bytes,
+        checkpointed=(layers + _KEPT) * token_bytes,
+        checkpointing=training.gradient_checkpointing,
+    )

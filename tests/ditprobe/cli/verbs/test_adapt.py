@@ -1,0 +1,113 @@
+"""``ditprobe adapt``, ``transfer --adapter`` and ``bench mtbench``: what they write, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import Result
+
+from generators.adapters import training as training_module
+from generators.adapters.files import load_adapter, read_adapter_header
+from probe import load_backbone
+from probe.mini import MiniConfig, new_pipeline, save_mini
+from store import Clip, make_scene, read_clip, write_clip
+
+Run = Callable[..., Result]
+SMALL = MiniConfig(images=3, height=16, width=24, layers=2, heads=2, channels=16)
+PROMPT = "a green ring moves up over white dots"
+ON_SMALL = ["-b", "./small", "--device", "cpu"]
+QUICK = ["adapt", "ref.mkv", *ON_SMALL, "--training-steps", 4, "--learning-rate", 0.01, "--tracking-weight", 0]
+
+
+@pytest.fixture(autouse=True)
+def small(run: Run) -> None:
+    torch.manual_seed(0)
+    save_mini(new_pipeline(SMALL), "small")
+    scene = make_scene(4, 3, 16, 24)
+    write_clip("ref.mkv", Clip(scene.images, fps=8, prompt="a red disc moves left over blue stripes"))
+
+
+def test_adapter_is_learnt_once_and_used_for_prompts(run: Run) -> None:
+    found = run(*QUICK, "--sample", PROMPT, "--sample-every", 2, "--picture", "loss.html")
+    assert "TemporalKernel(" in found.stdout
+    assert "loss.html: the loss and 2 samples" in found.stdout
+    assert "after 4 steps" in Path("loss.html").read_text()
+    header = read_adapter_header("motion.safetensors")
+    assert header["details"]["training"]["steps"] == 4
+    assert load_adapter("motion.safetensors", load_backbone("./small")).layers == (0, 1)
+    assert not Path("motion.training.pt").exists()
+    made = run("transfer", PROMPT, "--adapter", "motion.safetensors", *ON_SMALL, "--steps", 2, "--out", "a.mkv")
+    assert "the temporal-kernel adapter in 1 of 2 layers, from motion.safetensors" in made.stdout
+    assert read_clip("a.mkv").images.shape == (3, 16, 24, 3)
+
+
+def test_interrupted_training_is_kept_and_resumed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(*QUICK, "--out", "whole.safetensors")
+    real = training_module.Objective.losses
+
+    def interrupted(self: object, step: int) -> object:
+        if step == 2:
+            raise KeyboardInterrupt
+        return real(self, step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training_module.Objective, "losses", interrupted)
+    found = run(*QUICK, code=130)
+    assert "motion.training.pt keeps the training; the same command with --resume goes on." in found.stderr
+    monkeypatch.setattr(training_module.Objective, "losses", real)
+    assert "--resume" in run(*QUICK, code=2).stderr
+    run(*QUICK, "--resume")
+    backbone = load_backbone("./small")
+    whole, resumed = (load_adapter(f"{name}.safetensors", backbone).state_dict() for name in ("whole", "motion"))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_plan_has_parameters_and_memory_and_writes_nothing(run: Run) -> None:
+    found = run(*QUICK, "--method", "dreambooth", "--gradient-checkpointing", "--dry-run", "--no-estimate")
+    assert "parameters, 4 steps, 12 passes of one branch" in found.stdout
+    assert "with gradient checkpointing (without: " in found.stdout
+    assert not Path("motion.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["adapt", "still.mkv", *ON_SMALL], "no motion to learn"),
+        (["adapt", "nowhere.mkv", *ON_SMALL], "nowhere.mkv"),
+        ([*QUICK, "--keep", 1.5], "keep must lie between 0 and 1"),
+        ([*QUICK, "--out", "a.pt"], "Name it a.safetensors"),
+        ([*QUICK, "--method", "dreambooth", "--preset", "det"], "is one of --method det"),
+        (["transfer", PROMPT, "--adapter", "ref.mkv", *ON_SMALL], "motion adapter"),
+        (["transfer", PROMPT, "--adapter", "nowhere.safetensors", *ON_SMALL], "nowhere.safetensors"),
+        (["transfer", "ref.mkv", PROMPT, "--adapter", "a.safetensors", *ON_SMALL], "has the motion already"),
+        (["transfer", PROMPT, "--adapter", "a.safetensors", "--method", "smm"], "cannot be combined with --adapter"),
+        (["transfer", PROMPT, "--adapter", "a", "--embedding", "b"], "both have a motion"),
+        (["bench", "mtbench", "nowhere"], "nowhere does not exist"),
+        (["bench", "mtbench", "--method", "dett"], "Did you mean 'det'?"),
+    ],
+)
+def test_bad_input_is_refused(run: Run, words: list[str], message: str) -> None:
+    write_clip("still.mkv", Clip(np.zeros((3, 16, 24, 3), np.uint8), fps=8))
+    found = run(*words, code=2)
+    assert message in found.stderr.replace("\n", " ")
+
+
+def test_adapter_of_another_backbone_is_refused_with_the_reason(run: Run) -> None:
+    run(*QUICK)
+    found = run("transfer", PROMPT, "--adapter", "motion.safetensors", "--steps", 1, "--out", "a.mkv", code=2)
+    assert "layers 6 instead of 2" in found.stderr
+
+
+def test_benchmark_of_scenes_is_measured_planned_and_resumed(run: Run) -> None:
+    words = ["bench", "mtbench", "--entries", 1, "--prompts", 1, "--steps", 1, "--method", "none"]
+    plan = run(*words, "--dry-run", "--no-estimate")
+    assert "3 clips (1 easy, 1 medium, 1 hard), 3 prompts" in plan.stdout
+    found = run(*words, "--published")
+    assert "| none | " in found.stdout
+    assert "DeT (CogVideoX), published | 85.8" in found.stdout
+    assert len(Path("mtbench.jsonl").read_text().splitlines()) == 4
+    again = run(*words, "--resume")
+    assert again.stdout.splitlines()[2] == found.stdout.splitlines()[2]

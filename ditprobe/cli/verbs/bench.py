@@ -10,9 +10,9 @@ import typer
 
 from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
-from ditprobe.cli.estimates import tell_time
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.text.estimates import tell_time
 from store.errors import InvalidInputError
 from store.text import counted
 

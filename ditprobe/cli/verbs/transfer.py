@@ -239,7 +239,7 @@ def _adapter_job(model: Backbone, path: Path, prompt: str, run: Any) -> _Job:
     def generate(bar: OnStep) -> Transferred:
         return Transferred(sample(model, prompt, strategy, on_step=bar, **run), {}, None)
 
-    return _Job(describe_run(model, arguments), what, generate, calls_of_run(model, arguments))
+    return _Job(describe_run(model, arguments), what, generate, run_cost(model, arguments))
 
 
 def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:

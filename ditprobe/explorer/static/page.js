@@ -117,7 +117,7 @@ function buildPage(app) {
   const noClip = first.has_images ? null : h("p", { class: "dpx-note" },
     "The recording was opened without its clip, so the pictures show cells only. Pass clip= in Python or --clip in the shell.");
 
-  ui.page = h("div", { class: "dpx" },
+  ui.page = h("div", { class: "dpx", "data-lm-suppress-shortcuts": "true" }, // JupyterLab would take b for a new cell
     h("header", {}, h("div", { class: "dpx-names" }, names), actions), difference, noClip,
     h("div", { class: "dpx-columns" },
       h("main", { class: state.compare ? "dpx-compared" : null }, h("section", { class: "dpx-panel dpx-top" }, ui.stage, player, ui.status),
@@ -163,9 +163,9 @@ function onKey(app, event) {
     f: () => app.set({ scale: app.state.scale === "all" ? "frame" : "all" }, { load: false }),
     c: () => showCode(app), "?": () => showKeys(app),
   };
-  if (event.key === " " && !target.matches("button, select, summary")) { event.preventDefault(); app.play(); return; }
-  if (picture && arrows[event.key]) { event.preventDefault(); app.move(...arrows[event.key]); return; }
-  if (!typing && keys[event.key]) { event.preventDefault(); keys[event.key](); }
+  if (event.key === " " && !target.matches("button, select, summary")) { event.preventDefault(); event.stopPropagation(); app.play(); return; }
+  if (picture && arrows[event.key]) { event.preventDefault(); event.stopPropagation(); app.move(...arrows[event.key]); return; }
+  if (!typing && keys[event.key]) { event.preventDefault(); event.stopPropagation(); keys[event.key](); }
 }
 
 function showDialog(app, ...content) {

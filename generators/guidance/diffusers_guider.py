@@ -18,31 +18,15 @@ from torch import Tensor, nn
 from analyses.selection.layer_selection import LayerSelection
 from generators.guidance.cross_attention import within_frames
 from probe.attention.edit import AttentionEdit
+from probe.backbones.backbone import Backbone
+from probe.families import family_of_transformer
 from store.arguments import check_kind
 from store.checks import finite, flag
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
 from store.selection import resolve_number
 
-Grid = Callable[[Any, Mapping[str, Any]], tuple[int, int, int]]
-
-
-def _grid_of_latents(denoiser: Any, call: Mapping[str, Any]) -> tuple[int, int, int]:
-    patch = denoiser.config.patch_size
-    patch = (denoiser.config.patch_size_t, patch, patch) if isinstance(patch, int) else patch
-    frames, height, width = (size // p for size, p in zip(call["hidden_states"].shape[2:], patch, strict=True))
-    return frames, height, width
-
-
-def _grid_of_packed(denoiser: Any, call: Mapping[str, Any]) -> tuple[int, int, int]:
-    return call["num_frames"], call["height"], call["width"]
-
-
-_KNOWN: dict[str, tuple[str, str, Grid]] = {
-    "WanTransformer3DModel": ("blocks", "attn1", _grid_of_latents),
-    "LTXVideoTransformer3DModel": ("transformer_blocks", "attn1", _grid_of_packed),
-    "HunyuanVideo15Transformer3DModel": ("transformer_blocks", "attn", _grid_of_latents),
-}
+_GUIDED = ("WanTransformer3DModel", "LTXVideoTransformer3DModel", "HunyuanVideo15Transformer3DModel")
 
 
 class CrossAttentionGuider(BaseGuidance):
@@ -183,7 +167,7 @@ class CrossAttentionGuider(BaseGuidance):
 
     def _edit(self, modules: Mapping[int, nn.Module]) -> Callable[..., None]:
         def begin(denoiser: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> None:
-            frames, height, width = _KNOWN[type(denoiser).__name__][2](denoiser, call)
+            frames, height, width = _family_of(denoiser).grid_of_call(denoiser, call)
             layout = TokenLayout(
                 frames, height, width, height, width, frames, spans=[range(n, n + 1) for n in range(frames)]
             )
@@ -195,12 +179,17 @@ class CrossAttentionGuider(BaseGuidance):
 
 def _layers(denoiser: Any, layers: Sequence[int]) -> dict[int, nn.Module]:
     """Self-attention modules by layer."""
-    known = _KNOWN.get(type(denoiser).__name__)
-    if known is None:
+    found = _family_of(denoiser).find_layers(denoiser)
+    chosen = sorted({resolve_number("layer", layer, len(found)) for layer in layers})
+    return {layer: found[layer][1] for layer in chosen}
+
+
+def _family_of(denoiser: Any) -> type[Backbone]:
+    name = type(denoiser).__name__
+    family = family_of_transformer(name) if name in _GUIDED else None
+    if family is None:
         raise UnsupportedBackboneError(
-            f"{type(denoiser).__name__} cannot be guided by CrossAttentionGuider, which knows {', '.join(_KNOWN)}. "
+            f"{name} cannot be guided by CrossAttentionGuider, which knows {', '.join(_GUIDED)}. "
             "Use CrossAttentionGuidance with generators.sample for CogVideoX and HunyuanVideo pipelines."
         )
-    blocks = getattr(denoiser, known[0])
-    chosen = sorted({resolve_number("layer", layer, len(blocks)) for layer in layers})
-    return {layer: getattr(blocks[layer], known[1]) for layer in chosen}
+    return family

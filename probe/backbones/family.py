@@ -61,6 +61,10 @@ class Family(ABC):
     """Axis of the frames in the latents; the channels are on the other one of 1 and 2."""
     fps: float = 16.0
     """Images per second of what the model was trained on."""
+    shifts_by_size: ClassVar[bool] = False
+    """Whether the noise levels of a run depend on the size of the clip."""
+    positions_replaced: ClassVar[bool] = True
+    """Whether positions can be replaced, where :meth:`replaced_positions` is overridden."""
     further_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments of a run that the pipeline's call does not have and :meth:`prepared_call` takes."""
     guidance_remedy: ClassVar[Wording] = Wording(

@@ -55,6 +55,7 @@ class LTXVideo(Backbone):
     attention_paths = ("transformer_blocks.*.attn1",)
     guidance = "batch"
     text_position: ClassVar[Literal["first", "last"] | None] = None
+    shifts_by_size = True
     fps = 25.0
 
     @classmethod

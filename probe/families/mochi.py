@@ -25,7 +25,8 @@ from store.layout import TokenLayout
 def _rotary_arguments(denoiser: Any, call: Mapping[str, Any]) -> tuple[Any, ...]:
     *_, frames, height, width = call["hidden_states"].shape
     patch = denoiser.config.patch_size
-    return denoiser.pos_frequencies, frames, height // patch, width // patch, call["hidden_states"].device
+    grid = (frames, height // patch, width // patch)
+    return denoiser.pos_frequencies, *grid, call["hidden_states"].device, torch.float32
 
 
 # a table (token, head, pair), which every channel of a pair is turned by

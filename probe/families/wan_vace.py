@@ -30,6 +30,7 @@ class WanVACE(Wan):
     pipelines = ("WanVACEPipeline",)
     image_pipelines = ()
     transformers = ("WanVACETransformer3DModel",)
+    positions_replaced = False
 
     @classmethod
     def grid_of_call(cls, denoiser: Any, call: Mapping[str, Any]) -> tuple[int, int, int]:

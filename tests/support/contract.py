@@ -12,9 +12,10 @@ from tiny_pipelines import SIZE
 from torch import Tensor
 
 from probe import Backbone, Capture, ForwardPass, Probe, load_backbone, run_clip, run_prompt, run_states
+from probe.attention.edit import AttentionEdit
 from probe.backbones.geometry import Size
 from store.clips.clip import Clip
-from store.errors import InvalidInputError
+from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
 from store.selection import Selection
 
@@ -295,6 +296,27 @@ class FamilyContract:
         for step, (latents, output) in enumerate(calls):
             with torch.no_grad():
                 assert torch.equal(forward.predict(latents, step)["cond"], output)
+
+    def test_its_own_positions_put_in_place_of_themselves_change_nothing(self, backbone: Backbone) -> None:
+        forward, noise = self.forward(backbone), self.noise(backbone)
+        denoiser, call = backbone.denoisers[0], forward._calls["cond"][1]
+        call = backbone.call_with_latents(call, noise)
+        layout, modules = backbone.layouts_of_call(call)[0], backbone.modules_of(denoiser)
+        if not backbone.positions_replaced:
+            with pytest.raises(UnsupportedBackboneError, match="cannot be replaced"):
+                backbone.replaced_positions(denoiser, call, backbone.positions(denoiser, call, layout))
+            return
+        plain = backbone.prediction_of(denoiser(**call), call)
+        own = backbone.positions(denoiser, call, layout)
+        flat = type(own)(**{name: torch.zeros_like(table) for name, table in own.tensors().items()})
+        changed = []
+        for positions in (own, flat):
+            with torch.no_grad(), backbone.replaced_positions(denoiser, call, positions) as (replaced, editors):
+                chains = dict.fromkeys(modules, editors)
+                with AttentionEdit(modules, chains, layout, backbone.text_position):
+                    changed.append(backbone.prediction_of(denoiser(**replaced), call))
+        assert torch.allclose(changed[0], plain, atol=1e-4)
+        assert not torch.allclose(changed[1], plain, atol=1e-3)
 
     # Clips --------------------------------------------------------------------------------------------------------
 

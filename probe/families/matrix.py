@@ -45,5 +45,17 @@ def _row(family: type[Backbone]) -> tuple[str, ...]:
         family.text_position or "apart",
         {"batch": "one call", "calls": "a call each"}[family.guidance],
         "yes" if family.shifts_by_size else "-",
-        "yes" if family.replaced_positions is not Family.replaced_positions and family.positions_replaced else "-",
+        "yes" if replaces_positions(family) else "-",
     )
+
+
+def replaces_positions(family: type[Family]) -> bool:
+    """Return whether position tables of a family can be replaced.
+
+    Examples
+    --------
+    >>> from probe.families import Mochi
+    >>> replaces_positions(Mochi)
+    True
+    """
+    return family.positions_replaced and family.replaced_positions is not Family.replaced_positions

@@ -304,7 +304,7 @@ class FamilyContract:
         call = backbone.call_with_latents(call, noise)
         layout, modules = backbone.layouts_of_call(call)[0], backbone.modules_of(denoiser)
         if not replaces_positions(type(backbone)):
-            with pytest.raises(UnsupportedBackboneError, match="positions .*cannot be replaced"):
+            with pytest.raises(UnsupportedBackboneError, match=r"positions .*cannot be replaced"):
                 backbone.replaced_positions(denoiser, call, backbone.positions(denoiser, call, layout))
             return
         plain = backbone.prediction_of(denoiser(**call), call)

@@ -21,6 +21,7 @@ NAMES = (
     "heads",
     "guidance",
     "transfer",
+    "adapters",
     "explorer",
 )
 

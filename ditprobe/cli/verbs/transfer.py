@@ -295,15 +295,14 @@ def _described(method: TransferMethod, model: Backbone, steps: int) -> str:
 
 
 def _words(reference: str, prompt: str | None, embedding: Path | None, adapter: Path | None) -> tuple[str, str]:
-    """The reference and the prompt; with an embedding or an adapter the only word is the prompt."""
+    """The reference and the prompt; with an embedding or an adapter, the only argument is the prompt."""
     if embedding is not None and adapter is not None:
         raise InvalidInputError("--embedding and --adapter both have a motion. Give one of them.")
     given = "--embedding" if adapter is None else "--adapter"
     if embedding is None and adapter is None:
         if prompt is None:
             raise InvalidInputError(
-                "a reference and a prompt are needed, in this order. Only with --embedding or --adapter the prompt is "
-                "alone."
+                "a reference and a prompt are needed, in this order; with --embedding or --adapter, only the prompt."
             )
         return reference, prompt
     if prompt is not None:

@@ -163,7 +163,10 @@ def test_the_estimate_counts_the_passes_of_optimising(small: None) -> None:
         (["ref.mkv", PROMPT, "--layers", "all"], "--layers 'all' would guide by every layer. Name some, such as "),
         (["ref.mkv", PROMPT, "--fraction", 0], "fraction must be above 0 and at most 1; got 0.0."),
         (["ref.mkv", PROMPT, "--learning-rate", "0.1"], "--learning-rate '0.1' is not two numbers, the first and the "),
-        (["ref.mkv"], "a reference and a prompt are needed, in this order; with --embedding, only the prompt."),
+        (
+            ["ref.mkv"],
+            "a reference and a prompt are needed, in this order; with --embedding or --adapter, only the prompt.",
+        ),
         (["ref.mkv", PROMPT, "--save-embedding", "x.safetensors"], "--save-embedding saves optimised positions. Add "),
         (
             ["ref.mkv", PROMPT, "--method", "ditflow-positions", "--save-embedding", "x.pt"],

@@ -32,7 +32,7 @@ def as_tensor(array: Any) -> torch.Tensor:
 
 
 def check_axes(tensor: torch.Tensor, axes: tuple[str, ...], name: str) -> None:
-    """Refuse a tensor without these axes, empty, or not of finite floats.
+    """Raise for a tensor without these axes, empty, or not of finite floats.
 
     Raises
     ------

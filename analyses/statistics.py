@@ -42,7 +42,7 @@ def mean_over_clips(values: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     InvalidInputError
-        For values that are no numbers.
+        For values that are not numbers.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the points of the first frame attend to: their own frame, the other frames, the text."""
+"""Attention of the points of the first frame to their own frame, the other frames and the text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Affinity:
 
 @dataclass(frozen=True, slots=True)
 class QueriedRows:
-    """Which cells of frame 0 are read and which points count where.
+    """Cells of frame 0 that are read, and the frames in which each point counts.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ def affinity(
     preset: Geometry = "exact",
     budget_bytes: int = BUDGET_BYTES,
 ) -> Affinity:
-    """How much, and how sharply, the queried points attend to their own frame, the other frames and the text.
+    """Return how much, and how sharply, the queried points attend to their own frame, the other frames and the text.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def rows_of_token(
 def backward_normalisers(
     query: np.ndarray, key: np.ndarray, frame: int, *, stopped: Callable[[], bool] = lambda: False
 ) -> np.ndarray | None:
-    """What divides the second direction of the matching cost: it is the same for every point of a frame.
+    """Return what divides the second direction of the matching cost: it is the same for every point of a frame.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def backward_normalisers(
 
 @dataclass(frozen=True, eq=False)
 class PointMatch:
-    """Where one point is found in every frame.
+    """Positions at which one point is found in every frame.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ Geometry = Literal["exact", "difftrack"]
 
 @dataclass(frozen=True, slots=True)
 class Corners:
-    """Where query points are read in a map over the cells of frame 0.
+    """Corners at which query points are read in a map over the cells of frame 0.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ def _exact_place(points: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
 
 
 def _difftrack_place(points: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
-    """Where the released code samples: normalised by (cells - margin), then read with corners aligned."""
+    """Return where the released code samples: normalised by (cells - margin), then read with corners aligned."""
     size = points.new_tensor((layout.width, layout.height))
     margin = layout.width / 64
     return layout.to_cells(points, "difftrack") / (size - margin) * (size - 1)

@@ -1,4 +1,4 @@
-"""Where the points of the first frame are found again, by query-key attention or by features."""
+"""Correspondence of points of the first frame with later frames, by query-key attention or by features."""
 
 from __future__ import annotations
 

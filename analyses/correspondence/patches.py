@@ -54,7 +54,7 @@ def match_patches(images: Array, points: Array, layout: TokenLayout) -> np.ndarr
     Raises
     ------
     InvalidInputError
-        For images that are not those of the layout, or cells that are no whole pixels.
+        For images that are not those of the layout, or cells that are not whole pixels.
 
     Examples
     --------

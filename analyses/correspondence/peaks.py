@@ -61,7 +61,7 @@ def find_candidates(
 
 
 def smoothest_path(found: Candidates, start: torch.Tensor, smoothness: float, *, reach: float = 4.0) -> torch.Tensor:
-    """Which candidate each source takes in each frame, so that costs are high and moves are short (Viterbi).
+    """Return which candidate each source takes in each frame, so that costs are high and moves are short (Viterbi).
 
     The path maximises the sum of log costs minus ``smoothness`` times the squared move between one frame and the next,
     in cells, of which no more than ``reach`` squared counts: an object may be lost and found elsewhere.

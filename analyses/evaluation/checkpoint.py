@@ -25,7 +25,7 @@ _NO_SETTINGS = ("budget_bytes",)
 
 @dataclass(frozen=True)
 class FinishedClip:
-    """What one tracker scored on one clip.
+    """Scores of one tracker on one clip.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class FinishedClip:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> FinishedClip:
-        """What :meth:`to_line` wrote, without its digest.
+        """Return what :meth:`to_line` wrote, without its digest.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class EvaluationCheckpoint:
             self._read(self.path)
 
     def find(self, tracker: str, clip: str, digest: str) -> FinishedClip | None:
-        """What the tracker scored on the clip, or None where that is not known yet.
+        """Return what the tracker scored on the clip, or None where that is not known yet.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class EvaluationCheckpoint:
 
 
 def _no_checkpoint(path: Path) -> RecordingError:
-    return RecordingError(f"{path} is no checkpoint of an evaluation. Name another file.")
+    return RecordingError(f"{path} is not a checkpoint of an evaluation. Name another file.")
 
 
 def _line(values: dict[str, Any]) -> bytes:
@@ -234,7 +234,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def check_checkpoint(path: Path | None, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Refuse a path that no checkpoint can be written to, or that is taken and neither resumed nor overwritten.
+    """Raise for a path that no checkpoint can be written to, or that is taken and neither resumed nor overwritten.
 
     Raises
     ------
@@ -264,7 +264,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def described(value: Any) -> Any:
-    """What a tracker is, as JSON values that are the same in another process.
+    """Return what a tracker is, as JSON values that are the same in another process.
 
     Of a dataclass every field; of a function its name; of a pipeline's arguments a hash of each; of other objects their
     kind, and the name, revision, configuration and threshold that they state.

@@ -45,7 +45,7 @@ class TrackedClip:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """What trackers scored, and what they found.
+    """Scores of trackers, and the tracks that they found.
 
     Parameters
     ----------

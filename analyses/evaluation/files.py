@@ -81,7 +81,7 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
 
 
 def check_evaluation_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse a path that no evaluation can be written to, before the work.
+    """Raise for a path that no evaluation can be written to, before the work.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def load_evaluation(path: str | os.PathLike[str]) -> xr.Dataset:
 
 
 def check_evaluation(evaluation: xr.Dataset) -> None:
-    """Refuse what is no evaluation of trackers.
+    """Raise for a dataset that is not an evaluation of trackers.
 
     Raises
     ------

@@ -35,7 +35,7 @@ METRICS = (MOTION, EDIT, CONSISTENCY, AGREEMENT)
 
 @dataclass(frozen=True)
 class Measures:
-    """What is measured of a transferred clip.
+    """Measurements of a transferred clip.
 
     Parameters
     ----------

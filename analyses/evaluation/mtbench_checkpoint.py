@@ -19,7 +19,7 @@ _FORMAT = "ditprobe evaluation of motion transfer 1"
 
 
 class FinishedTransfers:
-    """What was measured of each clip, in a file that is only ever added to.
+    """Measurements of each clip, in a file that is only appended to.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class FinishedTransfers:
             self._read(self.path)
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """What was measured, None where it was not yet."""
+        """Return what was measured, None where it was not yet."""
         return self.finished.get(key)
 
     def add(self, key: str, values: Mapping[str, Any]) -> None:

@@ -117,7 +117,7 @@ def write_table(
 
 
 def check_table_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse a path that no table can be written to, before the work.
+    """Raise for a path that no table can be written to, before the work.
 
     Raises
     ------

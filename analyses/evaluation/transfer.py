@@ -1,4 +1,4 @@
-"""How alike the motion of a clip is to that of its reference, for the report and the demo."""
+"""Similarity of the motion of a clip to that of its reference, for the report and the demo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIDELITY, ERROR = "motion fidelity", "motion error"
 
 
 def check_pair(reference: Clip, clip: Clip) -> None:
-    """Refuse clips of different sizes or lengths.
+    """Raise for clips of different sizes or lengths.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def fit_pair(reference: Clip, clip: Clip) -> tuple[Clip, Clip]:
 
 
 def measure_transfer(clip: Clip, reference: Clip) -> dict[str, float]:
-    """How alike the motion of a clip is to that of its reference; empty where OpenCV is not installed.
+    """Return how alike the motion of a clip is to that of its reference; empty where OpenCV is not installed.
 
     "motion fidelity" is :func:`analyses.metrics.clip_fidelity.clip_motion_fidelity` through optical flow. "motion
     error" is

@@ -180,7 +180,7 @@ def labelled_flow(flow: Array, layout: TokenLayout, *, details: Mapping[str, Any
 
 
 def check_temperature(temperature: float) -> None:
-    """Refuse a temperature that is not a finite number above 0."""
+    """Raise for a temperature that is not a finite number above 0."""
     if not finite(temperature, "temperature") > 0:
         raise InvalidInputError(f"temperature must be a finite number above 0; got {temperature}.")
 

@@ -112,7 +112,7 @@ def decide_heads(masses: xr.Dataset, *, step: int | None = None, margin: float |
 
 @checked
 def head_stability(masses: xr.Dataset, *, margin: float | None = None) -> xr.Dataset:
-    """How far classes and their order depend on the step of the run and on the draw of the noise.
+    """Return how far classes and their order depend on the step of the run and on the draw of the noise.
 
     Parameters
     ----------

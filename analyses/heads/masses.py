@@ -18,7 +18,7 @@ from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 TARGETS = ("own_frame", "same_place", "first_frame", "text", "motion", "still")
-"""What a head's attention is summed over; :func:`head_masses` defines each."""
+"""Targets over which the attention of a head is summed; :func:`head_masses` defines each."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ class CostBlock:
 
 @dataclass(frozen=True, slots=True)
 class _Blocking:
-    """How many heads, frames and target rows are taken at once."""
+    """Numbers of heads, frames and target rows that are taken at once."""
 
     heads: int
     frames: int
@@ -55,7 +55,7 @@ class _Blocking:
 
 
 def sources_within(budget_bytes: int, cells: int, itemsize: int) -> int:
-    """How many source cells can be matched at once within the budget.
+    """Return how many source cells can be matched at once within the budget.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def frame_costs(
 def _blocked(
     query: torch.Tensor, key: torch.Tensor, sources: torch.Tensor, divisor: float, dtype: torch.dtype, budget: int
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """The same for so many sources as the budget holds."""
+    """Yield the same for as many sources as the budget holds."""
     heads = query.shape[0]
     total: torch.Tensor | None = None
     for block in cost_blocks(query, key, sources, divisor=divisor, dtype=dtype, budget_bytes=budget):

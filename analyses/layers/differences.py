@@ -78,7 +78,7 @@ def difference(first: Measured, second: Measured) -> Measured:
 
 
 def is_difference(values: xr.DataArray) -> bool:
-    """Whether an array is marked as a difference.
+    """Return whether an array is marked as a difference.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def is_difference(values: xr.DataArray) -> bool:
 
 
 def has_negative(values: xr.DataArray) -> bool:
-    """Whether an array holds a finite value below 0.
+    """Return whether an array holds a finite value below 0.
 
     Examples
     --------

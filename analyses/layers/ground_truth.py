@@ -1,4 +1,4 @@
-"""What is known of a clip's points, and which (image, point) pairs count."""
+"""Ground truth of a clip's points, and the (image, point) pairs that count."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class Target:
 
 
 def inside(points: np.ndarray, layout: TokenLayout) -> np.ndarray:
-    """Which of (..., 2) points, (x, y) in pixels, lie within the image; its edges count."""
+    """Return which of (..., 2) points, (x, y) in pixels, lie within the image; its edges count."""
     within = (points >= 0) & (points <= (layout.pixel_width, layout.pixel_height))
     return np.asarray(within.all(-1))
 
@@ -204,5 +204,5 @@ def in_cells(offsets: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
 
 
 def check_threshold(threshold_cells: float) -> float:
-    """Refuse a threshold that is not a positive number of cells."""
+    """Raise for a threshold that is not a positive number of cells."""
     return finite(threshold_cells, "threshold_cells", above=0)

@@ -23,7 +23,7 @@ from store.recordings.provenance import library_versions
 
 @dataclass(frozen=True)
 class Measuring:
-    """How every record of a sweep is measured.
+    """Settings by which every record of a sweep is measured.
 
     Examples
     --------
@@ -69,7 +69,7 @@ class Measuring:
         )
 
     def attrs(self) -> dict[str, Any]:
-        """What a sweep's attributes say of it."""
+        """Return what a sweep's attributes say of it."""
         return {
             "preset": self.preset,
             "threshold_cells": self.threshold_cells,

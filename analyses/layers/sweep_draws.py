@@ -20,7 +20,7 @@ from store.wording import Wording
 
 
 def check_run(seed: Any, steps: Any, draws: Any) -> None:
-    """Refuse a seed, a number of steps or of noise draws that no run has."""
+    """Raise for a seed, a number of steps or of noise draws that no run has."""
     if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
         raise InvalidInputError(
             "a sweep has one seed; got several. For several draws of the noise pass draws=, whose seeds follow from it."
@@ -31,7 +31,7 @@ def check_run(seed: Any, steps: Any, draws: Any) -> None:
 
 
 def check_draws(draws: int, noise: str, sources: Mapping[str, Any], truths: Mapping[str, Any]) -> None:
-    """Refuse draws that would all be the same, and those of a prompt whose truth holds for one of them alone."""
+    """Raise for draws that would all be the same, and those of a prompt whose truth holds for one of them alone."""
     if draws == 1:
         return
     if noise != "forward" and any(isinstance(source, Clip) for source in sources.values()):
@@ -72,7 +72,7 @@ def repeat_for_draws(items: Sequence[SweepItem], draws: int) -> list[SweepItem]:
 
 
 def check_selection(selection: Selection) -> None:
-    """Refuse several branches, and frames that are left out."""
+    """Raise for several branches, and frames that are left out."""
     if len(tuple(selection.branches)) != 1:
         raise InvalidInputError(
             f"a sweep looks at one branch; got {', '.join(selection.branches)}. ",

@@ -87,7 +87,7 @@ def named(clips: Any, what: str) -> dict[str, Any]:
 
 
 def check_distinct(names: Sequence[str]) -> None:
-    """Refuse equal names, of which one would replace the other."""
+    """Raise for equal names, of which one would replace the other."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InvalidInputError(f"{twice[0]!r} names two of what is swept. Rename one of them.")
@@ -113,7 +113,7 @@ def new_entry(item: SweepItem, grid: Grid, target: Target) -> Entry:
 def item_details(
     truth: Truth, prompt: str | None, digest: str = "", tracks_source: str | None = None
 ) -> dict[str, Any]:
-    """What is said of every item: its prompt, what is known of its points and by whom, and how many there are."""
+    """Return what is stated of every item: its prompt, the source of its ground truth, and the number of points."""
     known = "tracks" if truth.tracks is not None else "none: a grid of points"
     if tracks_source and truth.tracks is not None:
         return {
@@ -161,7 +161,7 @@ def _too_few(tracks: np.ndarray, found: int, layout: TokenLayout, preset: Geomet
 
 
 def check_any_left(items: Sequence[SweepItem], skipped: Sequence[Skipped]) -> None:
-    """Refuse a sweep of which nothing is left.
+    """Raise for a sweep of which nothing is left.
 
     Raises
     ------

@@ -230,7 +230,7 @@ def _recorded_window(clip: Clip | None, recording: Recording, name: str) -> tupl
 
 
 def _check_seen(clip: Clip, recording: Recording, name: str) -> None:
-    """Refuse a clip whose images are not those that were recorded; recordings without a hash take any."""
+    """Raise for a clip whose images are not those that were recorded; recordings without a hash take any."""
     expected = recording.provenance.extra.get("clip_hash")
     if expected is not None and digest_of_images(clip.images) != expected:
         raise InvalidInputError(

@@ -23,7 +23,7 @@ _NO_SETTINGS = ("clips", "pseudo_truth", "skipped", "resized", "windows", "versi
 def finished_clips(
     path: str | os.PathLike[str], attrs: Mapping[str, Any], digests: Mapping[str, str]
 ) -> xr.Dataset | None:
-    """What a saved sweep of the same settings already holds, or None where nothing was saved.
+    """Return what a saved sweep of the same settings already holds, or None where nothing was saved.
 
     Raises
     ------

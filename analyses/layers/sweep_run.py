@@ -1,4 +1,4 @@
-"""How a sweep runs the model on its clips and prompts."""
+"""Runs of the model on the clips and prompts of a sweep."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from store.selection import Noise, ResolvedSelection, Selection
 
 @dataclass(frozen=True)
 class SweepRun:
-    """How the model is run."""
+    """Settings of the runs of a sweep."""
 
     backbone: Backbone
     selection: Selection
@@ -59,7 +59,7 @@ class SweepRun:
         self.backbone.check_prompt(self.text_of(source), self.negative_prompt, self.conditioning)
 
     def text_of(self, source: str | Clip) -> str | None:
-        """What the model reads of a prompt or with a clip."""
+        """Return what the model reads of a prompt or with a clip."""
         if isinstance(source, str):
             return source
         return self.backbone.caption_of(source) if self.prompt is None else self.prompt
@@ -83,7 +83,7 @@ class SweepRun:
         run_prompt(self.backbone, source, self.selection, sink, **common)
 
     def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
-        """What is said of the model and of how it is run."""
+        """Return what is said of the model and of how it is run."""
         backbone = self.backbone
         hashes = digests_of_values(self.conditioning)
         return {

@@ -1,4 +1,4 @@
-"""How many predicted points lie where the truth says."""
+"""Fraction of predicted points that are near the truth."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def matching_accuracy(predicted: Array, tracks: Array, visibility: Array, thresh
 
 
 def check_tracks(predicted: torch.Tensor, tracks: torch.Tensor, visible: torch.Tensor) -> None:
-    """Refuse tracks, predictions and visibility that do not belong together."""
+    """Raise for tracks, predictions and visibility that do not belong together."""
     if tracks.ndim != 3 or tracks.shape[-1] != 2:
         raise InvalidInputError(f"tracks need the shape (image, point, 2); got {tuple(tracks.shape)}.")
     if predicted.shape != tracks.shape:

@@ -28,7 +28,7 @@ def edit_fidelity(
     local_files_only: bool = False,
     batch: int = 32,
 ) -> float:
-    """How well the images of a clip agree with a text: the mean cosine between CLIP's features, -1 to 1.
+    """Return how well the images of a clip agree with a text: the mean cosine between CLIP's features, -1 to 1.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def edit_fidelity(
     Raises
     ------
     ClipError
-        For what is no clip.
+        For what is not a clip.
     InvalidInputError
         For an empty prompt, and what :func:`analyses.metrics.encoders.load_clip_model` refuses.
     BackboneNotFoundError
@@ -86,7 +86,7 @@ def temporal_consistency(
     local_files_only: bool = False,
     batch: int = 32,
 ) -> float:
-    """How alike consecutive images of a clip are: the mean cosine between DINO's features, -1 to 1.
+    """Return how alike consecutive images of a clip are: the mean cosine between DINO's features, -1 to 1.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def temporal_consistency(
     Raises
     ------
     ClipError
-        For what is no clip.
+        For what is not a clip.
     InvalidInputError
         For a clip of one image, another preset, and what :func:`analyses.metrics.encoders.load_image_encoder` refuses.
     BackboneNotFoundError
@@ -138,5 +138,5 @@ def temporal_consistency(
 
 
 def _images(clip: Any) -> np.ndarray:
-    """uint8 (image, y, x, 3), refused where it is no clip."""
+    """uint8 (image, y, x, 3), refused where it is not a clip."""
     return Clip(clip.images if isinstance(clip, Clip) else as_array(clip), fps=8.0).images

@@ -47,7 +47,7 @@ def clip_motion_fidelity(
     Raises
     ------
     ClipError
-        For what is no clip.
+        For what is not a clip.
     InvalidInputError
         For different sizes or numbers of images, a grid of no points, a mask of another shape or without a point of
         the grid, and what :func:`analyses.metrics.motion_fidelity.motion_fidelity` refuses.
@@ -62,7 +62,7 @@ def clip_motion_fidelity(
     1.0
     """
     ours, theirs = (each.images if isinstance(each, Clip) else as_array(each) for each in (generated, reference))
-    ours, theirs = Clip(ours, fps=8.0).images, Clip(theirs, fps=8.0).images  # refuses what is no clip
+    ours, theirs = Clip(ours, fps=8.0).images, Clip(theirs, fps=8.0).images  # refuses what is not a clip
     if ours.shape != theirs.shape:
         raise InvalidInputError(
             f"generated and reference need the same shape (image, y, x, 3); got {ours.shape} and {theirs.shape}. Cut "

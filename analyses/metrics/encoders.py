@@ -18,9 +18,9 @@ from store.checks import integer
 from store.errors import BackboneNotFoundError, InvalidInputError
 
 CLIP = "openai/clip-vit-base-patch32"
-"""What DiTFlow and DeT measure edit fidelity with."""
+"""CLIP model with which DiTFlow and DeT measure edit fidelity."""
 DINO = "facebook/dino-vitb16"
-"""What DeT's released code measures temporal consistency with."""
+"""DINO model with which the released code of DeT measures temporal consistency."""
 _WITH_CLASS_TOKEN = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit")
 
 
@@ -40,7 +40,7 @@ class ImageEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """Return where the model lies."""
         return next(self.model.parameters()).device
 
     def __repr__(self) -> str:
@@ -171,7 +171,7 @@ def load_image_encoder(
 
 
 class _Source:
-    """Where the parts of a model are loaded from."""
+    """Source from which the parts of a model are loaded."""
 
     def __init__(self, name: str | Path, what: str, kinds: tuple[str, ...], options: dict[str, Any]) -> None:
         from huggingface_hub import hf_hub_download

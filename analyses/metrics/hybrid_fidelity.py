@@ -26,7 +26,7 @@ def hybrid_motion_fidelity(
     preset: HybridPreset = "exact",
     tolerance: float = 0.1,
 ) -> float:
-    """How alike paired tracks are, in shape and in the direction of each step, at most 1.
+    """Return how alike paired tracks are, in shape and in the direction of each step, at most 1.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def _det(a: np.ndarray, b: np.ndarray, alpha: float) -> float:
 
 @checked
 def discrete_frechet_distance(a: Array, b: Array) -> np.ndarray:
-    """How far two walkers are apart at worst, each along its curve without turning back, at the best pace for both.
+    """Return the largest distance of two walkers, each along its curve without turning back, at the best pace for both.
 
     Parameters
     ----------

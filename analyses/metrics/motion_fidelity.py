@@ -15,7 +15,7 @@ MotionPreset = Literal["exact", "ditflow"]
 
 @checked
 def motion_fidelity(a: Array, b: Array, *, preset: MotionPreset = "exact", tolerance: float = 0.1) -> float:
-    """How well each track finds one of the same directions in the other clip, -1 to 1.
+    """Return how well each track finds one of the same directions in the other clip, -1 to 1.
 
     Two points are as similar as the mean over steps of the cosine between their steps. Each point counts with the most
     similar one of the other clip, wherever that lies: positions and lengths of steps do not matter.
@@ -142,7 +142,7 @@ def _checked(tracks: Any, name: str) -> np.ndarray:
 
 
 def check_tolerance(tolerance: float) -> None:
-    """Refuse a tolerance that is no number of pixels, zero or more."""
+    """Raise for a tolerance that is not a number of pixels, zero or more."""
     if not 0 <= tolerance < np.inf:
         raise InvalidInputError(f"tolerance must be a number of pixels, zero or more; got {tolerance}.")
 

@@ -210,7 +210,7 @@ def tapvid_queries(tracks: Array, visibility: Array, mode: QueryMode = "first", 
     visibility : (image, point) bool
     mode : "first" or "strided"
         "first" asks for each track once, in the first image that shows it; "strided" in every ``stride``-th image that
-        shows it, counted from image 0. Tracks that are never shown there are not asked for.
+        shows it, counted from image 0. Tracks that are never shown there are no asked for.
     stride : int
         Images between queries of mode "strided".
 

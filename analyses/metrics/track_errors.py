@@ -1,4 +1,4 @@
-"""How far tracks are from the truth: by the time since the query, and by threshold."""
+"""Errors of tracks: by the time since the query, and by threshold."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def plot_attention(
     normalise: Normalisation = "frame",
     title: str | None = None,
 ) -> go.Figure:
-    """Where each point looks: its attention over the cells of every frame, one point at a time from a dropdown.
+    """Return where each point looks: its attention over the cells of every frame, one point at a time from a dropdown.
 
     Parameters
     ----------

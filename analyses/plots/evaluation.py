@@ -242,7 +242,7 @@ def _wrapped(name: object) -> str:
 
 
 def _chosen(values: xr.DataArray) -> str:
-    """What was selected before, with its unit: ``threshold 8 px; ``."""
+    """Return what was selected before, with its unit: ``threshold 8 px; ``."""
     parts = []
     for name, coordinate in values.coords.items():
         if coordinate.ndim == 0:
@@ -253,7 +253,7 @@ def _chosen(values: xr.DataArray) -> str:
 
 
 def _note(values: xr.DataArray, what: str) -> str:
-    """How many clips an interval is over, at least and at most."""
+    """Return how many clips an interval is over, at least and at most."""
     scored = values.notnull().any([dim for dim in values.dims if dim != "clip"]).values
     if not scored.any():
         return "no clip has a value"

@@ -198,7 +198,7 @@ def _pair(flow: xr.DataArray, frame: int, frame_to: int) -> tuple[np.ndarray, st
 
 
 def hover_of(values: np.ndarray, length: np.ndarray) -> go.Heatmap:
-    """What a cell holds, under the pointer; nothing is drawn."""
+    """Return what a cell holds, under the pointer; nothing is drawn."""
     return go.Heatmap(
         z=length,
         customdata=values,

@@ -1,4 +1,4 @@
-"""What every picture shares: colours, type, labels, checks of the arrays, and how "not recorded" looks."""
+"""Theme of every figure: colours, type, labels, checks of arrays, and the look of "not recorded"."""
 
 from __future__ import annotations
 

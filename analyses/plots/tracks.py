@@ -20,7 +20,7 @@ from store.tracks.point_tracks import PointTracks
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What is drawn: predictions and truth (image, point, 2), and which points are hidden (image, point)."""
+    """Predictions and truth (image, point, 2), and hidden points (image, point), as they are drawn."""
 
     predicted: np.ndarray
     tracks: np.ndarray | None

@@ -19,7 +19,7 @@ from store.scenes.texture import COLOURS
 
 @dataclass(frozen=True, eq=False)
 class ObjectMotion:
-    """Where an object of a clip goes.
+    """Path of an object of a clip.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class ObjectMotion:
 
     @property
     def found(self) -> bool:
-        """Whether an object is seen."""
+        """Return whether an object is seen."""
         return self.colour is not None
 
     def __repr__(self) -> str:
@@ -129,7 +129,7 @@ def _path(region: np.ndarray) -> np.ndarray:
 
 @checked
 def motion_error(generated: Array | Clip | ObjectMotion, reference: Array | Clip | ObjectMotion) -> EndPointError:
-    """How far the object of a generated clip strays from the path of the reference's, whatever the objects look like.
+    """Measure how far the object of a generated clip strays from the path of that of the reference.
 
     Both paths start at zero, so that where the objects are does not matter.
 

@@ -59,12 +59,12 @@ class ObjectAgreement:
 
     @property
     def colour_right(self) -> bool:
-        """Whether a region of the named colour was found."""
+        """Return whether a region of the named colour was found."""
         return self.colour_seen == self.words.colour
 
     @property
     def shape_right(self) -> bool | None:
-        """Whether the region has the named shape, whatever its colour; None where the prompt leaves it open."""
+        """Return whether the region has the named shape, whatever its colour; None where the prompt leaves it open."""
         return None if self.words.shape is None else self.shape_seen == self.words.shape
 
     @property
@@ -74,7 +74,7 @@ class ObjectAgreement:
 
     @property
     def direction_right(self) -> bool | None:
-        """Whether the region moves within :data:`RIGHT_WITHIN` degrees of the named direction; at rest it does not.
+        """Return whether the region moves within :data:`RIGHT_WITHIN` degrees of the named direction; not at rest.
 
         None where the prompt leaves the direction open.
         """
@@ -108,7 +108,7 @@ class PromptAgreement:
 
     @property
     def background_right(self) -> bool:
-        """Whether the background has the named colour."""
+        """Return whether the background has the named colour."""
         return self.background_seen == self.prompt.background_colour
 
     @property
@@ -119,7 +119,7 @@ class PromptAgreement:
 
     @property
     def pan_right(self) -> bool | None:
-        """Whether the camera pans within :data:`RIGHT_WITHIN` degrees of what is named; None where no pan is."""
+        """Return whether the camera pans within :data:`RIGHT_WITHIN` degrees of what is named; None where no pan is."""
         word = self.prompt.camera.pan
         return _is_right(self.pan, word, self.least_motion) if word else None
 

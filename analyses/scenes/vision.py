@@ -1,4 +1,4 @@
-"""What plain computer vision sees in a clip of a synthetic scene: colours, shapes and motion; no prompt is read."""
+"""Colours, shapes and motion in a clip of a synthetic scene, by plain computer vision; no prompt is read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SeenObject:
 
 @dataclass(frozen=True, eq=False)
 class SeenScene:
-    """What is seen in a clip; objects by area times likeness to a shape, largest first, all of different colours.
+    """Contents of a clip; objects by area times likeness to a shape, largest first, all of different colours.
 
     ``pan`` is how far the camera moves, (x, y) pixels: the background's motion with the opposite sign.
     """

@@ -1,4 +1,4 @@
-"""Which layer, step and heads to match with: those that are asked for, those of a selection, or what is known."""
+"""Layer, step and heads to match with: those that are asked for, those of a selection, or the published ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEPS = 50
 
 @dataclass(frozen=True)
 class TrackingDefaults:
-    """What to match with, in a run of 50 steps; ``heads`` None is all of them; ``source`` says who found it."""
+    """Layer, step and heads to match with, of 50 steps; ``heads`` None is all; ``source`` says who found it."""
 
     layer: int
     step: int
@@ -191,7 +191,7 @@ def matched_with(
 
 
 def _is_of(selection: LayerSelection, backbone: Backbone) -> bool:
-    """Whether a selection was made on a backbone, as far as it says where it was made."""
+    """Return whether a selection was made on a backbone, as far as it says where it was made."""
     if selection.config_hash and selection.config_hash == backbone.config_hash:
         return True
     made_on, name = selection.backbone.rstrip("/"), backbone.name.rstrip("/")
@@ -204,7 +204,7 @@ def _is_of(selection: LayerSelection, backbone: Backbone) -> bool:
 
 
 def _of_guiding(card: ModelCard | None) -> str:
-    """What is published of such a model besides."""
+    """Return what is published of such a model besides."""
     if card is None or card.guided is None:
         return ""
     layers = ", ".join(map(str, card.guided.layers))

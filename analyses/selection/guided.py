@@ -1,4 +1,4 @@
-"""Which layers to guide when the caller names none: those that layer selection chose."""
+"""Layers to guide if the caller names none: those that layer selection chose."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class LayerSelection:
         return layer in self.layers
 
     def __eq__(self, other: object) -> bool:
-        """Whether the same was chosen from the same measures."""
+        """Return whether the same was chosen from the same measures."""
         if not isinstance(other, LayerSelection):
             return NotImplemented
         names = (field.name for field in fields(self) if field.name != "scores")
@@ -101,7 +101,7 @@ class LayerSelection:
 
     @property
     def top(self) -> int:
-        """How many best layers ``probability`` speaks of: ``count``, or as many as were chosen, at least one."""
+        """Return how many best layers ``probability`` speaks of: ``count``, or as many as were chosen, at least one."""
         return max(1, len(self.layers)) if self.count is None else self.count
 
     @property

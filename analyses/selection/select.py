@@ -1,4 +1,4 @@
-"""Which layers carry temporal correspondence, and how sure that is."""
+"""Selection of the layers that carry temporal correspondence, with its uncertainty."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def select_layers(
 
 
 def _origin(sweep: xr.Dataset) -> dict[str, Any]:
-    """What the attributes of a sweep say of where its layers were measured."""
+    """Return what the attributes of a sweep say of where its layers were measured."""
     attrs = sweep.attrs
     heads = attrs.get("selected_heads")
     return {
@@ -139,7 +139,7 @@ def scored_clips(sweep: xr.Dataset) -> xr.Dataset:
 
 
 def check_sweep(sweep: xr.Dataset, accuracy: Pairs = "all") -> None:
-    """Refuse a dataset whose layers cannot be ranked.
+    """Raise for a dataset whose layers cannot be ranked.
 
     Raises
     ------

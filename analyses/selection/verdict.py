@@ -1,4 +1,4 @@
-"""Whether a layer carries correspondence at all: its accuracy against guesses that need no model."""
+"""Tests of whether a layer carries correspondence: its accuracy against guesses that need no model."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _static(sweep: xr.Dataset) -> xr.DataArray:
 
 
 def _blind(sweep: xr.Dataset) -> xr.DataArray:
-    """What a guess without direction scores on moving points; the most it can score where the sweep does not say."""
+    """Return the score of a guess without direction on moving points, at most what it can be if the sweep omits it."""
     threshold = float(sweep.attrs.get("threshold_cells", 1.0))
     most = xr.full_like(_blank(sweep), 100 * math.asin(threshold / max(1.0, threshold)) / math.pi)
     if "blind_accuracy" not in sweep:
@@ -194,7 +194,7 @@ def _first_draw(sweep: xr.Dataset) -> xr.Dataset:
 
 
 def _grain(sweep: xr.Dataset, pairs: str) -> float:
-    """What one pair more or less changes in the percentage of a clip of the middling size."""
+    """Return what one pair more or less changes in the percentage of a clip of the middling size."""
     if pairs not in sweep:
         return 0.0
     counts = sweep[pairs].values[np.isfinite(sweep[pairs].values) & (sweep[pairs].values > 0)]

@@ -62,7 +62,7 @@ def _shown(selection: LayerSelection, carriers: Sequence[int]) -> str:
 
 
 def was_tested(selection: LayerSelection) -> bool:
-    """Whether the sweep holds what a layer is tested against."""
+    """Return whether the sweep holds what a layer is tested against."""
     names = ("static_accuracy", "moving_accuracy")
     return all(name in selection.scores and bool(selection.scores[name].notnull().any()) for name in names)
 
@@ -91,7 +91,7 @@ def _ties(selection: LayerSelection) -> list[str]:
 
 
 def remedies(selection: LayerSelection) -> list[str]:
-    """What could show more than these clips do.
+    """Return what could show more than these clips do.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def table_text(selection: LayerSelection) -> str:
 
 
 def _legend(selection: LayerSelection) -> list[str]:
-    """What the columns mean."""
+    """Return what the columns mean."""
     lines = [
         "lead: points above 'nothing moves', and above a guess without direction; in brackets the lower end of a 95 % "
         "interval",
@@ -170,14 +170,14 @@ def _legend(selection: LayerSelection) -> list[str]:
 
 
 def state(row: dict[str, Any]) -> str:
-    """What a row of the table is: shown to carry correspondence, or chosen without that, or neither."""
+    """Return what a row of the table is: shown to carry correspondence, or chosen without that, or neither."""
     if row["carrier"]:
         return "carrier"
     return "chosen, not above the baseline" if row["selected"] else ""
 
 
 def interval_in_words(low: float, high: float) -> str:
-    """An interval of a harmonic mean; at an end of its scale it has no width, which is no certainty.
+    """An interval of a harmonic mean; at the bounds of the scale it has zero width, which is not certainty.
 
     Examples
     --------
@@ -197,7 +197,7 @@ def where(selection: LayerSelection) -> str:
 
 
 def ranked_by(selection: LayerSelection) -> str:
-    """What layers are ranked by, as a noun."""
+    """Return what layers are ranked by, as a noun."""
     points = "accuracy on moving points" if selection.accuracy == "moving" else "accuracy"
     if selection.criterion == "accuracy":
         return points

@@ -207,7 +207,7 @@ def _untrained(repository: str | os.PathLike[str] | None) -> Any:
     """CoTracker3's offline predictor without its weights."""
     if repository is not None:
         if not (Path(repository) / "hubconf.py").is_file():
-            raise BackboneNotFoundError(f"{repository} holds no hubconf.py: it is no copy of {_HUB}.")
+            raise BackboneNotFoundError(f"{repository} holds no hubconf.py: it is not a copy of {_HUB}.")
         return torch.hub.load(os.fspath(repository), "cotracker3_offline", source="local", pretrained=False)
     try:
         from cotracker.predictor import CoTrackerPredictor

@@ -38,7 +38,7 @@ class PatchTracker:
     Raises
     ------
     InvalidInputError
-        For a cell below one pixel, a size that is no multiple of it, or a negative distance.
+        For a cell below one pixel, a size that is not a multiple of it, or a negative distance.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class PatchTracker:
             raise InvalidInputError(f"max_cycle_error must be at least 0; got {self.max_cycle_error}.")
         if self.size is not None and (min(self.size) < 1 or self.size[0] % self.cell or self.size[1] % self.cell):
             raise InvalidInputError(
-                f"size {self.size[0]} x {self.size[1]} (height x width) is no multiple of the cell of {self.cell} px."
+                f"size {self.size[0]} x {self.size[1]} (height x width) is not a multiple of its cell, {self.cell} px."
             )
 
     @classmethod

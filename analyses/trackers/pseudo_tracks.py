@@ -105,7 +105,7 @@ def with_tracks_of(clip: Clip, tracks: PointTracks, *, name: str = "") -> Clip:
 
 
 def source_of(tracks: PointTracks, unknown: str = "a tracker") -> str:
-    """Who made tracks, in words, by their details.
+    """Return who made tracks, in words, by their details.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def source_of(tracks: PointTracks, unknown: str = "a tracker") -> str:
 
 
 def against_pseudo_truth(sources: Iterable[str | None]) -> str:
-    """What accuracy over clips is measured against, where that is no truth; empty where all of it is.
+    """Return what accuracy over clips is measured against, where that is not truth; empty where all of it is.
 
     Parameters
     ----------

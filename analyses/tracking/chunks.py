@@ -1,4 +1,4 @@
-"""Which images a backbone sees together when a clip is longer than it takes."""
+"""Chunks of images that a backbone sees together if a clip is longer than it takes."""
 
 from __future__ import annotations
 

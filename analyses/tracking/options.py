@@ -1,4 +1,4 @@
-"""How points are tracked: every part of the procedure, switchable, and the published setting."""
+"""Options of tracking: every part of the procedure, switchable, and the published setting."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TrackingOptions:
         0.5, which is then the confidence (:func:`analyses.tracking.visibility.visibility_probability`).
     levels : tuple of int
         After the whole image (1), points are looked at again in crops that follow them, at 2, 4 and 8 times smaller
-        sides (:class:`analyses.tracking.closer.CloserLook`). (1,) is no closer look, as published.
+        sides (:class:`analyses.tracking.closer.CloserLook`). (1,) takes no closer look, as published.
     crop_margin : float
         Cells that a point keeps from the border of its crop.
     trusted_cycle_error : float

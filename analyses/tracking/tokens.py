@@ -1,4 +1,4 @@
-"""What tracking needs of a backbone: the tokens of one layer, for chunks of images of a clip."""
+"""Tokens of one layer of a backbone, for chunks of images of a clip."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENCODINGS = 64
 
 @dataclass(frozen=True, eq=False)
 class TrackingRun:
-    """How the model is run, and which layer, step and heads are read (numbers, resolved)."""
+    """Settings of the run, and the layer, step and heads that are read (numbers, resolved)."""
 
     prompt: str
     steps: int

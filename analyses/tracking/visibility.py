@@ -1,4 +1,4 @@
-"""Whether tracked points are visible: by limits, or as a probability that was calibrated on scenes."""
+"""Visibility of tracked points: by limits, or as a probability that was calibrated on scenes."""
 
 from __future__ import annotations
 

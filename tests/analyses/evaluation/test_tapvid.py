@@ -313,7 +313,7 @@ def test_files_that_are_no_checkpoint_are_refused_and_left(tmp_path):
     path, near = tmp_path / "clips.jsonl", {"near": Near()}
     for content in (b"hello", b"hello\nworld\n", b'{"format": "something else"}\n'):
         path.write_bytes(content)
-        text = f"{path} is no checkpoint of an evaluation. Name another file."
+        text = f"{path} is not a checkpoint of an evaluation. Name another file."
         refused(RecordingError, text, CLIPS, near, checkpoint=path, resume=True)
         assert path.read_bytes() == content
     path.write_bytes(b"")

@@ -73,7 +73,7 @@ def test_a_small_budget_changes_nothing():
 def test_options_that_make_no_grid_are_refused():
     with pytest.raises(InvalidInputError, match="cell must be at least 1 pixel; got 0"):
         PatchTracker(cell=0)
-    with pytest.raises(InvalidInputError, match=r"size 40 x 42 .* is no multiple of the cell of 4 px"):
+    with pytest.raises(InvalidInputError, match=r"size 40 x 42 .* is not a multiple of its cell, 4 px"):
         PatchTracker(cell=4, size=(40, 42))
     with pytest.raises(InvalidInputError, match="max_cycle_error must be at least 0"):
         PatchTracker(max_cycle_error=-1)

@@ -8,6 +8,7 @@ from probe.families.hunyuan_video15 import HunyuanVideo15
 from probe.families.ltx_video import LTXVideo
 from probe.families.mochi import Mochi
 from probe.families.registry import families, family_of, family_of_transformer, register_family
+from probe.families.skyreels_v2 import SkyReelsV2
 from probe.families.wan import Wan
 from probe.families.wan_vace import WanVACE
 
@@ -19,6 +20,7 @@ __all__ = [
     "HunyuanVideo15",
     "LTXVideo",
     "Mochi",
+    "SkyReelsV2",
     "Wan",
     "WanVACE",
     "families",

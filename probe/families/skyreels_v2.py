@@ -1,0 +1,33 @@
+"""SkyReels V2, from text and from an image: built and called like Wan 2.1, with one transformer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from probe.families.registry import register_family
+from probe.families.wan import Wan
+
+
+@register_family
+class SkyReelsV2(Wan):
+    """A SkyReels V2 pipeline; classifier-free guidance is two calls, the conditional one first.
+
+    The diffusion-forcing pipelines, which denoise frames at timesteps of their own under a causal mask, are not of it.
+    """
+
+    family = "SkyReels V2"
+    pipelines: ClassVar[tuple[str, ...]] = ("SkyReelsV2Pipeline", "SkyReelsV2ImageToVideoPipeline")
+    image_pipelines: ClassVar[tuple[str, ...]] = ("SkyReelsV2ImageToVideoPipeline",)
+    transformers: ClassVar[tuple[str, ...]] = ("SkyReelsV2Transformer3DModel",)
+    fps = 24.0
+
+    @property
+    def denoisers(self) -> tuple[nn.Module, ...]:
+        """The one transformer."""
+        return (self.pipeline.transformer,)
+
+    def denoiser_at(self, timestep: float) -> nn.Module:
+        """Return the one transformer."""
+        return self.denoisers[0]

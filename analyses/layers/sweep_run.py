@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
-from probe.run.run import pass_count, run_clip, run_prompt
+from probe.run.run import pass_count, sample_prompt, show_clip
 from probe.run.windows import Window, cut_windows
 from store.clips.clip import Clip
 from store.files.digest import digests_of_values
@@ -65,22 +66,16 @@ class SweepRun:
         return self.backbone.caption_of(source) if self.prompt is None else self.prompt
 
     def run(self, source: str | Clip, sink: Callable[[Capture], None], on_step: OnStep, draw: int) -> None:
-        common: dict[str, Any] = {
-            "seed": self.seeds[draw],
-            "steps": self.steps,
-            "guidance_scale": self.guidance_scale,
-            "negative_prompt": self.negative_prompt,
-            "conditioning": self.conditioning,
-            "features": self.features,
-            "on_step": on_step,
-        }
+        size = RequestedSize(*self.prompt_size())
+        settings = RunSettings(
+            self.seeds[draw], self.steps, size, self.guidance_scale, self.negative_prompt, self.conditioning
+        )
+        options: dict[str, Any] = {"features": self.features, "on_step": on_step}
         if isinstance(source, Clip):
             text = self.text_of(source)
-            run_clip(self.backbone, source, self.selection, sink, noise=self.noise, prompt=text, **common)
-            return
-        height, width, images = self.prompt_size()
-        common |= {"height": height, "width": width, "images": images, "want_clip": False}
-        run_prompt(self.backbone, source, self.selection, sink, **common)
+            show_clip(self.backbone, source, self.selection, sink, settings, noise=self.noise, prompt=text, **options)
+        else:
+            sample_prompt(self.backbone, source, self.selection, sink, settings, want_clip=False, **options)
 
     def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
         """Return what is said of the model and of how it is run."""

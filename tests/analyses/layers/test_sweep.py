@@ -413,7 +413,7 @@ def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
 
 
 def test_sweep_refuses_before_the_model_runs(mini: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analyses.layers.sweep_run.run_clip", lambda *args, **options: pytest.fail("the model ran"))
+    monkeypatch.setattr("analyses.layers.sweep_run.show_clip", lambda *args, **options: pytest.fail("the model ran"))
     scene, one = make_scene(0), Selection([-1], [0])
     for call, message in [
         (

@@ -121,6 +121,7 @@ from analyses.trackers.backbone import BackboneTracker as BackboneTracker
 from analyses.trackers.patches import PatchTracker as PatchTracker
 from analyses.trackers.optical_flow import FlowTracker as FlowTracker
 from analyses.trackers.cotracker import CoTracker as CoTracker
+from analyses.trackers.refined import LucasKanadeRefinement as LucasKanadeRefinement
 from analyses.trackers.static import (
     StaticTracker as StaticTracker,
     still_tracker as still_tracker,

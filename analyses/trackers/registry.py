@@ -8,6 +8,7 @@ from analyses.optical_flow import opencv
 from analyses.trackers.backbone import BackboneTracker
 from analyses.trackers.optical_flow import FlowTracker
 from analyses.trackers.patches import PatchTracker
+from analyses.trackers.refined import LucasKanadeRefinement
 from analyses.trackers.static import StaticTracker
 from store.arguments import checked
 from store.errors import InvalidInputError
@@ -67,7 +68,7 @@ def make_tracker(name: str, backbone: BackboneTracker | None = None) -> Tracker:
     Parameters
     ----------
     name : str
-        "backbone", "nothing-moves", "patches", "flow", or a name that was registered.
+        "backbone", "nothing-moves", "patches", "flow", "backbone+lk" or a name that was registered.
     backbone : BackboneTracker, optional
         The attention tracker of the same evaluation. "patches" compares raw pixels on its grid, without one on cells
         of 16 px.
@@ -117,3 +118,4 @@ register_tracker("backbone", lambda backbone: need_backbone("backbone", backbone
 register_tracker("nothing-moves", lambda backbone: StaticTracker())
 register_tracker("patches", _patches)
 register_tracker("flow", _flow)
+register_tracker("backbone+lk", lambda backbone: LucasKanadeRefinement(need_backbone("backbone+lk", backbone)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from probe.backbones.geometry import Size
     from store.tracks.point_tracks import Tracker
 
-TRACKERS = ("backbone", "nothing-moves", "patches", "flow")
+TRACKERS = ("backbone", "nothing-moves", "patches", "flow", "backbone+lk")
 
 
 def tracking_options(
@@ -170,10 +170,10 @@ def check_names(names: Sequence[str]) -> None:
 
     Examples
     --------
-    >>> check_names(["flow", "flown"])
+    >>> check_names(["flow", "flown"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: --tracker 'flown' is unknown. Known: backbone, nothing-moves, patches, flow.
+    store.errors.InvalidInputError: --tracker 'flown' is unknown. Known: backbone, nothing-moves, ...
     """
     if all(name in TRACKERS for name in names):
         return  # without the imports that the registry needs

@@ -986,6 +986,11 @@ _plain(
     lambda w: {"cell": 4, "size": (16, 16), "max_cycle_error": 1.5, "budget_bytes": 2**20},
 )
 CASES["FlowTracker.__call__"] = lambda w: (dp.FlowTracker(32), {"images": w.clip.images, "queries": _QUERY.copy()})
+_plain(
+    "LucasKanadeRefinement",
+    lambda **a: dp.LucasKanadeRefinement(**a)(np.zeros((3, 16, 16, 3), np.uint8), [[0, 4.0, 6.0]]),
+    lambda w: {"tracker": dp.StaticTracker(), "reach": 4.0, "window": 5, "side": 32},
+)
 CASES["StaticTracker.__call__"] = lambda w: (dp.StaticTracker(), {"images": w.clip.images, "queries": _QUERY.copy()})
 CASES["PatchTracker.__call__"] = lambda w: (dp.PatchTracker(4), {"images": w.clip.images, "queries": _QUERY.copy()})
 CASES["CoTracker.__call__"] = lambda w: (

@@ -74,7 +74,7 @@ def eval_tapvid(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="backbone, nothing-moves, patches, flow or a registered one; repeatable. By default the first two.",
+            help="backbone, nothing-moves, patches, flow, backbone+lk or a registered one; repeatable.",
         ),
     ] = None,
     cotracker: Annotated[
@@ -138,7 +138,7 @@ def eval_tapvid(
         _check_output(out, kept, overwrite, resume)
     clips = read_clips_with_tracks(data, resized, only, limit)
     attention = None
-    if "backbone" in names:
+    if {"backbone", "backbone+lk"} & set(names):
         from analyses.trackers.backbone import BackboneTracker
 
         model = load_backbone_option(backbone, loading, plan=dry_run)
@@ -229,7 +229,7 @@ def _read(data: Path, size: tuple[int, int] | None) -> Iterable[Named]:
 def _check_given(ctx: typer.Context, names: Sequence[str]) -> None:
     """Raise for options without effect."""
     given = ctx.params
-    if "backbone" not in names:
+    if not {"backbone", "backbone+lk"} & set(names):
         why = "applies to --tracker backbone, which is not used. Leave it out."
         options.reject_options(ctx, NOT_OF_BASELINES, why)
         if given["cotracker"] is None:

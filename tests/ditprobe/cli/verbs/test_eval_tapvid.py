@@ -242,7 +242,10 @@ def test_bad_data_is_refused_before_a_model_is_loaded(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--tracker", "flown"), "--tracker 'flown' is unknown. Known: backbone, nothing-moves, patches, flow."),
+        (
+            ("--tracker", "flown"),
+            "--tracker 'flown' is unknown. Known: backbone, nothing-moves, patches, flow, backbone+lk.",
+        ),
         ((*STILL, "--layer", 3), "--layer applies to --tracker backbone, which is not used. Leave it out."),
         ((*STILL, "--device", "cpu"), "--device applies to --tracker backbone, which is not used."),
         ((*STILL, "--cotracker-code", "x"), "--cotracker-code applies to --cotracker, which is not given."),

@@ -75,7 +75,7 @@ def check_selection(selection: Selection) -> None:
     """Raise for several branches, and frames that are left out."""
     if len(tuple(selection.branches)) != 1:
         raise InvalidInputError(
-            f"a sweep looks at one branch; got {', '.join(selection.branches)}. ",
+            f"a sweep looks at one branch; got {', '.join(selection.branches)}.",
             remedy=Wording("Select {branches}, and sweep again for the other.", branches=("cond",)),
         )
     if selection.frames is not None:

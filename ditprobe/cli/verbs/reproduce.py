@@ -128,7 +128,7 @@ def reproduce(
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Run a published experiment, and compare its figures with the published ones."""
+    """Run a published experiment and compare its figures."""
     for other, names in _ONLY.items():
         if other != experiment:
             options.reject_options(ctx, names, f"applies to {other}. Leave it out.")

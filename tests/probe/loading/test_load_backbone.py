@@ -286,13 +286,13 @@ def test_a_transformer_with_a_condition_has_no_remedy_that_does_not_work() -> No
     assert refusal(UnsupportedBackboneError, pipeline) == (
         "SimpleNamespace is not called as ditprobe calls pipelines, though its transformer is of the Wan family. "
         "WanPipeline cannot run it either: its transformer also takes 36 channels, where latents have 16. Supported "
-        "are WanPipeline."
+        f"are {', '.join(Wan.pipelines)}."
     )
 
 
 def test_an_index_that_names_a_known_transformer_says_when_its_remedy_fits() -> None:
     with pytest.raises(UnsupportedBackboneError, match="that fits where the transformer takes nothing but latents"):
-        check_index({"_class_name": "WanImageToVideoPipeline", "transformer": ["diffusers", "WanTransformer3DModel"]})
+        check_index({"_class_name": "WanOtherPipeline", "transformer": ["diffusers", "WanTransformer3DModel"]})
 
 
 def test_a_bare_transformer_is_refused_with_the_remedy() -> None:

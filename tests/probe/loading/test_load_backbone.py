@@ -16,7 +16,7 @@ from diffusers import SanaVideoTransformer3DModel
 from torch import nn
 
 from probe import load_backbone, run_clip
-from probe.families import families
+from probe.families import Wan, families
 from probe.loading import sources
 from probe.loading.supported import check_index, dtype_argument
 from probe.mini import new_pipeline, save_mini

@@ -108,7 +108,7 @@ def check_fields(instance: Any) -> None:
 
 
 def check_kind(value: Any, hint: Any, name: str) -> None:
-    """Refuse a value that is not of the annotated kind.
+    """Raise for a value that is not of the annotated kind.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def _check_item(item: Any, kind: Any, name: str) -> None:
 
 
 def _check_array(value: Any, name: str) -> None:
-    """Refuse what holds no real numbers, and masked arrays, whose mask would be lost."""
+    """Raise for what holds no real numbers, and masked arrays, whose mask would be lost."""
     data: Any = value.data if hasattr(value, "dims") and hasattr(value, "data") else value
     if np.ma.is_masked(data):
         raise InvalidInputError(

@@ -89,7 +89,7 @@ def number(value: Any, name: str, *, least: float | None = None, most: float | N
 
     Examples
     --------
-    >>> number(np.float32(0.5), "most_turn")
+    >>> number(np.float32(0.5), "fraction")
     0.5
     """
     found = math.nan

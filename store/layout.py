@@ -1,4 +1,4 @@
-"""Where the tokens of a video transformer lie in the clip, and nothing else converts between the two.
+"""Places of the tokens of a video transformer in the clip; nothing else converts between the two.
 
 A *cell* is one video token's patch of pixels. A *frame* is a latent frame, an *image* a decoded video frame: a
 causal video VAE folds several images into one frame, so frame and image numbers differ.
@@ -211,7 +211,7 @@ class TokenLayout:
 
     @checked
     def check_inside(self, points: Array) -> None:
-        """Refuse points that are not finite or lie outside the image.
+        """Raise for points that are not finite or lie outside the image.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a recording will hold and how many bytes it takes, known before anything runs."""
+"""Plans of recordings: their content and their bytes, known before anything runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_LIMIT_BYTES = 20_000_000_000
 
 
 class LayerInfo(Protocol):
-    """What a plan needs to know of one self-attention layer."""
+    """Protocol of one self-attention layer, as a plan needs it."""
 
     @property
     def index(self) -> int: ...
@@ -30,7 +30,7 @@ class LayerInfo(Protocol):
 
 
 class BackboneInfo(Protocol):
-    """What a plan needs to know of a backbone: its name and its layers in execution order."""
+    """Protocol of a backbone, as a plan needs it: its name and its layers in execution order."""
 
     @property
     def name(self) -> str: ...
@@ -39,7 +39,7 @@ class BackboneInfo(Protocol):
 
 
 def format_bytes(count: int) -> str:
-    """A number of bytes for people, in decimal units.
+    """Human-readable number of bytes, in decimal units.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def format_bytes(count: int) -> str:
 
 
 def format_numbers(numbers: Sequence[int]) -> str:
-    """Numbers for people: all of them when few, else the first and last three.
+    """Human-readable numbers: all of them when few, else the first and last three.
 
     Examples
     --------
@@ -96,7 +96,7 @@ class PlannedArray:
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """What will be recorded; made by :meth:`store.selection.Selection.plan`.
+    """Content of a recording to be made; built by :meth:`store.selection.Selection.plan`.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class Plan:
         return len(self.steps) * len(self.branches) * len(self.layers)
 
     def check(self, limit: int | None = DEFAULT_LIMIT_BYTES) -> None:
-        """Refuse a plan above ``limit`` bytes; None is no limit.
+        """Raise for a plan above ``limit`` bytes; None for no limit.
 
         Raises
         ------
@@ -196,7 +196,7 @@ class Plan:
         return "\n".join([f"{title}, {format_bytes(self.nbytes)}", *self.lines()])
 
     def lines(self) -> list[str]:
-        """What is selected, and every array: one line each."""
+        """Lines of text: the selection, and one for every array."""
         layout = self.layout
         lines = [
             f"  steps     {format_numbers(self.steps)} ({len(self.steps)} of {self.run_steps})",

@@ -1,4 +1,4 @@
-"""Which steps, layers, branches, heads and frames to record."""
+"""Selection of the steps, layers, branches, heads and frames to record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resolve_number(kind: str, number: int, count: int, owner: str = "backbone") 
     UnknownLayerError
         Names what exists.
     InvalidInputError
-        ``number`` is no int, or nothing exists: ``count`` is below 1.
+        ``number`` is not an int, or nothing exists: ``count`` is below 1.
 
     Examples
     --------
@@ -92,7 +92,7 @@ class ResolvedSelection:
 
 @dataclass(frozen=True)
 class Selection:
-    """What to record. Negative numbers count from the end; results are ascending and without duplicates.
+    """Selection of what to record. Negative numbers count from the end; results are ascending and without duplicates.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ class Selection:
         features: bool = False,
         values: bool = False,
     ) -> Plan:
-        """What a recording of this selection holds and how large it is.
+        """Plan of a recording of this selection: its content and its size.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class Selection:
         steps : int
             Denoising steps of the run.
         limit_bytes : int or None
-            Largest size accepted (20 GB unless said otherwise); None is no limit.
+            Largest size accepted (20 GB unless said otherwise); None for no limit.
         features : bool
             Record the attention output too: every head's, whatever ``heads`` selects.
         values : bool

@@ -18,7 +18,7 @@ from store.errors import ClipError, InvalidInputError
 
 @dataclass(frozen=True)
 class Part:
-    """Which images of a longer video a clip has: ``first``, ``first + stride`` and so on, of ``images`` in all."""
+    """Images that a clip has of a longer video: ``first``, ``first + stride`` and so on, of ``images`` in all."""
 
     first: int
     stride: int
@@ -52,7 +52,7 @@ class Clip:
     prompt : str, optional
         What the clip shows.
     tracks_source : str, optional
-        Who estimated the tracks, such as "optical flow", where they are no truth: whatever is measured against them
+        Who estimated the tracks, such as "optical flow", where they are estimates: whatever is measured against them
         says so.
     part : Part, optional
         Which images of a longer video these are; kept by slices and by :func:`store.clips.video.read_clip`.

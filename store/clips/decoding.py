@@ -30,7 +30,7 @@ class Wanted:
 
     @property
     def is_everything(self) -> bool:
-        """Whether the video is read from its beginning to its end."""
+        """True where the video is read from its beginning to its end."""
         return self.first == 0 and self.last is None
 
     def __contains__(self, number: int) -> bool:
@@ -120,7 +120,7 @@ def _from_the_beginning(path: Path, wanted: Wanted) -> _Found:
 
 
 def _sought(path: Path, wanted: Wanted) -> _Found | None:
-    """What is wanted, read from the key image before it; None where the file does not let that be known exactly."""
+    """Read the wanted images from the key image before them; None where the file does not tell where they are."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.video or _ends_early(path, container.streams.video[0]):
@@ -186,7 +186,7 @@ def _upright(frame: Any) -> np.ndarray:
 
 
 def _ends_early(path: Path, stream: Any) -> bool:
-    """Whether the index names bytes beyond the end of the file; a trimmed but whole file does not."""
+    """Tell whether the index names bytes beyond the end of the file; a trimmed but whole file does not."""
     entries = stream.index_entries
     return bool(len(entries)) and max(entry.pos + entry.size for entry in entries) > path.stat().st_size
 

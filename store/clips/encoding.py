@@ -32,7 +32,7 @@ _FAST_START = (".mp4", ".mov", ".m4v")
 
 
 def extras_path(path: str | os.PathLike[str]) -> Path:
-    """Where tracks, visibility, masks and prompt of a video lie: ``<path>.npz``."""
+    """Path of the tracks, visibility, masks and prompt of a video: ``<path>.npz``."""
     return Path(f"{os.fspath(path)}.npz")
 
 
@@ -44,8 +44,8 @@ def write_video(
 
     Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
     under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. The small ones
-    are also written without loss, whatever ``crf``: they come back within 3 of 255. The file appears whole or not at
-    all, also when ``images`` fails or the program is killed. It ends in a digest, which
+    are also written without loss, whatever ``crf``: they come back within 3 of 255. The file is written
+    atomically, also when ``images`` fails or the program is killed. It ends in a digest, which
     :func:`store.clips.video.read_clip` checks and players skip; whatever re-encodes or re-muxes the video leaves it
     out.
 
@@ -116,7 +116,7 @@ def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
 
 @contextmanager
 def new_video(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
-    """Where to write a video and its npz, which both take their places at the end; an old npz does not survive."""
+    """Temporary paths of a video and its npz, which both take their places at the end; an old npz does not survive."""
     path = Path(path)
     beside = extras_path(path)
     check_clip_path(path, overwrite=overwrite)

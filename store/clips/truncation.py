@@ -1,4 +1,4 @@
-"""Whether a video file ends before its container says that it does.
+"""Detection of video files that end before their container says so.
 
 FFmpeg plays what is left of a cut file without a word. The containers themselves know better: each states the sizes
 of its parts at their beginning, so a few headers tell whether the last part is whole.
@@ -20,7 +20,7 @@ _TS_PACKETS = (188, 192)  # broadcast; with a time code before each packet
 
 
 def is_cut_off(path: str | os.PathLike[str]) -> bool:
-    """Whether the file ends inside a part whose size its container states.
+    """Tell whether the file ends inside a part whose size its container states.
 
     Known are MP4 and QuickTime, Matroska and WebM, and AVI. MPEG-TS and live Matroska streams state no length of the
     whole: a cut between two packets or two clusters cannot be told from their end, one within them can.

@@ -104,7 +104,7 @@ def _read_extras(path: Path) -> dict[str, Any]:
 def write_clip(path: str | os.PathLike[str], clip: Clip, *, overwrite: bool = False, crf: int = 8) -> Path:
     """Write a clip as H.264, and what a video cannot hold to ``<path>.npz``.
 
-    How colour is written, and that both files appear whole or not at all: see :func:`store.clips.encoding.write_video`,
+    Both files are written atomically; for how colour is written, see :func:`store.clips.encoding.write_video`,
     which takes images that do not fit into memory.
 
     Parameters

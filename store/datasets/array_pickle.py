@@ -32,7 +32,7 @@ _MOST_DIMS, _LARGEST = 32, 1 << 63
 
 
 def load_array_pickle(path: str | os.PathLike[str]) -> Any:
-    """What a pickle of arrays holds: dicts, lists, tuples, strings, bytes, numbers and numpy arrays.
+    """Load a pickle of arrays: dicts, lists, tuples, strings, bytes, numbers and numpy arrays.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def load_array_pickle(path: str | os.PathLike[str]) -> Any:
 
 
 class _StandIn:
-    """What a file gets for a name it asks for: it can be called, and nothing can be set on it."""
+    """Stand-in for a name that a file asks for: it can be called, and nothing can be set on it."""
 
     __slots__ = ("_build",)
     _build: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""What a pickle would build, found out from its instructions before any of them is carried out.
+"""Inspection of the instructions of a pickle before any of them is carried out.
 
 The instructions run a small stack machine. Here the same machine runs on stand-ins that know their kind, how deep they
 are nested and how large they are when every reference is written out. So a file of a few bytes that asks for gigabytes,
@@ -46,7 +46,7 @@ _CONTAINERS = {
 
 
 class Refused(Exception):
-    """What a file asks for and does not get."""
+    """A request of a file that is refused."""
 
 
 class _Value:
@@ -76,7 +76,7 @@ _PLAIN = _Value("value")
 
 
 def scan_pickle(content: mmap.mmap, check_name: Callable[[str, str], None]) -> None:
-    """Refuse a pickle that is larger, deeper or other than what it may be, before anything of it is built.
+    """Raise for a pickle that is larger, deeper or other than what it may be, before anything of it is built.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class _Scan:
             self._effect(opcode, argument)
 
     def _effect(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """What an instruction takes from the stack and puts there, as :mod:`pickletools` lists it."""
+        """Number of items that an instruction takes from the stack and puts there, as :mod:`pickletools` lists it."""
         name = opcode.name
         taken = self._take(opcode) if opcode.stack_before else []
         if name in ("GLOBAL", "INST"):

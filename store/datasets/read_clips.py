@@ -149,7 +149,7 @@ def _mtbench_entry(folder: Path, part: Wanted) -> dict[str, Clip]:
 
 
 def _names(videos: Sequence[str], folder: Path) -> dict[str, str]:
-    """What to call each video: its name without suffix, or as it was given where that would mean two of them."""
+    """Name of each video: without its suffix, or as it was given where two would have the same name."""
     twice = [video for video, count in Counter(videos).items() if count > 1]
     if twice:
         raise ClipError(f"{folder} names {twice[0]!r} twice. Name every video once.")
@@ -166,7 +166,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _read_masks(folder: Path, clip: Clip) -> np.ndarray | None:
-    """As many masks as the whole video has images, or the first alone."""
+    """Masks of every image of the whole video, or of the first alone."""
     files = sorted(folder.glob("*.png"))
     if not files:
         raise ClipError(f"{folder} has no masks (*.png).")
@@ -205,7 +205,7 @@ def _load_pth(path: Path) -> np.ndarray:
 
 
 def _is_whole_pickle(path: Path) -> bool:
-    """Whether a torch file, a zip or not, has a pickle that can be parsed to its end; nothing in it is run."""
+    """Tell whether a torch file, a zip or not, has a pickle that can be parsed to its end; nothing in it is run."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

@@ -133,7 +133,7 @@ def _clips(files: list[Path], size: tuple[int, int] | None, *, several: bool) ->
 
 
 def _entries(file: Path, prefix: str) -> Iterator[tuple[str, Any]]:
-    """What a file holds, by name; each is taken out of the file's content as it is given."""
+    """Entries of a file by name; each is removed from the file's content as it is given."""
     content = load_array_pickle(file)
     if isinstance(content, list | tuple):
         content = {f"{prefix}{number:03d}": entry for number, entry in enumerate(content)}
@@ -150,14 +150,14 @@ def _entries(file: Path, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 class _Room:
-    """How many bytes of images a file can still decode to; a made-up one names the same picture over and over."""
+    """Budget of bytes that a file can still decode to; a hostile one names the same picture over and over."""
 
     def __init__(self, file: Path) -> None:
         self._stored = file.stat().st_size
         self._left = _SLACK + _MOST_DECODED * self._stored
 
     def check(self, where: str, nbytes: int) -> None:
-        """Refuse what there is no room for."""
+        """Raise if there is no room for more."""
         if nbytes > self._left:
             raise ClipError(
                 f"{where}: its images would have {format_bytes(nbytes)}, and the whole file has "
@@ -282,7 +282,7 @@ def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, ove
 
     The file is a dict of clips by name; it holds nothing but ``numpy.ndarray`` calls, so that TAP-Vid's own tools load
     it with any version of numpy. Points are float32 fractions of width and height (:func:`read_tapvid` says which),
-    good to about 0.0001 px. Prompts, masks and the rate have no place in it. The file appears whole or not at all, and
+    good to about 0.0001 px. Prompts, masks and the rate have no place in it. The file is written atomically, and
     ends in a digest, which :func:`read_tapvid` checks and ``pickle.load`` does not see.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What a damaged or hostile file raises, as one typed error."""
+"""Errors of damaged and hostile files, as one typed error."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def digest_of_dataset(dataset: xr.Dataset) -> str:
 
 
 def check_digest(stored: Any, found: str) -> None:
-    """Refuse content that is not what was stored; what has no digest was written before there were any.
+    """Raise for content that is not what was stored; what has no digest was written before there were any.
 
     Raises
     ------

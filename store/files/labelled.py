@@ -188,7 +188,7 @@ def _loaded(opened: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 def _check_declared(dataset: xr.Dataset, path: Path) -> None:
-    """Refuse arrays that are far larger than what is stored of them: their metadata was altered."""
+    """Raise for arrays that are far larger than what is stored of them: their metadata was altered."""
     stored = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
     declared = sum(variable.nbytes for variable in dataset.variables.values())
     chunks = max((_chunks(variable) for variable in dataset.variables.values()), default=0)

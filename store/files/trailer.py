@@ -1,7 +1,7 @@
 """Digests at the end of files in other people's formats, where their readers do not look.
 
 A pickle ends at its STOP, whatever follows; MP4, Matroska and AVI have parts that players skip. Who re-encodes or
-re-muxes a video, or pickles a set anew, writes a file without the digest, and nothing is checked.
+re-muxes a video, or pickles a set again, writes a file without the digest, and nothing is checked.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def append_digest(path: Path, suffix: str) -> None:
 
 
 def has_changed(path: Path) -> bool:
-    """Whether a file differs from the digest at its end; False where there is none."""
+    """Tell whether a file differs from the digest at its end; False where there is none."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(size - _PART, 0))

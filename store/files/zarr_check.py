@@ -14,7 +14,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def check_zarr_folder(path: Path) -> None:
-    """Refuse codecs that no ditprobe writes, and chunks that claim to be larger than they can be.
+    """Raise for codecs that no ditprobe writes, and chunks that claim to be larger than they can be.
 
     Raises
     ------

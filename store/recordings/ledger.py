@@ -1,4 +1,4 @@
-"""Which records of a recording are done: the small arrays that vouch for the large files."""
+"""Status and checksums of the records of a recording, in small arrays."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Ledger:
         write_small(self._path, name, self._values[name], sync=self._sync)
 
     def _is_whole(self, position: Position) -> bool:
-        """Whether the files of a record are those whose checksums were written down; reads all of them."""
+        """Compare the files of a record with the checksums that were written down; reads all of them."""
         for array, checksum in zip(self._plan.arrays, self._values["checksum"][position], strict=True):
             shard = ShardFormat(array)
             try:
@@ -134,14 +134,14 @@ class Ledger:
 
     @property
     def done(self) -> int:
-        """How many records are done, written down or about to be."""
+        """Number of records that are done, written down or about to be."""
         with self._lock:
             waiting = sum(state == DONE for _, state, *_ in self._finished)
         return int((self.status == DONE).sum()) + waiting
 
 
 def check_same_run(attributes: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on with the recording of another run; either the fingerprint or what it is made from may be damaged.
+    """Raise for the recording of another run; either the fingerprint or what it is made from may be damaged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which process may write a recording: a lock for the writer's life, and folders that come into place at once."""
+"""Exclusive writers of a recording: a lock for the life of a writer, and folders that are put in place at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HELD = {errno.EAGAIN, errno.EACCES}
 class WriterLock:
     """The right to write into a recording, from now until :meth:`release` or the end of the process.
 
-    An exclusive ``flock`` on a file that holds the process id, for the message to whoever comes second. The system
+    An exclusive ``flock`` on a file that holds the process id, for the message to the second writer. The system
     drops it with the process, so what a killed writer leaves is free. Where the system or its file system has no
     ``flock`` (Windows, some network disks), writers are not kept apart.
 
@@ -73,7 +73,7 @@ class WriterLock:
 
     @property
     def held(self) -> bool:
-        """Whether others are kept out; False where the system has no ``flock``."""
+        """True where others are kept out; False where the system has no ``flock``."""
         return self._descriptor is not None
 
     def release(self) -> None:
@@ -161,10 +161,10 @@ def _take_away(place: Path, path: Path) -> WriterLock:
 
 
 def _is_abandoned(folder: Path, process: int) -> bool:
-    """Whether nobody writes there any more: its lock was taken once and is free, or its process is dead."""
+    """True where nobody writes any longer: its lock was taken once and is free, or its process is dead."""
     try:
         if not (folder / LOCK).stat().st_size:
-            return not _is_alive(process)  # whoever made it may be about to take it
+            return not _is_alive(process)  # its maker may be about to take it
         lock = WriterLock(folder)
     except FileNotFoundError:
         return not _is_alive(process)
@@ -188,7 +188,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _is_file(descriptor: int, file: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+    """True where the open file is still the one of that name."""
     try:
         named, opened = os.stat(file), os.fstat(descriptor)
     except FileNotFoundError:

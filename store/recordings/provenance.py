@@ -1,4 +1,4 @@
-"""Where a recording came from: the model, its input and its settings."""
+"""Origin of a recording: the model, its input and its settings."""
 
 from __future__ import annotations
 

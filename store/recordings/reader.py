@@ -165,7 +165,7 @@ class Recording:
         return self._source.small("timestep", (len(self.steps),), "<f8")
 
     def is_done(self, *, step: int, layer: int, branch: str = "cond") -> bool:
-        """Whether a record was selected and written."""
+        """Tell whether a record was selected and written."""
         try:
             return bool(self._status[self._position(step, layer, branch)] == DONE)
         except NotRecordedError:
@@ -196,7 +196,7 @@ class Recording:
         UnknownLayerError
             The backbone or the run has no such step, layer or head.
         InvalidInputError
-            ``heads`` is empty or no iterable, or a number is no int.
+            ``heads`` is empty or not an iterable, or a number is not an int.
         CorruptRecordingError
             The record is missing or damaged; all others stay readable.
         """

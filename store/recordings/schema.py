@@ -47,7 +47,7 @@ _LONG_NAMES = {
 
 
 def identity(plan: Plan, provenance: Provenance) -> dict[str, Any]:
-    """What makes two runs the same run: the plan and the provenance, as plain values."""
+    """Identity of a run: its plan and its provenance, as plain values."""
     layout = plan.layout
     geometry = {name: getattr(layout, name) for name in TokenLayout.__dataclass_fields__ if name != "spans"}
     geometry["spans"] = [[span.start, span.stop] for span in map(layout.images_of, range(layout.frames))]
@@ -95,7 +95,7 @@ def _attributes_checksum(attributes: Mapping[str, Any]) -> int:
 
 
 def check_version(attributes: Mapping[str, Any], path: object) -> None:
-    """Refuse what is not a recording, or one in a newer format.
+    """Raise for what is not a recording, or one in a newer format.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def plan_of(attributes: Mapping[str, Any], path: object) -> Plan:
 
 
 def _check_selection(plan: Plan) -> None:
-    """Refuse a selection that no writer makes: its numbers must ascend and exist."""
+    """Raise for a selection that no writer makes: its numbers must ascend and exist."""
     counts = {
         "steps": plan.run_steps,
         "layers": plan.layer_count,
@@ -267,7 +267,7 @@ def _small(group: zarr.Group, name: str, dims: tuple[str, ...], values: np.ndarr
 
 
 def restore(path: Path, plan: Plan, provenance: Provenance) -> None:
-    """Write anew what :func:`create` wrote and what is damaged, missing or of another library version by now.
+    """Rewrite what :func:`create` wrote where it is damaged, missing or of another library version by now.
 
     What changes while a run is recorded stays as it is.
     """

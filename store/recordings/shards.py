@@ -50,7 +50,7 @@ def inner_chunk(array: PlannedArray) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class ShardFormat:
-    """How the shard files of one array look."""
+    """Layout of the shard files of one array."""
 
     array: PlannedArray
 
@@ -66,7 +66,7 @@ class ShardFormat:
 
     @cached_property
     def index(self) -> bytes:
-        """What follows the payload: (offset, size) of every inner chunk as uint64, then their crc32c as uint32."""
+        """Bytes that follow the payload: (offset, size) of every inner chunk as uint64, then their crc32c as uint32."""
         size = 2 * math.prod(inner_chunk(self.array))
         offsets = np.arange(0, self.payload_nbytes, size, dtype="<u8")
         table = np.stack([offsets, np.full_like(offsets, size)], axis=1).tobytes()
@@ -78,7 +78,7 @@ class ShardFormat:
         return group / self.array.name / ".".join(["c", *map(str, record + zeros)])
 
     def is_plausible(self, path: Path) -> bool:
-        """Whether the file exists and has the right size (reads nothing)."""
+        """Tell whether the file exists and has the right size (reads nothing)."""
         try:
             return path.stat().st_size == self.payload_nbytes + len(self.index)
         except OSError:
@@ -90,7 +90,7 @@ class ShardFormat:
         Raises
         ------
         CorruptRecordingError
-            When the file is missing or is no whole shard; the message says only what is wrong with it.
+            When the file is missing or is not a whole shard; the message says only what is wrong with it.
         """
         if not path.is_file():
             raise CorruptRecordingError(f"the file {path.name} is missing")

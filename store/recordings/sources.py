@@ -1,4 +1,4 @@
-"""Where a recording's bytes come from: files through memory maps, or anything that Zarr opens."""
+"""Sources of a recording's bytes: files through memory maps, or anything that Zarr opens."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _REMEDY = Wording("Copy it again, or record again with {resume}.", resume=True)
 
 
 class Source(Protocol):
-    """What a recording reads through."""
+    """Protocol of a source that a recording reads through."""
 
     def attributes(self) -> dict[str, Any]:
         """Attributes of the group."""
         ...
 
     def has(self, name: str) -> bool:
-        """Whether there is an array of this name, with whatever records."""
+        """Tell whether there is an array of this name, however many records it has."""
         ...
 
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -55,7 +55,7 @@ class Source(Protocol):
 
 
 def check_arrays(source: Source, arrays: Iterable[PlannedArray], path: object) -> None:
-    """Refuse a recording that lost a whole array; reads no record.
+    """Raise for a recording that lost a whole array; reads no record.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def check_arrays(source: Source, arrays: Iterable[PlannedArray], path: object) -
 
 
 def positions(chosen: np.ndarray) -> list[Position]:
-    """Where a (step, branch, layer) array of bools is true."""
+    """Positions at which a (step, branch, layer) array of bools is true."""
     return [(int(step), int(branch), int(layer)) for step, branch, layer in np.argwhere(chosen)]
 
 
@@ -109,7 +109,7 @@ class LocalSource:
         return dict(self._attributes)
 
     def has(self, name: str) -> bool:
-        """Whether there is an array of this name."""
+        """Tell whether there is an array of this name."""
         return (self.folder / name / "zarr.json").is_file()
 
     def small(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -160,7 +160,7 @@ class ZarrSource:
         return dict(self._group.attrs)
 
     def has(self, name: str) -> bool:
-        """Whether there is an array of this name."""
+        """Tell whether there is an array of this name."""
         with damage_as(CorruptRecordingError, _damaged(name, self._path), _REMEDY):
             return name in self._group
 
@@ -243,7 +243,7 @@ def write_attributes(path: Path, attributes: dict[str, Any], *, sync: bool = Tru
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a folder on this machine holds a recording, damaged or not, of any version."""
+    """Tell whether a folder on this machine holds a recording, damaged or not, of any version."""
     try:
         root = _attributes_in(path)
     except CorruptRecordingError:
@@ -256,7 +256,7 @@ def is_recording(path: Path) -> bool:
 
 
 def check_replaceable(path: Path, *, overwrite: bool) -> None:
-    """Refuse a path that is taken, unless by a recording that may be overwritten.
+    """Raise for a path that is taken, unless by a recording that may be overwritten.
 
     Raises
     ------
@@ -271,7 +271,7 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+    """Raise for a recording that the disk cannot hold.
 
     Raises
     ------

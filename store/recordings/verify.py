@@ -1,4 +1,4 @@
-"""Whether a recording is whole: its records, and what is said about them."""
+"""Verification of a recording: its records, and the metadata about them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a recording knows when it is opened.
+    """State of a recording once it is opened.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ class _Record:
 class RecordingWriter:
     """Write a recording, record by record; a context manager.
 
-    Every file appears whole or not at all, and a record is marked done after its files are on the disk: whatever
+    Every file is written atomically, and a record is marked done after its files are on the disk: whatever
     kills the process, each record that is marked done can be read. Leaving the ``with`` block by an exception keeps
     what was written; the recording then stays in the state "open" and can be resumed. Within the block no other writer
     gets at the recording.
@@ -75,7 +75,7 @@ class RecordingWriter:
         Writer threads.
     resume : bool
         Complete an existing recording of the same run. What it holds is read once and compared with its checksums;
-        damaged records count as missing, so that they are recorded again, and damaged metadata is written anew.
+        damaged records count as missing, so that they are recorded again, and damaged metadata is rewritten.
     overwrite : bool
         Replace an existing recording.
     sync : bool
@@ -187,7 +187,7 @@ class RecordingWriter:
             self._raise_error()
 
     def is_done(self, step: int, layer: int, branch: str = "cond") -> bool:
-        """Whether a record needs no writing, because an earlier run or this one wrote it."""
+        """Tell whether a record needs no writing, because an earlier run or this one wrote it."""
         position, _ = self._position(step, layer, branch)
         return bool(self._ledger.status[position] == DONE)
 
@@ -303,7 +303,7 @@ class RecordingWriter:
         return values
 
     def _make_room(self, position: Position, what: str) -> bool:
-        """Whether the record may be queued; False drops it."""
+        """Make room in the queue; False drops the record."""
         if not self._queue.full():
             return True
         if self._policy == "error":

@@ -165,7 +165,7 @@ class _Reader:
         self.place = 0
 
     def sees(self, phrase: str) -> bool:
-        """Whether the next words are those of ``phrase``."""
+        """Tell whether the next words are those of ``phrase``."""
         words = phrase.split()
         return self.words[self.place : self.place + len(words)] == words
 
@@ -186,7 +186,7 @@ class _Reader:
             self.place += 1
 
     def error(self, expected: str, near: Iterable[str] = ()) -> PromptError:
-        """What is wrong at this place, in a sentence."""
+        """Error of this place in the sentence."""
         unknown = [word for word in self.words if word not in scene_words()]
         known = not unknown
         before = f" after {' '.join(self.words[: self.place])!r}" if self.place else ""

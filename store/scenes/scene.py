@@ -82,7 +82,7 @@ class _Layer:
 
 
 def inside_shape(shape: str, unit: np.ndarray) -> np.ndarray:
-    """Which points lie inside an upright shape around the origin.
+    """Mask of the points inside an upright shape around the origin.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def _pick(rng: np.random.Generator, options: Iterable[str]) -> str:
 
 
 def _draw_prompt(rng: np.random.Generator) -> ScenePrompt:
-    """What is in the scene. All colours differ; half the scenes have one object; two in ten cameras stand still."""
+    """Draw the content of a scene. All colours differ; half have one object; two in ten cameras stand still."""
     count = 1 + rng.choice(MOST_OBJECTS, p=(0.5, 0.3, 0.2))
     colours = rng.permutation(tuple(COLOURS))[: count + 1].tolist()
     objects = tuple(

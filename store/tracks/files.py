@@ -77,7 +77,7 @@ def load_tracks(path: str | os.PathLike[str]) -> PointTracks:
 
 
 def check_tracks_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse a path that no tracks can be written to, before the work that would be lost.
+    """Raise if no tracks can be written to a path, before the work that would be lost.
 
     Raises
     ------

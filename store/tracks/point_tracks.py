@@ -1,4 +1,4 @@
-"""Tracks of points with visibility and confidence: what a tracker returns, whoever it is."""
+"""Tracks of points with visibility and confidence: the result of every tracker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from store.text import pixels
 
 @dataclass(frozen=True, eq=False)
 class PointTracks:
-    """Where each query point is in every image.
+    """Positions of each query point in every image.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class PointTracks:
     @classmethod
     @checked
     def from_dataset(cls, dataset: xr.Dataset) -> PointTracks:
-        """What :meth:`to_dataset` made.
+        """Tracks from a dataset that :meth:`to_dataset` made.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What every tracker does first: check the clip and the queries."""
+"""Checks of the clip and the queries that every tracker makes first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def clip_and_queries(images: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]
     Raises
     ------
     ClipError
-        For what is no clip.
+        For images that are not a clip.
     InvalidInputError
         For a query outside the clip, see :func:`store.tracks.point_tracks.check_queries`.
 
@@ -31,5 +31,5 @@ def clip_and_queries(images: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]
     if not isinstance(images, Clip):
         check_kind(images, Array, "images")
     video = images.images if isinstance(images, Clip) else as_array(images)
-    video = Clip(video, fps=8.0).images  # refuses what is no clip
+    video = Clip(video, fps=8.0).images  # refuses what is not a clip
     return video, check_queries(queries, *video.shape[:3])

@@ -196,7 +196,7 @@ def _check_union(value: Any, kinds: tuple[Any, ...], name: str) -> None:
             check_kind(value, kind, name)
             return
         except InvalidInputError as error:
-            wanted.append(error.wanted or "another")
+            wanted.append(error.wanted or "of another kind")
     raise must_be(name, " or ".join(dict.fromkeys(wanted)), value)
 
 
@@ -231,7 +231,9 @@ def _check_item(item: Any, kind: Any, name: str) -> None:
         check_kind(item, kind, name)
     except InvalidInputError as error:
         if kind in _PLURAL:
-            raise InvalidInputError(f"{name} must be {_PLURAL[kind]}; got one that is {shown(item)}.") from error
+            refusal = InvalidInputError(f"{name} must be {_PLURAL[kind]}; got one that is {shown(item)}.")
+            refusal.wanted = _PLURAL[kind]
+            raise refusal from error
         raise
 
 

@@ -94,7 +94,8 @@ def component_colours(components: xr.DataArray) -> np.ndarray:
 
     Examples
     --------
-    >>> component_colours(xr.DataArray(np.arange(6.0).reshape(1, 2, 3, 1), dims=("frame", "y", "x", "component"))).max()
+    >>> ramp = xr.DataArray(np.arange(6.0).reshape(1, 2, 3, 1), dims=("frame", "y", "x", "component"))
+    >>> int(component_colours(ramp).max())
     255
     """
     values = components.values[..., :3]

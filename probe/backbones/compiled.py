@@ -29,8 +29,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
     Examples
     --------
-    >>> linear = nn.Linear(1, 1)
-    >>> unwrapped(torch.compile(linear)) is linear
+    >>> linear, wrapper = nn.Linear(1, 1), nn.Module()
+    >>> wrapper._orig_mod = linear
+    >>> unwrapped(wrapper) is linear
     True
     """
     while True:

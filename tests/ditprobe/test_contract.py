@@ -1,9 +1,8 @@
-"""The public surface: every name, argument and verb that was promised is there, or is listed as planned."""
+"""The public surface: every name, argument and verb that was promised is there."""
 
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,9 +61,7 @@ MEMBERS = {
     "Backbone": "layout generate encode decode",
     "PointTracks": "to_dataset",
 }
-VERBS = ("record", "sweep", "select", "track", "amf", "guide", "transfer", "report", "info")
-PLANNED, PLANNED_VERBS = (), ("explore",)
-"""Promised and not there yet; move them to the lists above when they come, and out of docs/architecture.md."""
+VERBS = ("explore", "record", "sweep", "select", "track", "amf", "guide", "transfer", "report", "info")
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -81,12 +78,3 @@ def test_members_are_there(name: str) -> None:
 
 def test_verbs_are_there() -> None:
     assert set(VERBS) <= set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-
-
-def test_what_is_planned_is_said_to_be_planned() -> None:
-    """Neither in the code nor, without saying so, in the documents."""
-    assert set(PLANNED).isdisjoint(dp.__all__)
-    assert set(PLANNED_VERBS).isdisjoint(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
-    planned = page.partition("Planned, not there yet")[2]
-    assert all(f"`{name}`" in planned for name in (*PLANNED, *PLANNED_VERBS))

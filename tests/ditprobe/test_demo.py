@@ -101,7 +101,7 @@ def test_ctrl_c_says_where_the_finished_scenes_are(
 ) -> None:
     import analyses.layers.sweep_run as sweep_module
 
-    real, calls = sweep_module.run_clip, []
+    real, calls = sweep_module.show_clip, []
 
     def interrupted(*args: object, **kwargs: object) -> None:
         calls.append(1)
@@ -109,7 +109,7 @@ def test_ctrl_c_says_where_the_finished_scenes_are(
             raise KeyboardInterrupt
         real(*args, **kwargs)
 
-    monkeypatch.setattr(sweep_module, "run_clip", interrupted)
+    monkeypatch.setattr(sweep_module, "show_clip", interrupted)
     result = run("--out", tmp_path / "out", *FEW)
     assert result.exit_code == 130
     sweep = tmp_path / "out" / "sweep.nc"

@@ -307,7 +307,7 @@ def _words(reference: str, prompt: str | None, embedding: Path | None, adapter: 
         return reference, prompt
     if prompt is not None:
         raise InvalidInputError(
-            f"{given} has the motion already, so the reference {reference} has no use. Leave one of them out."
+            f"{given} already has the motion, so the reference {reference} would be ignored. Leave one of them out."
         )
     return "", reference
 

@@ -123,7 +123,7 @@ def test_a_sweep_of_recordings_gives_the_numbers_of_the_live_one(run: Run) -> No
 def test_ctrl_c_keeps_finished_clips_and_resume_completes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import analyses.layers.sweep_run as sweep_module
 
-    real, calls = sweep_module.run_clip, []
+    real, calls = sweep_module.show_clip, []
 
     def interrupted(*args: object, **kwargs: object) -> None:
         calls.append(1)
@@ -131,7 +131,7 @@ def test_ctrl_c_keeps_finished_clips_and_resume_completes_them(run: Run, monkeyp
             raise KeyboardInterrupt
         real(*args, **kwargs)
 
-    monkeypatch.setattr(sweep_module, "run_clip", interrupted)
+    monkeypatch.setattr(sweep_module, "show_clip", interrupted)
     result = run("sweep", "--scenes", "0:4", *SHORT, code=130)
     assert "Finished work is kept" in result.output
     assert load_sweep("sweep.nc")["clip"].values.tolist() == ["scene 0", "scene 1"]

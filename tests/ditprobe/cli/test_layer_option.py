@@ -97,4 +97,4 @@ def test_layers_are_numbers_or_a_file(chosen: LayerSelection) -> None:
 
 def test_a_file_that_is_not_a_selection_is_named(run: Run, chosen: LayerSelection) -> None:
     said = run("track", "clip.mp4", "--grid", 2, "--layer", "nowhere.json", *ON_SMALL, code=2).stderr
-    assert "nowhere.json is not a layer selection: it does not exist." in " ".join(said.split())
+    assert "nowhere.json holds no layer selection: it does not exist." in " ".join(said.split())

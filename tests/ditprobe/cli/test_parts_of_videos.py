@@ -69,4 +69,4 @@ def test_a_sweep_of_a_part_numbers_the_images_of_the_video(run: Run, clip: Clip,
 @pytest.mark.parametrize("option", ["--first", "--last"])
 def test_a_sweep_without_videos_takes_no_part_of_one(run: Run, option: str) -> None:
     words = ("sweep", "--scenes", "0", option, 3)
-    assert f"{option} is about the videos of --clips, which are not given." in run(*words, code=2).output
+    assert f"{option} applies to the videos of --clips, which are not given." in run(*words, code=2).output

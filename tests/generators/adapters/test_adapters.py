@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from adapter_contract import AdapterContract, disturb, forward_of
+from full_contract import OffloadedWeights
 from guided import backbone_of
 from tiny_families import FAMILIES
 from torch import Tensor, nn
@@ -200,7 +201,8 @@ def test_offloaded_weights_take_an_adapter() -> None:
     with torch.no_grad(), adapter.attached(resident):
         expected = forward.predict(noise, 5)["cond"]
     backbone = family.backbone()
-    cpu_offload(backbone.pipeline.transformer, torch.device("cpu"))
+    for part in (backbone.pipeline.vae, backbone.pipeline.transformer):
+        cpu_offload(part, torch.device("cpu"), state_dict=OffloadedWeights(part.state_dict()))
     options = {**family.conditioning, **family.unguided}
     offloaded = ForwardPass(backbone, family.prompt, steps=10, conditioning=options, **family.size)
     with torch.no_grad(), adapter.attached(backbone):

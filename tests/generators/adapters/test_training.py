@@ -285,7 +285,7 @@ def test_damaged_files_and_others_are_refused(tmp_path: Path) -> None:
         load_adapter(path, backbone)
     for bad in (content[:100], b"", b"nonsense"):
         path.write_bytes(bad)
-        with pytest.raises(CorruptRecordingError, match="is not a motion adapter"):
+        with pytest.raises(CorruptRecordingError, match="holds no motion adapter"):
             load_adapter(path, backbone)
     with pytest.raises(RecordingError, match="it is a folder"):
         load_adapter(tmp_path, backbone)

@@ -85,7 +85,7 @@ def test_inversion_of_a_model_that_predicts_the_sample_is_refused() -> None:
         schedule.move(torch.ones(1), torch.ones(1), 6, 5)
     assert str(caught.value) == (
         "a deterministic step from step 6 is not defined for a model that predicts 'sample'. Use noise='forward' or "
-        "noise='clean'."
+        "'clean'."
     )
 
 

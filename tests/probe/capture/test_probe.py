@@ -117,7 +117,7 @@ def test_an_unprepared_branch_and_an_unknown_step_are_refused(mini: Backbone) ->
     with pytest.raises(UnknownLayerError) as caught:
         forward.predict(latents, 0, branches=("uncond",))
     assert str(caught.value) == (
-        "branch 'uncond' was not prepared. This forward pass has cond; make it with branches=('cond', 'uncond')."
+        "branch 'uncond' was not prepared. This forward pass has cond. Make it with branches=('cond', 'uncond')."
     )
     with pytest.raises(UnknownLayerError) as caught:
         forward.predict(latents, 10)

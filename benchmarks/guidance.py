@@ -1,4 +1,4 @@
-"""What cross-attention guidance does to clips of the bundled backbones: ``python -m benchmarks.guidance``.
+"""Effect of cross-attention guidance on clips of the bundled backbones: ``python -m benchmarks.guidance``.
 
 Clips of the same prompts and noise without it, with it in the layers that selection found, and, as a control, in those
 that find the fewest moving points.
@@ -53,7 +53,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Guided:
-    """How a clip is guided: the layers of CAG, none without it, and its scale."""
+    """Settings of a guided clip: the layers of CAG, none without it, and its scale."""
 
     layers: tuple[int, ...] = ()
     scale: float = 1.0
@@ -135,7 +135,7 @@ def _at(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _steadiness(images: np.ndarray) -> tuple[float, float]:
-    """How far the object's mean colour strays from its mean in time, and the variation of its area."""
+    """Deviation of the object's mean colour from its mean in time, and the variation of its area."""
     objects = see_scene(images).objects
     if not objects:
         return float("nan"), float("nan")

@@ -62,7 +62,7 @@ def classes_report(backbone: Backbone, clips: dict[str, Clip]) -> tuple[str, xr.
 
 
 def _published_rules(backbone: Backbone, clip: Clip, decided: xr.Dataset) -> str:
-    """What the published rules say of one clip, beside the exact one."""
+    """Findings of the published rules on one clip, beside the exact one."""
     found: dict[str, list[str]] = {"exact": [], "paper": []}
 
     def sink(capture: object) -> None:

@@ -12,5 +12,5 @@ def memory(name: str) -> float:
 
 
 def forget_peak() -> None:
-    """Let VmHWM start anew, so that what came before does not count."""
+    """Reset VmHWM, so that what came before does not count."""
     Path("/proc/self/clear_refs").write_text("5")

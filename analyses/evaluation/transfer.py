@@ -39,7 +39,7 @@ width), so they cannot be compared image by image. Cut or resize one of them.
 
 
 def fit_pair(reference: Clip, clip: Clip) -> tuple[Clip, Clip]:
-    """Return both clips at the size of the smaller one, where the larger one is so many whole times as high and wide.
+    """Return both clips at the size of the smaller one, where the larger one is a multiple of it.
 
     A clip that was enlarged to be looked at, or a reference that a model saw smaller, is so compared with the other.
     The smaller clip keeps its pixels.

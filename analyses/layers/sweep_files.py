@@ -81,7 +81,7 @@ def read_dataset(kind: OutputFile, path: Path) -> xr.Dataset:
 
 
 def _flat(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes as netCDF takes them: what is no text becomes JSON, and a list says which."""
+    """Attributes as netCDF takes them: what is not text becomes JSON, and a list says which."""
     encoded = [name for name, value in attrs.items() if not isinstance(value, str)]
     flat = {name: json.dumps(value) if name in encoded else value for name, value in attrs.items()}
     return {**flat, _ENCODED: json.dumps(encoded)}

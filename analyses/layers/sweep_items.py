@@ -208,7 +208,7 @@ class SweepProgress:
         self._before = 0
 
     def tell(self, name: str, before: int, done: int, of_piece: int) -> None:
-        """So many steps of a item are done, after ``before`` steps of the items of its source."""
+        """Tell that ``done`` steps of an item are done, after ``before`` steps of the items of its source."""
         if self._progress is not None:
             self._progress(self._before + before + done, sum(self._of_source.values()), name)
 

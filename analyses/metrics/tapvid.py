@@ -55,7 +55,7 @@ def tapvid_metrics(
         Fractions 0 to 1. ``occlusion_accuracy``: of the pairs (image, point), those whose visibility is predicted
         right. ``pts_within_t`` for t = 1, 2, 4, 8, 16: of the truly visible pairs, those predicted nearer than t px,
         whether or not they are predicted visible. ``jaccard_t``: pairs that are visible, predicted visible and nearer
-        than t px (hits), over the truly visible pairs and those predicted visible that are no hits.
+        than t px (hits), over the truly visible pairs and those predicted visible that are not hits.
         ``average_pts_within_thresh`` and ``average_jaccard``: the means over t. NaN where there is nothing to count.
 
     Raises

@@ -147,7 +147,7 @@ def plot_flow_arrows(
     flow : DataArray (frame, frame_to, y, x, xy) with the coordinate ``image`` (frame)
     images : (image, y, x, 3) uint8, of any size
     frame, frame_to : which pair, as positions in the array; negative ones count from the end
-    every : an arrow for every so many cells in both directions; by default at most 24 along the longer side
+    every : an arrow every n-th cell in both directions; by default at most 24 along the longer side
     title : str, optional
 
     Raises

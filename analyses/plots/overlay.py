@@ -232,7 +232,7 @@ def _circle(
     colour: tuple[int, int, int],
     stroke: int | None,
 ) -> None:
-    """A disc, or a ring of so many pixels inside the radius."""
+    """A disc, or a ring of the given pixels inside the radius."""
     x, y = centre
     box = (x - radius, y - radius, x + radius, y + radius)
     if stroke is None:

@@ -40,7 +40,7 @@ def select_layers(
     ----------
     sweep : Dataset of :func:`analyses.layers.sweep.sweep`: ``accuracy`` (clip, step, layer), ``confidence`` and
         ``attention_score`` (clip, step, layer, target)
-    count : choose so many layers, whether or not they beat the baseline; the selection says which do not
+    count : number of layers to choose, whether or not they beat the baseline; the selection says which do not
     by : "last" looks at the last step of the sweep, "mean" at the mean over its steps
     criterion : what layers are ranked by
         "harmonic" is :func:`harmonic_mean`, the published one. Fewer than four layers, and measures that are the same

@@ -33,9 +33,9 @@ def with_pseudo_tracks(
         By default :class:`analyses.trackers.optical_flow.FlowTracker`, which calls a point hidden where the flow
         forward and back does not lead to where it came from; or a :class:`analyses.trackers.cotracker.CoTracker`.
     grid : int
-        So many x so many points, at the centres of equal parts of an image.
+        Points along each side, at the centres of equal parts of an image.
     window : int, optional
-        Images after which the points are chosen anew: those of a window of a sweep, its ``images`` times its
+        Images after which the points are chosen again: those of a window of a sweep, its ``images`` times its
         ``stride``. Each point is hidden outside its window. By default the points of image 0 last for the whole clip.
 
     Returns

@@ -1,4 +1,4 @@
-"""What is measured of a clip that adapters made: the metrics of motion transfer, hybrid fidelity and leaked colours."""
+"""Measures of a clip that adapters made: the metrics of motion transfer, hybrid fidelity and leaked colours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sentence(case: Case, which: str) -> str:
 
 
 def words_of(case: Case, which: str) -> ScenePrompt:
-    """What such a prompt says."""
+    """Words of such a prompt."""
     return case._words[which]
 
 

@@ -52,7 +52,7 @@ class Fit:
 
     @property
     def key(self) -> str:
-        """What it is known by in the file of results."""
+        """Key in the file of results."""
         parts = (self.backbone, _weights(self.backbone), self.case, self.arm, SAMPLING_STEPS, GUIDANCE_SCALE)
         return "; ".join(map(str, parts))
 
@@ -162,7 +162,7 @@ class Results:
         self._known = {key: found for line in lines for key, found in json.loads(line).items()}
 
     def get(self, fit: Fit) -> dict[str, Any] | None:
-        """What was measured of a fit, None where it was not made."""
+        """Measurements of a fit, None where it was not made."""
         return self._known.get(fit.key)
 
     def make(self, fits: Iterable[Fit]) -> None:

@@ -1,4 +1,4 @@
-"""How often the 95 % intervals hold the truth: ``python -m benchmarks.correspondence.interval_coverage``.
+"""Coverage of the 95 % intervals: ``python -m benchmarks.correspondence.interval_coverage``.
 
 A sweep of 300 scenes by a bundled backbone is the population. Samples of it are drawn with replacement, as from a
 population without end, and their intervals are compared with the value of the population. Drawn without replacement, a

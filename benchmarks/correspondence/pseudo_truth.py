@@ -1,4 +1,4 @@
-"""How far optical flow as pseudo-truth changes what a sweep says of layers: ``python -m
+"""Effect of optical flow as pseudo-truth on what a sweep says of layers: ``python -m
 benchmarks.correspondence.pseudo_truth``.
 
 Scenes have exact tracks. The same points are swept against these and against chained flow.
@@ -30,7 +30,7 @@ def pairs_of(count: int, images: int) -> dict[str, tuple[Clip, Clip]]:
 
 
 def flow_report(pairs: dict[str, tuple[Clip, Clip]], cell: float) -> str:
-    """What flow itself gets right, as a sentence."""
+    """Accuracy of the flow itself, as a sentence."""
     near, seen, called = [], [], []
     for scene, flow in pairs.values():
         if scene.tracks is None or scene.visibility is None or flow.tracks is None or flow.visibility is None:

@@ -1,4 +1,4 @@
-"""How near attention motion flow is to the true motion of unseen scenes: ``python -m benchmarks.flow.accuracy``.
+"""Error of attention motion flow on unseen scenes: ``python -m benchmarks.flow.accuracy``.
 
 The flow from frame 0 to every later frame at the cells whose centre is visible in both, against the true displacement
 of that centre; end-point error in cells, averaged over the cells of a scene, then over scenes, with 95 % bootstrap

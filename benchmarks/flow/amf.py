@@ -38,7 +38,7 @@ LIMIT_BYTES = 20 * 10**9
 
 
 def layout_of(frames: int, height: int = HEIGHT, width: int = WIDTH) -> TokenLayout:
-    """The grid of a clip of so many latent frames."""
+    """The grid of a clip of ``frames`` latent frames."""
     return TokenLayout(frames, height, width, 16 * height, 16 * width, 4 * (frames - 1) + 1)
 
 

@@ -61,7 +61,7 @@ def true_path(tracks: np.ndarray) -> np.ndarray:
 
 
 def prompts(rng: np.random.Generator, direction: str, pan: bool) -> Iterator[str]:
-    """Prompts of one object in the same direction, all else drawn anew; two in a row share no colour and no shape."""
+    """Prompts of one object in the same direction, all else drawn again; two in a row share no colour and no shape."""
     while True:
         colours, shapes = rng.permutation(list(COLOURS)), rng.permutation(SHAPES)
         for turn in range(2):

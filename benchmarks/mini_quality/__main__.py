@@ -1,4 +1,4 @@
-"""What the bundled backbones show, in tables: ``python -m benchmarks.mini_quality``.
+"""Quality of the bundled backbones, in tables: ``python -m benchmarks.mini_quality``.
 
 Correspondence on unseen scenes, agreement of generated clips with their prompts, real clips, the codec, and the stored
 profiles over training seeds. ``--parts`` chooses some of them.
@@ -22,7 +22,7 @@ PARTS = ("accuracy", "prompts", "real", "codec", "seeds")
 
 
 def codec_report(backbone: Backbone) -> str:
-    """How near a real clip comes back from encode and decode."""
+    """Error of a real clip after encode and decode."""
     clips = tracked_clips()
     if not clips:
         return f"No real clips: {data_folder()} is absent. Set DITPROBE_DATA."

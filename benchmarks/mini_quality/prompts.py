@@ -21,7 +21,7 @@ _NAMES = ("colour", "shape", "direction", "background", "pan")
 
 
 def scenes_of(first: int, count: int, objects: int | None = None) -> list[tuple[str, np.ndarray]]:
-    """Prompts and images of unseen scenes, all or those with so many objects."""
+    """Prompts and images of unseen scenes, all or those with that number of objects."""
     found: list[tuple[str, np.ndarray]] = []
     seed = first
     while len(found) < count:

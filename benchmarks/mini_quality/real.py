@@ -21,7 +21,7 @@ PAINTED = ("000",)
 
 
 def data_folder() -> Path:
-    """Where the real clips lie."""
+    """Folder of the real clips."""
     return Path(os.environ.get("DITPROBE_DATA", "../shared/data"))
 
 
@@ -36,7 +36,7 @@ def tracked_clips() -> dict[str, Clip]:
 
 
 def left_out() -> str:
-    """Why a table of real clips lacks some, as a sentence."""
+    """Reason why a table of real clips lacks some, as a sentence."""
     return f"Left out: {', '.join(PAINTED)}, whose published video has its tracks painted on it."
 
 

@@ -54,7 +54,7 @@ class Case:
 
     @classmethod
     def of_clips(cls, height: int, width: int, dtype: torch.dtype) -> Case:
-        """Random tensors of the shape that clips of so many pixels give."""
+        """Random tensors of the shape that clips of that size give."""
         mini, generator = MiniConfig(), torch.Generator().manual_seed(0)
         tokens = mini.text_tokens + mini.images * (height // 4) * (width // 4)
         shape = (TrainConfig().batch, mini.heads, tokens, mini.channels)

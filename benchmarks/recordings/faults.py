@@ -1,4 +1,4 @@
-"""What recordings survive: ``python -m benchmarks.recordings.faults [--times 2]``.
+"""Faults that recordings survive: ``python -m benchmarks.recordings.faults [--times 2]``.
 
 A small recording is killed, flipped, cut, deleted from, written on a full disk and written by two at once. Each time it
 is read and compared with one that nothing happened to, then resumed and compared again. The moments and places are
@@ -7,7 +7,7 @@ drawn with a seed; only what two threads or two writers do first depends on the 
 Columns: *wrong records* are arrays of records that were read other than they were written. *Wrong numbers* are times,
 coordinates, counts, status or attributes that came back other and that neither reading nor ``verify`` noticed. *Raw
 errors* are exceptions that are not ditprobe's own. *Mended* is how often the recording was whole and equal after it was
-resumed, or recorded anew where resuming was refused.
+resumed, or recorded again where resuming was refused.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
     def guard(self, work: Callable[[], object], what: str) -> bool:
-        """Whether the work was done; errors that are not ditprobe's own are counted."""
+        """Tell whether the work was done; errors that are not ditprobe's own are counted."""
         try:
             work()
         except DitprobeError:
@@ -119,7 +119,7 @@ class Judge:
                         tally.notes.append(f"{what}: {name} of step {step}, layer {layer}")
 
     def _numbers(self, path: Path, tally: Tally, what: str) -> None:
-        """What came back other unnoticed; a run that was ended may have fewer records, its counts are not known."""
+        """Numbers that changed unnoticed; a run that was ended may have fewer records, its counts are not known."""
         recording = open_recording(path)
         if recording.verify():
             return
@@ -147,7 +147,7 @@ class Judge:
         return total
 
     def mend(self, path: Path, tally: Tally, what: str) -> None:
-        """Resume, or record anew where resuming is refused, and compare with the whole run."""
+        """Resume, or record again where resuming is refused, and compare with the whole run."""
         if path.exists() and not tally.guard(lambda: write(path, resume=True), what):
             tally.guard(lambda: write(path, overwrite=True), what)
         elif not path.exists():
@@ -166,7 +166,7 @@ class Judge:
 
 
 def run(context: ForkServerContext, tally: Tally, *jobs: tuple[Path, dict[str, Any], Limit | None, int]) -> list[int]:
-    """How writers that begin at once ended; raw errors are counted."""
+    """Outcome of writers that begin at once; raw errors are counted."""
     processes = [context.Process(target=child, args=job) for job in jobs]
     for process in processes:
         process.start()

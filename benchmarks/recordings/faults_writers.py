@@ -75,7 +75,7 @@ def kill_at(calls: int) -> None:
 
 
 def fill_disk(nbytes: int) -> None:
-    """Let the writes of this process fail after so many bytes, as on a full disk."""
+    """Let the writes of this process fail after that number of bytes, as on a full disk."""
     real, left = os.write, nbytes
 
     def limited(descriptor: int, data: Any) -> int:

@@ -1,4 +1,4 @@
-"""What recording costs a sampler: ``python -m benchmarks.recordings.recorder``.
+"""Cost of recording for a sampler: ``python -m benchmarks.recordings.recorder``.
 
 The bundled backbone samples the same prompt in turn without a probe, with a probe whose sink does nothing, and with a
 recording of three layers at every step; medians, and ratios to plain sampling in the same process. The model is tiny,

@@ -1,4 +1,4 @@
-"""What each part of tracking is worth, on tuning scenes: everything on, and one part at a time otherwise."""
+"""Ablation of the parts of tracking, on tuning scenes: everything on, and one part at a time otherwise."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def ablation_report(backbone: Backbone, layer: int | None, step: int | None, *, 
 
 
 def real_ablation_report(backbone: Backbone, layer: int | None, step: int | None, *, stride: int = 4) -> str:
-    """Whether what helps on scenes hurts on real clips, as Markdown."""
+    """Ablation on real clips of what helps on scenes, as Markdown."""
     clips = real_clips(stride)
     if not clips:
         return f"No real clips: {data_folder()} is absent. Set DITPROBE_DATA."

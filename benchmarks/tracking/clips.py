@@ -40,7 +40,7 @@ def _backwards(clip: Clip) -> Clip:
 
 
 def real_clips(stride: int) -> dict[str, Clip]:
-    """Every so many images of the real clips, at the size that the bundled backbones are shown."""
+    """Every n-th image of the real clips, at the size that the bundled backbones are shown."""
     return {name: clip[::stride].resized(*SIZE) for name, clip in tracked_clips().items()}
 
 

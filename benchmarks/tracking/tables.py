@@ -46,7 +46,7 @@ def threshold_table(found: xr.DataArray) -> str:
 
 
 def difference_table(found: xr.DataArray, first: str, others: Iterable[str]) -> str:
-    """How much better ``first`` is than each of the others on the same clips, in points.
+    """Advantage of ``first`` over each of the others on the same clips, in points.
 
     With an interval over clips; of fewer than :data:`FEW` clips, which allow none, the difference on each.
     """

@@ -65,7 +65,7 @@ class Case:
 
     @property
     def words(self) -> ScenePrompt:
-        """What the new prompt says, with a direction even where the prompt leaves the motion open."""
+        """Words of the new prompt, with a direction even where the prompt leaves the motion open."""
         return self._words["new"]
 
     @property
@@ -117,7 +117,7 @@ class Case:
 
 
 def _same_way(motion: np.ndarray, other: np.ndarray, least: float) -> bool:
-    """Whether a motion, as long as a direction needs, is within 45 degrees of another; False where one is NaN."""
+    """Tell whether a motion, as long as a direction needs, is within 45 degrees of another; False where one is NaN."""
     difference = math.degrees(math.atan2(motion[1], motion[0]) - math.atan2(other[1], other[0]))
     return bool(np.linalg.norm(motion) >= least and abs((difference + 180) % 360 - 180) < RIGHT_WITHIN)
 

@@ -1,4 +1,4 @@
-"""What the plain backbones make of the prompts that motion is transferred to, which leave the motion open.
+"""Clips of the plain backbones for the prompts that motion is transferred to, which leave the motion open.
 
 Such prompts ("a red disc over blue stripes") are outside the grammar that the bundled backbones were trained on, so
 every row of the transfer tables, the plain backbone's too, is measured outside the training distribution.

@@ -50,7 +50,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """What it is known by in the file of results."""
+        """Key in the file of results."""
         parts = (self.backbone, _weights(self.backbone), self.case, self.method, self.injected, STEPS, GUIDANCE_SCALE)
         return "; ".join(map(str, parts))
 

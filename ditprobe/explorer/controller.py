@@ -249,7 +249,7 @@ class Explorer:
     # What a head carries ------------------------------------------------------------------------------------------
 
     def values(self, request: Mapping[str, Any]) -> Answer:
-        """What the shown head carries: the first three principal components of its values as colours.
+        """Values that the shown head carries: the first three principal components of its values as colours.
 
         Arrays: ``colours`` (frame, y, x, 3) float32 from 0 to 1.
 
@@ -323,7 +323,7 @@ def _errors(
 
 
 class _Normalisers:
-    """What matching from a frame of a record needs besides the point; the latest are kept, the next one computed."""
+    """Normalisers for matching from a frame of a record; the latest are kept, the next one computed."""
 
     def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
         self._kept: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()

@@ -194,7 +194,7 @@ def _images(opened: OpenedRecording) -> dict[str, str]:
 
 
 def write_page(explorer: Explorer, view: View, path: Path, *, overwrite: bool = False) -> Path:
-    """Write the page of a view to a file, whole or not at all.
+    """Write the page of a view to a file, atomically.
 
     Raises
     ------

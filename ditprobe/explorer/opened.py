@@ -118,7 +118,7 @@ class OpenedRecording:
 
     @cached_property
     def truth_name(self) -> str | None:
-        """What paths are compared with: "the truth", or the tracker that stands for it; None without tracks."""
+        """Name of what paths are compared with: "the truth", or the tracker that stands for it; None without tracks."""
         if self.clip is None or self.clip.tracks is None:
             return None
         return self.clip.tracks_source or "the truth"

@@ -55,7 +55,7 @@ class ExplorerServer:
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://{HOST}:{self._server.server_address[1]}/{self.token}/"
 
     def __enter__(self) -> ExplorerServer:
@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, "text/plain", b"not found")
 
     def _names_this_machine(self) -> bool:
-        """Whether the browser was told this address: a name of another site that points here is refused."""
+        """Tell whether the browser was told this address: a name of another site that points here is refused."""
         host, _, port = self.headers.get("Host", "").rpartition(":")
         address: Any = self.server.server_address
         return host in (HOST, "localhost") and port == str(address[1])

@@ -13,7 +13,7 @@ from store.selection import BRANCHES
 
 @dataclass(frozen=True)
 class View:
-    """What is looked at.
+    """The place that is looked at.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class View:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """The view that a front end asks for; values that are no part of a view are left aside.
+        """The view that a front end asks for; values that are not part of a view are ignored.
 
         Raises
         ------

@@ -14,7 +14,7 @@ _LEVELS = {"u1": 255, "u2": 65535}
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the controller says to one request.
+    """Answer of the controller to one request.
 
     Attributes
     ----------

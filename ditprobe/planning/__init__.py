@@ -1,1 +1,1 @@
-"""What a model takes, known from its configuration: tokens and memory of captures, sweeps, flows and decoding."""
+"""Plans of a model from its configuration: tokens and memory of captures, sweeps, flows and decoding."""

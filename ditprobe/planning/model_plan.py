@@ -26,7 +26,7 @@ from store.text import counted, pixels
 
 @dataclass(frozen=True, repr=False)
 class ModelPlan:
-    """What a model takes at a size, from its configuration.
+    """Needs of a model at a size, from its configuration.
 
     Attributes
     ----------

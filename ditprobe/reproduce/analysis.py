@@ -34,7 +34,7 @@ PROMPTS = 100
 
 @dataclass(frozen=True)
 class AnalysisRun:
-    """How the analysis is run; the defaults are the published setting.
+    """Settings of the analysis; the defaults are the published setting.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What was published beside what was measured: a table where both are of one protocol, and two where they are not."""
+"""Published figures beside measured ones: a table where both are of one protocol, and two where they are not."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Comparison:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether the run keeps to the published protocol."""
+        """Tell whether the run keeps to the published protocol."""
         return not self.deviations
 
     def text(self) -> str:

@@ -47,7 +47,7 @@ class TransferPrompt:
 
 @dataclass(frozen=True)
 class TransferRun:
-    """How the transfers are run; the defaults are the published setting.
+    """Settings of the transfers; the defaults are the published setting.
 
     Attributes
     ----------

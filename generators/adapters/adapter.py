@@ -64,7 +64,7 @@ class MotionAdapter(nn.Module, ABC):
     kind: ClassVar[str]
     """What files call it."""
     of_size: ClassVar[bool] = False
-    """Whether the parameters depend on the size of the clip."""
+    """Tell whether the parameters depend on the size of the clip."""
 
     def __init__(
         self,

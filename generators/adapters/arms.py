@@ -1,4 +1,4 @@
-"""What DeT compares its temporal kernel with beside attention: convolutions in space and time, windows, an MLP."""
+"""Alternatives that DeT compares its temporal kernel with: convolutions in space and time, windows, an MLP."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TokenMLP(BesideAttention):
 class LocalAttention(BesideAttention):
     """Attention within windows of frames and cells, beside the full one: DeT's arm "Local Attn" (table 3).
 
-    Windows do not overlap; the last ones of a side are smaller where the side is no multiple of theirs. The paper does
+    Windows do not overlap; the last ones of a side are smaller where it is not a multiple of theirs. The paper does
     not say which windows it has.
 
     Parameters

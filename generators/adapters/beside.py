@@ -20,7 +20,7 @@ _PROJECTIONS = {"qkv": ("to_q", "to_k", "to_v"), "kv": ("to_k", "to_v")}
 
 
 class BesideAttention(MotionAdapter):
-    """What is computed from the input of attention is added to its output: ``attention(I) + K(I)`` (DeT, eq. 2).
+    """Module on the input of attention whose result is added to its output: ``attention(I) + K(I)`` (DeT, eq. 2).
 
     ``I`` are the video tokens as the block shows them to its attention, normed and modulated. The sum is taken after
     the output projection and before the block's gate. Text tokens are left alone.

@@ -57,7 +57,7 @@ class DeT(TrainedMethod):
         )
 
     def resolve_training(self, backbone: Backbone) -> Training:
-        """What was given, else as the preset says."""
+        """The given settings, else those of the preset."""
         if self.training is not None:
             return self.training
         if self.preset == "exact":
@@ -66,7 +66,7 @@ class DeT(TrainedMethod):
         return published_training(backbone, self.preset)
 
     def resolve_keep(self, backbone: Backbone) -> float:
-        """What was given, else what was tuned, else the published 35 %."""
+        """The given share, else the tuned one, else the published 35 %."""
         tuned = _tuned(backbone, "det")[1].get("keep", KEPT) if self.preset == "exact" else KEPT
         return float(tuned) if self.keep is None else self.keep
 
@@ -97,7 +97,7 @@ class DreamBooth(TrainedMethod):
         return LoRA(backbone, rank=rank)
 
     def resolve_training(self, backbone: Backbone) -> Training:
-        """What was given, else what was tuned, else the published settings."""
+        """The given settings, else the tuned ones, else the published ones."""
         tuned = _tuned(backbone, "dreambooth")[0]
         return self.training or tuned or Training(learning_rate=1e-4, tracking_weight=0.0)
 
@@ -128,7 +128,7 @@ class InvertedMotion(TrainedMethod):
         return MotionInversion(backbone, size=size)
 
     def resolve_training(self, backbone: Backbone) -> Training:
-        """What was given, else what was tuned, else the published settings."""
+        """The given settings, else the tuned ones, else the published ones."""
         tuned = _tuned(backbone, "motion-inversion")[0]
         return self.training or tuned or Training(learning_rate=1e-3, tracking_weight=0.0)
 

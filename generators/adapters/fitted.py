@@ -98,7 +98,7 @@ class FittedMotion(TransferMethod):
         return (AttachAdapter(self.adapter, layers=self._kept()),)
 
     def describe(self, backbone: Backbone, steps: int) -> str:
-        """What was learnt and where it is added."""
+        """Text on what was learnt and where it is added."""
         kept = self._kept()
         return f"{self.adapter.kind} adapter in {len(kept)} of {len(backbone.layers)} layers"
 
@@ -141,7 +141,7 @@ class TrainedMethod(TransferMethod):
         return 1.0 if self.keep is None else self.keep
 
     def inference_adapter(self, adapter: MotionAdapter) -> MotionAdapter:
-        """What of a trained adapter is attached at inference."""
+        """The part of a trained adapter that is attached at inference."""
         return adapter
 
     @checked
@@ -232,7 +232,7 @@ class TrainedMethod(TransferMethod):
         return fitted.strategies(reference)
 
     def describe(self, backbone: Backbone, steps: int) -> str:
-        """What is trained, how often, and where it is kept."""
+        """Text on what is trained, how often, and where it is kept."""
         training = self.resolve_training(backbone)
         keep = self.resolve_keep(backbone)
         return (

@@ -46,7 +46,7 @@ class TokenGrid:
         return frames * height * width
 
     def rows(self, tokens: int) -> slice:
-        """Where the video tokens are among as many tokens: all, or beside the text."""
+        """Rows of the video tokens among as many tokens: all, or beside the text."""
         video = self.tokens
         if tokens < video:
             raise InvalidInputError(f"a layer has {tokens} tokens, fewer than the {video} of the video.")

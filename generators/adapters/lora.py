@@ -104,7 +104,7 @@ class LowRank(nn.Module):
         nn.init.zeros_(self.b.weight)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """What is added."""
+        """The product that is added."""
         found: Tensor = self.b(self.a(hidden)) * self.scale
         return found
 

@@ -1,4 +1,4 @@
-"""What DeT minimises: the denoising error of one clip, and how much the clean latents change along its tracks."""
+"""Losses of DeT: the denoising error of one clip, and how much the clean latents change along its tracks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def denoising_loss(
     *,
     preset: LossPreset = "exact",
 ) -> Tensor:
-    """How far a prediction is from what denoises a clip (DeT, eq. 5, L_DL).
+    """Distance of a prediction from the one that denoises a clip (DeT, eq. 5, L_DL).
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def point_tracking_loss(
     frame_axis: int = 2,
     preset: LossPreset = "exact",
 ) -> Tensor:
-    """How much predicted clean latents change along tracks from a latent frame to the next (DeT, eq. 4).
+    """Change of predicted clean latents along tracks from a latent frame to the next (DeT, eq. 4).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a training of an adapter needs: parameters, memory and passes, without running the model at full size."""
+"""Plan of a training of an adapter: parameters, memory and passes, without running the model at full size."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Precision = Literal["no", "bf16", "fp16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How an adapter is trained.
+    """Settings of the training of an adapter.
 
     Parameters
     ----------

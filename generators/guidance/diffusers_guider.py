@@ -118,7 +118,7 @@ class CrossAttentionGuider(BaseGuidance):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether the pass under way has the prompt."""
+        """Tell whether the pass under way has the prompt."""
         return self.predictions[self._count_prepared - 1] != "pred_uncond"
 
     def prepare_inputs(self, data: Any) -> list[Any]:

@@ -147,7 +147,7 @@ class OptimisedMethod(TransferMethod):
 
     @property
     def reads_blocks(self) -> bool:
-        """Whether the losses need the output of blocks."""
+        """Tell whether the losses need the output of blocks."""
         return False
 
     def describe(self, backbone: Backbone, steps: int) -> str:

@@ -21,7 +21,7 @@ from store.layout import TokenLayout
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """What an attention is about to multiply.
+    """Operands that an attention is about to multiply.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Attention:
 
     @property
     def text(self) -> slice | None:
-        """Where the other tokens are: before the video tokens or after them; None where there are none."""
+        """Place of the other tokens: before the video tokens or after them; None where there are none."""
         if self.video.start > 0:
             return slice(0, self.video.start)
         tokens = self.key.shape[2]
@@ -68,7 +68,7 @@ Attend = Callable[[Attention], Tensor]
 
 
 class Editor(Protocol):
-    """What replaces an attention: takes what would be multiplied and the attention that would do it.
+    """Replacement of an attention: takes what would be multiplied and the attention that would do it.
 
     ``attend`` may be called with other tensors, of other numbers of tokens too, or not at all.
     """

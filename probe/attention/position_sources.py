@@ -1,4 +1,4 @@
-"""Where a transformer takes its positions from: read as tables, and put in place of its own for one call.
+"""Sources of a transformer's positions: read as tables, and put in place of its own for one call.
 
 Two kinds exist. CogVideoX-2B adds a table to the tokens once; later families rotate the queries and keys of every
 layer. Rotations are done here, in the attention itself, while the transformer's own are switched off: so queries and

@@ -224,7 +224,7 @@ def _retarget(processor: Any, name: str, replace: Callable[[Callable[..., Any], 
 
 
 def _replaced(target: Any, name: str, replace: Callable[[Callable[..., Any], bool], Any]) -> Any:
-    """What a processor finds under the name of an attention function, or of the module that holds it."""
+    """Stand-in that a processor finds under the name of an attention function, or of the module that holds it."""
     if name in (_DISPATCH, _SDPA):
         return replace(target, name == _SDPA)
     # torch.nn.functional (usually as F): a stand-in module that differs in one function

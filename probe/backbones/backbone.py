@@ -144,7 +144,7 @@ class Backbone(Family):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes (also while its weights are offloaded)."""
+        """Device on which the model computes (also while its weights are offloaded)."""
         return torch.device(self.pipeline._execution_device)
 
     @property

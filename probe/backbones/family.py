@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Family(ABC):
-    """What a family states. Members without a default are abstract or class variables without a value.
+    """Statements of a family. Members without a default are abstract or class variables without a value.
 
     Names. A *call* is the mapping of keyword arguments of one call of the transformer. *Latents* are those of
     :meth:`probe.Backbone.encode`: five axes, channels on ``geometry.channel_axis``, scaled as the sampler has them.
@@ -62,9 +62,9 @@ class Family(ABC):
     fps: float = 16.0
     """Images per second of what the model was trained on."""
     shifts_by_size: ClassVar[bool] = False
-    """Whether the noise levels of a run depend on the size of the clip."""
+    """Tell whether the noise levels of a run depend on the size of the clip."""
     positions_replaced: ClassVar[bool] = True
-    """Whether positions can be replaced, where :meth:`replaced_positions` is overridden."""
+    """Tell whether positions can be replaced, where :meth:`replaced_positions` is overridden."""
     further_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments of a run that the pipeline's call does not have and :meth:`prepared_call` takes."""
     guidance_remedy: ClassVar[Wording] = Wording(
@@ -145,7 +145,7 @@ class Family(ABC):
 
     @property
     def images_rule(self) -> str:
-        """Which numbers of images the model takes, in words."""
+        """Numbers of images that the model takes, in words."""
         return "any number of images" if self.image_step == 1 else f"1 + {self.image_step} n images"
 
     def images_of_latents(self, latent_frames: int) -> int:
@@ -203,7 +203,7 @@ class Family(ABC):
 
     @property
     def rotary(self) -> RotaryAxes | None:
-        """Which channels of a head rotary positions turn, and how fast; None where positions are added."""
+        """Channels of a head that rotary positions turn, and their rates; None where positions are added."""
         return None
 
     def positions(self, denoiser: nn.Module, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
@@ -382,7 +382,7 @@ class Family(ABC):
 
     @property
     def takes_image(self) -> bool:
-        """Whether the pipeline animates an image."""
+        """Tell whether the pipeline animates an image."""
         return any(kind.__name__ in self.image_pipelines for kind in type(self.pipeline).__mro__)
 
     # Scheduler and VAE --------------------------------------------------------------------------------------------

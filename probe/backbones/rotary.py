@@ -1,4 +1,4 @@
-"""How fast rotary positions turn each channel of queries and keys from one token to the next."""
+"""Rates at which rotary positions turn each channel of queries and keys from one token to the next."""
 
 from __future__ import annotations
 

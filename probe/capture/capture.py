@@ -1,4 +1,4 @@
-"""What a probe hands to its sinks: the queries and keys of one layer, step, branch and sample."""
+"""Captures, as a probe hands them to its sinks: the queries and keys of one layer, step, branch and sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which step a pipeline is at, by counting what it does: the calls of its scheduler and of its transformer."""
+"""Current step of a pipeline, found by counting the calls of its scheduler and of its transformer."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Allegro(Backbone):
 
     @property
     def images_rule(self) -> str:
-        """Which numbers of images the model takes, in words."""
+        """Numbers of images that the model takes, in words."""
         return f"{self.pipeline.vae.kernel[0]} + {self.image_step} n images"
 
     def check_size(self, height: int, width: int, images: int) -> None:

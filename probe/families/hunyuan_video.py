@@ -107,7 +107,7 @@ class HunyuanVideo(Backbone):
         return _ROTARY.replace(denoiser, call, positions)
 
     def wants_guidance(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether a pipeline call with these arguments runs both branches (true classifier-free guidance)."""
+        """Tell whether a pipeline call with these arguments runs both branches (true classifier-free guidance)."""
         pair = ("negative_prompt_embeds", "negative_pooled_prompt_embeds")
         negative = "negative_prompt" in arguments or all(name in arguments for name in pair)
         return negative and float(arguments.get("true_cfg_scale", 1.0)) > 1.0

@@ -87,7 +87,7 @@ class HunyuanVideo15(Backbone):
         return image + int(pipeline.tokenizer_max_length) + int(pipeline.tokenizer_2_max_length)
 
     def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
-        """Return the tokens of each batch element that are no padding: image, glyphs and text."""
+        """Return the tokens of each batch element that are not padding: image, glyphs and text."""
         image = call["image_embeds"]
         shown = 0 if bool((image == 0).all()) else image.shape[1]
         counts = zip(call["encoder_attention_mask"], call["encoder_attention_mask_2"], strict=True)

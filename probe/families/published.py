@@ -1,4 +1,4 @@
-"""What is known of single models: one card each, found by name or by the configuration of the transformer.
+"""Cards of single models, one each, found by name or by the configuration of the transformer.
 
 The cards are in ``published.json``: the layers that others published or that this library selected, learning rates
 that were tuned, the data types and the configuration of a release, and who found or said each. The architectures are
@@ -107,7 +107,7 @@ class ModelCard:
     by_configuration: bool = False
 
     def source_of(self, found: KnownLayers) -> str:
-        """Who found some layers, and of which model where that is known by its configuration alone."""
+        """Source of some layers, and the model where that is known by its configuration alone."""
         if not self.by_configuration:
             return found.source
         return f"{found.source}; of {self.name}, whose configuration this backbone has: other weights may differ"
@@ -180,7 +180,7 @@ def find_card(name: str, transformers: Sequence[tuple[Collection[str], Mapping[s
 
 
 def _matches(kinds: Collection[str], config: Mapping[str, Any], architecture: Mapping[str, Any]) -> bool:
-    """Whether a transformer is of the class, or one derived from it, and has every field."""
+    """Tell whether a transformer is of the class, or one derived from it, and has every field."""
     if architecture["class"] not in kinds:
         return False
     fields = {name: value for name, value in architecture.items() if name != "class"}

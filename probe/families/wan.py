@@ -30,7 +30,7 @@ _STRIDE_OF_5B = 16
 
 
 def _has_clean_frame(call: Mapping[str, Any]) -> bool:
-    """Whether the tokens of the first frame are clean ones, as in image-to-video with TI2V-5B."""
+    """Tell whether the tokens of the first frame are clean ones, as in image-to-video with TI2V-5B."""
     timestep = call["timestep"]
     return timestep.ndim == 2 and bool(timestep[0, 0] == 0) and bool(timestep[0, -1] != 0)
 

@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_model_index(path: Path) -> dict[str, Any]:
-    """What a ``model_index.json`` names, each part refused unless it is a class of a library that is known.
+    """Parts that a ``model_index.json`` names, each refused unless it is a class of a library that is known.
 
     Known are diffusers, transformers, and the codec and the tokenizer of the bundled backbones. A part that is left out
     is ``[None, None]``; other values than pairs are settings of the pipeline.

@@ -1,4 +1,4 @@
-"""How a model is loaded: precision, place and source of its parts, as one value that is checked once."""
+"""Options of loading a model: precision, place and source of its parts, as one value that is checked once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the parts of a loaded pipeline are kept while it runs: on the device, offloaded, or spread over devices."""
+"""Placement of the parts of a loaded pipeline: on the device, offloaded, or spread over devices."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _OFFLOADS: dict[str, Callable[[Any, torch.device], object]] = {
 
 
 def is_offloaded(pipeline: Any) -> bool:
-    """Whether parts of a pipeline are offloaded, or mapped to devices, so that it must not be moved."""
+    """Tell whether parts of a pipeline are offloaded, or mapped to devices, so that it must not be moved."""
     parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
     modules = [module for part in parts for module in part.modules()]
     hooked = any(hasattr(module, "_hf_hook") for module in modules)  # accelerate's

@@ -21,7 +21,7 @@ _READ = ("transformer", "transformer_2", "vae", "scheduler")
 
 
 class NotLoaded:
-    """What stands for a text encoder or a tokenizer that a plan does not need."""
+    """Stand-in for a text encoder or a tokenizer that a plan does not need."""
 
 
 def plan_backbone(name_or_path: str | Path, **options: Any) -> Backbone:

@@ -1,4 +1,4 @@
-"""Where a pipeline is read from: bundled weights, a folder, or a hub id, told apart without loading anything."""
+"""Sources of a pipeline: bundled weights, a folder, or a hub id, told apart without loading anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CODEC = "PixelCodec"
 
 
 def is_bundled_kind(source: str | Path) -> bool:
-    """Whether this names a bundled backbone, or a folder that holds one like it."""
+    """Tell whether this names a bundled backbone, or a folder that holds one like it."""
     if isinstance(source, str):
         check_name(source)
     return source in MINIS or _is_mini(expanded(source))
@@ -138,7 +138,7 @@ def _names_a_folder(source: str | Path) -> bool:
 
 
 def _is_mini(folder: Path) -> bool:
-    """Whether a folder holds a mini backbone; others may have its codec, but not its tokenizer."""
+    """Tell whether a folder holds a mini backbone; others may have its codec, but not its tokenizer."""
     codec, index = folder / "vae" / "config.json", folder / "model_index.json"
     if not codec.is_file() or read_json(codec).get("_class_name") != CODEC:
         return False

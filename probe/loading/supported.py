@@ -1,4 +1,4 @@
-"""Whether a pipeline can be probed, by its class and that of its transformer, and the remedy where it cannot."""
+"""Support of a pipeline, by its class and that of its transformer, and the remedy where there is none."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def check_supported(kind: str, transformer: str | None = None, config: Mapping[s
 
 
 def dtype_argument() -> str:
-    """What diffusers calls the data type of weights; before 0.42 it had another name."""
+    """Name that diffusers gives to the data type of weights; before 0.42 it was another."""
     return "dtype" if Version(version("diffusers")) >= Version("0.42") else "torch_dtype"
 
 
@@ -118,7 +118,7 @@ def _class_of(module: Any) -> str | None:
 
 
 def _condition(config: Mapping[str, Any]) -> str:
-    """What a transformer takes besides latents and text; nothing for most."""
+    """Further inputs of a transformer besides latents and text; nothing for most."""
     taken, made = config.get("in_channels"), config.get("out_channels")
     if taken != made:
         return f"{taken} channels, where latents have {made}"

@@ -16,7 +16,7 @@ GUIDANCE_SCALE = 4.0
 
 
 def reads_scenes(pipeline: Any) -> bool:
-    """Whether the tokenizer of a pipeline knows the words of scene prompts, and no others.
+    """Tell whether the tokenizer of a pipeline knows the words of scene prompts, and no others.
 
     The first weights of mini did not know :data:`store.scenes.prompt.ANY_SHAPE`: they were not trained on open prompts.
 
@@ -78,7 +78,7 @@ class Mini(CogVideoX):
         return clip.prompt
 
     def _error_of(self, prompt: str | None) -> PromptError | None:
-        """Why a prompt of known words is not of the kind that the weights were trained on, or None.
+        """Reason why a prompt of known words is not of the kind that the weights were trained on, or None.
 
         Raises
         ------

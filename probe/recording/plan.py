@@ -1,4 +1,4 @@
-"""What a recording will do, before the model runs: its plan and its time."""
+"""Plans of recordings before the model runs: their content and their time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from store.text import counted
 
 @dataclass(frozen=True, repr=False)
 class RecordingPlan:
-    """What a recording will do: printed and checked before the model runs.
+    """Plan of a recording: printed and checked before the model runs.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def plan_recording(
     values: bool = False,
     limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
 ) -> RecordingPlan:
-    """What :func:`probe.recording.record.record` would do with the same arguments, without running the model.
+    """Plan :func:`probe.recording.record.record` with the same arguments, without running the model.
 
     Raises
     ------

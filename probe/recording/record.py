@@ -226,7 +226,7 @@ def _token_names(
 
 
 def _described(window: Window) -> dict[str, Any]:
-    """Which part of which clip; the hash keeps a recording from being resumed with another clip."""
+    """The part of the clip; the hash keeps a recording from being resumed with another clip."""
     return {
         "images": str(window),
         "first_image": window.first_image,

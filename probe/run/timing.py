@@ -1,4 +1,4 @@
-"""How long a call of the transformer takes at a size at which it is too large to try.
+"""Time of a call of the transformer at a size at which it is too large to try.
 
 A block of width d takes 24 n d^2 operations for its matrix products over n tokens and 4 n^2 d for its attention, which
 is n (6 d + n) in units of 4 d: a part linear in the tokens and a quadratic one. Two small calls give the rate, and
@@ -52,7 +52,7 @@ class CallTime:
     how: str
 
     def seconds(self, tokens: int) -> float:
-        """Seconds of a call over so many tokens, those of the text included."""
+        """Seconds of a call over ``tokens`` tokens, those of the text included."""
         return self.fixed + self.linear * tokens + self.quadratic * tokens**2
 
 
@@ -108,7 +108,7 @@ def time_call(
 
 
 def smaller_size(backbone: Backbone, size: Size, tokens: int) -> Size:
-    """A size of about the same aspect with about so many video tokens, or ``size`` where that has no more.
+    """A size of about the same aspect with about the given video tokens, or ``size`` where that has no more.
 
     Examples
     --------

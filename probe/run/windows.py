@@ -37,7 +37,7 @@ class Window:
 
     @property
     def size(self) -> Size:
-        """What the model sees."""
+        """Size that the model sees."""
         return Size(self.clip.height, self.clip.width, len(self.clip))
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ def cut_windows(
     images : int, optional
         Images of a window; by default as many as the backbone generates, fewer where the clip is shorter.
     stride : int
-        Take every so many images, which makes slow motion visible to a model that sees few of them.
+        Take every n-th image, which makes slow motion visible to a model that sees few of them.
 
     Returns
     -------

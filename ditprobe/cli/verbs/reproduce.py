@@ -44,7 +44,7 @@ _ONLY = {
 
 @dataclass(frozen=True)
 class _Work:
-    """What is asked for, whatever the experiment."""
+    """The request, common to all experiments."""
 
     data: Path
     out: Path

@@ -1,4 +1,4 @@
-"""What a training step sees, and what it asks of the model: batches of scenes, and the error of the velocity."""
+"""Objective of a training step: batches of scenes, and the error of the velocity."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Scenes(Dataset):
 def batches(
     mini: MiniConfig, config: TrainConfig, start: int, workers: int
 ) -> Iterator[tuple[torch.Tensor, list[str]]]:
-    """The batches from step ``start`` to the last one, drawn by so many processes (0: this one)."""
+    """The batches from step ``start`` to the last one, drawn by that number of processes (0: this one)."""
     scenes = Scenes(mini, config)
     loader = DataLoader(scenes, batch_size=None, sampler=range(start, config.steps), num_workers=workers)
     yield from loader

@@ -1,4 +1,4 @@
-"""What a training has learnt so far, as one page: its loss, what it generates, and how well its layers match."""
+"""Progress of a training, as one page: its loss, what it generates, and how well its layers match."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHOWN = 5
 
 
 def record_progress(out: str | Path, step: int, *, weights: str | Path | None = None, device: str = "cpu") -> Path:
-    """Measure the averaged weights of a training and write ``progress.html`` anew.
+    """Measure the averaged weights of a training and rewrite ``progress.html``.
 
     Every layer's queries of image 0 are matched with the keys of the later images of 24 scenes of low seeds, at step
     43 of 50, by the mean over heads of the softmax over keys (one direction only; :func:`analyses.layers.sweep`

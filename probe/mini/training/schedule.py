@@ -12,7 +12,7 @@ from store.checks import finite, integer, one_of
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What decides the weights. The learning rate warms up, stays, and falls to zero over the last ``decay`` share.
+    """Settings of a training. The learning rate warms up, stays, and falls to zero over the last ``decay`` share.
 
     Clips grow during the training: a share ``small`` of the steps sees 0.6 times the final height and width, the next
     ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8). The
@@ -78,7 +78,7 @@ class TrainConfig:
         return int(min(shares) * self.steps)
 
     def sees_stills(self, step: int) -> bool:
-        """Whether a step sees single images instead of clips."""
+        """Tell whether a step sees single images instead of clips."""
         if step < self.stills * self.steps:
             return True
         return bool(np.random.default_rng([self.seed, step, 2]).random() < self.stills_later)

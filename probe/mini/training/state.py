@@ -1,4 +1,4 @@
-"""What a training carries from step to step, and its checkpoint: weights, their averages and the optimisers."""
+"""State that a training carries from step to step, and its checkpoint: weights, their averages and the optimisers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class TrainingState:
         self.average.swap()
 
     def save_checkpoint(self, path: Path, step: int, mini: MiniConfig, config: TrainConfig) -> None:
-        """Write all that is needed to go on after so many steps, in one step: a reader sees the old file or the new."""
+        """Write all that is needed to go on after ``step`` steps, atomically: a reader sees the old file or the new."""
         state = {
             "step": step,
             "settings": _settings(mini, config),

@@ -68,7 +68,7 @@ def train(
     Raises
     ------
     InvalidInputError
-        Before anything is trained: a device that is not there, weights to start from that are no mini backbone or
+        Before anything is trained: a device that is not there, weights to start from that are not a mini backbone or
         another one, or a checkpoint in ``out`` of other settings. The
         number of steps alone may change, while nothing of the steps done depends on it.
     """

@@ -82,7 +82,7 @@ def test_plan_has_parameters_and_memory_and_writes_nothing(run: Run) -> None:
         ([*QUICK, "--method", "dreambooth", "--preset", "det"], "is one of --method det"),
         (["transfer", PROMPT, "--adapter", "ref.mkv", *ON_SMALL], "motion adapter"),
         (["transfer", PROMPT, "--adapter", "nowhere.safetensors", *ON_SMALL], "nowhere.safetensors"),
-        (["transfer", "ref.mkv", PROMPT, "--adapter", "a.safetensors", *ON_SMALL], "has the motion already"),
+        (["transfer", "ref.mkv", PROMPT, "--adapter", "a.safetensors", *ON_SMALL], "already has the motion"),
         (["transfer", PROMPT, "--adapter", "a.safetensors", "--method", "smm"], "cannot be combined with --adapter"),
         (["transfer", PROMPT, "--adapter", "a", "--embedding", "b"], "both have a motion"),
         (["bench", "mtbench", "nowhere"], "nowhere does not exist"),

@@ -13,11 +13,9 @@ from store.scenes.prompt import (
 )
 from store.clips.encoding import write_video as write_video
 from probe.run.windows import cut_windows as cut_windows
-from store.datasets.read_clips import (
-    read_clips as read_clips,
-    read_difftrack as read_difftrack,
-    read_mtbench as read_mtbench,
-)
+from store.datasets.difftrack import read_difftrack as read_difftrack
+from store.datasets.mtbench import read_mtbench as read_mtbench
+from store.datasets.read_clips import read_clips as read_clips
 from store.datasets.tapvid import (
     read_tapvid as read_tapvid,
     write_tapvid as write_tapvid,

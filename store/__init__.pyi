@@ -24,12 +24,10 @@ from store.scenes.prompt import (
 )
 
 # Data sets
-from store.datasets.read_clips import (
-    read_clips as read_clips,
-    read_difftrack as read_difftrack,
-    read_mtbench as read_mtbench,
-    tracks_without_video as tracks_without_video,
-)
+from store.datasets.difftrack import read_difftrack as read_difftrack
+from store.datasets.difftrack import tracks_without_video as tracks_without_video
+from store.datasets.mtbench import read_mtbench as read_mtbench
+from store.datasets.read_clips import read_clips as read_clips
 from store.datasets.tapvid import (
     read_tapvid as read_tapvid,
     iter_tapvid as iter_tapvid,

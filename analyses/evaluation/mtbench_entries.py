@@ -14,7 +14,7 @@ from analyses.scenes.object_motion import moving_apart
 from store.arguments import check_fields, checked
 from store.checks import integer
 from store.clips.clip import Clip
-from store.datasets.read_clips import read_mtbench
+from store.datasets.mtbench import read_mtbench
 from store.errors import ClipError
 from store.files.damaged import damage_as
 from store.scenes.prompt import parse_prompt

@@ -27,7 +27,7 @@ demo: $(READY)
 	$(BIN)/python -m ditprobe.demo
 
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 check: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) $(FAST)

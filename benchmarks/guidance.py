@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 import xarray as xr
 from scipy import ndimage
 
@@ -27,6 +26,7 @@ from analyses.selection.select import select_layers
 from analyses.trackers.optical_flow import FlowTracker
 from benchmarks.mini_quality.accuracy import scenes
 from benchmarks.mini_quality.prompts import scenes_of
+from benchmarks.results import one_thread
 from benchmarks.tables import against_table, means_table
 from generators.guidance.cross_attention import CrossAttentionGuidance
 from generators.sampling.sample import sample
@@ -154,7 +154,7 @@ def report(name: str, *, first: int, count: int, guidance: float, workers: int) 
     tasks = [
         (name, prompt, seed, guided, guidance) for guided in rows.values() for seed, (prompt, _) in enumerate(shown)
     ]
-    with ProcessPoolExecutor(workers, initializer=_alone) as pool:
+    with ProcessPoolExecutor(workers, initializer=one_thread) as pool:
         values = list(pool.map(measured, *zip(*tasks, strict=True)))
     drawn = [list(measure(images, prompt).values()) for prompt, images in shown]
     coords = {"row": [DRAWN, *rows], "metric": list(METRICS)}
@@ -167,10 +167,6 @@ def report(name: str, *, first: int, count: int, guidance: float, workers: int) 
     )
     tables = means_table(found, METRICS, missing="not measured"), against_table(found, WITHOUT, METRICS, rows=rows)
     return "\n\n".join([about, *tables])
-
-
-def _alone() -> None:
-    torch.set_num_threads(1)
 
 
 def main() -> None:

@@ -210,10 +210,8 @@ from generators.adapters.det import (
     DreamBooth as DreamBooth,
     InvertedMotion as InvertedMotion,
 )
-from generators.adapters.training import (
-    Training as Training,
-    train_adapter as train_adapter,
-)
+from generators.adapters.training.settings import Training as Training
+from generators.adapters.training.train import train_adapter as train_adapter
 from generators.adapters.fitted import FittedMotion as FittedMotion
 from generators.adapters.files import (
     save_adapter as save_adapter,

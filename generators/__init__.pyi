@@ -111,11 +111,8 @@ from generators.adapters.fitted import (
     FittedMotion as FittedMotion,
     TrainedMethod as TrainedMethod,
 )
-from generators.adapters.training import (
-    Training as Training,
-    Losses as Losses,
-    train_adapter as train_adapter,
-)
+from generators.adapters.training.settings import Training as Training, Losses as Losses
+from generators.adapters.training.train import train_adapter as train_adapter
 from generators.adapters.files import (
     save_adapter as save_adapter,
     load_adapter as load_adapter,
@@ -129,7 +126,7 @@ from generators.adapters.arms import (
     LocalAttention as LocalAttention,
     TokenMLP as TokenMLP,
 )
-from generators.adapters.losses import (
+from generators.adapters.training.losses import (
     denoising_loss as denoising_loss,
     point_tracking_loss as point_tracking_loss,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -12,13 +11,14 @@ from typing import Any
 
 from analyses.metrics.tapvid import METRICS
 from store.checks import finite, integer
-from store.errors import InvalidInputError, RecordingError
-from store.files.damaged import damage_as
-from store.files.digest import DIGEST, check_digest, digest_of_json, digests_of_values
-from store.files.outputs import OutputFile, check_modes
+from store.errors import InvalidInputError
+from store.files.appended import AppendedFile, AppendedKind
+from store.files.digest import digests_of_values
+from store.files.outputs import OutputFile
 
-_FILE = OutputFile("finished clips", "clips.jsonl")
-_FORMAT = "ditprobe evaluation of trackers 1"
+KIND = AppendedKind(
+    OutputFile("finished clips", "clips.jsonl"), "ditprobe evaluation of trackers 1", "an evaluation", "clip is tracked"
+)
 _IDENTITY = ("name", "revision", "config_hash", "dtype", "threshold")
 _NO_SETTINGS = ("budget_bytes",)
 
@@ -46,14 +46,14 @@ class FinishedClip:
     seconds: float
     further: Mapping[str, float] = field(default_factory=dict)
 
-    def to_line(self) -> bytes:
-        """A line of JSON, which has no NaN, with a digest of itself."""
+    def to_values(self) -> dict[str, Any]:
+        """Return values of JSON, which has no NaN."""
         values = asdict(self) | {"metrics": _without_nan(self.metrics), "further": _without_nan(self.further)}
-        return _line(values if self.further else {name: values[name] for name in values if name != "further"})
+        return values if self.further else {name: values[name] for name in values if name != "further"}
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> FinishedClip:
-        """Return what :meth:`to_line` wrote, without its digest.
+        """Return the clip that :meth:`to_values` gave.
 
         Raises
         ------
@@ -121,12 +121,10 @@ class EvaluationCheckpoint:
         overwrite: bool = False,
     ) -> None:
         self.path = None if path is None else Path(path)
-        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
-        self.finished: dict[tuple[str, str], FinishedClip] = {}
-        self._intact = 0
-        check_checkpoint(self.path, resume=resume, overwrite=overwrite)
-        if self.path is not None and resume and self.path.exists():
-            self._read(self.path)
+        KIND.check(self.path, resume=resume, overwrite=overwrite)
+        self._file = AppendedFile(KIND, self.path, settings)
+        clips = self._file.read(FinishedClip.from_values) if resume else []
+        self.finished = {(clip.tracker, clip.clip): clip for clip in clips}
 
     def find(self, tracker: str, clip: str, digest: str) -> FinishedClip | None:
         """Return what the tracker scored on the clip, or None where that is not known yet.
@@ -153,114 +151,7 @@ class EvaluationCheckpoint:
             When it cannot be written.
         """
         self.finished[clip.tracker, clip.clip] = clip
-        if self.path is None:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("r+b" if self._intact else "wb") as file:
-                file.truncate(self._intact)  # of what a kill has cut
-                file.seek(self._intact)
-                if not self._intact:
-                    file.write(_line({"format": _FORMAT, "settings": self.settings}))
-                file.write(clip.to_line())
-                file.flush()
-                os.fsync(file.fileno())
-                self._intact = file.tell()
-        except OSError as error:
-            raise RecordingError(f"finished clips cannot be kept in {self.path}: {error}.") from error
-
-    def _read(self, path: Path) -> None:
-        content = path.read_bytes()
-        lines = content.splitlines(keepends=True)
-        if lines and _parsed(lines[-1]) is None:  # cut by a kill
-            del lines[-1]
-        if not lines:
-            if content and not f'{{"format": "{_FORMAT}"'.encode().startswith(content[:20]):
-                raise _no_checkpoint(path)
-            return
-        first = _parsed(lines[0])
-        if first is None or first.get("format") != _FORMAT:
-            raise _no_checkpoint(path)
-        with damage_as(RecordingError, f"{path}, line 1, is damaged", "Name another file, and every clip is tracked."):
-            settings = _checked(first)["settings"]
-            if not isinstance(settings, dict):
-                raise ValueError("its settings are not named")
-        self._check_settings(path, settings)
-        for number, line in enumerate(lines[1:], 2):
-            with damage_as(
-                RecordingError,
-                f"{path}, line {number}, is damaged",
-                "Delete that line, and its clip is tracked again.",
-            ):
-                clip = FinishedClip.from_values(_checked(_parsed(line)))
-            self.finished[clip.tracker, clip.clip] = clip
-        self._intact = sum(map(len, lines))
-
-    def _check_settings(self, path: Path, before: dict[str, Any]) -> None:
-        was, now = _flat(before), _flat(self.settings)
-        changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-        if changed:
-            difference = "; ".join(f"{name} was {was.get(name)!r}, now {now.get(name)!r}" for name in changed)
-            raise InvalidInputError(
-                f"{path} holds an evaluation with other settings: {difference}. "
-                f"Resume with the same ones, or name another checkpoint."
-            )
-
-
-def _no_checkpoint(path: Path) -> RecordingError:
-    return RecordingError(f"{path} is not a checkpoint of an evaluation. Name another file.")
-
-
-def _line(values: dict[str, Any]) -> bytes:
-    return json.dumps(values | {DIGEST: digest_of_json(values)}).encode() + b"\n"
-
-
-def _checked(values: dict[str, Any] | None) -> dict[str, Any]:
-    """The values of a line without its digest, which they must fit where there is one."""
-    if values is None:
-        raise ValueError("it is not whole")
-    plain = {name: value for name, value in values.items() if name != DIGEST}
-    check_digest(values.get(DIGEST), digest_of_json(plain))
-    return plain
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The values of a whole line, None for one that is cut or no JSON."""
-    try:
-        values = json.loads(line) if line.endswith(b"\n") else None
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
-def check_checkpoint(path: Path | None, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Raise for a path that no checkpoint can be written to, or that is taken and neither resumed nor overwritten.
-
-    Raises
-    ------
-    InvalidInputError
-        For both ``resume`` and ``overwrite``, and for either without a path.
-    OutputExistsError, RecordingError
-        As :meth:`store.files.outputs.OutputFile.check`.
-
-    Examples
-    --------
-    >>> check_checkpoint(None, resume=True)
-    Traceback (most recent call last):
-    ...
-    store.errors.InvalidInputError: resume=True needs a file. Pass checkpoint=, or leave it out.
-    """
-    check_modes(path, overwrite=overwrite, resume=resume, argument="checkpoint")
-    if path is not None:
-        _FILE.check(path, overwrite=overwrite, resume=resume)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested dicts by their path: ``trackers.flow.side``."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return flat
+        self._file.add(clip.to_values())
 
 
 def described(value: Any) -> Any:

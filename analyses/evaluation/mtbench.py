@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from analyses.arrays import need_dims
 from analyses.evaluation.mtbench_checkpoint import FinishedTransfers
 from analyses.evaluation.mtbench_difficulty import LEVELS
 from analyses.evaluation.mtbench_entries import Entry
@@ -205,10 +206,23 @@ def mtbench_means(evaluation: xr.Dataset) -> xr.Dataset:
     -------
     Dataset over ``level`` ("all", "hard", "medium", "easy") and ``transfer``
         The metrics, each with ``<metric>_low`` and ``<metric>_high``, and ``clips``, how many there are.
+
+    Raises
+    ------
+    InvalidInputError
+        For a dataset that is not an evaluation of motion transfer.
     """
+    names = (*METRICS, "seconds")
+    missing = [name for name in (*names, "transfer", "clip", "level") if name not in evaluation.variables]
+    if missing:
+        raise InvalidInputError(f"evaluation lacks {', '.join(missing)}: pass what evaluate_mtbench returns.")
+    if evaluation["level"].dims != ("clip",):
+        raise InvalidInputError("evaluation needs a level for each clip.")
+    for name in names:
+        need_dims(name, evaluation[name], ("transfer", "clip", "prompt"))
     found: dict[str, tuple[tuple[str, str], list[list[float]]]] = {}
     levels, methods = ("all", *reversed(LEVELS)), evaluation["transfer"].values
-    for name in (*METRICS, "seconds"):
+    for name in names:
         cells = [[_interval(evaluation, name, level, method) for method in methods] for level in levels]
         for place, suffix in enumerate(("", "_low", "_high")):
             found[name + suffix] = (("level", "transfer"), [[cell[place] for cell in row] for row in cells])

@@ -17,7 +17,8 @@ import xarray as xr
 
 from benchmarks.adapters.arms import ALL, DET, PLAIN, Arm, Trained, ablations, arms
 from benchmarks.adapters.measures import NEW, OTHER, mean_of_known
-from benchmarks.adapters.runs import Fit, Results
+from benchmarks.adapters.runs import Fit
+from benchmarks.results import Results
 from benchmarks.tables import against_table, means_table
 from benchmarks.transfer.clips import cases
 

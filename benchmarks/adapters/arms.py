@@ -12,7 +12,7 @@ from generators.adapters.arms import SpaceTimeKernel, TokenMLP
 from generators.adapters.lora import LoRA
 from generators.adapters.motion_inversion import MotionInversion
 from generators.adapters.temporal_kernel import TemporalKernel
-from generators.adapters.training import Training
+from generators.adapters.training.settings import Training
 from generators.transfer.ditflow import DiTFlow
 from generators.transfer.method import PlainBackbone, TransferMethod
 from generators.transfer.motion_clone import MotionClone

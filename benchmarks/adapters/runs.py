@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +12,17 @@ import torch
 
 from benchmarks.adapters.arms import ALL, Arm, Trained
 from benchmarks.adapters.measures import NEW, OTHER, SOURCE, measured, sentence, source_error
+from benchmarks.results import bundled, weights_digest
 from benchmarks.transfer.clips import Case
 from benchmarks.transfer.runs import STEPS as SAMPLING_STEPS
 from generators.adapters.adapter import MotionAdapter
 from generators.adapters.fitted import AttachAdapter
 from generators.adapters.motion_tracks import tracks_of
-from generators.adapters.training import Objective, train_adapter
+from generators.adapters.training.train import Objective, train_adapter
 from generators.sampling.sample import sample
 from generators.transfer.motion_transfer import transfer_motion
-from probe import Backbone, load_backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import Clip
-from store.files.digest import digest_of_value
 from store.scenes.prompt import PromptWarning
 
 _HELD_OUT = range(1_000_000, 1_000_010)
@@ -53,7 +47,7 @@ class Fit:
     @property
     def key(self) -> str:
         """Key in the file of results."""
-        parts = (self.backbone, _weights(self.backbone), self.case, self.arm, SAMPLING_STEPS, GUIDANCE_SCALE)
+        parts = (self.backbone, weights_digest(self.backbone), self.case, self.arm, SAMPLING_STEPS, GUIDANCE_SCALE)
         return "; ".join(map(str, parts))
 
     def measure(self) -> dict[str, Any]:
@@ -74,7 +68,7 @@ class Fit:
         return found
 
     def _trained(self, arm: Trained) -> dict[str, Any]:
-        backbone, case = _backbone(self.backbone), self.case
+        backbone, case = bundled(self.backbone), self.case
         adapter = arm.new(backbone)
         caption = str(case.reference.prompt) if arm.names_motion else sentence(case, SOURCE)
         objective = Objective(backbone, case.reference, arm.training, prompt=caption)
@@ -101,7 +95,7 @@ class Fit:
 
     def clip(self, which: str, adapter: MotionAdapter | None = None, layers: tuple[int, ...] = ALL) -> Clip:
         """A clip of one of the prompts; every one of a case begins with the same noise."""
-        backbone, case, prompt = _backbone(self.backbone), self.case, sentence(self.case, which)
+        backbone, case, prompt = bundled(self.backbone), self.case, sentence(self.case, which)
         given: dict[str, Any] = {"seed": case.seed, "steps": SAMPLING_STEPS, "guidance_scale": GUIDANCE_SCALE}
         if adapter is not None:
             return sample(backbone, prompt, AttachAdapter(adapter, layers=layers), **given)
@@ -112,7 +106,7 @@ class Fit:
         if not arm.training.tracking_weight:
             return None
         source = "clip" if arm.exact_tracks else "backbone"
-        return tracks_of(self.case.reference, _backbone(self.backbone), source=source, points=arm.training.points)
+        return tracks_of(self.case.reference, bundled(self.backbone), source=source, points=arm.training.points)
 
 
 def _named(layers: tuple[int, ...]) -> str:
@@ -128,52 +122,3 @@ def _held_out_loss(objective: Objective, adapter: MotionAdapter, *, attached: bo
         else:
             found = [float(objective.losses(step)[0]) for step in _HELD_OUT]
     return float(np.mean(found))
-
-
-@lru_cache
-def _backbone(name: str) -> Backbone:
-    return load_backbone(name)
-
-
-@lru_cache
-def _weights(name: str) -> str:
-    """Of the transformer, hashed."""
-    return digest_of_value(dict(_backbone(name).pipeline.transformer.state_dict()))
-
-
-def _alone() -> None:
-    torch.set_num_threads(1)
-
-
-class Results:
-    """Measured fits, in a file of one JSON object a line.
-
-    Parameters
-    ----------
-    path : Path
-        Fits that it holds are not made again; delete it when the code has changed.
-    workers : int
-        Processes, of one thread each.
-    """
-
-    def __init__(self, path: Path, workers: int) -> None:
-        self._path, self._workers = path, workers
-        lines = path.read_text().splitlines() if path.exists() else []
-        self._known = {key: found for line in lines for key, found in json.loads(line).items()}
-
-    def get(self, fit: Fit) -> dict[str, Any] | None:
-        """Measurements of a fit, None where it was not made."""
-        return self._known.get(fit.key)
-
-    def make(self, fits: Iterable[Fit]) -> None:
-        """Make those that are missing, in their order; each is kept as soon as it is done."""
-        missing = list({fit.key: fit for fit in fits if fit.key not in self._known}.values())
-        if not missing:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(self._workers, initializer=_alone) as pool, self._path.open("a") as file:
-            futures = {pool.submit(Fit.measure, fit): fit for fit in missing}
-            for done in as_completed(futures):
-                self._known[futures[done].key] = done.result()
-                file.write(json.dumps({futures[done].key: done.result()}) + "\n")
-                file.flush()

@@ -17,6 +17,7 @@ from pathlib import Path
 import xarray as xr
 
 from analyses.flow.reference_flow import default_layer
+from benchmarks.results import Results
 from benchmarks.tables import against_table, means_table
 from benchmarks.transfer.clips import WITHOUT, Case, Prompts, cases
 from benchmarks.transfer.cost import cost_report
@@ -34,7 +35,7 @@ from benchmarks.transfer.methods import (
     tuned_methods,
 )
 from benchmarks.transfer.open_prompts import open_report
-from benchmarks.transfer.runs import STEPS, Results, Run
+from benchmarks.transfer.runs import STEPS, Run, measured
 from generators.transfer.ditflow import DiTFlow
 from generators.transfer.method import PlainBackbone, TransferMethod
 from generators.transfer.optimised import OptimisedMethod
@@ -66,7 +67,7 @@ class Experiment:
             label: [Run(self._backbone, case, method, label.endswith("injected")) for case in clips]
             for label, method in methods.items()
         }
-        return self._results.measured(rows)
+        return measured(self._results, rows)
 
     def report(self, title: str, methods: Mapping[str, TransferMethod], clips: Sequence[Case]) -> str:
         """Means, and differences to the plain backbone."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 import xarray as xr
 
 from analyses.scenes.object_motion import object_motion
 from analyses.scenes.prompt_agreement import LEAST_MOTION, angle_to_word, prompt_agreement
+from benchmarks.results import one_thread
 from benchmarks.tables import against_table, means_table
 from benchmarks.transfer.clips import Case
 from benchmarks.transfer.runs import STEPS
@@ -81,10 +81,6 @@ def _backbone(name: str) -> Backbone:
     return load_backbone(name)
 
 
-def _alone() -> None:
-    torch.set_num_threads(1)
-
-
 def open_report(backbone: str, cases: list[Case], *, clips: int, workers: int) -> str:
     """Tables of one backbone: clips of open prompts beside those of the same words with a direction.
 
@@ -104,7 +100,7 @@ def open_report(backbone: str, cases: list[Case], *, clips: int, workers: int) -
         ]
         for label, left_open in rows.items()
     }
-    with ProcessPoolExecutor(workers, initializer=_alone) as pool:
+    with ProcessPoolExecutor(workers, initializer=one_thread) as pool:
         found = {label: list(pool.map(OpenRun.measure, each, chunksize=4)) for label, each in runs.items()}
     drawn = [measured(make_scene(case.seed, prompt=str(case.words)).images, case.words) for case in cases]
     table = xr.concat(

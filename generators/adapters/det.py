@@ -9,10 +9,10 @@ from typing import Any
 from generators.adapters.adapter import MotionAdapter
 from generators.adapters.fitted import TrainedMethod
 from generators.adapters.lora import LoRA
-from generators.adapters.losses import LossPreset
 from generators.adapters.motion_inversion import MotionInversion
 from generators.adapters.temporal_kernel import TemporalKernel
-from generators.adapters.training import Training
+from generators.adapters.training.losses import LossPreset
+from generators.adapters.training.settings import Training
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+import torch
 
 from generators.adapters.adapter import MotionAdapter, check_origin
 from generators.adapters.arms import LocalAttention, SpaceTimeKernel, TokenMLP
@@ -20,19 +16,16 @@ from generators.adapters.temporal_kernel import TemporalKernel
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from store.arguments import checked
-from store.errors import CorruptRecordingError, FormatVersionError
-from store.files.digest import DIGEST, check_digest, digest_of_arrays
-from store.files.outputs import OutputFile
+from store.files.tensors import TensorFile
 
-_FILE = OutputFile(
+_FILE = TensorFile(
     "motion adapter",
     "motion.safetensors",
-    (".safetensors",),
-    CorruptRecordingError,
-    "Make one with `ditprobe adapt`.",
+    remedy="Make one with `ditprobe adapt`.",
+    key="ditprobe_motion_adapter",
+    version=1,
+    entry="parameter",
 )
-VERSION = 1
-_KEY = "ditprobe_motion_adapter"
 _ORIGIN = ("name", "transformer", "family", "layers", "heads", "channels")
 KINDS: dict[str, type[MotionAdapter]] = {
     kind.kind: kind for kind in (TemporalKernel, LoRA, MotionInversion, SpaceTimeKernel, LocalAttention, TokenMLP)
@@ -71,11 +64,8 @@ def save_adapter(adapter: MotionAdapter, path: str | os.PathLike[str], *, overwr
     ...     load_adapter(path, backbone).layers
     (0,)
     """
-    path = Path(path)
-    check_adapter_path(path, overwrite=overwrite)
-    tensors = {name: value.detach().cpu().float().contiguous().clone() for name, value in adapter.state_dict().items()}
+    arrays = {name: value.detach().cpu().float().contiguous().numpy() for name, value in adapter.state_dict().items()}
     header = {
-        "version": VERSION,
         "kind": adapter.kind,
         "origin": adapter.origin,
         "layers": list(adapter.layers),
@@ -83,14 +73,7 @@ def save_adapter(adapter: MotionAdapter, path: str | os.PathLike[str], *, overwr
         "settings": adapter.settings,
         "details": adapter.details,
     }
-    header = json.loads(json.dumps(header))
-    metadata = {_KEY: json.dumps({**header, DIGEST: _digest(header, tensors)})}
-    with _FILE.writing(path) as partial:
-        try:
-            save_file(tensors, partial, metadata)
-        except SafetensorError as error:  # it wraps what the system says
-            raise OSError(str(error)) from error
-    return path
+    return _FILE.save(header, arrays, path, overwrite=overwrite)
 
 
 @checked
@@ -124,14 +107,14 @@ def load_adapter(path: str | os.PathLike[str], backbone: Backbone) -> MotionAdap
     """
     path = Path(path)
     with _FILE.reading(path):
-        header, tensors = _read(path, with_tensors=True)
+        header, arrays = _FILE.load(path)
         kind = KINDS[header["kind"]]
         origin = {name: header["origin"][name] for name in _ORIGIN}
     check_origin(kind.kind, origin, backbone)
     with _FILE.reading(path):
         of_size: dict[str, Any] = {"size": Size(*header["size"])} if kind.of_size else {}
         adapter = kind(backbone, layers=header["layers"], **of_size, **header["settings"])
-        adapter.load_state_dict(tensors)
+        adapter.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
     adapter.details = header["details"]
     adapter.requires_grad_(False)
     return adapter
@@ -147,7 +130,7 @@ def read_adapter_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     with _FILE.reading(path):
-        return _read(path, with_tensors=False)[0]
+        return _FILE.load_header(path)
 
 
 def check_adapter_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -170,24 +153,3 @@ def check_adapter_path(path: str | os.PathLike[str], *, overwrite: bool = False)
     store.errors.InvalidInputError: left.pt cannot hold the motion adapter: its suffix must be .safetensors. Name it left.safetensors.
     """  # noqa: E501
     _FILE.check(path, overwrite=overwrite)
-
-
-def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with safe_open(path, framework="pt") as file:
-        header = json.loads((file.metadata() or {})[_KEY])
-        if header["version"] > VERSION:
-            raise FormatVersionError(
-                f"{path} is of version {header['version']} of motion adapters; this ditprobe reads up to {VERSION}. "
-                "Upgrade it."
-            )
-        digest = header.pop(DIGEST, None)
-        if not with_tensors:
-            return header, {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    check_digest(digest, _digest(header, tensors))
-    return header, tensors
-
-
-def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    arrays = {f"parameter {name}": value.numpy() for name, value in tensors.items()}
-    return digest_of_arrays({**arrays, "header": json.dumps(header, sort_keys=True)})

@@ -11,7 +11,8 @@ from typing import Any
 
 from generators.adapters.adapter import LayerChoice, MotionAdapter
 from generators.adapters.motion_tracks import MotionTracks
-from generators.adapters.training import OnTrainingStep, Training, train_adapter
+from generators.adapters.training.settings import Training
+from generators.adapters.training.train import OnTrainingStep, train_adapter
 from generators.sampling.step import Run
 from generators.sampling.strategy import Strategy
 from generators.transfer.method import TransferMethod

@@ -94,12 +94,12 @@ def tracks_of(
     """
     integer(points, "points", least=1)
     foreground = mask_of(clip, mask)
+    if not callable(source):
+        one_of(source, ("auto", "clip", "backbone", "flow"), "source")
     if source == "auto":
         source = "backbone" if clip.tracks is None else "clip"
     if source == "clip":
         return _own(clip, foreground, points, seed)
-    if not callable(source):
-        one_of(source, ("backbone", "flow"), "source")
     start = _start(clip, foreground, points, seed)
     queries = np.concatenate([np.zeros((len(start), 1)), start], axis=1)
     if source == "backbone":

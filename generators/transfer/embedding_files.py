@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 from generators.transfer.embedding import MotionEmbedding
 from probe.attention.positions import AddedPositions, Positions, RotaryPositions
 from probe.backbones.geometry import Size
 from store.arguments import checked
-from store.errors import CorruptRecordingError, FormatVersionError
-from store.files.digest import DIGEST, check_digest, digest_of_arrays
-from store.files.outputs import OutputFile
+from store.files.tensors import TensorFile
 
-_FILE = OutputFile(
+_FILE = TensorFile(
     "motion embedding",
     "motion.safetensors",
-    (".safetensors",),
-    CorruptRecordingError,
-    "Make one with `ditprobe transfer --save-embedding`.",
+    remedy="Make one with `ditprobe transfer --save-embedding`.",
+    key="ditprobe_motion_embedding",
+    version=1,
+    entry="table",
 )
-VERSION = 1
-_KEY = "ditprobe_motion_embedding"
 _KINDS = {tuple(sorted(f.name for f in dataclasses.fields(kind))): kind for kind in (AddedPositions, RotaryPositions)}
 
 
@@ -62,22 +57,13 @@ def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, 
     ...     load_embedding(save_embedding(embedding, f"{folder}/left.safetensors"))
     MotionEmbedding('mini', 40 x 40 px and 6 images, 1 of 50 steps: AddedPositions(table: 6 x 10 x 10 x 128))
     """
-    path = Path(path)
-    check_embedding_path(path, overwrite=overwrite)
-    tensors = {
-        f"step.{step}.{name}": table.detach().cpu().float().contiguous().clone()
+    arrays = {
+        f"step.{step}.{name}": table.detach().cpu().float().contiguous().numpy()
         for step, positions in embedding.positions.items()
         for name, table in positions.tensors().items()
     }
     header = {name: getattr(embedding, name) for name in ("backbone", "size", "steps", "details")}
-    header = json.loads(json.dumps({"version": VERSION, **header}))
-    metadata = {_KEY: json.dumps({**header, DIGEST: _digest(header, tensors)})}
-    with _FILE.writing(path) as partial:
-        try:
-            save_file(tensors, partial, metadata)
-        except SafetensorError as error:  # it wraps what the system says
-            raise OSError(str(error)) from error
-    return path
+    return _FILE.save(header, arrays, path, overwrite=overwrite)
 
 
 @checked
@@ -102,11 +88,8 @@ def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
     """
     path = Path(path)
     with _FILE.reading(path):
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_KEY])
-            _check_version(path, header["version"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        check_digest(header.pop(DIGEST, None), _digest(header, tensors))
+        header, arrays = _FILE.load(path)
+        tensors = {name: torch.tensor(array) for name, array in arrays.items()}
         return MotionEmbedding(
             header["backbone"], Size(*header["size"]), header["steps"], _positions(tensors), header["details"]
         )
@@ -132,18 +115,6 @@ def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = Fals
     store.errors.InvalidInputError: left.pt cannot hold the motion embedding: its suffix must be .safetensors. Name it left.safetensors.
     """  # noqa: E501
     _FILE.check(path, overwrite=overwrite)
-
-
-def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    arrays = {f"table {name}": table.numpy() for name, table in tensors.items()}
-    return digest_of_arrays({**arrays, "header": json.dumps(header, sort_keys=True)})
-
-
-def _check_version(path: Path, version: int) -> None:
-    if version > VERSION:
-        raise FormatVersionError(
-            f"{path} is of version {version} of motion embeddings; this ditprobe reads up to {VERSION}. Upgrade it."
-        )
 
 
 def _positions(tensors: Mapping[str, Tensor]) -> dict[int, Positions]:

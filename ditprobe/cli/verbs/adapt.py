@@ -18,7 +18,7 @@ from store.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from generators.adapters.fitted import TrainedMethod
-    from generators.adapters.training import Losses
+    from generators.adapters.training.settings import Losses
 
 GROUP = "Steer a generation"
 EXAMPLES = """
@@ -102,7 +102,7 @@ def adapt(
 
             check_page(picture, overwrite=overwrite or resume)
     source = read_clip(clip)
-    from generators.adapters.training import check_moving
+    from generators.adapters.training.train import check_moving
 
     check_moving(source)
     model = load_backbone_option(backbone, loading, plan=dry_run)
@@ -205,7 +205,7 @@ def _sample(method: TrainedMethod, adapter: Any, model: Any, prompt: str, seed: 
 
 
 def _tell_plan(method: TrainedMethod, model: Any, clip: str, out: Path, *, estimate: bool) -> None:
-    from generators.adapters.plan import plan_training
+    from generators.adapters.training.plan import plan_training
 
     plan = plan_training(method, model)
     how, memory = plan.lines()

@@ -71,14 +71,14 @@ def bench(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Evaluate motion transfer as MTBench does (DeT)."""
-    from analyses.evaluation.mtbench_checkpoint import check_finished
+    from analyses.evaluation.mtbench_checkpoint import KIND
     from generators.transfer.methods import METHODS
 
     names = list(dict.fromkeys(method or ["none", "ditflow"]))
     for name in names:
         METHODS[name]  # raises for an unknown name
     if not dry_run:
-        check_finished(out, resume=resume, overwrite=overwrite)
+        KIND.check(out, resume=resume, overwrite=overwrite)
     found = _entries(data, entries, prompts)
     model = load_backbone_option(backbone, loading, plan=dry_run)
     run: dict[str, Any] = {"seed": seed, "steps": steps, "guidance_scale": guidance_scale}

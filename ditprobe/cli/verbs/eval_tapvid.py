@@ -251,13 +251,13 @@ def _check_metrics(names: Sequence[str]) -> None:
 
 def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) -> None:
     """Validate output paths before the model is loaded."""
-    from analyses.evaluation.checkpoint import check_checkpoint
+    from analyses.evaluation.checkpoint import KIND
     from analyses.evaluation.files import check_evaluation_path
 
     if out.absolute() == checkpoint.absolute():
         raise InvalidInputError(f"--out and --checkpoint are both {out}. Give them different paths.")
     check_evaluation_path(out, overwrite=overwrite or resume)
-    check_checkpoint(checkpoint, resume=resume, overwrite=overwrite)
+    KIND.check(checkpoint, resume=resume, overwrite=overwrite)
 
 
 class _Work:

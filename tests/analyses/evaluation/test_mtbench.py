@@ -165,7 +165,7 @@ def test_interrupted_evaluation_goes_on_and_gives_the_same(tmp_path: Path) -> No
         assert np.array_equal(found[name], whole[name], equal_nan=True)
     with pytest.raises(OutputExistsError):
         evaluate_mtbench(entries, methods, Measures(still), checkpoint=path)
-    with pytest.raises(InvalidInputError, match="another seed"):
+    with pytest.raises(InvalidInputError, match="other settings: seed was None, now 1"):
         evaluate_mtbench(entries, methods, Measures(still), checkpoint=path, resume=True, settings={"seed": 1})
     path.write_bytes(path.read_bytes().replace(b"motion_fidelity", b"motion_fidelitx", 1))
     with pytest.raises(RecordingError, match="damaged"):

@@ -11,8 +11,8 @@ import torch
 from guided import backbone_of
 
 from generators.adapters.latent_tracks import LatentTracks, latent_times, latent_tracks, sample_foreground
-from generators.adapters.losses import denoising_loss, point_tracking_loss, tracking_weight
 from generators.adapters.motion_tracks import tracks_of
+from generators.adapters.training.losses import denoising_loss, point_tracking_loss, tracking_weight
 from probe.backbones.schedule import Schedule
 from store import Clip, make_scene
 from store.errors import ClipError, InvalidInputError

@@ -24,10 +24,11 @@ from generators.adapters.det import DeT, DreamBooth, InvertedMotion
 from generators.adapters.files import load_adapter, read_adapter_header, save_adapter
 from generators.adapters.fitted import AttachAdapter, FittedMotion
 from generators.adapters.lora import LoRA
-from generators.adapters.memory import encoders_set_aside
 from generators.adapters.motion_inversion import MotionInversion
 from generators.adapters.temporal_kernel import TemporalKernel
-from generators.adapters.training import Losses, Training, train_adapter
+from generators.adapters.training.memory import encoders_set_aside
+from generators.adapters.training.settings import Losses, Training
+from generators.adapters.training.train import train_adapter
 from generators.errors import TrainingDivergedError
 from probe import Backbone, load_backbone
 from store import Clip, make_scene

@@ -93,7 +93,7 @@ def plan_training(method: TrainedMethod, backbone: Backbone, size: Size | None =
     --------
     >>> from probe import load_backbone
     >>> from generators.adapters.det import DeT
-    >>> from generators.adapters.training import Training
+    >>> from generators.adapters.training.settings import Training
     >>> plan = plan_training(DeT(width=64, training=Training(steps=100)), load_backbone("mini"))
     >>> plan.parameters, plan.passes, plan.checkpointed < plan.activations
     (294912, 300.0, True)

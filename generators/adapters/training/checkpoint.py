@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,14 +14,12 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from generators.adapters.adapter import MotionAdapter
+from generators.adapters.training.settings import Losses, Training
 from store.errors import InvalidInputError, RecordingError
 from store.files.atomic import atomic_write
 from store.files.damaged import damage_as
 from store.files.outputs import check_writable
 from store.wording import Wording
-
-if TYPE_CHECKING:
-    from generators.adapters.training import Losses, Training
 
 VERSION = 1
 
@@ -147,8 +145,6 @@ class TrainingState:
         }
 
     def _restore(self, path: Path) -> None:
-        from generators.adapters.training import Losses
-
         with damage_as(RecordingError, f"{path} is not a training, or it is damaged", "Remove it and start again."):
             device = next(self.adapter.parameters()).device
             saved = torch.load(path, map_location=device, weights_only=True)

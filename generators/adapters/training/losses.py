@@ -52,7 +52,7 @@ def denoising_loss(
     Raises
     ------
     InvalidInputError
-        For another preset, and as :meth:`probe.backbones.schedule.Schedule.clean`.
+        For another preset, tensors of different shapes, and as :meth:`probe.backbones.schedule.Schedule.clean`.
 
     Examples
     --------
@@ -64,6 +64,9 @@ def denoising_loss(
     >>> denoising_loss(schedule, clean, noise, perfect + 0.5, 0, preset="det")
     tensor(0.2500)
     """
+    if not clean.shape == noise.shape == prediction.shape:
+        shapes = ", ".join(str(tuple(each.shape)) for each in (clean, noise, prediction))
+        raise InvalidInputError(f"clean, noise and prediction need one shape; got {shapes}.")
     clean, noise, prediction = (each.float() for each in (clean, noise, prediction))
     if preset != "det":
         return (prediction - schedule.target(clean, noise, step)).square().mean()

@@ -4,113 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from generators.adapters.adapter import MotionAdapter
-from generators.adapters.checkpoint import TrainingState
 from generators.adapters.latent_tracks import LatentTracks
-from generators.adapters.losses import LossPreset, denoising_loss, point_tracking_loss, tracking_weight
-from generators.adapters.memory import encoders_set_aside
 from generators.adapters.motion_tracks import MotionTracks, tracks_of
+from generators.adapters.training.checkpoint import TrainingState
+from generators.adapters.training.losses import denoising_loss, point_tracking_loss, tracking_weight
+from generators.adapters.training.memory import encoders_set_aside
+from generators.adapters.training.settings import Losses, Training
 from generators.errors import TrainingDivergedError
 from generators.sampling.freezing import frozen_weights, gradient_checkpointing
 from probe.backbones.backbone import Backbone
 from probe.run.forward import ForwardPass
-from store.arguments import check_fields, checked
-from store.checks import finite, integer
+from store.arguments import checked
 from store.clips.clip import Clip
-from store.errors import ClipError, InvalidInputError, NotFiniteError
-
-Precision = Literal["no", "bf16", "fp16"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """Settings of the training of an adapter.
-
-    Parameters
-    ----------
-    steps : int
-        Of the optimiser, each with one noise level and one noise.
-    learning_rate : float
-    weight_decay : float
-        Of AdamW.
-    betas : (float, float)
-        Of AdamW.
-    warm_up : int
-        Steps over which the rate rises linearly.
-    max_norm : float
-        Gradients are scaled down to this norm.
-    tracking_weight : float, at least 0
-        Of the tracking loss beside the denoising loss; 0 needs no tracks.
-    points : int
-        Tracked points.
-    preset : "exact", "paper" or "det"
-        Of the losses: :mod:`generators.adapters.losses`.
-    mixed_precision : "no", "bf16" or "fp16"
-        Of the passes; parameters and optimiser stay float32.
-    gradient_checkpointing : bool
-        Compute layers again in the backward pass instead of keeping what they computed.
-    seed : int
-        Of the noise; with the number of a step it decides what the step sees.
-
-    Raises
-    ------
-    InvalidInputError
-        For a value that cannot be.
-
-    Examples
-    --------
-    >>> Training(steps=300, learning_rate=1e-2).tracking_weight
-    0.1
-    """
-
-    steps: int = 500
-    learning_rate: float = 1e-5
-    weight_decay: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.999)
-    warm_up: int = 0
-    max_norm: float = 1.0
-    tracking_weight: float = 0.1
-    points: int = 100
-    preset: LossPreset = "exact"
-    mixed_precision: Precision = "no"
-    gradient_checkpointing: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))
-        check_fields(self)
-        for name in ("steps", "points"):
-            integer(getattr(self, name), name, least=1)
-        integer(self.warm_up, "warm_up", least=0)
-        for name in ("learning_rate", "max_norm"):
-            finite(getattr(self, name), name, above=0)
-        for name in ("weight_decay", "tracking_weight"):
-            finite(getattr(self, name), name, least=0)
-        if len(self.betas) != 2 or not all(0 <= each < 1 for each in self.betas):
-            raise InvalidInputError(f"betas must be two numbers from 0 to below 1; got {self.betas}.")
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, 0 = the first."""
-        return self.learning_rate * min(1.0, (step + 1) / (self.warm_up + 1))
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Of one training step: the sum that is minimised and its parts, and the scheduler's value at which."""
-
-    step: int
-    timestep: float
-    total: float
-    denoising: float
-    tracking: float
-
+from store.errors import ClipError, NotFiniteError
 
 OnTrainingStep = Callable[[Losses], object]
 

@@ -170,7 +170,7 @@ class TrainedMethod(TransferMethod):
         size : (height, width, images), optional
             By default the backbone's.
         tracks, prompt, conditioning, checkpoint, resume, on_step
-            As of :func:`generators.adapters.training.train_adapter`.
+            As of :func:`generators.adapters.training.train.train_adapter`.
         adapter : MotionAdapter, optional
             The one that is trained, to look at it on the way; by default a new one of :meth:`new_adapter`.
 
@@ -181,7 +181,7 @@ class TrainedMethod(TransferMethod):
 
         Raises
         ------
-        As :func:`generators.adapters.training.train_adapter`.
+        As :func:`generators.adapters.training.train.train_adapter`.
 
         Examples
         --------

@@ -16,9 +16,6 @@ from tiny_families import FAMILIES, PROMPT
 from transfers import reference_of
 
 from generators import sample, transfer_motion
-from generators.adapters import checkpoint as checkpoint_module
-from generators.adapters import files as files_module
-from generators.adapters import training as training_module
 from generators.adapters.adapter import MotionAdapter
 from generators.adapters.det import DeT, DreamBooth, InvertedMotion
 from generators.adapters.files import load_adapter, read_adapter_header, save_adapter
@@ -26,6 +23,8 @@ from generators.adapters.fitted import AttachAdapter, FittedMotion
 from generators.adapters.lora import LoRA
 from generators.adapters.motion_inversion import MotionInversion
 from generators.adapters.temporal_kernel import TemporalKernel
+from generators.adapters.training import checkpoint as checkpoint_module
+from generators.adapters.training import train as training_module
 from generators.adapters.training.memory import encoders_set_aside
 from generators.adapters.training.settings import Losses, Training
 from generators.adapters.training.train import train_adapter
@@ -309,7 +308,7 @@ def test_full_disk_while_an_adapter_is_written(tmp_path: Path, monkeypatch: pyte
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files_module, "save_file", full)
+    monkeypatch.setattr("store.files.tensors.save_file", full)
     with pytest.raises(RecordingError, match=r"cannot be written to .*No space left"):
         save_adapter(new(), tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,8 @@ import pytest
 import torch
 from typer.testing import Result
 
-from generators.adapters import training as training_module
 from generators.adapters.files import load_adapter, read_adapter_header
+from generators.adapters.training import train as training_module
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, make_scene, read_clip, write_clip

@@ -1,6 +1,8 @@
-"""The order of all tests: those that take longest first, so that no worker is left with them at the end."""
+"""All tests: the longest first, so that no worker is left with them at the end; registries as they were."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,3 +12,19 @@ LONGEST = ("test_notebooks.py", "test_readme.py", "test_website.py", "test_demo.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort stably by whether the module is one of the longest."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture
+def registries_as_before() -> Iterator[None]:
+    """Unregister what a test registers."""
+    from analyses.metrics.registry import TRACKING_METRICS
+    from analyses.trackers.registry import TRACKERS
+    from generators.transfer.methods import METHODS
+    from probe.families.registry import REGISTRY
+
+    registries = (REGISTRY, TRACKERS, TRACKING_METRICS, METHODS)
+    before = [set(registry) for registry in registries]
+    yield
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry) - names:
+            registry.unregister(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 import ditprobe as dp
-from analyses.metrics.registry import TRACKING_METRICS
 from analyses.trackers.registry import TRACKERS
 from generators.transfer.methods import METHODS
 from probe.families.registry import REGISTRY
@@ -22,15 +20,7 @@ from probe.families.registry import REGISTRY
 PAGES = Path(__file__).parents[1] / "docs" / "extending"
 
 
-@pytest.fixture(autouse=True)
-def registries_as_before() -> Iterator[None]:
-    """Unregister what a page registers."""
-    registries = (REGISTRY, TRACKERS, TRACKING_METRICS, METHODS)
-    before = [set(registry) for registry in registries]
-    yield
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry) - names:
-            registry.unregister(name)
+pytestmark = pytest.mark.usefixtures("registries_as_before")
 
 
 def run(page: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def test_every_public_name_is_called_or_says_why_not() -> None:
     assert left_out & called <= {"Backbone", "Recording"}, "those are called through what makes them"
 
 
+@pytest.mark.usefixtures("registries_as_before")
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_only_our_own_errors_come_out(world: World, case: str) -> None:
     call, arguments = CASES[case](world)

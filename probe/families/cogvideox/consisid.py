@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from probe.backbones.geometry import Size
-from probe.families.cogvideox import CogVideoX
+from probe.families.cogvideox.cogvideox import CogVideoX
 from probe.families.registry import register_family
 
 

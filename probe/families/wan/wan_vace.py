@@ -13,7 +13,7 @@ from probe.attention.position_sources import Replaced
 from probe.attention.positions import Positions
 from probe.attention.token_order import TokenOrder
 from probe.families.registry import register_family
-from probe.families.wan import Wan
+from probe.families.wan.wan import Wan
 from store.errors import UnsupportedBackboneError
 from store.layout import TokenLayout
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from probe.families.registry import register_family
-from probe.families.wan import Wan
+from probe.families.wan.wan import Wan
 
 
 @register_family

@@ -162,7 +162,7 @@ class GuidedSampling:
             backbone.wants_guidance(arguments),
         )
         self._checkpointing = gradient_checkpointing
-        self._clock = SamplerClock(backbone.pipeline.scheduler)
+        self._clock = SamplerClock(backbone.pipeline.scheduler, lambda: backbone.skipped_steps)
         self._step: Step | None = None
         self._delta: Tensor | None = None
         self._kwargs: dict[str, Any] = {}

@@ -63,6 +63,7 @@ class PipelineArguments:
         chosen.update(family.prompt_arguments(prompt, settings.negative_prompt, conditioning))
         chosen.update(conditioning)
         self._check_known(conditioning)
+        family.check_clip_argument(chosen, size.images)
         for name, value in chosen.items():
             if isinstance(value, float):
                 finite(value, name)
@@ -130,7 +131,7 @@ class PipelineArguments:
         InvalidInputError
             When the negative conditioning is neither given nor can be made from a prompt.
         """
-        chosen = {**arguments, **self._family.unguided_arguments(arguments)}
+        chosen = self._family.replay_arguments(arguments)
         negative = {name: chosen.pop(name) for name in list(chosen) if name.startswith("negative_")}
         if branch == "cond":
             return chosen

@@ -310,9 +310,10 @@ class Backbone(Family):
         """Call the pipeline with prepared arguments; what ``on_step`` raises ends the run and leaves it clean."""
         self.check_run(arguments)
         self.arguments.check_negative(arguments)
-        steps = int(arguments["num_inference_steps"])
+        steps, first = int(arguments["num_inference_steps"]), self.first_step(arguments)
 
         def after_step(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            step += first
             if isinstance(values.get("latents"), Tensor):
                 what = f"the latents after step {step} of {steps} (timestep {float(timestep):g})"
                 check_values(values["latents"], what, step=step)

@@ -25,6 +25,7 @@ from store.checks import finite
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
+from store.text import counted
 from store.wording import Wording
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Family(ABC):
     """Pipeline classes that are called as the hooks below say; the first one generates from text alone."""
     image_pipelines: ClassVar[tuple[str, ...]] = ()
     """Those of them that animate an image, which is part of their ``conditioning``."""
+    clip_arguments: ClassVar[Mapping[str, str]] = {}
+    """Those of them that are given a whole clip, which is part of their ``conditioning``, and as which argument."""
     transformers: ClassVar[tuple[str, ...]]
     """Transformer classes, from which a pipeline of another class is recognised."""
     attention_paths: ClassVar[tuple[str, ...]]
@@ -328,6 +331,12 @@ class Family(ABC):
                 f"{self.name} animates an image, which is missing.",
                 remedy=Wording("Pass {conditioning} (a PIL image).", conditioning={"image": ...}),
             )
+        name = self.clip_argument
+        if name is not None and name not in conditioning and "latents" not in conditioning:
+            raise InvalidInputError(
+                f"{self.name} is given a clip, which is missing.",
+                remedy=Wording("Pass {conditioning} (a list of PIL images).", conditioning={name: ...}),
+            )
         chosen: dict[str, Any] = {}
         if "prompt_embeds" not in conditioning:
             if getattr(self.pipeline, "text_encoder", None) is None:
@@ -346,6 +355,10 @@ class Family(ABC):
     def unguided_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pipeline arguments that switch classifier-free guidance off."""
         return {"guidance_scale": 1.0}
+
+    def replay_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of an unguided pipeline call whose first step gives a forward pass its conditioning."""
+        return {**arguments, **self.unguided_arguments(arguments)}
 
     def wants_guidance(self, arguments: Mapping[str, Any]) -> bool:
         """Return whether a pipeline call with these arguments runs both branches."""
@@ -370,20 +383,74 @@ class Family(ABC):
 
         Override it where a size or a guidance scale is not an argument but set on a component.
         """
-        yield dict(arguments)
+        taken = inspect.signature(type(self.pipeline).__call__).parameters
+        # a pipeline that is given a clip makes as many images
+        yield {name: value for name, value in arguments.items() if name in taken or name != "num_frames"}
 
     def caption_of(self, clip: Clip) -> str | None:
         """Return the text that the model reads with a clip where no other is given: the clip's prompt."""
         return clip.prompt
 
     def conditioning_of(self, clip: Clip) -> dict[str, Any]:
-        """Return pipeline arguments that the model needs of a clip besides its latents: image 0 for image-to-video."""
-        return {"image": Image.fromarray(clip.images[0])} if self.takes_image else {}
+        """Return pipeline arguments that the model needs of a clip besides its latents: its image 0, or the whole clip."""
+        chosen: dict[str, Any] = {"image": Image.fromarray(clip.images[0])} if self.takes_image else {}
+        if self.clip_argument is not None:
+            chosen[self.clip_argument] = [Image.fromarray(image) for image in clip.images]
+        return chosen
 
     @property
     def takes_image(self) -> bool:
         """Tell whether the pipeline animates an image."""
         return any(kind.__name__ in self.image_pipelines for kind in type(self.pipeline).__mro__)
+
+    @property
+    def clip_argument(self) -> str | None:
+        """Argument of the pipeline in which it is given a whole clip, None where it is not."""
+        names = (self.clip_arguments.get(kind.__name__) for kind in type(self.pipeline).__mro__)
+        return next((name for name in names if name is not None), None)
+
+    def check_clip_argument(self, arguments: Mapping[str, Any], images: int) -> None:
+        """Raise for a given clip that has not as many images as the run.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        given = arguments.get(self.clip_argument or "")
+        if not isinstance(given, list) or not given:
+            return
+        count = len(given[0]) if isinstance(given[0], list) else len(given)
+        if count != images:
+            raise InvalidInputError(
+                f"{self.clip_argument} has {counted(count, 'image')}; the run is one of {images}.",
+                remedy=Wording("Pass {images}.", images=count),
+            )
+
+    def first_step(self, arguments: Mapping[str, Any]) -> int:
+        """Return the step at which a run with these arguments begins: 0, or a later one for part of the noise.
+
+        Raises
+        ------
+        InvalidInputError
+            When no step is left.
+        """
+        default = inspect.signature(type(self.pipeline).__call__).parameters.get("strength")
+        if default is None:
+            return 0
+        strength, steps = arguments.get("strength", default.default), int(arguments["num_inference_steps"])
+        done = min(int(steps * strength), steps)
+        if done < 1:
+            raise InvalidInputError(
+                f"strength {strength:g} leaves none of {counted(steps, 'step')}. Pass a larger one, up to 1."
+            )
+        return steps - done
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps of the schedule that the run under way leaves out at its start."""
+        if "strength" not in inspect.signature(type(self.pipeline).__call__).parameters:
+            return 0
+        return len(self.pipeline.scheduler.timesteps) - int(self.pipeline.num_timesteps)
 
     # Scheduler and VAE --------------------------------------------------------------------------------------------
 

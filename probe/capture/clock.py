@@ -17,10 +17,14 @@ class SamplerClock:
     The ``timestep`` argument of a transformer is reversed or missing in several pipelines; the number of scheduler
     steps since the last ``set_timesteps`` is not. Both are wrapped on the instance and restored on exit.
 
+    Parameters
+    ----------
+    scheduler : diffusers scheduler
+    skipped : callable, optional
+        Returns how many steps of the schedule the run under way leaves out at its start; none by default.
+
     Attributes
     ----------
-    step : int
-        Denoising step of the run, 0 = most noise.
     call : int
         Calls of the transformer made so far in this step.
 
@@ -30,23 +34,35 @@ class SamplerClock:
         On entering one that is open, and when a second thread runs the scheduler while it is.
     """
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Any, skipped: Callable[[], int] = lambda: 0) -> None:
         self.scheduler = scheduler
-        self.step = 0
         self.call = 0
+        self._count = 0
+        self._skipped = skipped
         self._open = False
         self._thread: int | None = None
         self._exit = ExitStack()
 
     @property
+    def step(self) -> int:
+        """Denoising step, 0 = most noise of the schedule."""
+        return self._skipped() + self._count
+
+    @property
+    def at_start(self) -> bool:
+        """Tell whether the run under way has not called its transformer yet."""
+        return self._count == 0 and self.call == 0
+
+    @property
     def steps(self) -> int:
-        """Steps of the run."""
+        """Steps of the schedule."""
         return len(self.scheduler.timesteps)
 
     @property
     def timestep(self) -> float | None:
         """The scheduler's value at this step; None beyond its last."""
-        return float(self.scheduler.timesteps[self.step]) if self.step < self.steps else None
+        step = self.step
+        return float(self.scheduler.timesteps[step]) if step < self.steps else None
 
     def __enter__(self) -> SamplerClock:
         check_closed(self._open, "this clock")
@@ -89,7 +105,7 @@ class SamplerClock:
         return counted
 
     def _reset(self) -> None:
-        self.step = self.call = 0
+        self._count = self.call = 0
 
     def _advance(self) -> None:
-        self.step, self.call = self.step + 1, 0
+        self._count, self.call = self._count + 1, 0

@@ -98,7 +98,7 @@ class Probe:
             self._layers = every.resolve(len(backbone.layers), 1, self._head_count()).layers
         else:
             self._layers = self._resolve(steps).layers
-        self._clock = SamplerClock(backbone.pipeline.scheduler)
+        self._clock = SamplerClock(backbone.pipeline.scheduler, lambda: backbone.skipped_steps)
         self._guided = False
         self._elements: list[_Element] = []
         self._call: Mapping[str, Any] = {}
@@ -159,7 +159,7 @@ class Probe:
 
     def _sampled_elements(self, call: Mapping[str, Any]) -> list[_Element]:
         clock = self._clock
-        if clock.step == 0 and clock.call == 0:
+        if clock.at_start:
             # asked once a run: dynamic guidance changes the pipeline's scale while it samples
             self._guided = self.backbone.is_guided()
         branches = self.backbone.branches_of_call(len(call["hidden_states"]), call=clock.call, guided=self._guided)

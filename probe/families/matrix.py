@@ -11,7 +11,7 @@ from probe.families.registry import families
 _COLUMNS = (
     "family",
     "pipelines",
-    "from an image",
+    "given besides text",
     "text in the self-attention",
     "branches of guidance",
     "schedule by size",
@@ -38,10 +38,11 @@ def family_matrix(chosen: Sequence[type[Backbone]] | None = None) -> str:
 
 
 def _row(family: type[Backbone]) -> tuple[str, ...]:
+    given = ["an image"] * bool(family.image_pipelines) + ["a clip"] * bool(family.clip_arguments)
     return (
         family.family,
         ", ".join(f"`{name}`" for name in family.pipelines),
-        "yes" if family.image_pipelines else "-",
+        ", ".join(given) or "-",
         family.text_position or "apart",
         {"batch": "one call", "calls": "a call each"}[family.guidance],
         "yes" if family.shifts_by_size else "-",

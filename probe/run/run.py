@@ -298,6 +298,7 @@ def sample_prompt(
     backbone.check_ready()
     arguments = backbone.arguments(prompt, settings)
     _check_branches(backbone, selection, arguments)
+    _check_steps(backbone, selection, arguments)
     with probe:
         try:
             clip = backbone.call_pipeline(arguments, prompt=prompt, on_step=_until(total, on_step, want_clip))
@@ -321,4 +322,14 @@ def _check_branches(backbone: Backbone, selection: Selection, arguments: Mapping
         raise InvalidInputError(
             "branch 'uncond' was selected, but this run has no classifier-free guidance, so only 'cond' exists.",
             remedy=backbone.guidance_remedy,
+        )
+
+
+def _check_steps(backbone: Backbone, selection: Selection, arguments: Mapping[str, Any]) -> None:
+    first, steps = backbone.first_step(arguments), int(arguments["num_inference_steps"])
+    before = [step for step in _steps(selection, steps) if step < first]
+    if before and selection.steps != "all":
+        raise InvalidInputError(
+            f"step {before[0]} was selected, but this run begins at step {first} of {steps}: its strength leaves the "
+            f"steps before out. Select steps from {first} on, or pass strength=1 in the conditioning."
         )

@@ -56,6 +56,8 @@ def cogvideox_vae() -> AutoencoderKLCogVideoX:
 
 def cogvideox(**overrides: Any) -> CogVideoXPipeline:
     image_to_video = overrides.pop("image_to_video", False)
+    seed = overrides.pop("seed", 2)
+    kind = overrides.pop("kind", CogVideoXImageToVideoPipeline if image_to_video else CogVideoXPipeline)
     config: dict[str, Any] = {
         "num_attention_heads": 2,
         "attention_head_dim": 16,
@@ -72,11 +74,10 @@ def cogvideox(**overrides: Any) -> CogVideoXPipeline:
         **overrides,
     }
     transformer = CogVideoXTransformer3DModel(**config)
-    randomise(transformer, 2)
+    randomise(transformer, seed)
     scheduler = CogVideoXDDIMScheduler(
         prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True
     )
-    kind = CogVideoXImageToVideoPipeline if image_to_video else CogVideoXPipeline
     return kind(None, None, cogvideox_vae(), transformer.eval(), scheduler)
 
 

@@ -1,4 +1,4 @@
-"""CogVideoX 2B (additive positions), 5B (rotary), 1.5 (patches of two latent frames) and image-to-video.
+"""CogVideoX 2B (additive positions), 5B (rotary), 1.5 (patches of two latent frames), from text, images and clips.
 
 Text and video tokens attend together, text first. The family has no text mask: padding tokens of the prompt take
 part in the attention like any other, so a capture holds all of them (226 in the released models).
@@ -20,6 +20,7 @@ from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
 from probe.families.registry import register_family
+from store.errors import UnsupportedBackboneError
 from store.layout import TokenLayout
 
 
@@ -29,17 +30,37 @@ class CogVideoX(Backbone):
 
     Latents are (batch, frame, channel, y, x). CogVideoX 1.5 joins two latent frames in a token and pads an odd number
     of them at the front, so its frame 0 covers image 0 alone and every later frame twice the usual images.
+
+    Video-to-video begins with a noised clip at a later step (``strength``); its steps keep the numbers that they have
+    in a run from pure noise. FunControl has the latents of a control video in channels after those of the latents.
     """
 
     family = "CogVideoX"
-    pipelines: ClassVar[tuple[str, ...]] = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline")
-    image_pipelines = ("CogVideoXImageToVideoPipeline",)
+    pipelines: ClassVar[tuple[str, ...]] = (
+        "CogVideoXPipeline",
+        "CogVideoXImageToVideoPipeline",
+        "CogVideoXVideoToVideoPipeline",
+        "CogVideoXFunControlPipeline",
+    )
+    image_pipelines: ClassVar[tuple[str, ...]] = ("CogVideoXImageToVideoPipeline",)
+    clip_arguments: ClassVar[Mapping[str, str]] = {
+        "CogVideoXVideoToVideoPipeline": "video",
+        "CogVideoXFunControlPipeline": "control_video",
+    }
     transformers = ("CogVideoXTransformer3DModel",)
     attention_paths = ("transformer_blocks.*.attn1",)
     guidance = "batch"
     text_position: ClassVar[Literal["first", "last"] | None] = "first"
     frame_axis = 1
     fps = 8.0
+
+    def __init__(self, pipeline: Any, *, name: str | None = None, revision: str | None = None) -> None:
+        super().__init__(pipeline, name=name, revision=revision)
+        if self.clip_argument is not None and self.patch[0] > 1:
+            raise UnsupportedBackboneError(
+                f"{type(pipeline).__name__} takes no odd number of latent frames where tokens join {self.patch[0]} of "
+                "them, and pads none, so its clips are not those of CogVideoX 1.5. Use CogVideoXPipeline.from_pipe."
+            )
 
     @classmethod
     def patch_of(cls, denoiser: Any) -> tuple[int, int, int]:
@@ -114,6 +135,18 @@ class CogVideoX(Backbone):
         chosen = super().prompt_arguments(prompt, negative_prompt, conditioning)
         # the pipeline's own default is the released models' 226, whatever this transformer was built with
         return {**chosen, "max_sequence_length": self.text_tokens()}
+
+    def replay_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of an unguided call; of video-to-video one from the first step, whatever the latents."""
+        chosen = super().replay_arguments(arguments)
+        if self.clip_argument == "video":
+            height, width, images = (int(chosen[name]) for name in ("height", "width", "num_frames"))
+            layout, channels = self.geometry.layout(height, width, images, 0), self.denoisers[0].config.in_channels
+            rows, columns = layout.height * self.patch[1], layout.width * self.patch[2]
+            shape = (1, layout.frames, channels, rows, columns)
+            chosen.pop("video", None)
+            chosen.update(strength=1.0, latents=torch.zeros(shape, dtype=self.dtype))
+        return chosen
 
     def scale_latents(self, latents: Tensor) -> Tensor:
         latents = latents.permute(0, 2, 1, 3, 4) * self.pipeline.vae_scaling_factor_image

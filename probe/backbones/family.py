@@ -392,7 +392,7 @@ class Family(ABC):
         return clip.prompt
 
     def conditioning_of(self, clip: Clip) -> dict[str, Any]:
-        """Return pipeline arguments that the model needs of a clip besides its latents: its image 0, or the whole clip."""
+        """Return pipeline arguments that the model needs of a clip besides its latents: image 0, or all images."""
         chosen: dict[str, Any] = {"image": Image.fromarray(clip.images[0])} if self.takes_image else {}
         if self.clip_argument is not None:
             chosen[self.clip_argument] = [Image.fromarray(image) for image in clip.images]

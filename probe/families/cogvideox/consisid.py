@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from probe.backbones.geometry import Size
@@ -18,7 +19,8 @@ class ConsisID(CogVideoX):
 
     family = "ConsisID"
     pipelines: ClassVar[tuple[str, ...]] = ("ConsisIDPipeline",)
-    image_pipelines = ("ConsisIDPipeline",)
+    image_pipelines: ClassVar[tuple[str, ...]] = ("ConsisIDPipeline",)
+    clip_arguments: ClassVar[Mapping[str, str]] = {}
     transformers = ("ConsisIDTransformer3DModel",)
 
     @classmethod

@@ -88,7 +88,9 @@ def test_steps_of_video_to_video_keep_their_numbers(v2v: Backbone) -> None:
     progress: list[tuple[int, int]] = []
     options: dict[str, Any] = {"steps": 5, "guidance_scale": 4.0, **tiny.SIZE}
     report = lambda done, total: progress.append((done, total))  # noqa: E731
-    clip = run_prompt(v2v, "", Selection("all", [0], ("cond", "uncond")), found.append, on_step=report, conditioning=GIVEN, **options)
+    clip = run_prompt(
+        v2v, "", Selection("all", [0], ("cond", "uncond")), found.append, on_step=report, conditioning=GIVEN, **options
+    )
     assert clip is not None
     assert (clip.images == v2v.generate("", conditioning=GIVEN, **options).images).all()
     timesteps = v2v.timesteps(5)
@@ -103,7 +105,9 @@ def test_steps_of_video_to_video_keep_their_numbers(v2v: Backbone) -> None:
     # A run ends after the last selected step.
     del found[:], progress[:]
     options["on_step"] = report
-    assert run_prompt(v2v, "", Selection([2], [0]), found.append, want_clip=False, conditioning=GIVEN, **options) is None
+    assert (
+        run_prompt(v2v, "", Selection([2], [0]), found.append, want_clip=False, conditioning=GIVEN, **options) is None
+    )
     assert (len(found), progress) == (1, [(3, 3)])
 
 
@@ -142,7 +146,9 @@ def test_what_video_to_video_does_not_run_is_refused(v2v: Backbone) -> None:
         v2v.generate("", conditioning={**GIVEN, "strength": 0.1}, **options)
     with pytest.raises(InvalidInputError, match=r"^video has 9 images; the run is one of 17\. Pass images=9\."):
         v2v.generate("", conditioning=GIVEN, **{**options, "images": 17})
-    with pytest.raises(InvalidInputError, match=r"is given a clip, which is missing\. Pass conditioning={'video': \.\.\.}"):
+    with pytest.raises(
+        InvalidInputError, match=r"is given a clip, which is missing\. Pass conditioning={'video': \.\.\.}"
+    ):
         v2v.generate("", conditioning=embeds((0,), True), **options)
 
 

@@ -141,9 +141,9 @@ class CogVideoX(Backbone):
         chosen = super().replay_arguments(arguments)
         if self.clip_argument == "video":
             height, width, images = (int(chosen[name]) for name in ("height", "width", "num_frames"))
-            layout, channels = self.geometry.layout(height, width, images, 0), self.pipeline.transformer.config.in_channels
+            layout = self.geometry.layout(height, width, images, 0)
             rows, columns = layout.height * self.patch[1], layout.width * self.patch[2]
-            shape = (1, layout.frames, channels, rows, columns)
+            shape = (1, layout.frames, self.pipeline.transformer.config.in_channels, rows, columns)
             chosen.pop("video", None)
             chosen.update(strength=1.0, latents=torch.zeros(shape, dtype=self.dtype))
         return chosen

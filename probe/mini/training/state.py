@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from probe.mini.model import MiniConfig, load_mini, new_pipeline, save_mini
 from probe.mini.training.schedule import TrainConfig
@@ -17,28 +17,20 @@ from store.files.atomic import atomic_write
 from store.files.damaged import damage_as
 from store.wording import Wording
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+_TRAINED = ("transformer", "text_encoder")
 
-class Average:
-    """Exponential moving average of a module's parameters, with a warm-up."""
 
-    def __init__(self, modules: Iterable[nn.Module], decay: float) -> None:
-        self.decay = decay
-        self.parameters: list[torch.Tensor] = [p for module in modules for p in module.parameters()]
-        self.values = [p.detach().clone() for p in self.parameters]
+def _average(modules: nn.ModuleDict, decay: float) -> AveragedModel:
+    """Exponential moving average of the weights, its decay at most (n + 1) / (n + 10) after n steps."""
 
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move the averages towards the current parameters."""
-        weight = 1 - min(self.decay, (step + 1) / (step + 10))
-        torch._foreach_lerp_(self.values, self.parameters, weight)
+    def update(averages: _Tensors, weights: _Tensors, steps: Tensor | int) -> None:
+        decay_now = min(decay, int(steps) / (int(steps) + 9))
+        get_ema_multi_avg_fn(decay_now)(averages, weights, steps)
 
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange averages and parameters (twice restores)."""
-        for value, parameter in zip(self.values, self.parameters, strict=True):
-            kept = parameter.detach().clone()
-            parameter.copy_(value)
-            value.copy_(kept)
+    averaged = AveragedModel(modules, multi_avg_fn=update)
+    averaged.n_averaged.fill_(1)  # the untrained weights count: at 0 the first update would replace them
+    return averaged
 
 
 def _optimisers(pipeline: Any, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -62,7 +54,8 @@ class TrainingState:
 
     pipeline: Any
     optimisers: list[torch.optim.Optimizer]
-    average: Average
+    trained: nn.ModuleDict
+    average: AveragedModel
 
     @classmethod
     def new(cls, mini: MiniConfig, config: TrainConfig, device: torch.device) -> TrainingState:
@@ -70,8 +63,8 @@ class TrainingState:
         torch.manual_seed(config.seed)
         pipeline: Any = new_pipeline(mini)
         pipeline.to(device)
-        modules = [pipeline.transformer.train(), pipeline.text_encoder.train()]
-        return cls(pipeline, _optimisers(pipeline, config), Average(modules, config.ema))
+        trained = nn.ModuleDict({name: getattr(pipeline, name).train() for name in _TRAINED})
+        return cls(pipeline, _optimisers(pipeline, config), trained, _average(trained, config.ema))
 
     def start_from(self, folder: str) -> None:
         """Take over the weights of a mini backbone of the same configuration.
@@ -88,26 +81,24 @@ class TrainingState:
         if changed:
             difference = "; ".join(f"{name} is {old.get(name)!r}, not {new[name]!r}" for name in changed)
             raise InvalidInputError(f"this training cannot start from {folder}: its {difference}.")
-        for name in ("transformer", "text_encoder"):
-            getattr(self.pipeline, name).load_state_dict(getattr(before, name).state_dict())
-        for value, parameter in zip(self.average.values, self.average.parameters, strict=True):
-            value.copy_(parameter.detach())
+        for name, module in self.trained.items():
+            module.load_state_dict(getattr(before, name).state_dict())
+        self.average.module.load_state_dict(self.trained.state_dict())
 
-    def update(self, step: int, rate: float) -> None:
+    def update(self, rate: float) -> None:
         """Change the weights by their gradients, which are clipped to a norm of 1 and then cleared."""
-        nn.utils.clip_grad_norm_(self.average.parameters, 1.0)
+        nn.utils.clip_grad_norm_(self.trained.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        self.average.update(step)
+        self.average.update_parameters(self.trained)
 
     def save_weights(self, folder: Path) -> None:
         """Write the averaged weights as a mini backbone."""
-        self.average.swap()
-        save_mini(self.pipeline, folder)
-        self.average.swap()
+        averaged = dict(self.average.module.named_children())
+        save_mini(type(self.pipeline)(**{**self.pipeline.components, **averaged}), folder)
 
     def save_checkpoint(self, path: Path, step: int, mini: MiniConfig, config: TrainConfig) -> None:
         """Write all that is needed to go on after ``step`` steps, atomically: a reader sees the old file or the new."""
@@ -117,7 +108,7 @@ class TrainingState:
             "transformer": self.pipeline.transformer.state_dict(),
             "text_encoder": self.pipeline.text_encoder.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "average": self.average.values,
+            "average": [value.detach() for value in self.average.module.parameters()],
         }
         with atomic_write(path) as partial:
             torch.save(state, partial)
@@ -128,8 +119,10 @@ class TrainingState:
         self.pipeline.text_encoder.load_state_dict(saved["text_encoder"])
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
-        for value, average in zip(self.average.values, saved["average"], strict=True):
-            value.copy_(average)
+        with torch.no_grad():
+            for value, average in zip(self.average.module.parameters(), saved["average"], strict=True):
+                value.copy_(average)
+        self.average.n_averaged.fill_(saved["step"] + 1)
         return int(saved["step"])
 
 

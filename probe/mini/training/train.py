@@ -91,7 +91,7 @@ def train(
     for step, batch in enumerate(batches(mini, config, start, workers), start):
         loss = velocity_loss(state.pipeline, batch, step, config)
         loss.backward()
-        state.update(step, config.rate(step))
+        state.update(config.rate(step))
         losses.append(loss.item())
         if (step + 1) % save_every == 0 or step + 1 == config.steps:
             _log(out / "log.csv", step + 1, float(np.mean(losses)), config.rate(step), time.monotonic() - began)

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from generators.adapters.adapter import LayerChoice, MotionAdapter, add_video
 from generators.adapters.grid import TokenGrid
+from probe.attention.projections import projection
 from probe.backbones.backbone import Backbone
 from store.checks import one_of
 from store.errors import UnsupportedBackboneError
@@ -85,9 +86,9 @@ def projection_of(attention: Any, name: str, kind: str) -> nn.Module:
             f"a {kind} adapter changes {name}, but the projections of this transformer are fused. Call "
             "transformer.unfuse_qkv_projections() first."
         )
-    projection: nn.Module = getattr(attention, name)
-    return projection
+    found: nn.Module = projection(attention, name)
+    return found
 
 
 def _channels(attention: Any) -> int:
-    return int(attention.to_q.in_features)
+    return int(projection(attention, "to_q").in_features)

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from generators.adapters.adapter import LayerChoice, MotionAdapter
 from generators.adapters.beside import projection_of
 from generators.adapters.grid import TokenGrid
+from probe.attention.projections import name_of_projection, projection
 from probe.backbones.backbone import Backbone
 from store.checks import finite, integer
 from store.errors import InvalidInputError
@@ -75,7 +76,7 @@ class LoRA(MotionAdapter):
     def new_block(self, attention: nn.Module) -> nn.Module:
         """A pair of matrices for each projection."""
         scale = self.settings["alpha"] / self.settings["rank"]
-        found = {name: _linear(attention, PROJECTIONS[name]) for name in self.settings["projections"]}
+        found = {name: projection(attention, PROJECTIONS[name]) for name in self.settings["projections"]}
         return nn.ModuleDict(
             {
                 name: LowRank(linear.in_features, linear.out_features, self.settings["rank"], scale)
@@ -89,7 +90,7 @@ class LoRA(MotionAdapter):
         for name in block:
             if name != "out":
                 projection_of(attention, PROJECTIONS[name], self.kind)
-        return [_add_low_rank(_linear(attention, PROJECTIONS[name]), block[name]) for name in block]
+        return [_add_low_rank(projection(attention, PROJECTIONS[name]), block[name]) for name in block]
 
 
 class LowRank(nn.Module):
@@ -125,16 +126,10 @@ def peft_state(adapter: LoRA, backbone: Backbone) -> Mapping[str, Tensor]:
     for layer in adapter.layers:
         path = backbone.modules[0][layer][0]
         for name, pair in adapter.denoisers[0][str(layer)].items():  # type: ignore[index]
-            place = f"{path}.{PROJECTIONS[name]}{'.0' * (name == 'out')}"
+            place = f"{path}.{name_of_projection(backbone.modules[0][layer][1], PROJECTIONS[name])}"
             found[f"{place}.lora_A.weight"] = pair.a.weight.detach().clone()
             found[f"{place}.lora_B.weight"] = pair.b.weight.detach().clone()
     return found
-
-
-def _linear(attention: Any, name: str) -> Any:
-    """A projection of an attention module, None where it has none."""
-    found = getattr(attention, name, None)
-    return found[0] if name == "to_out" and found is not None else found
 
 
 def _add_low_rank(linear: nn.Module, pair: LowRank) -> RemovableHandle:

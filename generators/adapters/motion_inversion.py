@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from generators.adapters.adapter import LayerChoice, MotionAdapter, add_video
 from generators.adapters.beside import projection_of
 from generators.adapters.grid import TokenGrid
+from probe.attention.projections import projection
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from store.errors import InvalidInputError
@@ -63,7 +64,7 @@ class MotionInversion(MotionAdapter):
 
     def new_block(self, attention: nn.Module) -> nn.Module:
         """The embeddings of one layer."""
-        return Embeddings(*self._grid, int(attention.to_q.in_features), self.settings["cells"])  # type: ignore[union-attr, arg-type]
+        return Embeddings(*self._grid, int(projection(attention, "to_q").in_features), self.settings["cells"])
 
     def hook(self, attention: nn.Module, block: Any, grid: TokenGrid) -> Iterable[RemovableHandle]:
         """A forward pre-hook for each projection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from probe.attention.edit import AttentionEdit, Editor
 from probe.attention.positions import Positions
+from probe.attention.token_order import TokenOrder
 from probe.backbones.backbone import Backbone, CallLabel
 from probe.run.layers_of_clip import Reading, kept_layers
 from store.layout import TokenLayout
@@ -36,7 +38,13 @@ def altered(
     unchanged: nullcontext[Any] = nullcontext((dict(call), []))
     with unchanged if positions is None else backbone.replaced_positions(denoiser, call, positions) as (changed, first):
         chains = {layer: [*first, *editors.get(layer, ())] for layer in modules}
-        edit = AttentionEdit(modules, chains, layout, backbone.text_position)
+
+        video = dataclasses.replace(layout, text_tokens=0)  # branches have texts of other lengths
+
+        def order(tokens: int) -> TokenOrder:
+            return backbone.order_of_tokens(call, video, tokens, "a layer")
+
+        edit = AttentionEdit(modules, chains, layout, backbone.text_position, order=order)
         with _recomputing(denoiser, edit):
             yield changed, edit
 

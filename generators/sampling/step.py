@@ -71,7 +71,7 @@ class Step:
         self._backbone = copy.copy(run.backbone)
         self._denoiser, self._call, self._apart = denoiser, call, apart
         self.layout = self._backbone.layouts_of_call(call)[0]
-        self._shown = self._backbone.latents_of_call(denoiser, call)
+        self._shown = self._backbone.latents_of_call(denoiser, call).clone()  # some pipelines step them in place
         self._latents: Tensor | None = None
         self._positions: Positions | None = None
         self._editors: dict[int, list[Editor]] = {}

@@ -230,11 +230,11 @@ class MotionTransfer:
         given = self.reference_conditioning
         if given is None:
             conditioning = self.conditioning or {}
-            given = text_arguments(conditioning) if "prompt_embeds" in conditioning else {}
+            given = text_arguments(conditioning) if self.backbone.embeddings in conditioning else {}
             guidance = conditioning.get("guidance_scale", self.guidance_scale)
             if guidance is not None:  # an input of models whose guidance is distilled, elsewhere without effect
                 given["guidance_scale"] = guidance
-        prompt = None if "prompt_embeds" in given else ""
+        prompt = None if self.backbone.embeddings in given else ""
         return Reference(self.backbone, self.reference, self.steps, prompt, given)
 
     def _strategies(self) -> tuple[Strategy, ...]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from probe.attention.retarget import RetargetedAttention
+from probe.attention.token_order import TokenOrder, video_slice
 from store.arguments import checked
 from store.layout import TokenLayout
 
@@ -89,11 +90,15 @@ class AttentionEdit(RetargetedAttention):
     layout : TokenLayout
     text_position : "first", "last" or None
         Where the text is among the tokens of an attention.
+    order : callable, optional
+        From the tokens of an attention to their :class:`probe.attention.token_order.TokenOrder`, where more than the
+        text stands beside those of the video.
 
     Raises
     ------
     UnsupportedBackboneError
-        On entering, when a module's processor calls no attention function.
+        On entering, when a module's processor calls no attention function; in a layer whose video tokens do not stand
+        frame by frame.
 
     Examples
     --------
@@ -113,11 +118,14 @@ class AttentionEdit(RetargetedAttention):
         editors: Mapping[int, Sequence[Editor]],
         layout: TokenLayout,
         text_position: str | None,
+        *,
+        order: Callable[[int], TokenOrder] | None = None,
     ) -> None:
         super().__init__({layer: modules[layer] for layer, chain in editors.items() if chain}, self._edited)
         self._editors = editors
         self._layout = layout
         self._text_first = text_position == "first"
+        self._order = order
 
     def _edited(self, layer: int, attend: Callable[..., Any], heads_first: bool) -> Callable[..., Any]:
         return _replace(attend, lambda own, tensors: self._edit(layer, own, tensors), heads_first=heads_first)
@@ -125,6 +133,8 @@ class AttentionEdit(RetargetedAttention):
     def _edit(self, layer: int, own: Attend, tensors: dict[str, Any]) -> Tensor:
         tokens, count = tensors["query"].shape[2], self._layout.video_tokens
         video = slice(tokens - count, tokens) if self._text_first else slice(0, count)
+        if self._order is not None:
+            video = video_slice(self._order(tokens), "An edit of an attention takes tokens")
         attend = own
         for editor in reversed(self._editors[layer]):
             attend = _before(editor, attend)

@@ -25,6 +25,27 @@ class TokenOrder:
     text: Any = None
 
 
+def video_slice(order: TokenOrder, what: str) -> slice:
+    """Return the place of the video tokens, for code that needs them to stand frame by frame.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        Where the model orders them in another way, beginning with ``what``.
+
+    Examples
+    --------
+    >>> video_slice(TokenOrder(slice(5, 110)), "An edit takes tokens")
+    slice(5, 110, None)
+    """
+    if not isinstance(order.video, slice):
+        raise UnsupportedBackboneError(
+            f"{what} frame by frame, and this model orders them in another way (sparse attention by squares of "
+            "cells). Its attention can be captured, not edited."
+        )
+    return order.video
+
+
 def order_of_joint_tokens(tokens: int, layout: TokenLayout, text_position: str | None, name: str) -> TokenOrder:
     """Return the order of text tokens before or after the video tokens; spare ones are padding of the text.
 

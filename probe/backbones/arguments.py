@@ -116,11 +116,11 @@ class PipelineArguments:
         if (
             getattr(family.pipeline, "text_encoder", None) is None
             and family.wants_guidance(arguments)
-            and "negative_prompt_embeds" not in arguments
+            and f"negative_{family.embeddings}" not in arguments
         ):
             raise InvalidInputError(
                 f"{family.name} has no text encoder, so it cannot read the empty negative prompt of a guided run. Add "
-                "negative_prompt_embeds to the conditioning, or pass guidance_scale=1."
+                f"negative_{family.embeddings} to the conditioning, or pass guidance_scale=1."
             )
 
     def of_branch(self, arguments: Mapping[str, Any], branch: str) -> dict[str, Any]:
@@ -135,12 +135,13 @@ class PipelineArguments:
         negative = {name: chosen.pop(name) for name in list(chosen) if name.startswith("negative_")}
         if branch == "cond":
             return chosen
-        if "prompt_embeds" in chosen and "negative_prompt_embeds" not in negative:
+        given = self._family.embeddings
+        if given in chosen and f"negative_{given}" not in negative:
             raise InvalidInputError(
-                "branch 'uncond' was asked for, but the conditioning has prompt_embeds without negative_prompt_embeds. "
-                "Add negative_prompt_embeds (and what else the pipeline takes with it)."
+                f"branch 'uncond' was asked for, but the conditioning has {given} without negative_{given}. "
+                f"Add negative_{given} (and what else the pipeline takes with it)."
             )
-        if "prompt_embeds" not in chosen:
+        if given not in chosen:
             chosen["prompt"] = ""
         return {**chosen, **{name.removeprefix("negative_"): value for name, value in negative.items()}}
 

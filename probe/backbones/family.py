@@ -62,12 +62,16 @@ class Family(ABC):
     """Where text tokens stand among those of the self-attention; None where text is attended apart."""
     frame_axis: ClassVar[int] = 2
     """Axis of the frames in the latents; the channels are on the other one of 1 and 2."""
+    channels_last: ClassVar[bool] = False
+    """Tell whether the transformer and the scheduler have the channels on the last axis; latents here have them before."""  # noqa: E501
     fps: float = 16.0
     """Images per second of what the model was trained on."""
     shifts_by_size: ClassVar[bool] = False
     """Tell whether the noise levels of a run depend on the size of the clip."""
     positions_replaced: ClassVar[bool] = True
     """Tell whether positions can be replaced, where :meth:`replaced_positions` is overridden."""
+    embeddings: ClassVar[str] = "prompt_embeds"
+    """Argument of the pipeline that stands for a prompt; ``negative_`` before it, for the negative one."""
     further_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments of a run that the pipeline's call does not have and :meth:`prepared_call` takes."""
     guidance_remedy: ClassVar[Wording] = Wording(
@@ -180,7 +184,7 @@ class Family(ABC):
     @classmethod
     def grid_of_call(cls, denoiser: Any, call: Mapping[str, Any]) -> tuple[int, int, int]:
         """Return the frames, rows and columns of the video tokens of a transformer call."""
-        shape = call["hidden_states"].shape
+        shape = cls.shown_in_call(call).shape
         sizes = (shape[cls.frame_axis], shape[-2], shape[-1])
         frames, rows, columns = (size // n for size, n in zip(sizes, cls.patch_of(denoiser), strict=True))
         return frames, rows, columns
@@ -249,31 +253,51 @@ class Family(ABC):
         half = batch // 2
         return [("uncond" if i < half else "cond", i % half) for i in range(batch)]
 
+    @classmethod
+    def in_layout(cls, tensor: Tensor) -> Tensor:
+        """Return what the transformer takes or predicts in the layout of latents."""
+        return tensor.movedim(-1, 3 - cls.frame_axis) if cls.channels_last else tensor
+
+    @classmethod
+    def as_called(cls, latents: Tensor) -> Tensor:
+        """Return latents as the transformer takes them; undoes :meth:`in_layout`."""
+        return latents.movedim(3 - cls.frame_axis, -1) if cls.channels_last else latents
+
+    @classmethod
+    def shown_in_call(cls, call: Mapping[str, Any]) -> Tensor:
+        """Return all that a transformer call shows, in the layout of latents: latents, then conditions' channels."""
+        return cls.in_layout(call["hidden_states"])
+
+    @classmethod
+    def channels_of(cls, denoiser: Any) -> int | None:
+        """Return the channels of the latents; None where nothing stands beside them."""
+        count: int | None = denoiser.config.out_channels
+        return count
+
     def latents_of_call(self, denoiser: Any, call: Mapping[str, Any]) -> Tensor:
         """Return the latents in a transformer call, without what conditions stand beside them."""
-        hidden, axis = call["hidden_states"], self.geometry.channel_axis
-        count = denoiser.config.out_channels or hidden.shape[axis]
-        return hidden.narrow(axis, 0, count)
+        shown, axis = self.shown_in_call(call), self.geometry.channel_axis
+        return shown.narrow(axis, 0, self.channels_of(denoiser) or shown.shape[axis])
 
     def call_with_latents(self, call: Mapping[str, Any], latents: Tensor) -> dict[str, Any]:
         """Return a transformer call with other latents in every batch element, in its data type and on its device.
 
         Channels after those of ``latents`` stay as they are; ``latents`` may also bring channels of its own for them.
         """
-        hidden, axis = call["hidden_states"], self.geometry.channel_axis
-        latents = latents.to(hidden.device, hidden.dtype).expand(len(hidden), *latents.shape[1:])
+        shown, axis = self.shown_in_call(call), self.geometry.channel_axis
+        latents = latents.to(shown.device, shown.dtype).expand(len(shown), *latents.shape[1:])
         count = latents.shape[axis]
-        if hidden.shape[axis] > count:
-            latents = torch.cat([latents, hidden.narrow(axis, count, hidden.shape[axis] - count)], dim=axis)
-        return {**call, "hidden_states": latents}
+        if shown.shape[axis] > count:
+            latents = torch.cat([latents, shown.narrow(axis, count, shown.shape[axis] - count)], dim=axis)
+        return {**call, "hidden_states": self.as_called(latents)}
 
     def in_sampler_layout(self, latents: Tensor, sampled: Tensor) -> Tensor:
         """Return latents in the layout of those that the scheduler steps, ``sampled``.
 
         Where a first frame is that of an image, the scheduler steps the frames after it.
         """
-        axis, count = self.frame_axis, sampled.shape[self.frame_axis]
-        return latents.narrow(axis, latents.shape[axis] - count, count)
+        axis, count = self.frame_axis, self.in_layout(sampled).shape[self.frame_axis]
+        return self.as_called(latents.narrow(axis, latents.shape[axis] - count, count))
 
     def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
         """Return what the transformer is given for a timestep of the scheduler, in the shape of ``call``'s."""
@@ -282,10 +306,11 @@ class Family(ABC):
     def prediction_of(self, output: Any, call: Mapping[str, Any]) -> Tensor:
         """Return the prediction, shaped like the latents, in what a transformer returned."""
         prediction: Tensor = output[0] if isinstance(output, tuple) else output.sample
-        return prediction
+        return self.in_layout(prediction)
 
     def output_with(self, output: Any, prediction: Tensor, call: Mapping[str, Any]) -> Any:
         """Return what a transformer returned with another prediction in it; undoes :meth:`prediction_of`."""
+        prediction = self.as_called(prediction)
         return (prediction, *output[1:]) if isinstance(output, tuple) else type(output)(sample=prediction)
 
     # Arguments of the pipeline ------------------------------------------------------------------------------------
@@ -338,13 +363,13 @@ class Family(ABC):
                 remedy=Wording("Pass {conditioning} (a list of PIL images).", conditioning={name: ...}),
             )
         chosen: dict[str, Any] = {}
-        if "prompt_embeds" not in conditioning:
+        if self.embeddings not in conditioning:
             if getattr(self.pipeline, "text_encoder", None) is None:
                 raise InvalidInputError(
                     f"{self.name} has no text encoder, so the prompt {prompt!r} cannot be read.",
                     remedy=Wording(
                         "Pass {conditioning}, arguments of its pipeline.",
-                        conditioning={"prompt_embeds": ..., "negative_prompt_embeds": ...},
+                        conditioning={self.embeddings: ..., f"negative_{self.embeddings}": ...},
                     ),
                 )
             chosen["prompt"] = prompt or ""

@@ -3,6 +3,7 @@
 from probe.families.allegro import Allegro
 from probe.families.cogvideox import CogVideoX, ConsisID
 from probe.families.hunyuan import HunyuanVideo, HunyuanVideo15
+from probe.families.kandinsky5 import Kandinsky5
 from probe.families.ltx_video import LTXVideo
 from probe.families.mochi import Mochi
 from probe.families.registry import families, family_of, family_of_transformer, register_family
@@ -14,6 +15,7 @@ __all__ = [
     "ConsisID",
     "HunyuanVideo",
     "HunyuanVideo15",
+    "Kandinsky5",
     "LTXVideo",
     "Mochi",
     "SkyReelsV2",

@@ -87,7 +87,7 @@ def plan_recording(
         chosen, shape, prompt = None, Size(height, width, images or default.images), source
         count = steps
     # where a run's text is not this one prompt, there is room for as much text as the backbone takes
-    one_text = tuple(selection.branches) == ("cond",) and "prompt_embeds" not in (conditioning or {})
+    one_text = tuple(selection.branches) == ("cond",) and backbone.embeddings not in (conditioning or {})
     layout = backbone.layout(*shape, prompt if one_text else None)
     plan = selection.plan(backbone, layout, steps, features=features, values=values, limit_bytes=limit_bytes)
     return RecordingPlan(plan, chosen, shape, count * len(plan.branches))

@@ -217,7 +217,7 @@ def _token_names(
     conditioning: Mapping[str, Any] | None,
 ) -> dict[str, dict[str, list[str]]]:
     """``text_tokens``: those of each branch by name, where the backbone knows them and the text is not embeddings."""
-    if conditioning is not None and "prompt_embeds" in conditioning:
+    if conditioning is not None and backbone.embeddings in conditioning:
         return {}
     texts = {"cond": prompt, "uncond": negative_prompt or ""}
     names = {branch: backbone.token_names(texts[branch]) for branch in branches}

@@ -117,7 +117,7 @@ class ForwardPass:
             For a branch that was not prepared.
         """
         call, axis = self._call(branch)[1], self.backbone.geometry.channel_axis
-        given = call["hidden_states"]
+        given = self.backbone.shown_in_call(call)
         latents = self.backbone.latents_of_call(self.backbone.denoisers[0], call)
         if given.ndim != latents.ndim or given.shape[axis] == latents.shape[axis]:
             return None
@@ -181,7 +181,7 @@ class ForwardPass:
     def _shape_shown(self) -> tuple[int, ...]:
         """Shape of the latents in the pipeline's own call, with the condition channels that stand after them."""
         call = next(iter(self._calls.values()))[1]
-        axis, hidden = self.backbone.geometry.channel_axis, call["hidden_states"]
+        axis, hidden = self.backbone.geometry.channel_axis, self.backbone.shown_in_call(call)
         shape = list(self.backbone.latents_of_call(self.backbone.denoisers[0], call).shape)
         if hidden.ndim == len(shape):
             shape[axis] = hidden.shape[axis]

@@ -155,7 +155,7 @@ def train_adapter(
     check_moving(clip)
     backbone.check_size(clip.height, clip.width, len(clip))
     backbone.check_ready()
-    if prompt is None and "prompt_embeds" not in (conditioning or {}):
+    if prompt is None and backbone.embeddings not in (conditioning or {}):
         prompt = backbone.caption_of(clip) or ""
     if training.tracking_weight and tracks is None:
         tracks = tracks_of(clip, backbone, points=training.points, seed=training.seed, conditioning=conditioning)

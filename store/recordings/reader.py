@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from store.arguments import checked, checked_but
-from store.errors import CorruptRecordingError, InvalidInputError, NotRecordedError, RecordingError, UnknownLayerError
+from store.errors import CorruptRecordingError, NotRecordedError, RecordingError
 from store.files.damaged import damage_as
 from store.layout import TokenLayout
 from store.plan import PlannedArray, format_bytes
+from store.recordings.lookup import again, index_of, position_of, rows_of
 from store.recordings.provenance import Provenance
 from store.recordings.schema import (
     DONE,
@@ -27,7 +28,7 @@ from store.recordings.schema import (
 )
 from store.recordings.sources import Position, Source, check_arrays, open_source, read_latents
 from store.recordings.verify import Damage, Opened, damage_of
-from store.selection import BRANCHES, resolve_number
+from store.selection import resolve_number
 from store.wording import Wording
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Recording:
     def is_done(self, *, step: int, layer: int, branch: str = "cond") -> bool:
         """Tell whether a record was selected and written."""
         try:
-            return bool(self._status[self._position(step, layer, branch)] == DONE)
+            return bool(self._status[position_of(self.plan, step, layer, branch)] == DONE)
         except NotRecordedError:
             return False
 
@@ -200,7 +201,7 @@ class Recording:
         CorruptRecordingError
             The record is missing or damaged; all others stay readable.
         """
-        position, rows = self._position(step, layer, branch), self._rows(heads)
+        position, rows = position_of(self.plan, step, layer, branch), rows_of(self.plan, heads)
         return self._fetch("query", position, rows), self._fetch("key", position, rows)
 
     def read_text(
@@ -218,7 +219,7 @@ class Recording:
                 f"text tokens were not recorded: the self-attention of {self.plan.backbone} has none. "
                 f"Use read() for the video tokens."
             )
-        position, rows = self._position(step, layer, branch), self._rows(heads)
+        position, rows = position_of(self.plan, step, layer, branch), rows_of(self.plan, heads)
         query, key = (self._fetch(name, position, rows) for name in ("text_query", "text_key"))
         tokens = int((~np.isnan(key[0, :, 0])).sum())  # a shorter text is filled up with NaN
         return query[:, :tokens], key[:, :tokens]
@@ -243,7 +244,7 @@ class Recording:
         NotRecordedError, UnknownLayerError, CorruptRecordingError
             As :meth:`read`. With ``check``, the first call reads the record once and compares its checksums.
         """
-        position = self._position(step, layer, branch)
+        position = position_of(self.plan, step, layer, branch)
         found = {name: self._fetch(name, position, None, copy=False) for name in self._arrays}
         if "text_key" in found:
             tokens = int((~np.isnan(found["text_key"][0, :, 0])).sum())  # a shorter text is filled up with NaN
@@ -262,8 +263,8 @@ class Recording:
             When values were not asked for.
         """
         if "value" not in self._arrays:
-            raise NotRecordedError("values were not recorded.", remedy=_again(values=True))
-        return self._fetch("value", self._position(step, layer, branch), self._rows(heads))
+            raise NotRecordedError("values were not recorded.", remedy=again(values=True))
+        return self._fetch("value", position_of(self.plan, step, layer, branch), rows_of(self.plan, heads))
 
     def read_features(self, *, step: int, layer: int, branch: str = "cond") -> np.ndarray:
         """Attention output: (frame, y, x, feature) float16, the heads concatenated along feature.
@@ -274,8 +275,8 @@ class Recording:
             When features were not asked for.
         """
         if "features" not in self._arrays:
-            raise NotRecordedError("features were not recorded.", remedy=_again(features=True))
-        return self._fetch("features", self._position(step, layer, branch), None)
+            raise NotRecordedError("features were not recorded.", remedy=again(features=True))
+        return self._fetch("features", position_of(self.plan, step, layer, branch), None)
 
     def read_latents(self, step: int) -> np.ndarray:
         """Latents after a step: (latent_frame, latent_channel, latent_y, latent_x) float32.
@@ -289,7 +290,7 @@ class Recording:
         """
         number = resolve_number("step", step, self.plan.run_steps, "run")
         try:
-            position = _index_of("step", number, self.steps)
+            position = index_of("step", number, self.steps)
             latents = read_latents(self._source, position) if self._opened.version == 1 else None
         except CorruptRecordingError as error:
             raise CorruptRecordingError(f"step {number}: {error}. Every other step stays readable.") from error
@@ -310,35 +311,14 @@ class Recording:
     def _name(self, position: Position) -> tuple[int, str, int]:
         return self.steps[position[0]], self.branches[position[1]], self.layers[position[2]]
 
-    def _position(self, step: int, layer: int, branch: str) -> Position:
-        if branch not in BRANCHES:
-            raise UnknownLayerError(f"branch {branch!r} does not exist. Branches are 'cond' and 'uncond'.")
-        step = resolve_number("step", step, self.plan.run_steps, "run")
-        layer = resolve_number("layer", layer, self.plan.layer_count)
-        return (
-            _index_of("step", step, self.steps),
-            _index_of("branch", branch, self.branches),
-            _index_of("layer", layer, self.layers),
-        )
-
-    def _rows(self, heads: Iterable[int] | None) -> list[int] | None:
-        if heads is None:
-            return None
-        if isinstance(heads, str) or not isinstance(heads, Iterable) or getattr(heads, "ndim", 1) == 0:
-            raise InvalidInputError(f"heads must be an iterable of ints, such as heads=[0]; got {heads!r}.")
-        asked = sorted({resolve_number("head", head, self.plan.head_count) for head in heads})
-        if not asked:
-            raise InvalidInputError("heads is empty: nothing would be read. Leave it out to read all of them.")
-        return [_index_of("head", head, self.heads) for head in asked]
-
     def _fetch(self, name: str, position: Position, rows: list[int] | None, *, copy: bool = True) -> np.ndarray:
         step, branch, layer = self._name(position)
         what = f"step {step}, layer {layer}, branch {branch!r}"
         status = self._status[position]
         if status == DROPPED:
-            raise NotRecordedError(f"{what} was dropped: the writer's queue was full.", remedy=_again(resume=True))
+            raise NotRecordedError(f"{what} was dropped: the writer's queue was full.", remedy=again(resume=True))
         if status != DONE:
-            raise NotRecordedError(f"{what} was not written before the run ended.", remedy=_again(resume=True))
+            raise NotRecordedError(f"{what} was not written before the run ended.", remedy=again(resume=True))
         array: PlannedArray = self._arrays[name]
         crc = int(self._checksums[position][list(self._arrays).index(name)])
         check = self._check and (name, position) not in self._checked
@@ -367,21 +347,3 @@ class Recording:
         if self.provenance.prompt is not None:
             lines.append(f"  prompt    {self.provenance.prompt!r}")
         return "\n".join(lines)
-
-
-def _index_of(kind: str, asked: Any, recorded: Sequence[Any]) -> int:
-    if asked in recorded:
-        return recorded.index(asked)
-    plural = "branches" if kind == "branch" else f"{kind}s"
-    names = ", ".join(map(str, recorded))
-    wanted = (
-        [name for name in BRANCHES if name in (*recorded, asked)] if kind == "branch" else sorted((*recorded, asked))
-    )
-    raise NotRecordedError(
-        f"{kind} {asked} was not recorded. Recorded {plural}: {names}.", remedy=_again(**{plural: wanted})
-    )
-
-
-def _again(**arguments: Any) -> Wording:
-    (name,) = arguments
-    return Wording(f"Record again with {{{name}}}.", **arguments)

@@ -6,7 +6,6 @@ import os
 import queue
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -19,10 +18,10 @@ from store.errors import DitprobeError, InvalidInputError, RecordingError
 from store.files.atomic import write_atomically
 from store.files.outputs import check_modes
 from store.plan import Plan
-from store.recordings.casting import BeyondFloat16Error, to_float16
 from store.recordings.ledger import Ledger, check_same_run
 from store.recordings.lock import WriterLock, install, remove_leftovers
 from store.recordings.provenance import Provenance
+from store.recordings.records import Record, RecordFormat
 from store.recordings.schema import (
     DONE,
     DROPPED,
@@ -35,21 +34,11 @@ from store.recordings.schema import (
     restore,
     sealed,
 )
-from store.recordings.shards import ShardFormat, crc32c
+from store.recordings.shards import crc32c
 from store.recordings.sources import LocalSource, Position, check_replaceable, check_space, write_attributes
-from store.selection import resolve_number
 from store.wording import Wording
 
 Policy = Literal["block", "drop", "error"]
-
-
-@dataclass(frozen=True)
-class _Record:
-    position: Position
-    what: str
-    parts: dict[str, np.ndarray]
-    inexact: int  # values that the cast changed
-    ours: frozenset[str]  # names of the parts whose memory can be used for a later record
 
 
 class RecordingWriter:
@@ -127,12 +116,10 @@ class RecordingWriter:
         if not isinstance(provenance, Provenance):
             provenance = Provenance.from_mapping(provenance or {})
         self.provenance = provenance
-        self._overflowing: set[Position] = set()
         self._stalls = 0
         self._policy, self._sync, self._threads_wanted = policy, sync, integer(threads, "threads", least=1, most=256)
-        self._shards = {array.name: ShardFormat(array) for array in plan.arrays}
-        self._queue: queue.Queue[_Record | None] = queue.Queue(queue_records)
-        self._spare: dict[str, list[np.ndarray]] = {name: [] for name in self._shards}
+        self._records = RecordFormat(plan)
+        self._queue: queue.Queue[Record | None] = queue.Queue(queue_records)
         self._threads: list[threading.Thread] = []
         self._taken: set[Position] = set()
         self._error: RecordingError | None = None
@@ -188,7 +175,7 @@ class RecordingWriter:
 
     def is_done(self, step: int, layer: int, branch: str = "cond") -> bool:
         """Tell whether a record needs no writing, because an earlier run or this one wrote it."""
-        position, _ = self._position(step, layer, branch)
+        position, _ = self._records.position(step, layer, branch)
         return bool(self._ledger.status[position] == DONE)
 
     def write(
@@ -236,7 +223,7 @@ class RecordingWriter:
         self._raise_error()
         if not self._threads:
             raise RecordingError("the writer is not open. Use it in a with block.")
-        position, what = self._position(step, layer, branch)
+        position, what = self._records.position(step, layer, branch)
         if self._ledger.status[position] == DONE and position not in self._taken:
             return
         if position in self._taken:
@@ -245,62 +232,9 @@ class RecordingWriter:
         if self._make_room(position, what):
             given = {"query": query, "key": key, "text_query": text_query, "text_key": text_key}
             given |= {"features": features, "value": value}
-            parts, inexact = self._parts(given, position, what, copy)
-            ours = frozenset(name for name in parts if not np.may_share_memory(parts[name], given[name]))
-            record = _Record(position, what, parts, inexact, ours)
+            record = self._records.cast(given, position, what, copy=copy)
             self._taken.add(position)
             self._queue.put(record)
-
-    def _position(self, step: int, layer: int, branch: str) -> tuple[Position, str]:
-        plan = self.plan
-        step = resolve_number("step", step, plan.run_steps, "run")
-        layer = resolve_number("layer", layer, plan.layer_count)
-        what = f"step {step}, layer {layer}, branch {branch!r}"
-        if step not in plan.steps or layer not in plan.layers or branch not in plan.branches:
-            raise InvalidInputError(
-                f"{what} is not planned. Planned are steps {list(plan.steps)}, layers {list(plan.layers)}, "
-                f"branches {list(plan.branches)}."
-            )
-        return (plan.steps.index(step), plan.branches.index(branch), plan.layers.index(layer)), what
-
-    def _parts(
-        self, given: dict[str, np.ndarray | None], position: Position, what: str, copy: bool
-    ) -> tuple[dict[str, np.ndarray], int]:
-        """The planned arrays as float16, and how many of their values the cast changed."""
-        parts, changed = {}, 0
-        for name, shard in self._shards.items():
-            values = given[name]
-            if values is None:
-                raise InvalidInputError(f"{what}: {name} is planned but was not given.")
-            values = self._selected(name, np.asarray(values))
-            shape, tokens = shard.shape, 0
-            if name.startswith("text_") and values.ndim == 3:
-                tokens = shape[1] - values.shape[1]
-                shape = (shape[0], min(values.shape[1], shape[1]), shape[2])
-            spare = self._spare[name].pop() if self._spare[name] and shape == shard.shape else None
-            try:
-                cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy, out=spare)
-            except BeyondFloat16Error:
-                self._overflowing.add(position)
-                raise
-            changed += inexact
-            if tokens > 0:
-                cast = np.pad(cast, ((0, 0), (0, tokens), (0, 0)), constant_values=np.nan)
-            parts[name] = cast
-        for name, values in given.items():
-            if values is not None and name not in parts:
-                raise InvalidInputError(f"{what}: {name} was given but is not planned.")
-        return parts, changed
-
-    def _selected(self, name: str, values: np.ndarray) -> np.ndarray:
-        """The planned heads and frames of an array that may have all of them."""
-        plan = self.plan
-        if name != "features" and values.ndim and len(values) == plan.head_count != len(plan.heads):
-            values = values[list(plan.heads)]
-        axis = {"query": 1, "key": 1, "value": 1, "features": 0}.get(name)
-        if axis is not None and values.ndim > axis and values.shape[axis] == plan.layout.frames != len(plan.frames):
-            values = values.take(plan.frames, axis)
-        return values
 
     def _make_room(self, position: Position, what: str) -> bool:
         """Make room in the queue; False drops the record."""
@@ -312,7 +246,7 @@ class RecordingWriter:
                 f"queue_records, or select less."
             )
         if self._policy == "drop":
-            self._ledger.finish(position, DROPPED, [0] * len(self._shards))
+            self._ledger.finish(position, DROPPED, [0] * len(self._records.shards))
             return False
         self._stalls += 1
         return True
@@ -326,15 +260,13 @@ class RecordingWriter:
             except Exception as failure:
                 self._fail(record.what, failure)
 
-    def _write_record(self, record: _Record) -> None:
+    def _write_record(self, record: Record) -> None:
         checksums = []
         for name, values in record.parts.items():
-            shard = self._shards[name]
-            file = shard.path(self.path, record.position)
-            write_atomically(file, values, shard.index, sync=self._sync)
+            shard = self._records.shards[name]
+            write_atomically(shard.path(self.path, record.position), values, shard.index, sync=self._sync)
             checksums.append(crc32c(values))
-            if name in record.ours:
-                self._spare[name].append(values)
+            self._records.give_back(record, name)
         self._ledger.finish(record.position, DONE, checksums, record.inexact)
         self._ledger.commit(lazily=True)
 
@@ -378,7 +310,7 @@ class RecordingWriter:
         if counted:
             counts = {
                 "inexact_casts": self._ledger.inexact_casts,
-                "overflowing_casts": len(self._overflowing),
+                "overflowing_casts": len(self._records.overflowing),
                 "stalls": self._stalls,
                 "drops": self._ledger.drops,
             }

@@ -1,0 +1,133 @@
+"""Records as they go to the disk: the planned arrays of one step, layer and branch, cast to float16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from store.errors import InvalidInputError
+from store.plan import Plan
+from store.recordings.casting import BeyondFloat16Error, to_float16
+from store.recordings.shards import ShardFormat
+from store.recordings.sources import Position
+from store.selection import resolve_number
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record that waits for the disk.
+
+    Parameters
+    ----------
+    position : tuple of int
+        Its place along the planned steps, branches and layers.
+    what : str
+        Its step, layer and branch, for messages.
+    parts : dict of str to float16 array
+    inexact : int
+        Values that the cast changed.
+    owned : frozenset of str
+        Names of the parts whose memory nobody else uses, so that a later record can have it.
+    """
+
+    position: Position
+    what: str
+    parts: dict[str, np.ndarray]
+    inexact: int
+    owned: frozenset[str]
+
+
+class RecordFormat:
+    """Arrays, shapes and positions of the records of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+
+    Attributes
+    ----------
+    shards : dict of str to ShardFormat
+        Files of each planned array.
+    overflowing : set of tuple of int
+        Positions of records with values beyond float16.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.shards = {array.name: ShardFormat(array) for array in plan.arrays}
+        self.overflowing: set[Position] = set()
+        self._spare: dict[str, list[np.ndarray]] = {name: [] for name in self.shards}
+
+    def position(self, step: int, layer: int, branch: str) -> tuple[Position, str]:
+        """Position of a record, and its step, layer and branch in words.
+
+        Raises
+        ------
+        InvalidInputError
+            When it is not planned.
+        """
+        plan = self.plan
+        step = resolve_number("step", step, plan.run_steps, "run")
+        layer = resolve_number("layer", layer, plan.layer_count)
+        what = f"step {step}, layer {layer}, branch {branch!r}"
+        if step not in plan.steps or layer not in plan.layers or branch not in plan.branches:
+            raise InvalidInputError(
+                f"{what} is not planned. Planned are steps {list(plan.steps)}, layers {list(plan.layers)}, "
+                f"branches {list(plan.branches)}."
+            )
+        return (plan.steps.index(step), plan.branches.index(branch), plan.layers.index(layer)), what
+
+    def cast(self, given: Mapping[str, np.ndarray | None], position: Position, what: str, *, copy: bool) -> Record:
+        """Cast the planned arrays to float16, a shorter text filled up with NaN.
+
+        Raises
+        ------
+        InvalidInputError
+            When a planned array is missing, one was not planned, a shape is wrong, or values are not finite or beyond
+            float16.
+        """
+        parts, inexact = {}, 0
+        for name in self.shards:
+            values = given[name]
+            if values is None:
+                raise InvalidInputError(f"{what}: {name} is planned but was not given.")
+            parts[name], changed = self._cast(name, np.asarray(values), position, what, copy)
+            inexact += changed
+        for name, values in given.items():
+            if values is not None and name not in parts:
+                raise InvalidInputError(f"{what}: {name} was given but is not planned.")
+        owned = frozenset(name for name in parts if not np.may_share_memory(parts[name], np.asarray(given[name])))
+        return Record(position, what, parts, inexact, owned)
+
+    def give_back(self, record: Record, name: str) -> None:
+        """Keep the memory of a written part for a later record, where nobody else uses it."""
+        if name in record.owned:
+            self._spare[name].append(record.parts[name])
+
+    def _cast(self, name: str, values: np.ndarray, position: Position, what: str, copy: bool) -> tuple[np.ndarray, int]:
+        shard, values = self.shards[name], self._selected(name, values)
+        shape, tokens = shard.shape, 0
+        if name.startswith("text_") and values.ndim == 3:
+            tokens = shape[1] - values.shape[1]
+            shape = (shape[0], min(values.shape[1], shape[1]), shape[2])
+        spare = self._spare[name].pop() if self._spare[name] and shape == shard.shape else None
+        try:
+            cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy, out=spare)
+        except BeyondFloat16Error:
+            self.overflowing.add(position)
+            raise
+        if tokens > 0:
+            cast = np.pad(cast, ((0, 0), (0, tokens), (0, 0)), constant_values=np.nan)
+        return cast, inexact
+
+    def _selected(self, name: str, values: np.ndarray) -> np.ndarray:
+        """The planned heads and frames of an array that may have all of them."""
+        plan = self.plan
+        if name != "features" and values.ndim and len(values) == plan.head_count != len(plan.heads):
+            values = values[list(plan.heads)]
+        axis = {"query": 1, "key": 1, "value": 1, "features": 0}.get(name)
+        if axis is not None and values.ndim > axis and values.shape[axis] == plan.layout.frames != len(plan.frames):
+            values = values.take(plan.frames, axis)
+        return values

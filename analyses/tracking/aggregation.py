@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -57,12 +59,17 @@ class CellByCell:
         return cells_as_xy(self.cells, self.grid).float()
 
     def aggregate(self, cost: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Return (row, cell of the grid) costs of some rows from (source, cell) costs."""
-        return cost[self.index[rows]]
+        """Return (..., row, cell of the grid) costs of some rows from (..., source, cell) costs."""
+        return cost[..., self.index[rows].to(cost.device), :]
+
+    def aggregate_by_frame(self, cost: torch.Tensor) -> torch.Tensor:
+        """Return the same as (frame, row, cell of the grid) from (frame, cell, cell), the rows those of each frame."""
+        frames, cells, _ = cost.shape
+        return cost.flatten(0, 1)[_in_frames(self.sources[self.index], frames, cells)].unflatten(0, (frames, -1))
 
     def at_matches(self, found: Candidates, rows: slice) -> CellByCell:
-        """Return the aggregation at the best matches of some rows, to match them back."""
-        x, y = found.places[:, 0].round().long().T
+        """Return the aggregation at the best matches of some rows (of each frame in turn), to match them back."""
+        x, y = found.places[..., 0, :].reshape(-1, 2).round().long().T
         cells = y * self.grid.width + x
         sources, index = torch.unique(cells, return_inverse=True)
         return CellByCell(self.corners, cells, sources, index)
@@ -141,7 +148,7 @@ class Support:
     def __len__(self) -> int:
         return len(self.points)
 
-    @property
+    @cached_property
     def grid(self) -> TokenLayout:
         """Layout of the cells of the image and one more on every side, for points that leave it."""
         height, width = self.layout.height + 2 * _PAD, self.layout.width + 2 * _PAD
@@ -153,10 +160,34 @@ class Support:
         return (self.nearest + _PAD).float()
 
     def aggregate(self, cost: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Return (point, cell of the grid), what it costs to move the nearest cell there, from (source, cell) costs."""
+        """Return (..., point, cell of the grid), what it costs to move the nearest cell there.
+
+        Parameters
+        ----------
+        cost : (..., source, cell)
+        rows : of the points
+        """
+        frames = math.prod(cost.shape[:-2])
+        index, weights = (values[rows].to(cost.device).repeat(frames, 1) for values in (self.index, self.weights))
+        total = self._sum(cost.reshape(-1, cost.shape[-1]), _in_frames(index, frames, cost.shape[-2]), weights)
+        return total.view(*cost.shape[:-2], -1, total.shape[-1])
+
+    def aggregate_by_frame(self, cost: torch.Tensor) -> torch.Tensor:
+        """Return the same as (frame, point, cell of the grid), where the points are those of each frame in turn.
+
+        Parameters
+        ----------
+        cost : (frame, cell, cell)
+        """
+        frames, cells, _ = cost.shape
+        index = _in_frames(self.sources[self.index], frames, cells)
+        return self._sum(cost.flatten(0, 1), index, self.weights).unflatten(0, (frames, -1))
+
+    def _sum(self, cost: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """(row, cell of the grid) from costs (map, cell), maps (row, offset) and their weights."""
         grid, margin = self.grid, _PAD + _REACH
-        padded = torch.nn.functional.pad(cost.view(-1, self.layout.height, self.layout.width), (margin,) * 4)
-        weights, index = self.weights[rows].to(cost), self.index[rows].to(cost.device)
+        padded = torch.nn.functional.pad(cost.reshape(-1, self.layout.height, self.layout.width), (margin,) * 4)
+        weights = weights.to(cost)
         total = cost.new_zeros(len(index), grid.height, grid.width)
         for number, (x, y) in enumerate(_offsets().tolist()):
             moved = padded[:, _REACH + y : _REACH + y + grid.height, _REACH + x : _REACH + x + grid.width]
@@ -164,8 +195,8 @@ class Support:
         return total.flatten(1)
 
     def at_matches(self, found: Candidates, rows: slice) -> Support:
-        """Return the aggregation around the best matches of some points, to match them back."""
-        there = self.points[rows] + (found.places[:, 0] - self.start[rows]) * self._cell
+        """Return the aggregation around the best matches of some points (of each frame in turn), to match them back."""
+        there = (self.points[rows] + (found.places[..., 0, :] - self.start[rows]) * self._cell).reshape(-1, 2)
         size = there.new_tensor((self.layout.pixel_width, self.layout.pixel_height))
         return Support.around(torch.minimum(there.clamp_min(0), size), self.layout, self.spread)
 
@@ -192,6 +223,12 @@ class Support:
 
 
 Aggregation = CellByCell | Support
+
+
+def _in_frames(index: torch.Tensor, frames: int, each: int) -> torch.Tensor:
+    """Positions (row, ...) of each frame in turn, each of which has ``each`` of them, as positions in all frames."""
+    first = torch.arange(frames, device=index.device).mul_(each).repeat_interleave(len(index) // max(frames, 1))
+    return index + first.view(-1, *[1] * (index.ndim - 1))
 
 
 def _offsets(device: torch.device | str = "cpu") -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from store.errors import InvalidInputError
@@ -9,9 +10,26 @@ from store.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images in the order in which the model sees them; the points are known in the first."""
+    """Images that the model sees together.
+
+    Attributes
+    ----------
+    images : in the order in which the model sees them
+    anchors : those of the images in which points are known
+    """
 
     images: tuple[int, ...]
+    anchors: tuple[int, ...]
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return the (anchor, image) pairs whose costs the chunk gives.
+
+        Examples
+        --------
+        >>> Chunk((0, 2, 4), (0, 2)).pairs()
+        [(0, 2), (0, 4), (2, 0), (2, 4)]
+        """
+        return [(anchor, image) for anchor in self.anchors for image in self.images if image != anchor]
 
 
 def chunk_groups(
@@ -75,7 +93,8 @@ def _anchored(anchor: int, others: range, length: int, interleaved: bool) -> lis
     while len(covered) < len(others):
         places = range(start, min(start + (length - 2) * interval, len(others) - 1) + 1, interval)
         covered.update(places)
-        groups.setdefault(start % interval, []).append(Chunk((anchor, *(others[place] for place in places))))
+        chunk = Chunk((anchor, *(others[place] for place in places)), (anchor,))
+        groups.setdefault(start % interval, []).append(chunk)
         start += step
     return [tuple(group) for group in groups.values()]
 
@@ -84,7 +103,68 @@ def _chained(anchor: int, others: range, length: int) -> list[tuple[Chunk, ...]]
     chunks: list[tuple[Chunk, ...]] = []
     first = anchor
     for start in range(0, len(others), length - 1):
-        chunk = Chunk((first, *others[start : start + length - 1]))
+        chunk = Chunk((first, *others[start : start + length - 1]), (first,))
         chunks.append((chunk,))
         first = chunk.images[-1]
     return chunks
+
+
+def shared_chunks(images: int, anchors: Iterable[int], length: int) -> tuple[Chunk, ...]:
+    """The chunks in which each of several anchors meets every other image, few of them: each serves several anchors.
+
+    The anchors are dealt into hands, as are the other images, so that each hand spans the clip; each hand of anchors
+    meets each hand of images, and each other hand of anchors. Of the sizes of hands that a chunk holds, the one is
+    taken that shows the model the fewest images in all.
+
+    Parameters
+    ----------
+    images : of the clip
+    anchors : images in which points are known
+    length : images of a chunk
+
+    Returns
+    -------
+    tuple of Chunk
+        Their images in the order of time.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> [chunk.images for chunk in shared_chunks(6, [0, 3], 4)]
+    [(0, 1, 3, 4), (0, 2, 3, 5)]
+    >>> len(shared_chunks(12, range(12), 6)), sum(len(group) for n in range(12) for group in chunk_groups(12, n, 6))
+    (6, 42)
+    """
+    known = sorted(set(anchors))
+    for anchor in (known[0], known[-1]) if known else ():
+        if not 0 <= anchor < images:
+            raise InvalidInputError(f"image {anchor} is outside 0 to {images - 1}.")
+    if length < 2:
+        raise InvalidInputError(f"a chunk needs at least 2 images; got {length}.")
+    if not known or images < 2:
+        return ()
+    plans = [_dealt(images, known, length, each) for each in range(1, min(len(known), length - 1) + 1)]
+    return min((plan for plan in plans if plan), key=lambda plan: sum(len(chunk.images) for chunk in plan))
+
+
+def _dealt(images: int, known: list[int], length: int, each: int) -> tuple[Chunk, ...]:
+    """The chunks for hands of so many anchors; none where two hands do not fit in a chunk."""
+    hands = _hands(known, each)
+    if len(hands) > 1 and max(map(len, hands)) * 2 > length:
+        return ()
+    rest = [image for image in range(images) if image not in set(known)]
+    others = _hands(rest, length - max(map(len, hands))) if rest else []
+    meetings = [(*hand, *other) for number, hand in enumerate(hands) for other in hands[number + 1 :]]
+    meetings += [(*hand, *other) for hand in hands for other in others]
+    if not meetings:  # a single hand that holds every image
+        meetings = [tuple(hands[0])]
+    return tuple(Chunk(tuple(sorted(met)), tuple(image for image in sorted(met) if image in known)) for met in meetings)
+
+
+def _hands(images: list[int], most: int) -> list[list[int]]:
+    """Deal images into the fewest hands of at most so many."""
+    count = -(-len(images) // most)
+    return [images[number::count] for number in range(count)]

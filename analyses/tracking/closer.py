@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,13 +12,16 @@ from analyses.tracking.chunks import Chunk
 from analyses.tracking.crops import CropWindows, crop_scale, follow
 from analyses.tracking.grouping import PointGroup, group_points
 from analyses.tracking.options import TrackingOptions
-from analyses.tracking.propagate import ChunkTokens, Group, Propagator
+from analyses.tracking.propagate import ChunkTokens, Group, PointState, Propagator
 from store.layout import TokenLayout
+
+Plans = list[tuple[tuple[Group, ...], tuple[int, ...]]]
+"""Groups of chunks, and the anchors of which each leads to all other images."""
 
 
 @dataclass(frozen=True, eq=False)
 class LevelTracks:
-    """Tracks of points from one image, as one level of looking found them.
+    """Tracks of points, as one level of looking found them.
 
     Attributes
     ----------
@@ -46,6 +49,8 @@ class CloserLook:
     ----------
     tokens : callable
         Returns the :class:`ChunkTokens` of a chunk in crops.
+    plans : callable
+        Returns the chunks that lead from anchors (point,) to all other images.
     layout : the cells of a chunk
     device : of the tokens
     clip : (height, width) of the clip in pixels
@@ -54,6 +59,7 @@ class CloserLook:
     """
 
     tokens: Callable[[Chunk, CropWindows], ChunkTokens]
+    plans: Callable[[np.ndarray], Plans]
     layout: TokenLayout
     device: torch.device
     clip: tuple[int, int]
@@ -71,26 +77,27 @@ class CloserLook:
         groups = group_points(coarse.tracks[:, kept], trusted[:, kept], extent, self.options.crop_margin * cell)
         return [replace(group, members=kept[group.members]) for group in groups]
 
-    def refine(
-        self, coarse: LevelTracks, groups: tuple[Group, ...], level: int, crops: list[PointGroup]
-    ) -> LevelTracks:
+    def refine(self, coarse: LevelTracks, anchors: np.ndarray, level: int, crops: list[PointGroup]) -> LevelTracks:
         """Return the tracks of a closer level, those of the level before where this one does not speak.
 
         Parameters
         ----------
         coarse : LevelTracks of the level before
-        groups : the chunks from the image of the query
+        anchors : (point,) the image in which each point is known
         level : how many times closer
         crops : of :meth:`crops`
         """
         scale = self._scale(level)
-        tracks, mass, cycle_error = coarse.tracks.copy(), coarse.mass.copy(), coarse.cycle_error.copy()
-        looked, correction = np.zeros(mass.shape, bool), np.zeros(mass.shape)
-        anchor = groups[0][0].images[0] if groups else 0
-        size = np.array([self.layout.pixel_width, self.layout.pixel_height])
+        found = LevelTracks(
+            coarse.tracks.copy(),
+            coarse.mass.copy(),
+            coarse.cycle_error.copy(),
+            scale * np.array(self.layout.cell_size[::-1]),
+            np.zeros(coarse.mass.shape),
+            np.zeros(coarse.mass.shape, bool),
+        )
         for crop in crops:
-            mine = crop.members
-            windows = follow(crop.centres, self.clip, tuple(size[::-1].tolist()), level)
+            windows = follow(crop.centres, self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
             propagator = Propagator(
                 lambda chunk, windows=windows: self.tokens(chunk, windows),  # type: ignore[misc]
                 self.layout,
@@ -98,19 +105,37 @@ class CloserLook:
                 self.options,
                 self.budget_bytes,
             )
-            origin = windows.origins[anchor]
-            for image, state in propagator.propagate(groups, (coarse.tracks[anchor, mine] - origin) / scale).items():
-                found = origin + state.points * scale
-                inside = (np.abs((found - windows.origins[image]) / scale - size / 2) <= size / 2).all(-1)
-                moved = np.linalg.norm((found - coarse.tracks[image, mine]) / coarse.cell, axis=-1)
-                taken = inside & (moved <= self.options.max_correction)
-                taken &= state.cycle_error <= self.options.max_crop_cycle_error
-                tracks[image, mine[taken]] = found[taken]
-                mass[image, mine[taken]] = state.mass[taken]
-                cycle_error[image, mine] = state.cycle_error
-                correction[image, mine], looked[image, mine] = moved, taken
-        cell = scale * np.array(self.layout.cell_size[::-1])
-        return LevelTracks(tracks, mass, cycle_error, cell, correction, looked)
+            for groups, images in self.plans(anchors[crop.members]):
+                members = {anchor: crop.members[anchors[crop.members] == anchor] for anchor in images}
+                points = {
+                    anchor: (coarse.tracks[anchor, mine] - windows.origins[anchor]) / scale
+                    for anchor, mine in members.items()
+                }
+                for anchor, states in propagator.propagate(groups, points).items():
+                    self._put(found, coarse, windows, anchor, members[anchor], states)
+        return found
+
+    def _put(
+        self,
+        found: LevelTracks,
+        coarse: LevelTracks,
+        windows: CropWindows,
+        anchor: int,
+        mine: np.ndarray,
+        states: Mapping[int, PointState],
+    ) -> None:
+        """Put what was found of some points where it belongs, as far as it counts."""
+        size, scale = np.array([self.layout.pixel_width, self.layout.pixel_height]), windows.scale
+        for image, state in states.items():
+            there = windows.origins[anchor] + state.points * scale
+            inside = (np.abs((there - windows.origins[image]) / scale - size / 2) <= size / 2).all(-1)
+            moved = np.linalg.norm((there - coarse.tracks[image, mine]) / coarse.cell, axis=-1)
+            taken = inside & (moved <= self.options.max_correction)
+            taken &= state.cycle_error <= self.options.max_crop_cycle_error
+            found.tracks[image, mine[taken]] = there[taken]
+            found.mass[image, mine[taken]] = state.mass[taken]
+            found.cycle_error[image, mine] = state.cycle_error
+            found.correction[image, mine], found.looked[image, mine] = moved, taken
 
     def _trusted(self, coarse: LevelTracks) -> np.ndarray:
         trusted: np.ndarray = coarse.cycle_error <= self.options.trusted_cycle_error

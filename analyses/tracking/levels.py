@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analyses.tracking.chunks import Chunk, chunk_groups
-from analyses.tracking.closer import CloserLook, LevelTracks
+from analyses.tracking.chunks import Chunk, chunk_groups, shared_chunks
+from analyses.tracking.closer import CloserLook, LevelTracks, Plans
 from analyses.tracking.crops import CropWindows, crop_scale
 from analyses.tracking.grouping import group_points
 from analyses.tracking.options import TrackingOptions
-from analyses.tracking.propagate import ChunkTokens, Group, Propagator
+from analyses.tracking.propagate import ChunkTokens, Propagator
 from analyses.tracking.tokens import LayerTokens
 from store.layout import TokenLayout
 
@@ -47,36 +47,26 @@ class LeveledTracking:
 
     def track(self, queries: np.ndarray) -> list[LevelTracks]:
         """Return the tracks of queries (point, 3), (image, x, y) in pixels of the clip, at each level."""
-        anchors = np.unique(queries[:, 0]).astype(int) if self.images > 1 else np.zeros(0, int)
-        plans = {int(anchor): self._plan(int(anchor)) for anchor in anchors}
-        layout = self.model.layout(2)
-        # what each level of each anchor is expected to cost, replaced by what it costs once its crops are known
+        anchors = queries[:, 0].astype(int)
+        plans = self._plans(anchors)
         expected = {
-            (anchor, level): _chunks(groups)
-            * expected_crops(queries[queries[:, 0] == anchor], self.clip, layout, self.options, level)
-            for anchor, groups in plans.items()
+            level: _chunks(plans) * expected_crops(queries, self.clip, self.model.layout(2), self.options, level)
             for level in self.options.levels
         }
-        found = [self._unmoved(queries) for _ in self.options.levels]
-        for anchor, groups in plans.items():
-            mine = np.flatnonzero(queries[:, 0] == anchor)
+        self._ahead = sum(expected.values())
+        found = [self._whole(plans, queries)]
+        for level in self.options.levels[1:] if plans else ():
+            crops = self._look.crops(found[-1], level)
+            self.crops[level] = len(crops)
+            # what the level is expected to cost is replaced by what it costs once its crops are known
+            expected[level] = sum(_chunks(self._plans(anchors[crop.members])) for crop in crops)
             self._ahead = sum(expected.values())
-            before = self._whole(groups, queries[mine])
-            _put(found[0], before, mine)
-            for number, level in enumerate(self.options.levels[1:], start=1):
-                crops = self._look.crops(before, level)
-                self.crops[level] = self.crops.get(level, 0) + len(crops)
-                expected[anchor, level] = _chunks(groups) * len(crops)
-                self._ahead = sum(expected.values())
-                before = self._look.refine(before, groups, level, crops)
-                _put(found[number], before, mine)
+            found.append(self._look.refine(found[-1], anchors, level, crops))
         return found
 
-    def _plan(self, anchor: int) -> tuple[Group, ...]:
-        options = self.options
-        return chunk_groups(
-            self.images, anchor, self.length, interleaved=options.interleaved, anchored=options.anchored
-        )
+    def _plans(self, anchors: np.ndarray) -> Plans:
+        """Return the chunks that lead from images to all others."""
+        return chunk_plans(self.images, np.unique(anchors).tolist(), self.length, self.options)
 
     def _unmoved(self, queries: np.ndarray) -> LevelTracks:
         """Return tracks of points that stay where they are, certain everywhere."""
@@ -86,16 +76,21 @@ class LeveledTracking:
         tracks = np.repeat(queries[None, :, 1:], self.images, axis=0)
         return LevelTracks(tracks, np.ones(shape), np.zeros(shape), cell, np.zeros(shape), np.zeros(shape, bool))
 
-    def _whole(self, groups: tuple[Group, ...], queries: np.ndarray) -> LevelTracks:
+    def _whole(self, plans: Plans, queries: np.ndarray) -> LevelTracks:
         """Return the tracks that the whole image gives."""
         found = self._unmoved(queries)
         propagator = Propagator(
             self._tokens, self.model.layout(2), self.model.backbone.device, self.options, self.budget_bytes
         )
-        for image, state in propagator.propagate(groups, queries[:, 1:] / self._stretch).items():
-            found.tracks[image] = state.points * self._stretch
-            found.mass[image], found.cycle_error[image] = state.mass, state.cycle_error
-            found.looked[image] = True
+        for groups, anchors in plans:
+            members = {anchor: np.flatnonzero(queries[:, 0] == anchor) for anchor in anchors}
+            points = {anchor: queries[mine, 1:] / self._stretch for anchor, mine in members.items()}
+            for anchor, states in propagator.propagate(groups, points).items():
+                mine = members[anchor]
+                for image, state in states.items():
+                    found.tracks[image, mine] = state.points * self._stretch
+                    found.mass[image, mine], found.cycle_error[image, mine] = state.mass, state.cycle_error
+                    found.looked[image, mine] = True
         return found
 
     @property
@@ -108,7 +103,13 @@ class LeveledTracking:
     def _look(self) -> CloserLook:
         model = self.model
         return CloserLook(
-            self._tokens, model.layout(2), model.backbone.device, self.clip, self.options, self.budget_bytes
+            self._tokens,
+            self._plans,
+            model.layout(2),
+            model.backbone.device,
+            self.clip,
+            self.options,
+            self.budget_bytes,
         )
 
     def _tokens(self, chunk: Chunk, windows: CropWindows | None = None) -> ChunkTokens:
@@ -125,7 +126,7 @@ def expected_crops(
 
     Parameters
     ----------
-    queries : (point, 3), (image, x, y) in pixels, all in one image
+    queries : (point, 3), (image, x, y) in pixels
     clip : (height, width) in pixels
     layout : the cells that the model sees
     options : TrackingOptions
@@ -145,12 +146,32 @@ def expected_crops(
     return len(group_points(queries[None, :, 1:], np.ones((1, len(queries)), bool), extent, margin))
 
 
-def _chunks(groups: tuple[Group, ...]) -> int:
-    return sum(len(group) for group in groups)
+def chunk_plans(images: int, anchors: list[int], length: int, options: TrackingOptions) -> Plans:
+    """Return the chunks that lead from each of some images to all others.
+
+    Parameters
+    ----------
+    images : of the clip
+    anchors : images in which points are known, each once
+    length : images of a chunk
+    options : TrackingOptions
+
+    Examples
+    --------
+    >>> plans = chunk_plans(12, [0, 6], 6, TrackingOptions())
+    >>> [(anchors, [chunk.images for (chunk,) in groups]) for groups, anchors in plans]
+    [((0, 6), [(0, 1, 4, 6, 8, 11), (0, 2, 5, 6, 9), (0, 3, 6, 7, 10)])]
+    >>> [(anchors, len(groups)) for groups, anchors in chunk_plans(12, [0, 6], 6, TrackingOptions(shared=False))]
+    [((0,), 2), ((6,), 2)]
+    """
+    if images < 2 or not anchors:
+        return []
+    together = options.shared and options.interleaved and options.encode == "images"
+    if together and len(anchors) > 1:
+        return [(tuple((chunk,) for chunk in shared_chunks(images, anchors, length)), tuple(anchors))]
+    how = {"interleaved": options.interleaved, "anchored": options.anchored}
+    return [(chunk_groups(images, anchor, length, **how), (anchor,)) for anchor in anchors]
 
 
-def _put(whole: LevelTracks, part: LevelTracks, points: np.ndarray) -> None:
-    """Put the tracks of some points where they belong."""
-    for name in ("tracks", "mass", "cycle_error", "correction", "looked"):
-        getattr(whole, name)[:, points] = getattr(part, name)
-    whole.cell[:] = part.cell
+def _chunks(plans: Plans) -> int:
+    return sum(len(group) for groups, _ in plans for group in groups)

@@ -6,15 +6,36 @@ The cycle check is the same pipe, run from the matches in a frame back to the im
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
+from analyses.arrays import compute_dtype
 from analyses.correspondence.peaks import Candidates, find_candidates
 from analyses.kernels.matching_cost import backward_costs, frame_costs, sources_within
 from analyses.tracking.aggregation import Aggregation
 from analyses.tracking.options import TrackingOptions
+from store.layout import TokenLayout
+
+
+@dataclass(frozen=True, eq=False)
+class FrameMatches:
+    """The rows of an aggregation in one frame.
+
+    Attributes
+    ----------
+    frame : int
+    cost : (row, cell of the grid) aggregated costs
+    found : Candidates of those costs
+    cycle_error : (row,) distance in cells from where a row starts to where its best match leads back
+    """
+
+    frame: int
+    cost: torch.Tensor
+    found: Candidates
+    cycle_error: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -31,59 +52,97 @@ class CostMatcher:
     budget_bytes: int
 
     def frame_matches(
-        self, query: torch.Tensor, key: torch.Tensor, aggregation: Aggregation
-    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """Yield the frame, the (source, cell) costs and the (row,) cycle errors of every frame after the first.
+        self, query: torch.Tensor, key: torch.Tensor, aggregation: Aggregation, *, candidates: int = 1
+    ) -> Iterator[FrameMatches]:
+        """Yield the matches in every frame after the first.
 
         Parameters
         ----------
         query, key : (head, frame, cell, channel)
         aggregation : of the points in frame 0
+        candidates : best matches that are kept
 
         Notes
         -----
-        The cycle error is the distance, in cells, from where a row starts to where its best match leads back, 0 where
-        no limit is set (``max_cycle_error`` infinite).
+        The cycle error is 0 where no limit is set (``max_cycle_error`` infinite). The cost of a pair of cells is the
+        same in both directions, so the costs of all cells of frame 0, where they fit the budget, serve the way back as
+        well, and several frames are matched at once.
         """
-        heads, _, _, channels = query.shape
-        divisor = math.sqrt(heads if self.options.scale == "heads" else channels)
-        for frame, cost in frame_costs(
-            query, key, aggregation.sources, divisor=divisor, budget_bytes=self.budget_bytes
-        ):
-            if math.isinf(self.options.max_cycle_error):
-                yield frame, cost, torch.zeros(len(aggregation), device=cost.device)
-                continue
-            errors = []
-            for rows in self._parts(cost, aggregation):
-                found = self._best(cost, aggregation, rows, 1, aggregation.refines_cycle)
-                there = aggregation.at_matches(found, rows)
-                back = backward_costs(query, key, frame, there.sources, divisor=divisor, budget_bytes=self.budget_bytes)
-                home = self._best(back, there, slice(None), 1, aggregation.refines_cycle)
-                errors.append(aggregation.distance(there.positions(home.places[:, 0]), rows))
-            yield frame, cost, torch.cat(errors)
+        heads, _, cells, channels = query.shape
+        how = {
+            "divisor": math.sqrt(heads if self.options.scale == "heads" else channels),
+            "budget_bytes": self.budget_bytes,
+        }
+        way_back = not math.isinf(self.options.max_cycle_error)
+        itemsize = compute_dtype(query, key).itemsize
+        fit = sources_within(self.budget_bytes, cells, itemsize)
+        whole = way_back and cells <= fit
+        sources = torch.arange(cells, device=query.device) if whole else aggregation.sources
+        together = 1
+        if whole or not way_back:
+            together = min(fit // len(sources), self._rows(aggregation, itemsize) // len(aggregation))
+        costs = frame_costs(query, key, sources, **how)
+        while block := list(islice(costs, max(1, together))):
+            frame = block[0][0]
+            cost = torch.stack([one for _, one in block])
+            forward = cost[:, aggregation.sources] if whole else cost
 
-    def candidates(self, cost: torch.Tensor, aggregation: Aggregation, count: int) -> Candidates:
-        """Return the best ``count`` matches of every row from (source, cell) costs."""
-        parts = [
-            self._best(cost, aggregation, rows, count, self.options.refine) for rows in self._parts(cost, aggregation)
-        ]
-        names = ("places", "costs", "mass")
-        return Candidates(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+            def home(there: Aggregation, cost: torch.Tensor = cost, frame: int = frame) -> torch.Tensor:
+                if whole:
+                    return there.aggregate_by_frame(cost.transpose(1, 2))
+                return there.aggregate(backward_costs(query, key, frame, there.sources, **how)[None], slice(None))
 
-    def _best(self, cost: torch.Tensor, aggregation: Aggregation, rows: slice, count: int, refine: bool) -> Candidates:
+            parts = []
+            for rows in _split(len(aggregation), self._rows(aggregation, itemsize)):
+                total = aggregation.aggregate(forward, rows)
+                found = self.candidates(total, aggregation.grid, candidates)
+                parts.append((total, found, self._cycle_error(total, found, aggregation, rows, home if way_back else None)))
+            yield from _by_frame(frame, parts)
+
+    def candidates(self, cost: torch.Tensor, grid: TokenLayout, count: int) -> Candidates:
+        """Return the best ``count`` matches of every row from aggregated (..., row, cell of the grid) costs."""
+        return self._best(cost, grid, count, self.options.refine)
+
+    def _cycle_error(
+        self,
+        total: torch.Tensor,
+        found: Candidates,
+        aggregation: Aggregation,
+        rows: slice,
+        home: Callable[[Aggregation], torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """(frame, row) cells between where rows start and where their best matches lead back to."""
+        if home is None:
+            return torch.zeros(total.shape[:2], device=total.device)
+        refine = aggregation.refines_cycle and self.options.refine
+        best = found if refine == self.options.refine else self._best(total, aggregation.grid, 1, refine)
+        there = aggregation.at_matches(best, rows)
+        back = self._best(home(there), there.grid, 1, refine).places[..., 0, :]
+        return aggregation.distance(there.positions(back.flatten(0, 1)).view_as(back), rows)
+
+    def _best(self, cost: torch.Tensor, grid: TokenLayout, count: int, refine: bool) -> Candidates:
         options = self.options
         found = find_candidates(
-            aggregation.aggregate(cost, rows),
-            aggregation.grid,
-            count=count,
-            radius=options.window,
-            refine=refine and options.refine,
-            sharpness=options.sharpness,
+            cost.flatten(0, -2), grid, count=count, radius=options.window, refine=refine, sharpness=options.sharpness
         )
-        return Candidates(*(getattr(found, name).float() for name in ("places", "costs", "mass")))
+        return Candidates(
+            *(getattr(found, name).float().unflatten(0, cost.shape[:-1]) for name in ("places", "costs", "mass"))
+        )
 
-    def _parts(self, cost: torch.Tensor, aggregation: Aggregation) -> list[slice]:
-        """Rows of an aggregation, as many at a time as the budget holds."""
+    def _rows(self, aggregation: Aggregation, itemsize: int) -> int:
+        """Return how many rows of an aggregation the budget holds."""
         grid = aggregation.grid
-        most = sources_within(self.budget_bytes, grid.height * grid.width, cost.itemsize)
-        return [slice(first, first + most) for first in range(0, len(aggregation), most)]
+        return sources_within(self.budget_bytes, grid.height * grid.width, itemsize)
+
+
+def _split(rows: int, most: int) -> list[slice]:
+    return [slice(first, first + most) for first in range(0, rows, most)]
+
+
+def _by_frame(frame: int, parts: list[tuple[torch.Tensor, Candidates, torch.Tensor]]) -> Iterator[FrameMatches]:
+    """Yield the matches of frames in turn from those of some rows in all of them."""
+    cost, error = (torch.cat([part[place] for part in parts], 1) for place in (0, 2))
+    found = [torch.cat([getattr(part[1], name) for part in parts], 1) for name in ("places", "costs", "mass")]
+    for number in range(len(cost)):
+        one = Candidates(*(values[number] for values in found))
+        yield FrameMatches(frame + number, cost[number], one, error[number])

@@ -34,6 +34,10 @@ class TrackingOptions:
         Images of a chunk, the query's included; by default as many latent frames as the backbone generates.
     interleaved, anchored : bool
         See :func:`analyses.tracking.chunks.chunk_groups`.
+    shared : bool
+        Whether points that are known in different images share passes of the model, each of which holds several of
+        those images (:func:`analyses.tracking.chunks.shared_chunks`): fewer passes. Needs encode="images" and
+        interleaved chunks, and has no effect otherwise.
     average : bool
         Whether to average the costs of an image that lies in several chunks, or to take those of the first chunk.
     noise : "clean", "forward" or "inversion"
@@ -89,6 +93,7 @@ class TrackingOptions:
     chunk_images: int | None = None
     interleaved: bool = True
     anchored: bool = True
+    shared: bool = True
     average: bool = True
     noise: Noise = "clean"
     support: float = 1.0
@@ -151,5 +156,6 @@ PUBLISHED = TrackingOptions(
     candidates=1,
     smoothness=0,
     max_cycle_error=math.inf,
+    shared=False,
 )
 """The released evaluation of DiffTrack (Nam et al., 2025): every point counts as visible."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,32 +82,48 @@ class Propagator:
     options: TrackingOptions
     budget_bytes: int
 
-    def propagate(self, groups: tuple[Group, ...], points: np.ndarray) -> dict[int, PointState]:
-        """Return the points (point, 2), known in the first image of the first chunk, in every other image by number."""
+    def propagate(self, groups: tuple[Group, ...], points: Mapping[int, np.ndarray]) -> dict[int, dict[int, PointState]]:
+        """Return the points in all other images.
+
+        Parameters
+        ----------
+        groups : of the chunks that lead from the images in which points are known
+        points : mapping from such an image to its points (point, 2); one only where chunks are chained
+
+        Returns
+        -------
+        dict of dict of PointState
+            By the image in which they are known, and the other image.
+        """
         if self.options.anchored:
-            return self._from_anchor(groups, points)
+            return self._from_anchors(groups, points)
         states: dict[int, PointState] = {}
-        anchor = groups[0][0].images[0] if groups else 0
+        ((anchor, here),) = points.items()
         for (chunk,) in groups:
             first = chunk.images[0]
-            start = points if first == anchor else states[first].points
-            states |= self._from_anchor(((chunk,),), start)
-        return states
+            start = here if first == anchor else states[first].points
+            states |= self._from_anchors(((chunk,),), {first: start})[first]
+        return {anchor: states}
 
-    def _from_anchor(self, groups: tuple[Group, ...], points: np.ndarray) -> dict[int, PointState]:
-        """Return the points, known in the first image of every chunk, in all the others."""
-        inside = np.clip(points, 0, [self.layout.pixel_width, self.layout.pixel_height])
-        aggregation = self._aggregation(inside)
+    def _from_anchors(
+        self, groups: tuple[Group, ...], points: Mapping[int, np.ndarray]
+    ) -> dict[int, dict[int, PointState]]:
+        """Return the points, known in an anchor of every chunk, in all the other images."""
+        size = [self.layout.pixel_width, self.layout.pixel_height]
+        aggregations = {anchor: self._aggregation(np.clip(here, 0, size)) for anchor, here in points.items()}
         match = self._matched_in_clips if self.options.encode == "clip" else self._matched
-        matches = {image: one for group in groups for image, one in match(group, aggregation)}
-        anchor = groups[0][0].images[0]
-        states: dict[int, PointState] = {}
-        for order in (
-            sorted(i for i in matches if i > anchor),
-            sorted((i for i in matches if i < anchor), reverse=True),
-        ):
-            if order:
-                states |= _read(matches, order, aggregation, self._smoothness)
+        matches: dict[int, dict[int, _ImageMatches]] = {anchor: {} for anchor in points}
+        for group in groups:
+            for anchor, image, one in match(group, aggregations, matches):
+                matches[anchor][image] = one
+        states: dict[int, dict[int, PointState]] = {anchor: {} for anchor in points}
+        for anchor, found in matches.items():
+            for order in (
+                sorted(i for i in found if i > anchor),
+                sorted((i for i in found if i < anchor), reverse=True),
+            ):
+                if order:
+                    states[anchor] |= _read(found, order, aggregations[anchor], self._smoothness)
         return states
 
     def _aggregation(self, points: np.ndarray) -> Aggregation:
@@ -121,45 +137,61 @@ class Propagator:
     def _matcher(self) -> CostMatcher:
         return CostMatcher(self.options, self.budget_bytes)
 
-    def _matched(self, group: Group, aggregation: Aggregation) -> Iterator[tuple[int, _ImageMatches]]:
-        """Yield every image of a group of chunks as soon as its costs are complete."""
+    def _matched(
+        self, group: Group, aggregations: Mapping[int, Aggregation], known: Mapping[int, Mapping[int, _ImageMatches]]
+    ) -> Iterator[tuple[int, int, _ImageMatches]]:
+        """Yield the anchor, the image and the matches of every pair of a group as soon as its costs are complete.
+
+        Pairs of other groups, which are known, are left out.
+        """
         matcher, count = self._matcher, self.options.candidates if self._smoothness else 1
-        pending: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
+        pending: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor, int]] = {}
         for number, chunk in enumerate(group):
             tokens = self.tokens(chunk)
-            later = _images_of(group[number + 1 :])
-            for frame, cost, cycle_error in matcher.frame_matches(tokens.query, tokens.key, aggregation):
-                if frame >= len(chunk.images):
-                    break
-                image = chunk.images[frame]
-                if image not in pending:
-                    pending[image] = (cost, cycle_error, 1)
-                elif self.options.average:
-                    before, way, chunks = pending[image]
-                    pending[image] = (before.add_(cost), way + cycle_error, chunks + 1)
-                if image not in later:
-                    total, way, chunks = pending.pop(image)
-                    found = matcher.candidates(total / chunks, aggregation, count)
-                    yield image, _ImageMatches(found, way / chunks, _offset(tokens, frame))
+            later = _pairs_of(group[number + 1 :])
+            for anchor in (anchor for anchor in chunk.anchors if anchor in aggregations):
+                aggregation, places = aggregations[anchor], _from(chunk, anchor, known[anchor])
+                if len(places) < 2:
+                    continue
+                offset = _offsets(tokens, places)
+                for one in matcher.frame_matches(*_tokens_at(tokens, places), aggregation, candidates=count):
+                    image = chunk.images[places[one.frame]]
+                    pair, cost, way, chunks, found = (anchor, image), one.cost, one.cycle_error, 1, one.found
+                    if pair in pending:
+                        before, way, chunks = pending.pop(pair)
+                        if self.options.average:
+                            cost, way, chunks = before.add_(one.cost), way + one.cycle_error, chunks + 1
+                        else:
+                            cost = before
+                        found = None
+                    if pair in later:
+                        pending[pair] = cost.clone() if chunks == 1 else cost, way, chunks
+                        continue
+                    if found is None:
+                        found = matcher.candidates(cost / chunks, aggregation.grid, count)
+                    yield anchor, image, _ImageMatches(found, way / chunks, offset[one.frame])
 
-    def _matched_in_clips(self, group: Group, aggregation: Aggregation) -> Iterator[tuple[int, _ImageMatches]]:
+    def _matched_in_clips(
+        self, group: Group, aggregations: Mapping[int, Aggregation], known: Mapping[int, Mapping[int, _ImageMatches]]
+    ) -> Iterator[tuple[int, int, _ImageMatches]]:
         """Yield the same for latent frames of several images: matches at their times, straight lines between."""
         matcher = self._matcher
+        ((anchor, aggregation),) = aggregations.items()
         pending: dict[int, list[_ImageMatches]] = {}
         for number, chunk in enumerate(group):
             tokens = self.tokens(chunk)
+            offset = _offsets(tokens, list(range(tokens.query.shape[1])))
             start = aggregation.start[:, None]
             ones = torch.ones(len(start), 1, device=start.device)
-            frames = [_ImageMatches(Candidates(start, ones, ones), torch.zeros_like(ones[:, 0]), _offset(tokens, 0))]
-            for frame, cost, cycle_error in matcher.frame_matches(tokens.query, tokens.key, aggregation):
-                found = matcher.candidates(cost, aggregation, 1)
-                frames.append(_ImageMatches(found, cycle_error, _offset(tokens, frame)))
-            later = _images_of(group[number + 1 :])
+            frames = [_ImageMatches(Candidates(start, ones, ones), torch.zeros_like(ones[:, 0]), offset[0])]
+            for one in matcher.frame_matches(tokens.query, tokens.key, aggregation):
+                frames.append(_ImageMatches(one.found, one.cycle_error, offset[one.frame]))
+            later = {image for _, image in _pairs_of(group[number + 1 :])}
             for place, image in enumerate(chunk.images[1:], start=1):
                 if self.options.average or image not in pending:
                     pending.setdefault(image, []).append(_between(frames, tokens.layout.frame_centres, place))
                 if image not in later:
-                    yield image, _mean(pending.pop(image))
+                    yield anchor, image, _mean(pending.pop(image))
 
     @property
     def _smoothness(self) -> float:
@@ -167,13 +199,29 @@ class Propagator:
         return self.options.smoothness if self.options.encode == "images" else 0.0
 
 
-def _images_of(chunks: Group) -> set[int]:
-    """Return the images of chunks without their first ones."""
-    return {image for chunk in chunks for image in chunk.images[1:]}
+def _pairs_of(chunks: Group) -> set[tuple[int, int]]:
+    """Return the (anchor, image) pairs of chunks."""
+    return {pair for chunk in chunks for pair in chunk.pairs()}
 
 
-def _offset(tokens: ChunkTokens, frame: int) -> torch.Tensor:
-    return torch.zeros(2, device=tokens.query.device) if tokens.offsets is None else tokens.offsets[frame]
+def _from(chunk: Chunk, anchor: int, known: Container[int]) -> list[int]:
+    """Return the places of a chunk's images, that of the anchor first, without those of images that are known."""
+    others = [place for place, image in enumerate(chunk.images) if image != anchor and image not in known]
+    return [chunk.images.index(anchor), *others]
+
+
+def _tokens_at(tokens: ChunkTokens, places: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the queries and keys of some frames, in this order."""
+    if places == list(range(tokens.query.shape[1])):
+        return tokens.query, tokens.key
+    return tokens.query[:, places], tokens.key[:, places]
+
+
+def _offsets(tokens: ChunkTokens, places: list[int]) -> torch.Tensor:
+    """Return (frame, 2), how far the views of some frames are displaced from that of the first of them."""
+    if tokens.offsets is None:
+        return torch.zeros(len(places), 2, device=tokens.query.device)
+    return tokens.offsets[places] - tokens.offsets[places[0]]
 
 
 def _read(

@@ -86,14 +86,20 @@ class LayerTokens:
         ]
         return Clip(np.stack(crops), fps=8.0)
 
-    def _encoded(self, image: int, origin: np.ndarray | None, scale: float) -> torch.Tensor:
-        """Return the latents of an image alone; the latest are kept, since an image lies in several chunks."""
-        key = image, None if origin is None else (*origin.tolist(), scale)
-        if key not in self._encodings:
-            while len(self._encodings) >= _ENCODINGS:
-                del self._encodings[next(iter(self._encodings))]
-            self._encodings[key] = self.backbone.encode(self._clip((image,), _row(origin), scale))
-        return self._encodings[key]
+    def _encoded(self, images: tuple[int, ...], origins: np.ndarray | None, scale: float) -> list[torch.Tensor]:
+        """Return the latents of each image alone; the latest used are kept, since an image lies in several chunks."""
+        seen = [None] * len(images) if origins is None else [(*origin, scale) for origin in origins.tolist()]
+        keys = list(zip(images, seen, strict=True))
+        found = {key: self._encodings.pop(key) for key in dict.fromkeys(keys) if key in self._encodings}
+        missing = {key: place for place, key in enumerate(keys) if key not in found}
+        if missing:
+            places = list(missing.values())
+            shown = self._clip(tuple(images[p] for p in places), None if origins is None else origins[places], scale)
+            found |= dict(zip(missing, self.backbone.encode_images(shown), strict=True))
+        self._encodings |= found
+        while len(self._encodings) > _ENCODINGS:
+            del self._encodings[next(iter(self._encodings))]
+        return [found[key] for key in keys]
 
     def _latents(self, view: View) -> tuple[torch.Tensor, TokenLayout, np.ndarray | None]:
         """Return the latents of a chunk, where its tokens lie, and the origins (frame, 2) of what its frames show.
@@ -113,11 +119,7 @@ class LayerTokens:
         layout = self.layout(len(chunk.images))
         images = (*chunk.images, *chunk.images[-1:] * (layout.frames - len(chunk.images)))
         origins = None if windows is None else windows.at(images)
-        parts = [
-            self._encoded(image, None if origins is None else origins[place], scale)
-            for place, image in enumerate(images)
-        ]
-        return torch.cat(parts, self.backbone.frame_axis), layout, origins
+        return torch.cat(self._encoded(images, origins, scale), self.backbone.frame_axis), layout, origins
 
     def _forward(self, images: int, view: View) -> ForwardPass:
         """Return the model's calls for clips of a number of images; of each anchor if the model also takes an image."""
@@ -160,10 +162,6 @@ class LayerTokens:
         self.seconds += time.perf_counter() - began
         self.chunks += 1
         return ChunkTokens(query, key, capture.layout, _offsets(origins, windows, query.device))
-
-
-def _row(origin: np.ndarray | None) -> np.ndarray | None:
-    return None if origin is None else origin[None]
 
 
 def _offsets(origins: np.ndarray | None, windows: CropWindows | None, device: torch.device) -> torch.Tensor | None:

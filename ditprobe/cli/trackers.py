@@ -252,8 +252,7 @@ def tracking_cost(
     >>> tracking_cost(mini, tracking_options("exact", "images", "clean"), (11, 40, 40), queries, None, 2)
     (Size(height=40, width=40, images=6), 1.0)
     """
-    from analyses.tracking.chunks import chunk_groups
-    from analyses.tracking.levels import expected_crops
+    from analyses.tracking.levels import chunk_plans, expected_crops
     from analyses.tracking.tokens import chunk_length
 
     default, (images, *extent) = model.default_size, clip
@@ -264,10 +263,9 @@ def tracking_cost(
     while model.nearest_size(height, width, shown).images != shown:
         shown += stride
     model.check_size(height, width, shown)
-    layout, count = model.layout(height, width, shown), 0
-    for anchor in sorted({int(each) for each in queries[:, 0]}) if images > 1 else ():
-        groups = chunk_groups(images, anchor, length, interleaved=procedure.interleaved, anchored=procedure.anchored)
-        mine, chunks = queries[queries[:, 0] == anchor], sum(len(group) for group in groups)
-        crops = (expected_crops(mine, (extent[0], extent[1]), layout, procedure, each) for each in procedure.levels)
-        count += chunks * sum(crops)
+    layout = model.layout(height, width, shown)
+    plans = chunk_plans(images, sorted({int(each) for each in queries[:, 0]}), length, procedure)
+    chunks = sum(len(group) for groups, _ in plans for group in groups)
+    crops = (expected_crops(queries, (extent[0], extent[1]), layout, procedure, each) for each in procedure.levels)
+    count = chunks * sum(crops)
     return type(default)(height, width, shown), count * (range(len(model.layers))[layer] + 1) / len(model.layers)

@@ -364,10 +364,29 @@ class Backbone(Family):
         NotFiniteError
             When the VAE makes numbers that are not finite.
         """
-        images = clip.images
+        return self._encode(clip.images, self.device)
+
+    @checked
+    @torch.no_grad()
+    def encode_images(self, clip: Clip) -> list[Tensor]:
+        """Encode every image of a clip alone, as :meth:`encode` does with a clip of one image.
+
+        Returns
+        -------
+        list of (1, ...) float32 tensors on :attr:`device`, one an image
+
+        Raises
+        ------
+        InvalidInputError, NotFiniteError
+            As :meth:`encode` does.
+        """
+        device = self.device  # which is costly to find: the pipeline walks through all of its modules
+        return [self._encode(image[None], device) for image in clip.images]
+
+    def _encode(self, images: np.ndarray, device: torch.device) -> Tensor:
         self.check_size(images.shape[1], images.shape[2], images.shape[0])
         video = torch.from_numpy(np.ascontiguousarray(images)).permute(3, 0, 1, 2)[None]
-        video = (video.float() / 127.5 - 1.0).to(self.device, self.pipeline.vae.dtype)
+        video = (video.float() / 127.5 - 1.0).to(device, self.pipeline.vae.dtype)
         latents = self.scale_latents(self.vae_encode(video).float())
         check_values(latents, f"the latents that the VAE of {self.name} made of a clip", remedy=_VAE_REMEDY)
         return latents

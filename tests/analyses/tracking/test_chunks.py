@@ -1,8 +1,9 @@
 """Chunks against the released loop, written out, and what every caller relies on."""
 
+import numpy as np
 import pytest
 
-from analyses.tracking.chunks import chunk_groups
+from analyses.tracking.chunks import chunk_groups, shared_chunks
 from store.errors import InvalidInputError
 
 SIZES = [(images, length) for images in (*range(2, 42), 83, 100) for length in (2, 3, 5, 6, 13)]
@@ -97,3 +98,34 @@ def test_what_cannot_be_chunked_is_refused():
         chunk_groups(8, 0, 1)
     with pytest.raises(InvalidInputError, match="interleaved chunks need the anchor in each"):
         chunk_groups(8, 0, 4, anchored=False)
+
+
+def test_shared_chunks_let_every_anchor_meet_every_image():
+    random = np.random.default_rng(0)
+    for images, length in SIZES:
+        for count in {1, 2, 3, images // 2, images} - {0}:
+            anchors = sorted(random.choice(images, min(count, images), replace=False).tolist())
+            chunks = shared_chunks(images, anchors, length)
+            assert {pair for chunk in chunks for pair in chunk.pairs()} == {
+                (anchor, image) for anchor in anchors for image in range(images) if image != anchor
+            }
+            for chunk in chunks:
+                assert 2 <= len(chunk.images) <= length
+                assert list(chunk.images) == sorted(set(chunk.images))
+                assert chunk.anchors == tuple(image for image in chunk.images if image in anchors)
+
+
+def test_shared_chunks_are_few():
+    for images, length in ((49, 6), (100, 6), (49, 13)):
+        for anchors in (range(images), range(0, images, 5), (0, images // 2)):
+            shared = shared_chunks(images, anchors, length)
+            apart = [chunk for anchor in anchors for chunk in flat(chunk_groups(images, anchor, length))]
+            assert len(shared) < 0.7 * len(apart)
+
+
+def test_shared_chunks_of_what_is_not_there():
+    assert shared_chunks(5, [], 6) == shared_chunks(1, [0], 6) == ()
+    with pytest.raises(InvalidInputError, match=r"^image 8 is outside 0 to 7\.$"):
+        shared_chunks(8, [0, 8], 4)
+    with pytest.raises(InvalidInputError, match=r"^a chunk needs at least 2 images; got 1\.$"):
+        shared_chunks(8, [0], 1)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny_families import FAMILIES
 
-from analyses.tracking.chunks import chunk_groups
 from analyses.tracking.closer import CloserLook, LevelTracks
 from analyses.tracking.crops import CropWindows, crop_scale, cut, follow
 from analyses.tracking.grouping import group_points
+from analyses.tracking.levels import chunk_plans
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens
 from analyses.tracking.track import track_points
@@ -118,6 +118,7 @@ def coarse(points, images=4, cell=4.0, errors=0.0):
 def look(shift, **options):
     return CloserLook(
         lambda chunk, windows: planted(windows, chunk, shift),
+        lambda anchors: chunk_plans(4, np.unique(anchors).tolist(), 4, TrackingOptions()),
         LAYOUT,
         torch.device("cpu"),
         (32, 32),
@@ -128,8 +129,7 @@ def look(shift, **options):
 
 def test_a_closer_look_corrects_by_its_own_cells():
     before, closer = coarse([[16.0, 16.0], [18.0, 14.0]]), look((1, -1))
-    groups = chunk_groups(4, 0, 4)
-    found = closer.refine(before, groups, 2, closer.crops(before, 2))
+    found = closer.refine(before, np.zeros(2, int), 2, closer.crops(before, 2))
     np.testing.assert_allclose(found.tracks[1:] - before.tracks[1:], np.broadcast_to([2.0, -2.0], (3, 2, 2)), atol=1e-3)
     np.testing.assert_array_equal(found.tracks[0], before.tracks[0])
     np.testing.assert_allclose(found.cell, [2.0, 2.0])
@@ -140,7 +140,7 @@ def test_a_closer_look_corrects_by_its_own_cells():
 def test_a_crop_follows_its_point_and_the_way_that_it_went_counts():
     before, closer = coarse([[16.0, 16.0]]), look((1, 0))
     before.tracks[:, 0] += np.array([[0, 0], [3, 1], [6, 2], [9, 3]])
-    found = closer.refine(before, chunk_groups(4, 0, 4), 2, closer.crops(before, 2))
+    found = closer.refine(before, np.zeros(1, int), 2, closer.crops(before, 2))
     np.testing.assert_allclose(
         found.tracks[1:, 0] - before.tracks[1:, 0], np.broadcast_to([2.0, 0.0], (3, 2)), atol=1e-3
     )
@@ -148,11 +148,11 @@ def test_a_crop_follows_its_point_and_the_way_that_it_went_counts():
 
 def test_a_look_that_lost_the_point_does_not_count():
     before, closer = coarse([[16.0, 16.0]]), look((3, 0))
-    found = closer.refine(before, chunk_groups(4, 0, 4), 2, closer.crops(before, 2))
+    found = closer.refine(before, np.zeros(1, int), 2, closer.crops(before, 2))
     np.testing.assert_array_equal(found.tracks, before.tracks)  # 6 px are 1.5 cells of the level before
     assert not found.looked.any()
     bold = look((3, 0), max_correction=2.0)
-    assert bold.refine(before, chunk_groups(4, 0, 4), 2, bold.crops(before, 2)).looked[1:].all()
+    assert bold.refine(before, np.zeros(1, int), 2, bold.crops(before, 2)).looked[1:].all()
 
 
 def test_a_point_that_is_trusted_nowhere_has_no_crop():

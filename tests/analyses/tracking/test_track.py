@@ -176,10 +176,29 @@ def test_all_heads_by_name_are_all_heads(backbone, images):
 def test_progress_counts_every_chunk(backbone, images):
     told = []
     queries = np.concatenate([queries_in(5, 2), queries_in(0, 2)])
-    found = track_points(images, queries, backbone, layer=1, progress=lambda *counts: told.append(counts))
+    options = TrackingOptions(shared=False)
+    found = track_points(
+        images, queries, backbone, layer=1, options=options, progress=lambda *counts: told.append(counts)
+    )
     total = sum(len(published_chunks(count, LENGTH)) for count in (14, 9, 6))
     assert told == [(done, total) for done in range(1, total + 1)]
     assert found.details["chunks"] == total
+
+
+def test_passes_that_points_of_several_images_share(backbone, images):
+    queries = np.concatenate([queries_in(0, 3), queries_in(4, 2), queries_in(9, 2)])
+    found = track_points(images, queries, backbone, layer=1)
+    apart = track_points(images, queries, backbone, layer=1, options=TrackingOptions(shared=False))
+    assert found.details["chunks"] == 4 < apart.details["chunks"]  # the three meet four times, with three others each
+    short = LENGTH - 1  # one pass holds the clip, and so it is the pass of the points of image 0 alone
+    alone = track_points(images[:short], queries[:3], backbone, layer=1)
+    together = track_points(images[:short], queries[:5], backbone, layer=1)
+    assert together.details["chunks"] == 1
+    np.testing.assert_allclose(together.tracks[:, :3], alone.tracks, atol=1e-4)
+    np.testing.assert_allclose(together.confidence[:, :3], alone.confidence, atol=1e-5)
+    last = queries[3:5] * [0, 1, 1]  # of the image that is shown last, which is its first backward in time
+    backward = track_points(images[:short][::-1], last, backbone, layer=1)
+    assert not np.allclose(together.tracks[:, 3:], backward.tracks[::-1])
 
 
 @pytest.mark.parametrize("how", [{}, {"interleaved": False}, {"interleaved": False, "anchored": False}])

@@ -161,7 +161,7 @@ def test_added_positions_have_no_fast_channels(backbone, images):
 
 def test_points_outside_the_image_are_hidden_unless_all_are_visible(backbone, images, monkeypatch):
     place = propagate.PointState(np.array([[41.0, 10.0], [20.0, 10.0]]), np.ones(2), np.zeros(2))
-    monkeypatch.setattr(propagate.Propagator, "propagate", lambda self, groups, points: {1: place})
+    monkeypatch.setattr(propagate.Propagator, "propagate", lambda self, groups, points: {0: {1: place}})
     queries = queries_in(0, 2)
     found = track_points(images[:2], queries, backbone, layer=1)
     assert found.visibility[1].tolist() == [False, True]

@@ -151,7 +151,7 @@ def shared_chunks(images: int, anchors: Iterable[int], length: int) -> tuple[Chu
 
 
 def _dealt(images: int, known: list[int], length: int, each: int) -> tuple[Chunk, ...]:
-    """The chunks for hands of so many anchors; none where two hands do not fit in a chunk."""
+    """The chunks for hands of up to ``each`` anchors; none where two hands do not fit in a chunk."""
     hands = _hands(known, each)
     if len(hands) > 1 and max(map(len, hands)) * 2 > length:
         return ()
@@ -165,6 +165,6 @@ def _dealt(images: int, known: list[int], length: int, each: int) -> tuple[Chunk
 
 
 def _hands(images: list[int], most: int) -> list[list[int]]:
-    """Deal images into the fewest hands of at most so many."""
+    """Deal images into the fewest hands that hold at most ``most``."""
     count = -(-len(images) // most)
     return [images[number::count] for number in range(count)]

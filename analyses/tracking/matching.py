@@ -96,7 +96,8 @@ class CostMatcher:
             for rows in _split(len(aggregation), self._rows(aggregation, itemsize)):
                 total = aggregation.aggregate(forward, rows)
                 found = self.candidates(total, aggregation.grid, candidates)
-                parts.append((total, found, self._cycle_error(total, found, aggregation, rows, home if way_back else None)))
+                errors = self._cycle_error(total, found, aggregation, rows, home if way_back else None)
+                parts.append((total, found, errors))
             yield from _by_frame(frame, parts)
 
     def candidates(self, cost: torch.Tensor, grid: TokenLayout, count: int) -> Candidates:

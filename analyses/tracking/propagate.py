@@ -82,7 +82,9 @@ class Propagator:
     options: TrackingOptions
     budget_bytes: int
 
-    def propagate(self, groups: tuple[Group, ...], points: Mapping[int, np.ndarray]) -> dict[int, dict[int, PointState]]:
+    def propagate(
+        self, groups: tuple[Group, ...], points: Mapping[int, np.ndarray]
+    ) -> dict[int, dict[int, PointState]]:
         """Return the points in all other images.
 
         Parameters

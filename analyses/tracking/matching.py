@@ -69,10 +69,7 @@ class CostMatcher:
         well, and several frames are matched at once.
         """
         heads, _, cells, channels = query.shape
-        how = {
-            "divisor": math.sqrt(heads if self.options.scale == "heads" else channels),
-            "budget_bytes": self.budget_bytes,
-        }
+        divisor = math.sqrt(heads if self.options.scale == "heads" else channels)
         way_back = not math.isinf(self.options.max_cycle_error)
         itemsize = compute_dtype(query, key).itemsize
         fit = sources_within(self.budget_bytes, cells, itemsize)
@@ -81,7 +78,7 @@ class CostMatcher:
         together = 1
         if whole or not way_back:
             together = min(fit // len(sources), self._rows(aggregation, itemsize) // len(aggregation))
-        costs = frame_costs(query, key, sources, **how)
+        costs = frame_costs(query, key, sources, divisor=divisor, budget_bytes=self.budget_bytes)
         while block := list(islice(costs, max(1, together))):
             frame = block[0][0]
             cost = torch.stack([one for _, one in block])
@@ -90,14 +87,15 @@ class CostMatcher:
             def home(there: Aggregation, cost: torch.Tensor = cost, frame: int = frame) -> torch.Tensor:
                 if whole:
                     return there.aggregate_by_frame(cost.transpose(1, 2))
-                return there.aggregate(backward_costs(query, key, frame, there.sources, **how)[None], slice(None))
+                back = backward_costs(query, key, frame, there.sources, divisor=divisor, budget_bytes=self.budget_bytes)
+                return there.aggregate(back[None], slice(None))
 
             parts = []
             for rows in _split(len(aggregation), self._rows(aggregation, itemsize)):
                 total = aggregation.aggregate(forward, rows)
                 found = self.candidates(total, aggregation.grid, candidates)
                 errors = self._cycle_error(total, found, aggregation, rows, home if way_back else None)
-                parts.append((total, found, errors))
+                parts.append(_Rows(total, found, errors))
             yield from _by_frame(frame, parts)
 
     def candidates(self, cost: torch.Tensor, grid: TokenLayout, count: int) -> Candidates:
@@ -140,10 +138,19 @@ def _split(rows: int, most: int) -> list[slice]:
     return [slice(first, first + most) for first in range(0, rows, most)]
 
 
-def _by_frame(frame: int, parts: list[tuple[torch.Tensor, Candidates, torch.Tensor]]) -> Iterator[FrameMatches]:
-    """Yield the matches of frames in turn from those of some rows in all of them."""
-    cost, error = (torch.cat([part[place] for part in parts], 1) for place in (0, 2))
-    found = [torch.cat([getattr(part[1], name) for part in parts], 1) for name in ("places", "costs", "mass")]
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Some rows in several frames: :class:`FrameMatches` with a leading axis of frames."""
+
+    cost: torch.Tensor
+    found: Candidates
+    cycle_error: torch.Tensor
+
+
+def _by_frame(frame: int, parts: list[_Rows]) -> Iterator[FrameMatches]:
+    """Yield the matches of frames in turn."""
+    cost, error = torch.cat([part.cost for part in parts], 1), torch.cat([part.cycle_error for part in parts], 1)
+    found = [torch.cat([getattr(part.found, name) for part in parts], 1) for name in ("places", "costs", "mass")]
     for number in range(len(cost)):
         one = Candidates(*(values[number] for values in found))
         yield FrameMatches(frame + number, cost[number], one, error[number])

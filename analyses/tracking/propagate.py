@@ -158,19 +158,16 @@ class Propagator:
                 offset = _offsets(tokens, places)
                 for one in matcher.frame_matches(*_tokens_at(tokens, places), aggregation, candidates=count):
                     image = chunk.images[places[one.frame]]
-                    pair, cost, way, chunks, found = (anchor, image), one.cost, one.cycle_error, 1, one.found
-                    if pair in pending:
-                        before, way, chunks = pending.pop(pair)
+                    pair, cost, way, chunks = (anchor, image), one.cost, one.cycle_error, 1
+                    first = pair not in pending
+                    if not first:
+                        cost, way, chunks = pending.pop(pair)
                         if self.options.average:
-                            cost, way, chunks = before.add_(one.cost), way + one.cycle_error, chunks + 1
-                        else:
-                            cost = before
-                        found = None
+                            cost, way, chunks = cost.add_(one.cost), way + one.cycle_error, chunks + 1
                     if pair in later:
-                        pending[pair] = cost.clone() if chunks == 1 else cost, way, chunks
+                        pending[pair] = cost.clone() if first else cost, way, chunks
                         continue
-                    if found is None:
-                        found = matcher.candidates(cost / chunks, aggregation.grid, count)
+                    found = one.found if first else matcher.candidates(cost / chunks, aggregation.grid, count)
                     yield anchor, image, _ImageMatches(found, way / chunks, offset[one.frame])
 
     def _matched_in_clips(

@@ -34,7 +34,7 @@ def run(page: str) -> dict[str, Any]:
 
 
 def test_every_page_is_tested() -> None:
-    assert sorted(page.stem for page in PAGES.glob("*.md")) == ["family", "method", "metric", "tracker"]
+    assert sorted(page.stem for page in PAGES.glob("*.md")) == ["family", "method", "metric", "tracker", "transformer"]
 
 
 def test_family() -> None:
@@ -54,6 +54,38 @@ def test_family() -> None:
     assert tuple(found[0].query.shape) == (2, 3, 5, 7, 12)
     latents = torch.randn(1, 16, 3, 10, 14)
     torch.testing.assert_close(backbone.unscale_latents(backbone.scale_latents(latents), 9), latents)
+
+
+def test_transformer() -> None:
+    names = run("transformer")
+    backbone, net, calls = names["backbone"], names["net"], names["calls"]
+    assert [(call.layer, tuple(call.query.shape)) for call in calls] == [(0, (1, 2, 105, 12)), (1, (1, 2, 105, 12))]
+    assert all("forward" not in vars(layer.mixer) for layer in net.layers)
+    # The tap's tensors are those of the module: from them, its own output.
+    queries, keys, values = (getattr(calls[0], name) for name in ("query", "key", "value"))
+    weights = torch.softmax(queries @ keys.transpose(2, 3) * calls[0].scale, dim=-1)
+    torch.testing.assert_close((weights @ values), calls[0].output)
+    # The backbone: both branches of both layers, and a run that is the same to the bit.
+    assert type(backbone) is names["Sketch"]
+    assert [(c.layer_name, c.branch) for c in names["captures"]] == [
+        (f"net.layers.{layer}.mixer", branch) for branch in ("cond", "uncond") for layer in (0, 1)
+    ]
+    assert tuple(names["captures"][0].query.shape) == (2, 3, 5, 7, 12)
+    assert np.isfinite(names["sweep"]["accuracy"]).all()
+    options = {"steps": 2, "seed": 1, "conditioning": names["text"]}
+    plain = backbone.generate(None, **options)
+    with dp.Probe(backbone, dp.Selection(steps="all", layers="all"), [].append):
+        probed = backbone.generate(None, **options)
+    np.testing.assert_array_equal(plain.images, probed.images)
+    # Attention can be edited where it is made, and gradients reach the fused projection.
+    step = backbone.schedule(2).timesteps[0]
+    latents = torch.randn(1, 16, 3, 10, 14)
+    call = {"hidden_states": latents, "timestep": torch.tensor([step])}
+    call["encoder_hidden_states"] = names["text"]["prompt_embeds"]
+    backward = lambda capture: capture.query.sum().backward(retain_graph=True)  # noqa: E731
+    with dp.Probe(backbone, dp.Selection(steps=[0], layers=[1]), backward), backbone.label_calls(0, step):
+        backbone.denoisers[0](**call)
+    assert float(backbone.modules[0][1][1].qkv.weight.grad.abs().sum()) > 0
 
 
 def test_tracker() -> None:

@@ -44,7 +44,7 @@ def altered(
         def order(tokens: int) -> TokenOrder:
             return backbone.order_of_tokens(call, video, tokens, "a layer")
 
-        edit = AttentionEdit(modules, chains, layout, backbone.text_position, order=order)
+        edit = AttentionEdit(modules, chains, layout, backbone.text_position, site=backbone.attention_site, order=order)
         with _recomputing(denoiser, edit):
             yield changed, edit
 

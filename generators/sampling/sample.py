@@ -166,6 +166,7 @@ class GuidedSampling:
         self._step: Step | None = None
         self._delta: Tensor | None = None
         self._kwargs: dict[str, Any] = {}
+        self._cond = 0
         self._own = False
         self._open = False
         self._exit = ExitStack()
@@ -215,7 +216,8 @@ class GuidedSampling:
             return None
         branches = self._branches(kwargs)
         if self._clock.call == 0:
-            self._begin(denoiser, kwargs, branches.index("cond"))
+            self._cond = branches.index("cond")
+            self._begin(denoiser, kwargs, self._cond)
         self._clock.call += 1
         self._kwargs = kwargs
         step = self._step
@@ -231,8 +233,7 @@ class GuidedSampling:
         self._call.close()
         prediction = self.backbone.prediction_of(output, self._kwargs)
         if self._clock.call == 1:
-            # guidance in one call: the conditional branch is the last element, otherwise the only one
-            self._delta = self._total_delta(self._step, prediction[-1:])
+            self._delta = self._total_delta(self._step, prediction[self._cond : self._cond + 1])
         if self._delta is None:
             return None
         guided = prediction + self._delta

@@ -137,7 +137,7 @@ class Step:
     @property
     def schedule(self) -> Schedule:
         """Noise levels of the run: ``step.schedule.noised(clean, noise, step.number)`` is a reference at this step."""
-        return Schedule.of(self.run.backbone.pipeline.scheduler)
+        return self.run.backbone.schedule_of(self.run.backbone.pipeline.scheduler)
 
     def read(
         self,

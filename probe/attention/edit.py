@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from probe.attention.retarget import RetargetedAttention
+from probe.attention.retarget import PROCESSOR, RetargetedAttention
+from probe.attention.sites import AttentionSite
 from probe.attention.token_order import TokenOrder, video_slice
 from store.arguments import checked
 from store.layout import TokenLayout
@@ -83,7 +84,7 @@ class AttentionEdit(RetargetedAttention):
 
     Parameters
     ----------
-    modules : mapping from layer number to diffusers attention module
+    modules : mapping from layer number to attention module
     editors : mapping from layer number to editors
         The first one is handed the model's own queries and keys; its ``attend`` is the second, and so on; that of the
         last is the model's own attention. Layers without editors are left alone.
@@ -93,11 +94,13 @@ class AttentionEdit(RetargetedAttention):
     order : callable, optional
         From the tokens of an attention to their :class:`probe.attention.token_order.TokenOrder`, where more than the
         text stands beside those of the video.
+    site : AttentionSite
+        Where in the modules the attention function is called: in a diffusers processor by default.
 
     Raises
     ------
     UnsupportedBackboneError
-        On entering, when a module's processor calls no attention function; in a layer whose video tokens do not stand
+        On entering, when a module calls no attention function; in a layer whose video tokens do not stand
         frame by frame.
 
     Examples
@@ -120,8 +123,9 @@ class AttentionEdit(RetargetedAttention):
         text_position: str | None,
         *,
         order: Callable[[int], TokenOrder] | None = None,
+        site: AttentionSite = PROCESSOR,
     ) -> None:
-        super().__init__({layer: modules[layer] for layer, chain in editors.items() if chain}, self._edited)
+        super().__init__({layer: modules[layer] for layer, chain in editors.items() if chain}, self._edited, site)
         self._editors = editors
         self._layout = layout
         self._text_first = text_position == "first"

@@ -1,28 +1,26 @@
 """Attention modules that run with other attention functions while a context is open, and nothing else changed.
 
 Rotary embedding happens inside diffusers' attention processors, so the only place where the final queries and keys
-exist is the call of the attention function itself. Each chosen module gets a copy of its own processor whose
-``__call__`` is the *same code object* run with other globals, in which the names of the attention functions lead to
-replacements that know the layer. Nothing global is patched, and leaving the context puts the original objects back.
+exist is the call of the attention function itself. Each chosen module gets a copy of its own processor (or forward,
+see :mod:`probe.attention.sites`) that is the *same code object* run with other globals, in which the names of the
+attention functions lead to replacements that know the layer. Nothing global is patched, and leaving the context puts
+the original objects back.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 import sys
-import types
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from probe.attention.sites import AttentionSite, ProcessorSite
 from probe.attention.wrapping import check_closed
-from store.errors import UnsupportedBackboneError
 
-_DISPATCH = "dispatch_attention_fn"  # diffusers' own dispatcher: (batch, token, head, channel)
-_SDPA = "scaled_dot_product_attention"  # torch's: (batch, head, token, channel)
+PROCESSOR: AttentionSite = ProcessorSite()
 _serial = itertools.count()
 
 Replace = Callable[[int, Callable[..., Any], bool], Callable[..., Any]]
@@ -37,14 +35,16 @@ class RetargetedAttention:
 
     Parameters
     ----------
-    modules : mapping from layer number to diffusers attention module
+    modules : mapping from layer number to attention module
     replace : callable
         Makes the replacement of each attention function, see :data:`Replace`.
+    site : AttentionSite
+        Where in the modules the attention function is called: in a diffusers processor by default.
 
     Raises
     ------
     UnsupportedBackboneError
-        On entering, when a module's processor calls no attention function.
+        On entering, when a module calls no attention function there.
     ProbeStateError
         On entering one that is open.
 
@@ -60,9 +60,10 @@ class RetargetedAttention:
     0.0
     """
 
-    def __init__(self, modules: Mapping[int, nn.Module], replace: Replace) -> None:
+    def __init__(self, modules: Mapping[int, nn.Module], replace: Replace, site: AttentionSite = PROCESSOR) -> None:
         self._modules = dict(modules)
         self._replace = replace
+        self._site = site
         self._links: list[tuple[nn.Module, _Chain, _Link]] = []
         self._open = False
 
@@ -82,9 +83,9 @@ class RetargetedAttention:
         self._remove()
 
     def _install(self, layer: int, module: nn.Module) -> None:
-        check_multiplies(module, f"layer {layer}")
+        check_multiplies(module, f"layer {layer}", self._site)
         link = _Link(lambda attend, heads_first: self._replace(layer, attend, heads_first))
-        self._links.append((module, _chain_of(module), link))
+        self._links.append((module, _chain_of(module, self._site), link))
         self._links[-1][1].add(module, link)
 
     def _remove(self) -> None:
@@ -100,12 +101,12 @@ class _Link:
         self._replace = replace
         self._name = ""
         self._open = False
-        self.processor: Any = None
+        self.held: Any = None
 
-    def put_over(self, processor: Any) -> None:
+    def put_over(self, module: nn.Module, site: AttentionSite, held: Any) -> None:
         self.close()
         self._open, self._name = True, f"probe._retargeted_{next(_serial)}"
-        self.processor = _retarget(processor, self._name, self._switched)
+        self.held = site.retargeted(module, held, self._name, self._switched)
 
     def close(self) -> None:
         self._open = False
@@ -122,35 +123,36 @@ class _Link:
 
 
 class _Chain:
-    """The links that are open on a module, the first entered first, over the processor that it had before."""
+    """The links that are open on a module, the first entered first, over what it had before."""
 
-    def __init__(self, base: Any) -> None:
+    def __init__(self, site: AttentionSite, base: Any) -> None:
+        self.site = site
         self._base = base
         self._links: list[_Link] = []
 
     @property
     def top(self) -> Any:
-        return self._links[-1].processor if self._links else self._base
+        return self._links[-1].held if self._links else self._base
 
     def add(self, module: nn.Module, link: _Link) -> None:
-        link.put_over(self.top)
+        link.put_over(module, self.site, self.top)
         self._links.append(link)
-        module.processor = self.top
+        self.site.put(module, self.top)
 
     def remove(self, module: nn.Module, link: _Link) -> None:
         link.close()
         if link not in self._links:
             return
-        is_ours = module.processor is self.top
+        is_ours = self.site.held(module) is self.top
         place = self._links.index(link)
         above = self._links[place + 1 :]
         del self._links[place:]
         for other in above:
             if is_ours:
-                other.put_over(self.top)
+                other.put_over(module, self.site, self.top)
             self._links.append(other)
         if is_ours:
-            module.processor = self.top
+            self.site.put(module, self.top)
         if not self._links and _chains.get(module) is self:
             del _chains[module]
 
@@ -158,77 +160,19 @@ class _Chain:
 _chains: WeakKeyDictionary[nn.Module, _Chain] = WeakKeyDictionary()
 
 
-def _chain_of(module: nn.Module) -> _Chain:
+def _chain_of(module: nn.Module, site: AttentionSite) -> _Chain:
     chain = _chains.get(module)
-    if chain is None or module.processor is not chain.top:  # someone else has set a processor over ours
-        chain = _chains[module] = _Chain(module.processor)
+    # someone else has set a processor over ours, or attends elsewhere in the module
+    if chain is None or chain.site != site or site.held(module) is not chain.top:
+        chain = _chains[module] = _Chain(site, site.held(module))
     return chain
 
 
-def check_multiplies(module: nn.Module, name: str) -> None:
-    """Refuse an attention module whose processor never multiplies queries and keys.
+def check_multiplies(module: nn.Module, name: str, site: AttentionSite = PROCESSOR) -> None:
+    """Refuse an attention module that never multiplies queries and keys where its family says it does.
 
     Raises
     ------
     UnsupportedBackboneError
     """
-    processor = type(module.processor)
-    function = processor.__call__
-    if not isinstance(function, types.FunctionType):
-        raise UnsupportedBackboneError(
-            f"{name} has the attention processor {processor.__name__}, whose __call__ is no plain Python function and "
-            "cannot be tapped. Set a diffusers attention processor on it first."
-        )
-    if not _attention_names(function):
-        raise UnsupportedBackboneError(
-            f"{name} has the attention processor {processor.__name__}, which never multiplies queries and keys: it "
-            f"calls neither {_SDPA} nor {_DISPATCH}. Its attention is linear (or otherwise without a softmax over "
-            "keys), so there is no attention to probe."
-        )
-
-
-def _attention_names(function: types.FunctionType) -> set[str]:
-    """The global names through which a processor's ``__call__`` reaches an attention function."""
-    used = set(_names(function.__code__))
-    found = used & {_DISPATCH, _SDPA} & set(function.__globals__)
-    if _SDPA in used:
-        found |= {name for name in used if hasattr(function.__globals__.get(name), _SDPA)}
-    return found
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
-
-
-def _retarget(processor: Any, name: str, replace: Callable[[Callable[..., Any], bool], Any]) -> Any:
-    """A copy of a processor that runs the same code with the attention functions replaced."""
-    function = cast(types.FunctionType, type(processor).__call__)
-    # A real, registered module: the compiler looks the globals of a frame up in sys.modules by their __name__.
-    module = types.ModuleType(name)
-    module.__dict__.update(function.__globals__, __name__=name)
-    for target in _attention_names(function):
-        module.__dict__[target] = _replaced(module.__dict__[target], target, replace)
-    sys.modules[name] = module
-    call = types.FunctionType(
-        function.__code__, module.__dict__, function.__name__, function.__defaults__, function.__closure__
-    )
-    call.__kwdefaults__ = function.__kwdefaults__
-    call.__annotations__ = function.__annotations__
-    copied = copy.copy(processor)
-    kind = type(processor)
-    copied.__class__ = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
-    return copied
-
-
-def _replaced(target: Any, name: str, replace: Callable[[Callable[..., Any], bool], Any]) -> Any:
-    """Stand-in that a processor finds under the name of an attention function, or of the module that holds it."""
-    if name in (_DISPATCH, _SDPA):
-        return replace(target, name == _SDPA)
-    # torch.nn.functional (usually as F): a stand-in module that differs in one function
-    stand_in = types.ModuleType(target.__name__)
-    stand_in.__dict__.update(vars(target))
-    setattr(stand_in, _SDPA, replace(getattr(target, _SDPA), True))
-    return stand_in
+    site.check(module, name)

@@ -12,7 +12,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from probe.attention.retarget import RetargetedAttention
+from probe.attention.retarget import PROCESSOR, RetargetedAttention
+from probe.attention.sites import AttentionSite
 from store.arguments import checked
 from store.errors import UnsupportedBackboneError
 
@@ -60,18 +61,21 @@ class AttentionTap(RetargetedAttention):
 
     Parameters
     ----------
-    modules : mapping from layer number to diffusers attention module
+    modules : mapping from layer number to attention module
         Fuse projections, choose an attention backend and set up parallelism before entering.
     observe : callable
         Takes an :class:`AttentionCall`; what it raises leaves through the model's forward. The recomputation of
         gradient checkpointing is not observed a second time.
     root : module, optional
         The transformer that holds the modules; refused while a cache that skips attention is active on it.
+    site : AttentionSite
+        Where in the modules the attention function is called: in a diffusers processor by default, see
+        :mod:`probe.attention.sites`.
 
     Raises
     ------
     UnsupportedBackboneError
-        On entering, when a module's processor calls no attention function or a cache is active.
+        On entering, when a module calls no attention function or a cache is active.
 
     Examples
     --------
@@ -85,8 +89,15 @@ class AttentionTap(RetargetedAttention):
     """
 
     @checked
-    def __init__(self, modules: Mapping[int, nn.Module], observe: Observer, *, root: nn.Module | None = None) -> None:
-        super().__init__(modules, partial(_watch, observe))
+    def __init__(
+        self,
+        modules: Mapping[int, nn.Module],
+        observe: Observer,
+        *,
+        root: nn.Module | None = None,
+        site: AttentionSite = PROCESSOR,
+    ) -> None:
+        super().__init__(modules, partial(_watch, observe), site)
         self._root = root
 
     def __enter__(self) -> Self:

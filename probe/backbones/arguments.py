@@ -114,7 +114,7 @@ class PipelineArguments:
         """
         family = self._family
         if (
-            getattr(family.pipeline, "text_encoder", None) is None
+            not family.reads_text
             and family.wants_guidance(arguments)
             and f"negative_{family.embeddings}" not in arguments
         ):

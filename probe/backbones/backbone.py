@@ -130,7 +130,7 @@ class Backbone(Family):
                 f"the {cls.family} family has them. It cannot be probed."
             )
         for name, module in found:
-            check_multiplies(module, f"{type(denoiser).__name__} layer {name}")
+            check_multiplies(module, f"{type(denoiser).__name__} layer {name}", cls.attention_site)
         return found
 
     def modules_of(self, denoiser: nn.Module) -> dict[int, nn.Module]:
@@ -329,8 +329,8 @@ class Backbone(Family):
                 call["callback_on_step_end"] = after_step
             else:
                 stack.enter_context(_after_steps(self.pipeline, after_step))
-            result = self.pipeline(**call, output_type="np")
-        return Clip(_to_uint8(result.frames[0], self.name), self.fps, prompt=prompt)
+            images = self.images_of_call(call)
+        return Clip(_to_uint8(images, self.name), self.fps, prompt=prompt)
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -386,7 +386,7 @@ class Backbone(Family):
     def _encode(self, images: np.ndarray, device: torch.device) -> Tensor:
         self.check_size(images.shape[1], images.shape[2], images.shape[0])
         video = torch.from_numpy(np.ascontiguousarray(images)).permute(3, 0, 1, 2)[None]
-        video = (video.float() / 127.5 - 1.0).to(device, self.pipeline.vae.dtype)
+        video = (video.float() / 127.5 - 1.0).to(device, self.vae_dtype)
         latents = self.scale_latents(self.vae_encode(video).float())
         check_values(latents, f"the latents that the VAE of {self.name} made of a clip", remedy=_VAE_REMEDY)
         return latents
@@ -412,7 +412,7 @@ class Backbone(Family):
         check_latents(latents)
         check_values(latents, "the latents to decode")
         images = images or self.geometry.images_of(latents.shape[self.frame_axis])
-        values = self.unscale_latents(latents.to(self.device).float(), images).to(self.pipeline.vae.dtype)
+        values = self.unscale_latents(latents.to(self.device).float(), images).to(self.vae_dtype)
         video = self.vae_decode(values)[0].float().permute(1, 2, 3, 0)
         return Clip(_to_uint8((video / 2 + 0.5).cpu().numpy(), self.name), self.fps)
 
@@ -428,7 +428,9 @@ class Backbone(Family):
 def _expand(root: nn.Module, path: str) -> Sequence[tuple[str, nn.Module]]:
     """Named modules at a path such as ``blocks.*.attn1``."""
     container, _, leaf = path.partition(".*.")
-    blocks = getattr(root, container, ())
+    blocks: Any = root
+    for name in container.split("."):
+        blocks = getattr(blocks, name, ())
     found = [(f"{container}.{i}.{leaf}", getattr(block, leaf, None)) for i, block in enumerate(blocks)]
     return [(name, module) for name, module in found if isinstance(module, nn.Module)]
 
@@ -437,9 +439,10 @@ def _after_steps(pipeline: Any, after: Callable[..., Any]) -> AbstractContextMan
     """Context in which ``after`` is called as a pipeline's callback would be, after every step of its scheduler."""
     count = itertools.count()
 
-    def stepped(step: Callable[..., Any], output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
-        result = step(output, timestep, *args, **kwargs)
-        latents = result[0] if isinstance(result, tuple) else result.prev_sample
+    def stepped(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = step(*args, **kwargs)
+        timestep = kwargs["timestep"] if "timestep" in kwargs else args[1]
+        latents = result if isinstance(result, Tensor) else result[0]  # a tuple, or an output of diffusers
         after(pipeline, next(count), timestep, {"latents": latents})
         return result
 

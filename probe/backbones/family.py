@@ -12,11 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from probe.attention.positions import Positions
+from probe.attention.retarget import PROCESSOR
+from probe.attention.sites import AttentionSite
 from probe.attention.token_order import TokenOrder, order_of_joint_tokens
 from probe.backbones.arguments import describe_prompt
 from probe.backbones.geometry import Size
@@ -31,6 +34,7 @@ from store.wording import Wording
 if TYPE_CHECKING:
     from probe.attention.edit import Editor
     from probe.backbones.geometry import TokenGeometry
+    from probe.backbones.schedule import Schedule
 
 
 class Family(ABC):
@@ -56,6 +60,8 @@ class Family(ABC):
     """Transformer classes, from which a pipeline of another class is recognised."""
     attention_paths: ClassVar[tuple[str, ...]]
     """Where the self-attention modules are, in execution order, such as ``blocks.*.attn1``."""
+    attention_site: ClassVar[AttentionSite] = PROCESSOR
+    """Where in an attention module queries and keys are multiplied: in a diffusers processor by default."""
     guidance: ClassVar[Literal["batch", "calls"]]
     """"batch": one call with [uncond, cond]; "calls": one call a branch, cond first."""
     text_position: ClassVar[Literal["first", "last"] | None]
@@ -240,8 +246,8 @@ class Family(ABC):
 
     # Calls of the transformer -------------------------------------------------------------------------------------
 
-    def is_guided(self) -> bool:
-        """Return whether the pipeline's current run uses classifier-free guidance."""
+    def is_guided(self, call: Mapping[str, Any]) -> bool:
+        """Return whether the pipeline's current run, whose first transformer call is given, has both branches."""
         return float(getattr(self.pipeline, "_guidance_scale", None) or 0.0) > 1.0
 
     def branches_of_call(self, batch: int, *, call: int, guided: bool) -> list[tuple[str, int]]:
@@ -331,6 +337,11 @@ class Family(ABC):
                     "prompt."
                 )
 
+    @property
+    def reads_text(self) -> bool:
+        """Tell whether the pipeline makes embeddings of a prompt itself."""
+        return getattr(self.pipeline, "text_encoder", None) is not None
+
     def size_arguments(self, size: Size) -> dict[str, Any]:
         """Return the pipeline arguments for a size."""
         return {"height": size.height, "width": size.width, "num_frames": size.images}
@@ -364,7 +375,7 @@ class Family(ABC):
             )
         chosen: dict[str, Any] = {}
         if self.embeddings not in conditioning:
-            if getattr(self.pipeline, "text_encoder", None) is None:
+            if not self.reads_text:
                 raise InvalidInputError(
                     f"{self.name} has no text encoder, so the prompt {prompt!r} cannot be read.",
                     remedy=Wording(
@@ -411,6 +422,15 @@ class Family(ABC):
         taken = inspect.signature(type(self.pipeline).__call__).parameters
         # a pipeline that is given a clip makes as many images
         yield {name: value for name, value in arguments.items() if name in taken or name != "num_frames"}
+
+    def run_pipeline(self, **call: Any) -> Any:
+        """Call the pipeline; override it where the call keeps gradients from what runs in it."""
+        return self.pipeline(**call)
+
+    def images_of_call(self, call: Mapping[str, Any]) -> np.ndarray:
+        """Call the pipeline and return the images (image, y, x, 3) that it makes, in 0 to 1."""
+        images: np.ndarray = self.run_pipeline(**call, output_type="np").frames[0]
+        return images
 
     def caption_of(self, clip: Clip) -> str | None:
         """Return the text that the model reads with a clip where no other is given: the clip's prompt."""
@@ -483,6 +503,18 @@ class Family(ABC):
         """Set a scheduler up for a run as the pipeline does; some shift the noise levels by the number of tokens."""
         scheduler.set_timesteps(steps)
 
+    def schedule_of(self, scheduler: Any) -> Schedule:
+        """Return the timesteps and noise levels of a scheduler that is set up for a run.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            When its noise levels are not known.
+        """
+        from probe.backbones.schedule import Schedule
+
+        return Schedule.of(scheduler)
+
     @abstractmethod
     def scale_latents(self, latents: Tensor) -> Tensor:
         """Return the sampler's latents for what the VAE encodes, (batch, channel, frame, y, x)."""
@@ -490,6 +522,11 @@ class Family(ABC):
     @abstractmethod
     def unscale_latents(self, latents: Tensor, images: int) -> Tensor:
         """Return what the VAE decodes, (batch, channel, frame, y, x), for the sampler's latents."""
+
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        """Data type of the VAE."""
+        return self.pipeline.vae.dtype
 
     def vae_encode(self, video: Tensor) -> Tensor:
         """Return what the VAE makes of a video (1, 3, image, y, x) in -1 to 1: the mode of its posterior."""

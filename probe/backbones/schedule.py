@@ -119,6 +119,8 @@ class Schedule:
         step = self.resolve(step)
         if self.prediction == "flow":
             return noise - latents
+        if self.prediction == "reversed_flow":
+            return latents - noise
         if self.prediction == "v_prediction":
             return self.signal[step] * noise - self.noise[step] * latents
         return noise if self.prediction == "epsilon" else latents
@@ -135,6 +137,8 @@ class Schedule:
         signal, noise = self.signal[step], self.noise[step]
         if self.prediction == "flow":
             return latents - noise * prediction
+        if self.prediction == "reversed_flow":
+            return latents + noise * prediction
         if self.prediction == "v_prediction":
             return signal * latents - noise * prediction
         if self.prediction == "sample":
@@ -199,7 +203,7 @@ class ScheduleReader:
         self._backbone.arguments.check_steps(steps)
         scheduler = without_wrappers(copy.deepcopy(self._backbone.pipeline.scheduler))
         self._backbone.set_timesteps(scheduler, steps, size or self._backbone.default_size)
-        return Schedule.of(scheduler)
+        return self._backbone.schedule_of(scheduler)
 
 
 def _prediction(scheduler: Any) -> Prediction:

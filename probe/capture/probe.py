@@ -112,7 +112,9 @@ class Probe:
             stack.enter_context(self._clock)
             for number, denoiser in enumerate(self.backbone.denoisers):
                 modules = {layer: self.backbone.modules[number][layer][1] for layer in self._layers}
-                stack.enter_context(AttentionTap(modules, self._see(number), root=denoiser))
+                stack.enter_context(
+                    AttentionTap(modules, self._see(number), root=denoiser, site=self.backbone.attention_site)
+                )
                 before = denoiser.register_forward_pre_hook(uncompiled(denoiser, self._before_call), with_kwargs=True)
                 stack.callback(before.remove)
                 after = denoiser.register_forward_hook(uncompiled(denoiser, self._after_call))
@@ -161,7 +163,7 @@ class Probe:
         clock = self._clock
         if clock.at_start:
             # asked once a run: dynamic guidance changes the pipeline's scale while it samples
-            self._guided = self.backbone.is_guided()
+            self._guided = self.backbone.is_guided(call)
         branches = self.backbone.branches_of_call(len(call["hidden_states"]), call=clock.call, guided=self._guided)
         timestep = float(call["timestep"].flatten()[0]) if clock.timestep is None else clock.timestep
         return self._chosen(call, clock.step, timestep, self._steps or clock.steps, branches)

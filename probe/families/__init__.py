@@ -7,6 +7,7 @@ from probe.families.kandinsky5 import Kandinsky5
 from probe.families.ltx_video import LTXVideo
 from probe.families.mochi import Mochi
 from probe.families.registry import families, family_of, family_of_transformer, register_family
+from probe.families.step_video import StepVideo
 from probe.families.wan import SkyReelsV2, Wan, WanVACE
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LTXVideo",
     "Mochi",
     "SkyReelsV2",
+    "StepVideo",
     "Wan",
     "WanVACE",
     "families",

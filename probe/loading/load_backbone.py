@@ -147,7 +147,7 @@ def load_backbone(
 def _ready(backbone: Backbone, loading: Loading) -> Backbone:
     """Set up what needs the backbone itself, and warn of what is slow."""
     vae = backbone.pipeline.vae
-    if isinstance(vae, torch.nn.Module):
+    if isinstance(vae, torch.nn.Module) and hasattr(vae, "dtype"):  # one of diffusers
         if backbone.dtype != vae.dtype:
             cast_vae_inputs(vae)
         set_vae_tiling(backbone, loading.vae_tiling)

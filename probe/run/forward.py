@@ -208,7 +208,7 @@ def _first_call(backbone: Backbone, arguments: Mapping[str, Any]) -> tuple[tuple
             stack.callback(hook.remove)
         try:
             call = stack.enter_context(backbone.prepared_call(arguments))
-            backbone.pipeline(**call, output_type="latent")
+            backbone.run_pipeline(**call, output_type="latent")
         except _FirstCall as seen:
             return seen.call
         finally:

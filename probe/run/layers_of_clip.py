@@ -122,7 +122,9 @@ def kept_layers(
         stack.enter_context(Probe(backbone, selection, keep_capture, steps=steps, features=features))
         if attention:  # entered after the probe, so that it ends the pass when the probe has seen the layer
             modules = backbone.modules_of(denoiser)
-            stack.enter_context(AttentionTap({layer: modules[layer] for layer in layers}, keep_attention))
+            stack.enter_context(
+                AttentionTap({layer: modules[layer] for layer in layers}, keep_attention, site=backbone.attention_site)
+            )
         for layer in layers if blocks else ():
             hook = lambda module, args, output, layer=layer: keep_block(layer, output)  # noqa: E731
             stack.callback(backbone.block_of(denoiser, layer).register_forward_hook(hook).remove)

@@ -96,7 +96,12 @@ class FamilyContract:
         }
         with backbone.prepared_call(arguments) as call:
             result = backbone.pipeline(**call, output_type="latent")
-        return self.unpacked(backbone, result.frames)
+        return self.unpacked(backbone, self.result_of(result))
+
+    @classmethod
+    def result_of(cls, output: Any) -> Tensor:
+        """Latents in what the pipeline's call returns."""
+        return output.frames
 
     @classmethod
     def packed(cls, backbone: Backbone, latents: Tensor) -> Tensor:
@@ -158,7 +163,7 @@ class FamilyContract:
         seen: dict[str, list[Tensor]] = {}
         with ExitStack() as stack:
             for name, module in backbone.modules[0]:
-                _record(stack, module, seen.setdefault(name, []))
+                self.watch(stack, module, seen.setdefault(name, []))
             found = self.captures(backbone, Selection([0], "all", BOTH), guided=guided, features=True)
         for capture in found:
             values, output = self._own(backbone, seen[capture.layer_name], capture, guided)
@@ -185,6 +190,34 @@ class FamilyContract:
         elif backbone.text_position == "last":
             values = torch.cat([values[video : video + text], values[:video]])
         return values.unflatten(-1, (self.heads, self.channels)), output[:video]
+
+    @classmethod
+    def watch(cls, stack: ExitStack, module: Any, calls: list[Any]) -> None:
+        """Watch an attention module from outside, through hooks on its projections."""
+        call: dict[str, Any] = {}
+
+        def start(attention: Any, args: Any) -> None:
+            call.clear()
+            call["values"] = []
+
+        def value(values: Any, args: Any, output: Tensor) -> None:
+            call["values"].append(output)
+
+        def finish(attention: Any, args: Any, output: Any) -> None:
+            if "output" not in call:  # blocks without an output projection return the attention itself
+                call["output"] = output[0]
+            calls.append(dict(call))
+
+        def project(output: Any, args: Any) -> None:
+            call["output"] = args[0]
+
+        stack.callback(module.register_forward_pre_hook(start).remove)
+        stack.callback(module.register_forward_hook(finish).remove)
+        for values in (projection(module, "to_v"), getattr(module, "add_v_proj", None)):
+            if values is not None:
+                stack.callback(values.register_forward_hook(value).remove)
+        if projection(module, "to_out") is not None:
+            stack.callback(projection(module, "to_out").register_forward_pre_hook(project).remove)
 
     @pytest.mark.parametrize("guided", [False, True])
     def test_probing_changes_nothing_to_the_bit(self, backbone: Backbone, guided: bool) -> None:
@@ -280,9 +313,12 @@ class FamilyContract:
         forward.predict(latents, 0)["cond"].square().sum().backward()
         gradients = {"latents": latents.grad}
         for name, module in backbone.modules[0]:
-            gradients[f"{name} query"] = projection(module, "to_q").weight.grad.clone()
-            gradients[f"{name} key"] = projection(module, "to_k").weight.grad.clone()
+            for given in self.projections:
+                gradients[f"{name} {given}"] = projection(module, given).weight.grad.clone()
         return gradients
+
+    projections: ClassVar[tuple[str, ...]] = ("to_q", "to_k")
+    """Modules that make the queries and keys."""
 
     # Replaying ----------------------------------------------------------------------------------------------------
 
@@ -318,7 +354,7 @@ class FamilyContract:
         for positions in (own, flat):
             with torch.no_grad(), backbone.replaced_positions(denoiser, call, positions) as (replaced, editors):
                 chains = dict.fromkeys(modules, editors)
-                with AttentionEdit(modules, chains, layout, backbone.text_position):
+                with AttentionEdit(modules, chains, layout, backbone.text_position, site=backbone.attention_site):
                     changed.append(backbone.prediction_of(denoiser(**replaced), call))
         assert torch.allclose(changed[0], plain, atol=1e-4)
         assert not torch.allclose(changed[1], plain, atol=1e-3)
@@ -413,34 +449,6 @@ def cast(arguments: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     return {name: one(value) for name, value in arguments.items()}
 
 
-def _record(stack: ExitStack, module: Any, calls: list[Any]) -> None:
-    """Watch an attention module from outside, through hooks on its projections."""
-    call: dict[str, Any] = {}
-
-    def start(attention: Any, args: Any) -> None:
-        call.clear()
-        call["values"] = []
-
-    def value(projection: Any, args: Any, output: Tensor) -> None:
-        call["values"].append(output)
-
-    def finish(attention: Any, args: Any, output: Any) -> None:
-        if "output" not in call:  # blocks without an output projection return the attention itself
-            call["output"] = output[0]
-        calls.append(dict(call))
-
-    def project(projection: Any, args: Any) -> None:
-        call["output"] = args[0]
-
-    stack.callback(module.register_forward_pre_hook(start).remove)
-    stack.callback(module.register_forward_hook(finish).remove)
-    for values in (projection(module, "to_v"), getattr(module, "add_v_proj", None)):
-        if values is not None:
-            stack.callback(values.register_forward_hook(value).remove)
-    if projection(module, "to_out") is not None:
-        stack.callback(projection(module, "to_out").register_forward_pre_hook(project).remove)
-
-
 def _attention(capture: Capture, values: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(channel)) v of the video tokens, (token, head * channel); values of text, then video."""
     query, key = (tensor.flatten(1, 3) for tensor in (capture.query, capture.key))
@@ -451,7 +459,8 @@ def _attention(capture: Capture, values: Tensor) -> Tensor:
 
 
 def state_of(backbone: Backbone) -> tuple[list[Any], dict[str, Any], list[Any]]:
-    processors = [module.processor for modules in backbone.modules for _, module in modules]
+    site = backbone.attention_site
+    processors = [site.held(module) for modules in backbone.modules for _, module in modules]
     scheduler = {name: vars(backbone.pipeline.scheduler).get(name) for name in ("step", "set_timesteps")}
     hooks = [(len(d._forward_pre_hooks), len(d._forward_hooks)) for d in backbone.denoisers]
     return processors, scheduler, hooks

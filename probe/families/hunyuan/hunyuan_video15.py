@@ -93,7 +93,7 @@ class HunyuanVideo15(Backbone):
         counts = zip(call["encoder_attention_mask"], call["encoder_attention_mask_2"], strict=True)
         return [shown + int(text.bool().sum()) + int(glyphs.bool().sum()) for text, glyphs in counts]
 
-    def is_guided(self) -> bool:
+    def is_guided(self, call: Mapping[str, Any]) -> bool:
         """Return whether the guider of the pipeline asks for both branches."""
         return bool(self.pipeline.guider.num_conditions > 1)
 

@@ -113,3 +113,14 @@ def test_schedulers_without_known_noise_levels_are_refused() -> None:
         "type, so the noise level of a step is unknown. Set a DDIM, UniPC or flow-matching Euler scheduler on the "
         "pipeline."
     )
+
+
+def test_reversed_flows_have_the_target_that_leads_to_the_clean_end() -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    scheduler.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25])
+    schedule = Schedule.of(scheduler)
+    clean, gaussian = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    state, target = schedule.noised(clean, gaussian, 1), schedule.target(clean, gaussian, 1)
+    assert torch.equal(target, clean - gaussian)
+    assert torch.allclose(schedule.clean(state, target, 1), clean, atol=1e-6)
+    assert torch.allclose(schedule.move(state, target, 1, 4), clean, atol=1e-6)

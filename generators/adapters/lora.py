@@ -15,7 +15,7 @@ from generators.adapters.grid import TokenGrid
 from probe.attention.projections import name_of_projection, projection
 from probe.backbones.backbone import Backbone
 from store.checks import finite, integer
-from store.errors import InvalidInputError
+from store.errors import InvalidInputError, UnsupportedBackboneError
 
 PROJECTIONS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out"}
 
@@ -77,6 +77,12 @@ class LoRA(MotionAdapter):
         """A pair of matrices for each projection."""
         scale = self.settings["alpha"] / self.settings["rank"]
         found = {name: projection(attention, PROJECTIONS[name]) for name in self.settings["projections"]}
+        missing = [name for name, linear in found.items() if linear is None and name != "out"]
+        if missing:
+            raise UnsupportedBackboneError(
+                f"{type(attention).__name__} has no projections of its own for {', '.join(missing)}: they "
+                "come from one together (or are called otherwise), so LoRA cannot be put beside them."
+            )
         return nn.ModuleDict(
             {
                 name: LowRank(linear.in_features, linear.out_features, self.settings["rank"], scale)

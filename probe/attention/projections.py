@@ -20,7 +20,7 @@ def name_of_projection(attention: Any, name: str) -> str | None:
     Parameters
     ----------
     attention : module
-    name : "to_q", "to_k", "to_v" or "to_out"
+    name : "to_q", "to_k", "to_v", "to_out", or one of the model's own
 
     Examples
     --------
@@ -31,7 +31,7 @@ def name_of_projection(attention: Any, name: str) -> str | None:
     >>> name_of_projection(Kandinsky5Attention(num_channels=8, head_dim=4), "to_q")
     'to_query'
     """
-    for known in _NAMES[name]:
+    for known in _NAMES.get(name, (name,)):
         found = getattr(attention, known, None)
         if isinstance(found, nn.ModuleList | nn.Sequential):
             return f"{known}.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -14,6 +15,7 @@ from diffusers import (
     Kandinsky5T2VPipeline,
     Kandinsky5Transformer3DModel,
 )
+from diffusers.models.attention_dispatch import attention_backend
 from PIL import Image
 from torch import Tensor
 
@@ -126,6 +128,14 @@ SPARSE = {
 }
 
 
+@pytest.fixture
+def backend() -> Iterator[None]:
+    """Takes back what ``set_attention_backend`` changes for the models of all other tests."""
+    with attention_backend("native"):
+        yield
+
+
+@pytest.mark.usefixtures("backend")
 @pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")
 def test_under_sparse_attention_tokens_by_squares_are_put_in_order() -> None:
     size = Size(128, 256, 5)

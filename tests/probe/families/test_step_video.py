@@ -13,6 +13,7 @@ import torch
 from contract import FamilyContract
 from torch import Tensor
 
+from generators.adapters.lora import LoRA
 from generators.sampling.optimise import minimise
 from generators.sampling.sample import sample
 from generators.sampling.step import Step
@@ -136,6 +137,8 @@ def test_what_it_cannot_do_is_refused(backbone: Backbone) -> None:
         backbone.generate("a dog", **{**OPTIONS, "images": 16})
     with pytest.raises(InvalidInputError, match="negative_prompt_embeds"):
         backbone.generate(None, conditioning=TestStepVideo.conditioning(negative=False), **OPTIONS)
+    with pytest.raises(UnsupportedBackboneError, match=r"^SelfAttention has no projections of its own for q, k, v"):
+        LoRA(backbone)
     remote = load_backbone(step_video.StepVideoPipeline(backbone.pipeline.transformer, backbone.pipeline.scheduler))
     with pytest.raises(UnsupportedBackboneError, match="runs on a server, which encodes no clips"):
         remote.generate("a dog", **OPTIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -130,6 +131,18 @@ def direction_word(velocity: np.ndarray) -> str:
     """
     sector = round(math.atan2(velocity[1], velocity[0]) / (math.pi / 4)) % 8
     return DIRECTIONS[sector]
+
+
+class _Narrow(np.random.Generator):
+    """A generator whose uniform numbers lie nearer to the middle of their range: at it where ``spread`` is 0."""
+
+    def __init__(self, rng: np.random.Generator, spread: float) -> None:
+        super().__init__(rng.bit_generator)
+        self.spread = spread
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        middle = (low + high) / 2
+        return middle + self.spread * (super().uniform(low, high, size) - middle)
 
 
 def _pick(rng: np.random.Generator, options: Iterable[str]) -> str:
@@ -315,6 +328,8 @@ def make_scene(
     prompt: str | None = None,
     leave_open: Iterable[str] = (),
     path: str = "straight",
+    single: bool = False,
+    spread: float = 1.0,
     cell: float = 4.0,
     fps: float = 8.0,
 ) -> Clip:
@@ -340,6 +355,12 @@ def make_scene(
         How objects and camera move: ``straight`` at constant speed, ``curved`` (the heading turns by 70 to 140
         degrees), ``accelerating`` (or slowing down), or ``any`` of these for each of them. The direction in the
         prompt is that from the first image to the last.
+    single : bool
+        Draw the first object alone, and without a texture; the clip's prompt says so.
+    spread : float in 0 to 1
+        Share of the usual differences in all that a prompt does not name but noise: places, angles, sizes, speeds, and
+        the periods of patterns. With 0 each of them is the mean, so that the prompt decides where every object and
+        every stripe is.
     cell : float
         Spacing of the tracked points in pixels: they start at the centres of cells of this size.
     fps : float
@@ -354,7 +375,8 @@ def make_scene(
     Raises
     ------
     InvalidInputError
-        For sizes that hold no cell, a negative seed, an unknown part or path, or a prompt outside the grammar.
+        For sizes that hold no cell, a negative seed, an unknown part or path, a spread outside 0 to 1, or a prompt
+        outside the grammar.
 
     Examples
     --------
@@ -365,8 +387,11 @@ def make_scene(
     'a red disc moves left over blue stripes'
     >>> make_scene(3, prompt="a red disc moves left over blue stripes", leave_open=["motion"], path="curved").prompt
     'a red disc over blue stripes'
+    >>> make_scene(3, prompt="a red dotted disc moves left and a pink star moves up over blue dots", single=True).prompt
+    'a red disc moves left over blue dots'
     """
     one_of(path, PATHS, "path")
+    finite(spread, "spread", least=0, most=1)
     if seed < 0:
         raise InvalidInputError(f"seed must not be negative; got {seed}.")
     finite(cell, "cell", above=0)
@@ -385,11 +410,13 @@ def make_scene(
         )
     rng = np.random.default_rng(seed)
     words = _draw_prompt(rng) if prompt is None else parse_prompt(prompt)
+    if single:
+        words = replace(words, objects=(replace(words.objects[0], texture=None),))
     # what is new draws from generators of its own, so that scenes of old calls stay as they were
     full = _completed(words, np.random.default_rng([seed, 1]))
     turns = np.random.default_rng([seed, 2])
     paths = [_Path.draw(turns, path) for _ in (*full.objects, full.camera)]
-    layers = _compose(rng, full, paths, images, height, width)
+    layers = _compose(rng if spread == 1.0 else _Narrow(rng, spread), full, paths, images, height, width)
     ys, xs = (cell * (np.arange(int(length // cell)) + 0.5) for length in (height, width))
     points = np.stack(np.broadcast_arrays(xs[None, :], ys[:, None]), -1).reshape(-1, 2)
     tracks, visible = _track(layers, points, height, width)

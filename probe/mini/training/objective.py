@@ -46,15 +46,21 @@ class Scenes(Dataset):
         first = FIRST_TRAINING_SEED + config.seed * _SCENES_OF_A_SEED + step * most
         height, width = config.size(step, self.mini.height, self.mini.width)
         draws = np.random.default_rng([config.seed, step]).random((count, 2 + len(PARTS)))
+        # what is new draws from a generator of its own, so that trainings of old settings see the same batches
+        more = np.random.default_rng([config.seed, step, 3]).random((count, 2))
+        single, spread = config.ease(step)
         clips, prompts = [], []
-        for index, (drop, bend, *parts) in enumerate(draws):
+        for index, ((drop, bend, *parts), (alone, everything)) in enumerate(zip(draws, more, strict=True)):
+            left_open = [part for part, draw in zip(PARTS, parts, strict=True) if draw < config.left_open]
             clip = make_scene(
                 first + index,
                 1 if stills else self.mini.images,
                 height,
                 width,
-                leave_open=[part for part, draw in zip(PARTS, parts, strict=True) if draw < config.left_open],
+                leave_open=PARTS if everything < config.all_open else left_open,
                 path="any" if bend < config.bent else "straight",
+                single=bool(alone < single),
+                spread=spread,
             )
             clips.append(clip.images)
             prompts.append("" if drop < config.prompt_dropout else clip.prompt or "")

@@ -17,10 +17,13 @@ class TrainConfig:
     Clips grow during the training: a share ``small`` of the steps sees 0.6 times the final height and width, the next
     ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8). The
     first ``stills`` of the steps, and a share ``stills_later`` of the others, see ``still_batch`` single images of the
-    final size instead of clips: what things look like is learnt where a step is cheap. Each part of a prompt is left
-    open with probability ``left_open``, and a share ``bent`` of the scenes moves along any path of
+    final size instead of clips: what things look like is learnt where a step is cheap. Over the first ``ease_in`` steps
+    scenes grow from one object at the same place and speed each time, so that a word decides the same pixels in every
+    scene, to scenes as they are (:meth:`ease`). Each part of a prompt is left open with probability ``left_open``, and
+    all of them with probability ``all_open``; a share ``bent`` of the scenes moves along any path of
     :data:`store.scenes.scene.PATHS`. Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans
-    towards much noise, where the prompt decides most; it is ``small_exponent`` for the small clips, then ``exponent``.
+    towards much noise, where the prompt decides most; it is ``small_exponent`` for the small clips, then ``exponent``,
+    and for single images ``still_exponent``, where one is given.
     ``start_from`` is a folder of weights that the training begins with instead of random ones: a training that is over
     is continued by another one.
 
@@ -52,23 +55,28 @@ class TrainConfig:
     stills_later: float = 0.0
     still_batch: int = 32
     left_open: float = 0.0
+    all_open: float = 0.0
     bent: float = 0.0
+    ease_in: int = 0
     small_exponent: float = 0.3
     exponent: float = 0.8
+    still_exponent: float | None = None
     ema: float = 0.999
     seed: int = 0
     optimiser: str = "muon"
     start_from: str | None = None
 
     def __post_init__(self) -> None:
-        for name, low in {"steps": 1, "batch": 1, "still_batch": 1, "warm_up": 1, "seed": 0}.items():
+        for name, low in {"steps": 1, "batch": 1, "still_batch": 1, "warm_up": 1, "seed": 0, "ease_in": 0}.items():
             integer(getattr(self, name), name, least=low)
         finite(self.weight_decay, "weight_decay", least=0)
         shares = ("decay", "prompt_dropout", "ema", "small", "medium", "wide", "stills", "stills_later")
-        for name in (*shares, "left_open", "bent"):
+        for name in (*shares, "left_open", "all_open", "bent"):
             finite(getattr(self, name), name, least=0, most=1)
         for name in ("learning_rate", "small_exponent", "exponent"):
             finite(getattr(self, name), name, above=0)
+        if self.still_exponent is not None:
+            finite(self.still_exponent, "still_exponent", above=0)
         one_of(self.optimiser, ("muon", "adamw"), "optimiser")
 
     @property
@@ -82,6 +90,20 @@ class TrainConfig:
         if step < self.stills * self.steps:
             return True
         return bool(np.random.default_rng([self.seed, step, 2]).random() < self.stills_later)
+
+    def ease(self, step: int) -> tuple[float, float]:
+        """Share of a step's scenes that have a single object, and the spread of them all (of :func:`make_scene`).
+
+        The share falls from 1 to 0 over ``ease_in`` steps; the spread grows from 0 to 1 over them.
+
+        Examples
+        --------
+        >>> TrainConfig(ease_in=1000).ease(250), TrainConfig().ease(0)
+        ((0.75, 0.25), (0.0, 1.0))
+        """
+        if step >= self.ease_in:
+            return 0.0, 1.0
+        return 1 - step / self.ease_in, step / self.ease_in
 
     def size(self, step: int, height: int, width: int) -> tuple[int, int]:
         """Height and width of the clips of a step in pixels, whole cells of 4."""
@@ -103,6 +125,8 @@ class TrainConfig:
     def timesteps(self, step: int, uniform: torch.Tensor) -> torch.Tensor:
         """Uniform numbers in 0 to 1 as the timesteps of a step, int64 of the same shape in 0 to 999."""
         exponent = self.small_exponent if step / self.steps < self.small else self.exponent
+        if self.still_exponent is not None and self.sees_stills(step):
+            exponent = self.still_exponent
         return (1000 * uniform**exponent).long().clamp(max=999)  # float32 rounds the largest up to 1000
 
     def rate(self, step: int) -> float:

@@ -69,6 +69,8 @@ class TrainingState:
     def start_from(self, folder: str) -> None:
         """Take over the weights of a mini backbone of the same configuration.
 
+        Words are matched by name: one that the other backbone did not know keeps its random embedding.
+
         Raises
         ------
         InvalidInputError
@@ -81,6 +83,12 @@ class TrainingState:
         if changed:
             difference = "; ".join(f"{name} is {old.get(name)!r}, not {new[name]!r}" for name in changed)
             raise InvalidInputError(f"this training cannot start from {folder}: its {difference}.")
+        known, words = before.tokenizer.get_vocab(), self.pipeline.tokenizer.get_vocab()
+        same = sorted(words.keys() & known.keys())
+        embeddings = self.pipeline.text_encoder.get_input_embeddings().weight.detach().clone()
+        theirs = before.text_encoder.get_input_embeddings().weight.detach()
+        embeddings[[words[word] for word in same]] = theirs[[known[word] for word in same]].to(embeddings)
+        before.text_encoder.set_input_embeddings(nn.Embedding.from_pretrained(embeddings))
         for name, module in self.trained.items():
             module.load_state_dict(getattr(before, name).state_dict())
         self.average.module.load_state_dict(self.trained.state_dict())

@@ -33,8 +33,11 @@ _SHARES = {
     "stills": "of the steps, at the beginning, with single images",
     "stills_later": "of the later steps with single images",
     "left_open": "of the prompts that leave each part open",
+    "all_open": "of the prompts that leave all parts open",
     "bent": "of the scenes with curved and accelerating paths",
 }
+
+_EASE_IN = "over which scenes grow from a single object at the same place each time to what they are"
 
 
 def train(
@@ -130,15 +133,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, what in (("small_exponent", "small clips"), ("exponent", "the others")):
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=float, default=getattr(TrainConfig, name), help=f"e of 1000 u^e, of {what}")
+    parser.add_argument("--still-exponent", type=float, help="e of the single images, where it is another")
+    parser.add_argument("--ease-in", type=int, default=TrainConfig.ease_in, metavar="STEPS", help=_EASE_IN)
     parser.add_argument("--still-batch", type=int, default=TrainConfig.still_batch)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--page-every", type=int, help="steps between measurements for progress.html; at every saving")
     options = vars(parser.parse_args(arguments))
     try:
         config = TrainConfig(**{name: options.pop(name) for name in asdict(TrainConfig()) if name in options})
         out, mini = options.pop("out"), MiniConfig(rotary=options.pop("rotary"))
-        train(out, mini, config, on_save=partial(record_progress, out), **options)
+        every = options.pop("page_every") or 1
+        train(out, mini, config, on_save=partial(_measure, out, every, config.steps), **options)
     except DitprobeError as error:
         return _said(f"error: {error}", 2)
     except OSError as error:
@@ -146,6 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _said("interrupted. The same command goes on from the last checkpoint.", 130)
     return 0
+
+
+def _measure(out: Path, every: int, last: int, step: int) -> None:
+    if step % every == 0 or step == last:
+        record_progress(out, step)
 
 
 def _said(message: str, code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.scenes import scene
-from store.scenes.prompt import DIRECTIONS, SHAPES, TEXTURES
+from store.scenes.prompt import DIRECTIONS, SHAPES, TEXTURES, parse_prompt
 from store.scenes.scene import (
     FIRST_TRAINING_SEED,
     _Layer,
@@ -231,3 +232,39 @@ def test_paths_keep_their_direction_and_are_not_straight_at_constant_speed(path:
 def test_an_unknown_path_is_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"unknown path 'zigzag'. Known: 'straight', 'curved'"):
         make_scene(0, path="zigzag")
+
+
+SAID = "a red disc moves left over blue stripes while the camera pans up"
+
+
+def test_without_spread_the_prompt_decides_where_everything_is() -> None:
+    def tracks(seed: int, spread: float) -> np.ndarray:
+        return np.asarray(make_scene(seed, prompt=SAID, spread=spread).tracks)
+
+    def difference(spread: float) -> float:
+        return float(np.abs(tracks(1, spread) - tracks(2, spread)).mean())
+
+    assert difference(0.0) == 0.0
+    assert 0 < difference(0.3) < 0.6 * difference(1.0)
+    assert (make_scene(1, prompt=SAID, spread=0.0).images != make_scene(2, prompt=SAID, spread=0.0).images).any()
+    same = make_scene(1, prompt=SAID), make_scene(1, prompt=SAID, spread=1.0)
+    assert np.array_equal(same[0].images, same[1].images)
+
+
+def test_the_spread_leaves_open_what_the_prompt_leaves_open() -> None:
+    said = "a red object over blue while the camera moves"
+    ends = [mean_motion(make_scene(seed, prompt=said, spread=0.0)) for seed in range(12)]
+    assert len({direction_word(end) for end in ends}) > 3
+
+
+def test_a_single_object_is_the_first_without_its_texture() -> None:
+    several = make_scene(0, prompt="a red striped disc moves left and a green star moves up over white dots")
+    words = parse_prompt(str(several.prompt))
+    said = make_scene(0, prompt=several.prompt, single=True).prompt
+    assert said == str(replace(words, objects=(replace(words.objects[0], texture=None),)))
+    assert np.array_equal(make_scene(0, prompt=several.prompt, single=True).images, make_scene(0, prompt=said).images)
+
+
+def test_a_spread_outside_its_range_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"^spread must lie between 0 and 1; got 1\.5\.$"):
+        make_scene(0, spread=1.5)

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from torch.nn.functional import scaled_dot_product_attention
 
 from probe import load_backbone
-from probe.mini import MiniConfig, load_mini, new_pipeline
+from probe.mini import MiniConfig, load_mini, new_pipeline, save_mini
 from probe.mini.training.objective import PlainAttention, Scenes, velocity_loss
 from probe.mini.training.schedule import TrainConfig
+from probe.mini.training.state import TrainingState
 from probe.mini.training.train import main, train
 from store import make_scene
 from store.errors import InvalidInputError
-from store.scenes.prompt import parse_prompt
+from store.scenes.prompt import parse_prompt, scene_words
 from store.scenes.scene import FIRST_TRAINING_SEED
 
 SMALL = MiniConfig(images=3, height=16, width=24, layers=1, heads=2, channels=16)
@@ -367,6 +368,26 @@ def test_a_training_begins_with_the_weights_of_another_and_no_longer_needs_them(
     assert_same(weights(tmp_path / "twice"), weights(tmp_path / "whole"))
 
 
+def test_a_training_takes_over_words_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer = tuple(word for word in scene_words() if word != "object")
+    with monkeypatch.context() as patched:
+        patched.setattr("probe.mini.text.scene_words", lambda: fewer)
+        torch.manual_seed(7)
+        before: Any = new_pipeline(SMALL)
+    save_mini(before, tmp_path / "before")
+    state = TrainingState.new(SMALL, config_of(steps=1), torch.device("cpu"))
+    new = state.pipeline.tokenizer.convert_tokens_to_ids("object")
+    random = state.pipeline.text_encoder.get_input_embeddings().weight[new].clone()
+    state.start_from(str(tmp_path / "before"))
+
+    def embeddings(pipeline: Any, word: str) -> torch.Tensor:
+        return pipeline.text_encoder.get_input_embeddings().weight[pipeline.tokenizer.convert_tokens_to_ids(word)]
+
+    for word in ("red", "star", "zooms"):
+        assert torch.equal(embeddings(state.pipeline, word), embeddings(before, word))
+    assert torch.equal(embeddings(state.pipeline, "object"), random)
+
+
 def test_a_training_begins_with_no_other_kind_of_backbone(one_step: Path, tmp_path: Path) -> None:
     config = config_of(steps=2, start_from=str(one_step / "weights"))
     with pytest.raises(InvalidInputError) as refused:
@@ -410,6 +431,8 @@ def test_a_checkpoint_without_settings_or_damaged_is_refused(begun: Path) -> Non
         ({"wide": -0.1}, "wide must lie between 0 and 1; got -0.1."),
         ({"small_exponent": 0.0}, "small_exponent must be above 0; got 0."),
         ({"exponent": float("inf")}, "exponent must be a finite number; got inf."),
+        ({"still_exponent": 0.0}, "still_exponent must be above 0; got 0."),
+        ({"ease_in": -1}, "ease_in must be at least 0; got -1."),
         ({"optimiser": "sgd"}, "unknown optimiser 'sgd'. Known: 'muon', 'adamw'."),
     ],
 )

@@ -92,10 +92,9 @@ def _written(path: Path, state: dict[str, Any]) -> Path:
 
 def _weights(state: dict[str, Any]) -> list[torch.Tensor]:
     """The trained tensors in the order of their averages."""
-    mini, config = (
-        kind(**{field.name: state["settings"][field.name] for field in fields(kind)})
-        for kind in (MiniConfig, TrainConfig)
-    )
+    settings = state["settings"]
+    mini = MiniConfig(**{field.name: settings[field.name] for field in fields(MiniConfig)})
+    config = TrainConfig(**{field.name: settings[field.name] for field in fields(TrainConfig)})
     trained = TrainingState.new(mini, config, torch.device("cpu")).trained
     parts = (name.split(".", 1) for name, _ in trained.named_parameters())
     return [state[part][name] for part, name in parts]

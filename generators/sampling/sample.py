@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from generators.errors import GuidanceDivergedError
@@ -234,10 +235,12 @@ class GuidedSampling:
         prediction = self.backbone.prediction_of(output, self._kwargs)
         if self._clock.call == 1:
             self._delta = self._total_delta(self._step, prediction[self._cond : self._cond + 1])
-        if self._delta is None:
-            return None
-        guided = prediction + self._delta
-        return self.backbone.output_with(output, guided, self._kwargs)
+        edited, guided = self._step.edited, prediction
+        if edited is not None:
+            guided = self.backbone.prediction_for_sampler(guided, self._step.shown, edited.to(guided))
+        if self._delta is not None:
+            guided = guided + self._delta
+        return None if guided is prediction else self.backbone.output_with(output, guided, self._kwargs)
 
     def _branches(self, call: Mapping[str, Any]) -> list[str]:
         elements = self.backbone.branches_of_call(
@@ -283,7 +286,8 @@ class GuidedSampling:
         if step is None or edited is None:
             return None
         shown, edited = (self.backbone.in_sampler_layout(each, latents) for each in (step.shown, edited))
-        return moved(latents, shown, edited)
+        changed, kept = moved(latents, shown, edited), self.backbone.kept_in_sampler(self._kwargs)
+        return changed if kept is None else torch.where(kept, latents, changed)
 
 
 def _has_batch(value: Any, batch: int) -> bool:

@@ -16,6 +16,7 @@ EDITABLE = (
     "CogVideoXDDIMScheduler",
     "CogVideoXDPMScheduler",
     "DDIMScheduler",
+    "EDMEulerScheduler",
     "FlowMatchDiscreteScheduler",
     "FlowMatchEulerDiscreteScheduler",
     "UniPCMultistepScheduler",

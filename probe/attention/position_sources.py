@@ -72,11 +72,14 @@ class RotaryModule:
         From the transformer and a call of it to the arguments of the module.
     unfold : callable
         From a table of the module to one (token, channel), the channels of one head or of all heads together.
+    halves : bool
+        Whether channels that turn together are of two halves of the head, not neighbours.
     """
 
     name: str
     arguments: Callable[[Any, Call], tuple[Any, ...]]
     unfold: Callable[[Tensor], Tensor] = lambda table: table
+    halves: bool = False
 
     def read(self, denoiser: Any, call: Call, layout: TokenLayout) -> Positions:
         """Return the positions that a transformer uses in a call."""
@@ -86,7 +89,7 @@ class RotaryModule:
     @contextmanager
     def replace(self, denoiser: Any, call: Call, positions: Positions) -> Iterator[Replaced]:
         """Rotate in the attention, after the transformer's own rotation by nothing."""
-        editors = [rotate_by(_of_kind(positions, RotaryPositions))]
+        editors = [rotate_by(_of_kind(positions, RotaryPositions), halves=self.halves)]
 
         def neutral(module: nn.Module, args: Any, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             return torch.ones_like(tables[0]), torch.zeros_like(tables[1])
@@ -133,8 +136,14 @@ def _rotary(tables: tuple[Tensor, Tensor], layout: TokenLayout) -> Positions:
     return RotaryPositions(cos, sin, cos, sin)
 
 
-def rotate_by(positions: RotaryPositions) -> Editor:
+def rotate_by(positions: RotaryPositions, *, halves: bool = False) -> Editor:
     """Return an editor that rotates queries and keys of the video tokens.
+
+    Parameters
+    ----------
+    positions : RotaryPositions
+    halves : bool
+        Whether channels that turn together are of two halves of the head, not neighbours.
 
     Examples
     --------
@@ -148,18 +157,18 @@ def rotate_by(positions: RotaryPositions) -> Editor:
     cos_q, sin_q, cos_k, sin_k = (table.flatten(0, 2) for table in positions.tensors().values())
 
     def editor(attention: Attention, attend: Attend) -> Tensor:
-        query = _rotated(attention.query, attention.video, cos_q, sin_q)
-        key = _rotated(attention.key, attention.video, cos_k, sin_k)
+        query = _rotated(attention.query, attention.video, cos_q, sin_q, halves)
+        key = _rotated(attention.key, attention.video, cos_k, sin_k, halves)
         return attend(dataclasses.replace(attention, query=query, key=key))
 
     return editor
 
 
-def _rotated(tensor: Tensor, video: slice, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotated(tensor: Tensor, video: slice, cos: Tensor, sin: Tensor, halves: bool) -> Tensor:
     """Video tokens of (batch, head, token, channel) turned, computed in at least float32 as the models do."""
     part = tensor[:, :, video]
-    real, imaginary = part.unflatten(-1, (-1, 2)).unbind(-1)
-    across = torch.stack([-imaginary, real], dim=-1).flatten(-2)
+    real, imaginary = part.chunk(2, dim=-1) if halves else part.unflatten(-1, (-1, 2)).unbind(-1)
+    across = torch.cat([-imaginary, real], dim=-1) if halves else torch.stack([-imaginary, real], dim=-1).flatten(-2)
     wide = torch.promote_types(tensor.dtype, torch.float32)
     cos, sin = (_by_head(table.to(tensor.device), tensor.shape[-1]) for table in (cos, sin))
     turned = (part.to(wide) * cos + across.to(wide) * sin).to(tensor.dtype)

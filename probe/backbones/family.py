@@ -24,6 +24,7 @@ from probe.attention.token_order import TokenOrder, order_of_joint_tokens
 from probe.backbones.arguments import describe_prompt
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
+from probe.backbones.schedule import Schedule
 from store.checks import finite
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnsupportedBackboneError
@@ -34,7 +35,6 @@ from store.wording import Wording
 if TYPE_CHECKING:
     from probe.attention.edit import Editor
     from probe.backbones.geometry import TokenGeometry
-    from probe.backbones.schedule import Schedule
 
 
 class Family(ABC):
@@ -305,8 +305,25 @@ class Family(ABC):
         axis, count = self.frame_axis, self.in_layout(sampled).shape[self.frame_axis]
         return self.as_called(latents.narrow(axis, latents.shape[axis] - count, count))
 
+    def kept_in_sampler(self, call: Mapping[str, Any]) -> Tensor | None:
+        """Return where the scheduler's latents stay as they are, whatever is edited, as a mask that broadcasts to them.
+
+        None is nowhere. Override it where a call shows conditions in place of some of the latents.
+        """
+        return None
+
+    def prediction_for_sampler(self, prediction: Tensor, shown: Tensor, edited: Tensor) -> Tensor:
+        """Return a prediction for edited latents as the pipeline needs it, which may combine it with its own ones.
+
+        Parameters
+        ----------
+        prediction, shown, edited : in the layout of latents
+            What the transformer predicts for ``edited``, and what the pipeline showed.
+        """
+        return prediction
+
     def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
-        """Return what the transformer is given for a timestep of the scheduler, in the shape of ``call``'s."""
+        """Return what the transformer is given for what the schedule tells it at a step, in the shape of ``call``'s."""
         return torch.full_like(call["timestep"], timestep)
 
     def prediction_of(self, output: Any, call: Mapping[str, Any]) -> Tensor:
@@ -504,15 +521,15 @@ class Family(ABC):
         scheduler.set_timesteps(steps)
 
     def schedule_of(self, scheduler: Any) -> Schedule:
-        """Return the timesteps and noise levels of a scheduler that is set up for a run.
+        """Return the noise levels of latents as the transformer is shown them, from a scheduler that is set up.
+
+        Override it where they are not those that the scheduler steps.
 
         Raises
         ------
         UnsupportedBackboneError
-            When its noise levels are not known.
+            When the noise levels are unknown.
         """
-        from probe.backbones.schedule import Schedule
-
         return Schedule.of(scheduler)
 
     @abstractmethod

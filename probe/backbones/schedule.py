@@ -35,6 +35,8 @@ class Schedule:
         What the model predicts ("flow" is the velocity gaussian - clean, "reversed_flow" is clean - gaussian).
     clean_timestep : float
         What the model is told at the clean end of the run.
+    told : tuple of float
+        What the model is told at each step where that is not the scheduler's value, otherwise empty.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class Schedule:
     noise: tuple[float, ...]
     prediction: Prediction
     clean_timestep: float = field(default=0.0, repr=False)
+    told: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -78,6 +81,17 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.timesteps)
+
+    def told_at(self, step: int) -> float:
+        """Value that the model is told at a step, or at the clean end of the run.
+
+        Examples
+        --------
+        >>> schedule = Schedule((1000.0, 500.0), (0.0, 0.5, 1.0), (1.0, 0.5, 0.0), "flow", told=(1.0, 0.5))
+        >>> schedule.told_at(-1), schedule.told_at(2)
+        (0.5, 0.0)
+        """
+        return self.clean_timestep if step == len(self) else (self.told or self.timesteps)[self.resolve(step)]
 
     def resolve(self, step: int) -> int:
         """The non-negative step that ``step`` means; -1 is the last.

@@ -70,7 +70,7 @@ class SamplerClock:
         self._thread = None
         with ExitStack() as stack:
             stack.enter_context(wrapped_method(self.scheduler, "set_timesteps", self._then(self._reset)))
-            stack.enter_context(wrapped_method(self.scheduler, "step", self._then(self._advance)))
+            stack.enter_context(wrapped_method(self.scheduler, "step", self._then(self._advance, self._take_back)))
             self._exit = stack.pop_all()
         self._open = True
         return self
@@ -95,9 +95,10 @@ class SamplerClock:
                 "told from those of the first. Let one thread run the model, or load one backbone for each thread."
             )
 
-    def _then(self, after: Callable[[], None]) -> Callable[..., Any]:
+    def _then(self, after: Callable[[], None], before: Callable[[], None] = lambda: None) -> Callable[..., Any]:
         def counted(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             self.check_thread()
+            before()
             result = method(*args, **kwargs)
             after()
             return result
@@ -106,6 +107,14 @@ class SamplerClock:
 
     def _reset(self) -> None:
         self._count = self.call = 0
+        self._index: int | None = None
+
+    def _take_back(self) -> None:
+        """Undo the count of a step that the pipeline took for what it predicts alone, and sets back (Cosmos 1)."""
+        index = getattr(self.scheduler, "_step_index", None)
+        if self._index is not None and index is not None and index < self._index:
+            self._count -= self._index - index
 
     def _advance(self) -> None:
         self._count, self.call = self._count + 1, 0
+        self._index = getattr(self.scheduler, "_step_index", None)

@@ -2,6 +2,7 @@
 
 from probe.families.allegro import Allegro
 from probe.families.cogvideox import CogVideoX, ConsisID
+from probe.families.cosmos import Cosmos1, Cosmos2, Cosmos25
 from probe.families.hunyuan import HunyuanVideo, HunyuanVideo15
 from probe.families.kandinsky5 import Kandinsky5
 from probe.families.ltx_video import LTXVideo
@@ -14,6 +15,9 @@ __all__ = [
     "Allegro",
     "CogVideoX",
     "ConsisID",
+    "Cosmos1",
+    "Cosmos2",
+    "Cosmos25",
     "HunyuanVideo",
     "HunyuanVideo15",
     "Kandinsky5",

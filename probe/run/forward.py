@@ -168,14 +168,14 @@ class ForwardPass:
         with self.backbone.sized(self.images):
             for branch in branches or self.branches:
                 with self.backbone.label_calls(seen, timestep, branch, steps):
-                    results[branch] = self._run(branch, latents, timestep)
+                    results[branch] = self._run(branch, latents, timestep, self.schedule.told_at(step))
                 check_values(results[branch], f"what the model predicts of branch {branch!r} at {what}", step=step)
         return results
 
-    def _run(self, branch: str, latents: Tensor, timestep: float) -> Tensor:
+    def _run(self, branch: str, latents: Tensor, timestep: float, told: float) -> Tensor:
         args, kwargs = self._call(branch)
         call = self.backbone.call_with_latents(kwargs, latents)
-        call["timestep"] = self.backbone.timestep_of_call(kwargs, timestep)
+        call["timestep"] = self.backbone.timestep_of_call(kwargs, told)
         return self.backbone.prediction_of(self.backbone.denoiser_at(timestep)(*args, **call), kwargs)
 
     def _shape_shown(self) -> tuple[int, ...]:

@@ -202,7 +202,7 @@ def layers_of_clip(
     if step is None:
         # a run of one step, whose timestep is that of the clean end
         clean = (forward.schedule.clean_timestep,)
-        forward.schedule = replace(forward.schedule, timesteps=clean, signal=(1.0, 1.0), noise=(0.0, 0.0))
+        forward.schedule = replace(forward.schedule, timesteps=clean, signal=(1.0, 1.0), noise=(0.0, 0.0), told=())
     at = forward.schedule.resolve(0 if step is None else step)
     latents = backbone.encode(clip) if latents is None else latents
     denoiser = backbone.denoiser_at(forward.schedule.timesteps[at])

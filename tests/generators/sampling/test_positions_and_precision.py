@@ -16,6 +16,7 @@ from torch import Tensor
 
 from generators.sampling.optimise import minimise
 from generators.sampling.sample import GuidedSampling, sample
+from generators.sampling.scheduler import EDITABLE
 from generators.sampling.step import Step
 from generators.sampling.strategy import Strategy
 from probe import Capture, Probe, load_backbone
@@ -48,8 +49,7 @@ def test_a_scheduler_that_cannot_be_edited_is_named() -> None:
         sample(backbone, None, Strategy(), **FAMILIES["cogvideox rotary"].options())
     assert str(caught.value) == (
         "sampling cannot be guided under DPMSolverMultistepScheduler: it is unknown how its step treats latents that "
-        "were edited. Set one of CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DDIMScheduler, "
-        "FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler on the pipeline."
+        f"were edited. Set one of {', '.join(EDITABLE)} on the pipeline."
     )
 
 

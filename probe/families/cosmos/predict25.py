@@ -1,0 +1,24 @@
+"""Cosmos Predict 2.5, from text, and from an image or a clip where one is given: a rectified flow."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from probe.backbones.schedule import Schedule
+from probe.families.cosmos.shared import Cosmos
+from probe.families.registry import register_family
+
+
+@register_family
+class Cosmos25(Cosmos):
+    """A Cosmos Predict 2.5 pipeline; an ``image`` or a ``video`` of ``conditioning`` is gone on from."""
+
+    family = "Cosmos 2.5"
+    pipelines = ("Cosmos2_5_PredictBasePipeline",)
+    fps = 16.0
+
+    def schedule_of(self, scheduler: Any) -> Schedule:
+        """Return the noise levels, which are what the transformer is told."""
+        found = super().schedule_of(scheduler)
+        return dataclasses.replace(found, told=found.noise[:-1])

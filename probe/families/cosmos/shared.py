@@ -59,7 +59,7 @@ class Cosmos(Backbone):
     @contextmanager
     def prepared_call(self, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Check that torchvision is there, and leave the image of a clip out where a video to go on from is given."""
-        if self.denoisers[0].config.concat_padding_mask and not is_torchvision_available():
+        if self.pipeline.transformer.config.concat_padding_mask and not is_torchvision_available():
             raise UnsupportedBackboneError(
                 f"{self.name} needs torchvision, with which diffusers makes the padding mask of Cosmos. Install it: "
                 "pip install torchvision."
@@ -91,7 +91,7 @@ class Cosmos(Backbone):
     @property
     def rotary(self) -> RotaryAxes:
         """A third of the channels turns by row, a third by column, and what is left by frame, in two halves."""
-        config: Any = self.denoisers[0].config
+        config = self.pipeline.transformer.config
         third = config.attention_head_dim // 6 * 2
         counts = (config.attention_head_dim - 2 * third, third, third)
         scaled = zip(config.rope_scale, counts, strict=True)

@@ -33,6 +33,7 @@ from analyses.layers.differences import difference as difference
 
 # Heads
 from analyses.heads.classify import classify_heads as classify_heads
+from analyses.heads.of_clip import classify_clip_heads as classify_clip_heads
 from analyses.heads.decide import (
     decide_heads as decide_heads,
     head_log_ratio as head_log_ratio,

@@ -84,6 +84,7 @@ from analyses.layers.differences import difference as difference
 
 # Heads
 from analyses.heads.classify import classify_heads as classify_heads
+from analyses.heads.of_clip import classify_clip_heads as classify_clip_heads
 from analyses.heads.decide import (
     decide_heads as decide_heads,
     head_log_ratio as head_log_ratio,
@@ -210,6 +211,7 @@ from generators.adapters.det import (
     DreamBooth as DreamBooth,
     InvertedMotion as InvertedMotion,
 )
+from generators.adapters.decoupled.follow_your_motion import FollowYourMotion as FollowYourMotion
 from generators.adapters.training.settings import Training as Training
 from generators.adapters.training.train import train_adapter as train_adapter
 from generators.adapters.fitted import FittedMotion as FittedMotion

@@ -106,6 +106,10 @@ from generators.adapters.det import (
     DreamBooth as DreamBooth,
     InvertedMotion as InvertedMotion,
 )
+from generators.adapters.decoupled.follow_your_motion import FollowYourMotion as FollowYourMotion
+from generators.adapters.decoupled.lora import DecoupledLoRA as DecoupledLoRA
+from generators.adapters.decoupled.groups import head_groups as head_groups
+from generators.adapters.decoupled.losses import motion_loss as motion_loss
 from generators.adapters.fitted import (
     AttachAdapter as AttachAdapter,
     FittedMotion as FittedMotion,

@@ -10,6 +10,7 @@ import torch
 
 from generators.adapters.adapter import MotionAdapter, check_origin
 from generators.adapters.arms import LocalAttention, SpaceTimeKernel, TokenMLP
+from generators.adapters.decoupled.lora import DecoupledLoRA
 from generators.adapters.lora import LoRA
 from generators.adapters.motion_inversion import MotionInversion
 from generators.adapters.temporal_kernel import TemporalKernel
@@ -28,7 +29,8 @@ _FILE = TensorFile(
 )
 _ORIGIN = ("name", "transformer", "family", "layers", "heads", "channels")
 KINDS: dict[str, type[MotionAdapter]] = {
-    kind.kind: kind for kind in (TemporalKernel, LoRA, MotionInversion, SpaceTimeKernel, LocalAttention, TokenMLP)
+    kind.kind: kind
+    for kind in (TemporalKernel, LoRA, DecoupledLoRA, MotionInversion, SpaceTimeKernel, LocalAttention, TokenMLP)
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from generators.adapters.adapter import LayerChoice, MotionAdapter
 from generators.adapters.motion_tracks import MotionTracks
-from generators.adapters.training.settings import Training
+from generators.adapters.training.settings import Losses, Training
 from generators.adapters.training.train import OnTrainingStep, train_adapter
 from generators.sampling.step import Run
 from generators.sampling.strategy import Strategy
@@ -133,6 +133,60 @@ class TrainedMethod(TransferMethod):
     def new_adapter(self, backbone: Backbone, size: Size | None = None) -> MotionAdapter:
         """An untrained adapter for a backbone, and for a size of clip where its parameters depend on it."""
 
+    def adapter_for(
+        self,
+        backbone: Backbone,
+        clip: Clip,
+        *,
+        prompt: str | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+    ) -> MotionAdapter:
+        """An untrained adapter for a clip of a size that the backbone takes; override it where it depends on more.
+
+        Parameters
+        ----------
+        backbone : Backbone
+        clip : Clip
+        prompt, conditioning
+            With which the clip is shown, where it is shown.
+        """
+        return self.new_adapter(backbone, Size(clip.height, clip.width, len(clip)))
+
+    def train(
+        self,
+        adapter: MotionAdapter,
+        backbone: Backbone,
+        clip: Clip,
+        *,
+        tracks: MotionTracks | None = None,
+        prompt: str | None = None,
+        conditioning: Mapping[str, Any] | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        on_step: OnTrainingStep | None = None,
+    ) -> list[Losses]:
+        """Train an adapter on a clip, in place; arguments and errors as of ``train_adapter``."""
+        return train_adapter(
+            adapter,
+            backbone,
+            clip,
+            self.resolve_training(backbone),
+            tracks=tracks,
+            prompt=prompt,
+            conditioning=conditioning,
+            checkpoint=checkpoint,
+            resume=resume,
+            on_step=on_step,
+        )
+
+    def training_details(self, backbone: Backbone) -> dict[str, Any]:
+        """Settings of the training as JSON values, for the adapter's file."""
+        return {"training": asdict(self.resolve_training(backbone))}
+
+    def total_steps(self, backbone: Backbone) -> int:
+        """Steps of the optimiser in all."""
+        return self.resolve_training(backbone).steps
+
     @abstractmethod
     def resolve_training(self, backbone: Backbone) -> Training:
         """The settings of the training on a backbone."""
@@ -198,13 +252,12 @@ class TrainedMethod(TransferMethod):
         wanted = Size(*(backbone.default_size if size is None else size))
         source = digest_of_clip(clip)
         clip = fit_reference(clip, wanted)
-        training = self.resolve_training(backbone)
-        adapter = self.new_adapter(backbone, wanted) if adapter is None else adapter
-        losses = train_adapter(
+        if adapter is None:
+            adapter = self.adapter_for(backbone, clip, prompt=prompt, conditioning=conditioning)
+        losses = self.train(
             adapter,
             backbone,
             clip,
-            training,
             tracks=tracks,
             prompt=prompt,
             conditioning=conditioning,
@@ -216,7 +269,7 @@ class TrainedMethod(TransferMethod):
         adapter.details = {
             "method": type(self).__name__,
             "keep": keep,
-            "training": asdict(training),
+            **self.training_details(backbone),
             "size": list(wanted),
             "reference": source,
             "prompt": clip.prompt if prompt is None else prompt,

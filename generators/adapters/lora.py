@@ -64,12 +64,7 @@ class LoRA(MotionAdapter):
         seed: int = 0,
     ) -> None:
         integer(rank, "rank", least=1)
-        names = list(projections)
-        unknown = [name for name in names if name not in PROJECTIONS]
-        if unknown or not names:
-            raise InvalidInputError(
-                f"projections must be some of {', '.join(PROJECTIONS)}; got {unknown[0] if unknown else 'none'!r}."
-            )
+        names = check_projections(projections)
         alpha = float(rank) if alpha is None else finite(alpha, "alpha", above=0)
         super().__init__(backbone, layers=layers, seed=seed, rank=rank, alpha=alpha, projections=names)
 
@@ -114,6 +109,28 @@ class LowRank(nn.Module):
         """The product that is added."""
         found: Tensor = self.b(self.a(hidden)) * self.scale
         return found
+
+
+def check_projections(projections: Iterable[str]) -> list[str]:
+    """Return the names of projections as a list.
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown one, or none.
+
+    Examples
+    --------
+    >>> check_projections(("q", "v"))
+    ['q', 'v']
+    """
+    names = list(projections)
+    unknown = [name for name in names if name not in PROJECTIONS]
+    if unknown or not names:
+        raise InvalidInputError(
+            f"projections must be some of {', '.join(PROJECTIONS)}; got {unknown[0] if unknown else 'none'!r}."
+        )
+    return names
 
 
 def peft_state(adapter: LoRA, backbone: Backbone) -> Mapping[str, Tensor]:

@@ -66,6 +66,7 @@ for _name, _factory in {
     "det": _Deferred("generators.adapters.det", "DeT"),
     "dreambooth": _Deferred("generators.adapters.det", "DreamBooth"),
     "motion-inversion": _Deferred("generators.adapters.det", "InvertedMotion"),
+    "follow-your-motion": _Deferred("generators.adapters.decoupled.follow_your_motion", "FollowYourMotion"),
     "none": _Deferred("generators.transfer.method", "PlainBackbone"),
 }.items():
     METHODS.register(_name, _factory)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
+from probe.attention.edit import AttentionEdit
+from probe.attention.positions import Positions, check_positions
+from probe.attention.token_order import TokenOrder
 from probe.backbones.backbone import Backbone
 from probe.backbones.compiled import uncompiled
 from probe.backbones.finite import check_latents, check_values
@@ -122,6 +126,58 @@ class ForwardPass:
         if given.ndim != latents.ndim or given.shape[axis] == latents.shape[axis]:
             return None
         return given.narrow(axis, latents.shape[axis], given.shape[axis] - latents.shape[axis])
+
+    def positions(self) -> Positions:
+        """The positions that the model uses in this pass, (frame, y, x, channel) tables.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            When positions of this family cannot be read.
+        """
+        call = next(iter(self._calls.values()))[1]
+        with self.backbone.sized(self.images):
+            layout = self.backbone.layouts_of_call(call)[0]
+            return self.backbone.positions(self.backbone.denoisers[0], call, layout)
+
+    @contextmanager
+    def at_positions(self, positions: Positions) -> Iterator[None]:
+        """Show the model other positions of the video tokens while the context is open; run backward passes in it too.
+
+        Parameters
+        ----------
+        positions : Positions
+            Of the kind and size of :meth:`positions`, for example of other frames
+            (:func:`probe.attention.frame_positions.positions_at`).
+
+        Raises
+        ------
+        InvalidInputError
+            For positions of another kind or size, or a pass of two branches.
+        UnsupportedBackboneError
+            When positions of this family cannot be replaced.
+        """
+        if len(self._calls) != 1:
+            raise InvalidInputError("positions are replaced in a pass of one branch; this one has two.")
+        check_positions(positions, self.positions(), self.backbone.name)
+        before = self._calls
+        ((branch, (args, call)),) = before.items()
+        with self.backbone.sized(self.images):
+            layout = self.backbone.layouts_of_call(call)[0]
+
+        def order(tokens: int) -> TokenOrder:
+            return self.backbone.order_of_tokens(call, replace(layout, text_tokens=0), tokens, "a layer")
+
+        with ExitStack() as stack:
+            for denoiser in self.backbone.denoisers:
+                modules = self.backbone.modules_of(denoiser)
+                changed, editors = stack.enter_context(self.backbone.replaced_positions(denoiser, call, positions))
+                chains = dict.fromkeys(modules, editors)
+                edit = AttentionEdit(modules, chains, layout, self.backbone.text_position, order=order)
+                stack.enter_context(edit)
+            self._calls = {branch: (args, changed)}
+            stack.callback(setattr, self, "_calls", before)
+            yield
 
     @checked
     def predict(

@@ -27,6 +27,7 @@ NOT_CALLED = {
     "to_images load_clip_encoder": "former names",
     "explore": "a widget of the notebook extra; its requests are tested with wrong values",
     "AttachAdapter DeT DreamBooth FittedMotion InvertedMotion LoRA LocalAttention Losses MotionAdapter": _ADAPTERS,
+    "DecoupledLoRA FollowYourMotion": _ADAPTERS,
     "MotionInversion MotionTracks SpaceTimeKernel TemporalKernel TokenMLP TrainedMethod Training": _ADAPTERS,
     "TrainingDivergedError train_adapter": _ADAPTERS,
     "Difficulty Entry Measures evaluate_mtbench": _MTBENCH,

@@ -76,6 +76,21 @@ plain(
     },
 )
 plain(
+    "motion_loss",
+    generators.motion_loss,
+    lambda w: {
+        "prediction": torch.ones(1, 4, 2, 8, 8),
+        "target": torch.ones(1, 4, 2, 8, 8),
+        "frame_axis": 2,
+        "preset": "exact",
+    },
+)
+plain(
+    "head_groups",
+    generators.head_groups,
+    lambda w: {"backbone": w.mini, "clip": w.clip, "split": "none", "undecided": "nearest", "seed": 0},
+)
+plain(
     "plan_model",
     dp.plan_model,
     lambda w: {"name_or_path": "mini", "size": None, "height": 40, "width": 40, "images": 6},

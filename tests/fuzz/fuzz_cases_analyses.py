@@ -72,6 +72,22 @@ plain(
     },
 )
 plain(
+    "classify_clip_heads",
+    dp.classify_clip_heads,
+    lambda w: {
+        "backbone": w.mini,
+        "clip": w.clip,
+        "preset": "exact",
+        "margin": 1.5,
+        "radius": 1,
+        "step": -1,
+        "steps": 2,
+        "noise": "forward",
+        "seed": 0,
+        "prompt": PROMPT,
+    },
+)
+plain(
     "sweep_heads",
     dp.sweep_heads,
     lambda w: {

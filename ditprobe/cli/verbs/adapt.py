@@ -27,6 +27,7 @@ Examples:
   ditprobe adapt reference.mp4 --out motion.safetensors
   ditprobe adapt reference.mp4 --prompt "a red disc over blue stripes" --training-steps 200 --learning-rate 0.003
   ditprobe adapt reference.mp4 --method dreambooth --out lora.safetensors --resume
+  ditprobe adapt reference.mp4 --method follow-your-motion --split random --sampled-frames 4
   ditprobe adapt reference.mp4 -b THUDM/CogVideoX-2b --gradient-checkpointing --dry-run
   ditprobe transfer --adapter motion.safetensors "a green star over white dots"
 """
@@ -41,7 +42,9 @@ def adapt(
         typer.Option("--out", "-o", metavar="PATH", help="A .safetensors file.", rich_help_panel=options.OUTPUT),
     ] = Path("motion.safetensors"),
     backbone: options.BackboneName = "mini",
-    method: Annotated[Literal["det", "dreambooth", "motion-inversion"], typer.Option(help="What is trained.")] = "det",
+    method: Annotated[
+        Literal["det", "dreambooth", "motion-inversion", "follow-your-motion"], typer.Option(help="What is trained.")
+    ] = "det",
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -51,9 +54,32 @@ def adapt(
         ),
     ] = None,
     preset: Annotated[
-        Literal["exact", "paper", "det"], typer.Option(help="Of the losses and what is not given, of --method det.")
+        Literal["exact", "paper", "det", "code"],
+        typer.Option(
+            help="Of the losses and what is not given: exact, paper and det of --method det, exact, paper and code of "
+            "--method follow-your-motion."
+        ),
     ] = "exact",
     training_steps: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Steps of the optimiser.")] = None,
+    spatial_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="NUMBER", help="Steps of the spatial heads before that, of --method follow-your-motion."
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["exact", "paper", "code", "random", "none"] | None,
+        typer.Option(
+            help="How follow-your-motion tells spatial from temporal heads; that of the preset by default.",
+            show_default=False,
+        ),
+    ] = None,
+    sampled_frames: Annotated[
+        int | None,
+        typer.Option(
+            min=2, metavar="NUMBER", help="Latent frames that follow-your-motion learns from.", show_default=False
+        ),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Of AdamW.")] = None,
     tracking_weight: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Of the tracking loss beside the denoising loss.")
@@ -107,7 +133,11 @@ def adapt(
     check_moving(source)
     model = load_backbone_option(backbone, loading, plan=dry_run)
     changes = {"steps": training_steps, "learning_rate": learning_rate, "tracking_weight": tracking_weight}
-    chosen = _method(method, preset, keep, model, {**changes, "seed": seed}, mixed_precision, gradient_checkpointing)
+    own = {"spatial_steps": spatial_steps, "split": split, "sampled": sampled_frames}
+    chosen = _method(method, preset, keep, model, own)
+    given = {name: value for name, value in {**changes, "seed": seed}.items() if value is not None}
+    precision: Any = {"mixed_precision": mixed_precision, "gradient_checkpointing": gradient_checkpointing}
+    chosen = replace(chosen, training=replace(chosen.resolve_training(model), **precision, **given))
     if dry_run:
         _tell_plan(chosen, model, clip, out, estimate=not no_estimate)
         return
@@ -122,14 +152,15 @@ def adapt(
         followed = tracks_of(source, model, source=tracks, points=training.points, seed=seed)
     history: list[Losses] = []
     samples: dict[int, Any] = {}
-    adapter = chosen.new_adapter(model, size)
+    adapter = chosen.adapter_for(model, source, prompt=prompt)
+    steps = chosen.total_steps(model)
     with progress("training") as bar:
 
         def on_step(losses: Losses) -> None:
             history.append(losses)
             done = losses.step + 1
-            bar(done, training.steps, f"loss {losses.total:.3f}")
-            if sample is not None and (done % sample_every == 0 or done == training.steps):
+            bar(done, steps, f"loss {losses.total:.3f}")
+            if sample is not None and (done % sample_every == 0 or done == steps):
                 samples[done] = _sample(chosen, adapter, model, sample, seed)
 
         fitted = chosen.fit(
@@ -169,29 +200,28 @@ def _interrupted(given: Mapping[str, Any]) -> str:
     return f"{kept} keeps the training; the same command with --resume goes on." if kept.exists() else ""
 
 
-def _method(
-    name: str,
-    preset: Any,
-    keep: float | None,
-    model: Any,
-    changes: dict[str, Any],
-    mixed_precision: Any,
-    gradient_checkpointing: bool,
-) -> TrainedMethod:
+_PRESETS = {"det": ("exact", "paper", "det"), "follow-your-motion": ("exact", "paper", "code")}
+_OWN = {"spatial_steps": "--spatial-steps", "split": "--split", "sampled": "--sampled-frames"}
+
+
+def _method(name: str, preset: Any, keep: float | None, model: Any, own: dict[str, Any]) -> TrainedMethod:
+    from generators.adapters.decoupled.follow_your_motion import FollowYourMotion
     from generators.adapters.det import DeT, DreamBooth, InvertedMotion
 
-    if name != "det" and preset != "exact":
-        raise InvalidInputError(f"--preset {preset} is one of --method det. Leave it out.")
-    kinds: dict[str, Any] = {"dreambooth": DreamBooth, "motion-inversion": InvertedMotion}
-    method: TrainedMethod = DeT(keep=keep, preset=preset) if name == "det" else kinds[name](keep=keep)
-    given = {key: value for key, value in changes.items() if value is not None}
-    training = replace(
-        method.resolve_training(model),
-        mixed_precision=mixed_precision,
-        gradient_checkpointing=gradient_checkpointing,
-        **given,
-    )
-    return replace(method, training=training)
+    if preset not in _PRESETS.get(name, ("exact",)):
+        methods = " and ".join(f"--method {method}" for method, presets in _PRESETS.items() if preset in presets)
+        raise InvalidInputError(f"--preset {preset} is one of {methods}. Leave it out.")
+    given = {key: value for key, value in own.items() if value is not None}
+    if name != "follow-your-motion":
+        if given:
+            raise InvalidInputError(f"{_OWN[next(iter(given))]} is for --method follow-your-motion. Leave it out.")
+        kinds: dict[str, Any] = {"dreambooth": DreamBooth, "motion-inversion": InvertedMotion}
+        return DeT(keep=keep, preset=preset) if name == "det" else kinds[name](keep=keep)
+    spatial_steps = given.pop("spatial_steps", None)
+    method = FollowYourMotion(keep=keep, preset=preset, **given)
+    if spatial_steps is None:
+        return method
+    return replace(method, spatial_training=replace(method.resolve_spatial_training(model), steps=spatial_steps))
 
 
 def _sample(method: TrainedMethod, adapter: Any, model: Any, prompt: str, seed: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,14 +14,15 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from generators.adapters.adapter import MotionAdapter
-from generators.adapters.training.settings import Losses, Training
+from generators.adapters.training.settings import Losses
+from generators.adapters.training.stages import Stage
 from store.errors import InvalidInputError, RecordingError
 from store.files.atomic import atomic_write
 from store.files.damaged import damage_as
 from store.files.outputs import check_writable
 from store.wording import Wording
 
-VERSION = 1
+VERSION = 2
 
 
 class TrainingState:
@@ -30,7 +31,8 @@ class TrainingState:
     Parameters
     ----------
     adapter : MotionAdapter
-    training : Training
+    stages : sequence of Stage
+        One after the other.
     path : Path, optional
         Where it is kept.
     resume : bool
@@ -45,15 +47,20 @@ class TrainingState:
         For a path that cannot be written, or a damaged checkpoint.
     """
 
-    def __init__(self, adapter: MotionAdapter, training: Training, path: Path | None, *, resume: bool) -> None:
-        self.adapter, self.training, self._path = adapter, training, path
+    def __init__(self, adapter: MotionAdapter, stages: Sequence[Stage], path: Path | None, *, resume: bool) -> None:
+        self.adapter, self.stages, self._path = adapter, stages, path
         self.losses: list[Losses] = []
-        self.accelerator = new_accelerator(training.mixed_precision, next(adapter.parameters()).device)
+        self.accelerator = new_accelerator(stages[0].training.mixed_precision, next(adapter.parameters()).device)
         optimiser = torch.optim.AdamW(
-            adapter.parameters(),
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
+            [
+                {
+                    "params": list(stage.parameters),
+                    "lr": stage.training.learning_rate,
+                    "betas": stage.training.betas,
+                    "weight_decay": stage.training.weight_decay,
+                }
+                for stage in stages
+            ]
         )
         self._optimiser: Any = self.accelerator.prepare_optimizer(optimiser)
         self._last_good = _copied(adapter)
@@ -77,16 +84,31 @@ class TrainingState:
         """Steps done."""
         return len(self.losses)
 
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.training.steps for stage in self.stages)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Number of the stage that the next step belongs to, and its step within the stage."""
+        step = self.step
+        for number, stage in enumerate(self.stages[:-1]):
+            if step < stage.training.steps:
+                return number, step
+            step -= stage.training.steps
+        return len(self.stages) - 1, step
+
     def clip_gradients(self) -> Tensor:
         """Scale gradients down to the largest norm, and return the norm that they had."""
-        norm = self.accelerator.clip_grad_norm_(self.adapter.parameters(), self.training.max_norm)
-        return torch.as_tensor(norm)
+        stage = self.stages[self.place[0]]
+        return torch.as_tensor(self.accelerator.clip_grad_norm_(stage.parameters, stage.training.max_norm))
 
     def update(self, losses: Losses) -> None:
         """Change the parameters by their gradients; those that gave these losses are kept as the last good ones."""
         self._last_good = _copied(self.adapter)
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.training.rate(losses.step)
+        number, step = self.place
+        self._optimiser.param_groups[number]["lr"] = self.stages[number].training.rate(step)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self.losses.append(losses)
@@ -141,7 +163,12 @@ class TrainingState:
             "adapter": adapter.settings,
             "layers": list(adapter.layers),
             "origin": adapter.origin,
-            "training": {name: value for name, value in asdict(self.training).items() if name != "steps"},
+            "training": [
+                {"name": stage.name, **asdict(stage.training), **stage.details}
+                # the last stage may go on for longer than it was begun for
+                | ({"steps": None} if stage is self.stages[-1] else {})
+                for stage in self.stages
+            ],
         }
 
     def _restore(self, path: Path) -> None:

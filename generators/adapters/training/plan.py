@@ -108,7 +108,7 @@ def plan_training(method: TrainedMethod, backbone: Backbone, size: Size | None =
     layers = len(backbone.layers)
     return TrainingPlan(
         parameters=adapter.parameter_count,
-        steps=training.steps,
+        steps=method.total_steps(backbone),
         passes=method.passes(backbone, training.steps),
         weights=sum(each.numel() * each.element_size() for each in weights),
         adapter=adapter.parameter_count * _STATE,

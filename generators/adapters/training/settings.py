@@ -93,4 +93,5 @@ class Losses:
     timestep: float
     total: float
     denoising: float
-    tracking: float
+    tracking: float = 0.0
+    motion: float = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from generators.adapters.training.checkpoint import TrainingState
 from generators.adapters.training.losses import denoising_loss, point_tracking_loss, tracking_weight
 from generators.adapters.training.memory import encoders_set_aside
 from generators.adapters.training.settings import Losses, Training
+from generators.adapters.training.stages import PlainlyShown, Stage
 from generators.errors import TrainingDivergedError
 from generators.sampling.freezing import frozen_weights, gradient_checkpointing
 from probe.backbones.backbone import Backbone
@@ -28,7 +29,7 @@ from store.errors import ClipError, NotFiniteError
 OnTrainingStep = Callable[[Losses], object]
 
 
-class Objective:
+class Objective(PlainlyShown):
     """The losses of a clip at any training step.
 
     Parameters
@@ -159,11 +160,40 @@ def train_adapter(
         prompt = backbone.caption_of(clip) or ""
     if training.tracking_weight and tracks is None:
         tracks = tracks_of(clip, backbone, points=training.points, seed=training.seed, conditioning=conditioning)
-    state = TrainingState(adapter, training, checkpoint, resume=resume)
     objective = Objective(backbone, clip, training, tracks=tracks, prompt=prompt, conditioning=conditioning)
-    with _ready(backbone, adapter, training), state.kept():
-        while state.step < training.steps:
-            losses = _train_step(adapter, backbone, objective, state)
+    stage = Stage(training, tuple(adapter.parameters()), objective)
+    return run_stages(adapter, backbone, [stage], checkpoint=checkpoint, resume=resume, on_step=on_step)
+
+
+def run_stages(
+    adapter: MotionAdapter,
+    backbone: Backbone,
+    stages: Sequence[Stage],
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    on_step: OnTrainingStep | None = None,
+) -> list[Losses]:
+    """Train an adapter in stages, one after the other, with a single checkpoint.
+
+    Parameters
+    ----------
+    adapter : MotionAdapter
+        Attached as a whole in every stage.
+    backbone : Backbone
+    stages : sequence of Stage
+        The precision and the gradient checkpointing of the first hold for all.
+    checkpoint, resume, on_step
+        As of :func:`train_adapter`; steps are counted through all stages.
+
+    Raises
+    ------
+    As :func:`train_adapter`.
+    """
+    state = TrainingState(adapter, stages, checkpoint, resume=resume)
+    with _ready(backbone, adapter, stages[0].training), state.kept():
+        while state.step < state.steps:
+            losses = _train_step(adapter, backbone, state)
             if on_step is not None:
                 on_step(losses)
     state.remove()
@@ -194,19 +224,24 @@ def check_moving(clip: Clip) -> None:
         )
 
 
-def _train_step(adapter: MotionAdapter, backbone: Backbone, objective: Objective, state: TrainingState) -> Losses:
-    step = state.step
+def _train_step(adapter: MotionAdapter, backbone: Backbone, state: TrainingState) -> Losses:
+    step, (number, local) = state.step, state.place
+    stage, objective = state.stages[number], state.stages[number].objective
+    adapter.requires_grad_(False)
+    for parameter in stage.parameters:
+        parameter.requires_grad_(True)
     try:
-        with adapter.attached(backbone), state.accelerator.autocast():
-            denoising, tracking, timestep = objective.losses(step)
-            total = denoising + tracking
+        with objective.shown(local), adapter.attached(backbone), state.accelerator.autocast():
+            denoising, second, timestep = objective.losses(local)
+            total = denoising + second
             _check(total, "the loss is", step, timestep)
             state.accelerator.backward(total)
         _check(state.clip_gradients(), "the gradients are", step, timestep)
     except NotFiniteError as error:
         state.restore_last_good()
-        raise TrainingDivergedError(_diverged(error, step, state.training.steps), step=step, adapter=adapter) from error
-    losses = Losses(step, timestep, *(float(each.detach()) for each in (total, denoising, tracking)))
+        raise TrainingDivergedError(_diverged(error, step, state.steps), step=step, adapter=adapter) from error
+    values = [float(each.detach()) for each in (total, denoising, second)]
+    losses = Losses(step, timestep, values[0], values[1], **{objective.second: values[2]})
     state.update(losses)
     return losses
 
@@ -232,11 +267,10 @@ def _ready(backbone: Backbone, adapter: MotionAdapter, training: Training) -> It
             stack.enter_context(frozen_weights(denoiser))
             if training.gradient_checkpointing:
                 stack.enter_context(gradient_checkpointing(denoiser))
-        adapter.requires_grad_(True)
         stack.callback(adapter.requires_grad_, False)
         stack.callback(adapter.zero_grad)
         stack.enter_context(torch.enable_grad())
         yield
 
 
-__all__ = ["Losses", "Objective", "OnTrainingStep", "Training", "train_adapter"]
+__all__ = ["Losses", "Objective", "OnTrainingStep", "Training", "run_stages", "train_adapter"]

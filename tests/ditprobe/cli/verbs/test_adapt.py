@@ -111,3 +111,29 @@ def test_benchmark_of_scenes_is_measured_planned_and_resumed(run: Run) -> None:
     assert len(Path("mtbench.jsonl").read_text().splitlines()) == 4
     again = run(*words, "--resume")
     assert again.stdout.splitlines()[2] == found.stdout.splitlines()[2]
+
+
+# Follow-Your-Motion -----------------------------------------------------------------------------------------------
+
+OF_HEADS = ["adapt", "ref.mkv", *ON_SMALL, "--method", "follow-your-motion", "--split", "none"]
+SHORT = ["--spatial-steps", 2, "--training-steps", 2, "--sampled-frames", 2]
+
+
+def test_heads_of_space_and_time_are_adapted_in_turn(run: Run) -> None:
+    found = run(*OF_HEADS, *SHORT, "--sample", PROMPT, "--sample-every", 4)
+    assert "DecoupledLoRA(" in found.stdout
+    header = read_adapter_header("motion.safetensors")
+    assert header["details"]["settings"]["sampled"] == 2
+    assert len(header["details"]["losses"]) == 4
+    run("transfer", "--adapter", "motion.safetensors", PROMPT, *ON_SMALL, "--steps", 1, "--out", "new.mkv")
+    assert len(read_clip("new.mkv")) == 3
+
+
+def test_plan_of_two_stages_and_options_of_another_method(run: Run) -> None:
+    found = run(*OF_HEADS, *SHORT, "--dry-run", "--no-estimate")
+    assert "2 steps on images, then 2 on 2 of 3 frames" in found.stdout
+    assert "is for --method follow-your-motion" in run(*QUICK, "--split", "random", code=2).stderr
+    assert "one of --method det" in run(*OF_HEADS, "--preset", "det", code=2).stderr
+    assert "9 frames cannot be sampled" in run(*OF_HEADS, "--sampled-frames", 9, code=2).stderr
+    small_grid = run("adapt", "ref.mkv", *ON_SMALL, "--method", "follow-your-motion", "--preset", "code", code=2)
+    assert "at least 128 cells" in small_grid.stderr.replace("\n", " ")

@@ -135,7 +135,7 @@ def adapt(
     changes = {"steps": training_steps, "learning_rate": learning_rate, "tracking_weight": tracking_weight}
     own = {"spatial_steps": spatial_steps, "split": split, "sampled": sampled_frames}
     chosen = _method(method, preset, keep, model, own)
-    given = {name: value for name, value in {**changes, "seed": seed}.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in {**changes, "seed": seed}.items() if value is not None}
     precision: Any = {"mixed_precision": mixed_precision, "gradient_checkpointing": gradient_checkpointing}
     chosen = replace(chosen, training=replace(chosen.resolve_training(model), **precision, **given))
     if dry_run:

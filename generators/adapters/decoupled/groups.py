@@ -84,7 +84,7 @@ def head_groups(
     if split == "none":
         return {SPATIAL: every, TEMPORAL: every}
     rule: Any = "exact" if split == "random" else split
-    when = _NOISIEST if split == "code" else {}
+    when: Any = _NOISIEST if split == "code" else {}
     classes = classify_clip_heads(
         backbone, clip, preset=rule, margin=margin, seed=seed, prompt=prompt, conditioning=conditioning, **when
     )

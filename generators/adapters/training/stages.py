@@ -15,7 +15,7 @@ from generators.adapters.training.settings import Training
 class StageObjective(Protocol):
     """Losses of any training step."""
 
-    second: Literal["tracking", "motion"]
+    second: ClassVar[Literal["tracking", "motion"]]
     """Kind of the loss beside the denoising loss."""
 
     def shown(self, step: int) -> AbstractContextManager[None]:

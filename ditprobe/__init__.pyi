@@ -16,10 +16,8 @@ from probe.run.windows import cut_windows as cut_windows
 from store.datasets.difftrack import read_difftrack as read_difftrack
 from store.datasets.mtbench import read_mtbench as read_mtbench
 from store.datasets.read_clips import read_clips as read_clips
-from store.datasets.tapvid import (
-    read_tapvid as read_tapvid,
-    write_tapvid as write_tapvid,
-)
+from store.datasets.tapvid import read_tapvid as read_tapvid
+from store.datasets.tapvid_writing import write_tapvid as write_tapvid
 
 # Models
 from probe.backbones.backbone import Backbone as Backbone

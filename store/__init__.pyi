@@ -28,11 +28,8 @@ from store.datasets.difftrack import read_difftrack as read_difftrack
 from store.datasets.difftrack import tracks_without_video as tracks_without_video
 from store.datasets.mtbench import read_mtbench as read_mtbench
 from store.datasets.read_clips import read_clips as read_clips
-from store.datasets.tapvid import (
-    read_tapvid as read_tapvid,
-    iter_tapvid as iter_tapvid,
-    write_tapvid as write_tapvid,
-)
+from store.datasets.tapvid import read_tapvid as read_tapvid, iter_tapvid as iter_tapvid
+from store.datasets.tapvid_writing import write_tapvid as write_tapvid
 
 # Recordings
 from store.recordings.reader import (

@@ -16,7 +16,8 @@ from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
 from probe.recording.record import record
 from store import Clip, Selection, make_scene
-from store.datasets.tapvid import read_tapvid, write_tapvid
+from store.datasets.tapvid import read_tapvid
+from store.datasets.tapvid_writing import write_tapvid
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

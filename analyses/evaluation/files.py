@@ -12,7 +12,7 @@ import xarray as xr
 
 from analyses.evaluation.tapvid import in_percent, tapvid_means
 from store.arguments import checked
-from store.datasets.tapvid import THRESHOLDS
+from store.datasets.tapvid_raster import THRESHOLDS
 from store.errors import InvalidInputError, RecordingError
 from store.files.damaged import damage_as
 from store.files.labelled import load_netcdf, save_netcdf

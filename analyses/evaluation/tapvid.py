@@ -18,7 +18,7 @@ from analyses.statistics import bootstrap_mean, mean_over_clips
 from store.arguments import checked, checked_but
 from store.clips.clip import Clip
 from store.clips.digest import digest_of_clip
-from store.datasets.tapvid import to_raster
+from store.datasets.tapvid_raster import to_raster
 from store.errors import ClipError, InvalidInputError
 from store.progress import progress_bar
 from store.tracks.point_tracks import PointTracks, Tracker

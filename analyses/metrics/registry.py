@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from store.arguments import checked
-from store.datasets.tapvid import RASTER
+from store.datasets.tapvid_raster import RASTER
 from store.errors import InvalidInputError
 from store.registry import Registry
 from store.tracks.point_tracks import PointTracks

@@ -11,7 +11,7 @@ import torch
 from analyses.arrays import as_tensor, check_visibility
 from analyses.metrics.accuracy import check_tracks
 from store.arguments import Array, checked
-from store.datasets.tapvid import THRESHOLDS
+from store.datasets.tapvid_raster import THRESHOLDS
 from store.errors import InvalidInputError
 
 QueryMode = Literal["first", "strided"]
@@ -41,8 +41,8 @@ def tapvid_metrics(
     ----------
     queries : (point, 3) float, (t, y, x): image, and position on the 256 x 256 raster
         Only t is used, rounded. It need not be an image where the point is visible.
-    tracks, predicted : (image, point, 2) float, (x, y) on the 256 x 256 raster (``store.datasets.tapvid.to_raster``)
-        Track n is the truth of query n: a track that is queried several times is repeated
+    tracks, predicted : (image, point, 2) float, (x, y) on the 256 x 256 raster
+        As :func:`store.datasets.tapvid_raster.to_raster` returns them. Track n is the truth of query n: a track that is queried several times is repeated
         (:func:`tapvid_queries` says which). Hidden points of ``tracks`` may be NaN. A prediction that is NaN counts
         as one that is too far.
     visibility, predicted_visibility : (image, point) bool

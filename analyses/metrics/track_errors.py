@@ -11,7 +11,7 @@ import xarray as xr
 from analyses.arrays import as_tensor, check_visibility
 from analyses.metrics.accuracy import check_tracks
 from store.arguments import Array, checked
-from store.datasets.tapvid import RASTER, THRESHOLDS
+from store.datasets.tapvid_raster import RASTER, THRESHOLDS
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 

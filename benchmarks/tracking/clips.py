@@ -10,7 +10,7 @@ import xarray as xr
 from analyses.metrics.tapvid import tapvid_metrics, tapvid_queries
 from benchmarks.mini_quality.real import SIZE, tracked_clips
 from store import Clip, make_scene
-from store.datasets.tapvid import to_raster
+from store.datasets.tapvid_raster import to_raster
 from store.tracks.point_tracks import Tracker
 
 IMAGES = 12

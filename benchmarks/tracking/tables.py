@@ -8,7 +8,7 @@ import xarray as xr
 
 from analyses.statistics import bootstrap_mean
 from benchmarks.mini_quality.accuracy import interval
-from store.datasets.tapvid import THRESHOLDS
+from store.datasets.tapvid_raster import THRESHOLDS
 
 MAIN = {
     "average_pts_within_thresh": "position accuracy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ditprobe.cli import options
+from ditprobe.cli import options, parsing
 from ditprobe.cli.groups import OptionGroup
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class GenerationOptions(OptionGroup):
         >>> GenerationOptions(steps=10, size="40x40").arguments("mini")["height"]
         40
         """
-        size = options.pixel_size(self.size)
+        size = parsing.pixel_size(self.size)
         options.check_size(size, backbone)
-        height, width = options.height_and_width(size, self.height, self.width)
+        height, width = parsing.height_and_width(size, self.height, self.width)
         run: dict[str, Any] = {"steps": self.steps, "height": height, "width": width, "images": self.images}
         return {**run, "guidance_scale": self.guidance_scale, "negative_prompt": self.negative_prompt}
 

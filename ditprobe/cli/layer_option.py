@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from ditprobe.cli.options import numbers
+from ditprobe.cli.parsing import numbers
 from store.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from store.clips.clip import Clip
-from store.datasets.read_clips import read_clips
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
-from store.scenes.scene import make_scene
-from store.selection import Noise, Selection
+from store.selection import Noise
 from store.text import pixels
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
 
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 # Headings of --help; what has none is the verb's own.
 MODEL, RUN, OUTPUT = "Model", "Run of the model", "Output"
@@ -142,99 +136,6 @@ Prompt = Annotated[str, typer.Option(metavar="TEXT", help="Prompt for the model.
 _PIXEL_STEP_OF_MINIS = {"mini": 8, "mini-rope": 8}
 
 
-def numbers(text: str | None, name: str) -> tuple[int, ...] | Literal["all"] | None:
-    """Parse a list of numbers; a ``start:stop[:step]`` range excludes its stop, as in Python.
-
-    Raises
-    ------
-    InvalidInputError
-
-    Examples
-    --------
-    >>> numbers("3,0:6:2,-1", "layers"), numbers("all", "layers")
-    ((3, 0, 2, 4, -1), 'all')
-    """
-    if text is None or text == "all":
-        return text  # type: ignore[return-value]
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(-?\d+)(?::(-?\d+)(?::(\d+))?)?\s*", part)
-        if match is None or match[3] == "0":
-            span = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", part)
-            meant = f" Both included, that range is '{span[1]}:{int(span[2]) + 1}'." if span else ""
-            raise InvalidInputError(
-                f"--{name} {text!r}: {part!r} is neither a number nor a range.{meant} Write for example 'all', "
-                "'0,3,-1' or '0:50:5'."
-            )
-        start, stop, step = (None if group is None else int(group) for group in match.groups())
-        found.extend([start] if stop is None else range(start, stop, step or 1))  # type: ignore[list-item,arg-type]
-    return tuple(found)
-
-
-def selection(
-    layers: str | Iterable[int], at: str, branches: str = "cond", heads: str | None = None, frames: str | None = None
-) -> Selection:
-    """Build a :class:`Selection` from the text of its options; layers may be numbers already."""
-    return Selection(
-        numbers(at, "at") or (),
-        (numbers(layers, "layers") if isinstance(layers, str) else layers) or (),
-        tuple(branch.strip() for branch in branches.split(",")),
-        numbers(heads, "heads"),
-        numbers(frames, "frames"),
-    )
-
-
-def pixel_size(text: str | None, name: str = "size") -> tuple[int, int] | None:
-    """Parse ``HEIGHTxWIDTH``; ``name`` is the option's, for the message.
-
-    Examples
-    --------
-    >>> pixel_size("480x720")
-    (480, 720)
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)\s*[xX]\s*(\d+)", text.strip())
-    if match is None:
-        raise InvalidInputError(f"--{name} {text!r} is not HEIGHTxWIDTH. Write for example 480x720.")
-    return int(match[1]), int(match[2])
-
-
-def height_and_width(
-    size: tuple[int, int] | None, height: int | None, width: int | None
-) -> tuple[int | None, int | None]:
-    """Height and width from ``--size``, or from the older ``--height`` and ``--width``; None is the backbone's own.
-
-    Examples
-    --------
-    >>> height_and_width((480, 720), None, None), height_and_width(None, 480, None)
-    ((480, 720), (480, None))
-    """
-    if size is None:
-        return height, width
-    if height is not None or width is not None:
-        raise InvalidInputError("--size is the height and the width. Leave --height and --width out.")
-    return size
-
-
-def check_exists(path: Path | None, what: str) -> None:
-    """Raise if a path does not exist, before anything heavy is imported.
-
-    Raises
-    ------
-    InvalidInputError
-
-    Examples
-    --------
-    >>> check_exists(Path("nothere.mp4"), "a video")
-    Traceback (most recent call last):
-    ...
-    store.errors.InvalidInputError: nothere.mp4 is missing. Give the path of a video.
-    """
-    if path is not None and not path.exists():
-        raise InvalidInputError(f"{path} is missing. Give the path of {what}.")
-
-
 def check_size(size: tuple[int, int] | None, backbone: str) -> None:
     """Raise for a size that a bundled backbone does not take, without loading it.
 
@@ -254,98 +155,6 @@ def check_size(size: tuple[int, int] | None, backbone: str) -> None:
             f"{backbone} does not take {pixels(*size)}: heights and widths must be multiples of {step} px. The nearest "
             f"size that fits is --size {fits[0]}x{fits[1]}."
         )
-
-
-def byte_count(text: str) -> int:
-    """Parse a size such as ``20GB`` into bytes.
-
-    Examples
-    --------
-    >>> byte_count("1.5 GB")
-    1500000000
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?b?)", text.strip().lower())
-    unit = "" if match is None else match[2].rstrip("b") + "b" if match[2].rstrip("b") else ""
-    if match is None or unit not in _UNITS:
-        raise InvalidInputError(f"--limit {text!r} is not a size. Write for example 500MB or 20GB.")
-    return round(float(match[1]) * _UNITS[unit])
-
-
-def scene_seeds(text: str) -> tuple[int, ...]:
-    """Parse the seeds of ``--scenes``.
-
-    Examples
-    --------
-    >>> scene_seeds("0:3,7")
-    (0, 1, 2, 7)
-    """
-    seeds = numbers(text, "scenes")
-    if seeds is None or seeds == "all" or not seeds:
-        raise InvalidInputError(f"--scenes {text!r} names no seeds. Write for example '0:16'.")
-    twice = [seed for seed, count in Counter(seeds).items() if count > 1]
-    if twice:
-        raise InvalidInputError(f"--scenes {text!r} names {twice[0]} twice.")
-    return seeds
-
-
-def make_scenes(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
-    """Synthetic scenes by their seeds, named ``scene 3``, with a point in every cell of the layout."""
-    images = stride * (layout.images - 1) + 1
-    size = (images, layout.pixel_height, layout.pixel_width)
-    return {f"scene {seed}": make_scene(seed, *size, cell=layout.cell_size[0]) for seed in scene_seeds(text)}
-
-
-def read_sources(
-    clips: Path | None,
-    scenes: str | None,
-    layout: TokenLayout,
-    stride: int = 1,
-    *,
-    first: int = 0,
-    last: int | None = None,
-) -> dict[str, Clip]:
-    """Read the clips of ``--clips``, from image ``first`` to ``last``, and make those of ``--scenes``, by name."""
-    found = {} if clips is None else dict(read_clips(clips, first=first, last=last))
-    return joined(found, {} if scenes is None else make_scenes(scenes, layout, stride))
-
-
-def read_part(path: Path, first: int, last: int | None, stride: int) -> Clip:
-    """Read every n-th image of a video, from ``first`` to ``last`` inclusive."""
-    from store.clips.video import read_clip
-
-    clip = read_clip(path, first=first, last=last, stride=stride)
-    images = len(clip) if clip.part is None else clip.part.images
-    if last is not None and last >= images:
-        raise InvalidInputError(f"{path} has images 0 to {images - 1}; --last {last} lies beyond them.")
-    return clip
-
-
-def joined(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge sources by name; raise if two have the same name.
-
-    Examples
-    --------
-    >>> joined({"a dog": 1}, {"scene 0": 2})
-    {'a dog': 1, 'scene 0': 2}
-    """
-    found: dict[str, Any] = {}
-    for more in sources:
-        for name in more:
-            if name in found:
-                raise InvalidInputError(
-                    f"{name!r} names two of what was given by --clips, --scenes and --prompt. Rename one, or leave it "
-                    f"out."
-                )
-        found.update(more)
-    return found
-
-
-def name_prompts(texts: Sequence[str] | None) -> dict[str, str]:
-    """Name prompts by their own text; raise if one is given twice."""
-    twice = [text for text, count in Counter(texts or ()).items() if count > 1]
-    if twice:
-        raise InvalidInputError(f"--prompt {twice[0]!r} is given twice.")
-    return {text: text for text in texts or ()}
 
 
 def check_count(count: int | None, layers: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ditprobe.cli import options
+from ditprobe.cli import options, parsing
 from ditprobe.cli.groups import OptionGroup
 from ditprobe.cli.layer_option import layer_option
 from store.errors import InvalidInputError
@@ -92,14 +92,14 @@ class MatchingOptions(OptionGroup):
         InvalidInputError
         """
         check_procedure(self.preset, self.encode, self.level_numbers)
-        options.numbers(self.heads, "heads")
-        options.check_size(options.pixel_size(self.size), backbone)
+        parsing.numbers(self.heads, "heads")
+        options.check_size(parsing.pixel_size(self.size), backbone)
         layer_option(self.layer)
 
     @property
     def level_numbers(self) -> tuple[int, ...]:
         """The levels of looking; only the whole image by default."""
-        found = options.numbers(self.levels, "levels")
+        found = parsing.numbers(self.levels, "levels")
         if found == "all":
             raise InvalidInputError("--levels takes numbers. Write for example '1,2'.")
         if found is not None and (found[:1] != (1,) or list(found) != sorted(set(found))):
@@ -114,9 +114,9 @@ class MatchingOptions(OptionGroup):
         InvalidInputError
             When no layer is given and none is known of the model.
         """
-        heads = options.numbers(self.heads, "heads")
+        heads = parsing.numbers(self.heads, "heads")
         layer, step, kept = matched(model, self.layer, self.step, None if heads == "all" else heads, self.steps)
-        run = {"prompt": self.prompt, "seed": self.seed, "steps": self.steps, "size": options.pixel_size(self.size)}
+        run = {"prompt": self.prompt, "seed": self.seed, "steps": self.steps, "size": parsing.pixel_size(self.size)}
         procedure = tracking_options(self.preset, self.encode, self.noise, self.level_numbers)
         return {"layer": layer, "step": step, "heads": kept, "options": procedure, **run}
 

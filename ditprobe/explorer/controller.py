@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ditprobe.explorer.navigator import layer_step_map
+from ditprobe.explorer.normalisers import Normalisers
 from ditprobe.explorer.opened import OpenedRecording
 from ditprobe.explorer.view import View
 from ditprobe.explorer.wire import Answer, as_levels
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from store.layout import TokenLayout
-
-_KEPT_BYTES = 64 * 2**20
-"""Of what is kept between clicks: see :class:`_Normalisers`. Recordings are never held in memory."""
 
 
 class Explorer:
@@ -51,7 +47,7 @@ class Explorer:
         self.recordings = tuple(recordings)
         self.sweep = sweep
         self._map = None if sweep is None else layer_step_map(sweep)
-        self._normalisers = _Normalisers()
+        self._normalisers = Normalisers()
 
     def answer(self, request: Mapping[str, Any]) -> Answer:
         """The answer to one request of a front end; what cannot be met is an answer with ``error``.
@@ -320,38 +316,3 @@ def _errors(
         "still_error_cells": float(still[counted].mean()),
         "head_errors": alone[:, frames].mean(1).tolist() if frames.any() else None,
     }
-
-
-class _Normalisers:
-    """Normalisers for matching from a frame of a record; the latest are kept, the next one computed."""
-
-    def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
-        self._kept: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
-        self._kept_bytes = kept_bytes
-        self._lock = threading.Lock()
-        self._working = threading.Lock()
-        self._wanted: tuple[Any, ...] | None = None
-
-    def of(self, where: tuple[Any, ...], query: np.ndarray, key: np.ndarray) -> np.ndarray | None:
-        """Those of a frame of a record; None where another one of the same recording was asked for meanwhile."""
-        from analyses.attention.mapped import backward_normalisers
-
-        with self._lock:
-            if where in self._kept:
-                self._kept.move_to_end(where)
-                return self._kept[where]
-            self._wanted = where[1:]
-        with self._working:  # one at a time: two would take twice as long each
-            with self._lock:
-                if where in self._kept:
-                    return self._kept[where]
-            found = backward_normalisers(query, key, where[-1], stopped=lambda: self._wanted != where[1:])
-            if found is not None:
-                self._keep(where, found)
-            return found
-
-    def _keep(self, where: tuple[Any, ...], found: np.ndarray) -> None:
-        with self._lock:
-            self._kept[where] = found
-            while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > self._kept_bytes:
-                self._kept.popitem(last=False)

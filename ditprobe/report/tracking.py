@@ -21,7 +21,7 @@ from analyses.statistics import bootstrap_mean, mean_over_clips
 from ditprobe.report.sweep import NARROW, ReportFigure, ShownExample, embed
 from ditprobe.report.tables import NOT_RECORDED, Table
 from ditprobe.report.words import FEW_CLIPS
-from store.datasets.tapvid import RASTER, THRESHOLDS
+from store.datasets.tapvid_raster import RASTER, THRESHOLDS
 from store.text import counted, listed
 
 _POSITION = next(iter(METRICS))

@@ -9,9 +9,9 @@ from typing import Any, Self, overload
 import numpy as np
 from PIL import Image
 
-from store.arguments import Array, check_kind, checked
-from store.arrays import as_array
+from store.arguments import checked
 from store.checks import finite, integer, shown, text
+from store.clips.clip_checks import check_array, check_images, check_masks, checked_tracks, checked_visibility
 from store.clips.from_array import Axes, to_images
 from store.errors import ClipError, InvalidInputError
 
@@ -88,16 +88,16 @@ class Clip:
         except InvalidInputError as error:
             raise ClipError(f"fps must be a positive number; got {shown(self.fps)}.") from error
         for name in ("images", "tracks", "visibility", "masks"):
-            _check_kind(getattr(self, name), name)
-        _check_images(self.images)
+            check_array(getattr(self, name), name)
+        check_images(self.images)
         if self.prompt is not None and not isinstance(self.prompt, str):
             raise ClipError(f"prompt must be text; got {shown(self.prompt)}.")
         if self.tracks is not None:
-            object.__setattr__(self, "tracks", _checked_tracks(self.tracks, len(self)))
+            object.__setattr__(self, "tracks", checked_tracks(self.tracks, len(self)))
         if self.visibility is not None or self.tracks is not None:
-            object.__setattr__(self, "visibility", _checked_visibility(self.visibility, self.tracks))
+            object.__setattr__(self, "visibility", checked_visibility(self.visibility, self.tracks))
         if self.masks is not None:
-            _check_masks(self.masks, self.images.shape[:3])
+            check_masks(self.masks, self.images.shape[:3])
         if self.tracks_source is not None and self.tracks is None:
             raise ClipError(f"tracks_source {text(self.tracks_source, 'tracks_source')!r} was given without tracks.")
         if self.part is not None:
@@ -138,13 +138,13 @@ class Clip:
         >>> Clip.of_part(images, 8, Part(3, 2, 9), tracks=tracks).tracks[:, 0, 0]
         array([ 6., 10.])
         """
-        _check_images(images)
+        check_images(images)
         if tracks is not None:
-            tracks = _checked_tracks(tracks, part.images)
+            tracks = checked_tracks(tracks, part.images)
         if visibility is not None:
-            visibility = _checked_visibility(visibility, tracks)
+            visibility = checked_visibility(visibility, tracks)
         if masks is not None:
-            _check_masks(masks, (part.images, *images.shape[1:3]))
+            check_masks(masks, (part.images, *images.shape[1:3]))
         chosen = slice(part.first, part.first + part.stride * (len(images) - 1) + 1, part.stride)
         cut = (_cut(tracks, chosen), _cut(visibility, chosen), _cut_masks(masks, part.images, chosen))
         return cls(images, fps, *cut, prompt, tracks_source, part)
@@ -299,43 +299,8 @@ def _cut_masks(masks: np.ndarray | None, images: int, chosen: slice) -> np.ndarr
     return masks if chosen.start == 0 else None
 
 
-def _check_kind(values: Any, name: str) -> None:
-    if values is None:
-        return
-    try:
-        check_kind(values, Array, name)
-    except InvalidInputError as error:
-        raise ClipError(str(error)) from error
-
-
 def _resize(values: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(value).resize((width, height), how)) for value in values])
-
-
-def _check_images(images: Any) -> None:
-    shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
-    if not isinstance(images, np.ndarray) or dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] != 3:
-        found = type(images).__name__ if shape is None else f"{dtype} of shape {tuple(shape)}"
-        raise ClipError(f"images must be a uint8 array (image, y, x, 3); got {found}.")
-    if 0 in images.shape:
-        raise ClipError(f"the clip has no images: its shape is {images.shape}.")
-
-
-def _checked_tracks(tracks: Any, images: int) -> np.ndarray:
-    tracks = as_array(tracks)
-    if tracks.ndim != 3 or tracks.shape[2] != 2 or tracks.dtype.kind not in "fiu":
-        raise ClipError(f"tracks must be numbers (image, point, 2); got {tracks.dtype} of shape {tracks.shape}.")
-    if len(tracks) != images:
-        raise ClipError(f"tracks cover {len(tracks)} images, the clip has {images}. Cut one to fit the other.")
-    tracks = tracks if tracks.dtype.kind == "f" else tracks.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(tracks).all(-1))
-    if len(bad):
-        image, point = bad[0].tolist()
-        raise ClipError(
-            f"tracks are not finite in {len(bad)} places, first at image {image}, point {point}. "
-            f"Give hidden points a position and mark them in visibility."
-        )
-    return tracks
 
 
 def _checked_part(part: Part, images: int) -> Part | None:
@@ -344,30 +309,3 @@ def _checked_part(part: Part, images: int) -> Part | None:
     if last >= part.images:
         raise ClipError(f"image {last} is named as a part of a video of {part.images} images.")
     return None if part == Part(0, 1, images) else part
-
-
-def _checked_visibility(visibility: Any, tracks: np.ndarray | None) -> np.ndarray:
-    if tracks is None:
-        raise ClipError("visibility was given without tracks. Pass the tracks it belongs to.")
-    if visibility is None:
-        return np.ones(tracks.shape[:2], bool)
-    visibility = as_array(visibility)
-    if visibility.dtype != bool or visibility.shape != tracks.shape[:2]:
-        raise ClipError(
-            f"visibility must be bool (image, point) = {tracks.shape[:2]} like the tracks; "
-            f"got {visibility.dtype} of shape {visibility.shape}."
-        )
-    return visibility
-
-
-def _check_masks(masks: Any, shape: tuple[int, ...]) -> None:
-    count, height, width = shape
-    if getattr(masks, "dtype", None) not in (np.dtype(bool), np.dtype(np.uint8)) or masks.shape not in (
-        (count, height, width),
-        (1, height, width),
-    ):
-        found = f"{getattr(masks, 'dtype', type(masks).__name__)} of shape {np.shape(masks)}"
-        raise ClipError(
-            f"masks must be bool or uint8 of shape {(count, height, width)}, "
-            f"or {(1, height, width)} for image 0 alone; got {found}."
-        )

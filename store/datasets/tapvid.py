@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,26 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from store.arguments import check_kind, checked, checked_but
+from store.arguments import checked
 from store.clips.clip import Clip
 from store.datasets.array_pickle import load_array_pickle
 from store.errors import ClipError, InvalidInputError
-from store.files.atomic import atomic_write
 from store.files.damaged import damage_as, shown
-from store.files.outputs import OutputFile
-from store.files.trailer import append_digest
 from store.plan import format_bytes
-
-RASTER = 256
-"""Pixels along each side of the raster on which TAP-Vid measures distances, whatever the size of the clip."""
-
-THRESHOLDS = (1, 2, 4, 8, 16)
-"""Distances of TAP-Vid's metrics, in pixels of the raster."""
 
 FPS = 25.0
 """TAP-Vid files state no rate; Kinetics was extracted at this one, and TAP-Vid's own pictures are shown at it."""
 
-_FILE = OutputFile("TAP-Vid clips", "clips.pkl")
 _KEYS = ("video", "points", "occluded")
 _MOST_DECODED = 500  # bytes of images for one of the file; JPEGs of dark films reach 200
 _SLACK = 1 << 28
@@ -99,6 +88,7 @@ def iter_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = 
     Examples
     --------
     >>> import tempfile
+    >>> from store import write_tapvid
     >>> clip = Clip(np.zeros((3, 80, 112, 3), np.uint8), fps=25, tracks=np.ones((3, 4, 2)))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = write_tapvid(f"{folder}/two.pkl", {"goat": clip, "swan": clip})
@@ -139,13 +129,13 @@ def _entries(file: Path, prefix: str) -> Iterator[tuple[str, Any]]:
         content = {f"{prefix}{number:03d}": entry for number, entry in enumerate(content)}
     if not isinstance(content, dict):
         raise ClipError(
-            f"{file} has not a TAP-Vid layout: it needs a dict or a list of clips; got {_described(content)}."
+            f"{file} has not a TAP-Vid layout: it needs a dict or a list of clips; got {describe(content)}."
         )
     if not content:
         raise ClipError(f"{file} holds no clips.")
     for name in list(content):
         if not isinstance(name, str):
-            raise ClipError(f"{file} has not a TAP-Vid layout: a clip is called by {_described(name)}, not by a text.")
+            raise ClipError(f"{file} has not a TAP-Vid layout: a clip is called by {describe(name)}, not by a text.")
         yield name, content.pop(name)
 
 
@@ -173,7 +163,7 @@ class _Room:
 def _clip(where: str, entry: Any, size: tuple[int, int] | None, room: _Room) -> Clip:
     missing = [key for key in _KEYS if not isinstance(entry, dict) or key not in entry]
     if missing:
-        found = f"the keys {_texts(entry)}" if isinstance(entry, dict) else _described(entry)
+        found = f"the keys {_texts(entry)}" if isinstance(entry, dict) else describe(entry)
         raise ClipError(f"{where}: {', '.join(missing)} missing. It needs a dict with {', '.join(_KEYS)}; got {found}.")
     points, occluded = _points(where, entry["points"], entry["occluded"])
     with damage_as(ClipError, f"{where} is damaged"):
@@ -187,16 +177,16 @@ def _clip(where: str, entry: Any, size: tuple[int, int] | None, room: _Room) -> 
 
 def _texts(keys: Mapping[Any, Any]) -> str:
     """The first keys of a dict, as far as they are texts."""
-    return ", ".join(shown(key) if isinstance(key, str) else _described(key) for key in list(keys)[:10])
+    return ", ".join(shown(key) if isinstance(key, str) else describe(key) for key in list(keys)[:10])
 
 
 def _points(where: str, points: Any, occluded: Any) -> tuple[np.ndarray, np.ndarray]:
     if not _is_array(points, "f", 3) or points.shape[2] != 2:
-        raise ClipError(f"{where}: points must be floats (point, image, 2); got {_described(points)}.")
+        raise ClipError(f"{where}: points must be floats (point, image, 2); got {describe(points)}.")
     if not _is_array(occluded, "b", 2) or occluded.shape != points.shape[:2]:
         raise ClipError(
             f"{where}: occluded must be bool (point, image) = {points.shape[:2]} like the points; "
-            f"got {_described(occluded)}."
+            f"got {describe(occluded)}."
         )
     points, occluded = np.array(points, np.float64), np.asarray(occluded)
     lost = ~np.isfinite(points).all(-1)
@@ -220,7 +210,7 @@ def _is_array(value: Any, kind: str, dims: int) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == kind and value.ndim == dims
 
 
-def _described(value: Any) -> str:
+def describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
     return f"{type(value).__name__}"
@@ -231,7 +221,7 @@ def _images(where: str, video: Any, size: tuple[int, int] | None, room: _Room) -
     raw = _is_array(video, "u", 4) and video.dtype == np.uint8
     if not raw and not _is_array(video, "S", 1) and not isinstance(video, list | tuple):
         raise ClipError(
-            f"{where}: video must be uint8 (image, y, x, 3), or one JPEG or PNG file an image; got {_described(video)}."
+            f"{where}: video must be uint8 (image, y, x, 3), or one JPEG or PNG file an image; got {describe(video)}."
         )
     if not len(video):
         raise ClipError(f"{where}: the clip has no images.")
@@ -253,7 +243,7 @@ def _image(where: str, stored: Any, room: _Room) -> np.ndarray:
     if isinstance(stored, bytes):
         return _decoded(where, stored, room)
     if not _is_array(stored, "u", 3) or stored.dtype != np.uint8 or stored.shape[2] != 3 or not stored.size:
-        raise ClipError(f"{where} must be uint8 (y, x, 3), or a JPEG or PNG file; got {_described(stored)}.")
+        raise ClipError(f"{where} must be uint8 (y, x, 3), or a JPEG or PNG file; got {describe(stored)}.")
     room.take(where, stored.nbytes)
     return np.asarray(stored)
 
@@ -274,135 +264,3 @@ def _decoded(where: str, stored: bytes, room: _Room) -> np.ndarray:
 def _resized(image: np.ndarray, size: Sequence[int] | None) -> np.ndarray:
     height, width = size or image.shape[:2]
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-
-
-@checked_but("clips")
-def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, overwrite: bool = False) -> Path:
-    """Write clips with their tracks, true or predicted, as a pickle of TAP-Vid's DAVIS layout.
-
-    The file is a dict of clips by name; it holds nothing but ``numpy.ndarray`` calls, so that TAP-Vid's own tools load
-    it with any version of numpy. Points are float32 fractions of width and height (:func:`read_tapvid` says which),
-    good to about 0.0001 px. Prompts, masks and the rate have no place in it. The file is written atomically, and
-    ends in a digest, which :func:`read_tapvid` checks and ``pickle.load`` does not see.
-
-    Parameters
-    ----------
-    path : path of the pickle
-    clips : Clips with tracks, by name; for predictions, give each clip the predicted tracks and visibility
-    overwrite : bool
-        Replace an existing file.
-
-    Returns
-    -------
-    Path of the pickle.
-
-    Raises
-    ------
-    InvalidInputError
-        No clips, a name that is not a text, a clip without tracks.
-    OutputExistsError
-        When the file exists and ``overwrite`` is False.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> clip = Clip(np.zeros((3, 64, 128, 3), np.uint8), fps=25, tracks=np.full((3, 1, 2), 28.0))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = write_tapvid(f"{folder}/one.pkl", {"goat": clip})
-    ...     read_tapvid(path)["goat"].tracks[0]
-    array([[28., 28.]])
-    """
-    path = Path(path)
-    if not isinstance(clips, Mapping) or not clips:
-        raise InvalidInputError(f"clips must be a dict of Clips by name with at least one; got {_described(clips)}.")
-    for clip in clips.values():
-        check_kind(clip, Clip, "each of clips")
-    _FILE.check(path, overwrite=overwrite)
-    content = {name: _entry(name, clip) for name, clip in clips.items()}
-    with atomic_write(path) as partial:
-        with partial.open("wb") as file:
-            _ArrayPickler(file, protocol=5).dump(content)
-        append_digest(partial, ".pkl")
-    return path
-
-
-def _entry(name: Any, clip: Clip) -> dict[str, np.ndarray]:
-    if not isinstance(name, str):
-        raise InvalidInputError(f"clips are called by texts; got {name!r}.")
-    if clip.tracks is None or clip.visibility is None:
-        raise InvalidInputError(f"clip {name!r} has no tracks, and a TAP-Vid file is about tracks. Leave it out.")
-    points = (clip.tracks / [clip.width, clip.height]).swapaxes(0, 1).astype(np.float32)
-    return {"video": clip.images, "points": points, "occluded": ~clip.visibility.T}
-
-
-class _ArrayPickler(pickle.Pickler):
-    """Arrays as calls of ``numpy.ndarray``: numpy's own pickles name modules that moved in numpy 2."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if not isinstance(value, np.ndarray):
-            return NotImplemented
-        return np.ndarray, (value.shape, value.dtype.str, bytearray(value.tobytes()))
-
-
-def to_raster(points: Any, clip: Clip) -> np.ndarray:
-    """Positions on TAP-Vid's 256 x 256 raster, from pixels of the clip.
-
-    Both count from the upper left corner of the upper left pixel, pixel centres at +0.5, so this only scales, width
-    and height each by its own factor. It is what resizing the clip to 256 x 256 px does to its tracks.
-
-    Parameters
-    ----------
-    points : (..., 2) float, (x, y) in pixels of the clip
-    clip : Clip
-        The clip the points lie in.
-
-    Returns
-    -------
-    (..., 2) float64, (x, y) on the raster
-
-    Raises
-    ------
-    InvalidInputError
-        When the last dim is not (x, y).
-
-    Examples
-    --------
-    >>> clip = Clip(np.zeros((1, 64, 128, 3), np.uint8), fps=25)
-    >>> to_raster([[64.5, 32.0]], clip)
-    array([[129., 128.]])
-    """
-    return _positions(points) / [clip.width, clip.height] * RASTER
-
-
-def from_raster(points: Any, clip: Clip) -> np.ndarray:
-    """Positions in pixels of the clip, from TAP-Vid's 256 x 256 raster: the inverse of :func:`to_raster`.
-
-    Parameters
-    ----------
-    points : (..., 2) float, (x, y) on the raster
-    clip : Clip
-        The clip the points lie in.
-
-    Returns
-    -------
-    (..., 2) float64, (x, y) in pixels of the clip
-
-    Raises
-    ------
-    InvalidInputError
-        When the last dim is not (x, y).
-
-    Examples
-    --------
-    >>> clip = Clip(np.zeros((1, 64, 128, 3), np.uint8), fps=25)
-    >>> from_raster([[129.0, 128.0]], clip)
-    array([[64.5, 32. ]])
-    """
-    return _positions(points) / RASTER * [clip.width, clip.height]
-
-
-def _positions(points: Any) -> np.ndarray:
-    points = np.asarray(points, np.float64)
-    if not points.ndim or points.shape[-1] != 2:
-        raise InvalidInputError(f"points need the shape (..., 2), as (x, y); got {points.shape}.")
-    return points

@@ -9,7 +9,7 @@ import xarray as xr
 
 from analyses.evaluation.tapvid import in_percent, tapvid_means
 from ditprobe.cli.text.tables import plain_table
-from store.datasets.tapvid import RASTER, THRESHOLDS
+from store.datasets.tapvid_raster import RASTER, THRESHOLDS
 
 _METRICS = {
     "position": "average_pts_within_thresh",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
@@ -117,7 +117,7 @@ def adapt(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Learn the motion of a clip, for any number of prompts (DeT)."""
-    options.check_exists(Path(clip), "a video")
+    inputs.check_exists(Path(clip), "a video")
     from generators.adapters.files import check_adapter_path, save_adapter
     from store.clips.video import read_clip
 

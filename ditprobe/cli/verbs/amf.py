@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options, parsing
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layer_option
@@ -92,13 +92,13 @@ def amf(
     """Extract the attention motion flow of a clip, and draw it."""
     flow_path = out or Path(f"{clip.stem}.flow.npz")
     picture_path = None if no_picture else picture or Path(f"{clip.stem}.flow.html")
-    options.check_exists(clip, "a video")
-    wanted = options.pixel_size(size)
+    inputs.check_exists(clip, "a video")
+    wanted = parsing.pixel_size(size)
     options.check_size(wanted, backbone)
     _check_given(ctx, clip, flow_path, picture_path)
     if not dry_run:
         _check_free(flow_path, picture_path, overwrite)
-    shown = options.read_part(clip, first, last, stride)
+    shown = inputs.read_part(clip, first, last, stride)
     asked = layer_option(layer)
     model = load_backbone_option(backbone, loading, plan=dry_run)
 

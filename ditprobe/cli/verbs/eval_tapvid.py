@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import options, parsing
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
@@ -133,7 +133,7 @@ def eval_tapvid(
     kept = checkpoint or out.with_name(f"{out.name}.clips.jsonl")
     _check_given(ctx, names)
     matching.check(backbone)
-    resized = options.pixel_size(clip_size, "clip-size")
+    resized = parsing.pixel_size(clip_size, "clip-size")
     if not dry_run:
         _check_output(out, kept, overwrite, resume)
     clips = read_clips_with_tracks(data, resized, only, limit)

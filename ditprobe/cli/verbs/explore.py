@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs
 from ditprobe.cli.console import say, verb
 from store.errors import InvalidInputError
 
@@ -65,7 +65,7 @@ def explore(
         (beside_clip, "a video"),
     ):
         if path is not None:
-            options.check_exists(path, what)
+            inputs.check_exists(path, what)
     if beside is None and beside_clip is not None:
         raise InvalidInputError("--beside-clip is the video of --beside, which was not given.")
     if html is not None:
@@ -90,7 +90,7 @@ def _sweep(path: Path | None) -> Any:
         return None
     from analyses.layers.sweep_files import load_sweep
 
-    options.check_exists(path, "a sweep")
+    inputs.check_exists(path, "a sweep")
     return load_sweep(path)
 
 

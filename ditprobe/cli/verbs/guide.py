@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import options, parsing
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
@@ -97,7 +97,7 @@ def guide(
 
 def _numbers(text: str | None, name: str) -> Iterable[int] | None:
     """Numbers of an option, or a selection; None, for all steps and the known layers, is left to the library."""
-    found = layers_option(text) if name == "layers" else options.numbers(text, name)
+    found = layers_option(text) if name == "layers" else parsing.numbers(text, name)
     if found == "all" and name == "layers":
         raise InvalidInputError("--layers 'all' would guide by every layer. Name some, such as '13,17'.")
     return None if found is None or isinstance(found, str) else found

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options, parsing
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
@@ -66,19 +66,19 @@ def heads(
     no_estimate: options.NoEstimate = False,
 ) -> None:
     """Classify attention heads by where they attend."""
-    options.check_exists(clips, "a video or of a folder of clips")
+    inputs.check_exists(clips, "a video or of a folder of clips")
     if not (clips or scenes):
         raise InvalidInputError("nothing to measure. Give --clips or --scenes.")
     wanted_layers = layers_option(layers) or ()
-    selection = options.selection(wanted_layers, at, "cond", None)
-    wanted = options.pixel_size(size)
+    selection = parsing.selection(wanted_layers, at, "cond", None)
+    wanted = parsing.pixel_size(size)
     options.check_size(wanted, backbone)
     if not dry_run:
         _check_free(out, picture, overwrite)
     model = load_backbone_option(backbone, loading, plan=dry_run)
     check_layers(wanted_layers, model)
     layout = options.resolve_layout(model, wanted, images)
-    sources = options.read_sources(clips, scenes, layout, stride, first=first, last=last)
+    sources = inputs.read_sources(clips, scenes, layout, stride, first=first, last=last)
     cut: dict[str, Any] = {"size": wanted, "images": images, "stride": stride}
     if dry_run:
         from probe.run.run import pass_count

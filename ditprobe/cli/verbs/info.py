@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options, parsing
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
@@ -72,14 +72,14 @@ def info(
 ) -> None:
     """Describe a model, or any file that ditprobe writes or reads."""
     if plan:
-        asked = options.height_and_width(options.pixel_size(size), height, width)
-        chosen = [] if layers is None else [options.selection(layers, at, branches)]
+        asked = parsing.height_and_width(parsing.pixel_size(size), height, width)
+        chosen = [] if layers is None else [parsing.selection(layers, at, branches)]
         _plan(what, (*asked, images), chosen, loading)
         return
     options.reject_options(ctx, PLANNED, "applies to --plan, which is not given. Add --plan, or leave it out.")
     path = Path(what)
     if path.suffix.lower() in SUFFIXES:
-        options.check_exists(path, "a file")
+        inputs.check_exists(path, "a file")
     if path.is_dir() and is_recording(path):
         recording = open_recording(path)
         say(recording)

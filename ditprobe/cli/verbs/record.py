@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options, parsing
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
@@ -83,12 +83,12 @@ def record(
 ) -> None:
     """Store queries and keys of a prompt or a clip."""
     wanted = layers_option(layers) or ()
-    chosen = options.selection(wanted, at, branches, heads, frames)
-    shape: dict[str, Any] = {"size": options.pixel_size(size), "images": images, "stride": stride}
-    limits: dict[str, Any] = {"features": features, "values": values, "limit_bytes": options.byte_count(limit)}
+    chosen = parsing.selection(wanted, at, branches, heads, frames)
+    shape: dict[str, Any] = {"size": parsing.pixel_size(size), "images": images, "stride": stride}
+    limits: dict[str, Any] = {"features": features, "values": values, "limit_bytes": parsing.byte_count(limit)}
     _check_source(prompt, clips, scenes)
     options.check_size(shape["size"], backbone)
-    options.check_exists(clips, "a video")
+    inputs.check_exists(clips, "a video")
     if save_clip is not None and not dry_run:
         if clips is not None and save_clip.resolve() == clips.resolve():
             raise InvalidInputError("--save-clip would replace --clips. Choose another path.")
@@ -103,7 +103,7 @@ def record(
     shown = None if clips is None else _read_window(clips, model, window, images, stride)
     if scenes is not None:
         layout = options.resolve_layout(model, shape["size"], images)
-        (shown,) = options.make_scenes(scenes, layout, stride).values()
+        (shown,) = inputs.make_scenes(scenes, layout, stride).values()
     source: str | Clip = shown if shown is not None else prompt or ""
     job = recording.plan_recording(model, source, chosen, noise=noise, steps=steps, window=window, **shape, **limits)
     say(job)
@@ -144,6 +144,6 @@ def _check_source(prompt: str | None, clips: Path | None, scenes: str | None) ->
         raise InvalidInputError("--clips and --scenes exclude each other.")
     if prompt is None and clips is None and scenes is None:
         raise InvalidInputError("nothing to record. Give --prompt, --clips or --scenes.")
-    seeds = () if scenes is None else options.scene_seeds(scenes)
+    seeds = () if scenes is None else parsing.scene_seeds(scenes)
     if len(seeds) > 1:
         raise InvalidInputError(f"--scenes {scenes!r} names {len(seeds)} scenes; a recording holds one.")

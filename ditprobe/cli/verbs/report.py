@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options, parsing
 from ditprobe.cli.console import say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
@@ -78,9 +78,9 @@ def report(
     ] = False,
 ) -> None:
     """Write an HTML report of a sweep, with example clips."""
-    options.check_exists(clips, "a video or of a folder of clips")
+    inputs.check_exists(clips, "a video or of a folder of clips")
     if scenes is not None:
-        options.scene_seeds(scenes)
+        parsing.scene_seeds(scenes)
     from analyses.layers.sweep_files import load_sweep
     from ditprobe.cli.text.sweep import select_from_sweep
     from ditprobe.report.page import REPORT_FILE
@@ -113,7 +113,7 @@ def report(
         model = load_backbone_option(name, loading)
         if wants_examples:
             layout = options.resolve_layout(model, settings.size, settings.images)
-            sources = options.read_sources(clips, scenes, layout, settings.stride)
+            sources = inputs.read_sources(clips, scenes, layout, settings.stride)
         if pair:
             transfers = [_transferred(model, pair, videos, found, chosen, resized)]
     say(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options, parsing
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
@@ -132,8 +132,8 @@ def reproduce(
     for other, names in _ONLY.items():
         if other != experiment:
             options.reject_options(ctx, names, f"applies to {other}. Leave it out.")
-    options.check_exists(data, "the data")
-    wanted = options.pixel_size(size) or (None, None)
+    inputs.check_exists(data, "the data")
+    wanted = parsing.pixel_size(size) or (None, None)
     if resume and overwrite:
         raise InvalidInputError("--resume goes on with a run, --overwrite replaces it. Give one of them.")
     if out.exists() and not out.is_dir():
@@ -188,7 +188,7 @@ def _analysis(model: Backbone, work: _Work, at: str, dry_run: bool) -> Compariso
     from ditprobe.reproduce.analysis import AnalysisRun, calls_of_analysis, reproduce_analysis
     from ditprobe.reproduce.prompts import read_prompts
 
-    run = AnalysisRun(work.steps or 50, options.numbers(at, "at"), work.size, work.seed, work.tracker_name)
+    run = AnalysisRun(work.steps or 50, parsing.numbers(at, "at"), work.size, work.seed, work.tracker_name)
     prompts = dict(islice(read_prompts(work.data).items(), work.limit))
     if dry_run:
         say(f"  experiment  {counted(len(prompts), 'prompt')}, each generated twice, tracked by {run.tracker}")

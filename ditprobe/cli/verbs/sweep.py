@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options, parsing
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
@@ -123,13 +123,13 @@ def sweep(
     """Measure how well each layer matches points at each step."""
     _check_given(ctx)
     for path in recording or ():
-        options.check_exists(path, "a recording")
-    options.check_exists(clips, "a video or of a folder of clips")
+        inputs.check_exists(path, "a recording")
+    inputs.check_exists(clips, "a video or of a folder of clips")
     wanted_layers = layers_option(layers) or ()
-    chosen, wanted = options.selection(wanted_layers, at, branches, heads), options.pixel_size(size)
+    chosen, wanted = parsing.selection(wanted_layers, at, branches, heads), parsing.pixel_size(size)
     options.check_size(wanted, backbone)
     if scenes is not None:
-        options.scene_seeds(scenes)
+        parsing.scene_seeds(scenes)
     if "," in branches:
         raise InvalidInputError(f"--branches {branches!r} names several; a sweep measures one.")
     check_truth(truth, cotracker)
@@ -150,8 +150,8 @@ def sweep(
     run["size"] = wanted
     options.check_count(count, len(chosen.resolve(len(model.layers), steps, 1).layers))
     layout = options.resolve_layout(model, run["size"], images)
-    sources = options.joined(
-        options.name_prompts(prompt), options.read_sources(clips, scenes, layout, stride, first=first, last=last)
+    sources = inputs.joined(
+        inputs.name_prompts(prompt), inputs.read_sources(clips, scenes, layout, stride, first=first, last=last)
     )
     if dry_run:
         _dry_run(model, sources, chosen, run, draws, estimate=not no_estimate)
@@ -261,7 +261,7 @@ def _sweep_recordings(
             say(item)
         return None
     stride = int(first.provenance.extra.get("stride", 1))
-    truth = list(options.read_sources(clips, scenes, first.layout, stride).values()) or None
+    truth = list(inputs.read_sources(clips, scenes, first.layout, stride).values()) or None
     with progress("sweeping") as bar:
         return sweep_recording(opened, truth, branch=branch, progress=bar, **how)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options
 from ditprobe.cli.console import complain, progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
@@ -105,14 +105,14 @@ def track(
     tracks_path = out or Path(f"{clip.stem}.tracks.npz")
     overlay_path = None if no_overlay else overlay or Path(f"{clip.stem}.tracks.mp4")
     _check_given(ctx)
-    options.check_exists(clip, "a video")
-    options.check_exists(points, "a CSV file of points")
+    inputs.check_exists(clip, "a video")
+    inputs.check_exists(points, "a CSV file of points")
     matching.check(backbone)
     _check_paths(clip, tracks_path, overlay_path)
     if not dry_run:
         _check_free(tracks_path, overlay_path, overwrite)
     wanted = np.zeros((0, 3)) if points is None else read_points(points)
-    shown = options.read_part(clip, first, last, stride)
+    shown = inputs.read_part(clip, first, last, stride)
     queries = wanted if grid is None else grid_points(grid, image, shown.height, shown.width)
     _check_queries(queries, shown, points)
     model = load_backbone_option(backbone, loading, plan=dry_run)

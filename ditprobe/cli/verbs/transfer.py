@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ditprobe.cli import options
+from ditprobe.cli import inputs, options
 from ditprobe.cli.clip_file import enlarged, file_name, written
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
@@ -139,9 +139,9 @@ def transfer(
     compared, rates, seed, steps = _layers(layers), _rates(learning_rate), generation.seed, generation.steps
     run = {**generation.arguments(backbone), "seed": seed}
     if adapter is not None:
-        options.check_exists(adapter, "a motion adapter")
+        inputs.check_exists(adapter, "a motion adapter")
     else:
-        options.check_exists(embedding or Path(reference), "a motion embedding" if embedding else "a video")
+        inputs.check_exists(embedding or Path(reference), "a motion embedding" if embedding else "a video")
     if not dry_run:
         check_clip_path(path, overwrite=overwrite)
         if picture is not None:

@@ -11,7 +11,8 @@ import xarray as xr
 from explored import LAYOUT, STEPS, explorer_of, moving_clip, write_recording
 
 import ditprobe as dp
-from ditprobe.explorer.controller import Explorer, _Normalisers
+from ditprobe.explorer.controller import Explorer
+from ditprobe.explorer.normalisers import Normalisers
 from ditprobe.explorer.opened import OpenedRecording
 from ditprobe.explorer.view import View
 from ditprobe.explorer.wire import Answer, as_levels
@@ -211,7 +212,7 @@ def test_the_sweep_tells_where_to_start_and_what_is_in_its_map(path: Path) -> No
 
 def test_what_is_kept_between_clicks_is_bounded_and_the_newest_request_wins() -> None:
     values = np.zeros((2, 3, 5, 7, 4), np.float16)
-    kept = _Normalisers(kept_bytes=2000)  # one is 840 bytes
+    kept = Normalisers(kept_bytes=2000)  # one is 840 bytes
     for frame in range(3):
         assert kept.of((0, 9, 4, "cond", frame), values, values) is not None
     assert list(kept._kept) == [(0, 9, 4, "cond", 1), (0, 9, 4, "cond", 2)]

@@ -23,7 +23,7 @@ from ditprobe.report.tracking import tracking_part
 from ditprobe.report.transfer import TransferredClip
 from store import make_scene, write_clip
 from store.clips.clip import Clip
-from store.datasets.tapvid import THRESHOLDS
+from store.datasets.tapvid_raster import THRESHOLDS
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 

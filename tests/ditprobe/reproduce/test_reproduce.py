@@ -16,7 +16,7 @@ from ditprobe.reproduce.figures import MOTION_FIDELITY, SELECTED_LAYERS
 from ditprobe.reproduce.prompts import read_prompts
 from probe.families.published import find_card
 from store import make_scene, write_clip
-from store.datasets.tapvid import write_tapvid
+from store.datasets.tapvid_writing import write_tapvid
 from store.errors import ClipError
 
 Run = Callable[..., Result]

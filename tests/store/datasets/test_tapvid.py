@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from store import Clip
-from store.datasets.tapvid import from_raster, iter_tapvid, read_tapvid, to_raster, write_tapvid
+from store.datasets.tapvid import iter_tapvid, read_tapvid
+from store.datasets.tapvid_raster import from_raster, to_raster
+from store.datasets.tapvid_writing import write_tapvid
 from store.errors import ClipError, InvalidInputError, OutputExistsError, UnsafePickleError
 
 IMAGES, HEIGHT, WIDTH, POINTS = 3, 24, 40, 5

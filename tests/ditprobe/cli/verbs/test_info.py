@@ -23,7 +23,7 @@ from generators.transfer.embedding_files import save_embedding
 from probe.attention.positions import AddedPositions
 from probe.backbones.geometry import Size
 from store import TokenLayout, make_scene, write_clip
-from store.datasets.tapvid import write_tapvid
+from store.datasets.tapvid_writing import write_tapvid
 from store.tracks.files import save_tracks
 from store.tracks.point_tracks import PointTracks
 

@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from analyses.plots.overlay import draw_tracks
 from analyses.tracking.track import PUBLISHED, TrackingOptions, track_points
-from ditprobe.cli.options import read_part
+from ditprobe.cli.inputs import read_part
 from ditprobe.cli.verbs.track import grid_points, read_points
 from probe import load_backbone
 from probe.backbones.backbone import Backbone

@@ -42,9 +42,9 @@ def tapvid_metrics(
     queries : (point, 3) float, (t, y, x): image, and position on the 256 x 256 raster
         Only t is used, rounded. It need not be an image where the point is visible.
     tracks, predicted : (image, point, 2) float, (x, y) on the 256 x 256 raster
-        As :func:`store.datasets.tapvid_raster.to_raster` returns them. Track n is the truth of query n: a track that is queried several times is repeated
-        (:func:`tapvid_queries` says which). Hidden points of ``tracks`` may be NaN. A prediction that is NaN counts
-        as one that is too far.
+        As :func:`store.datasets.tapvid_raster.to_raster` returns them. Track n is the truth of query n: a track
+        that is queried several times is repeated (:func:`tapvid_queries` says which). Hidden points of ``tracks``
+        may be NaN. A prediction that is NaN counts as one that is too far.
     visibility, predicted_visibility : (image, point) bool
     mode : "first" or "strided"
         Which images count for each query: those after its own, or all but its own.

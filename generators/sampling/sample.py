@@ -215,6 +215,9 @@ class GuidedSampling:
         self._clock.check_thread()
         if self._own:
             return None
+        if self._clock.at_start:
+            self._clock.calls_a_step = self.backbone.calls_a_step(guided=self.run.guided)
+        self._clock.begin_call()
         branches = self._branches(kwargs)
         if self._clock.call == 0:
             self._cond = branches.index("cond")

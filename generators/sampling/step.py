@@ -100,6 +100,7 @@ class Step:
             raise InvalidInputError(
                 f"edited latents must keep the shape {tuple(self._shown.shape)}; got {tuple(edited.shape)}."
             )
+        self.run.backbone.check_latents_edited()
         self.check_finite(edited, "edited latents are")
         self._latents = edited.detach().to(self._shown.device, torch.float32)
 

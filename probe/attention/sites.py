@@ -1,4 +1,4 @@
-"""Where an attention module calls its attention function: in a processor, in its own forward, or by an attribute."""
+"""Places of an attention function in a module: in a processor, in a forward of its own, or held as an attribute."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _stand_in(found: str, used: AttentionFunction, target: Any, replace: Replace) -> Any:
-    """What code finds under a name: the attention function replaced, or a module that differs in it."""
+    """Stand-in that code finds under a name: the attention function replaced, or a module that differs in it."""
     if found == used.name:
         return used.replaced(target, replace)
     module = types.ModuleType(target.__name__)  # torch.nn.functional, usually as F

@@ -22,18 +22,27 @@ class _Wrappers:
     def __init__(self, owner: Any, name: str) -> None:
         self.before = vars(owner).get(name, _MISSING)
         self.arounds: list[Around] = []
+        self.function = _Wrapper(self, owner, name)
+
+
+class _Wrapper:
+    """A method as an attribute of one object; a copy of the object gets its own plain method instead."""
+
+    def __init__(self, wrappers: _Wrappers, owner: Any, name: str) -> None:
         original = getattr(owner, name)
+        functools.update_wrapper(self, original)  # pipelines read the signature, which follows __wrapped__
+        setattr(self, _STACK, wrappers)
+        self._owner, self._name, self._original = owner, name, original
 
-        # pipelines read the signature, which follows __wrapped__
-        @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            method = original
-            for around in self.arounds:
-                method = functools.partial(around, method)
-            return method(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method = self._original
+        for around in getattr(self, _STACK).arounds:
+            method = functools.partial(around, method)
+        return method(*args, **kwargs)
 
-        setattr(call, _STACK, self)
-        self.function = call
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        copied = memo.get(id(self._owner))  # which copy.deepcopy notes before it copies the attributes
+        return self if copied is None else getattr(type(self._owner), self._name).__get__(copied)
 
 
 @contextmanager

@@ -280,6 +280,18 @@ class Family(ABC):
         count: int | None = denoiser.config.out_channels
         return count
 
+    def calls_a_step(self, *, guided: bool) -> int | None:
+        """Return the transformer calls of a step where they tell steps apart; None where the scheduler is stepped."""
+        return None
+
+    def check_latents_edited(self) -> None:  # noqa: B027
+        """Raise where latents that are edited between steps would not reach the sampler.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+        """
+
     def latents_of_call(self, denoiser: Any, call: Mapping[str, Any]) -> Tensor:
         """Return the latents in a transformer call, without what conditions stand beside them."""
         shown, axis = self.shown_in_call(call), self.geometry.channel_axis

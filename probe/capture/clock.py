@@ -25,6 +25,9 @@ class SamplerClock:
 
     Attributes
     ----------
+    calls_a_step : int or None
+        Calls of the transformer after which a step ends, where the pipeline does not step this scheduler but copies of
+        it; None where the calls of its ``step`` are counted.
     call : int
         Calls of the transformer made so far in this step.
 
@@ -36,6 +39,7 @@ class SamplerClock:
 
     def __init__(self, scheduler: Any, skipped: Callable[[], int] = lambda: 0) -> None:
         self.scheduler = scheduler
+        self.calls_a_step: int | None = None
         self.call = 0
         self._count = 0
         self._skipped = skipped
@@ -78,6 +82,11 @@ class SamplerClock:
     def __exit__(self, *exception: object) -> None:
         self._open = False
         self._exit.close()
+
+    def begin_call(self) -> None:
+        """Note that a call of the transformer begins, which may be the first one of the next step."""
+        if self.calls_a_step is not None and self.call >= self.calls_a_step:
+            self._advance()
 
     def check_thread(self) -> None:
         """Refuse any thread but the first one that runs the model since the clock was opened.

@@ -164,6 +164,8 @@ class Probe:
         if clock.at_start:
             # asked once a run: dynamic guidance changes the pipeline's scale while it samples
             self._guided = self.backbone.is_guided(call)
+            clock.calls_a_step = self.backbone.calls_a_step(guided=self._guided)
+        clock.begin_call()
         branches = self.backbone.branches_of_call(len(call["hidden_states"]), call=clock.call, guided=self._guided)
         timestep = float(call["timestep"].flatten()[0]) if clock.timestep is None else clock.timestep
         return self._chosen(call, clock.step, timestep, self._steps or clock.steps, branches)

@@ -9,7 +9,7 @@ from probe.families.ltx_video import LTXVideo
 from probe.families.mochi import Mochi
 from probe.families.registry import families, family_of, family_of_transformer, register_family
 from probe.families.step_video import StepVideo
-from probe.families.wan import SkyReelsV2, Wan, WanVACE
+from probe.families.wan import SkyReelsForcing, SkyReelsV2, Wan, WanVACE
 
 __all__ = [
     "Allegro",
@@ -23,6 +23,7 @@ __all__ = [
     "Kandinsky5",
     "LTXVideo",
     "Mochi",
+    "SkyReelsForcing",
     "SkyReelsV2",
     "StepVideo",
     "Wan",

@@ -14,7 +14,7 @@ from probe.families.wan.wan import Wan
 class SkyReelsV2(Wan):
     """A SkyReels V2 pipeline; classifier-free guidance is two calls, the conditional one first.
 
-    The diffusion-forcing pipelines, which denoise frames at timesteps of their own under a causal mask, are not of it.
+    The diffusion-forcing pipelines are a family of their own.
     """
 
     family = "SkyReels V2"

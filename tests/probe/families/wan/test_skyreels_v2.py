@@ -1,11 +1,10 @@
-"""SkyReels V2 from text and from an image; the diffusion-forcing pipelines are refused."""
+"""SkyReels V2 from text and from an image."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pytest
 import tiny_pipelines as tiny
 import torch
 from contract import FamilyContract
@@ -15,8 +14,6 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from probe import Capture, Probe, load_backbone
-from probe.loading.supported import check_supported
-from store.errors import UnsupportedBackboneError
 from store.selection import Selection
 
 
@@ -71,8 +68,3 @@ def test_it_animates_an_image() -> None:
     with Probe(backbone, Selection([1], "all"), found.append, steps=2):
         backbone.generate(None, steps=2, guidance_scale=1.0, conditioning=given, **tiny.SIZE)
     assert [capture.layer for capture in found] == [0, 1]
-
-
-def test_diffusion_forcing_is_refused() -> None:
-    with pytest.raises(UnsupportedBackboneError, match="is not called as ditprobe calls pipelines"):
-        check_supported("SkyReelsV2DiffusionForcingPipeline", "SkyReelsV2Transformer3DModel")

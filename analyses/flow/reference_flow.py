@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -94,28 +94,75 @@ def reference_flow(
         layer = chosen_layers(layer, backbone)[0]
     number = resolve_number("layer", default_layer(backbone, preset) if layer is None else layer, len(backbone.layers))
     step = default_step(backbone, preset, steps) if step is None else step
+    how: dict[str, Any] = {"prompt": prompt, "preset": preset, "hard": hard, "temperature": temperature}
+    return layer_flows(backbone, clip, [number], step=step, steps=steps, conditioning=conditioning, **how)[0]
+
+
+@torch.no_grad()
+def layer_flows(
+    backbone: Backbone,
+    clip: Clip,
+    layers: Sequence[int],
+    *,
+    step: int | None,
+    steps: int = 50,
+    prompt: str | None = "",
+    conditioning: Mapping[str, Any] | None = None,
+    preset: FlowPreset = "exact",
+    hard: bool = True,
+    temperature: float = 2.0,
+) -> list[xr.DataArray]:
+    """The flows of several layers from one pass of the model, which holds the queries and keys of all of them.
+
+    Parameters
+    ----------
+    backbone, clip, steps, prompt, conditioning, preset, hard, temperature : as in :func:`reference_flow`
+    layers : not negative
+    step : int, or None for the clean end, timestep 0
+
+    Returns
+    -------
+    list of DataArray (frame, frame_to, y, x, xy), one for each layer
+
+    Raises
+    ------
+    InvalidInputError, UnknownLayerError
+        As :func:`reference_flow`.
+
+    Examples
+    --------
+    >>> from probe import load_backbone
+    >>> from store.scenes.scene import make_scene
+    >>> len(layer_flows(load_backbone("mini"), make_scene(3), [4, 5], step=-1))
+    2
+    """
     check_temperature(temperature)
-    read = layers_of_clip(backbone, clip, [number], step=step, steps=steps, prompt=prompt, conditioning=conditioning)
-    capture = read.captures[number]
-    flow = attention_motion_flow(capture.query, capture.key, capture.layout, temperature=temperature, hard=hard)
-    details = {
-        "backbone": backbone.name,
-        "revision": backbone.revision,
-        "config_hash": backbone.config_hash,
-        "layer": number,
-        "layer_name": capture.layer_name,
-        "step": None if step is None else capture.step,
-        "steps": steps,
-        "timestep": capture.timestep,
-        "noise": "clean",
-        "prompt": prompt,
-        "preset": preset,
-        "hard": hard,
-        "temperature": None if hard else temperature,
-        "pixel_size": [capture.layout.pixel_height, capture.layout.pixel_width],
-        "versions": library_versions(),
-    }
-    return labelled_flow(flow, capture.layout, details=details)
+    read = layers_of_clip(
+        backbone, clip, list(layers), step=step, steps=steps, prompt=prompt, conditioning=conditioning
+    )
+    found = []
+    for number in layers:
+        capture = read.captures[number]
+        flow = attention_motion_flow(capture.query, capture.key, capture.layout, temperature=temperature, hard=hard)
+        details = {
+            "backbone": backbone.name,
+            "revision": backbone.revision,
+            "config_hash": backbone.config_hash,
+            "layer": number,
+            "layer_name": capture.layer_name,
+            "step": None if step is None else capture.step,
+            "steps": steps,
+            "timestep": capture.timestep,
+            "noise": "clean",
+            "prompt": prompt,
+            "preset": preset,
+            "hard": hard,
+            "temperature": None if hard else temperature,
+            "pixel_size": [capture.layout.pixel_height, capture.layout.pixel_width],
+            "versions": library_versions(),
+        }
+        found.append(labelled_flow(flow, capture.layout, details=details))
+    return found
 
 
 def default_layer(backbone: Backbone, preset: FlowPreset = "exact") -> int:

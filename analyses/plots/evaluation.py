@@ -238,7 +238,7 @@ def _heading(text: str, values: xr.DataArray) -> str:
 
 def _wrapped(name: object) -> str:
     """A name in short lines, so that six fit side by side."""
-    return "<br>".join(escape(line) for line in wrap(str(name), 16)) or " "
+    return "<br>".join(escape(line) for line in wrap(str(name), 10, break_long_words=False)) or " "
 
 
 def _chosen(values: xr.DataArray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,16 @@ from analyses.selection.layer_selection import LayerSelection
 from analyses.selection.words import where
 from store.arguments import checked
 from store.checks import integer
+from store.errors import InvalidInputError
 from store.text import counted
 
 OTHER, BASELINE = "#9aa0ab", PALETTE[1]
 
 
 @checked
-def plot_selection(selection: LayerSelection, *, max_layers: int = 16, title: str | None = None) -> go.Figure:
+def plot_selection(
+    selection: LayerSelection, *, max_layers: int = 16, panels: Sequence[str] | None = None, title: str | None = None
+) -> go.Figure:
     """The layers, best first: accuracy on all and on moving points beside the baselines, and what they are ranked by.
 
     Each with its 95 % interval. Filled dots are selected; the dashed lines are what guesses without a model score.
@@ -28,11 +32,13 @@ def plot_selection(selection: LayerSelection, *, max_layers: int = 16, title: st
     ----------
     selection : LayerSelection, as of :func:`analyses.selection.select.select_layers`
     max_layers : at most this many layers are drawn, the best ones, never fewer than were chosen
+    panels : which of "accuracy", "moving_accuracy" and "mean" (what the layers are ranked by), all by default
+        :func:`selection_panels` says which there are.
 
     Raises
     ------
     InvalidInputError
-        For ``max_layers`` below one.
+        For ``max_layers`` below one, and for a panel that there is not.
 
     Examples
     --------
@@ -48,15 +54,41 @@ def plot_selection(selection: LayerSelection, *, max_layers: int = 16, title: st
     integer(max_layers, "max_layers", least=1)
     table = selection.table()
     rows = table[: max(max_layers, *(1 + place for place, row in enumerate(table) if row["selected"]), 1)]
-    panels = _panels(selection)
-    figure = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.04)
-    for column, (name, low, high, text, limits, baseline) in enumerate(panels, start=1):
+    drawn = _chosen_panels(selection, panels)
+    figure = make_subplots(1, len(drawn), shared_yaxes=True, horizontal_spacing=0.04)
+    for column, (name, low, high, text, limits, baseline) in enumerate(drawn, start=1):
         figure.add_trace(_dots(rows, name, low, high, text), 1, column)
         if baseline is not None and np.isfinite(baseline):
             figure.add_vline(x=baseline, line={"color": BASELINE, "dash": "dash", "width": 1.5}, row=1, col=column)
         figure.update_xaxes(title={"text": text}, range=limits, col=column)
     _finish(figure, selection, len(rows), len(table), title)
     return figure
+
+
+def selection_panels(selection: LayerSelection) -> list[str]:
+    """Return the panels that :func:`plot_selection` has for a selection.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from analyses.selection.select import select_layers
+    >>> cross = np.arange(24.0).reshape(2, 3, 4, 1)
+    >>> sweep = {name: (("clip", "step", "layer", "target"), cross) for name in ("confidence", "attention_score")}
+    >>> sweep["accuracy"] = (("clip", "step", "layer"), cross[..., 0])
+    >>> sweep = xr.Dataset(sweep, {"target": ["cross"], "step": [0, 1, 2], "layer": [2, 3, 5, 8]})
+    >>> selection_panels(select_layers(sweep, 2))
+    ['accuracy', 'mean']
+    """
+    return [name for name, *_ in _panels(selection)]
+
+
+def _chosen_panels(selection: LayerSelection, wanted: Sequence[str] | None) -> list[Panel]:
+    found = _panels(selection)
+    known = [name for name, *_ in found]
+    for name in wanted or ():
+        if name not in known:
+            raise InvalidInputError(f"panels has no {name!r} for this selection. There are: {', '.join(known)}.")
+    return [panel for panel in found if wanted is None or panel[0] in wanted]
 
 
 Panel = tuple[str, str, str, str, list[float], float | None]

@@ -175,6 +175,11 @@ def _data_uri(picture: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def encoded_image(image: np.ndarray) -> str:
+    """An image (y, x, 3) uint8 as an address that holds it, at most 384 px along its longer side."""
+    return _data_uri(_picture(image))
+
+
 def image_trace(image: np.ndarray, extent: tuple[float, float, float, float], **options: Any) -> go.Image:
     """An image (y, x, 3) uint8 drawn over ``extent`` (left, top, right, bottom) in axis units."""
     left, top, right, bottom = extent

@@ -99,6 +99,22 @@ def plot_transfer(
     return figure
 
 
+def checked_pair(reference: Any, clip: Any, reference_flow: xr.DataArray, flow: xr.DataArray) -> None:
+    """Check that two clips and their flows fit one another.
+
+    Raises
+    ------
+    InvalidInputError
+        For clips of different sizes or lengths, and flows that fit neither one another nor the clips.
+
+    Examples
+    --------
+    >>> clip, flow = np.zeros((9, 80, 112, 3), np.uint8), xr.DataArray(np.zeros((3, 3, 5, 7, 2)), dims=DIMS)
+    >>> checked_pair(clip, clip, *2 * (flow.assign_coords(image=("frame", [0, 2, 6])),))
+    """
+    _sides(reference, clip, reference_flow, flow)
+
+
 def _sides(reference: Any, clip: Any, reference_flow: xr.DataArray, flow: xr.DataArray) -> tuple[_Side, _Side]:
     """Both clips, checked against one another."""
     ours, theirs = (each.images if isinstance(each, Clip) else as_images(each) for each in (clip, reference))
@@ -114,7 +130,7 @@ def _sides(reference: Any, clip: Any, reference_flow: xr.DataArray, flow: xr.Dat
             f"reference_flow has {_grid(first)} and flow {_grid(second)}. Take both from the same layer of the same "
             "backbone."
         )
-    frames = {name: _frames_of_images(name, each, len(ours)) for name, each in flows.items()}
+    frames = {name: frames_of_images(name, each, len(ours)) for name, each in flows.items()}
     # less than zero becomes plain zero, so that no cell says that it has come -0.00
     come = [0.0 - each.values[:, 0] for each in flows.values()]
     return _Side(theirs, come[0], frames["reference_flow"]), _Side(ours, come[1], frames["flow"])
@@ -137,8 +153,20 @@ def _checked(name: str, flow: xr.DataArray) -> xr.DataArray:
     return flow
 
 
-def _frames_of_images(name: str, flow: xr.DataArray, images: int) -> list[int]:
-    """The frame of each image: spans of equal length, but for the first, with these middle images."""
+def frames_of_images(name: str, flow: xr.DataArray, images: int) -> list[int]:
+    """Return the frame of each image: spans of equal length, but for the first, with these middle images.
+
+    Raises
+    ------
+    InvalidInputError
+        Where the coordinate ``image`` (frame) fits no such spans.
+
+    Examples
+    --------
+    >>> flow = xr.DataArray(np.zeros(3), {"image": ("frame", [0, 2, 6])}, "frame")
+    >>> frames_of_images("flow", flow, 9)
+    [0, 1, 1, 1, 1, 2, 2, 2, 2]
+    """
     frames = flow.sizes["frame"]
     for first in range(1, images - frames + 2):
         stride, rest = divmod(images - first, max(1, frames - 1))

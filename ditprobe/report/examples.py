@@ -88,7 +88,7 @@ def make_examples(
     step: int,
     settings: SweepSettings | None = None,
     count: int = 3,
-    points: int = 3,
+    points: int = 12,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Example]:
     """Make examples from the first windows of ``count`` clips (or prompts), with the tracks that one layer predicts.

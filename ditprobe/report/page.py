@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +18,15 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from markupsafe import Markup
 
+    from ditprobe.report.views import View
+
 REPORT_FILE = OutputFile("report", "report.html")
 _FILE = OutputFile("picture", "page.html", (".html",))
 _MOST_LETTERS = 60
+_TITLE, _MARGIN = 46, 12
+"""Pixels that a title and its note take, and that stay free above a figure without them."""
+_TALL = 450
+"""Pixels of a figure that does not say, as plotly has it."""
 
 
 def check_page(path: Path, *, overwrite: bool = False) -> None:
@@ -57,6 +66,19 @@ def figure_title(figure: go.Figure) -> str:
     return unescape(re.sub(r"<[^>]*>", "", (figure.layout.title.text or "").partition("<br>")[0]))
 
 
+def figure_note(figure: go.Figure) -> str:
+    """Return the subtitle of a figure as plain text.
+
+    Examples
+    --------
+    >>> import plotly.graph_objects as go
+    >>> figure_note(go.Figure(layout={"title": {"text": "A<br><span>0 to 100 %</span>"}}))
+    '0 to 100 %'
+    """
+    note = (figure.layout.title.text or "").partition("<br>")[2].replace("<br>", "; ")
+    return unescape(re.sub(r"<[^>]*>", "", note))
+
+
 def figure_name(figure: go.Figure) -> str:
     """Return the title of a figure as the name of a file; ``figure`` without a title.
 
@@ -71,7 +93,7 @@ def figure_name(figure: go.Figure) -> str:
 
 
 def figure_html(figure: go.Figure, name: str) -> Markup:
-    """Return a figure as HTML for a page that holds plotly.js.
+    """Return a figure as HTML for a page that holds plotly.js and draws the figure once it comes near the screen.
 
     Its one button saves it as SVG under its title. There is none that uploads, and drags are left to the page, which so
     scrolls on a touch screen.
@@ -88,7 +110,7 @@ def figure_html(figure: go.Figure, name: str) -> Markup:
     True
     """
     import plotly.graph_objects as go
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     config: dict[str, Any] = {
         "displaylogo": False,
@@ -97,18 +119,33 @@ def figure_html(figure: go.Figure, name: str) -> Markup:
         "modeBarButtons": [["toImage"]],
         "toImageButtonOptions": {"format": "svg", "filename": figure_name(figure)},
     }
+    heading, note = figure_title(figure), figure_note(figure)
     shown = go.Figure(figure).update_layout(dragmode=False)
-    html = shown.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config, auto_play=False)
-    return Markup(html)
+    if heading:
+        # the page breaks its lines where a narrow screen ends, which a figure's own title does not
+        above = min(_TITLE, (shown.layout.margin.t or 0) - _MARGIN)
+        shown.update_layout(title=None, margin={"t": (shown.layout.margin.t or 0) - above})
+        shown.update_layout(height=(shown.layout.height or _TALL) - above)
+    caption = f"<figcaption><strong>{escape(heading)}</strong>{escape(note)}</figcaption>" if heading else ""
+    drawn = json.loads(shown.to_json())
+    told = {"config": config, **drawn} if drawn.get("frames") else {"config": config, **drawn, "frames": None}
+    text = json.dumps(told, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
+    tall = float(shown.layout.height or _TALL)
+    return Markup(
+        f'{caption}<div id="{escape(name)}" class="lazy-figure" style="height:{tall:.0f}px">'
+        f'<script type="application/json">{text}</script></div>'
+    )
 
 
-def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: int = 860, least: int = 0) -> None:
-    """Write figures below one another under a heading.
+def write_page(
+    path: Path, title: str, figures: Sequence[go.Figure | Part], *, width: int = 860, least: int = 0, intro: str = ""
+) -> None:
+    """Write figures and views below one another under a heading.
 
     Parameters
     ----------
     path : the file to write; what is there is replaced
-    title, figures, width, least : as in :func:`render_figures`
+    title, figures, width, least, intro : as in :func:`render_figures`
 
     Raises
     ------
@@ -124,32 +161,63 @@ def write_page(path: Path, title: str, figures: Sequence[go.Figure], *, width: i
     ...     "<h1>1 &lt; 2</h1>" in (Path(folder) / "page.html").read_text()
     True
     """
-    _FILE.write(path, render_figures(title, figures, width=width, least=least))
+    _FILE.write(path, render_figures(title, figures, width=width, least=least, intro=intro))
 
 
-def render_figures(title: str, figures: Sequence[go.Figure], *, width: int = 860, least: int = 0) -> str:
-    """Return a page with figures below one another under a heading; it needs no network.
+@dataclass(frozen=True)
+class Part:
+    """A view with its heading, what is said before it, and notes on how to read it."""
+
+    view: View
+    heading: str = ""
+    words: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def render_figures(
+    title: str, figures: Sequence[go.Figure | Part], *, width: int = 860, least: int = 0, intro: str = ""
+) -> str:
+    """Return a page with figures and views below one another under a heading; it needs no network.
+
+    The template, the style and the scripts are those of the report. Without a figure of plotly, the page does not
+    hold plotly.js and is small.
 
     Parameters
     ----------
     title : plain text
-    figures : figures of plotly
+    figures : figures of plotly, and views that the page draws itself
     width : the most pixels that figures take
     least : on a screen of fewer pixels a figure scrolls sideways in its own frame
+    intro : a line below the heading; plain text
 
     Examples
     --------
     >>> render_figures("two", []).count("<h1>two</h1>")
     1
     """
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
+    from ditprobe.report.views import scripts, style
 
+    shown = [
+        each if isinstance(each, Part) else figure_html(each, f"figure-{number}")
+        for number, each in enumerate(figures, 1)
+    ]
     values = {
         "title": title,
-        "plotly_js": Markup(get_plotlyjs()),
-        "figures": [figure_html(figure, f"figure-{number}") for number, figure in enumerate(figures, 1)],
+        "summary": intro,
+        "plotly_js": plotly_script() if any(not isinstance(each, Part) for each in figures) else "",
+        "style": style(),
+        "scripts": scripts(),
+        "figures": shown,
         "width": width,
         "least": least,
     }
     return render_page(values, template="figures.html", package="ditprobe.report")
+
+
+@cache
+def plotly_script() -> Markup:
+    """Return plotly.js."""
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    return Markup(get_plotlyjs())

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import plotly.offline
 import xarray as xr
-from markupsafe import Markup
 
 from analyses.evaluation.compare import TrackedClip
-from analyses.plots.selection import plot_selection
+from analyses.plots.selection import plot_selection, selection_panels
 from analyses.selection.layer_selection import LayerSelection
 from ditprobe.report import words
-from ditprobe.report.page import REPORT_FILE
-from ditprobe.report.sweep import MEASURES, PANELS, Example, curves, embed, heads, maps, measures, show_example
+from ditprobe.report.linked import linked_data
+from ditprobe.report.page import REPORT_FILE, plotly_script
+from ditprobe.report.sweep import (
+    MEASURES,
+    Example,
+    ReportFigure,
+    curves,
+    embed,
+    heads,
+    maps,
+    measures,
+    show_example,
+)
 from ditprobe.report.tables import Table, clip_table, layer_step_table, selection_table
 from ditprobe.report.tracking import tracking_part
 from ditprobe.report.transfer import TransferredClip, transfer_part
+from ditprobe.report.views import scripts, style, view
 from store.arguments import checked
 from store.errors import InvalidInputError
 from store.pages import render_page
@@ -106,10 +116,14 @@ def render_report(
     selected = selection.layers if selection is not None else ()
     page: dict[str, Any] = {
         "title": title,
-        "plotly_js": Markup(plotly.offline.get_plotlyjs()),
+        "plotly_js": plotly_script(),
+        "style": style(),
+        "scripts": scripts(),
         "summary": words.summary(sweep),
         "answer": words.answer(sweep, selection),
-        "answer_figures": [embed(plot_selection(selection), names, PANELS)] if selection is not None else [],
+        "linked": view("linked", linked_data(sweep, selection), names),
+        "answer_figures": _selection_figures(selection, names),
+        "answer_note": words.interval_note(selection) if selection is not None else "",
         "facts": words.facts(sweep),
         "clips": clip_table(sweep, words.clip_details(sweep)),
         "maps": maps(sweep, selected, names),
@@ -124,20 +138,31 @@ def render_report(
     return render_page(page | {"contents": _contents(page)}, template="report.html", package="ditprobe.report")
 
 
+def _selection_figures(selection: LayerSelection | None, names: Iterator[str]) -> list[ReportFigure]:
+    """A figure for each panel, so that a narrow screen can stack them."""
+    if selection is None:
+        return []
+    found = []
+    for panel in selection_panels(selection):
+        figure = plot_selection(selection, panels=[panel])
+        figure.update_layout(title=None, margin={"t": 14}, height=(figure.layout.height or 0) - 52)
+        found.append(embed(figure, names))
+    return found
+
+
 def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     parts = [
-        ("answer", "Selected layers"),
-        ("maps", "Layers and steps"),
+        ("answer", "Answer"),
+        ("selection", "How sure this is"),
         ("curves", "Best layers"),
-        ("heads", "Heads"),
         ("examples", "Example clips"),
         ("tracking", "Tracking points"),
         ("transfer", "Motion transfer"),
-        ("tables", "Tables"),
-        ("run", "What was run"),
+        ("tables", "Figures and tables"),
         ("notes", "Notes and limits"),
+        ("run", "What was run"),
     ]
-    optional = ("curves", "heads", "examples", "tracking", "transfer")
+    optional = ("curves", "examples", "tracking", "transfer")
     return [(key, text) for key, text in parts if key not in optional or page[key]]
 
 

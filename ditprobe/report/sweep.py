@@ -1,4 +1,4 @@
-"""The figures of a report: each sweep picture as HTML with a fixed id, and the example clips."""
+"""The figures of a report: each picture of the sweep as HTML with a fixed id, and the example clips."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
-from analyses.plots.attention import plot_attention
 from analyses.plots.layers import plot_best_layers, plot_heads, plot_layer_step
 from analyses.plots.theme import PALETTE
-from analyses.plots.tracks import plot_tracks
 from analyses.selection.layer_selection import LayerSelection
 from ditprobe.report import words
 from ditprobe.report.page import figure_html
+from ditprobe.report.views import View, clip_data, view
 from store.clips.clip import Clip
 
 # (variable, table digits, heading), in the order of the report.
@@ -31,8 +30,6 @@ MEASURES = (
 
 NARROW = 440
 """Pixels that a figure takes at least: what a screen of 500 px has between its margins."""
-PANELS = 640
-"""Pixels that panels side by side take at least, so that the names of their axes do not meet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +63,10 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class Maps:
-    """Heat maps and the sentence before them; ``narrow`` ones are shown two in a row."""
+    """Heat maps and the sentence before them."""
 
     intro: str
     figures: tuple[ReportFigure, ...]
-    narrow: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class ShownExample:
     name: str
     prompt: str
     words: str
-    figures: tuple[ReportFigure, ...]
+    views: tuple[View, ...]
 
 
 def embed(figure: go.Figure, names: Iterator[str], width: int = 0) -> ReportFigure:
@@ -112,7 +108,7 @@ def maps(sweep: xr.Dataset, selected: Sequence[int], names: Iterator[str]) -> Ma
     intro = "Means over clips; layers run downwards in execution order"
     intro += ", bold ones are selected." if selected else "."
     intro += f" Not recorded in this sweep: {words.listed(absent)}." if absent else ""
-    return Maps(intro, tuple(figures), sweep.sizes["step"] <= 12)
+    return Maps(intro, tuple(figures))
 
 
 def curves(sweep: xr.Dataset, selected: Sequence[int], names: Iterator[str]) -> list[ReportFigure]:
@@ -143,12 +139,7 @@ def heads(sweep: xr.Dataset, selection: LayerSelection | None, names: Iterator[s
         figures.append(embed(figure, names, _cells_width(values.sizes["head"])))
     if not figures:
         return None
-    return Maps(f"Each head alone at step {step}; means over clips.", tuple(figures), sweep.sizes["head"] <= 12)
-
-
-def _frames_width(frames: int) -> int:
-    """Width that keeps the titles of frames apart."""
-    return 90 + 110 * min(frames, 7)
+    return Maps(f"Each head alone at step {step}; means over clips.", tuple(figures))
 
 
 def _cells_width(columns: int) -> int:
@@ -158,30 +149,14 @@ def _cells_width(columns: int) -> int:
 
 def show_example(example: Example, names: Iterator[str]) -> ShownExample:
     """Tracks against the truth, the attention of points where given, and both in words."""
-    clip = example.clip
-    tracks = plot_tracks(
-        clip.images,
-        example.predicted,
-        tracks=clip.tracks,
-        visibility=clip.visibility,
-        title=f"Tracks predicted by layer {example.layer} at step {example.step}",
-    )
-    figures = [embed(tracks, names)]
-    if example.attention is not None:
-        heading = f"Where points of frame 0 look: layer {example.layer}, step {example.step}, mean over heads"
-        figures.append(
-            embed(
-                plot_attention(example.attention, images=clip.images, title=heading),
-                names,
-                _frames_width(example.attention.sizes["frame"]),
-            )
-        )
-    return ShownExample(example.name, clip.prompt or "", _example_words(example), tuple(figures))
+    shown = view("clip", clip_data(example.clip, example.predicted, attention=example.attention), names)
+    return ShownExample(example.name, example.clip.prompt or "", _example_words(example), (shown,))
 
 
 def _example_words(example: Example) -> str:
     clip = example.clip
-    size = f"{len(clip)} images of {clip.height} x {clip.width} px (height x width)."
+    size = f"{len(clip)} images of {clip.height} x {clip.width} px (height x width)"
+    size += f"; layer {example.layer} at step {example.step}, mean over heads."
     if clip.tracks is None or clip.visibility is None:
         return f"{size} This clip has no true tracks; only the prediction is drawn."
     errors = np.linalg.norm(np.asarray(example.predicted) - clip.tracks, axis=-1)

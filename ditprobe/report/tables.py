@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,21 +69,28 @@ def selection_table(selection: LayerSelection) -> Table:
     table, digits = selection.table(), ".3f" if selection.criterion == "harmonic" else ".1f"
     header = ["rank", "layer"]
     for points, baseline in (("", "“nothing moves”"), (", moving points", "a guess without direction")):
-        header += [f"accuracy{points} [%]", "95 % from", "95 % to", f"above {baseline}", "at least, for all layers"]
+        header += [f"accuracy{points} [%]", f"above {baseline} (at least, for all layers)"]
     score = "harmonic mean" if selection.criterion == "harmonic" else "ranked by [%]"
-    header += [score, "95 % from", "95 % to", f"probability of the top {selection.top}", "verdict"]
+    header += [score, f"probability of the top {selection.top}", "verdict"]
     rows = []
     for row in table:
         cells = [f"{row['rank']}{' (tied)' if row['tied'] else ''}", str(row["layer"])]
         for name, lead in (("accuracy", "lead"), ("moving_accuracy", "moving_lead")):
-            cells += [number(row[key], ".1f") for key in (name, f"{name}_low", f"{name}_high")]
-            cells += [number(row[key], "+.1f") for key in (lead, f"{lead}_low")]
-        cells += [number(row[key], digits) for key in ("mean", "low", "high")]
+            cells.append(_with_ends(row, name, f"{name}_low", f"{name}_high", ".1f"))
+            least = number(row[f"{lead}_low"], "+.1f")
+            cells.append(number(row[lead], "+.1f") + ("" if least == NOT_RECORDED else f" ({least})"))
+        cells.append(_with_ends(row, "mean", "low", "high", digits))
         rows.append((*cells, number(row["probability"], ".2f"), state(row)))
     within = "" if selection.threshold_cells is None else f", within {counted(selection.threshold_cells, 'cell')}"
-    caption = f"Layers {where(selection)}{within}, ranked by {ranked_by(selection)}; bold: selected."
+    caption = f"Layers {where(selection)}{within}, ranked by {ranked_by(selection)}; in brackets: 95 % intervals; bold: selected."
     strong = tuple(place for place, row in enumerate(table) if row["selected"])
     return Table("table-selection", caption, tuple(header), tuple(rows), strong)
+
+
+def _with_ends(row: Mapping[str, Any], mean: str, low: str, high: str, digits: str) -> str:
+    if not np.isfinite(row[low]):
+        return number(row[mean], digits)
+    return f"{number(row[mean], digits)} ({number(row[low], digits)} to {number(row[high], digits)})"
 
 
 # What is said of each clip: from the sweep's attributes, then from its variables.

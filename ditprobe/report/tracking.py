@@ -16,10 +16,10 @@ from analyses.evaluation.files import METRICS, WITHIN, check_evaluation
 from analyses.evaluation.tapvid import in_percent, tapvid_means
 from analyses.plots.evaluation import plot_accuracy_per_threshold, plot_clip_scores, plot_error_over_time
 from analyses.plots.theme import PALETTE
-from analyses.plots.tracks import plot_tracks
 from analyses.statistics import bootstrap_mean, mean_over_clips
 from ditprobe.report.sweep import NARROW, ReportFigure, ShownExample, embed
 from ditprobe.report.tables import NOT_RECORDED, Table
+from ditprobe.report.views import clip_data, view
 from ditprobe.report.words import FEW_CLIPS
 from store.datasets.tapvid_raster import RASTER, THRESHOLDS
 from store.text import counted, listed
@@ -153,16 +153,14 @@ def _figures(evaluation: xr.Dataset) -> list[go.Figure]:
 
 def _show_clip(one: TrackedClip, names: Iterator[str]) -> ShownExample:
     clip, tracks = one.clip, one.tracks
-    figure = plot_tracks(
-        clip.images, tracks, tracks=clip.tracks, visibility=clip.visibility, title=f"Tracks in {one.name}"
-    )
+    shown = view("clip", clip_data(clip, tracks), names)
     hidden = 100 * (1 - tracks.visibility.mean()) if tracks.visibility.size else 0.0
     size = f"{len(clip)} images of {clip.height} x {clip.width} px (height x width)"
     points = counted(tracks.visibility.shape[1], "point")
     who = tracks.details.get("backbone") or tracks.details.get("tracker")
     followed = f"{size}; {points} followed" + (f" by {who}" if who else "")
     words = f"{followed}, {hidden:.0f} % of all positions called hidden."
-    return ShownExample(one.name, clip.prompt or "", words, (embed(figure, names),))
+    return ShownExample(one.name, clip.prompt or "", words, (shown,))
 
 
 def _notes(evaluation: xr.Dataset) -> tuple[str, ...]:

@@ -7,21 +7,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import plotly.graph_objects as go
 import xarray as xr
 
 from analyses.evaluation.transfer import ERROR, FIDELITY, check_pair, measure_transfer
 from analyses.flow.reference_flow import reference_flow
-from analyses.plots.transfer import plot_transfer
-from ditprobe.report.sweep import ShownExample, embed
+from analyses.plots.transfer import checked_pair
+from ditprobe.report.sweep import ShownExample
 from ditprobe.report.tables import Table, number
+from ditprobe.report.views import transfer_data, view
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
 from store.clips.clip import Clip
 
 RESULT, PLAIN = "result", "plain backbone"
-LEAST_WIDTH = 420
-"""Pixels below which the figure scrolls sideways."""
 _INTRO = (
     "One clip is an example, not a measurement: how well a method transfers motion takes many references, prompts and "
     "seeds to say."
@@ -165,32 +163,44 @@ def _table(transfers: Sequence[TransferredClip]) -> Table:
 
 
 def _show(one: TransferredClip, names: Iterator[str]) -> ShownExample:
-    clip = one.clip
-    figure = transfer_figure(one.reference, clip, one.reference_flow, one.flow)
+    clip, flows = one.clip, (one.reference_flow, one.flow)
     size = f"{len(clip)} images of {clip.height} x {clip.width} px (height x width)"
     words = f"{size}; {one.method}." if one.method else f"{size}."
-    return ShownExample(one.name, one.prompt, words, (embed(figure, names, LEAST_WIDTH),))
+    checked_pair(one.reference, clip, *flows)
+    layers, steps = named_flows([[one.flow]])
+    shown = view("transfer", transfer_data(one.reference, clip, [[flows]], layers=layers, steps=steps), names)
+    return ShownExample(one.name, one.prompt, f"{words} {seen_by(one.flow)}", (shown,))
 
 
-def transfer_figure(reference: Clip, clip: Clip, reference_flow: xr.DataArray, flow: xr.DataArray) -> go.Figure:
-    """:func:`analyses.plots.transfer.plot_transfer` under a heading with the flow's layer and backbone, if known.
-
-    Raises
-    ------
-    InvalidInputError
-        For clips and flows that do not fit one another.
+def seen_by(flow: xr.DataArray) -> str:
+    """Say which layer of which backbone a flow was read from, where the flow knows.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from analyses.flow.attention_flow import labelled_flow
-    >>> from store.layout import TokenLayout
-    >>> clip, details = Clip(np.zeros((9, 80, 112, 3), np.uint8), fps=8), {"backbone": "mini", "layer": 5}
-    >>> flow = labelled_flow(np.zeros((3, 3, 5, 7, 2)), TokenLayout(3, 5, 7, 80, 112, 9), details=details)
-    >>> transfer_figure(clip, clip, flow, flow).layout.title.text.partition("<br>")[0]
-    'Motion as layer 5 of mini sees it'
+    >>> seen_by(xr.DataArray(0, attrs={"details": '{"backbone": "mini", "layer": 5}'}))
+    'Motion as layer 5 of mini sees it.'
     """
     details = json.loads(flow.attrs.get("details", "{}"))
-    known = {"backbone", "layer"} <= set(details)
-    title = f"Motion as layer {details['layer']} of {details['backbone']} sees it" if known else None
-    return plot_transfer(reference, clip, reference_flow, flow, title=title)
+    if not {"backbone", "layer"} <= set(details):
+        return "Motion as the flow has it."
+    return f"Motion as layer {details['layer']} of {details['backbone']} sees it."
+
+
+def named_flows(flows: Sequence[Sequence[xr.DataArray]]) -> tuple[list[str], list[str]]:
+    """Return the names of the layers and of the steps of flows, for each step, for each layer.
+
+    Examples
+    --------
+    >>> flow = xr.DataArray(0, attrs={"details": '{"layer": 5, "step": 46, "timestep": 79}'})
+    >>> named_flows([[flow]])
+    (['5'], ['46 (timestep 79)'])
+    """
+    rows = [[json.loads(flow.attrs.get("details", "{}")) for flow in row] for row in flows]
+    return [str(each.get("layer", "")) for each in rows[0]], [_step_name(row[0]) for row in rows]
+
+
+def _step_name(details: Mapping[str, object]) -> str:
+    time = f"timestep {float(str(details['timestep'])):g}" if details.get("timestep") is not None else ""
+    if details.get("step") is None:
+        return time
+    return f"{details['step']} ({time})" if time else str(details["step"])

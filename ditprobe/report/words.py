@@ -115,6 +115,13 @@ def answer(sweep: xr.Dataset, selection: LayerSelection | None) -> Answer:
     return Answer(headline, _tiles(sweep, selection), (*remarks(selection), *_layer_lines(selection)))
 
 
+def interval_note(selection: LayerSelection) -> str:
+    """Say what the lines through the dots of a selection are."""
+    if selection.sources < 2:
+        return "One clip: neither intervals nor probabilities."
+    return f"Lines: 95 % bootstrap intervals over {counted(selection.sources, 'clip')}."
+
+
 def _within(selection: LayerSelection) -> str:
     threshold = selection.threshold_cells
     return "" if threshold is None else f"; a match within {counted(threshold, 'cell')} counts as found"

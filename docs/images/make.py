@@ -1,10 +1,10 @@
 """Make the pictures of the README: ``python docs/images/make.py [names] [--demo FOLDER] [--out FOLDER]``.
 
-``explorer.png`` is the explorer as playwright drives it in headless Chromium or Chrome. ``report.png`` is an excerpt
-of the demo's report, its answer, its first heat map and its table of trackers, as such a browser draws it, at two
-pixels for each of the page. The demo is run for it, which takes minutes, unless a folder that it has filled is given.
-The others are drawn from the bundled model: ``generated.png``, ``tracked.png`` and ``transferred.png``. All are PNGs
-in true colour: a palette would change the colours that a colour bar explains.
+``explorer.png`` is the explorer as playwright drives it in headless Chromium or Chrome. ``report.png`` is the first
+screen of the demo's report, as such a browser draws it, at two pixels for each of the page. The demo is run for it,
+which takes minutes, unless a folder that it has filled is given. The others are drawn from the bundled model:
+``generated.png``, ``tracked.png`` and ``transferred.png``. All are PNGs in true colour: a palette would change the
+colours that a colour bar explains.
 """
 
 from __future__ import annotations
@@ -30,10 +30,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PAGE_WIDTH, PAGE_HEIGHT, DENSITY = 1280, 2000, 2
 """Pixels of the page, at most, and pixels of the picture for each of them."""
 EXCERPT = """<style>
-main > section:not(#answer, #maps, #tracking), #answer > ul, #answer > figure, #maps > h2, #maps > p { display: none; }
-#maps figure:not(:first-of-type), #tracking > ul, #tracking > figure.plot, #tracking > h3 { display: none; }
-#tracking > p:not(.answer), .copy { display: none; }
-section { margin-bottom: 1rem; }
+main > section:not(#answer) { display: none; }
 </style></body>"""
 MOST_BYTES = 400_000
 SCALE = 8
@@ -46,7 +43,7 @@ REFERENCE, OTHER = "a red ring moves left over blue stripes", "a green star over
 
 
 def report(demo: Path | None) -> Image.Image:
-    """The excerpt of the demo's report.
+    """The first screen of the demo's report.
 
     Raises
     ------

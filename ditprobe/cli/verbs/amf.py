@@ -17,11 +17,8 @@ from store.errors import InvalidInputError
 from store.text import counted
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    import xarray as xr
-
     from probe.backbones.backbone import Backbone
-    from store.clips.clip import Clip
+    from store.layout import TokenLayout
 
 GROUP = "What a model knows"
 EXAMPLES = """
@@ -32,10 +29,6 @@ Examples:
   ditprobe amf clip.mp4 --soft --at 40 --first 10 --stride 2
   ditprobe amf clip.mp4 -b THUDM/CogVideoX-5b --preset ditflow --dry-run
 """
-
-_PICTURES = 6
-_RIM = 95
-"""Percentile of the lengths that the rim of the wheel of colours stands for."""
 
 
 @verb
@@ -62,7 +55,23 @@ def amf(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Page with the flow from frame 0; <clip>.flow.html by default.",
+            help="Page with the flow; <clip>.flow.html by default.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    picture_layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Layers that the page compares, such as 0:6 or all; by default every layer of a small clip, else --layer.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    picture_steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Steps that the page compares; by default five of a small clip, else --step.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -106,7 +115,6 @@ def amf(
     from analyses.flow.reference_flow import reference_flow, shown_step
     from analyses.selection.defaults import chosen_layers
     from analyses.selection.layer_selection import LayerSelection
-    from ditprobe.report.page import write_page
     from probe.run.windows import cut_windows
     from store.selection import resolve_number
 
@@ -115,12 +123,18 @@ def amf(
     number = resolve_number("layer", _layer(model, preset) if best is None else best, len(model.layers))
     layout = model.layout(*window.size)
     step = shown_step(asked, model, preset, steps) if step is None else step
-    at = "timestep 0" if step is None else f"step {resolve_number('step', step, steps, 'run')} of {steps}"
+    step = None if step is None else resolve_number("step", step, steps, "run")
+    at = "timestep 0" if step is None else f"step {step} of {steps}"
     frames = f"{layout.frames} x {counted(layout.frames, 'frame')}"
+    shown_layers, shown_steps = _compared(model, layout, number, step, steps, picture_layers, picture_steps)
     pairs = f"{frames} of {layout.height} x {layout.width} cells (rows x columns)"
     if dry_run:
         say(f"{model!r}\n  clip      {window} of {clip}\n  flow      {flow_path}: {pairs}")
         say(f"  picture   {picture_path or 'none'}\n  run       layer {number} at {at}, one call of the model")
+        if picture_path is not None:
+            say(
+                f"  compared  {counted(len(shown_layers), 'layer')} at {counted(len(shown_steps), 'step')}, a call each"
+            )
         return
     flow = reference_flow(
         model,
@@ -138,8 +152,15 @@ def amf(
     save_flow(flow, flow_path, overwrite=overwrite)
     say(f"{flow_path}: {pairs}")
     if picture_path is not None:
-        write_page(picture_path, f"Attention motion flow of {clip.name}", _figures(flow, window.clip))
-        say(f"{picture_path}: the flow from frame 0 on")
+        from ditprobe.report.flows import flow_part, read_flows
+        from ditprobe.report.page import write_page
+
+        how = {"steps": steps, "prompt": prompt, "hard": not soft, "temperature": temperature}
+        flows = read_flows(model, window.clip, shown_layers, shown_steps, **how)
+        chosen = {"layer": shown_layers.index(number), "step": shown_steps.index(step)}
+        part = flow_part(window.clip, flows, **chosen)
+        write_page(picture_path, f"Attention motion flow of {clip.name}", [part], width=1240)
+        say(f"{picture_path}: {counted(len(shown_layers), 'layer')} at {counted(len(shown_steps), 'step')}")
     say(f"{model.name}, layer {number} at {at}; {window}")
 
 
@@ -150,7 +171,9 @@ def _check_given(ctx: typer.Context, clip: Path, flow: Path, picture: Path | Non
     if not ctx.params["soft"]:
         options.reject_options(ctx, ("temperature",), "affects only the soft flow. Add --soft, or leave it out.")
     if picture is None:
-        options.reject_options(ctx, ("picture",), "has no effect with --no-picture. Leave one out.")
+        options.reject_options(
+            ctx, ("picture", "picture_layers", "picture_steps"), "has no effect with --no-picture. Leave one out."
+        )
     for option, path in (("--out", flow), ("--picture", picture)):
         if path is not None and path.resolve() in (clip.resolve(), extras_path(clip).resolve()):
             raise InvalidInputError(f"{option} {path} is the clip itself, or its extra file. Choose another path.")
@@ -184,21 +207,44 @@ def _layer(model: Backbone, preset: Literal["exact", "ditflow"]) -> int:
         ) from error
 
 
-def _figures(flow: xr.DataArray, clip: Clip) -> list[go.Figure]:
-    """Colours and arrows from frame 0 to a few others, on one scale of colours."""
-    import numpy as np
+def _compared(
+    model: Backbone,
+    layout: TokenLayout,
+    layer: int,
+    step: int | None,
+    steps: int,
+    picture_layers: str | None,
+    picture_steps: str | None,
+) -> tuple[list[int], list[int | None]]:
+    """Layers and steps of the page, the chosen ones among them.
 
-    from analyses.plots.flow import plot_flow, plot_flow_arrows
-    from analyses.plots.theme import evenly
+    Raises
+    ------
+    InvalidInputError
+        Where the page would be too large.
+    """
+    from ditprobe.report.flows import MOST_BYTES, default_choices, page_bytes
+    from store.plan import format_bytes
+    from store.selection import resolve_number
 
-    later = range(1, flow.sizes["frame_to"]) if flow.sizes["frame_to"] > 1 else range(1)
-    lengths = (flow.values[0, later.start :] ** 2).sum(-1) ** 0.5
-    # one cell that matches far away would make all others pale
-    rim = float(np.percentile(lengths, _RIM)) or float(lengths.max()) or 1.0
-    found = []
-    for number in (later[index] for index in evenly(len(later), _PICTURES)):
-        where = f"Frame 0 to frame {number}"
-        colours = f"{where}: colours, darker where the flow is longer than the rim"
-        found.append(plot_flow(flow, frame_to=number, largest=rim, title=colours))
-        found.append(plot_flow_arrows(flow, clip.images, frame_to=number, title=f"{where}: arrows at true length"))
-    return found
+    def resolved(kind: str, text: str, count: int, owner: str) -> set[int]:
+        found = options.numbers(text, f"picture-{kind}s")
+        if found is None or isinstance(found, str):
+            return set(range(count))
+        return {resolve_number(kind, each, count, owner) for each in found}
+
+    tokens = layout.frames * layout.height * layout.width
+    layers, shown = default_choices(len(model.layers), tokens, layer, step, steps)
+    if picture_layers is not None:
+        layers = sorted({layer, *resolved("layer", picture_layers, len(model.layers), "model")})
+    if picture_steps is not None:
+        found = resolved("step", picture_steps, steps, "run")
+        shown = [None, *sorted(found)] if step is None else sorted({step, *found})
+    each = page_bytes(layout.frames, layout.height * layout.width, 1)
+    if len(layers) * len(shown) > 1 and each * len(layers) * len(shown) > MOST_BYTES:
+        raise InvalidInputError(
+            f"{counted(len(layers), 'layer')} at {counted(len(shown), 'step')} take "
+            f"{format_bytes(each * len(layers) * len(shown))} of the page, more than {format_bytes(MOST_BYTES)}. "
+            f"Ask for {max(1, MOST_BYTES // each)} at most."
+        )
+    return layers, shown

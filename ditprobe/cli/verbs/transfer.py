@@ -274,12 +274,20 @@ def _seen_layer(model: Backbone, method: TransferMethod) -> int:
 
 def _draw(path: Path, model: Backbone, reference: Clip, clip: Clip, title: str, layer: int, steps: int) -> None:
     """Draw a page of both clips next to their flow, which is read from the finished clips."""
-    from analyses.flow.reference_flow import reference_flow
+    from analyses.flow.reference_flow import default_step
+    from ditprobe.report.flows import default_choices, read_flows, transfer_flows_part
     from ditprobe.report.page import write_page
-    from ditprobe.report.transfer import LEAST_WIDTH, transfer_figure
+    from store.selection import resolve_number
 
-    flows = [reference_flow(model, each, layer=layer, steps=steps) for each in (reference, clip)]
-    write_page(path, title, [transfer_figure(reference, clip, *flows)], width=1100, least=LEAST_WIDTH)
+    step = default_step(model, steps=steps)
+    step = None if step is None else resolve_number("step", step, steps, "run")
+    layout = model.layout(clip.height, clip.width, len(clip))
+    tokens = layout.frames * layout.height * layout.width
+    layers, shown = default_choices(len(model.layers), tokens, layer, step, steps)
+    read = [read_flows(model, each, layers, shown, steps=steps) for each in (reference, clip)]
+    flows = [list(zip(*rows, strict=True)) for rows in zip(*read, strict=True)]
+    part = transfer_flows_part(reference, clip, flows, layer=layers.index(layer), step=shown.index(step))
+    write_page(path, title, [part], width=1240)
 
 
 def _described(method: TransferMethod, model: Backbone, steps: int) -> str:

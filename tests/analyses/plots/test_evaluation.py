@@ -100,7 +100,7 @@ def test_what_was_chosen_is_said_and_long_names_are_wrapped():
     within["threshold"].attrs["units"] = "px"
     figure = plot_clip_scores(within.sel(threshold=8).assign_coords(split="<test>"))
     assert note(figure).startswith("threshold 8 px; split &lt;test&gt;; lines: the same clip; black: ")
-    assert list(figure.layout.xaxis.ticktext) == ["&lt;the&gt; published<br>procedure", " "]
+    assert list(figure.layout.xaxis.ticktext) == ["&lt;the&gt;<br>published<br>procedure", " "]
     assert plot_error_over_time(values("lag", (1, 2))).layout.xaxis.dtick == 1
 
 

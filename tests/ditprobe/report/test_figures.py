@@ -68,7 +68,7 @@ def test_a_page_needs_neither_kaleido_nor_a_browser(monkeypatch: pytest.MonkeyPa
     assert "max-width: 321px" in page
     assert FIGURE.layout.height != 189
     assert "<h1>Accuracy</h1>" in page
-    assert '"showSendToCloud": false' in page
+    assert '"showSendToCloud":false' in page
 
 
 @pytest.mark.parametrize("kind", ["pdf", "svg", "png"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import math
 import re
 import sys
@@ -16,7 +18,6 @@ from analyses.flow.reference_flow import reference_flow
 from ditprobe.report.transfer import (
     ShownTransfers,
     TransferredClip,
-    transfer_figure,
     transfer_in_words,
     transfer_part,
     transferred_clip,
@@ -118,7 +119,8 @@ def test_the_page_holds_every_clip_beside_its_plain_counterpart(shown: Transferr
         ("one", "plain backbone", "0.50", "–"),
         ("two", "result", "1.00", "–"),
     )
-    assert [one.words for one in part.clips] == 2 * ["3 images of 16 x 24 px (height x width)."]
+    for one in part.clips:
+        assert one.words.startswith("3 images of 16 x 24 px (height x width). Motion as layer 1 of ")
     assert not part.notes[0].startswith("What is not measured")
     assert transfer_in_words(first) == (
         "motion fidelity 0.71 (plain backbone: 0.50), motion error 0.40 (plain backbone: –); one clip is an example, "
@@ -127,18 +129,20 @@ def test_the_page_holds_every_clip_beside_its_plain_counterpart(shown: Transferr
     assert transfer_in_words(second) == "motion fidelity 1.00; one clip is an example, not a measurement"
 
 
-def test_a_clip_is_shown_with_its_prompt_method_and_figure(shown: TransferredClip) -> None:
+def test_a_clip_is_shown_with_its_prompt_method_and_both_flows(shown: TransferredClip) -> None:
     (one,) = part_of(shown).clips
     assert (one.name, one.prompt) == ("a <b>scene</b>", shown.prompt)
-    assert one.words == "3 images of 16 x 24 px (height x width); DiTFlow."
-    (figure,) = one.figures
-    assert figure.width == 420
-    assert 'id="figure-1"' in figure.html
-    heading = transfer_figure(shown.reference, shown.clip, shown.reference_flow, shown.flow).layout.title.text
-    assert heading.startswith("Motion as layer 1 of ")
+    assert one.words.startswith("3 images of 16 x 24 px (height x width); DiTFlow. Motion as layer 1 of ")
+    (view,) = one.views
+    assert (view.kind, view.key) == ("transfer", "figure-1-data")
+    data = json.loads(view.data)
+    assert (data["height"], data["width"], data["layers"]) == (16, 24, ["1"])
+    for side, flow in zip(data["sides"], (shown.reference_flow, shown.flow), strict=True):
+        (packed,) = side["flows"]
+        whole = np.frombuffer(base64.b64decode(packed["bytes"]), "<i2").reshape(packed["shape"])
+        np.testing.assert_allclose(whole * packed["scale"], -flow.values[:, 0], atol=packed["scale"])
     shown.flow.attrs.pop("details")
-    heading = transfer_figure(shown.reference, shown.clip, shown.reference_flow, shown.flow).layout.title.text
-    assert heading.startswith("Motion of a reference and of the result<br>")
+    assert part_of(shown).clips[0].words.endswith("Motion as the flow has it.")
 
 
 def test_nothing_to_show_is_no_part() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from typer.testing import Result
 from analyses.flow.attention_flow import labelled_flow
 from analyses.flow.files import load_flow
 from analyses.flow.reference_flow import reference_flow
-from ditprobe.cli.verbs.amf import _figures
+from ditprobe.report.flows import flow_part
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
@@ -70,11 +72,18 @@ def test_the_flow_and_the_page_are_written(run: Run, small: Backbone, clip: Clip
     assert [details[name] for name in ("clip", "first", "stride")] == ["clip.mp4", 1, 2]
     assert lines == [
         "clip.flow.npz: 3 x 3 frames of 4 x 6 cells (rows x columns)",
-        "clip.flow.html: the flow from frame 0 on",
+        "clip.flow.html: 2 layers at 5 steps",
         "./small, layer 1 at step 49 of 50; images 1 to 5, every 2 of 7, 16 x 24 px, resized from 32 x 48",
     ]
     page = Path("clip.flow.html").read_text(encoding="utf-8")
-    assert [page.count(f'id="figure-{number}"') for number in (1, 2, 3, 4, 5)] == [1, 1, 1, 1, 0]
+    (held,) = re.findall(r'<script type="application/json" id="flow-data">(.*?)</script>', page, re.DOTALL)
+    data = json.loads(held)
+    assert (data["layers"], data["layer"], data["step"], len(data["flows"])) == (["0", "1"], 1, 4, 10)
+    assert [step.partition(" ")[0] for step in data["steps"]] == ["0", "12", "24", "36", "49"]
+    assert (data["width"], data["height"]) == (24, 16)  # so that the page keeps the clip's own aspect
+    chosen = data["flows"][-1]
+    whole = np.frombuffer(base64.b64decode(chosen["bytes"]), "<i2").reshape(chosen["shape"])
+    np.testing.assert_allclose(whole * chosen["scale"], expected.values, atol=chosen["scale"])
     assert "<script src" not in page
     assert files() == ["clip.flow.html", "clip.flow.npz", "clip.mp4"]
     again = run("amf", "clip.mp4", "--layer", 1, *ON_SMALL, code=2)
@@ -98,7 +107,11 @@ def test_a_dry_run_says_what_would_happen(run: Run, small: Backbone, clip: Clip)
         "  flow      clip.flow.npz: 3 x 3 frames of 4 x 6 cells (rows x columns)",
         "  picture   clip.flow.html",
         "  run       layer 1 at step 4 of 9, one call of the model",
+        "  compared  2 layers at 5 steps, a call each",
     ]
+    words = ("--picture-layers", "-1", "--picture-steps", "0,-1", "--dry-run")
+    lines = run("amf", "clip.mp4", "--layer", 1, "--step", 4, "--steps", 9, *words, *ON_SMALL).stdout.splitlines()
+    assert lines[-1] == "  compared  1 layer at 3 steps, a call each"
     assert files() == ["clip.mp4"]
 
 
@@ -106,6 +119,7 @@ def test_a_dry_run_says_what_would_happen(run: Run, small: Backbone, clip: Clip)
     ("words", "message"),
     [
         (("--temperature", 3), "--temperature affects only the soft flow. Add --soft, or leave it out."),
+        (("--no-picture", "--picture-steps", "0"), "--picture-steps has no effect with --no-picture. Leave one out."),
         (("--no-picture", "--picture", "a.html"), "--picture has no effect with --no-picture. Leave one out."),
         (("--out", "clip.mp4"), "--out clip.mp4 is the clip itself, or its extra file. Choose another path."),
         (
@@ -134,6 +148,7 @@ def test_bad_input_is_refused_before_a_model_is_loaded(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--picture-layers", "0,2", "--layer", 0), "layer 2 does not exist. The model has layers 0 to 1."),
         (
             (),
             "no layer is known to track well on ./small. Give --layer; ditprobe sweep and ditprobe select find one.",
@@ -163,10 +178,15 @@ def test_one_cell_that_matches_far_away_does_not_make_the_others_pale() -> None:
     flow[0, 1:, ..., 0] = 2.0
     flow[0, 2, 0, 0] = 40.0, 0.0
     labelled = labelled_flow(flow, TokenLayout(3, 10, 10, 40, 40, 3), details={})
-    colours, arrows = _figures(labelled, make_scene(0, images=3))[-2:]
-    assert "rim: 2 cells" in [note.text for note in colours.layout.annotations]
-    headings = [figure.layout.title.text.partition("<br>")[0] for figure in (colours, arrows)]
-    assert headings == [
-        "Frame 0 to frame 2: colours, darker where the flow is longer than the rim",
-        "Frame 0 to frame 2: arrows at true length",
-    ]
+    part = flow_part(make_scene(0, images=3), [[labelled]])
+    assert json.loads(part.view.data)["rim"] == 2.0
+    assert "Longer ones are darker." in part.notes[1]
+
+
+def test_a_page_that_would_be_too_large_is_refused_before_the_model_runs(
+    run: Run, small: Backbone, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ditprobe.report.flows.MOST_BYTES", 3000)
+    said = run("amf", "clip.mp4", "--layer", 0, "--picture-steps", "all", *ON_SMALL, code=2).stderr
+    assert said == ("error: 2 layers at 50 steps take 115.2 kB of the page, more than 3.0 kB. Ask for 2 at most.\n")
+    assert files() == ["clip.mp4"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -121,9 +122,12 @@ def test_a_page_shows_the_reference_as_fitted_and_the_result(run: Run, reference
     assert "it is resampled to its images 0, 2, 4." in printed.stderr
     assert printed.stdout.splitlines()[1] == "deep/a.html: reference and result next to their flow by layer 0"
     page = Path("deep/a.html").read_text(encoding="utf-8").replace("\\u002f", "/")  # as JSON in a page has it
-    assert page.count('id="figure-1"') == 1
+    assert page.count('data-view="transfer"') == 1
     assert f"<h1>{PROMPT}, moving as long.mkv</h1>" in page
-    assert "Motion as layer 0 of ./small sees it" in page
+    assert "Motion as ./small sees it; choose the layer" in page
+    (held,) = re.findall(r'<script type="application/json" id="flow-data">(.*?)</script>', page, re.DOTALL)
+    data = json.loads(held)
+    assert (data["layers"], data["layer"], len(data["steps"])) == (["0", "1"], 0, 2)
     assert "<script src" not in page
     fitted = read_clip("long.mkv").images[[0, 2, 4]]
     for image in (*fitted, *read_clip("made.mkv").images[:, ::2, ::2]):

@@ -1,0 +1,131 @@
+"""Pages of flows: that of one clip, and those of a reference and a result, over frames, layers and steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import xarray as xr
+
+from analyses.flow.reference_flow import layer_flows
+from ditprobe.report.page import Part
+from ditprobe.report.transfer import named_flows, seen_by
+from ditprobe.report.views import RIM, flow_data, rim_of, transfer_data, view
+from probe.backbones.backbone import Backbone
+from store.clips.clip import Clip
+
+SMALL, FEW_STEPS = 2_000, 5
+"""Tokens up to which a page shows every layer by default, and at how many steps."""
+MOST_BYTES = 6_000_000
+_VALUE = 8 / 3
+"""Bytes of a number in a page: two, as base64."""
+_READ_FLOW = (
+    "Each cell of the left frame has an arrow to the place where the layer finds its content again in the right frame, "
+    "in cells of the token grid, at its true length.",
+    "In the middle the same as colours: the hue is the direction, as on the wheel; white does not move, and full colour "
+    f"has the length of the rim, the {RIM}th percentile of all lengths. Longer ones are darker.",
+    "Arrows that agree over an object are a motion that the layer sees. Arrows in all directions mean that it matches "
+    "nothing there, and none at all that it repeats the position: compare layers and steps.",
+)
+_READ_TRANSFER = (
+    "Beside each clip: how far what a cell shows has come since image 0, in cells, as the layer sees it. The hue is the "
+    "direction, as on the wheel; white has not moved.",
+    "Where the result follows the reference, the same place has the same colour in both. A method that optimises the "
+    "flow of this layer makes the two alike by design: the images show whether the object moves so.",
+)
+
+
+def default_choices(
+    layers: int, tokens: int, layer: int, step: int | None, steps: int
+) -> tuple[list[int], list[int | None]]:
+    """Return the layers and steps that a page shows where none are asked for; the chosen ones are among them.
+
+    Examples
+    --------
+    >>> default_choices(3, 600, 2, 46, 50)
+    ([0, 1, 2], [0, 11, 23, 34, 46])
+    >>> default_choices(30, 17550, 17, None, 50)
+    ([17], [None])
+    """
+    if tokens > SMALL:
+        return [layer], [step]
+    if step is None:
+        return list(range(layers)), [None]
+    return list(range(layers)), sorted({int(place) for place in np.linspace(0, step, FEW_STEPS)})
+
+
+def page_bytes(frames: int, cells: int, flows: int) -> int:
+    """Return the bytes that a number of flows takes in a page.
+
+    Examples
+    --------
+    >>> page_bytes(6, 100, 1)
+    19200
+    """
+    return round(frames * frames * cells * 2 * _VALUE * flows)
+
+
+def read_flows(
+    backbone: Backbone,
+    clip: Clip,
+    layers: Sequence[int],
+    shown: Sequence[int | None],
+    *,
+    steps: int,
+    prompt: str | None = "",
+    hard: bool = True,
+    temperature: float = 2.0,
+) -> list[list[xr.DataArray]]:
+    """Return the flows of a clip for each step, for each layer; one pass of the model a step."""
+    how = {"steps": steps, "prompt": prompt, "hard": hard, "temperature": temperature}
+    return [layer_flows(backbone, clip, layers, step=step, **how) for step in shown]
+
+
+def flow_part(clip: Clip, flows: Sequence[Sequence[xr.DataArray]], *, layer: int = 0, step: int = 0) -> Part:
+    """Return the flow of a clip as part of a page, with sliders over frames, layers and steps.
+
+    Parameters
+    ----------
+    clip : Clip
+    flows : for each step, for each layer, DataArray (frame, frame_to, y, x, xy), in cells
+    layer, step : positions of what is shown first
+    """
+    layers, steps = named_flows(flows)
+    lengths = np.hypot(*np.moveaxis(flows[step][layer].values.astype(np.float64), -1, 0))
+    apart = lengths[~np.eye(len(lengths), dtype=bool)] if len(lengths) > 1 else lengths
+    data = flow_data(clip, flows, layers=layers, steps=steps, rim=rim_of(apart)) | {"layer": layer, "step": step}
+    return Part(view("flow", data, _names()), "", _seen(flows[step][layer], len(layers)), _READ_FLOW)
+
+
+def transfer_flows_part(
+    reference: Clip,
+    clip: Clip,
+    flows: Sequence[Sequence[tuple[xr.DataArray, xr.DataArray]]],
+    *,
+    layer: int = 0,
+    step: int = 0,
+) -> Part:
+    """Return a reference and a result beside their flows as part of a page.
+
+    Parameters
+    ----------
+    reference, clip : Clip
+    flows : for each step, for each layer, the flow of the reference and that of the result
+    layer, step : positions of what is shown first
+    """
+    layers, steps = named_flows([[pair[1] for pair in row] for row in flows])
+    data = transfer_data(reference, clip, flows, layers=layers, steps=steps) | {"layer": layer, "step": step}
+    return Part(view("transfer", data, _names()), "", _seen(flows[step][layer][1], len(layers)), _READ_TRANSFER)
+
+
+def _seen(flow: xr.DataArray, layers: int) -> str:
+    """The backbone that sees the motion, and the layer too where it cannot be chosen."""
+    details = json.loads(flow.attrs.get("details", "{}"))
+    if layers > 1 and "backbone" in details:
+        return f"Motion as {details['backbone']} sees it; choose the layer, and the step at which it looks."
+    return seen_by(flow)
+
+
+def _names() -> Iterator[str]:
+    yield "flow"

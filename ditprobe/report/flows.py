@@ -21,16 +21,16 @@ MOST_BYTES = 6_000_000
 _VALUE = 8 / 3
 """Bytes of a number in a page: two, as base64."""
 _READ_FLOW = (
-    "Each cell of the left frame has an arrow to the place where the layer finds its content again in the right frame, "
-    "in cells of the token grid, at its true length.",
-    "In the middle the same as colours: the hue is the direction, as on the wheel; white does not move, and full colour "
+    "Each cell of the left frame has an arrow to the place where the layer finds its content again in the right frame; "
+    "lengths are true.",
+    "In the middle the same as colours: the hue is the direction, as on the wheel; white is at rest, and full colour "
     f"has the length of the rim, the {RIM}th percentile of all lengths. Longer ones are darker.",
-    "Arrows that agree over an object are a motion that the layer sees. Arrows in all directions mean that it matches "
+    "Arrows that agree over an object are a motion that the layer sees. Arrows every which way mean that it matches "
     "nothing there, and none at all that it repeats the position: compare layers and steps.",
 )
 _READ_TRANSFER = (
-    "Beside each clip: how far what a cell shows has come since image 0, in cells, as the layer sees it. The hue is the "
-    "direction, as on the wheel; white has not moved.",
+    "Beside each clip: how far what a cell shows has come since image 0, in cells, as the layer sees it. The hue is "
+    "the direction, as on the wheel; white has not moved.",
     "Where the result follows the reference, the same place has the same colour in both. A method that optimises the "
     "flow of this layer makes the two alike by design: the images show whether the object moves so.",
 )

@@ -82,7 +82,8 @@ def selection_table(selection: LayerSelection) -> Table:
         cells.append(_with_ends(row, "mean", "low", "high", digits))
         rows.append((*cells, number(row["probability"], ".2f"), state(row)))
     within = "" if selection.threshold_cells is None else f", within {counted(selection.threshold_cells, 'cell')}"
-    caption = f"Layers {where(selection)}{within}, ranked by {ranked_by(selection)}; in brackets: 95 % intervals; bold: selected."
+    caption = f"Layers {where(selection)}{within}, ranked by {ranked_by(selection)}; in brackets: 95 % intervals"
+    caption += "; bold: selected."
     strong = tuple(place for place, row in enumerate(table) if row["selected"])
     return Table("table-selection", caption, tuple(header), tuple(rows), strong)
 

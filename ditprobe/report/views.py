@@ -24,7 +24,7 @@ from store.tracks.point_tracks import PointTracks
 MOST_IMAGES, MOST_POINTS = 24, 150
 """Images of a clip and points that a view holds at most; more are thinned, and the page says so."""
 RIM = 95
-"""Percentile of the lengths that the rim of the wheel of colours stands for: one far match would make all others pale."""
+"""Percentile of the lengths that the rim of the wheel of colours stands for: one far match would make others pale."""
 _SCRIPTS = ("base.js", "linked.js", "clips.js", "flows.js", "start.js")
 _PER_SECOND = 4.0
 

@@ -63,7 +63,7 @@ def amf(
         str | None,
         typer.Option(
             metavar="NUMBERS",
-            help="Layers that the page compares, such as 0:6 or all; by default every layer of a small clip, else --layer.",
+            help="Layers that the page compares, such as 0:6; by default all for a small clip, else --layer.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,

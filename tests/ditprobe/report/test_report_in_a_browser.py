@@ -88,7 +88,8 @@ def test_nothing_is_cut_on_a_narrow_screen(browser: Any, report: Path) -> None:
     page = watched.page
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") == 500
-    outside = """() => [...document.querySelectorAll("main h2, main p, main canvas, main figcaption, main svg.main-svg, main dl")]
-      .filter((e) => e.getBoundingClientRect().right > 500.5).map((e) => e.tagName + " " + e.textContent.slice(0, 40))"""
-    assert page.evaluate(outside) == []
+    shown = ", ".join(f"main {name}" for name in ("h2", "p", "canvas", "figcaption", "svg.main-svg", "dl"))
+    outside = """(shown) => [...document.querySelectorAll(shown)]
+      .filter((each) => each.getBoundingClientRect().right > 500.5).map((each) => each.outerHTML.slice(0, 60))"""
+    assert page.evaluate(outside, shown) == []
     watched.close()

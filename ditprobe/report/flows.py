@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -52,7 +53,7 @@ def default_choices(
         return [layer], [step]
     if step is None:
         return list(range(layers)), [None]
-    return list(range(layers)), sorted({int(place) for place in np.linspace(0, step, FEW_STEPS)})
+    return list(range(layers)), [*sorted({int(place) for place in np.linspace(0, step, FEW_STEPS)})]
 
 
 def page_bytes(frames: int, cells: int, flows: int) -> int:
@@ -78,7 +79,7 @@ def read_flows(
     temperature: float = 2.0,
 ) -> list[list[xr.DataArray]]:
     """Return the flows of a clip for each step, for each layer; one pass of the model a step."""
-    how = {"steps": steps, "prompt": prompt, "hard": hard, "temperature": temperature}
+    how: dict[str, Any] = {"steps": steps, "prompt": prompt, "hard": hard, "temperature": temperature}
     return [layer_flows(backbone, clip, layers, step=step, **how) for step in shown]
 
 

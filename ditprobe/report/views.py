@@ -212,7 +212,7 @@ def rim_of(lengths: np.ndarray) -> float:
 
 
 def flow_data(
-    clip: Clip, flows: Sequence[Sequence[xr.DataArray]], *, layers: Sequence[int], steps: Sequence[str], rim: float
+    clip: Clip, flows: Sequence[Sequence[xr.DataArray]], *, layers: Sequence[str], steps: Sequence[str], rim: float
 ) -> dict[str, Any]:
     """Return the data of the flows of one clip, from each frame to each other.
 
@@ -247,7 +247,7 @@ def transfer_data(
     clip: Clip,
     flows: Sequence[Sequence[tuple[xr.DataArray, xr.DataArray]]],
     *,
-    layers: Sequence[int],
+    layers: Sequence[str],
     steps: Sequence[str],
 ) -> dict[str, Any]:
     """Return the data of a reference and a result, each beside how far its parts have come since image 0.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -155,7 +155,7 @@ def amf(
         from ditprobe.report.flows import flow_part, read_flows
         from ditprobe.report.page import write_page
 
-        how = {"steps": steps, "prompt": prompt, "hard": not soft, "temperature": temperature}
+        how: dict[str, Any] = {"steps": steps, "prompt": prompt, "hard": not soft, "temperature": temperature}
         flows = read_flows(model, window.clip, shown_layers, shown_steps, **how)
         chosen = {"layer": shown_layers.index(number), "step": shown_steps.index(step)}
         part = flow_part(window.clip, flows, **chosen)
@@ -239,7 +239,7 @@ def _compared(
         layers = sorted({layer, *resolved("layer", picture_layers, len(model.layers), "model")})
     if picture_steps is not None:
         found = resolved("step", picture_steps, steps, "run")
-        shown = [None, *sorted(found)] if step is None else sorted({step, *found})
+        shown = [*([None] if step is None else []), *sorted(found | ({step} if step is not None else set()))]
     each = page_bytes(layout.frames, layout.height * layout.width, 1)
     if len(layers) * len(shown) > 1 and each * len(layers) * len(shown) > MOST_BYTES:
         raise InvalidInputError(

@@ -223,12 +223,13 @@ def _compared(
     InvalidInputError
         Where the page would be too large.
     """
+    from ditprobe.cli.parsing import numbers
     from ditprobe.report.flows import MOST_BYTES, default_choices, page_bytes
     from store.plan import format_bytes
     from store.selection import resolve_number
 
     def resolved(kind: str, text: str, count: int, owner: str) -> set[int]:
-        found = options.numbers(text, f"picture-{kind}s")
+        found = numbers(text, f"picture-{kind}s")
         if found is None or isinstance(found, str):
             return set(range(count))
         return {resolve_number(kind, each, count, owner) for each in found}

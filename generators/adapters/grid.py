@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from probe.attention.token_order import video_slice
+from probe.attention.wrapping import named_arguments
 from probe.backbones.backbone import Backbone
 from store.errors import InvalidInputError, ProbeStateError
 from store.layout import TokenLayout
@@ -31,7 +32,8 @@ class TokenGrid:
 
     def note(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Take the size of a call; a forward pre-hook of the transformer."""
-        hidden = kwargs.get("hidden_states", args[0] if args else None)
+        kwargs = named_arguments(denoiser, args, kwargs)
+        hidden = kwargs.get("hidden_states")
         key = (tuple(hidden.shape), self._backbone.running_images) if isinstance(hidden, Tensor) else None
         if key is None or key != self._of:
             self._call = {**kwargs, "hidden_states": hidden.detach() if isinstance(hidden, Tensor) else hidden}

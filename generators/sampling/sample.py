@@ -25,7 +25,7 @@ from generators.sampling.freezing import frozen_weights, gradient_checkpointing
 from generators.sampling.scheduler import EditedSteps, check_editable, moved
 from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
-from probe.attention.wrapping import check_closed
+from probe.attention.wrapping import check_closed, named_arguments
 from probe.backbones.backbone import Backbone, OnStep
 from probe.backbones.compiled import uncompiled
 from probe.backbones.settings import RunSettings, requested_size
@@ -218,6 +218,7 @@ class GuidedSampling:
         if self._clock.at_start:
             self._clock.calls_a_step = self.backbone.calls_a_step(guided=self.run.guided)
         self._clock.begin_call()
+        kwargs = named_arguments(denoiser, args, kwargs)
         branches = self._branches(kwargs)
         if self._clock.call == 0:
             self._cond = branches.index("cond")
@@ -229,7 +230,7 @@ class GuidedSampling:
             return None
         call, edit = self._call.enter_context(step.altered(kwargs))
         self._call.enter_context(edit)
-        return args, call
+        return (), call
 
     def _after_call(self, denoiser: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if self._own or self._step is None:

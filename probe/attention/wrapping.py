@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from torch import nn
 
 from store.errors import ProbeStateError
 
@@ -123,3 +126,17 @@ def check_closed(is_open: bool, what: str) -> None:
     """
     if is_open:
         raise ProbeStateError(f"{what} is open already and cannot be entered twice. Make a second one.")
+
+
+def named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call of a module by name, those given by position too.
+
+    Examples
+    --------
+    >>> named_arguments(nn.Bilinear(1, 1, 1), ("first",), {"input2": "second"})
+    {'input1': 'first', 'input2': 'second'}
+    """
+    if not args:
+        return dict(kwargs)
+    names = list(inspect.signature(type(module).forward).parameters)[1:]
+    return {**dict(zip(names, args, strict=False)), **kwargs}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from probe.attention.tap import AttentionCall, AttentionTap
-from probe.attention.wrapping import check_closed
+from probe.attention.wrapping import check_closed, named_arguments
 from probe.backbones.backbone import Backbone
 from probe.backbones.compiled import uncompiled
 from probe.capture.capture import Capture, Sink
@@ -140,7 +139,7 @@ class Probe:
 
     def _before_call(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._clock.check_thread()
-        call = _named_arguments(denoiser, args, kwargs)
+        call = named_arguments(denoiser, args, kwargs)
         self._call, self._calls_of_layer = call, {}
         if self.backbone.call_label is not None:
             self._elements = self._labelled_elements(call)
@@ -249,12 +248,6 @@ class Probe:
             return None
         every = dataclasses.replace(self._selection, steps="all")
         return list(every.resolve(len(self.backbone.layers), 1, call.query.shape[1]).heads)
-
-
-def _named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    if not args:
-        return kwargs
-    return {**dict(zip(inspect.signature(type(module).forward).parameters, (module, *args), strict=False)), **kwargs}
 
 
 def _pick(tensor: Tensor, heads: list[int] | None) -> Tensor:

@@ -3,6 +3,7 @@
 from probe.families.allegro import Allegro
 from probe.families.cogvideox import CogVideoX, ConsisID
 from probe.families.cosmos import Cosmos1, Cosmos2, Cosmos25
+from probe.families.easyanimate import EasyAnimate
 from probe.families.hunyuan import HunyuanVideo, HunyuanVideo15
 from probe.families.kandinsky5 import Kandinsky5
 from probe.families.ltx_video import LTXVideo
@@ -18,6 +19,7 @@ __all__ = [
     "Cosmos1",
     "Cosmos2",
     "Cosmos25",
+    "EasyAnimate",
     "HunyuanVideo",
     "HunyuanVideo15",
     "Kandinsky5",

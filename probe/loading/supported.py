@@ -15,7 +15,15 @@ from probe.loading.model_index import read_json
 from store.errors import UnsupportedBackboneError
 
 _LINEAR = "its self-attention is linear, so queries are never multiplied with keys and there is nothing to see."
-_REFUSED = {"SanaVideoTransformer3DModel": _LINEAR, "SanaWMTransformer3DModel": _LINEAR}
+_FACTORISED = (
+    "its self-attention is factorised: layers attend within a frame or, at one cell, along the frames, so that none "
+    "multiplies queries with the keys of other cells in other frames."
+)
+_REFUSED = {
+    "LatteTransformer3DModel": _FACTORISED,
+    "SanaVideoTransformer3DModel": _LINEAR,
+    "SanaWMTransformer3DModel": _LINEAR,
+}
 
 
 def check_supported(kind: str, transformer: str | None = None, config: Mapping[str, Any] | None = None) -> None:

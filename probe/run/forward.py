@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from probe.attention.edit import AttentionEdit
 from probe.attention.positions import Positions, check_positions
 from probe.attention.token_order import TokenOrder
+from probe.attention.wrapping import named_arguments
 from probe.backbones.backbone import Backbone
 from probe.backbones.compiled import uncompiled
 from probe.backbones.finite import check_latents, check_values
@@ -254,7 +255,7 @@ class ForwardPass:
 
 def _first_call(backbone: Backbone, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        raise _FirstCall(args, kwargs)
+        raise _FirstCall((), named_arguments(module, args, kwargs))
 
     with ExitStack() as stack:
         stack.enter_context(backbone.quiet())

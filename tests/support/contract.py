@@ -14,6 +14,7 @@ from torch import Tensor
 from probe import Backbone, Capture, ForwardPass, Probe, load_backbone, run_clip, run_prompt, run_states
 from probe.attention.edit import AttentionEdit
 from probe.attention.projections import projection
+from probe.attention.wrapping import named_arguments
 from probe.backbones.geometry import Size
 from probe.families.matrix import replaces_positions
 from store.clips.clip import Clip
@@ -328,6 +329,7 @@ class FamilyContract:
         calls: list[tuple[Tensor, Tensor]] = []
 
         def keep(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            kwargs = named_arguments(module, args, kwargs)
             latents = backbone.latents_of_call(module, kwargs).clone()  # some pipelines step them in place
             calls.append((latents, backbone.prediction_of(output, kwargs)))
 

@@ -233,7 +233,7 @@ def test_a_unet_is_refused_with_its_reason() -> None:
 
 
 def test_factorised_attention_is_refused_with_its_reason() -> None:
-    with pytest.raises(UnsupportedBackboneError, match="Latte.* cannot be probed: its self-attention is fac"):
+    with pytest.raises(UnsupportedBackboneError, match=r"Latte.* cannot be probed: its self-attention is fac"):
         check_supported("LattePipeline", "LatteTransformer3DModel")
 
 

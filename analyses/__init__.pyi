@@ -194,6 +194,11 @@ from analyses.plots.overlay import (
 )
 
 # MTBench
+from analyses.evaluation.motionbench import (
+    motion_scene_entries as motion_scene_entries,
+    motionbench_table as motionbench_table,
+    read_motionbench_entries as read_motionbench_entries,
+)
 from analyses.evaluation.mtbench import (
     Measures as Measures,
     evaluate_mtbench as evaluate_mtbench,

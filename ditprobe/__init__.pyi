@@ -243,6 +243,11 @@ from analyses.scenes.object_motion import (
     motion_error as motion_error,
 )
 from analyses.scenes.prompt_agreement import prompt_agreement as prompt_agreement
+from analyses.evaluation.motionbench import (
+    motion_scene_entries as motion_scene_entries,
+    motionbench_table as motionbench_table,
+    read_motionbench_entries as read_motionbench_entries,
+)
 from analyses.evaluation.mtbench import (
     evaluate_mtbench as evaluate_mtbench,
     Measures as Measures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +134,8 @@ def evaluate_mtbench(
     Returns
     -------
     Dataset over ``transfer``, ``clip`` (entries) and ``prompt`` (numbers)
-        The :data:`METRICS`, NaN where one was not measured, and ``seconds``; ``clusters`` and ``level`` of each entry.
+        The :data:`METRICS`, NaN where one was not measured, and ``seconds``; ``clusters`` and ``level`` of each entry,
+        and its ``category`` where all have one.
 
     Raises
     ------
@@ -182,7 +183,7 @@ def _dataset(entries: Mapping[str, Entry], methods: list[str], kept: FinishedTra
                 values[name][place] = math.nan if row[name] is None else row[name]
     over = ("transfer", "clip", "prompt")
     difficulty = [entry.difficulty for entry in entries.values()]
-    return xr.Dataset(
+    found = xr.Dataset(
         {name: (over, value) for name, value in values.items()},
         {
             "transfer": methods,
@@ -192,6 +193,8 @@ def _dataset(entries: Mapping[str, Entry], methods: list[str], kept: FinishedTra
             "clusters": ("clip", [each.clusters for each in difficulty]),
         },
     )
+    categories = [entry.details.get("category") for entry in entries.values()]
+    return found if None in categories else found.assign_coords(category=("clip", list(map(str, categories))))
 
 
 @checked
@@ -212,34 +215,54 @@ def mtbench_means(evaluation: xr.Dataset) -> xr.Dataset:
     InvalidInputError
         For a dataset that is not an evaluation of motion transfer.
     """
+    return means_by(evaluation, "level", ("all", *reversed(LEVELS)))
+
+
+def means_by(evaluation: xr.Dataset, by: str, groups: Sequence[str]) -> xr.Dataset:
+    """Means over the clips of each group, as :func:`mtbench_means`.
+
+    Parameters
+    ----------
+    evaluation : Dataset of :func:`evaluate_mtbench`
+    by : str
+        The coordinate of ``clip`` that holds the group.
+    groups : sequence of str
+        "all" is every clip.
+
+    Raises
+    ------
+    InvalidInputError
+        For a dataset that is not an evaluation of motion transfer.
+    """
     names = (*METRICS, "seconds")
-    missing = [name for name in (*names, "transfer", "clip", "level") if name not in evaluation.variables]
+    missing = [name for name in (*names, "transfer", "clip", by) if name not in evaluation.variables]
     if missing:
         raise InvalidInputError(f"evaluation lacks {', '.join(missing)}: pass what evaluate_mtbench returns.")
-    if evaluation["level"].dims != ("clip",):
-        raise InvalidInputError("evaluation needs a level for each clip.")
+    if evaluation[by].dims != ("clip",):
+        raise InvalidInputError(f"evaluation needs a {by} for each clip.")
     for name in names:
         need_dims(name, evaluation[name], ("transfer", "clip", "prompt"))
     found: dict[str, tuple[tuple[str, str], list[list[float]]]] = {}
-    levels, methods = ("all", *reversed(LEVELS)), evaluation["transfer"].values
+    methods = evaluation["transfer"].values
+    parts = [_of_group(evaluation, by, group) for group in groups]
     for name in names:
-        cells = [[_interval(evaluation, name, level, method) for method in methods] for level in levels]
+        cells = [[_interval(part, name, method) for method in methods] for part in parts]
         for place, suffix in enumerate(("", "_low", "_high")):
-            found[name + suffix] = (("level", "transfer"), [[cell[place] for cell in row] for row in cells])
-    counts = [int(_of_level(evaluation, level).sizes["clip"]) for level in levels]
-    return xr.Dataset({**found, "clips": ("level", counts)}, {"level": list(levels), "transfer": methods})
+            found[name + suffix] = ((by, "transfer"), [[cell[place] for cell in row] for row in cells])
+    counts = [int(part.sizes["clip"]) for part in parts]
+    return xr.Dataset({**found, "clips": (by, counts)}, {by: list(groups), "transfer": methods})
 
 
-def _of_level(evaluation: xr.Dataset, level: str) -> xr.Dataset:
-    return evaluation if level == "all" else evaluation.isel(clip=np.flatnonzero(evaluation["level"].values == level))
+def _of_group(evaluation: xr.Dataset, by: str, group: str) -> xr.Dataset:
+    return evaluation if group == "all" else evaluation.isel(clip=np.flatnonzero(evaluation[by].values == group))
 
 
-def _interval(evaluation: xr.Dataset, name: str, level: str, method: str) -> tuple[float, float, float]:
-    values = _of_level(evaluation, level)[name].sel(transfer=method).mean("prompt")
+def _interval(part: xr.Dataset, name: str, method: str) -> tuple[float, float, float]:
+    values = part[name].sel(transfer=method).mean("prompt")
     values = values.isel(clip=np.flatnonzero(np.isfinite(values.values)))
     if not values.sizes["clip"]:
         return math.nan, math.nan, math.nan
-    low, high = bootstrap_mean(values.drop_vars(["level", "clusters"], errors="ignore"))
+    low, high = bootstrap_mean(values.drop_vars(["level", "clusters", "category"], errors="ignore"))
     return float(values.mean()), float(low), float(high)
 
 

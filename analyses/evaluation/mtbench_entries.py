@@ -167,12 +167,12 @@ def scene_entry(name: str, seed: int, prompts: int) -> Entry:
         raise ClipError(f"nothing moves by itself in the scene of seed {seed}.")
     clip = replace(scene, tracks=tracks[:, own], visibility=visibility[:, own])
     difficulty = motion_difficulty(tracks[:, own], min_spread=SCENE_CELL)
-    new = tuple(_recoloured(str(scene.prompt), seed, number) for number in range(prompts))
+    new = tuple(recoloured(str(scene.prompt), seed, number) for number in range(prompts))
     return Entry(name, clip, new, difficulty, {"seed": seed})
 
 
-def _recoloured(prompt: str, seed: int, number: int) -> str:
-    """The prompt with every object and the background in another colour."""
+def recoloured(prompt: str, seed: int, number: int) -> str:
+    """Return the prompt of a scene with every object and the background in another colour."""
     words, rng = parse_prompt(prompt), np.random.default_rng([seed, number])
     before = [*(each.colour for each in words.objects), words.background_colour]
     order = rng.permutation([colour for colour in COLOURS if colour not in before]).tolist()

@@ -54,24 +54,37 @@ def mtbench_table(evaluation: xr.Dataset, *, published: bool = False) -> str:
     | DeT | 60.0 (50.0 to 70.0) | 70.0 | 50.0 |
     """
     means = mtbench_means(evaluation)
-    names = [name for name in _TITLES if any(math.isfinite(value) for value in means[name].values.ravel())]
-    levels = [level for level in _LEVELS if int(means["clips"].sel(level=level))]
-    heads = [f"{_TITLES[name]}, {level} ({int(means['clips'].sel(level=level))})" for level in levels for name in names]
-    lines = [f"| method | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
-    for method in means["transfer"].values:
-        cells = [_cell(means, name, level, str(method)) for level in levels for name in names]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
+    lines, names, levels = table_by(means, "level")
     if published:
         lines += [f"| {row} | {' | '.join(cells)} |" for row, cells in _published(names, levels)]
     return "\n".join(lines)
 
 
-def _cell(means: xr.Dataset, name: str, level: str, method: str) -> str:
-    values = [float(means[name + suffix].sel(level=level, transfer=method)) for suffix in ("", "_low", "_high")]
+def table_by(means: xr.Dataset, by: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the lines of a Markdown table of means by group, and the metrics and groups that it has.
+
+    Parameters
+    ----------
+    means : Dataset of :func:`analyses.evaluation.mtbench.means_by`
+    by : str
+        The dimension of the groups.
+    """
+    names = [name for name in _TITLES if any(math.isfinite(value) for value in means[name].values.ravel())]
+    groups = [str(group) for group in means[by].values if int(means["clips"].sel({by: group}))]
+    heads = [f"{_TITLES[name]}, {group} ({int(means['clips'].sel({by: group}))})" for group in groups for name in names]
+    lines = [f"| method | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    for method in means["transfer"].values:
+        cells = [_cell(means, name, {by: group}, str(method)) for group in groups for name in names]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines, names, groups
+
+
+def _cell(means: xr.Dataset, name: str, of: dict[str, str], method: str) -> str:
+    values = [float(means[name + suffix].sel({**of, "transfer": method})) for suffix in ("", "_low", "_high")]
     if math.isnan(values[0]):
         return ""
     mean, low, high = (PUBLISHED_SCALE * value for value in values)
-    if int(means["clips"].sel(level=level)) < 2 or math.isnan(low):
+    if int(means["clips"].sel(of)) < 2 or math.isnan(low):
         return f"{mean:.1f}"
     return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 

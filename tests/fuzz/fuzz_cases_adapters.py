@@ -40,6 +40,17 @@ plain(
 )
 plain("mtbench_means", analyses.mtbench_means, lambda w: {"evaluation": _evaluation(w)})
 plain("mtbench_table", dp.mtbench_table, lambda w: {"evaluation": _evaluation(w), "published": True})
+plain(
+    "motionbench_table",
+    dp.motionbench_table,
+    lambda w: {
+        "evaluation": _evaluation(w).assign_coords(category=("clip", ["camera", "people"])),
+        "published": True,
+    },
+)
+plain(
+    "motion_scene_entries", dp.motion_scene_entries, lambda w: {"categories": ("camera",), "entries": 1, "prompts": 1}
+)
 plain("published_mtbench", analyses.published_mtbench, lambda w: {})
 plain("scene_entries", dp.scene_entries, lambda w: {"levels": ("easy",), "entries": 1, "prompts": 1})
 plain(

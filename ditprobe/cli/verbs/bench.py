@@ -27,6 +27,7 @@ EXAMPLES = """
 Examples:
   ditprobe bench mtbench --entries 1 --method ditflow --steps 10
   ditprobe bench mtbench --method none --method det --resume
+  ditprobe bench motionbench --entries 1 --method follow-your-motion
   ditprobe bench mtbench MTBench/ -b THUDM/CogVideoX-5b --method det --published --clip-model ./clip --dino ./dino
 """
 
@@ -34,22 +35,32 @@ Examples:
 @verb
 @takes_groups
 def bench(
-    benchmark: Annotated[Literal["mtbench"], typer.Argument(help="Which benchmark: mtbench.")],
+    benchmark: Annotated[
+        Literal["mtbench", "motionbench"], typer.Argument(help="Which benchmark: mtbench (DeT) or motionbench (FYM).")
+    ],
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="MTBench, or a folder of its layout; drawn scenes of the same format by default.", show_default=False
+            help="The benchmark, or a folder of its layout; drawn scenes of the same format by default.",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="PATH", help="Finished clips, JSON lines.", rich_help_panel=options.OUTPUT),
-    ] = Path("mtbench.jsonl"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Finished clips, JSON lines; mtbench.jsonl or motionbench.jsonl by default.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="As of ditprobe transfer; give it several times. none and ditflow."),
     ] = None,
-    entries: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Drawn scenes of each level.")] = 2,
+    entries: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Drawn scenes of each level or category.")] = 2,
     prompts: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Prompts of each clip.")] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Also the figures of the paper, which are of other models.")
@@ -70,16 +81,17 @@ def bench(
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Evaluate motion transfer as MTBench does (DeT)."""
+    """Evaluate motion transfer as MTBench (DeT) or MotionBench (Follow-Your-Motion) does."""
     from analyses.evaluation.mtbench_checkpoint import KIND
     from generators.transfer.methods import METHODS
 
+    out = Path(f"{benchmark}.jsonl") if out is None else out
     names = list(dict.fromkeys(method or ["none", "ditflow"]))
     for name in names:
         METHODS[name]  # raises for an unknown name
     if not dry_run:
         KIND.check(out, resume=resume, overwrite=overwrite)
-    found = _entries(data, entries, prompts)
+    found = _entries(benchmark, data, entries, prompts)
     model = load_backbone_option(backbone, loading, plan=dry_run)
     run: dict[str, Any] = {"seed": seed, "steps": steps, "guidance_scale": guidance_scale}
     from generators.transfer.methods import make_method
@@ -87,15 +99,14 @@ def bench(
     made = {name: make_method(name) for name in names}
     clips = sum(len(entry.prompts) for entry in found.values())
     if dry_run:
-        levels = [entry.difficulty.level for entry in found.values()]
-        listed = ", ".join(f"{levels.count(level)} {level}" for level in ("easy", "medium", "hard"))
+        listed = _listed(benchmark, found)
         say(f"{model!r}\n  entries   {counted(len(found), 'clip')} ({listed}), {counted(clips, 'prompt')}")
         say(f"  methods   {'; '.join(each.describe(model, steps) for each in made.values())}\n  finished  {out}")
         work = [(model.default_size, clips * (2 * steps + each.passes(model, steps))) for each in made.values()]
         tell_time(model, work, steps=steps, estimate=not no_estimate)
         return
+    from analyses.evaluation import motionbench, mtbench_tables
     from analyses.evaluation.mtbench import Measures, evaluate_mtbench
-    from analyses.evaluation.mtbench_tables import SOURCE, mtbench_table
     from analyses.metrics.encoders import load_clip_encoder, load_image_encoder
     from analyses.trackers.optical_flow import FlowTracker
 
@@ -121,28 +132,45 @@ def bench(
             overwrite=overwrite,
             progress=bar,
         )
-    say(mtbench_table(evaluation, published=published))
+    of_motionbench = benchmark == "motionbench"
+    table: Any = motionbench.motionbench_table if of_motionbench else mtbench_tables.mtbench_table
+    say(table(evaluation, published=published))
     say("\nMF: hybrid motion fidelity by optical flow; means x 100 with 95 % intervals over clips; numbers of clips.")
     if published:
-        say(f"Published: {SOURCE}; MF by CoTracker.")
+        source = motionbench.SOURCE if of_motionbench else f"{mtbench_tables.SOURCE}; MF by CoTracker"
+        say(f"Published: {source}.")
     say(f"finished clips in {out}")
 
 
-def _entries(data: Path | None, entries: int, prompts: int | None) -> dict[str, Entry]:
+def _entries(benchmark: str, data: Path | None, entries: int, prompts: int | None) -> dict[str, Entry]:
     from dataclasses import replace
 
-    from analyses.evaluation.mtbench_entries import read_mtbench_entries, scene_entries
+    from analyses.evaluation import motionbench, mtbench_entries
 
+    of_motionbench = benchmark == "motionbench"
     if data is None:
-        return scene_entries(entries=entries, prompts=2 if prompts is None else prompts)
+        drawn: Any = motionbench.motion_scene_entries if of_motionbench else mtbench_entries.scene_entries
+        scenes: dict[str, Entry] = drawn(entries=entries, prompts=2 if prompts is None else prompts)
+        return scenes
     if not data.exists():
         raise InvalidInputError(
-            f"{data} does not exist. Name a folder of MTBench's layout, or leave it out for scenes."
+            f"{data} does not exist. Name a folder of {'MotionBench' if of_motionbench else 'MTBench'}'s layout, or "
+            "leave it out for scenes."
         )
+    read = motionbench.read_motionbench_entries if of_motionbench else mtbench_entries.read_mtbench_entries
     return {
         name: entry if prompts is None else replace(entry, prompts=entry.prompts[:prompts])
-        for name, entry in read_mtbench_entries(data).items()
+        for name, entry in read(data).items()
     }
+
+
+def _listed(benchmark: str, found: dict[str, Entry]) -> str:
+    """The number of entries of each level or category."""
+    if benchmark == "motionbench":
+        groups = [str(entry.details["category"]) for entry in found.values()]
+        return ", ".join(f"{groups.count(group)} {group}" for group in dict.fromkeys(groups))
+    levels = [entry.difficulty.level for entry in found.values()]
+    return ", ".join(f"{levels.count(level)} {level}" for level in ("easy", "medium", "hard"))
 
 
 def _transfer(model: Backbone, method: Any, run: dict[str, Any]) -> Callable[[Clip, str], Clip]:

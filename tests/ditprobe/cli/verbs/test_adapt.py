@@ -137,3 +137,14 @@ def test_plan_of_two_stages_and_options_of_another_method(run: Run) -> None:
     assert "9 frames cannot be sampled" in run(*OF_HEADS, "--sampled-frames", 9, code=2).stderr
     small_grid = run("adapt", "ref.mkv", *ON_SMALL, "--method", "follow-your-motion", "--preset", "code", code=2)
     assert "at least 128 cells" in small_grid.stderr.replace("\n", " ")
+
+
+def test_motionbench_of_scenes_is_planned_and_measured(run: Run) -> None:
+    words = ["bench", "motionbench", "--entries", 1, "--prompts", 1, "--steps", 1, "--method", "none"]
+    plan = run(*words, "--dry-run", "--no-estimate")
+    assert "3 clips (1 camera, 1 single object, 1 several objects), 3 prompts" in plan.stdout
+    found = run(*words, "--published")
+    assert "MF, several objects (1)" in found.stdout
+    assert "Follow-Your-Motion, published" in found.stdout
+    assert Path("motionbench.jsonl").exists()
+    assert "Name a folder of MotionBench's layout" in run("bench", "motionbench", "nowhere", code=2).stderr

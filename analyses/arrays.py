@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from analyses.token_checks import TokenChecks
 from store.arrays import as_array
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -73,13 +74,9 @@ def as_points(points: Any, layout: TokenLayout, device: torch.device) -> torch.T
 
 def check_finite(tensor: torch.Tensor, name: str) -> float:
     """The largest size of a value; a tensor that holds NaN or infinite values is refused."""
-    if not tensor.numel():
-        raise InvalidInputError(f"{name} is empty: shape {tuple(tensor.shape)}.")
-    # aminmax lets a NaN through, so one pass without a temporary finds both.
-    low, high = torch.aminmax(tensor)
-    if not bool(torch.isfinite(low) & torch.isfinite(high)):
-        raise InvalidInputError(f"{name} holds NaN or infinite values. Nothing can be matched with them.")
-    return max(abs(float(low)), abs(float(high)))
+    checks = TokenChecks()
+    checks.finite(tensor, name)
+    return checks.finish()[name]
 
 
 def check_visibility(visibility: Any) -> torch.Tensor:
@@ -93,8 +90,8 @@ def check_visibility(visibility: Any) -> torch.Tensor:
     return visibility
 
 
-def video_tokens(tensor: Any, name: str, layout: TokenLayout) -> tuple[torch.Tensor, float]:
-    """Query or key as (head, frame, cell, channel), checked against the layout, and its largest size."""
+def video_tokens(tensor: Any, name: str, layout: TokenLayout, checks: TokenChecks | None = None) -> torch.Tensor:
+    """Query or key as (head, frame, cell, channel), checked against the layout; its values when ``checks`` are."""
     tensor = as_tensor(tensor)
     wanted = (layout.frames, layout.height, layout.width)
     if tensor.ndim != 5 or tuple(tensor.shape[1:4]) != wanted:
@@ -102,25 +99,30 @@ def video_tokens(tensor: Any, name: str, layout: TokenLayout) -> tuple[torch.Ten
             f"{name} needs the shape (head, frame, y, x, channel) with (frame, y, x) = {wanted}; "
             f"got {tuple(tensor.shape)}."
         )
-    return tensor.flatten(2, 3), check_finite(tensor, name)
+    if checks is None:
+        check_finite(tensor, name)
+    else:
+        checks.finite(tensor, name)
+    return tensor.flatten(2, 3)
 
 
-def query_and_key(query: Any, key: Any, layout: TokenLayout) -> tuple[torch.Tensor, torch.Tensor]:
-    """Query and key as (head, frame, cell, channel) tensors of one shape."""
-    (query, largest_query), (key, largest_key) = (
-        video_tokens(query, "query", layout),
-        video_tokens(key, "key", layout),
-    )
+def query_and_key(
+    query: Any, key: Any, layout: TokenLayout, checks: TokenChecks | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Query and key as (head, frame, cell, channel) tensors of one shape.
+
+    Their values are checked now, or, where ``checks`` are given, when these are fetched.
+    """
+    noted = TokenChecks() if checks is None else checks
+    query, key = video_tokens(query, "query", layout, noted), video_tokens(key, "key", layout, noted)
     if query.shape != key.shape:
         raise InvalidInputError(
             f"query and key need the same shape; got {tuple(query.shape)} and {tuple(key.shape)} "
             f"as (head, frame, cell, channel)."
         )
-    if largest_query * largest_key * query.shape[-1] > torch.finfo(compute_dtype(query, key)).max:
-        raise InvalidInputError(
-            f"query and key reach {largest_query:.3g} and {largest_key:.3g}: their products overflow, and no match "
-            "could be told from another. Something before the attention has diverged."
-        )
+    noted.products(compute_dtype(query, key), query.shape[-1])
+    if checks is None:
+        noted.finish()
     return query, key
 
 

@@ -19,13 +19,23 @@ from store.errors import InvalidInputError
 from store.text import pixels
 
 GeometryPreset = Literal["exact", "difftrack"]
+_PAIRS: dict[Any, Any] = {}
+_MOST_PAIRS = 256
 _MOST = 10**7  # of anything that is counted here; far beyond what a video or a model has
 
 
 def _like(points: Any, values: tuple[float, float]) -> Any:
     """A pair of numbers as the same kind of array as ``points`` (store imports no torch)."""
     if hasattr(points, "new_tensor"):
-        return points.new_tensor(values)
+        key = values, points.dtype, points.device
+        if key not in _PAIRS:  # copied to a device once
+            made = points.new_tensor(values)
+            if made.is_inference():
+                return made
+            if len(_PAIRS) >= _MOST_PAIRS:
+                _PAIRS.clear()
+            _PAIRS[key] = made
+        return _PAIRS[key]
     dtype = points.dtype if np.issubdtype(points.dtype, np.floating) else np.float64
     return np.asarray(values, dtype=dtype)
 

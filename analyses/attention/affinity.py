@@ -20,6 +20,7 @@ from analyses.arrays import (
     query_and_key,
 )
 from analyses.correspondence.bilinear import Geometry
+from analyses.token_checks import TokenChecks
 from store.arguments import Array, check_fields, checked
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -140,11 +141,11 @@ def affinity(
     text = None if text_key is None else text_tokens(text_key, video_key)
     checked = as_points(points, layout, video_query.device)
     rows = QueriedRows.of(checked, as_tensor(visibility), layout, preset)
-    mean, _ = affinity_values(video_query, video_key, text, rows, budget_bytes=budget_bytes)
+    mean = affinity_values(video_query, video_key, text, rows, budget_bytes=budget_bytes)[0].cpu().numpy()
     return Affinity(*(_by_target(values, name) for values, name in zip(mean, ("confidence", "score"), strict=True)))
 
 
-def text_tokens(text_key: Any, key: torch.Tensor) -> torch.Tensor:
+def text_tokens(text_key: Any, key: torch.Tensor, checks: TokenChecks | None = None) -> torch.Tensor:
     """Text keys as a checked (head, token, channel) tensor that goes with video keys (head, frame, cell, channel)."""
     text = as_tensor(text_key).to(key.device)
     if text.ndim != 3 or (text.shape[0], text.shape[2]) != (key.shape[0], key.shape[3]):
@@ -152,7 +153,10 @@ def text_tokens(text_key: Any, key: torch.Tensor) -> torch.Tensor:
             f"text_key needs the shape (head, token, channel) with {key.shape[0]} heads and {key.shape[3]} channels; "
             f"got {tuple(text.shape)}."
         )
-    check_finite(text, "text_key")
+    if checks is None:
+        check_finite(text, "text_key")
+    else:
+        checks.finite(text, "text_key")
     return text
 
 
@@ -165,7 +169,7 @@ def affinity_values(
     *,
     per_head: bool = False,
     budget_bytes: int = BUDGET_BYTES,
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Confidence and attention score as (2, target), and for each head as (2, head, target) when asked.
 
     ``query`` and ``key`` are checked (head, frame, cell, channel) tensors, ``text_key`` (head, token, channel).
@@ -212,20 +216,24 @@ def _peaks_and_sums(weights: torch.Tensor, frames: int, cells: int) -> torch.Ten
     return torch.cat(parts, -1)
 
 
-def _over_points(values: torch.Tensor, rows: QueriedRows) -> np.ndarray:
-    """(2, head, row, frame + 1) peaks and sums as (2, head, target) confidence and score."""
+def _over_points(values: torch.Tensor, rows: QueriedRows) -> torch.Tensor:
+    """(2, head, row, frame + 1) peaks and sums as (2, head, target) confidence and score, float64 on the device."""
     peaks, sums = values.double()[:, :, rows.row]
-    everyone = torch.ones_like(rows.shown)
-    own = rows.shown if rows.preset == "exact" else everyone
+    shown = rows.shown.double()
+    own = shown if rows.preset == "exact" else torch.ones_like(shown)
     seen = rows.seen[1:].T.double()
     if rows.preset == "exact":
         cross = (peaks[..., 1:-1] * seen).sum((-1, -2)) / seen.sum()
     else:
         cross = ((peaks[..., 1:-1] * seen).sum(-1) / seen.sum(-1).clamp_min(1)).mean(-1)
-    shown = rows.shown
-    confidence = [peaks[:, own, 0].mean(-1), cross, peaks[:, own, -1].mean(-1)]
-    score = [sums[:, shown, 0].mean(-1), sums[:, shown, 1:-1].sum(-1).mean(-1), sums[:, shown, -1].mean(-1)]
-    return torch.stack([torch.stack(confidence, -1), torch.stack(score, -1)]).cpu().numpy()
+    confidence = [_mean_over(peaks[..., 0], own), cross, _mean_over(peaks[..., -1], own)]
+    score = [_mean_over(part, shown) for part in (sums[..., 0], sums[..., 1:-1].sum(-1), sums[..., -1])]
+    return torch.stack([torch.stack(confidence, -1), torch.stack(score, -1)])
+
+
+def _mean_over(values: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Mean over the points that count, by weights 0 and 1: a mask as an index would wait for the device."""
+    return (values * counted).sum(-1) / counted.sum()
 
 
 def _queried_cells(points: torch.Tensor, layout: TokenLayout, preset: Geometry) -> torch.Tensor:

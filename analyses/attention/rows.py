@@ -185,7 +185,7 @@ def attention_of_text(
     """
     if scale is not None:
         finite(scale, "scale")
-    video, _ = video_tokens(key, "key", layout)
+    video = video_tokens(key, "key", layout)
     asked, text = _as_text(text_query, video, "text_query"), _as_text(text_key, video)
     factor = video.shape[3] ** -0.5 if scale is None else scale
     rows = _head_rows(asked, video.flatten(1, 2), text, factor, by_head).cpu().numpy()

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from analyses.arrays import cells_as_xy
+from probe.capture.indices import constants
 from store.layout import TokenLayout
 
 Geometry = Literal["exact", "difftrack"]
@@ -73,7 +74,7 @@ class Corners:
         if self.preset == "exact":
             values = values - cells_as_xy(self.sources, self.layout).to(values.dtype)
         corners = values[..., self.index, :]
-        moved = (corners * self.weights[:, :, None]).sum(-2) * values.new_tensor((dx, dy))
+        moved = (corners * self.weights[:, :, None]).sum(-2) * constants((dx, dy), values.dtype, values.device)
         return self.points + moved if self.preset == "exact" else moved
 
 

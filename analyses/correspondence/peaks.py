@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from analyses.arrays import cells_as_xy
+from probe.capture.indices import constants
 from store.layout import TokenLayout
 
 
@@ -120,7 +121,7 @@ def neighbourhood_mean(
     reach = torch.arange(-radius, radius + 1, device=cost.device)
     offsets = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), -1).reshape(-1, 2)
     around = best[..., None, :] + offsets
-    size = around.new_tensor((layout.width, layout.height))
+    size = constants((layout.width, layout.height), around.dtype, around.device)
     inside = ((around >= 0) & (around < size)).all(-1)
     around = torch.minimum(around.clamp_min(0), size - 1)
     weight = cost.gather(-1, around[..., 1] * layout.width + around[..., 0]) * inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,35 @@ def to_image_rate(tracks: Array, layout: TokenLayout, images: int, preset: Geome
     integer(integer(images, "images", most=10**6), "images", least=1)
     if not tensor.is_floating_point():
         tensor = tensor.double()
-    lower, upper, share = (torch.as_tensor(part, device=tensor.device) for part in _times(layout, images, preset))
-    start, stop = tensor.index_select(-3, lower), tensor.index_select(-3, upper)
-    # Start plus a share of the difference: a point that does not move stays exactly where it is.
-    return restore_kind(tracks)(start + (stop - start) * share.to(tensor.dtype)[:, None, None])
+    return restore_kind(tracks)(Resampling.of(layout, images, preset, tensor.device)(tensor))
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """Frames before and after each image, and how far it lies between them, on a device.
+
+    Attributes
+    ----------
+    lower, upper : (image,) int64
+    share : (image,) float64, or float32 on a device without
+    """
+
+    lower: torch.Tensor
+    upper: torch.Tensor
+    share: torch.Tensor
+
+    @classmethod
+    def of(cls, layout: TokenLayout, images: int, preset: Geometry, device: torch.device) -> Resampling:
+        """That of checked arguments of :func:`to_image_rate`."""
+        lower, upper, share = _times(layout, images, preset)
+        share = share.astype(np.float32) if device.type == "mps" else share
+        return cls(*(torch.as_tensor(part, device=device) for part in (lower, upper, share)))
+
+    def __call__(self, tracks: torch.Tensor) -> torch.Tensor:
+        """(..., frame, point, 2) tracks as (..., image, point, 2)."""
+        start, stop = tracks.index_select(-3, self.lower), tracks.index_select(-3, self.upper)
+        # Start plus a share of the difference: a point that does not move stays exactly where it is.
+        return start + (stop - start) * self.share.to(tracks.dtype)[:, None, None]
 
 
 def _times(layout: TokenLayout, images: int, preset: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -267,7 +267,7 @@ class _Sums:
         here = at_place.gather(-1, frame.expand(len(video), -1)[..., None])[..., 0]
         self.total[head, 0] += own.sum(-1).double()
         self.total[head, 1] += (at_place.sum(-1) - here).sum(-1).double()
-        self.total[head, 2] += by_frame[:, frame > 0, 0].sum(-1).double()
+        self.total[head, 2] += (by_frame[..., 0] * (frame > 0)).sum(-1).double()
         self.total[head, 3] += weights[..., frames * cells :].sum((-1, -2)).double()
         if self.pairs is not None:
             mine = (self.pairs.source >= rows[0]) & (self.pairs.source <= rows[-1])

@@ -191,8 +191,7 @@ def frame_costs(
         yield from _blocked(query, key, sources, divisor, dtype, budget_bytes)
         return
     for frame in range(1, query.shape[1]):
-        pair = [0, frame]
-        here = query[:, pair], key[:, pair]
+        here = _two_frames(query, 0, frame), _two_frames(key, 0, frame)
         parts = [next(_blocked(*here, part, divisor, dtype, budget_bytes))[1] for part in sources.split(most)]
         yield frame, torch.cat(parts)
 
@@ -219,6 +218,10 @@ def backward_costs(
 
     The cost of a pair of cells is the same in both directions.
     """
-    pair = [frame, 0]
-    costs = frame_costs(query[:, pair], key[:, pair], cells, divisor=divisor, budget_bytes=budget_bytes)
-    return next(iter(costs))[1]
+    here = _two_frames(query, frame, 0), _two_frames(key, frame, 0)
+    return next(iter(frame_costs(*here, cells, divisor=divisor, budget_bytes=budget_bytes)))[1]
+
+
+def _two_frames(tokens: torch.Tensor, first: int, second: int) -> torch.Tensor:
+    """(head, 2, cell, channel), without an index that would have to be copied to the device."""
+    return torch.stack([tokens[:, first], tokens[:, second]], 1)

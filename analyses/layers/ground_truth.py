@@ -11,7 +11,7 @@ import torch
 from analyses.arrays import as_points
 from analyses.attention.affinity import QueriedRows
 from analyses.correspondence.bilinear import Corners, Geometry
-from analyses.correspondence.resampling import to_image_rate
+from analyses.correspondence.resampling import Resampling
 from store.checks import finite, one_of
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -100,6 +100,7 @@ class Target:
     tracks : (image, point, 2) float on the device, or None
     moved : (image, point) float, cells between the query point and the track; 0 without tracks
     counted, moving : (image, point) bool, the pairs of accuracy and of moving accuracy
+    resampling : how tracks are brought to the images of the truth
     """
 
     layout: TokenLayout
@@ -111,6 +112,7 @@ class Target:
     moved: torch.Tensor
     counted: torch.Tensor
     moving: torch.Tensor
+    resampling: Resampling
 
     @classmethod
     def of(
@@ -140,7 +142,8 @@ class Target:
             moved = in_cells(tracks - points, layout)
         corners = Corners.around(points, layout, preset)
         moving = counted & (moved > max(1.0, threshold_cells))
-        return cls(layout, preset, threshold_cells, corners, rows, tracks, moved, counted, moving)
+        resampling = Resampling.of(layout, len(visibility), preset, device)
+        return cls(layout, preset, threshold_cells, corners, rows, tracks, moved, counted, moving, resampling)
 
     def within(self, threshold_cells: float) -> Target:
         """The same truth with another threshold."""
@@ -182,13 +185,16 @@ class Target:
 
     def accuracies(self, tracks: torch.Tensor) -> np.ndarray:
         """(2, n) percent of all and of the moving pairs, for (n, frame, point, 2) predicted tracks."""
+        return self.accuracies_on_device(tracks).cpu().numpy()
+
+    def accuracies_on_device(self, tracks: torch.Tensor) -> torch.Tensor:
+        """The same as a float64 tensor on the device, which is not waited for."""
         if self.tracks is None:
-            return np.full((2, len(tracks)), np.nan)
-        predicted = to_image_rate(tracks, self.layout, len(self.tracks), self.preset)
-        correct = in_cells(predicted - self.tracks, self.layout) < self.threshold_cells
+            return torch.full((2, len(tracks)), torch.nan, dtype=torch.float64, device=tracks.device)
+        correct = in_cells(self.resampling(tracks) - self.tracks, self.layout) < self.threshold_cells
         kinds = torch.stack([self.counted, self.moving]).flatten(1).double()
         hits = kinds @ correct.flatten(1).double().T
-        return (100 * hits / kinds.sum(-1, keepdim=True)).cpu().numpy()
+        return 100 * hits / kinds.sum(-1, keepdim=True)
 
 
 def inside(points: np.ndarray, layout: TokenLayout) -> np.ndarray:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyses.arrays import BUDGET_BYTES, as_tensor, check_finite, query_and_key
+from analyses.arrays import BUDGET_BYTES, as_tensor, query_and_key
 from analyses.attention.affinity import affinity_values, text_tokens
 from analyses.correspondence.bilinear import Geometry
 from analyses.correspondence.matching import match_feature_sources, match_sources, tracks_of
 from analyses.layers.ground_truth import Target, Truth, check_threshold
+from analyses.token_checks import TokenChecks, to_host
 from store.arguments import check_fields
 from store.checks import flag
 from store.errors import InvalidInputError
@@ -57,7 +58,11 @@ class Measuring:
 
     def values(self, query: Any, key: Any, target: Target, text_key: Any, features: Any) -> dict[str, np.ndarray]:
         """:func:`measure` with these settings."""
-        return measure(
+        return fetch([self.pending(query, key, target, text_key, features)])[0]
+
+    def pending(self, query: Any, key: Any, target: Target, text_key: Any, features: Any) -> PendingMeasures:
+        """:func:`measure_on_device` with these settings."""
+        return measure_on_device(
             query,
             key,
             target,
@@ -142,30 +147,85 @@ def measure(
     >>> float(measure(cells, cells, Target.of(still, layout))["accuracy"])
     100.0
     """
-    video_query, video_key = query_and_key(query, key, target.layout)
-    text = None if text_key is None else text_tokens(text_key, video_key)
+    pending = measure_on_device(
+        query,
+        key,
+        target,
+        text_key=text_key,
+        features=features,
+        per_head=per_head,
+        thresholds=thresholds,
+        budget_bytes=budget_bytes,
+    )
+    return fetch([pending])[0]
+
+
+@dataclass(frozen=True, eq=False)
+class PendingMeasures:
+    """Measures that are computed, or still being computed, on a device, and the checks of what they were made from."""
+
+    values: dict[str, torch.Tensor]
+    checks: TokenChecks
+
+
+def fetch(pending: Sequence[PendingMeasures]) -> list[dict[str, np.ndarray]]:
+    """Fetch the measures of several captures in one copy.
+
+    Raises
+    ------
+    InvalidInputError
+        For tokens that hold NaN, or whose products overflow.
+    """
+    if not pending:
+        return []
+    found = iter(to_host([part for one in pending for part in (one.checks.extremes(), *one.values.values())]))
+    measured = []
+    for one in pending:
+        one.checks.raise_for(next(found))
+        measured.append({name: next(found) for name in one.values})
+    return measured
+
+
+@torch.no_grad()
+def measure_on_device(
+    query: Any,
+    key: Any,
+    target: Target,
+    *,
+    text_key: Any = None,
+    features: Any = None,
+    per_head: bool = False,
+    thresholds: Sequence[float] = (),
+    budget_bytes: int = BUDGET_BYTES,
+) -> PendingMeasures:
+    """Measure as :func:`measure` does and leave the result on the device; shapes are checked at once."""
+    checks = TokenChecks()
+    video_query, video_key = query_and_key(query, key, target.layout, checks)
+    text = None if text_key is None else text_tokens(text_key, video_key, checks)
+    tokens = None if features is None else _feature_tokens(features, target, checks)
     mean, heads = affinity_values(
         video_query, video_key, text, target.rows, per_head=per_head, budget_bytes=budget_bytes
     )
     values = {"confidence": mean[0], "attention_score": mean[1]}
     if heads is not None:
         values |= {"head_confidence": heads[0], "head_attention_score": heads[1]}
-    return values | _accuracies(video_query, video_key, features, target, per_head, thresholds, budget_bytes)
+    values |= _accuracies(video_query, video_key, tokens, target, per_head, thresholds, budget_bytes)
+    return PendingMeasures(values, checks)
 
 
 def _accuracies(
     query: torch.Tensor,
     key: torch.Tensor,
-    features: Any,
+    features: torch.Tensor | None,
     target: Target,
     per_head: bool,
     thresholds: Sequence[float],
     budget_bytes: int,
-) -> dict[str, np.ndarray]:
+) -> dict[str, torch.Tensor]:
     heads = len(query) if per_head else 0
-    within = np.full((2, len(thresholds)), np.nan)
+    within = [torch.full((2,), torch.nan, dtype=torch.float64, device=query.device)] * len(thresholds)
     if target.tracks is None:
-        found = np.full((2, 2 + heads), np.nan)
+        found = torch.full((2, 2 + heads), torch.nan, dtype=torch.float64, device=query.device)
     else:
         matches = match_sources(
             query, key, target.corners, preset=target.preset, per_head=per_head, budget_bytes=budget_bytes
@@ -173,22 +233,19 @@ def _accuracies(
         every = [matches.mean[None], _feature_matches(features, matches.mean, target, budget_bytes)[None]]
         every += [matches.heads] if matches.heads is not None else []
         tracks = tracks_of(torch.cat(every), target.corners)
-        found = target.accuracies(tracks)
-        for number, threshold in enumerate(thresholds):
-            within[:, number] = target.within(threshold).accuracies(tracks[:1])[:, 0]
-    if features is None:
-        found[:, 1] = np.nan
-    values = {"accuracy": found[0, 0], "moving_accuracy": found[1, 0], "feature_accuracy": found[0, 1]}
+        found = target.accuracies_on_device(tracks)
+        within = [target.within(threshold).accuracies_on_device(tracks[:1])[:, 0] for threshold in thresholds]
+    of_features = found[0, 1] if features is not None else torch.full_like(found[0, 1], torch.nan)
+    values = {"accuracy": found[0, 0], "moving_accuracy": found[1, 0], "feature_accuracy": of_features}
     if per_head:
         values |= {"head_accuracy": found[0, 2:], "head_moving_accuracy": found[1, 2:]}
-    if len(thresholds):
-        values |= {"accuracy_within": within[0], "moving_accuracy_within": within[1]}
-    return {name: np.asarray(value) for name, value in values.items()}
+    if within:
+        each = torch.stack(within, -1)
+        values |= {"accuracy_within": each[0], "moving_accuracy_within": each[1]}
+    return values
 
 
-def _feature_matches(features: Any, like: torch.Tensor, target: Target, budget_bytes: int) -> torch.Tensor:
-    if features is None:
-        return torch.zeros_like(like)
+def _feature_tokens(features: Any, target: Target, checks: TokenChecks) -> torch.Tensor:
     tokens = as_tensor(features).flatten(1, 2)
     wanted = (target.layout.frames, target.layout.height * target.layout.width)
     if tokens.ndim != 3 or tuple(tokens.shape[:2]) != wanted:
@@ -196,5 +253,13 @@ def _feature_matches(features: Any, like: torch.Tensor, target: Target, budget_b
             f"features need the shape (frame, y, x, channel) with {wanted[0]} frames of {target.layout.height} x "
             f"{target.layout.width} cells; got {tuple(as_tensor(features).shape)}."
         )
-    check_finite(tokens, "features")
+    checks.finite(tokens, "features")
+    return tokens
+
+
+def _feature_matches(
+    tokens: torch.Tensor | None, like: torch.Tensor, target: Target, budget_bytes: int
+) -> torch.Tensor:
+    if tokens is None:
+        return torch.zeros_like(like)
     return match_feature_sources(tokens, target.corners, budget_bytes=budget_bytes).to(like.dtype)

@@ -8,12 +8,13 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import torch
 import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES
 from analyses.correspondence.bilinear import Geometry
 from analyses.layers.ground_truth import Target
-from analyses.layers.measures import Measuring, measuring
+from analyses.layers.measures import Measuring, PendingMeasures, fetch, measuring
 from analyses.layers.sweep_dataset import Entry, Grid, concatenate
 from analyses.layers.sweep_draws import check_draws, check_run, check_selection, draw_seeds, repeat_for_draws
 from analyses.layers.sweep_files import save_sweep
@@ -205,16 +206,29 @@ def _run_source(
 def _run_item(
     run: SweepRun, source: str | Clip, item: SweepItem, grid: Grid, how: Measuring, tell: OnStep
 ) -> xr.Dataset:
-    targets: list[Target] = []
+    targets: dict[torch.device, Target] = {}  # of each device that holds layers
     entries: list[Entry] = []
+    waiting: list[tuple[int, int, PendingMeasures]] = []
 
     def sink(capture: Capture) -> None:
-        if not targets:
-            targets.append(how.target(item.truth, capture.layout, capture.query.device))
-            entries.append(new_entry(item, grid, targets[0]))
-        values = how.values(capture.query, capture.key, targets[0], capture.text_key, capture.features)
-        entries[0].add(capture.step, capture.layer, values)
+        device = capture.query.device
+        if device not in targets:
+            targets[device] = how.target(item.truth, capture.layout, device)
+        if not entries:
+            entries.append(new_entry(item, grid, targets[device]))
+        found = how.pending(capture.query, capture.key, targets[device], capture.text_key, capture.features)
+        waiting.append((capture.step, capture.layer, found))
         entries[0].timesteps[capture.step] = capture.timestep
 
-    run.run(source, sink, tell, item.draw or 0)
+    def take() -> None:
+        for (step, layer, _), values in zip(waiting, fetch([found for *_, found in waiting]), strict=True):
+            entries[0].add(step, layer, values)
+        waiting.clear()
+
+    def after_step(done: int, total: int) -> None:
+        take()  # the run has just waited for the device itself, to check what it computed
+        tell(done, total)
+
+    run.run(source, sink, after_step, item.draw or 0)
+    take()
     return entries[0].to_dataset()

@@ -11,6 +11,7 @@ import torch
 from analyses.arrays import cells_as_xy
 from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.peaks import Candidates
+from probe.capture.indices import constants
 from store.layout import TokenLayout
 
 _REACH = 2
@@ -134,7 +135,7 @@ class Support:
         [0, 1, 2, 7, 8, 9, 14, 15, 16]
         """
         points = points.float()
-        size = torch.tensor([layout.width, layout.height], device=points.device)
+        size = constants((layout.width, layout.height), torch.int64, points.device)
         place = torch.minimum(layout.to_cells(points).clamp_min(0), size - 1)
         nearest = place.round().long()
         around = nearest[:, None] + _offsets(points.device)
@@ -197,7 +198,7 @@ class Support:
     def at_matches(self, found: Candidates, rows: slice) -> Support:
         """Return the aggregation around the best matches of some points (of each frame in turn), to match them back."""
         there = (self.points[rows] + (found.places[..., 0, :] - self.start[rows]) * self._cell).reshape(-1, 2)
-        size = there.new_tensor((self.layout.pixel_width, self.layout.pixel_height))
+        size = constants((self.layout.pixel_width, self.layout.pixel_height), there.dtype, there.device)
         return Support.around(torch.minimum(there.clamp_min(0), size), self.layout, self.spread)
 
     def positions(self, places: torch.Tensor) -> torch.Tensor:
@@ -219,7 +220,7 @@ class Support:
     @property
     def _cell(self) -> torch.Tensor:
         height, width = self.layout.cell_size
-        return torch.tensor([width, height], device=self.points.device)
+        return constants((width, height), torch.float32, self.points.device)
 
 
 Aggregation = CellByCell | Support

@@ -10,6 +10,7 @@ import torch
 
 from analyses.correspondence.matching import corners_of
 from analyses.correspondence.peaks import Candidates, smoothest_path
+from analyses.token_checks import to_host
 from analyses.tracking.aggregation import Aggregation, CellByCell, Support
 from analyses.tracking.chunks import Chunk
 from analyses.tracking.matching import CostMatcher
@@ -236,7 +237,7 @@ def _read(
     cycle_error = torch.stack([matches[image].cycle_error for image in order])
     offsets = torch.stack([matches[image].offset for image in order])
     at_points = (aggregation.read(cells), aggregation.at_points(mass), aggregation.at_points(cycle_error), offsets)
-    tracks, fractions, errors, moved = (values.cpu().double().numpy() for values in at_points)
+    tracks, fractions, errors, moved = to_host(at_points)
     return {image: PointState(tracks[n] + moved[n], fractions[n], errors[n]) for n, image in enumerate(order)}
 
 

@@ -184,11 +184,9 @@ class Step:
             found = read_layers(
                 self._backbone, self._denoiser, call, wanted, label, edit, features=features, blocks=blocks
             )
-        for layer, capture in found.captures.items():
-            self.check_finite(capture.query, f"queries of layer {layer} are")
-            self.check_finite(capture.key, f"keys of layer {layer} are")
-        for layer, output in found.blocks.items():
-            self.check_finite(output, f"the output of block {layer} is")
+        seen = {f"queries of layer {layer} are": capture.query for layer, capture in found.captures.items()}
+        seen |= {f"keys of layer {layer} are": capture.key for layer, capture in found.captures.items()}
+        self.check_all_finite(seen | {f"the output of block {layer} is": out for layer, out in found.blocks.items()})
         return found
 
     def predict(
@@ -219,9 +217,21 @@ class Step:
         GuidanceDivergedError
             With the latents of this step.
         """
-        if not bool(torch.isfinite(values).all()):
+        self.check_all_finite({what: values})
+
+    def check_all_finite(self, values: Mapping[str, Tensor]) -> None:
+        """The same for several by what they are; an accelerator is waited for once.
+
+        Raises
+        ------
+        GuidanceDivergedError
+            For the first that is not finite.
+        """
+        finite = [torch.isfinite(each).all() for each in values.values()]
+        found = torch.stack([each.to(finite[0].device) for each in finite]).tolist()
+        if not all(found):
             where = f"at step {self.number} of {self.run.steps} (timestep {self.timestep:g})"
-            raise self.diverged(f"{what} not finite {where}.")
+            raise self.diverged(f"{list(values)[found.index(False)]} not finite {where}.")
 
     def diverged(self, found: str) -> GuidanceDivergedError:
         """Error for what was found in this step, holding the latents with which it began."""

@@ -238,6 +238,7 @@ class Optimisation(Strategy):
     def loss(self, step: Step, *, latents: Tensor | None = None, positions: Positions | None = None) -> Tensor:
         """Mean of the layers' losses, recorded in the history."""
         reading = step.read(list(self.losses_of), latents=latents, positions=positions, blocks=self.method.reads_blocks)
-        mean = torch.stack([loss(reading) for loss in self.losses_of.values()]).mean()
+        losses = [loss(reading) for loss in self.losses_of.values()]
+        mean = torch.stack([each.to(losses[0].device) for each in losses]).mean()  # layers may be on several devices
         self.history.setdefault(step.number, []).append(float(mean.detach()))
         return mean

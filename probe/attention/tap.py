@@ -36,8 +36,10 @@ class AttentionCall:
     ----------
     layer : int
         The key under which the module was tapped.
-    query, key, value, output : (batch, head, token, channel) tensors, views of the model's own
+    query, key, value : (batch, head, token, channel) tensors, views of the model's own
         Text tokens included; with gradients enabled they are part of the model's graph.
+    output : tensor of the same shape, or None
+        None where it was not asked for.
     mask : tensor or None
         The attention mask as the model passed it.
     scale : float
@@ -48,7 +50,7 @@ class AttentionCall:
     query: Tensor
     key: Tensor
     value: Tensor
-    output: Tensor
+    output: Tensor | None
     mask: Tensor | None
     scale: float
 
@@ -57,7 +59,7 @@ Observer = Callable[[AttentionCall], None]
 
 
 class AttentionTap(RetargetedAttention):
-    """A context manager in which ``observe`` is called after every attention of the given modules.
+    """A context manager in which ``observe`` is called at every attention of the given modules.
 
     Parameters
     ----------
@@ -71,6 +73,9 @@ class AttentionTap(RetargetedAttention):
     site : AttentionSite
         Where in the modules the attention function is called: in a diffusers processor by default, see
         :mod:`probe.attention.sites`.
+    output : bool
+        Whether observers are given the output, and so are called after the attention. False calls them before it, so
+        that one that raises spares the model that attention.
 
     Raises
     ------
@@ -96,8 +101,9 @@ class AttentionTap(RetargetedAttention):
         *,
         root: nn.Module | None = None,
         site: AttentionSite = PROCESSOR,
+        output: bool = True,
     ) -> None:
-        super().__init__(modules, partial(_watch, observe), site)
+        super().__init__(modules, partial(_watch, observe, output), site)
         self._root = root
 
     def __enter__(self) -> Self:
@@ -126,22 +132,30 @@ def check_no_cache(root: nn.Module) -> None:
                 )
 
 
-def _watch(observe: Observer, layer: int, attend: Callable[..., Any], heads_first: bool) -> Callable[..., Any]:
+def _watch(
+    observe: Observer, with_output: bool, layer: int, attend: Callable[..., Any], heads_first: bool
+) -> Callable[..., Any]:
     def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-        output = attend(query, key, value, *args, **kwargs)
+        if with_output:
+            output = attend(query, key, value, *args, **kwargs)
+            watch(query, key, value, output, *args, **kwargs)
+            return output
+        watch(query, key, value, None, *args, **kwargs)
+        return attend(query, key, value, *args, **kwargs)
+
+    def watch(query: Tensor, key: Tensor, value: Tensor, output: Tensor | None, *args: Any, **kwargs: Any) -> None:
         grad = torch.is_grad_enabled()
         if grad and torch._C._current_graph_task_id() != -1:  # checkpointing recomputes within backward
-            return output
-        tensors = {"query": query, "key": key, "value": value, "output": output}
+            return
+        tensors: dict[str, Any] = {"query": query, "key": key, "value": value, "output": output}
         if not heads_first:
-            tensors = {name: tensor.transpose(1, 2) for name, tensor in tensors.items()}
+            tensors = {name: None if each is None else each.transpose(1, 2) for name, each in tensors.items()}
         mask = args[0] if args else kwargs.get("attn_mask")
         scale = kwargs.get("scale")
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         # What an observer computes is not recomputed, so checkpointing must not count its saved tensors.
         with torch.autograd.graph.saved_tensors_hooks(_same, _same) if grad else nullcontext():
             observe(AttentionCall(layer=layer, mask=mask, scale=scale, **tensors))
-        return output
 
     return attention
 

@@ -315,7 +315,11 @@ class Backbone(Family):
         def after_step(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             step += first
             if isinstance(values.get("latents"), Tensor):
-                what = f"the latents after step {step} of {steps} (timestep {float(torch.as_tensor(timestep).max()):g})"
+
+                def what() -> str:
+                    at = float(torch.as_tensor(timestep).max())
+                    return f"the latents after step {step} of {steps} (timestep {at:g})"
+
                 check_values(values["latents"], what, step=step)
             if on_step is not None:
                 on_step(step + 1, steps)

@@ -46,6 +46,7 @@ class SamplerClock:
         self._open = False
         self._thread: int | None = None
         self._exit = ExitStack()
+        self._timesteps: tuple[Any, list[float]] = (None, [])
 
     @property
     def step(self) -> int:
@@ -65,8 +66,10 @@ class SamplerClock:
     @property
     def timestep(self) -> float | None:
         """The scheduler's value at this step; None beyond its last."""
-        step = self.step
-        return float(self.scheduler.timesteps[step]) if step < self.steps else None
+        step, timesteps = self.step, self.scheduler.timesteps
+        if self._timesteps[0] is not timesteps:  # fetched once a run, not once a call
+            self._timesteps = timesteps, [float(each) for each in _listed(timesteps)]
+        return self._timesteps[1][step] if step < self.steps else None
 
     def __enter__(self) -> SamplerClock:
         check_closed(self._open, "this clock")
@@ -127,3 +130,7 @@ class SamplerClock:
     def _advance(self) -> None:
         self._count, self.call = self._count + 1, 0
         self._index = getattr(self.scheduler, "_step_index", None)
+
+
+def _listed(values: Any) -> Any:
+    return values.tolist() if hasattr(values, "tolist") else values

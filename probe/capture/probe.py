@@ -16,6 +16,7 @@ from probe.backbones.backbone import Backbone
 from probe.backbones.compiled import uncompiled
 from probe.capture.capture import Capture, Sink
 from probe.capture.clock import SamplerClock
+from probe.capture.indices import take
 from store.arguments import checked
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
@@ -111,9 +112,9 @@ class Probe:
             stack.enter_context(self._clock)
             for number, denoiser in enumerate(self.backbone.denoisers):
                 modules = {layer: self.backbone.modules[number][layer][1] for layer in self._layers}
-                stack.enter_context(
-                    AttentionTap(modules, self._see(number), root=denoiser, site=self.backbone.attention_site)
-                )
+                site = self.backbone.attention_site
+                watching = AttentionTap(modules, self._see(number), root=denoiser, site=site, output=self._features)
+                stack.enter_context(watching)
                 before = denoiser.register_forward_pre_hook(uncompiled(denoiser, self._before_call), with_kwargs=True)
                 stack.callback(before.remove)
                 after = denoiser.register_forward_hook(uncompiled(denoiser, self._after_call))
@@ -223,7 +224,7 @@ class Probe:
         video, text = order.video, order.text
         query, key, value = (_pick(tensor[index], chosen) for tensor in (call.query, call.key, call.value))
         features = None
-        if self._features:
+        if call.output is not None:
             output = call.output[index, :, video].transpose(0, 1).flatten(1)
             features = _grid(output[None], layout, element.frames)[0]
         return Capture(
@@ -251,13 +252,13 @@ class Probe:
 
 
 def _pick(tensor: Tensor, heads: list[int] | None) -> Tensor:
-    return tensor if heads is None else tensor[heads]
+    return tensor if heads is None else take(tensor, 0, heads)
 
 
 def _grid(tokens: Tensor, layout: TokenLayout, frames: tuple[int, ...] | None) -> Tensor:
     """(n, token, channel) as (n, frame, y, x, channel)."""
     grid = tokens.unflatten(1, (layout.frames, layout.height, layout.width))
-    return grid if frames is None else grid[:, list(frames)]
+    return grid if frames is None else take(grid, 1, frames)
 
 
 def _with_frames(layout: TokenLayout, frames: tuple[int, ...] | None) -> TokenLayout:

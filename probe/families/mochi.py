@@ -17,6 +17,7 @@ from torch import Tensor
 from probe.attention.position_sources import Replaced, RotaryModule
 from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
+from probe.backbones.fetched import fetched, valid_tokens
 from probe.backbones.geometry import Size
 from probe.families.registry import register_family
 from store.layout import TokenLayout
@@ -71,7 +72,7 @@ class Mochi(Backbone):
 
     def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
         """Return the text tokens of each batch element: those that its mask keeps."""
-        return [int(count) for count in call["encoder_attention_mask"].bool().sum(dim=1)]
+        return list(fetched(call["encoder_attention_mask"], valid_tokens))
 
     def positions(self, denoiser: Any, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
         """Return the rotary tables of the call, whose channels are those of all heads together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -108,7 +109,7 @@ def set_vae_tiling(backbone: Any, tiling: str | bool) -> bool:
     if tiling == "auto":
         if device.type != "cuda":
             return bool(getattr(vae, "use_tiling", False))
-        tiling = decoding_bytes(backbone, backbone.default_size) > torch.cuda.mem_get_info(device)[0]
+        tiling = _decoding_bytes(backbone) > torch.cuda.mem_get_info(device)[0]
     switch = getattr(vae, "enable_tiling" if tiling else "disable_tiling", _no_tiles)
     try:
         switch()
@@ -118,6 +119,21 @@ def set_vae_tiling(backbone: Any, tiling: str | bool) -> bool:
                 f"vae_tiling=True was asked for, but {type(vae).__name__} has no tiles. Pass vae_tiling=False."
             ) from error
     return bool(tiling)
+
+
+def _decoding_bytes(backbone: Any) -> float:
+    """Memory of decoding a clip of the default size; 0 where the model is too small for the default of its family.
+
+    Infinite for a VAE that decodes in tiles only (Allegro's).
+    """
+    try:
+        backbone.check_size(*backbone.default_size)
+    except InvalidInputError:
+        return 0
+    try:
+        return decoding_bytes(backbone, backbone.default_size)
+    except NotImplementedError:
+        return math.inf
 
 
 def _no_tiles() -> None:

@@ -15,7 +15,7 @@ from probe.attention.token_order import TokenOrder
 from probe.attention.wrapping import named_arguments
 from probe.backbones.backbone import Backbone
 from probe.backbones.compiled import uncompiled
-from probe.backbones.finite import check_latents, check_values
+from probe.backbones.finite import ValueChecks, check_latents
 from probe.backbones.settings import RequestedSize, RunSettings
 from store.arguments import checked, checked_but
 from store.errors import InvalidInputError, UnknownLayerError
@@ -220,13 +220,17 @@ class ForwardPass:
                 f"{shape}."
             )
         what = f"step {step} of {steps} (timestep {timestep:g})"
-        check_values(latents, f"the latents shown to the model at {what}", step=step)
-        results = {}
-        with self.backbone.sized(self.images):
-            for branch in branches or self.branches:
-                with self.backbone.label_calls(seen, timestep, branch, steps):
-                    results[branch] = self._run(branch, latents, timestep, self.schedule.told_at(step))
-                check_values(results[branch], f"what the model predicts of branch {branch!r} at {what}", step=step)
+        results, checks = {}, ValueChecks()
+        checks.add(latents, f"the latents shown to the model at {what}", step=step)
+        try:
+            with self.backbone.sized(self.images):
+                for branch in branches or self.branches:
+                    with self.backbone.label_calls(seen, timestep, branch, steps):
+                        results[branch] = self._run(branch, latents, timestep, self.schedule.told_at(step))
+                    prediction = f"what the model predicts of branch {branch!r} at {what}"
+                    checks.add(results[branch], prediction, step=step)
+        finally:  # also of a pass that was left, or that fails because of them
+            checks.finish()
         return results
 
     def _run(self, branch: str, latents: Tensor, timestep: float, told: float) -> Tensor:

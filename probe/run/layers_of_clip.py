@@ -32,7 +32,8 @@ class Reading:
     captures : dict of Capture
         Queries and keys of the video tokens (head, frame, y, x, channel), and the attention output if it was wanted.
     attention : dict of AttentionCall
-        Query, key, value and output (1, head, token, channel) with the text tokens, if they were wanted.
+        Query, key and value (1, head, token, channel) with the text tokens, and the output with ``features``, if they
+        were wanted.
     blocks : dict of (frame, y, x, channel) tensors
         Output of the layer's block for the video tokens, if it was wanted.
     """
@@ -79,6 +80,7 @@ def kept_layers(
         Heads of the captures; all by default.
     features, attention, blocks : bool
         Also keep the attention output in the captures, the attention calls, or the output of the layers' blocks.
+        Without features or blocks, the attention of the last layer is not computed.
 
     Raises
     ------
@@ -119,12 +121,16 @@ def kept_layers(
 
     selection = Selection([step], list(layers), (branch,), heads=heads)
     with ExitStack() as stack:
-        stack.enter_context(Probe(backbone, selection, keep_capture, steps=steps, features=features))
-        if attention:  # entered after the probe, so that it ends the pass when the probe has seen the layer
+        watched: list[Any] = [Probe(backbone, selection, keep_capture, steps=steps, features=features)]
+        if attention:
             modules = backbone.modules_of(denoiser)
-            stack.enter_context(
-                AttentionTap({layer: modules[layer] for layer in layers}, keep_attention, site=backbone.attention_site)
-            )
+            chosen = {layer: modules[layer] for layer in layers}
+            site = backbone.attention_site
+            watched.append(AttentionTap(chosen, keep_attention, site=site, output=features))
+        # The last one entered is called first and observes last after an attention, first before it. The probe must
+        # have seen the layer when the other one ends the pass.
+        for watching in watched if features else reversed(watched):
+            stack.enter_context(watching)
         for layer in layers if blocks else ():
             hook = lambda module, args, output, layer=layer: keep_block(layer, output)  # noqa: E731
             stack.callback(backbone.block_of(denoiser, layer).register_forward_hook(hook).remove)

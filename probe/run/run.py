@@ -72,9 +72,10 @@ def run_states(
     if noise == "inversion":
         yield from _inversion(forward, latents, chosen)
         return
-    gaussian = torch.randn(latents.shape, generator=torch.Generator("cpu").manual_seed(check_seed(seed))).to(latents)
+    drawn = torch.Generator("cpu").manual_seed(check_seed(seed))
+    gaussian = torch.randn(latents.shape, generator=drawn).to(latents) if noise == "forward" else None
     for step in chosen:
-        state = latents if noise == "clean" else schedule.noised(latents, gaussian, step)
+        state = latents if gaussian is None else schedule.noised(latents, gaussian, step)
         yield State(step, schedule.timesteps[step], state, forward.predict(state, step))
 
 

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from device_paths import on_device
+from pretend_cuda import PretendCUDA
 from tiny_pipelines import SIZE
 from torch import Tensor
 
@@ -41,6 +43,8 @@ class FamilyContract:
     channels: int
     text_counts: tuple[int, ...]
     """Text tokens of prompt 0, of prompt 1 and of the negative prompt."""
+    waits_a_run: ClassVar[int] = 1
+    """Times that a probe waits for an accelerator in a run, however long: for timesteps and for masks of the text."""
     guided: ClassVar[dict[str, Any]] = {"guidance_scale": 4.0}
     unguided: ClassVar[dict[str, Any]] = {"guidance_scale": 1.0}
     replay_tolerance: ClassVar[float] = 0.0
@@ -126,6 +130,23 @@ class FamilyContract:
     def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         latents = self.sample(backbone, steps=STEPS)
         return torch.randn((batch, *latents.shape[1:]), generator=torch.Generator().manual_seed(3)).to(latents)
+
+    def test_a_capture_on_another_device_waits_for_nothing(self, fresh: Backbone) -> None:
+        with PretendCUDA() as device:
+            backbone = load_backbone(fresh.pipeline, device="cuda")
+            own = self.conditioning
+            self.conditioning = lambda *args, **options: on_device(  # type: ignore[method-assign]
+                own(*args, **options), "cuda", backbone.dtype
+            )
+            self.sample(backbone)
+            device.reset()
+            self.sample(backbone)
+            plain, found = sum(device.waits.values()), []
+            device.reset()
+            with Probe(backbone, Selection("all", "all"), found.append, features=True):
+                self.sample(backbone)
+            assert {capture.query.device for capture in found} == {torch.device("cuda", 0)}
+        assert sum(device.waits.values()) - plain <= self.waits_a_run
 
     # What it is ---------------------------------------------------------------------------------------------------
 

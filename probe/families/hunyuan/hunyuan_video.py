@@ -18,6 +18,7 @@ from torch import Tensor
 from probe.attention.position_sources import Replaced, RotaryModule
 from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
+from probe.backbones.fetched import fetched, valid_tokens
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
 from probe.families.registry import register_family
@@ -83,7 +84,7 @@ class HunyuanVideo(Backbone):
 
     def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
         """Text tokens of each batch element: as many as its mask has, which are the first ones."""
-        return [int(count) for count in call["encoder_attention_mask"].sum(dim=1)]
+        return list(fetched(call["encoder_attention_mask"], valid_tokens))
 
     def _replaces_tokens(self) -> bool:
         return bool(self.pipeline.transformer.config.image_condition_type == "token_replace")

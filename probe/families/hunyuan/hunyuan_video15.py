@@ -17,6 +17,7 @@ from torch import Tensor
 from probe.attention.position_sources import Replaced, RotaryModule
 from probe.attention.positions import Positions
 from probe.backbones.backbone import Backbone
+from probe.backbones.fetched import fetched, is_blank, valid_tokens
 from probe.backbones.geometry import Size
 from probe.backbones.rotary import RotaryAxes
 from probe.families.registry import register_family
@@ -89,9 +90,10 @@ class HunyuanVideo15(Backbone):
     def text_tokens_of_call(self, call: Mapping[str, Any]) -> list[int]:
         """Return the tokens of each batch element that are not padding: image, glyphs and text."""
         image = call["image_embeds"]
-        shown = 0 if bool((image == 0).all()) else image.shape[1]
-        counts = zip(call["encoder_attention_mask"], call["encoder_attention_mask_2"], strict=True)
-        return [shown + int(text.bool().sum()) + int(glyphs.bool().sum()) for text, glyphs in counts]
+        shown = 0 if fetched(image, is_blank) else image.shape[1]
+        masks = (call["encoder_attention_mask"], call["encoder_attention_mask_2"])
+        counts = zip(*(fetched(mask, valid_tokens) for mask in masks), strict=True)
+        return [shown + text + glyphs for text, glyphs in counts]
 
     def is_guided(self, call: Mapping[str, Any]) -> bool:
         """Return whether the guider of the pipeline asks for both branches."""

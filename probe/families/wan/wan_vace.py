@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from probe.attention.position_sources import Replaced
 from probe.attention.positions import Positions
 from probe.attention.token_order import TokenOrder
+from probe.backbones.fetched import fetched
 from probe.families.registry import register_family
 from probe.families.wan.wan import Wan
 from store.errors import UnsupportedBackboneError
@@ -89,7 +90,11 @@ class WanVACE(Wan):
 
 def _references(call: Mapping[str, Any]) -> int:
     """Frames of reference images before those of the video: where the part of the control to change is exactly 0."""
-    control, channels = call["control_hidden_states"], call["hidden_states"].shape[1]
-    still = (control[0, channels : 2 * channels] == 0).flatten(2).all(-1).all(0)
-    moving = (~still).nonzero()
-    return int(moving[0]) if len(moving) else 0
+    channels, still = call["hidden_states"].shape[1], fetched(call["control_hidden_states"], _blank_frames)
+    blank = [all(column) for column in zip(*still[channels : 2 * channels], strict=True)]
+    return blank.index(False) if False in blank else 0
+
+
+def _blank_frames(control: Tensor) -> Any:
+    """(channel, frame) lists: whether a control channel is exactly 0 throughout a frame."""
+    return (control[0] == 0).flatten(2).all(-1).tolist()

@@ -45,6 +45,7 @@ class TestMochi(FamilyContract):
     layer_names = ("transformer_blocks.0.attn1", "transformer_blocks.1.attn1")
     size = {"height": 80, "width": 112, "images": 13}  # noqa: RUF012
     spans = [range(1), range(1, 7), range(7, 13)]  # noqa: RUF012
+    waits_a_run = 2
     channels = 8
     text_counts = (7, 4, 5)
 

@@ -16,6 +16,7 @@ from store.errors import InvalidInputError
 
 class TestHunyuanVideo(BackboneContract):
     layer_names = ("transformer_blocks.0.attn", "single_transformer_blocks.0.attn")
+    waits_a_run = 2
     channels = 10
     text_counts = (8, 5, 6)
     guided: ClassVar[dict[str, Any]] = {"guidance_scale": 4.0, "true_cfg_scale": 3.0}

@@ -68,6 +68,7 @@ def hunyuan15(kind: type[Any] = HunyuanVideo15Pipeline) -> Any:
 
 class TestHunyuanVideo15(FamilyContract):
     layer_names = ("transformer_blocks.0.attn", "transformer_blocks.1.attn")
+    waits_a_run = 4
     channels = 10
     texts: ClassVar[tuple[tuple[int, int], ...]] = ((8, 2), (5, 0), (6, 1))
     """Text and glyph tokens of each prompt."""

@@ -41,6 +41,7 @@ def vace() -> WanVACEPipeline:
 
 class TestWanVACE(FamilyContract):
     layer_names = ("blocks.0.attn1", "blocks.1.attn1")
+    waits_a_run = 2
     channels = 12
     text_counts = (0, 0, 0)
 

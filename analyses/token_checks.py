@@ -1,0 +1,97 @@
+"""Checks of tokens that are made on their device and fetched later, so that no capture waits for an accelerator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from store.errors import InvalidInputError
+
+
+class TokenChecks:
+    """Extremes of several tensors, on their device; what is wrong with them is raised when they are fetched.
+
+    Examples
+    --------
+    >>> checks = TokenChecks()
+    >>> checks.finite(torch.tensor([1.0, math.nan]), "query")
+    >>> checks.raise_for(checks.extremes().numpy())
+    Traceback (most recent call last):
+    ...
+    store.errors.InvalidInputError: query holds NaN or infinite values. Nothing can be matched with them.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._extremes: list[torch.Tensor] = []
+        self._after: list[Callable[[dict[str, float]], None]] = []
+
+    def finite(self, tensor: torch.Tensor, name: str) -> None:
+        """Note a tensor that must not hold NaN or infinite values.
+
+        Raises
+        ------
+        InvalidInputError
+            At once for an empty tensor; the rest when fetched.
+        """
+        if not tensor.numel():
+            raise InvalidInputError(f"{name} is empty: shape {tuple(tensor.shape)}.")
+        # aminmax lets a NaN through, so one pass without a temporary finds both.
+        self._names.append(name)
+        self._extremes += torch.aminmax(tensor.detach())
+
+    def products(self, dtype: torch.dtype, channels: int) -> None:
+        """Note that products of ``query`` and ``key`` over these channels must fit a data type."""
+
+        def check(largest: dict[str, float]) -> None:
+            if largest["query"] * largest["key"] * channels > torch.finfo(dtype).max:
+                raise InvalidInputError(
+                    f"query and key reach {largest['query']:.3g} and {largest['key']:.3g}: their products overflow, "
+                    "and no match could be told from another. Something before the attention has diverged."
+                )
+
+        self._after.append(check)
+
+    def extremes(self) -> torch.Tensor:
+        """(2 x tensors,) the smallest and the largest value of each, on the device."""
+        dtype = torch.float32 if self._extremes[0].device.type == "mps" else torch.float64
+        return torch.stack([extreme.to(dtype) for extreme in self._extremes])
+
+    def raise_for(self, extremes: np.ndarray) -> dict[str, float]:
+        """Raise for the first tensor that fails; return the largest size of a value of each.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        largest = {}
+        for name, (low, high) in zip(self._names, extremes.reshape(-1, 2), strict=True):
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise InvalidInputError(f"{name} holds NaN or infinite values. Nothing can be matched with them.")
+            largest[name] = max(abs(float(low)), abs(float(high)))
+        for check in self._after:
+            check(largest)
+        return largest
+
+    def finish(self) -> dict[str, float]:
+        """Fetch the extremes and raise for them: the device is waited for once."""
+        return self.raise_for(self.extremes().cpu().numpy())
+
+
+def to_host(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    """Fetch several float tensors in one copy, by way of the device of the first, as float64.
+
+    Examples
+    --------
+    >>> [found.shape for found in to_host([torch.zeros(2, 3), torch.ones(())])]
+    [(2, 3), ()]
+    """
+    dtype = torch.float32 if tensors[0].device.type == "mps" else torch.float64
+    device = tensors[0].device
+    flat = torch.cat([tensor.detach().to(device, dtype).flatten() for tensor in tensors]).cpu().numpy()
+    flat = flat.astype(np.float64, copy=False)
+    ends = np.cumsum([tensor.numel() for tensor in tensors])
+    return [part.reshape(tuple(one.shape)) for part, one in zip(np.split(flat, ends[:-1]), tensors, strict=True)]

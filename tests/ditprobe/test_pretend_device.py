@@ -1,0 +1,142 @@
+"""Every public path on a device that is not the CPU, and how often it waits for that device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from device_paths import device_paths, moving_clip, on_device
+from pretend_cuda import PretendCUDA
+from tiny_families import FAMILIES, Family
+
+import ditprobe as dp
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+IN_DEPTH = {
+    "mini-rope": None,
+    "cogvideox rotary": ("probe a prompt", "sweep, forward", "record a clip", "capture", "match", "track", "DiTFlow"),
+    "hunyuan": ("sweep, clean", "capture", "affinity", "CAG"),
+    "wan": ("sweep, each head", "record a clip", "capture", "DiTFlow, positions", "CAG"),
+}
+
+
+@pytest.fixture
+def device() -> Iterator[PretendCUDA]:
+    with PretendCUDA() as pretend:
+        yield pretend
+
+
+@pytest.mark.parametrize("name", IN_DEPTH)
+def test_paths_run_on_another_device(name: str, device: PretendCUDA, tmp_path: Path) -> None:
+    family, wanted = FAMILIES[name], IN_DEPTH[name]
+    backbone = dp.load_backbone(family.make(), device="cuda")
+    assert backbone.device == torch.device("cuda", 0)
+    ran = []
+    for path, call in device_paths(family, backbone, str(tmp_path)):
+        if wanted is None or path in wanted:
+            call()
+            ran.append(path)
+    assert set(wanted or ()) <= set(ran)
+
+
+def test_the_pretend_device_refuses_what_a_real_one_refuses(device: PretendCUDA) -> None:
+    values = torch.ones(3).to("cuda")
+    assert values.device == torch.device("cuda", 0)
+    with pytest.raises(RuntimeError, match="same device"):
+        values + torch.ones(3)
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.cat([values, torch.ones(3)])
+    with pytest.raises(TypeError, match="numpy"):
+        np.asarray(values)
+    with pytest.raises(RuntimeError, match="generator"):
+        torch.randn(3, device="cuda", generator=torch.Generator())
+    with pytest.raises(RuntimeError, match="indices"):
+        torch.ones(3)[values.long()]
+    assert (values + 1).device == values.device
+    assert not device.waits
+    assert float(values.sum()) == 3
+    assert bool((values > 0).all())
+    values[values > 0]
+    values.cpu()
+    assert sum(device.waits.values()) == 4
+    assert sum(device.copies.values()) == 2
+
+
+def _swept(family: Family, device: PretendCUDA, layers: Any, steps: list[int]) -> int:
+    backbone = dp.load_backbone(family.make(), device="cuda")
+    given = family.options()["conditioning"]
+    options = {"steps": 4, "conditioning": on_device(given, "cuda", torch.float32), "features": True, "min_points": 1}
+    device.reset()
+    dp.sweep(backbone, moving_clip(family.size), dp.Selection(steps, layers), per_head=True, **options)
+    return sum(device.waits.values())
+
+
+def test_a_sweep_waits_for_the_device_twice_a_step_however_many_layers(device: PretendCUDA) -> None:
+    """Once for the model's own check of latents and predictions, once for the measures of all its layers."""
+    mini = FAMILIES["mini"]
+    one, both, three_steps = (
+        _swept(mini, device, layers, steps) for layers, steps in (([0], [0]), ("all", [0]), ("all", [0, 1, 3]))
+    )
+    assert one == both
+    assert three_steps - both == 2 * 2
+
+
+def test_a_capture_waits_for_nothing_and_copies_nothing(device: PretendCUDA) -> None:
+    mini = FAMILIES["mini"]
+    backbone = dp.load_backbone(mini.make(), device="cuda")
+    plain = mini.options()
+
+    def counts(selection: dp.Selection | None) -> tuple[int, int]:
+        device.reset()
+        if selection is None:
+            backbone.generate(mini.prompt, **plain)
+        else:
+            dp.run_prompt(backbone, mini.prompt, selection, lambda capture: None, features=True, **plain)
+        return sum(device.waits.values()), sum(device.copies.values())
+
+    counts(dp.Selection("all", "all", heads=[1]))  # the first time, indices are copied to the device
+    without, every = counts(None), counts(dp.Selection("all", "all", heads=[1], frames=[0, 2]))
+    assert every[0] - without[0] == 1, "the scheduler's timesteps are fetched once a run"
+    counts(dp.Selection("all", "all", frames=[0, 2]))
+    assert counts(dp.Selection("all", "all", frames=[0, 2]))[1] == without[1]
+
+
+def test_parts_on_several_devices(device: PretendCUDA) -> None:
+    """A device map leaves parts on devices of their own, as accelerate's hooks do: what is given is moved to each."""
+    device.devices = 2
+    mini = FAMILIES["mini"]
+    pipeline: Any = mini.make()
+    pipeline.to("cuda:0")
+    blocks = pipeline.transformer.transformer_blocks
+    _on(blocks[1], "cuda:1", back="cuda:0")
+    backbone = dp.load_backbone(pipeline)
+    found: list[dp.Capture] = []
+    clip = moving_clip(mini.size)
+    dp.run_clip(backbone, clip, dp.Selection([0], "all"), found.append, steps=3, prompt=mini.prompt)
+    assert [capture.query.device.index for capture in found] == [0, 1]
+    transferred = dp.transfer_motion(
+        backbone, clip, mini.prompt, method=dp.DiTFlow(layers=[0, 1], iterations=1), **mini.options()
+    )
+    assert transferred.images.shape == clip.images.shape
+    measured = dp.sweep(backbone, clip, dp.Selection([0, 1], "all"), steps=3, prompt=mini.prompt, min_points=1)
+    assert np.isfinite(measured["accuracy"]).all()
+
+
+def _on(module: torch.nn.Module, device: str, *, back: str) -> None:
+    module.to(device)
+
+    def moved(value: Any, where: str) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.to(where)
+        return type(value)(moved(each, where) for each in value) if isinstance(value, tuple | list) else value
+
+    module.register_forward_pre_hook(
+        lambda _, args, kwargs: (moved(args, device), {name: moved(value, device) for name, value in kwargs.items()}),
+        with_kwargs=True,
+    )
+    module.register_forward_hook(lambda _, args, output: moved(output, back))

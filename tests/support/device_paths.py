@@ -1,0 +1,152 @@
+"""Public paths of a backbone as calls that take nothing, to be run on any device: a pretend one or a real one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from tiny_families import Family
+
+import ditprobe as dp
+from probe.run.layers_of_clip import layers_of_clip
+
+Path = tuple[str, Callable[[], Any]]
+
+
+def moving_clip(size: dict[str, int]) -> dp.Clip:
+    """A smooth clip with four tracks, two of which move."""
+    images, height, width = size["images"], size["height"], size["width"]
+    coarse = torch.rand(images, 3, 5, 7, generator=torch.Generator().manual_seed(7))
+    shown = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    time = np.arange(images)[:, None]
+    start = np.array([[10.0, 12.0], [20.0, 5.0], [15.0, 15.0], [8.0, 8.0]])
+    speed = np.array([[2.0, 0.0], [0.0, 1.5], [0.0, 0.0], [0.0, 0.0]])
+    tracks = start + time[..., None] * speed
+    return dp.Clip(
+        (shown * 255).byte().permute(0, 2, 3, 1).contiguous().numpy(),
+        fps=8,
+        prompt="",
+        tracks=tracks,
+        visibility=np.ones(tracks.shape[:2], bool),
+    )
+
+
+def on_device(conditioning: dict[str, Any], device: Any, dtype: torch.dtype) -> dict[str, Any]:
+    """Text embeddings on a device, as a caller who made them there would pass them."""
+
+    def moved(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(device).to(dtype) if value.is_floating_point() else value.to(device)
+
+    return {name: moved(value) for name, value in conditioning.items()}
+
+
+def device_paths(family: Family, backbone: dp.Backbone, folder: str) -> Iterator[Path]:
+    """Name and call of every public path; a later one may need what an earlier one captured."""
+
+    def options(guided: bool = False) -> dict[str, Any]:
+        found = family.options(guided=guided)
+        return {**found, "conditioning": on_device(found["conditioning"], backbone.device, backbone.dtype)}
+
+    plain, text = options(), {"prompt": family.prompt} if family.prompt else {}
+    clip, size, last = moving_clip(family.size), (plain["height"], plain["width"]), len(backbone.layers) - 1
+    run: dict[str, Any] = {"steps": 3, "conditioning": plain["conditioning"]}
+    yield from _runs(family, backbone, clip, options, run | text, folder)
+    queries = [[0, 12.0, 12.0], [2, 20.0, 20.0]]
+    for name, tracking in {
+        "track": dp.TrackingOptions(),
+        "track, cell by cell": dp.TrackingOptions(support=0),
+        "track, clips encoded": dp.TrackingOptions(encode="clip"),
+    }.items():
+        yield (
+            name,
+            lambda tracking=tracking: dp.track_points(
+                clip, queries, backbone, layer=last, step=-1, size=size, options=tracking, **run, **text
+            ),
+        )
+    yield from _analyses(backbone, clip, run | text, last)
+    for name, method in {
+        "DiTFlow": dp.DiTFlow(layers=[last], iterations=2),
+        "DiTFlow, positions": dp.DiTFlow(layers=[last], iterations=2, optimise="positions"),
+        "SMM": dp.SMM(layers=[last], iterations=2),
+        "MOFT": dp.MOFT(layers=[last], iterations=2),
+        "MotionClone": dp.MotionClone(layers=[last], iterations=2),
+        "injection": dp.Injection(last),
+    }.items():
+        yield name, lambda method=method: dp.transfer_motion(backbone, clip, family.prompt, method=method, **plain)
+    guided = dp.CrossAttentionGuidance(layers=[last])
+    yield "CAG", lambda: dp.sample(backbone, family.prompt, guided, **plain)
+    renormalised = dp.CrossAttentionGuidance(layers=[last], preset="renormalised")
+    yield "CAG, renormalised", lambda: dp.sample(backbone, family.prompt, renormalised, **options(True))
+
+
+def _runs(
+    family: Family,
+    backbone: dp.Backbone,
+    clip: dp.Clip,
+    options: Callable[..., dict[str, Any]],
+    run: dict[str, Any],
+    folder: str,
+) -> Iterator[Path]:
+    every, steps = dp.Selection("all", "all"), dp.Selection([1, -1], "all")
+    plain = options()
+    size = {"size": (plain["height"], plain["width"]), "images": plain["images"]}
+    yield "generate", lambda: backbone.generate(family.prompt, **plain)
+    yield "generate, guided", lambda: backbone.generate(family.prompt, **options(True))
+    yield "probe a prompt", lambda: dp.run_prompt(backbone, family.prompt, every, lambda capture: None, **plain)
+    yield "probe a clip", lambda: dp.run_clip(backbone, clip, every, lambda capture: None, **run)
+    swept = {"min_points": 1, **size, **run}
+    for noise in ("clean", "forward", "inversion"):
+        yield (
+            f"sweep, {noise}",
+            lambda noise=noise: dp.sweep(backbone, clip, steps, noise=noise, features=True, **swept),
+        )
+    yield "sweep, each head", lambda: dp.sweep(backbone, clip, steps, per_head=True, **swept)
+    one_head = dp.Selection([1, -1], "all", heads=[1])
+    yield "sweep, one head", lambda: dp.sweep(backbone, clip, one_head, **swept)
+    for name, source, more in (("clip", clip, run | size), ("prompt", family.prompt, run | size)):
+        path = tempfile.mktemp(suffix=".zarr", dir=folder)
+        kept = {key: value for key, value in more.items() if key != "prompt" or name == "clip"}
+        yield (
+            f"record a {name}",
+            lambda source=source, path=path, kept=kept: dp.record(
+                backbone, source, every, path, features=True, values=True, **kept
+            ),
+        )
+    yield "encode, decode", lambda: backbone.decode(backbone.encode(clip))
+    shown = {key: value for key, value in run.items() if key != "prompt"}
+    yield (
+        "layers of a clip",
+        lambda: layers_of_clip(backbone, clip, [0], blocks=True, prompt=family.prompt, **shown),
+    )
+
+
+def _analyses(backbone: dp.Backbone, clip: dp.Clip, run: dict[str, Any], last: int) -> Iterator[Path]:
+    found: list[dp.Capture] = []
+    points = np.array([[12.0, 12.0], [20.0, 7.0]])
+    seen = dp.Selection([-1], [last])
+    yield "capture", lambda: dp.run_clip(backbone, clip, seen, found.append, features=True, **run)
+    tokens = lambda: (found[-1].query, found[-1].key)  # noqa: E731
+    yield "flow", lambda: dp.attention_motion_flow(*tokens(), found[-1].layout)
+    yield (
+        "flow, hard",
+        lambda: dp.labelled_flow(dp.attention_motion_flow(*tokens(), found[-1].layout, hard=True), found[-1].layout),
+    )
+    yield "match", lambda: dp.match_points(*tokens(), points, found[-1].layout)
+    yield (
+        "match by head",
+        lambda: dp.match_points_by_head(*tokens(), points, found[-1].layout, refine="soft", frame=1),
+    )
+    yield "match features", lambda: dp.match_features(found[-1].features, points, found[-1].layout)
+    visible = np.ones((found[-1].layout.images, 2), bool)
+    yield "affinity", lambda: dp.affinity(*tokens(), points, visible, found[-1].layout, found[-1].text_key)
+    yield (
+        "attention of points",
+        lambda: dp.attention_of_points(*tokens(), points, found[-1].layout, text_key=found[-1].text_key),
+    )
+    yield "classify heads", lambda: dp.classify_heads(*tokens(), found[-1].layout, found[-1].text_key)
+    yield "principal components", lambda: dp.principal_components(found[-1].query)

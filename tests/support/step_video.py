@@ -38,6 +38,7 @@ def rotated(x: Tensor, positions: list[int], split: list[int]) -> Tensor:
         rates = 10_000.0 ** (-torch.arange(0, part.shape[-1], 2) / part.shape[-1])
         angles = (places[:, axis, None] * rates).repeat(1, 2)[None, :, None]
         first, second = part.chunk(2, dim=-1)
+        angles = angles.to(part.device)
         parts.append(part * angles.cos() + torch.cat([-second, first], dim=-1) * angles.sin())
     return torch.cat(parts, dim=-1)
 
@@ -275,14 +276,15 @@ class StepVideoPipeline(DiffusionPipeline):
         batch = 1 if isinstance(prompt, str) else len(prompt)
         guided = guidance_scale > 1.0
         text, clip, mask = self.encode_prompt(prompt=prompt, neg_magic=neg_magic, pos_magic=pos_magic)
-        dtype = self.transformer.dtype
+        dtype, device = self.transformer.dtype, next(self.transformer.parameters()).device
+        text, clip, mask = (each.to(device) for each in (text, clip, mask))
         self.scheduler.set_timesteps(num_inference_steps=num_inference_steps, time_shift=time_shift, device="cpu")
         if latents is None:
             frames = max(num_frames // CHUNK * LATENT_CHUNK, 1)
             shape = (batch, frames, self.transformer.config.in_channels, height // STRIDE, width // STRIDE)
             latents = torch.randn(shape, generator=generator, dtype=torch.bfloat16)
-        latents = latents.to(torch.bfloat16)
-        for t in self.scheduler.timesteps:
+        latents = latents.to(device, torch.bfloat16)
+        for t in self.scheduler.timesteps.to(device):
             given = torch.cat([latents] * 2) if guided else latents
             given = given.to(dtype)
             prediction = self.transformer(

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from analyses.arrays import cells_as_xy
-from probe.capture.indices import constants
+from probe.backbones.indices import constants
 from store.layout import TokenLayout
 
 Geometry = Literal["exact", "difftrack"]

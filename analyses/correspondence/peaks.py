@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from analyses.arrays import cells_as_xy
-from probe.capture.indices import constants
+from probe.backbones.indices import constants
 from store.layout import TokenLayout
 
 

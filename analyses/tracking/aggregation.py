@@ -11,7 +11,7 @@ import torch
 from analyses.arrays import cells_as_xy
 from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.peaks import Candidates
-from probe.capture.indices import constants
+from probe.backbones.indices import constants
 from store.layout import TokenLayout
 
 _REACH = 2

@@ -140,10 +140,14 @@ class GuidedSampling:
         gradient_checkpointing: bool = False,
     ) -> None:
         check_editable(backbone.pipeline.scheduler)
-        if arguments.get("guidance_rescale"):
+        if backbone.rescales_guidance(arguments):
+            own = "guidance_rescale" not in arguments
+            shown = (
+                "the pipeline's own guidance_rescale" if own else f"guidance_rescale={arguments['guidance_rescale']}"
+            )
             raise InvalidInputError(
-                f"guidance_rescale={arguments['guidance_rescale']} scales the guided prediction anew, so that what a "
-                "strategy adds to it would not arrive. Leave guidance_rescale out."
+                f"{shown} scales the guided prediction anew, so that what a strategy adds to it would not arrive. "
+                + ("Pass guidance_rescale=0 in the conditioning." if own else "Leave guidance_rescale out.")
             )
         backbone.check_ready()
         self.backbone = backbone

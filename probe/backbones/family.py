@@ -338,6 +338,10 @@ class Family(ABC):
         """Return what the transformer is given for what the schedule tells it at a step, in the shape of ``call``'s."""
         return torch.full_like(call["timestep"], timestep)
 
+    def replayed(self, call: Mapping[str, Any], timestep: float) -> dict[str, Any]:
+        """Return the arguments, besides the latents, that a forward pass changes in a call: what tells the timestep."""
+        return {"timestep": self.timestep_of_call(call, timestep)}
+
     def prediction_of(self, output: Any, call: Mapping[str, Any]) -> Tensor:
         """Return the prediction, shaped like the latents, in what a transformer returned."""
         prediction: Tensor = output[0] if isinstance(output, tuple) else output.sample
@@ -424,6 +428,11 @@ class Family(ABC):
     def replay_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of an unguided pipeline call whose first step gives a forward pass its conditioning."""
         return {**arguments, **self.unguided_arguments(arguments)}
+
+    def rescales_guidance(self, arguments: Mapping[str, Any]) -> bool:
+        """Return whether a pipeline call with these arguments scales the guided prediction anew."""
+        default = inspect.signature(type(self.pipeline).__call__).parameters.get("guidance_rescale")
+        return bool(arguments.get("guidance_rescale", 0.0 if default is None else default.default))
 
     def wants_guidance(self, arguments: Mapping[str, Any]) -> bool:
         """Return whether a pipeline call with these arguments runs both branches."""

@@ -236,7 +236,7 @@ class ForwardPass:
     def _run(self, branch: str, latents: Tensor, timestep: float, told: float) -> Tensor:
         args, kwargs = self._call(branch)
         call = self.backbone.call_with_latents(kwargs, latents)
-        call["timestep"] = self.backbone.timestep_of_call(kwargs, told)
+        call.update(self.backbone.replayed(kwargs, told))
         return self.backbone.prediction_of(self.backbone.denoiser_at(timestep)(*args, **call), kwargs)
 
     def _shape_shown(self) -> tuple[int, ...]:

@@ -430,7 +430,7 @@ class Family(ABC):
         return {**arguments, **self.unguided_arguments(arguments)}
 
     def rescales_guidance(self, arguments: Mapping[str, Any]) -> bool:
-        """Return whether a pipeline call with these arguments scales the guided prediction anew."""
+        """Return whether a pipeline call with these arguments rescales the guided prediction."""
         default = inspect.signature(type(self.pipeline).__call__).parameters.get("guidance_rescale")
         return bool(arguments.get("guidance_rescale", 0.0 if default is None else default.default))
 

@@ -49,9 +49,9 @@ class LTXVideo(Backbone):
     """
 
     family = "LTX-Video"
-    pipelines = ("LTXPipeline", "LTXImageToVideoPipeline", "LTXConditionPipeline")
-    image_pipelines = ("LTXImageToVideoPipeline",)
-    transformers = ("LTXVideoTransformer3DModel",)
+    pipelines: ClassVar[tuple[str, ...]] = ("LTXPipeline", "LTXImageToVideoPipeline", "LTXConditionPipeline")
+    image_pipelines: ClassVar[tuple[str, ...]] = ("LTXImageToVideoPipeline",)
+    transformers: ClassVar[tuple[str, ...]] = ("LTXVideoTransformer3DModel",)
     attention_paths = ("transformer_blocks.*.attn1",)
     guidance = "batch"
     text_position: ClassVar[Literal["first", "last"] | None] = None

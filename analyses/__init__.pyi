@@ -158,6 +158,7 @@ from analyses.scenes.object_motion import (
     object_motion as object_motion,
     motion_error as motion_error,
 )
+from analyses.scenes.colour_leak import colour_leak as colour_leak
 from analyses.scenes.prompt_agreement import (
     PromptAgreement as PromptAgreement,
     prompt_agreement as prompt_agreement,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from benchmarks.adapters.arms import ALL, DET, PLAIN, Arm, Trained, ablations, arms
+from benchmarks.adapters.arms import ALL, DET, FYM, PLAIN, Arm, ablations, arms, is_trained, shortened, splits
 from benchmarks.adapters.measures import NEW, OTHER, mean_of_known
 from benchmarks.adapters.runs import Fit
 from benchmarks.results import Results
@@ -29,8 +29,8 @@ TITLES = {
     "hybrid": ("hybrid fidelity", 3),
     "same_way": ("reference's way, %", 1),
     "agreement": ("prompt agreement, %", 1),
-    "object_leak": ("object in the reference's colour, %", 1),
-    "background_leak": ("background in the reference's colour, %", 1),
+    "object_leak": ("object towards the reference's colour, %", 1),
+    "background_leak": ("background towards the reference's colour, %", 1),
 }
 FITS = {
     "before": ("loss before", 3),
@@ -40,13 +40,16 @@ FITS = {
     "seconds": ("a clip, s", 1),
 }
 FIRST = 4000
+PARTS = ("table", "kept", "ablation", "split")
 
 
 class Experiment:
     """The tables of one backbone."""
 
-    def __init__(self, backbone: str, results: Results, first: int, references: int, made: bool) -> None:
-        self._backbone, self._results, self._made = backbone, results, made
+    def __init__(self, backbone: str, results: Results, given: argparse.Namespace) -> None:
+        self._backbone, self._results, self._made, self._steps = backbone, results, given.made, given.training_steps
+        self._chosen = given.arms
+        first, references = given.first, given.references
         self._cases = cases(first, references, "without a direction")
 
     def table(self) -> str:
@@ -59,7 +62,7 @@ class Experiment:
     def kept(self) -> str:
         """DeT with the adapter kept in more and fewer of the layers it was trained in; one prompt."""
         det = arms(self._backbone)[DET]
-        rows = {f"first {n} of 6 layers": (det, tuple(range(n)), (NEW,)) for n in (2, 3, 4, 6)}
+        rows = {f"first {n} of 6 layers": (det, tuple(range(n)), (NEW,)) for n in range(1, 7)}
         return self._tables("Layers kept at inference, one prompt a reference", rows, "first 6 of 6 layers")
 
     def ablation(self) -> str:
@@ -68,7 +71,17 @@ class Experiment:
         rows = {name: (arm, ALL, (NEW, OTHER)) for name, arm in table.items()}
         return self._tables("One thing changed", rows, DET)
 
+    def split(self) -> str:
+        """Follow-Your-Motion with one thing changed."""
+        table = {FYM: arms(self._backbone)[FYM], **splits(self._backbone)}
+        rows = {name: (arm, ALL, (NEW, OTHER)) for name, arm in table.items()}
+        return self._tables("Follow-Your-Motion, one thing changed", rows, FYM)
+
     def _tables(self, title: str, rows: dict[str, tuple[Arm, tuple[int, ...], tuple[str, ...]]], base: str) -> str:
+        if self._steps is not None:
+            rows = {name: (shortened(arm, self._steps), *rest) for name, (arm, *rest) in rows.items()}
+        if self._chosen is not None:
+            rows = {name: row for name, row in rows.items() if name in (*self._chosen, base)}
         if not self._made:
             self._results.make(Fit(self._backbone, case, arm) for case in self._cases for arm, _, _ in rows.values())
         there = {
@@ -84,8 +97,9 @@ class Experiment:
             {"row": list(rows), "clip": [case.seed for case in shared], "metric": [*TITLES, *FITS]},
             ("row", "clip", "metric"),
         )
-        trained = [name for name, (arm, _, _) in rows.items() if isinstance(arm, Trained)]
-        about = f"{title}. {len(shared)} references (seeds {shared[0].seed} to {shared[-1].seed})."
+        trained = [name for name, (arm, _, _) in rows.items() if is_trained(arm)]
+        steps = "" if self._steps is None else f" Trainings were cut to {self._steps} steps."
+        about = f"{title}. {len(shared)} references (seeds {shared[0].seed} to {shared[-1].seed}).{steps}"
         parts = [about, means_table(found, TITLES, missing="no object seen"), against_table(found, base, TITLES)]
         if trained:
             parts.append(means_table(found.sel(row=trained), FITS, missing="not fitted"))
@@ -104,17 +118,19 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=["mini", "mini-rope"])
-    parser.add_argument("--parts", nargs="+", default=["table", "kept"], choices=["table", "kept", "ablation"])
+    parser.add_argument("--parts", nargs="+", default=["table", "kept"], choices=PARTS)
     parser.add_argument("--references", type=int, default=24)
     parser.add_argument("--first", type=int, default=FIRST, help="seed of the first reference")
     parser.add_argument("--results", type=Path, default=Path("runs/adapters.jsonl"))
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--arms", nargs="+", help="rows by name; all by default")
+    parser.add_argument("--training-steps", type=int, help="cut every training to so many, to see that it runs")
     parser.add_argument("--made", action="store_true", help="print what was measured, and make no more")
     given = parser.parse_args(arguments)
     began = time.perf_counter()
     results = Results(given.results, given.workers)
     for name in given.backbones:
-        experiment = Experiment(name, results, given.first, given.references, given.made)
+        experiment = Experiment(name, results, given)
         for part in given.parts:
             print(f"\n## {name}: {part}\n\n{getattr(experiment, part)()}", flush=True)
     print(f"\n{time.perf_counter() - began:.0f} s")

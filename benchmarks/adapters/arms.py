@@ -8,17 +8,21 @@ from typing import Any
 
 from benchmarks.transfer.methods import LATENTS, RATE_OF, rated
 from generators.adapters.adapter import MotionAdapter
-from generators.adapters.arms import SpaceTimeKernel, TokenMLP
+from generators.adapters.arms import LocalAttention, SpaceTimeKernel, TokenMLP
+from generators.adapters.decoupled.follow_your_motion import FollowYourMotion
+from generators.adapters.fitted import TrainedMethod
 from generators.adapters.lora import LoRA
 from generators.adapters.motion_inversion import MotionInversion
 from generators.adapters.temporal_kernel import TemporalKernel
 from generators.adapters.training.settings import Training
 from generators.transfer.ditflow import DiTFlow
+from generators.transfer.dmt import DMT
 from generators.transfer.method import PlainBackbone, TransferMethod
 from generators.transfer.motion_clone import MotionClone
 from probe import Backbone
 
-PLAIN, DITFLOW, MOTION_CLONE = "plain backbone", "DiTFlow", "MotionClone"
+PLAIN, DITFLOW, MOTION_CLONE, DMT_ARM = "plain backbone", "DiTFlow", "MotionClone", "DMT"
+FYM = "Follow-Your-Motion"
 DET, DREAMBOOTH, INVERSION = "DeT", "DreamBooth (LoRA)", "MotionInversion"
 STEPS = 200
 """Of each training."""
@@ -74,12 +78,60 @@ def arms(backbone: str) -> dict[str, Arm]:
             (("width", 64), ("kernel", 3)),
             replace(trained[DET], tracking_weight=0.1),
             kept=(ALL, (0, 1)),
-            once=((0, 1, 2), (0, 1, 2, 3)),
+            once=tuple(tuple(range(count)) for count in (1, 3, 4, 5)),
         ),
         DREAMBOOTH: Trained(LoRA, (("rank", 32),), trained[DREAMBOOTH]),
         INVERSION: Trained(MotionInversion, (), trained[INVERSION]),
+        FYM: follow_your_motion(backbone),
         MOTION_CLONE: rated(MotionClone(), RATE_OF[backbone]["MotionClone"]),
+        DMT_ARM: rated(DMT(), RATE_OF[backbone]["SMM"]),
     }
+
+
+def follow_your_motion(backbone: str) -> FollowYourMotion:
+    """Follow-Your-Motion at the rank and rate of the other LoRA, with all its steps for the temporal heads."""
+    temporal = replace(_TRAINING, learning_rate=RATES[backbone][DREAMBOOTH])
+    return FollowYourMotion(rank=32, sampled=3, training=temporal, spatial_training=replace(temporal, steps=STEPS // 2))
+
+
+def splits(backbone: str) -> dict[str, Arm]:
+    """Follow-Your-Motion with one thing changed."""
+    whole = follow_your_motion(backbone)
+    changes: dict[str, dict[str, Any]] = {
+        "no split": {"split": "none"},
+        "random heads": {"split": "random"},
+        "undecided heads in no group": {"undecided": "neither"},
+        "spatial heads alone": {"trained": "spatial"},
+        "temporal heads alone": {"trained": "temporal"},
+        "spatial LoRA left out at inference": {"keep_spatial": False},
+        "no sparse sampling": {"sampled": 6},
+        "positions 0, 1, 2": {"positions": "plain"},
+        "random positions": {"positions": "random"},
+        "positions to the last frame": {"ends": True},
+        "no motion loss": {"motion_weight": 0.0},
+        "motion loss on clean latents": {"motion_of": "clean"},
+        "motion loss of the paper": {"preset": "paper", "split": "exact"},
+        "motion loss of the code": {"preset": "code", "split": "exact"},
+    }
+    return {name: replace(whole, **change) for name, change in changes.items()}
+
+
+def is_trained(arm: Arm) -> bool:
+    """Tell whether an arm trains on each reference."""
+    return isinstance(arm, Trained | TrainedMethod)
+
+
+def shortened(arm: Arm, steps: int) -> Arm:
+    """The arm with its trainings cut to a number of steps."""
+
+    def cut(training: Training) -> Training:
+        return replace(training, steps=min(steps, training.steps), warm_up=min(training.warm_up, steps // 4))
+
+    if isinstance(arm, FollowYourMotion):
+        assert arm.training is not None
+        assert arm.spatial_training is not None
+        return replace(arm, training=cut(arm.training), spatial_training=cut(arm.spatial_training))
+    return replace(arm, training=cut(arm.training)) if isinstance(arm, Trained) else arm
 
 
 def ablations(backbone: str) -> dict[str, Arm]:
@@ -97,5 +149,8 @@ def ablations(backbone: str) -> dict[str, Arm]:
     found["caption names the motion"] = replace(det, names_motion=True)
     found["rate 0.01"] = replace(det, training=replace(det.training, learning_rate=0.01), once=((0, 1, 2),))
     found["Conv3D"] = replace(det, kind=SpaceTimeKernel, settings=(("width", 16), ("kernel", 3)))
+    found["local attention"] = replace(det, kind=LocalAttention, settings=(("width", 64), ("window", (3, 5, 5))))
+    for place in ("qkv", "kv"):
+        found[f"kernel on {place}"] = replace(det, settings=(("width", 64), ("kernel", 3), ("place", place)))
     found["MLP"] = replace(det, kind=TokenMLP, settings=(("width", 192),))
     return found

@@ -8,8 +8,8 @@ import numpy as np
 
 from analyses.metrics.clip_fidelity import grid_queries
 from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity
+from analyses.scenes.colour_leak import colour_leak
 from analyses.scenes.object_motion import motion_error, object_motion
-from analyses.scenes.prompt_agreement import prompt_agreement
 from analyses.trackers.optical_flow import FlowTracker
 from benchmarks.transfer.clips import METRICS, Case
 from store import Clip
@@ -33,15 +33,16 @@ def measured(case: Case, clip: Clip, which: str) -> dict[str, float]:
     """The :data:`MEASURED` of a clip of one of the two prompts.
 
     Those of :meth:`benchmarks.transfer.clips.Case.measure`; ``hybrid``: hybrid motion fidelity of points that start in
-    the box of the reference's object, followed by optical flow; ``object_leak`` and ``background_leak``: whether the
-    object, and the background, have the reference's colour, in percent.
+    the box of the reference's object, followed by optical flow; ``object_leak`` and ``background_leak``: how far on the
+    way from the prompt's colour to the reference's the object, and the background, are, in percent; textures alone
+    differ from 0, so compare with the plain backbone.
     """
     words, theirs = words_of(case, which), words_of(case, SOURCE)
-    seen = prompt_agreement(clip.images, words)
+    leak = colour_leak(clip.images, words, theirs)
     found = _as_prompted(case, which).measure(clip)
     found["hybrid"] = hybrid(case, clip)
-    found["object_leak"] = 100.0 * (seen.objects[0].colour_seen == theirs.objects[0].colour)
-    found["background_leak"] = 100.0 * (seen.background_seen == theirs.background_colour)
+    found["object_leak"] = 100.0 * leak.object
+    found["background_leak"] = 100.0 * leak.background
     return {name: float(found[name]) for name in MEASURED}
 
 

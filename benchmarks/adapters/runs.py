@@ -16,7 +16,7 @@ from benchmarks.results import bundled, weights_digest
 from benchmarks.transfer.clips import Case
 from benchmarks.transfer.runs import STEPS as SAMPLING_STEPS
 from generators.adapters.adapter import MotionAdapter
-from generators.adapters.fitted import AttachAdapter
+from generators.adapters.fitted import AttachAdapter, TrainedMethod
 from generators.adapters.motion_tracks import tracks_of
 from generators.adapters.training.train import Objective, train_adapter
 from generators.sampling.sample import sample
@@ -47,7 +47,8 @@ class Fit:
     @property
     def key(self) -> str:
         """Key in the file of results."""
-        parts = (self.backbone, weights_digest(self.backbone), self.case, self.arm, SAMPLING_STEPS, GUIDANCE_SCALE)
+        made = (self.backbone, weights_digest(self.backbone), self.case, self.arm, SAMPLING_STEPS, GUIDANCE_SCALE)
+        parts = (*made, "leak as a tint")
         return "; ".join(map(str, parts))
 
     def measure(self) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Fit:
         of a clip of the caption that was trained with."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PromptWarning)
-            return self._trained(self.arm) if isinstance(self.arm, Trained) else self._untrained()
+            return self._trained(self.arm) if isinstance(self.arm, Trained | TrainedMethod) else self._untrained()
 
     def _untrained(self) -> dict[str, Any]:
         found: dict[str, Any] = {"clips": {}}
@@ -67,19 +68,29 @@ class Fit:
             found["clips"][f"{which} {_named(ALL)}"] = measured(self.case, clip, which)
         return found
 
-    def _trained(self, arm: Trained) -> dict[str, Any]:
+    def _trained(self, arm: Trained | TrainedMethod) -> dict[str, Any]:
         backbone, case = bundled(self.backbone), self.case
-        adapter = arm.new(backbone)
-        caption = str(case.reference.prompt) if arm.names_motion else sentence(case, SOURCE)
-        objective = Objective(backbone, case.reference, arm.training, prompt=caption)
-        before = _held_out_loss(objective, adapter, attached=False)
-        began = time.process_time()
-        train_adapter(adapter, backbone, case.reference, arm.training, tracks=self._tracks(arm), prompt=caption)
+        of_names = isinstance(arm, Trained) and arm.names_motion
+        caption = str(case.reference.prompt) if of_names else sentence(case, SOURCE)
+        training = arm.training if isinstance(arm, Trained) else arm.resolve_training(backbone)
+        objective = Objective(backbone, case.reference, training, prompt=caption)
+        if isinstance(arm, Trained):
+            adapter = arm.new(backbone)
+            before = _held_out_loss(objective, adapter, attached=False)
+            began = time.process_time()
+            train_adapter(adapter, backbone, case.reference, training, tracks=self._tracks(arm), prompt=caption)
+        else:
+            adapter = arm.adapter_for(backbone, case.reference, prompt=caption)
+            before = _held_out_loss(objective, adapter, attached=False)
+            began = time.process_time()
+            arm.train(adapter, backbone, case.reference, prompt=caption)
+            adapter = arm.inference_adapter(adapter)
         seconds = time.process_time() - began
         after = _held_out_loss(objective, adapter, attached=True)
         clips = {}
-        for layers in (*arm.kept, *arm.once):
-            for which in (NEW, OTHER) if layers in arm.kept else (NEW,):
+        kept, once = (arm.kept, arm.once) if isinstance(arm, Trained) else ((ALL,), ())
+        for layers in (*kept, *once):
+            for which in (NEW, OTHER) if layers in kept else (NEW,):
                 clips[f"{which} {_named(layers)}"] = measured(case, self.clip(which, adapter, layers), which)
         began = time.process_time()
         source = source_error(case, self.clip(SOURCE, adapter, ALL))

@@ -54,6 +54,15 @@ plain(
 plain("published_mtbench", analyses.published_mtbench, lambda w: {})
 plain("scene_entries", dp.scene_entries, lambda w: {"levels": ("easy",), "entries": 1, "prompts": 1})
 plain(
+    "colour_leak",
+    dp.colour_leak,
+    lambda w: {
+        "images": w.scene.images,
+        "prompt": "a red ring over blue stripes",
+        "reference": "a green disc over white dots",
+    },
+)
+plain(
     "tracks_of",
     generators.tracks_of,
     lambda w: {"clip": w.clip, "backbone": w.mini, "source": "auto", "mask": None, "points": 4, "seed": 0},

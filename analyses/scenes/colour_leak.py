@@ -1,0 +1,93 @@
+"""Colour that a generated clip takes from its reference, as a tint too: a share of the way from one to the other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from analyses.scenes.vision import see_scene
+from store.arguments import Array, checked
+from store.errors import InvalidInputError
+from store.scenes.prompt import ScenePrompt, parse_prompt
+from store.scenes.texture import COLOURS
+
+_LEAST_HUE = 0.15
+"""Length of the way between two colours beside brightness, below which brightness counts too (white and grey)."""
+
+
+@dataclass(frozen=True)
+class ColourLeak:
+    """Share of the way from the prompt's colour to the reference's at which a clip's colour lies.
+
+    Attributes
+    ----------
+    object : float
+        0 the prompt's colour, 1 the reference's; NaN where no object is seen.
+    background : float
+        The same of all that is not the object.
+    """
+
+    object: float
+    background: float
+
+
+@checked
+def colour_leak(images: Array, prompt: str | ScenePrompt, reference: str | ScenePrompt) -> ColourLeak:
+    """Return how far object and background of a clip are tinted in the colours of its reference.
+
+    The mean colour of the largest object's region, and of all else, is projected on the way from the colour that the
+    prompt names to the one that the reference's names, less the part along the prompt's colour, so that brightness
+    (stripes, clouds) does not count. Compare with a clip of the same prompt and noise without the reference: textures
+    vary in tint by themselves.
+
+    Parameters
+    ----------
+    images : (image, y, x, 3) uint8, rgb
+    prompt, reference : prompts of one object in the grammar of :mod:`store.scenes.prompt`
+        With other colours for the object and for the background.
+
+    Raises
+    ------
+    InvalidInputError
+        For images of another shape or kind, a prompt outside the grammar or of several objects, and equal colours.
+    MissingOpenCVError
+        Where OpenCV (``pip install "ditprobe[vision]"``) is not installed.
+
+    Examples
+    --------
+    >>> from store.scenes.scene import make_scene
+    >>> images = make_scene(3, prompt="a red ring moves left over blue stripes").images
+    >>> leak = colour_leak(images, "a red ring over blue stripes", "a green disc over orange dots")
+    >>> abs(leak.object) < 0.2, abs(leak.background) < 0.2
+    (True, True)
+    >>> colour_leak(images, "a green ring over blue stripes", "a red disc over orange dots").object > 0.8
+    True
+    """
+    ours, theirs = (parse_prompt(each) if isinstance(each, str) else each for each in (prompt, reference))
+    for words in (ours, theirs):
+        if len(words.objects) != 1:
+            raise InvalidInputError(f"prompts need one object; got {len(words.objects)} in {str(words)!r}.")
+    pairs = (ours.objects[0].colour, theirs.objects[0].colour), (ours.background_colour, theirs.background_colour)
+    for own, other in pairs:
+        if own == other:
+            raise InvalidInputError(
+                f"prompt and reference both name {own}, so no leak can be seen. Name other colours."
+            )
+    seen = see_scene(images, 1).objects
+    values = np.asarray(images).astype(np.float64) / 255
+    mask = seen[0].mask if seen else np.zeros(values.shape[:-1], bool)
+    return ColourLeak(_share(values[mask], *pairs[0]), _share(values[~mask], *pairs[1]))
+
+
+def _share(pixels: np.ndarray, own: str, other: str) -> float:
+    """Share of the way from a colour to another at which the mean of pixels (pixel, 3) lies; NaN for none."""
+    if not len(pixels):
+        return math.nan
+    start, end = np.array(COLOURS[own]), np.array(COLOURS[other])
+    way = end - start
+    beside = way - (way @ start) / (start @ start) * start
+    if np.linalg.norm(beside) >= _LEAST_HUE:
+        return float(pixels.mean(0) @ beside / (beside @ beside))
+    return float((pixels.mean(0) - start) @ way / (way @ way))

@@ -12,18 +12,8 @@ from packaging.version import Version
 
 from probe.families import families, family_of_transformer
 from probe.loading.model_index import read_json
+from probe.loading.refused import REFUSED
 from store.errors import UnsupportedBackboneError
-
-_LINEAR = "its self-attention is linear, so queries are never multiplied with keys and there is nothing to see."
-_FACTORISED = (
-    "its self-attention is factorised: layers attend within a frame or, at one cell, along the frames, so that none "
-    "multiplies queries with the keys of other cells in other frames."
-)
-_REFUSED = {
-    "LatteTransformer3DModel": _FACTORISED,
-    "SanaVideoTransformer3DModel": _LINEAR,
-    "SanaWMTransformer3DModel": _LINEAR,
-}
 
 
 def check_supported(kind: str, transformer: str | None = None, config: Mapping[str, Any] | None = None) -> None:
@@ -50,9 +40,9 @@ def check_supported(kind: str, transformer: str | None = None, config: Mapping[s
     """  # noqa: E501
     if any(kind in family.pipelines for family in families()):
         return
-    family = family_of_transformer(transformer)
-    if family is None:
-        reason = _REFUSED.get(transformer or "", "it is of no supported family.")
+    family, reason = family_of_transformer(transformer), REFUSED.get(kind)
+    if family is None or reason is not None:
+        reason = reason or REFUSED.get(transformer or "", "it is of no supported family.")
         supported = ", ".join(family.family for family in families())
         raise UnsupportedBackboneError(
             f"{kind} cannot be probed: {reason} Supported families: {supported} (docs/families.md lists their "

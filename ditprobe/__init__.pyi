@@ -293,6 +293,10 @@ from ditprobe.report.figures import save_figure as save_figure
 from ditprobe.report.report import write_report as write_report
 from ditprobe.report.sweep import Example as Example
 from ditprobe.report.examples import make_examples as make_examples
+from ditprobe.report.heads import (
+    HeadExample as HeadExample,
+    make_head_examples as make_head_examples,
+)
 from ditprobe.report.transfer import (
     transferred_clip as transferred_clip,
     TransferredClip as TransferredClip,

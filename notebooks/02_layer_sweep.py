@@ -163,6 +163,40 @@ print(f"all heads of that layer together: {together:.1f} %")
 # %% [markdown]
 # The best of many heads is partly luck, because it was chosen on the clips it is scored on. Confirm it on others.
 #
+# ## Spatial and temporal heads
+#
+# Another question is *where* a head attends. `sweep_heads` sums the attention of each head over its own frame, the same
+# place of other frames, the first frame, the text, and along the true motion; no attention matrix is kept. A head is
+# **spatial** if a cell of its own frame has more attention on average than a cell at the same place of another frame,
+# **temporal** if it has less, and undecided if the interval over clips does not leave the margin (1.25 times).
+
+# %%
+masses = dp.sweep_heads(backbone, clips, dp.Selection(steps=[22, 49], layers="all"), progress=False)
+decided = dp.decide_heads(masses)
+dp.plot_head_classes(decided)
+
+# %% [markdown]
+# How sure that is: the same heads at another step, and whether temporal heads are those that match best.
+
+# %%
+stable = dp.head_stability(masses)
+print(f"order of the heads at steps 22 and 49: {float(stable['step_correlation'][0, 1]):.2f} (Spearman)")
+ratio = dp.head_log_ratio(masses).sel(step=49)
+moving = sweep["head_moving_accuracy"].sel(step=49)
+correlation, low, high = dp.head_rank_correlation(ratio, moving)
+print(f"temporal over spatial density and accuracy on moving points: {correlation:.2f} ({low:.2f} to {high:.2f})")
+
+# %% [markdown]
+# And what it looks like: the attention of the point of a scene that moves farthest, in the surest head of each class.
+# The same figures are a section of the report (`ditprobe heads`, then `ditprobe report --heads heads.nc`).
+
+# %%
+shown_heads = dp.make_head_examples(backbone, clips["scene 0"], masses, points=1)
+for each in shown_heads:
+    title = f"{each.kind} head: layer {each.layer}, head {each.head}"
+    dp.plot_attention(each.attention, images=each.clip.images, normalise="point", title=title).show()
+
+# %% [markdown]
 # ## Queries and keys, or features?
 #
 # The output of the attention (its *features*) can be matched too, as is usual with image models.
@@ -191,7 +225,9 @@ print("the same numbers:", bool((again["accuracy"] == sweep["accuracy"]).all()))
 # %%
 few = {name: clips[name] for name in ("scene 0", "scene 1")}
 examples = dp.make_examples(backbone, few, layer=shown[0], step=-1)
-report = dp.write_report(folder / "report.html", sweep, selection, examples=examples)
+report = dp.write_report(
+    folder / "report.html", sweep, selection, examples=examples, head_masses=masses, head_examples=shown_heads
+)
 print(report.name, f"{report.stat().st_size / 1e6:.1f} MB")
 
 # %% [markdown]

@@ -20,7 +20,13 @@ from store import make_scene, write_clip
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHORTER = {"steps = 20\n": "steps = 5\n", "enumerate(cases)": "enumerate(cases[:1])"}  # of 04, a minute of optimising
-FIGURES = {"01_record_and_look": 7, "02_layer_sweep": 8, "03_track_points": 4, "04_transfer_motion": 4, "06_explore": 2}
+FIGURES = {
+    "01_record_and_look": 7,
+    "02_layer_sweep": 11,
+    "03_track_points": 4,
+    "04_transfer_motion": 4,
+    "06_explore": 2,
+}
 
 
 @pytest.fixture(scope="module")

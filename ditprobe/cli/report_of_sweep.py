@@ -35,6 +35,7 @@ def build(
     tracking: xr.Dataset | None = None,
     tracked: Sequence[TrackedClip] = (),
     transfers: Sequence[TransferredClip] = (),
+    heads: xr.Dataset | None = None,
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -49,7 +50,10 @@ def build(
             settings = SweepSettings.of_sweep(found.attrs)
             swept = {name: _as_swept(found, name, source) for name, source in sources.items()}
             made = make_examples(model, swept, layer=layer, step=step, settings=settings, count=examples, progress=bar)
-    named: dict[str, Any] = {} if title is None else {"title": title}
+    named: dict[str, Any] = {"head_masses": heads}
+    if heads is not None and model is not None and sources:
+        named["head_examples"] = _of_heads(model, heads, sources)
+    named |= {} if title is None else {"title": title}
     return write_report(
         out,
         found,
@@ -61,6 +65,19 @@ def build(
         overwrite=overwrite,
         **named,
     )
+
+
+def _of_heads(model: Backbone, heads: xr.Dataset, sources: Mapping[str, Clip | str]) -> list[Any]:
+    """Attention of a spatial and of a temporal head in the first clip, shown as the heads were measured."""
+    from ditprobe.report.heads import make_head_examples
+    from probe.run.windows import cut_windows
+
+    clip = next((source for source in sources.values() if isinstance(source, Clip)), None)
+    if clip is None:
+        return []
+    attrs = heads.attrs
+    how: dict[str, Any] = {name: attrs[name] for name in ("noise", "seed", "steps") if name in attrs}
+    return make_head_examples(model, cut_windows(model, clip)[0].clip, heads, prompt=attrs.get("prompt_for_all"), **how)
 
 
 def _as_swept(found: xr.Dataset, name: str, source: Clip | str) -> Clip | str:

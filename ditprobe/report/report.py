@@ -12,6 +12,7 @@ from analyses.evaluation.compare import TrackedClip
 from analyses.plots.selection import plot_selection, selection_panels
 from analyses.selection.layer_selection import LayerSelection
 from ditprobe.report import words
+from ditprobe.report.heads import HeadExample, heads_part
 from ditprobe.report.linked import linked_data
 from ditprobe.report.page import REPORT_FILE, plotly_script
 from ditprobe.report.sweep import (
@@ -44,6 +45,8 @@ def write_report(
     tracking: xr.Dataset | None = None,
     tracked: Sequence[TrackedClip] = (),
     transfers: Sequence[TransferredClip] = (),
+    head_masses: xr.Dataset | None = None,
+    head_examples: Sequence[HeadExample] = (),
     title: str = "Which layers carry temporal correspondence",
     overwrite: bool = False,
 ) -> Path:
@@ -60,6 +63,9 @@ def write_report(
         :func:`analyses.evaluation.compare.compare_trackers` does, the error over time is drawn too.
     tracked : clips with what a tracker found in them
     transfers : clips that took on the motion of a reference, of :func:`ditprobe.report.transfer.transferred_clip`
+    head_masses : Dataset of :func:`analyses.heads.sweep.sweep_heads`, optional
+        For a section on spatial and temporal heads.
+    head_examples : attention of single heads, of :func:`ditprobe.report.heads.make_head_examples`
     title : heading of the page; plain text
     overwrite : replace an existing file
 
@@ -75,7 +81,8 @@ def write_report(
         When it cannot be written.
     InvalidInputError
         When the sweep lacks a dim, the selection names a layer that the sweep does not have, an example's tracks do
-        not fit its clip, ``tracking`` is something else, or the clips and flows of a transfer do not fit one another.
+        not fit its clip, ``tracking`` or ``head_masses`` is something else, or the clips and flows of a transfer do not
+        fit one another.
 
     Examples
     --------
@@ -94,7 +101,15 @@ def write_report(
     path = Path(path)
     REPORT_FILE.check(path, overwrite=overwrite)
     text = render_report(
-        sweep, selection, examples=examples, tracking=tracking, tracked=tracked, transfers=transfers, title=title
+        sweep,
+        selection,
+        examples=examples,
+        tracking=tracking,
+        tracked=tracked,
+        transfers=transfers,
+        head_masses=head_masses,
+        head_examples=head_examples,
+        title=title,
     )
     REPORT_FILE.write(path, text)
     return path
@@ -108,6 +123,8 @@ def render_report(
     tracking: xr.Dataset | None = None,
     tracked: Sequence[TrackedClip] = (),
     transfers: Sequence[TransferredClip] = (),
+    head_masses: xr.Dataset | None = None,
+    head_examples: Sequence[HeadExample] = (),
     title: str,
 ) -> str:
     """Render the page as text; the same input gives the same bytes. See :func:`write_report`."""
@@ -129,6 +146,7 @@ def render_report(
         "maps": maps(sweep, selected, names),
         "curves": curves(sweep, selected, names),
         "heads": heads(sweep, selection, names),
+        "classes": heads_part(head_masses, head_examples, names),
         "examples": [show_example(example, names) for example in examples],
         "tracking": tracking_part(tracking, tracked, names),
         "transfer": transfer_part(transfers, names),
@@ -155,6 +173,7 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("answer", "Answer"),
         ("selection", "How sure this is"),
         ("curves", "Best layers"),
+        ("classes", "Spatial and temporal heads"),
         ("examples", "Example clips"),
         ("tracking", "Tracking points"),
         ("transfer", "Motion transfer"),
@@ -162,7 +181,7 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("notes", "Notes and limits"),
         ("run", "What was run"),
     ]
-    optional = ("curves", "examples", "tracking", "transfer")
+    optional = ("curves", "classes", "examples", "tracking", "transfer")
     return [(key, text) for key, text in parts if key not in optional or page[key]]
 
 

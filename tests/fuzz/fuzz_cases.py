@@ -20,7 +20,7 @@ NOT_CALLED = {
     "Capture Attention AttentionCall State Reading Run Step LayerInfo": "made by the library",
     "BadRecord Damage Transferred": "made by the library",
     "LayerSelection EndPointError PromptAgreement ObjectMotion": "made by the library",
-    "Example TrackedClip TransferredClip": "checked where they are shown",
+    "Example HeadExample TrackedClip TransferredClip": "checked where they are shown",
     "AddedPositions RotaryPositions Positions": "checked where they are used",
     "Strategy TransferMethod OptimisedMethod PlainBackbone Editor Noise Sink Size": "no arguments, or a kind",
     "GuidanceDivergedError TransferWarning": "an error, a warning",

@@ -380,6 +380,20 @@ plain(
     },
 )
 plain(
+    "make_head_examples",
+    dp.make_head_examples,
+    lambda w: {
+        "backbone": w.mini,
+        "clip": w.clip,
+        "masses": w.head_masses,
+        "points": 1,
+        "noise": "forward",
+        "seed": 0,
+        "steps": 2,
+        "prompt": PROMPT,
+    },
+)
+plain(
     "write_report",
     dp.write_report,
     lambda w: {
@@ -390,6 +404,8 @@ plain(
         "tracking": None,
         "tracked": [dp.TrackedClip("goat", w.tracked, w.still)],
         "transfers": [],
+        "head_masses": w.head_masses,
+        "head_examples": [],
         "title": "a title",
         "overwrite": False,
     },

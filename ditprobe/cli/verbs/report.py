@@ -30,7 +30,7 @@ EXAMPLES = """
 Examples:
   ditprobe report sweep.nc --out sweep.html
   ditprobe report sweep.nc --scenes 0:3 --backbone mini --out sweep.html
-  ditprobe report sweep.nc --tracking tapvid.nc
+  ditprobe report sweep.nc --tracking tapvid.nc --heads heads.nc
   ditprobe report sweep.nc --transfer reference.mp4 transferred.mp4
 """
 
@@ -53,6 +53,10 @@ def report(
     examples: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Number of examples.")] = 3,
     tracking: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Trackers to compare: the .nc of ditprobe eval-tapvid.")
+    ] = None,
+    heads: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Spatial and temporal heads: the .nc of ditprobe heads.", show_default=False),
     ] = None,
     transfer: Annotated[
         tuple[Path, Path] | None,
@@ -88,8 +92,9 @@ def report(
     found = load_sweep(sweep)
     trackers = None if tracking is None else _evaluation(tracking)
     videos = dict(zip(("reference", "result"), transfer or (), strict=False))
+    masses = None if heads is None else _masses(heads)
     pair, resized = _read_pair(videos)
-    for what, taken in {"sweep": sweep, "evaluation": tracking, **videos}.items():
+    for what, taken in {"sweep": sweep, "evaluation": tracking, "sweep of heads": heads, **videos}.items():
         if taken is not None and out.exists() and out.samefile(taken):
             raise OutputExistsError(f"{out} is the {what} itself. Choose another --out.")
     REPORT_FILE.check(out, overwrite=overwrite)
@@ -98,6 +103,7 @@ def report(
     if dry_run:
         some = f"up to {examples} examples" if clips is not None or scenes is not None else "no examples"
         some += "" if trackers is None else f", {trackers.sizes['tracker']} trackers"
+        some += "" if masses is None else ", classes of heads"
         some += f", a motion transfer seen by {backbone or found.attrs['backbone']}" if pair else ""
         held = ", ".join(counted(found.sizes[each], each) for each in ("clip", "step", "layer"))
         say(f"{out}: {held}, {some}")
@@ -126,6 +132,7 @@ def report(
             examples=examples,
             tracking=trackers,
             transfers=transfers,
+            heads=masses,
             title=title,
             overwrite=overwrite,
         )
@@ -136,6 +143,12 @@ def _evaluation(path: Path) -> xr.Dataset:
     from analyses.evaluation.files import load_evaluation
 
     return load_evaluation(path)
+
+
+def _masses(path: Path) -> xr.Dataset:
+    from analyses.heads.files import load_heads
+
+    return load_heads(path)
 
 
 def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:

@@ -64,3 +64,20 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(RecordingError):
         load_heads(path)
+
+
+def test_the_report_of_a_sweep_has_a_section_on_heads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ditprobe.cli.verbs import report, sweep
+
+    for each in (sweep, report):
+        monkeypatch.setattr(each, "load_backbone_option", verb.load_backbone_option)
+    scenes = ("--scenes", "0:2", "--steps", 4)
+    run("heads", *scenes)
+    run("sweep", *scenes, "--at", "3", "--out", "sweep.nc")
+    plan = run("report", "sweep.nc", "--heads", "heads.nc", "--dry-run").stdout
+    assert "classes of heads" in plan
+    run("report", "sweep.nc", "--heads", "heads.nc", "--scenes", "0:1", "--out", "page.html")
+    text = Path("page.html").read_text()
+    assert 'id="classes"' in text
+    assert "head 0 of layer" in text or "head 1 of layer" in text or "head 2 of layer" in text or "head 3" in text
+    assert "holds no sweep of heads" in run("report", "sweep.nc", "--heads", "no.nc", code=2).stderr.replace("\n", " ")

@@ -66,7 +66,7 @@ class CloserLook:
     options: TrackingOptions
     budget_bytes: int
 
-    def crops(self, coarse: LevelTracks, level: int) -> list[PointGroup]:
+    def crops(self, coarse: LevelTracks, anchors: np.ndarray, level: int) -> list[PointGroup]:
         """Return the crops in which points are looked at again; a point that is trusted nowhere has none."""
         scale = self._scale(level)
         extent = scale * np.array([self.layout.pixel_width, self.layout.pixel_height])
@@ -74,7 +74,14 @@ class CloserLook:
         trusted = self._trusted(coarse)
         lost = np.flatnonzero(trusted.sum(0) < 2)  # but for the image of the query
         kept = np.setdiff1d(np.arange(trusted.shape[1]), lost)
-        groups = group_points(coarse.tracks[:, kept], trusted[:, kept], extent, self.options.crop_margin * cell)
+        groups = group_points(
+            coarse.tracks[:, kept],
+            trusted[:, kept],
+            extent,
+            self.options.crop_margin * cell,
+            anchors=anchors[kept],
+            most=self.options.max_crops,
+        )
         return [replace(group, members=kept[group.members]) for group in groups]
 
     def refine(self, coarse: LevelTracks, anchors: np.ndarray, level: int, crops: list[PointGroup]) -> LevelTracks:
@@ -128,7 +135,8 @@ class CloserLook:
         size, scale = np.array([self.layout.pixel_width, self.layout.pixel_height]), windows.scale
         for image, state in states.items():
             there = windows.origins[anchor] + state.points * scale
-            inside = (np.abs((there - windows.origins[image]) / scale - size / 2) <= size / 2).all(-1)
+            shown, middle = size * scale / 2, windows.origins[image] + size * scale / 2
+            inside = (np.abs(np.stack([there, coarse.tracks[image, mine]]) - middle) <= shown).all((0, -1))
             moved = np.linalg.norm((there - coarse.tracks[image, mine]) / coarse.cell, axis=-1)
             taken = inside & (moved <= self.options.max_correction)
             taken &= state.cycle_error <= self.options.max_crop_cycle_error

@@ -24,7 +24,15 @@ class PointGroup:
     centres: np.ndarray
 
 
-def group_points(tracks: np.ndarray, trusted: np.ndarray, extent: np.ndarray, margin: np.ndarray) -> list[PointGroup]:
+def group_points(
+    tracks: np.ndarray,
+    trusted: np.ndarray,
+    extent: np.ndarray,
+    margin: np.ndarray,
+    *,
+    anchors: np.ndarray | None = None,
+    most: int | None = None,
+) -> list[PointGroup]:
     """Cover points with few crops, so that each point lies well inside its crop in every image where it is trusted.
 
     The crop that holds the most points that are not covered yet is taken, and again until all are. Then each point
@@ -37,11 +45,16 @@ def group_points(tracks: np.ndarray, trusted: np.ndarray, extent: np.ndarray, ma
     trusted : (image, point) bool, where the coarse track is believed; at least the image of the query
     extent : (2,) width and height of a crop in pixels of the clip
     margin : (2,) pixels that a point keeps from the border of its crop
+    anchors : (point,) the image in which each point is known; image 0 by default
+    most : int, optional
+        Crops that are taken, those with the most points first. A point that lies well inside none of them joins the one
+        that shows it in most images, and in that in which it is known; one that none shows has no crop.
 
     Returns
     -------
     list of PointGroup
-        Every point is in one of them. A point that is alone has a crop of its own, centred on it.
+        Every point is in one of them, unless ``most`` leaves it out. A point that is alone has a crop of its own,
+        centred on it.
 
     Notes
     -----
@@ -65,12 +78,17 @@ def group_points(tracks: np.ndarray, trusted: np.ndarray, extent: np.ndarray, ma
     margin = np.minimum(margin, 0.4 * extent)  # so that every point fits in a crop of its own
     slack = _slack(paths[times], trusted[times], candidates[times], extent, margin)
     open_points, chosen = np.ones(points, bool), []
-    while open_points.any():
+    while open_points.any() and (most is None or len(chosen) < most):
         inside = slack[:, open_points] >= 0
         best = int(np.argmax(inside.sum(1)))
         chosen.append(best)
         open_points &= slack[best] < 0
     owner = np.argmax(slack[chosen], axis=0)
+    known = np.zeros(points, int) if anchors is None else anchors
+    for point in np.flatnonzero(open_points):
+        inside = (np.abs(tracks[:, point, None] - candidates[:, chosen]) <= extent / 2).all(-1)
+        shown = np.where(inside[known[point]], (inside & trusted[:, point, None]).sum(0), 0)
+        owner[point] = int(np.argmax(shown)) if shown.any() else -1
     groups = []
     for number, candidate in enumerate(chosen):
         members = np.flatnonzero(owner == number)

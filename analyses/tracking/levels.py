@@ -56,7 +56,7 @@ class LeveledTracking:
         self._ahead = sum(expected.values())
         found = [self._whole(plans, queries)]
         for level in self.options.levels[1:] if plans else ():
-            crops = self._look.crops(found[-1], level)
+            crops = self._look.crops(found[-1], anchors, level)
             self.crops[level] = len(crops)
             # what the level is expected to cost is replaced by what it costs once its crops are known
             expected[level] = sum(_chunks(self._plans(anchors[crop.members])) for crop in crops)
@@ -143,7 +143,8 @@ def expected_crops(
     scale = crop_scale(clip, (layout.pixel_height, layout.pixel_width), level)
     extent = scale * np.array([layout.pixel_width, layout.pixel_height])
     margin = options.crop_margin * scale * np.array(layout.cell_size[::-1])
-    return len(group_points(queries[None, :, 1:], np.ones((1, len(queries)), bool), extent, margin))
+    places, sure = queries[None, :, 1:], np.ones((1, len(queries)), bool)
+    return len(group_points(places, sure, extent, margin, most=options.max_crops))
 
 
 def chunk_plans(images: int, anchors: list[int], length: int, options: TrackingOptions) -> Plans:
@@ -167,7 +168,7 @@ def chunk_plans(images: int, anchors: list[int], length: int, options: TrackingO
     if images < 2 or not anchors:
         return []
     together = options.shared and options.interleaved and options.encode == "images"
-    if together and len(anchors) > 1:
+    if together:
         return [(tuple((chunk,) for chunk in shared_chunks(images, anchors, length)), tuple(anchors))]
     how = {"interleaved": options.interleaved, "anchored": options.anchored}
     return [(chunk_groups(images, anchor, length, **how), (anchor,)) for anchor in anchors]

@@ -71,6 +71,9 @@ class TrackingOptions:
         sides (:class:`analyses.tracking.closer.CloserLook`). (1,) takes no closer look, as published.
     crop_margin : float
         Cells that a point keeps from the border of its crop.
+    max_crops : int, optional
+        Crops of a level, those with the most points first; the time grows with their number. A point that is in none
+        of them is looked at where another crop shows it, and keeps its coarse track elsewhere. None sets no limit.
     trusted_cycle_error : float
         Crops follow the coarse track where its cycle error is at most this, in cells.
     max_correction : float
@@ -107,6 +110,7 @@ class TrackingOptions:
     visibility: Literal["limits", "calibrated"] = "limits"
     levels: tuple[int, ...] = (1,)
     crop_margin: float = 1.0
+    max_crops: int | None = None
     trusted_cycle_error: float = 1.0
     max_correction: float = 1.0
     max_crop_cycle_error: float = math.inf
@@ -139,6 +143,8 @@ class TrackingOptions:
                 f"levels must rise from 1, which is the whole image, to at most {_MAX_LEVEL}; got {self.levels}. "
                 "Use (1, 2) or (1, 2, 4)."
             )
+        if self.max_crops is not None and self.max_crops < 1:
+            raise InvalidInputError(f"max_crops must be at least 1, or None; got {self.max_crops}.")
         if not self.sharpness > 0:
             raise InvalidInputError(f"sharpness must be positive; got {self.sharpness}.")
         if not 0 <= self.min_confidence <= 1:

@@ -33,13 +33,21 @@ class Chunk:
 
 
 def chunk_groups(
-    images: int, anchor: int, length: int, *, interleaved: bool = True, anchored: bool = True
+    images: int,
+    anchor: int,
+    length: int,
+    *,
+    interleaved: bool = True,
+    anchored: bool = True,
+    overlapping: bool = True,
 ) -> tuple[tuple[Chunk, ...], ...]:
     """The chunks that lead from the image of a query to every other image, forward and then backward in time.
 
     Interleaved chunks hold images that are T // (length - 1) apart, T the images in that direction with the anchor, so
     that each spans the clip; the next starts one image later, until all are covered. Those that are not interleaved
-    follow one another. All chunks that hold an image are in one group, so that only one group's costs need be kept.
+    follow one another. Chunks that do not overlap hold images that are as far apart as there are chunks, the fewest
+    possible, so that no image but the anchor is in two of them. All chunks that hold an image are in one group, so that
+    only one group's costs need be kept.
 
     Parameters
     ----------
@@ -47,6 +55,7 @@ def chunk_groups(
     anchor : image of the query, the first of every chunk
     length : images of a chunk, the anchor included
     interleaved : images apart, otherwise consecutive ones
+    overlapping : whether interleaved chunks may have other images than the anchor in common, as published
     anchored : the anchor in every chunk; otherwise each chunk begins with the last image of the one before
 
     Returns
@@ -68,6 +77,8 @@ def chunk_groups(
     [(0, 1, 3, 5), (0, 3, 5, 7), (0, 2, 4, 6)]
     >>> [chunk.images for group in chunk_groups(6, 2, 3, interleaved=False) for chunk in group]
     [(2, 3, 4), (2, 5), (2, 1, 0)]
+    >>> [chunk.images for group in chunk_groups(8, 0, 4, overlapping=False) for chunk in group]
+    [(0, 1, 4, 7), (0, 2, 5), (0, 3, 6)]
     """
     if not 0 <= anchor < images:
         raise InvalidInputError(f"image {anchor} is outside 0 to {images - 1}.")
@@ -79,6 +90,9 @@ def chunk_groups(
     for others in (range(anchor + 1, images), range(anchor - 1, -1, -1)):
         if not anchored:
             found += _chained(anchor, others, length)
+        elif others and interleaved and not overlapping:
+            hands = _hands(list(others), length - 1)
+            found += [(Chunk((anchor, *hand), (anchor,)),) for hand in hands]
         elif others:
             found += _anchored(anchor, others, length, interleaved)
     return tuple(found)

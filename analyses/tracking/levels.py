@@ -162,15 +162,15 @@ def chunk_plans(images: int, anchors: list[int], length: int, options: TrackingO
     >>> plans = chunk_plans(12, [0, 6], 6, TrackingOptions())
     >>> [(anchors, [chunk.images for (chunk,) in groups]) for groups, anchors in plans]
     [((0, 6), [(0, 1, 4, 6, 8, 11), (0, 2, 5, 6, 9), (0, 3, 6, 7, 10)])]
-    >>> [(anchors, len(groups)) for groups, anchors in chunk_plans(12, [0, 6], 6, TrackingOptions(shared=False))]
+    >>> [(anchors, len(groups)) for groups, anchors in chunk_plans(12, [0, 6], 6, TrackingOptions(overlapping=True))]
     [((0,), 2), ((6,), 2)]
     """
     if images < 2 or not anchors:
         return []
-    together = options.shared and options.interleaved and options.encode == "images"
-    if together:
+    few = not options.overlapping and options.interleaved and options.encode == "images"
+    if few and len(anchors) > 1:
         return [(tuple((chunk,) for chunk in shared_chunks(images, anchors, length)), tuple(anchors))]
-    how = {"interleaved": options.interleaved, "anchored": options.anchored}
+    how = {"interleaved": options.interleaved, "anchored": options.anchored, "overlapping": not few}
     return [(chunk_groups(images, anchor, length, **how), (anchor,)) for anchor in anchors]
 
 

@@ -34,10 +34,11 @@ class TrackingOptions:
         Images of a chunk, the query's included; by default as many latent frames as the backbone generates.
     interleaved, anchored : bool
         See :func:`analyses.tracking.chunks.chunk_groups`.
-    shared : bool
-        Whether points that are known in different images share passes of the model, each of which holds several of
-        those images (:func:`analyses.tracking.chunks.shared_chunks`): fewer passes. Needs encode="images" and
-        interleaved chunks, and has no effect otherwise.
+    overlapping : bool
+        Whether interleaved chunks may have images in common besides the query's, and the points of each image are
+        tracked apart, as published. Otherwise as few images as possible are shown to the model: chunks have only the
+        query's image in common, and points that are known in different images share chunks that hold several of those
+        (:func:`analyses.tracking.chunks.shared_chunks`). With encode="clip" chunks overlap all the same.
     average : bool
         Whether to average the costs of an image that lies in several chunks, or to take those of the first chunk.
     noise : "clean", "forward" or "inversion"
@@ -96,7 +97,7 @@ class TrackingOptions:
     chunk_images: int | None = None
     interleaved: bool = True
     anchored: bool = True
-    shared: bool = True
+    overlapping: bool = False
     average: bool = True
     noise: Noise = "clean"
     support: float = 1.0
@@ -162,6 +163,6 @@ PUBLISHED = TrackingOptions(
     candidates=1,
     smoothness=0,
     max_cycle_error=math.inf,
-    shared=False,
+    overlapping=True,
 )
 """The released evaluation of DiffTrack (Nam et al., 2025): every point counts as visible."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from analyses.trackers.backbone import BackboneTracker
 from analyses.trackers.optical_flow import FlowTracker
@@ -17,8 +18,9 @@ from analyses.tracking.track import PUBLISHED
 from benchmarks.mini_quality.real import SIZE, data_folder, left_out
 from benchmarks.tracking.ablation import OURS, ablation_report, layer_of, real_ablation_report
 from benchmarks.tracking.clips import IMAGES, measure_all, real_clips, scene_clips
-from benchmarks.tracking.closer import closer_report, real_closer_report
+from benchmarks.tracking.closer import CLOSER, FEW_CROPS, closer_report, closer_trackers, real_closer_report
 from benchmarks.tracking.cost import cost_report
+from benchmarks.tracking.kept import KeptScores
 from benchmarks.tracking.tables import clip_table, difference_table, main_table, threshold_table
 from probe import Backbone, load_backbone
 from store.tracks.point_tracks import Tracker
@@ -46,14 +48,19 @@ def trackers_of(
     }
 
 
-def scene_report(backbone: Backbone, layer: int | None, step: int | None, first: int, count: int) -> str:
+def scene_report(
+    backbone: Backbone, layer: int | None, step: int | None, first: int, count: int, kept: KeptScores, made: bool
+) -> str:
     """The tables on scenes as Markdown."""
-    found = measure_all(trackers_of(backbone, layer, step), scene_clips(first, count))
+    trackers = {**trackers_of(backbone, layer, step), **closer_trackers(backbone, layer, step)}
+    clips = scene_clips(first, count)
+    found = measure_all(trackers, clips, kept=kept, backbone=backbone.name, made=made)
     lines = [
-        f"{count} unseen scenes (seeds {first} to {first + count - 1}) of {IMAGES} images, mode first.",
+        f"{found.sizes['clip']} of {count} unseen scenes (seeds {first} to {first + count - 1}) of {IMAGES} images, "
+        "mode first.",
         main_table(found),
         threshold_table(found),
-        difference_table(found, OURS, _BESIDE),
+        difference_table(found, CLOSER, [*_BESIDE, OURS, FEW_CROPS]),
     ]
     return "\n\n".join(lines)
 
@@ -81,12 +88,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=3000, help="seed of the first test scene")
     parser.add_argument("--layer", type=int, help="by default what is known of the backbone")
     parser.add_argument("--step", type=int)
+    parser.add_argument("--results", type=Path, help="a file that keeps what was measured on scenes, to go on from it")
+    parser.add_argument("--made", action="store_true", help="only print what is in --results")
     given = parser.parse_args(arguments)
+    kept = KeptScores(given.results)
     began = time.perf_counter()
     for name in given.backbones:
         backbone, how = load_backbone(name), (given.layer, given.step)
         reports = {
-            "scenes": lambda: scene_report(backbone, *how, given.first, given.scenes),  # noqa: B023
+            "scenes": lambda: scene_report(backbone, *how, given.first, given.scenes, kept, given.made),  # noqa: B023
             "real": lambda: real_report(backbone, *how),  # noqa: B023
             "closer": lambda: closer_report(backbone, *how, given.first, given.scenes),  # noqa: B023
             "closer-real": lambda: real_closer_report(backbone, *how),  # noqa: B023

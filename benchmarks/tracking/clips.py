@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,7 @@ import xarray as xr
 
 from analyses.metrics.tapvid import tapvid_metrics, tapvid_queries
 from benchmarks.mini_quality.real import SIZE, tracked_clips
+from benchmarks.tracking.kept import KeptScores
 from store import Clip, make_scene
 from store.datasets.tapvid_raster import to_raster
 from store.tracks.point_tracks import Tracker
@@ -62,13 +64,38 @@ def measure(tracker: Tracker, clip: Clip, *, image_0_only: bool = False) -> dict
 
 
 def measure_all(
-    trackers: Mapping[str, Tracker], clips: Mapping[str, Clip], *, image_0_only: bool = False
+    trackers: Mapping[str, Tracker],
+    clips: Mapping[str, Clip],
+    *,
+    image_0_only: bool = False,
+    kept: KeptScores | None = None,
+    backbone: str = "",
+    made: bool = False,
 ) -> xr.DataArray:
-    """(tracker, clip, metric) in percent."""
-    rows = [
-        [measure(tracker, clip, image_0_only=image_0_only) for clip in clips.values()] for tracker in trackers.values()
-    ]
-    metrics = list(rows[0][0])
-    values = [[[one[metric] for metric in metrics] for one in row] for row in rows]
-    coords = {"tracker": list(trackers), "clip": list(clips), "metric": metrics}
+    """(tracker, clip, metric) in percent; clip by clip, so that what an ended run kept has every tracker.
+
+    Parameters
+    ----------
+    trackers, clips : by name
+    image_0_only : whether only the points of image 0 are asked
+    kept : what was measured before, under the name of the backbone; the rest is added
+    backbone : str
+    made : whether nothing is measured, and clips that some tracker was not measured on are left out
+    """
+    kept = kept or KeptScores()
+    rows: dict[str, list[dict[str, float]]] = {}
+    for number, clip in clips.items():
+        found = {name: kept.get(backbone, name, number) for name in trackers}
+        for name in [name for name, metrics in found.items() if metrics is None and not made]:
+            began = time.process_time()
+            found[name] = measure(trackers[name], clip, image_0_only=image_0_only)
+            kept.put(backbone, name, number, found[name], time.process_time() - began)
+        whole = [metrics for metrics in found.values() if metrics is not None]
+        if len(whole) == len(trackers):
+            rows[number] = whole
+    if not rows:
+        raise ValueError("no clip was measured with every tracker")
+    metrics = list(next(iter(rows.values()))[0])
+    values = [[[one[place][metric] for metric in metrics] for one in rows.values()] for place in range(len(trackers))]
+    coords = {"tracker": list(trackers), "clip": list(rows), "metric": metrics}
     return xr.DataArray(np.array(values), coords, ("tracker", "clip", "metric"))

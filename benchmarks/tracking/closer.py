@@ -28,6 +28,7 @@ from store.clips.clip import Clip
 from store.tracks.point_tracks import PointTracks, Tracker
 
 OURS, CLOSER, CLOSEST = "ours", "ours, levels 1, 2", "ours, levels 1, 2, 4"
+FEW_CROPS = "ours, levels 1, 2, 5 crops"
 _FLOW = "optical flow, chained"
 
 
@@ -87,6 +88,15 @@ def trackers_of(
         found["raw patches in the crops"] = _Control(levels[CLOSER], _raw_patches)
         found["crops that stay"] = _Control(levels[CLOSER], _still_tiles)
     return found
+
+
+def closer_trackers(backbone: Backbone, layer: int | None, step: int | None) -> dict[str, Tracker]:
+    """Ours with a closer look, in as many crops as cover the points and in five at most."""
+    plain = BackboneTracker(backbone, layer, step)
+    return {
+        CLOSER: replace(plain, options=TrackingOptions(levels=(1, 2))),
+        FEW_CROPS: replace(plain, options=TrackingOptions(levels=(1, 2), max_crops=5)),
+    }
 
 
 def closer_report(backbone: Backbone, layer: int | None, step: int | None, first: int, count: int) -> str:

@@ -130,6 +130,12 @@ Levels = Annotated[
         help="Look closer in crops that follow the points: '1,2' also at half the side, '1,2,4' at a quarter.",
     ),
 ]
+MaxCrops = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="NUMBER", help="Most crops of a closer look, whose time grows with them; any by default."
+    ),
+]
 ClipNoise = Annotated[Noise, typer.Option(help="Noise added to the clip.", rich_help_panel=RUN)]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="Prompt for the model.", rich_help_panel=RUN)]
 

@@ -30,29 +30,31 @@ def tracking_options(
     encode: Literal["images", "clip"],
     noise: Noise,
     levels: tuple[int, ...] = (1,),
+    max_crops: int | None = None,
 ) -> TrackingOptions:
     """Tracking procedure from the options of the same names.
 
     Raises
     ------
     InvalidInputError
-        For clips encoded whole, or a closer look, by the published procedure; and for levels that do not rise from 1.
+        For clips encoded whole, or a closer look, by the published procedure; for levels that do not rise from 1; and
+        for a number of crops without a closer look.
 
     Examples
     --------
     >>> tracking_options("difftrack-tracking", "images", "forward").noise
     'forward'
     """
-    check_procedure(preset, encode, levels)
+    check_procedure(preset, encode, levels, max_crops)
     from analyses.tracking.options import PUBLISHED, TrackingOptions
 
     if preset == "exact":
-        return TrackingOptions(encode=encode, noise=noise, levels=levels)
+        return TrackingOptions(encode=encode, noise=noise, levels=levels, max_crops=max_crops)
     return replace(PUBLISHED, noise=noise)
 
 
-def check_procedure(preset: str, encode: str, levels: tuple[int, ...] = (1,)) -> None:
-    """Raise for whole clips encoded, or a closer look taken, under the published procedure.
+def check_procedure(preset: str, encode: str, levels: tuple[int, ...] = (1,), max_crops: int | None = None) -> None:
+    """Raise for whole clips encoded, or a closer look taken, under the published procedure, and for crops without one.
 
     Raises
     ------
@@ -62,6 +64,8 @@ def check_procedure(preset: str, encode: str, levels: tuple[int, ...] = (1,)) ->
         raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
     if preset != "exact" and levels != (1,):
         raise InvalidInputError("--preset difftrack-tracking sees whole images alone. Leave --levels out.")
+    if max_crops is not None and len(levels) < 2:
+        raise InvalidInputError("--max-crops counts the crops of a closer look. Add --levels 1,2.")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class MatchingOptions(OptionGroup):
     preset: options.TrackingPreset = "exact"
     encode: options.Encode = "images"
     levels: options.Levels = None
+    max_crops: options.MaxCrops = None
     noise: options.ClipNoise = "clean"
     prompt: options.Prompt = ""
     seed: options.Seed = 0
@@ -91,7 +96,7 @@ class MatchingOptions(OptionGroup):
         ------
         InvalidInputError
         """
-        check_procedure(self.preset, self.encode, self.level_numbers)
+        check_procedure(self.preset, self.encode, self.level_numbers, self.max_crops)
         parsing.numbers(self.heads, "heads")
         options.check_size(parsing.pixel_size(self.size), backbone)
         layer_option(self.layer)
@@ -117,7 +122,7 @@ class MatchingOptions(OptionGroup):
         heads = parsing.numbers(self.heads, "heads")
         layer, step, kept = matched(model, self.layer, self.step, None if heads == "all" else heads, self.steps)
         run = {"prompt": self.prompt, "seed": self.seed, "steps": self.steps, "size": parsing.pixel_size(self.size)}
-        procedure = tracking_options(self.preset, self.encode, self.noise, self.level_numbers)
+        procedure = tracking_options(self.preset, self.encode, self.noise, self.level_numbers, self.max_crops)
         return {"layer": layer, "step": step, "heads": kept, "options": procedure, **run}
 
 

@@ -129,3 +129,14 @@ def test_shared_chunks_of_what_is_not_there():
         shared_chunks(8, [0, 8], 4)
     with pytest.raises(InvalidInputError, match=r"^a chunk needs at least 2 images; got 1\.$"):
         shared_chunks(8, [0], 1)
+
+
+def test_chunks_that_do_not_overlap_are_the_fewest():
+    for images, length in SIZES:
+        for anchor in {0, images // 3, images - 1}:
+            chunks = flat(chunk_groups(images, anchor, length, overlapping=False))
+            held = [image for chunk in chunks for image in chunk[1:]]
+            assert sorted(held) == [image for image in range(images) if image != anchor]
+            assert all(chunk[0] == anchor and len(chunk) <= length for chunk in chunks)
+            sides = (anchor, images - 1 - anchor)
+            assert len(chunks) == sum(-(-side // (length - 1)) for side in sides)

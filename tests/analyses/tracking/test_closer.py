@@ -89,6 +89,19 @@ def test_points_that_part_do_not_share_a_crop_and_a_margin_that_is_too_wide_is_c
     assert group_points(tracks[:, :0], whole[:, :0], np.array([30.0, 30.0]), np.array([1.0, 1.0])) == []
 
 
+def test_few_crops_are_those_with_the_most_points_and_show_the_others_where_they_can():
+    start = np.array([[20.0, 20.0], [22.0, 20.0], [21.0, 23.0], [20.0, 31.0], [80.0, 80.0]])
+    tracks = start + np.arange(5)[:, None, None] * np.array([[0, 0], [0, 0], [0, 0], [6.0, 0], [0, 0]])
+    sure, size = np.ones((5, 5), bool), (np.array([24.0, 24.0]), np.array([2.0, 2.0]))
+    assert len(group_points(tracks, sure, *size)) == 3
+    (group,) = group_points(tracks, sure, *size, most=1)
+    assert group.members.tolist() == [0, 1, 2, 3]  # the fourth leaves the crop, the fifth was never in it
+    np.testing.assert_allclose(group.centres, np.broadcast_to(group.centres[0], (5, 2)))
+    late = np.array([0, 0, 0, 4, 0])  # the fourth is known where the crop no longer shows it
+    (group,) = group_points(tracks, sure, *size, most=1, anchors=late)
+    assert group.members.tolist() == [0, 1, 2]
+
+
 # The closer look ----------------------------------------------------------------------------------------------------
 
 LAYOUT = TokenLayout(4, 8, 8, 32, 32, 4)
@@ -129,7 +142,7 @@ def look(shift, **options):
 
 def test_a_closer_look_corrects_by_its_own_cells():
     before, closer = coarse([[16.0, 16.0], [18.0, 14.0]]), look((1, -1))
-    found = closer.refine(before, np.zeros(2, int), 2, closer.crops(before, 2))
+    found = closer.refine(before, np.zeros(2, int), 2, closer.crops(before, np.zeros(before.tracks.shape[1], int), 2))
     np.testing.assert_allclose(found.tracks[1:] - before.tracks[1:], np.broadcast_to([2.0, -2.0], (3, 2, 2)), atol=1e-3)
     np.testing.assert_array_equal(found.tracks[0], before.tracks[0])
     np.testing.assert_allclose(found.cell, [2.0, 2.0])
@@ -140,7 +153,7 @@ def test_a_closer_look_corrects_by_its_own_cells():
 def test_a_crop_follows_its_point_and_the_way_that_it_went_counts():
     before, closer = coarse([[16.0, 16.0]]), look((1, 0))
     before.tracks[:, 0] += np.array([[0, 0], [3, 1], [6, 2], [9, 3]])
-    found = closer.refine(before, np.zeros(1, int), 2, closer.crops(before, 2))
+    found = closer.refine(before, np.zeros(1, int), 2, closer.crops(before, np.zeros(before.tracks.shape[1], int), 2))
     np.testing.assert_allclose(
         found.tracks[1:, 0] - before.tracks[1:, 0], np.broadcast_to([2.0, 0.0], (3, 2)), atol=1e-3
     )
@@ -148,17 +161,17 @@ def test_a_crop_follows_its_point_and_the_way_that_it_went_counts():
 
 def test_a_look_that_lost_the_point_does_not_count():
     before, closer = coarse([[16.0, 16.0]]), look((3, 0))
-    found = closer.refine(before, np.zeros(1, int), 2, closer.crops(before, 2))
+    found = closer.refine(before, np.zeros(1, int), 2, closer.crops(before, np.zeros(before.tracks.shape[1], int), 2))
     np.testing.assert_array_equal(found.tracks, before.tracks)  # 6 px are 1.5 cells of the level before
     assert not found.looked.any()
     bold = look((3, 0), max_correction=2.0)
-    assert bold.refine(before, np.zeros(1, int), 2, bold.crops(before, 2)).looked[1:].all()
+    assert bold.refine(before, np.zeros(1, int), 2, bold.crops(before, np.zeros(1, int), 2)).looked[1:].all()
 
 
 def test_a_point_that_is_trusted_nowhere_has_no_crop():
     before = coarse([[16.0, 16.0], [10.0, 12.0]])
     before.cycle_error[1:, 1] = 3.0
-    groups = look((0, 0)).crops(before, 2)
+    groups = look((0, 0)).crops(before, np.zeros(2, int), 2)
     assert [group.members.tolist() for group in groups] == [[0]]
 
 

@@ -176,7 +176,7 @@ def test_all_heads_by_name_are_all_heads(backbone, images):
 def test_progress_counts_every_chunk(backbone, images):
     told = []
     queries = np.concatenate([queries_in(5, 2), queries_in(0, 2)])
-    options = TrackingOptions(shared=False)
+    options = TrackingOptions(overlapping=True)
     found = track_points(
         images, queries, backbone, layer=1, options=options, progress=lambda *counts: told.append(counts)
     )
@@ -188,7 +188,7 @@ def test_progress_counts_every_chunk(backbone, images):
 def test_passes_that_points_of_several_images_share(backbone, images):
     queries = np.concatenate([queries_in(0, 3), queries_in(4, 2), queries_in(9, 2)])
     found = track_points(images, queries, backbone, layer=1)
-    apart = track_points(images, queries, backbone, layer=1, options=TrackingOptions(shared=False))
+    apart = track_points(images, queries, backbone, layer=1, options=TrackingOptions(overlapping=True))
     assert found.details["chunks"] == 4 < apart.details["chunks"]  # the three meet four times, with three others each
     short = LENGTH - 1  # one pass holds the clip, and so it is the pass of the points of image 0 alone
     alone = track_points(images[:short], queries[:3], backbone, layer=1)

@@ -28,3 +28,15 @@ def test_a_plan_counts_the_crops():
         for levels in ((1,), (1, 2))
     ]
     assert calls == [3.0, 15.0]  # four crops hold the grid
+
+
+def test_a_plan_counts_no_more_crops_than_are_allowed():
+    options = MatchingOptions(levels="1,2", max_crops=2)
+    options.check("mini")
+    mini, place = load_backbone("mini"), [[0, x, y] for x in (2.0, 38.0) for y in (2.0, 38.0)]
+    run = options.settings(mini)
+    assert run["options"].max_crops == 2
+    calls = tracking_cost(mini, run["options"], (12, 40, 40), np.array(place), None, 5)[1]
+    assert calls == 9.0  # three of the whole images, and three of each of two crops
+    with pytest.raises(InvalidInputError, match="--max-crops counts the crops of a closer look"):
+        MatchingOptions(max_crops=2).check("mini")

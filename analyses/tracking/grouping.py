@@ -77,7 +77,8 @@ def group_points(
     candidates = np.concatenate([paths, _middles(paths, times, extent)], 1)
     margin = np.minimum(margin, 0.4 * extent)  # so that every point fits in a crop of its own
     slack = _slack(paths[times], trusted[times], candidates[times], extent, margin)
-    open_points, chosen = np.ones(points, bool), []
+    open_points = np.ones(points, bool)
+    chosen: list[int] = []
     while open_points.any() and (most is None or len(chosen) < most):
         inside = slack[:, open_points] >= 0
         best = int(np.argmax(inside.sum(1)))

@@ -166,3 +166,23 @@ def as_images(images: Any) -> np.ndarray:
 def cells_as_xy(cells: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
     """Row-major cell numbers as integer (x, y)."""
     return torch.stack([cells % layout.width, cells // layout.width], -1)
+
+
+def text_tokens(
+    text_key: Any, key: torch.Tensor, name: str = "text_key", checks: TokenChecks | None = None
+) -> torch.Tensor:
+    """Text keys as a checked (head, token, channel) tensor, which fits video keys (head, ..., channel).
+
+    Values that are not finite raise at once, or with the given ``checks``.
+    """
+    text = as_tensor(text_key).to(key.device)
+    if text.ndim != 3 or (text.shape[0], text.shape[2]) != (key.shape[0], key.shape[-1]):
+        raise InvalidInputError(
+            f"{name} needs the shape (head, token, channel) with {key.shape[0]} heads and {key.shape[-1]} channels; "
+            f"got {tuple(text.shape)}."
+        )
+    if checks is None:
+        check_finite(text, name)
+    else:
+        checks.finite(text, name)
+    return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +13,14 @@ from analyses.arrays import (
     BUDGET_BYTES,
     as_points,
     as_tensor,
-    check_finite,
     check_visibility,
     compute_dtype,
     query_and_key,
+    text_tokens,
 )
-from analyses.correspondence.bilinear import Geometry
-from analyses.token_checks import TokenChecks
 from store.arguments import Array, check_fields, checked
 from store.errors import InvalidInputError
-from store.layout import TokenLayout
+from store.layout import GeometryPreset, TokenLayout
 
 TARGETS = ("self", "cross", "text")
 
@@ -73,10 +70,12 @@ class QueriedRows:
     row: torch.Tensor
     shown: torch.Tensor
     seen: torch.Tensor
-    preset: Geometry
+    preset: GeometryPreset
 
     @classmethod
-    def of(cls, points: torch.Tensor, visibility: torch.Tensor, layout: TokenLayout, preset: Geometry) -> QueriedRows:
+    def of(
+        cls, points: torch.Tensor, visibility: torch.Tensor, layout: TokenLayout, preset: GeometryPreset
+    ) -> QueriedRows:
         """The rows of checked points (point, 2) with their visibility (image, point)."""
         wanted = (layout.images, len(points))
         if tuple(visibility.shape) != wanted:
@@ -99,7 +98,7 @@ def affinity(
     layout: TokenLayout,
     text_key: Array | None = None,
     *,
-    preset: Geometry = "exact",
+    preset: GeometryPreset = "exact",
     budget_bytes: int = BUDGET_BYTES,
 ) -> Affinity:
     """Return how much, and how sharply, the queried points attend to their own frame, the other frames and the text.
@@ -143,21 +142,6 @@ def affinity(
     rows = QueriedRows.of(checked, as_tensor(visibility), layout, preset)
     mean = affinity_values(video_query, video_key, text, rows, budget_bytes=budget_bytes)[0].cpu().numpy()
     return Affinity(*(_by_target(values, name) for values, name in zip(mean, ("confidence", "score"), strict=True)))
-
-
-def text_tokens(text_key: Any, key: torch.Tensor, checks: TokenChecks | None = None) -> torch.Tensor:
-    """Text keys as a checked (head, token, channel) tensor that goes with video keys (head, frame, cell, channel)."""
-    text = as_tensor(text_key).to(key.device)
-    if text.ndim != 3 or (text.shape[0], text.shape[2]) != (key.shape[0], key.shape[3]):
-        raise InvalidInputError(
-            f"text_key needs the shape (head, token, channel) with {key.shape[0]} heads and {key.shape[3]} channels; "
-            f"got {tuple(text.shape)}."
-        )
-    if checks is None:
-        check_finite(text, "text_key")
-    else:
-        checks.finite(text, "text_key")
-    return text
 
 
 @torch.no_grad()
@@ -236,7 +220,7 @@ def _mean_over(values: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     return (values * counted).sum(-1) / counted.sum()
 
 
-def _queried_cells(points: torch.Tensor, layout: TokenLayout, preset: Geometry) -> torch.Tensor:
+def _queried_cells(points: torch.Tensor, layout: TokenLayout, preset: GeometryPreset) -> torch.Tensor:
     """The row-major cell of frame 0 that each point reads."""
     if preset == "exact":
         rows, columns = torch.as_tensor(layout.cell_at(points.cpu().numpy()), device=points.device).T

@@ -8,22 +8,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.arrays import as_points, as_tensor, check_finite, query_and_key, video_tokens
+from analyses.arrays import as_points, query_and_key, text_tokens, video_tokens
 from store.arguments import Array, checked
 from store.checks import finite, integer
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
-
-
-def _as_text(text_key: Any, query: torch.Tensor, name: str = "text_key") -> torch.Tensor:
-    text = as_tensor(text_key)
-    if text.ndim != 3 or text.shape[0] != query.shape[0] or text.shape[2] != query.shape[3]:
-        raise InvalidInputError(
-            f"{name} needs the shape (head, token, channel) with {query.shape[0]} heads and {query.shape[3]} "
-            f"channels; got {tuple(text.shape)}."
-        )
-    check_finite(text, name)
-    return text.to(query.device)
 
 
 def _head_rows(
@@ -186,7 +175,7 @@ def attention_of_text(
     if scale is not None:
         finite(scale, "scale")
     video = video_tokens(key, "key", layout)
-    asked, text = _as_text(text_query, video, "text_query"), _as_text(text_key, video)
+    asked, text = text_tokens(text_query, video, "text_query"), text_tokens(text_key, video)
     factor = video.shape[3] ** -0.5 if scale is None else scale
     rows = _head_rows(asked, video.flatten(1, 2), text, factor, by_head).cpu().numpy()
     found = xr.DataArray(
@@ -222,7 +211,7 @@ def _point_rows(
     if not len(points):
         raise InvalidInputError("points holds no point. Pass one (x, y) at least.")
     cells = layout.cell_at(points)
-    text = None if text_key is None else _as_text(text_key, query)
+    text = None if text_key is None else text_tokens(text_key, query)
     rows = query[:, frame, cells[:, 0] * layout.width + cells[:, 1]]
     factor = query.shape[3] ** -0.5 if scale is None else scale
     return _head_rows(rows, key.flatten(1, 2), text, factor, by_head).cpu().numpy(), points, cells

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from analyses.arrays import cells_as_xy
 from probe.backbones.indices import constants
-from store.layout import TokenLayout
-
-Geometry = Literal["exact", "difftrack"]
+from store.layout import GeometryPreset, TokenLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +28,10 @@ class Corners:
     index: torch.Tensor
     weights: torch.Tensor
     layout: TokenLayout
-    preset: Geometry
+    preset: GeometryPreset
 
     @classmethod
-    def around(cls, points: torch.Tensor, layout: TokenLayout, preset: Geometry) -> Corners:
+    def around(cls, points: torch.Tensor, layout: TokenLayout, preset: GeometryPreset) -> Corners:
         """The corners of points that are known to lie in the image."""
         place = _exact_place(points, layout) if preset == "exact" else _difftrack_place(points, layout)
         size = place.new_tensor((layout.width, layout.height))

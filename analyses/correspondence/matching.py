@@ -18,13 +18,13 @@ from analyses.arrays import (
     query_and_key,
     restore_kind,
 )
-from analyses.correspondence.bilinear import Corners, Geometry
+from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.peaks import neighbourhood_mean
 from analyses.kernels.matching_cost import cost_blocks, sources_within
 from store.arguments import Array, checked
 from store.checks import integer, one_of
 from store.errors import InvalidInputError
-from store.layout import TokenLayout
+from store.layout import GeometryPreset, TokenLayout
 
 MatchPreset = Literal["exact", "difftrack", "difftrack-tracking"]
 Refine = Literal["soft"] | None
@@ -142,7 +142,7 @@ def match_features(
     points: Array,
     layout: TokenLayout,
     *,
-    preset: Geometry = "exact",
+    preset: GeometryPreset = "exact",
     budget_bytes: int = BUDGET_BYTES,
 ) -> Any:
     """The position of each query point in every frame, by the inner product of features.
@@ -206,7 +206,7 @@ def _in_order(tracks: torch.Tensor, frame: int) -> torch.Tensor:
 
 def corners_of(points: Any, layout: TokenLayout, preset: MatchPreset, device: torch.device) -> Corners:
     """The cells around checked query points, on the device of the tokens."""
-    geometry: Geometry = "exact" if preset == "exact" else "difftrack"
+    geometry: GeometryPreset = "exact" if preset == "exact" else "difftrack"
     return Corners.around(as_points(points, layout, device), layout, geometry)
 
 

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 
 from analyses.arrays import as_tensor, restore_kind
-from analyses.correspondence.bilinear import Geometry
 from store.arguments import Array, checked
 from store.checks import integer
 from store.errors import InvalidInputError
-from store.layout import TokenLayout
+from store.layout import GeometryPreset, TokenLayout
 
 
 @checked
-def to_image_rate(tracks: Array, layout: TokenLayout, images: int, preset: Geometry = "exact") -> Any:
+def to_image_rate(tracks: Array, layout: TokenLayout, images: int, preset: GeometryPreset = "exact") -> Any:
     """Tracks at image rate: linear between the times of the latent frames.
 
     Parameters
@@ -77,7 +76,7 @@ class Resampling:
     share: torch.Tensor
 
     @classmethod
-    def of(cls, layout: TokenLayout, images: int, preset: Geometry, device: torch.device) -> Resampling:
+    def of(cls, layout: TokenLayout, images: int, preset: GeometryPreset, device: torch.device) -> Resampling:
         """That of checked arguments of :func:`to_image_rate`."""
         lower, upper, share = _times(layout, images, preset)
         share = share.astype(np.float32) if device.type == "mps" else share
@@ -90,7 +89,7 @@ class Resampling:
         return start + (stop - start) * self.share.to(tracks.dtype)[:, None, None]
 
 
-def _times(layout: TokenLayout, images: int, preset: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _times(layout: TokenLayout, images: int, preset: GeometryPreset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each image the frames before and after it, and how far it lies between them."""
     frames = layout.frames
     if preset == "difftrack":

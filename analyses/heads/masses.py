@@ -10,8 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.arrays import BUDGET_BYTES, as_tensor, compute_dtype, query_and_key
-from analyses.attention.affinity import text_tokens
+from analyses.arrays import BUDGET_BYTES, as_tensor, compute_dtype, query_and_key, text_tokens
 from store.arguments import Array, checked
 from store.checks import integer
 from store.errors import InvalidInputError

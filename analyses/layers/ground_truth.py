@@ -10,11 +10,11 @@ import torch
 
 from analyses.arrays import as_points
 from analyses.attention.affinity import QueriedRows
-from analyses.correspondence.bilinear import Corners, Geometry
+from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.resampling import Resampling
 from store.checks import finite, one_of
 from store.errors import InvalidInputError
-from store.layout import TokenLayout
+from store.layout import GeometryPreset, TokenLayout
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Truth:
     visibility: np.ndarray
 
     @classmethod
-    def of_tracks(cls, tracks: Any, visibility: Any, layout: TokenLayout, preset: Geometry = "exact") -> Truth:
+    def of_tracks(cls, tracks: Any, visibility: Any, layout: TokenLayout, preset: GeometryPreset = "exact") -> Truth:
         """The tracked points that can be queried in image 0.
 
         Those visible in it ("difftrack" takes the hidden ones too) and within it.
@@ -104,7 +104,7 @@ class Target:
     """
 
     layout: TokenLayout
-    preset: Geometry
+    preset: GeometryPreset
     threshold_cells: float
     corners: Corners
     rows: QueriedRows
@@ -120,12 +120,12 @@ class Target:
         truth: Truth,
         layout: TokenLayout,
         *,
-        preset: Geometry = "exact",
+        preset: GeometryPreset = "exact",
         threshold_cells: float = 0.5,
         device: torch.device | str = "cpu",
     ) -> Target:
         """Prepare the truth; see :func:`measure`."""
-        one_of(preset, get_args(Geometry), "preset")
+        one_of(preset, get_args(GeometryPreset), "preset")
         threshold_cells = check_threshold(threshold_cells)
         device = torch.device(device)
         dtype = torch.float32 if device.type == "mps" else torch.float64

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyses.arrays import BUDGET_BYTES, as_tensor, query_and_key
-from analyses.attention.affinity import affinity_values, text_tokens
-from analyses.correspondence.bilinear import Geometry
+from analyses.arrays import BUDGET_BYTES, as_tensor, query_and_key, text_tokens
+from analyses.attention.affinity import affinity_values
 from analyses.correspondence.matching import match_feature_sources, match_sources, tracks_of
 from analyses.layers.ground_truth import Target, Truth, check_threshold
 from analyses.token_checks import TokenChecks, to_host
 from store.arguments import check_fields
 from store.checks import flag
 from store.errors import InvalidInputError
-from store.layout import TokenLayout
+from store.layout import GeometryPreset, TokenLayout
 from store.recordings.provenance import library_versions
 
 
@@ -34,7 +33,7 @@ class Measuring:
     store.errors.InvalidInputError: threshold_cells must be above 0; got 0.
     """
 
-    preset: Geometry = "exact"
+    preset: GeometryPreset = "exact"
     threshold_cells: float = 0.5
     more_thresholds: tuple[float, ...] = ()
     per_head: bool = False
@@ -86,7 +85,7 @@ class Measuring:
 
 
 def measuring(
-    preset: Geometry, threshold_cells: float | Sequence[float], per_head: bool, min_points: int, budget_bytes: int
+    preset: GeometryPreset, threshold_cells: float | Sequence[float], per_head: bool, min_points: int, budget_bytes: int
 ) -> Measuring:
     """A :class:`Measuring` of one threshold or of several, of which the first is the main one.
 
@@ -201,7 +200,7 @@ def measure_on_device(
     """Measure as :func:`measure` does and leave the result on the device; shapes are checked at once."""
     checks = TokenChecks()
     video_query, video_key = query_and_key(query, key, target.layout, checks)
-    text = None if text_key is None else text_tokens(text_key, video_key, checks)
+    text = None if text_key is None else text_tokens(text_key, video_key, checks=checks)
     tokens = None if features is None else _feature_tokens(features, target, checks)
     mean, heads = affinity_values(
         video_query, video_key, text, target.rows, per_head=per_head, budget_bytes=budget_bytes

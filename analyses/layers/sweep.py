@@ -12,7 +12,6 @@ import torch
 import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES
-from analyses.correspondence.bilinear import Geometry
 from analyses.layers.ground_truth import Target
 from analyses.layers.measures import Measuring, PendingMeasures, fetch, measuring
 from analyses.layers.sweep_dataset import Entry, Grid, concatenate
@@ -31,9 +30,11 @@ from analyses.layers.sweep_recording import sweep_recording
 from analyses.layers.sweep_resume import assemble_sweep, saved_sources
 from analyses.layers.sweep_run import SweepRun
 from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.settings import RunSettings, requested_size
 from store.arguments import check_kind, checked_but
 from store.clips.clip import Clip
 from store.files.outputs import check_modes
+from store.layout import GeometryPreset
 from store.progress import progress_bar
 from store.selection import Noise, Selection, check_noise
 
@@ -54,7 +55,7 @@ def sweep(
     draws: int = 1,
     steps: int = 50,
     threshold_cells: float | Sequence[float] = 0.5,
-    preset: Geometry = "exact",
+    preset: GeometryPreset = "exact",
     per_head: bool = False,
     features: bool = True,
     truth: Mapping[str, tuple[Any, Any]] | None = None,
@@ -146,21 +147,9 @@ def sweep(
     if not isinstance(threshold_cells, str):
         check_kind(threshold_cells, float | Sequence[float], "threshold_cells")
     how = measuring(preset, threshold_cells, per_head, min_points, budget_bytes)
-    run = SweepRun(
-        backbone,
-        selection,
-        noise,
-        draw_seeds(seed, draws),
-        steps,
-        features,
-        size,
-        images,
-        stride,
-        prompt,
-        guidance_scale,
-        negative_prompt,
-        dict(conditioning or {}),
-    )
+    requested = requested_size(size, images=images)
+    settings = RunSettings(seed, steps, requested, guidance_scale, negative_prompt, dict(conditioning or {}))
+    run = SweepRun(backbone, selection, settings, noise, draw_seeds(seed, draws), features, stride, prompt)
     check_selection(selection)
     resolved = run.resolved()
     backbone.check_ready()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyses.correspondence.bilinear import Geometry
 from analyses.layers.ground_truth import Target, Truth, inside
 from analyses.layers.measures import Measuring
 from analyses.layers.sweep_dataset import Entry, Grid
@@ -19,7 +18,7 @@ from store.clips.clip import Clip
 from store.clips.digest import digest_of_clip
 from store.errors import InvalidInputError
 from store.files.digest import digest_of_parts
-from store.layout import TokenLayout
+from store.layout import GeometryPreset, TokenLayout
 
 if TYPE_CHECKING:
     from analyses.layers.sweep_run import SweepRun
@@ -125,7 +124,7 @@ def item_details(
 
 
 def truth_from_clip(
-    clip: Clip | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int
+    clip: Clip | None, layout: TokenLayout, preset: GeometryPreset, least: int, first_image: int
 ) -> Truth | str:
     """The truth of a clip that fits the layout and starts at ``first_image``, or why there is too little of it."""
     tracks = None if clip is None else (clip.tracks, clip.visibility)
@@ -135,7 +134,7 @@ def truth_from_clip(
 
 
 def truth_from_tracks(
-    given: tuple[Any, Any] | None, layout: TokenLayout, preset: Geometry, least: int, first_image: int = 0
+    given: tuple[Any, Any] | None, layout: TokenLayout, preset: GeometryPreset, least: int, first_image: int = 0
 ) -> Truth | str:
     """The truth of (tracks, visibility), or of a grid where nothing is known; or why there is too little of it."""
     if layout.frames < 2:
@@ -152,7 +151,9 @@ def truth_from_tracks(
     return truth
 
 
-def _too_few(tracks: np.ndarray, found: int, layout: TokenLayout, preset: Geometry, least: int, first: int) -> str:
+def _too_few(
+    tracks: np.ndarray, found: int, layout: TokenLayout, preset: GeometryPreset, least: int, first: int
+) -> str:
     state = "visible in" if preset == "exact" else "within"
     reason = f"{found} of {tracks.shape[1]} tracked points are {state} image {first}, fewer than {least}"
     outside = int((~inside(tracks[0], layout)).sum())

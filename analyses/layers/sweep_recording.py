@@ -10,7 +10,6 @@ from typing import Any
 import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES
-from analyses.correspondence.bilinear import Geometry
 from analyses.layers.measures import Measuring, measuring
 from analyses.layers.sweep_dataset import Grid, combine
 from analyses.layers.sweep_items import (
@@ -28,6 +27,7 @@ from store.arguments import check_kind, checked
 from store.clips.clip import Clip, Part
 from store.clips.digest import digest_of_images
 from store.errors import InvalidInputError
+from store.layout import GeometryPreset
 from store.progress import progress_bar
 from store.recordings.reader import Recording, open_recording
 
@@ -40,7 +40,7 @@ def sweep_recording(
     clips: Any = None,
     *,
     threshold_cells: float | Sequence[float] = 0.5,
-    preset: Geometry = "exact",
+    preset: GeometryPreset = "exact",
     per_head: bool = False,
     branch: str = "cond",
     min_points: int = 4,

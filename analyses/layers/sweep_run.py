@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,45 +19,47 @@ from store.selection import Noise, ResolvedSelection, Selection
 
 @dataclass(frozen=True)
 class SweepRun:
-    """Settings of the runs of a sweep."""
+    """Runs of a sweep: the model, what is captured, and how it is run."""
 
     backbone: Backbone
     selection: Selection
+    settings: RunSettings
     noise: Noise
     seeds: tuple[int, ...]
-    steps: int
     features: bool
-    size: tuple[int, int] | None
-    images: int | None
     stride: int
     prompt: str | None
-    guidance_scale: float | None
-    negative_prompt: str | None
-    conditioning: Mapping[str, Any]
 
     def passes(self, source: Any) -> int:
         """Steps of the model for one item."""
         if isinstance(source, str):
             return 1 + max(self.resolved().steps)
-        return pass_count(self.selection, noise=self.noise, steps=self.steps)
+        return pass_count(self.selection, noise=self.noise, steps=self.settings.steps)
 
     def resolved(self) -> ResolvedSelection:
         layers = self.backbone.layers
-        return self.selection.resolve(len(layers), self.steps, min(layer.heads for layer in layers))
+        return self.selection.resolve(len(layers), self.settings.steps, min(layer.heads for layer in layers))
 
     def windows(self, clip: Clip) -> tuple[Window, ...]:
-        return cut_windows(self.backbone, clip, size=self.size, images=self.images, stride=self.stride)
+        return cut_windows(self.backbone, clip, size=self.pixels, images=self.settings.size.images, stride=self.stride)
+
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        """Height and width as asked for, None for the model's own."""
+        height, width, _ = self.settings.size
+        return None if height is None or width is None else (height, width)
 
     def prompt_size(self) -> tuple[int, int, int]:
         default = self.backbone.default_size
-        height, width = self.size or default[:2]
-        return height, width, self.images or default.images
+        height, width = self.pixels or default[:2]
+        return height, width, self.settings.size.images or default.images
 
     def layout(self, size: tuple[int, int, int]) -> TokenLayout:
         return self.backbone.layout(*size)
 
     def check_text(self, source: str | Clip) -> None:
-        self.backbone.check_prompt(self.text_of(source), self.negative_prompt, self.conditioning)
+        settings = self.settings
+        self.backbone.check_prompt(self.text_of(source), settings.negative_prompt, settings.conditioning)
 
     def text_of(self, source: str | Clip) -> str | None:
         """Return what the model reads of a prompt or with a clip."""
@@ -66,10 +68,7 @@ class SweepRun:
         return self.backbone.caption_of(source) if self.prompt is None else self.prompt
 
     def run(self, source: str | Clip, sink: Callable[[Capture], None], on_step: OnStep, draw: int) -> None:
-        size = RequestedSize(*self.prompt_size())
-        settings = RunSettings(
-            self.seeds[draw], self.steps, size, self.guidance_scale, self.negative_prompt, self.conditioning
-        )
+        settings = self.settings.changed(seed=self.seeds[draw], size=RequestedSize(*self.prompt_size()))
         options: dict[str, Any] = {"features": self.features, "on_step": on_step}
         if isinstance(source, Clip):
             text = self.text_of(source)
@@ -79,8 +78,8 @@ class SweepRun:
 
     def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
         """Return what is said of the model and of how it is run."""
-        backbone = self.backbone
-        hashes = digests_of_values(self.conditioning)
+        backbone, settings, size = self.backbone, self.settings, self.pixels
+        hashes = digests_of_values(settings.conditioning or {})
         return {
             "backbone": backbone.name,
             "revision": backbone.revision or "",
@@ -89,16 +88,16 @@ class SweepRun:
             "dtype": str(backbone.dtype).removeprefix("torch."),
             "noise": self.noise,
             "seed": self.seeds[0],
-            "steps": self.steps,
+            "steps": settings.steps,
             "branch": resolved.branches[0],
             "selected_steps": list(resolved.steps),
             "selected_layers": list(resolved.layers),
             "selected_heads": list(resolved.heads),
-            "guidance_scale": self.guidance_scale,
-            "negative_prompt": self.negative_prompt or "",
+            "guidance_scale": settings.guidance_scale,
+            "negative_prompt": settings.negative_prompt or "",
             "prompt_for_all": self.prompt,
-            "size": None if self.size is None else list(self.size),
-            "images": self.images,
+            "size": None if size is None else list(size),
+            "images": settings.size.images,
             "stride": self.stride,
             "features": self.features,
             **({"conditioning": hashes} if hashes else {}),

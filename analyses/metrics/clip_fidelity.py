@@ -12,7 +12,7 @@ from store.arrays import as_array
 from store.checks import integer
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.tracks.point_tracks import PointTracks, Tracker
+from store.tracks.point_tracks import PointTracks, Tracker, grid_points
 
 
 @checked
@@ -92,9 +92,8 @@ def grid_queries(count: int, height: int, width: int, image: int = 0) -> np.ndar
     [[0.0, 20.0, 10.0], [0.0, 60.0, 10.0], [0.0, 20.0, 30.0], [0.0, 60.0, 30.0]]
     """
     integer(integer(count, "grid", most=1000), "grid", least=1)
-    centres = (np.arange(count) + 0.5) / count
-    y, x = np.meshgrid(centres * height, centres * width, indexing="ij")
-    return np.stack([np.full(count * count, float(image)), x.ravel(), y.ravel()], -1)
+    points = grid_points(count, height, width)
+    return np.column_stack([np.full(len(points), float(image)), points])
 
 
 def _inside(mask: Any, queries: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textwrap import wrap
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,6 +10,7 @@ import xarray as xr
 
 from analyses.arrays import need_dims
 from analyses.layers.differences import is_difference, told
+from analyses.plots.bands import add_band
 from analyses.plots.layers import SYMBOLS
 from analyses.plots.theme import INK, PALETTE, SOFT, entitle, escape, headline, label, numbers
 from analyses.statistics import bootstrap_mean, by_source, mean_over_clips
@@ -43,7 +43,7 @@ def plot_error_over_time(errors: xr.DataArray, *, title: str | None = None) -> g
     figure = go.Figure()
     bands = [_statistics(errors.isel(tracker=index)) for index in range(len(names))]
     for (_, lower, upper), colour in zip(bands, PALETTE, strict=False):
-        _band(figure, x, lower, upper, colour)
+        add_band(figure, x, lower, upper, colour)
     for name, (mean, lower, upper), colour, symbol in zip(names, bands, PALETTE, SYMBOLS, strict=False):
         single = np.isfinite(lower).sum() == 1
         figure.add_scatter(
@@ -205,16 +205,6 @@ def _statistics(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarra
         lower, upper = bootstrap_mean(values.transpose("clip", ...)[:, places])
         ends[:, places] = lower.values, upper.values
     return mean, ends[0], ends[1]
-
-
-def _band(figure: go.Figure, x: np.ndarray, lower: np.ndarray, upper: np.ndarray, colour: str) -> None:
-    keep = np.isfinite(lower) & np.isfinite(upper)
-    if keep.sum() < 2:
-        return
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    edge: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-    figure.add_scatter(x=x[keep], y=upper[keep], **edge)
-    figure.add_scatter(x=x[keep], y=lower[keep], fill="tonexty", fillcolor=f"rgba({red},{green},{blue},0.16)", **edge)
 
 
 def _hover(where: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,6 +12,7 @@ from plotly.colors import sample_colorscale
 
 from analyses.arrays import need_dims
 from analyses.layers.differences import PERCENT, has_negative, is_difference, told
+from analyses.plots.bands import add_band
 from analyses.plots.theme import (
     DIVERGING,
     PALETTE,
@@ -194,27 +194,11 @@ def plot_heads(
     return figure
 
 
-def _rgba(colour: str, alpha: float) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha})"
-
-
 def _position(layers: np.ndarray, layer: int) -> int:
     found = np.flatnonzero(layers == layer)
     if not len(found):
         raise UnknownLayerError(f"layer {layer} is not in this sweep. Layers: {', '.join(map(str, layers))}.")
     return int(found[0])
-
-
-def _add_band(figure: go.Figure, x: list[str], lower: np.ndarray, upper: np.ndarray, colour: str) -> None:
-    """Only whole bands: with one recorded step an error bar is drawn with the curve instead."""
-    keep = np.isfinite(lower) & np.isfinite(upper)
-    if keep.sum() < 2:
-        return
-    names = [x[i] for i in np.flatnonzero(keep)]
-    edge: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-    figure.add_scatter(x=names, y=upper[keep], **edge)
-    figure.add_scatter(x=names, y=lower[keep], fill="tonexty", fillcolor=_rgba(colour, 0.16), **edge)
 
 
 @checked
@@ -254,7 +238,7 @@ def plot_best_layers(
     for index in (i for i in range(len(numbered)) if i not in chosen):
         _add_other(figure, x, mean.values[:, index], numbered[index], first=index == _first_other(chosen))
     for index, colour in zip(chosen, PALETTE, strict=False):
-        _add_band(figure, x, lower.values[:, index], upper.values[:, index], colour)
+        add_band(figure, x, lower.values[:, index], upper.values[:, index], colour)
     for index, colour in zip(chosen, PALETTE, strict=False):
         _add_curve(figure, x, mean.values[:, index], (lower.values[:, index], upper.values[:, index]), colour)
         figure.data[-1].name = f"layer {numbered[index]}"

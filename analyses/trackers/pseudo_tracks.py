@@ -12,7 +12,7 @@ from store.arguments import check_kind, checked
 from store.checks import integer
 from store.clips.clip import Clip, Part
 from store.errors import InvalidInputError
-from store.tracks.point_tracks import PointTracks, Tracker
+from store.tracks.point_tracks import PointTracks, Tracker, grid_points
 
 _CALLED = {"flow": "optical flow", "raw patches": "raw patches", "nothing moves": "nothing moves"}
 
@@ -59,7 +59,7 @@ def with_pseudo_tracks(
     grid, count = integer(integer(grid, "grid", least=1), "grid", most=1000), len(clip)
     window = count if window is None else integer(window, "window", least=1)
     tracker = FlowTracker() if tracker is None else tracker
-    starts, points = range(0, count, window), _grid(grid, clip)
+    starts, points = range(0, count, window), grid_points(grid, clip.height, clip.width)
     tracks = np.repeat(np.tile(points, (len(starts), 1))[None], count, axis=0)
     visibility = np.zeros(tracks.shape[:2], bool)
     for number, start in enumerate(starts):
@@ -138,10 +138,3 @@ def against_pseudo_truth(sources: Iterable[str | None]) -> str:
         return ""
     share = "" if len(estimated) == len(listed) else f" of {len(estimated)} of {len(listed)} clips"
     return f"accuracy{share} against {', '.join(dict.fromkeys(estimated))}, not truth"
-
-
-def _grid(count: int, clip: Clip) -> np.ndarray:
-    """(point, 2): (x, y) of the centres of equal parts, row after row."""
-    centres = (np.arange(count) + 0.5) / count
-    y, x = np.meshgrid(centres * clip.height, centres * clip.width, indexing="ij")
-    return np.stack([x.ravel(), y.ravel()], -1)

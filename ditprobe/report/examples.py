@@ -12,7 +12,9 @@ from analyses.attention.rows import attention_of_points
 from analyses.correspondence.matching import match_points
 from analyses.correspondence.resampling import to_image_rate
 from ditprobe.report.sweep import Example
-from probe import Backbone, Capture, Noise, run_clip, run_prompt
+from probe import Backbone, Capture, Noise
+from probe.backbones.settings import RunSettings, requested_size
+from probe.run.run import sample_prompt, show_clip
 from probe.run.windows import cut_windows
 from store.arguments import check_fields, checked
 from store.clips.clip import Clip
@@ -40,6 +42,11 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def of_run(self) -> RunSettings:
+        """Return those of a single run."""
+        size = requested_size(self.size, images=self.images)
+        return RunSettings(self.seed, self.steps, size, self.guidance_scale, self.negative_prompt, self.conditioning)
 
     @classmethod
     def of_sweep(cls, attrs: Mapping[str, Any], *, conditioning: Mapping[str, Any] | None = None) -> SweepSettings:
@@ -155,21 +162,12 @@ def _show(
     sink: Callable[[Capture], None],
     settings: SweepSettings,
 ) -> Clip:
-    common: dict[str, Any] = {
-        "seed": settings.seed,
-        "steps": settings.steps,
-        "guidance_scale": settings.guidance_scale,
-        "negative_prompt": settings.negative_prompt,
-        "conditioning": settings.conditioning,
-    }
+    run = settings.of_run()
     if isinstance(source, Clip):
         clip = cut_windows(backbone, source, size=settings.size, images=settings.images, stride=settings.stride)[0].clip
-        run_clip(backbone, clip, selection, sink, noise=settings.noise, prompt=settings.prompt, **common)
+        show_clip(backbone, clip, selection, sink, run, noise=settings.noise, prompt=settings.prompt)
         return clip
-    height, width = settings.size or (None, None)
-    made = run_prompt(
-        backbone, source, selection, sink, height=height, width=width, images=settings.images, want_clip=True, **common
-    )
+    made = sample_prompt(backbone, source, selection, sink, run, want_clip=True)
     return made if made is not None else Clip(np.zeros((1, 1, 1, 3), np.uint8), 1.0)
 
 

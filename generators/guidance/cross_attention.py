@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from analyses.selection.defaults import chosen_layers
 from analyses.selection.guided import guided_layers
 from analyses.selection.layer_selection import LayerSelection
+from generators.guidance.preset import GuidancePreset
 from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
 from probe.attention.edit import Attend, Attention, Editor
@@ -19,8 +19,6 @@ from probe.backbones.backbone import Backbone
 from store.arguments import check_fields, checked
 from store.checks import finite
 from store.selection import Selection
-
-Preset = Literal["exact", "difftrack", "renormalised"]
 
 CHUNK_BYTES = 256 * 2**20
 """Of the logits that are held at a time, if a single query needs no more."""
@@ -67,7 +65,7 @@ class CrossAttentionGuidance(Strategy):
     layers: Iterable[int] | LayerSelection | None = None
     scale: float = 1.0
     steps: Iterable[int] | None = None
-    preset: Preset = "exact"
+    preset: GuidancePreset = "exact"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -166,11 +166,7 @@ def fit_reference(clip: Clip, size: Size) -> Clip:
             f"the reference has {len(clip)} images and the clip to be made {size.images}: it is resampled to its "
             f"images {', '.join(map(str, chosen))}."
         )
-    known = {name: getattr(clip, name) for name in ("tracks", "visibility", "masks")}
-    # a mask of image 0 alone stays that of image 0, which is always chosen
-    cut = {name: each if each is None or len(each) != len(clip) else each[chosen] for name, each in known.items()}
-    fitted = Clip(clip.images[chosen], clip.fps, prompt=clip.prompt, tracks_source=clip.tracks_source, **cut)
-    return fitted.resized(size.height, size.width)
+    return clip.take(chosen).resized(size.height, size.width)
 
 
 def _warn(message: str) -> None:

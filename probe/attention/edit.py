@@ -7,13 +7,13 @@ itself. A tap that was open before sees what is multiplied in the end.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from probe.attention.functions import mask_and_scale
 from probe.attention.retarget import PROCESSOR, RetargetedAttention
 from probe.attention.sites import AttentionSite
 from probe.attention.token_order import TokenOrder, video_slice
@@ -166,10 +166,8 @@ def _replace(attend: Callable[..., Any], edit: Edit, *, heads_first: bool) -> An
                 named = {**named, "attn_mask": wanted.mask}
             return turned(attend(*tensors, *rest, **named))
 
-        scale = kwargs.get("scale")
         tensors: dict[str, Any] = {name: turned(x) for name, x in zip(_NAMES, (query, key, value), strict=True)}
-        tensors["mask"] = args[0] if args else kwargs.get("attn_mask")
-        tensors["scale"] = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        tensors["mask"], tensors["scale"] = mask_and_scale(query, args, kwargs)
         return turned(edit(own, tensors))
 
     return attention

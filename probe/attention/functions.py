@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from store.errors import UnsupportedBackboneError
 
@@ -144,3 +147,12 @@ def _parameters(function: Any) -> list[str] | None:
         return None
     kinds = [parameter.kind for parameter in found.values()]
     return None if inspect.Parameter.VAR_POSITIONAL in kinds else list(found)
+
+
+def mask_and_scale(query: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, float]:
+    """Mask and scale of a call of PyTorch's attention, from its arguments after query, key and value.
+
+    The scale defaults to 1 / sqrt(channels).
+    """
+    scale = kwargs.get("scale")
+    return (args[0] if args else kwargs.get("attn_mask")), 1 / math.sqrt(query.shape[-1]) if scale is None else scale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from probe.attention.functions import mask_and_scale
 from probe.attention.retarget import PROCESSOR, RetargetedAttention
 from probe.attention.sites import AttentionSite
 from store.arguments import checked
@@ -150,9 +150,7 @@ def _watch(
         tensors: dict[str, Any] = {"query": query, "key": key, "value": value, "output": output}
         if not heads_first:
             tensors = {name: None if each is None else each.transpose(1, 2) for name, each in tensors.items()}
-        mask = args[0] if args else kwargs.get("attn_mask")
-        scale = kwargs.get("scale")
-        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        mask, scale = mask_and_scale(query, args, kwargs)
         # What an observer computes is not recomputed, so checkpointing must not count its saved tensors.
         with torch.autograd.graph.saved_tensors_hooks(_same, _same) if grad else nullcontext():
             observe(AttentionCall(layer=layer, mask=mask, scale=scale, **tensors))

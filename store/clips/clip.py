@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, overload
 
@@ -202,6 +202,33 @@ class Clip:
             self.tracks_source,
             part,
         )
+
+    def take(self, images: Sequence[int] | np.ndarray) -> Clip:
+        """Some images by their numbers, with their tracks, visibility and masks; they need not be evenly spaced.
+
+        The images per second stay. A single mask of image 0 stays where image 0 comes first.
+
+        Raises
+        ------
+        InvalidInputError
+            When there are no numbers, or one is not that of an image.
+
+        Examples
+        --------
+        >>> clip = Clip(np.zeros((4, 8, 8, 3), np.uint8), fps=8, tracks=np.arange(8.0).reshape(4, 1, 2))
+        >>> clip.take([0, 1, 3]).tracks[:, 0, 0]
+        array([0., 2., 6.])
+        """
+        numbers = np.asarray(images)
+        if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
+            raise InvalidInputError(f"images must be numbers of images, such as [0, 1, 3]; got {shown(images)}.")
+        if numbers.min() < 0 or numbers.max() >= len(self):
+            raise InvalidInputError(f"the clip has images 0 to {len(self) - 1}; got {numbers.tolist()}.")
+        masks = self.masks
+        if masks is not None:
+            masks = masks[numbers] if len(masks) == len(self) else masks if numbers[0] == 0 else None
+        tracks, visibility = (None if each is None else each[numbers] for each in (self.tracks, self.visibility))
+        return replace(self, images=self.images[numbers], tracks=tracks, visibility=visibility, masks=masks, part=None)
 
     @property
     def height(self) -> int:

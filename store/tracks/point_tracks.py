@@ -206,3 +206,16 @@ def check_queries(queries: Any, images: int, height: int, width: int) -> np.ndar
             f"query {bad} at (x, y) = ({x[bad]:g}, {y[bad]:g}) lies outside the clip of {pixels(height, width)}.{hint}"
         )
     return found
+
+
+def grid_points(count: int, height: int, width: int) -> np.ndarray:
+    """Centres of ``count`` x ``count`` equal parts of an image, row after row: (point, 2), (x, y) in pixels.
+
+    Examples
+    --------
+    >>> grid_points(2, height=40, width=80).tolist()
+    [[20.0, 10.0], [60.0, 10.0], [20.0, 30.0], [60.0, 30.0]]
+    """
+    centres = (np.arange(count) + 0.5) / count
+    y, x = np.meshgrid(centres * height, centres * width, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.text.estimates import run_cost, tell_time
+from generators.guidance.preset import GuidancePreset
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -27,8 +28,6 @@ Examples:
   ditprobe guide "a pink ring moves up over grey dots" --strength 2 --at 0:25 --out ring.mp4
   ditprobe guide -b THUDM/CogVideoX-2b "a dog runs along the beach" --dry-run
 """
-
-Preset = Literal["exact", "difftrack", "renormalised"]
 
 
 @verb
@@ -51,7 +50,8 @@ def guide(
     ] = 1.0,
     at: options.At = "all",
     preset: Annotated[
-        Preset, typer.Option(help="difftrack follows its released code, which differs where --guidance-scale is 1.")
+        GuidancePreset,
+        typer.Option(help="difftrack follows its released code, which differs where --guidance-scale is 1."),
     ] = "exact",
     generation: GenerationOptions = GENERATION,
     loading: LoadingOptions = DEFAULTS,

@@ -16,7 +16,7 @@ from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 BUDGET_BYTES = 256 * 2**20
-"""Working memory of one analysis call beyond its input and its result, unless the caller says otherwise."""
+"""Working memory of one analysis call beyond its input and its result, by default."""
 
 
 def as_tensor(array: Any) -> torch.Tensor:
@@ -62,7 +62,7 @@ def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
 
 
 def as_points(points: Any, layout: TokenLayout, device: torch.device) -> torch.Tensor:
-    """Query points on the device as floats of at least 32 bits, refused when not finite or outside the image."""
+    """Query points on the device as floats of at least 32 bits, rejected when not finite or outside the image."""
     points = as_tensor(points)
     if points.ndim != 2 or points.shape[1] != 2:
         raise InvalidInputError(f"points need the shape (point, 2), as (x, y) in pixels; got {tuple(points.shape)}.")
@@ -80,7 +80,7 @@ def check_finite(tensor: torch.Tensor, name: str) -> float:
 
 
 def check_visibility(visibility: Any) -> torch.Tensor:
-    """Visibility as a bool tensor; shares and numbers are refused, since half visible has no meaning here."""
+    """Visibility as a bool tensor; shares and numbers are rejected, since half visible has no meaning here."""
     visibility = as_tensor(visibility)
     if visibility.dtype != torch.bool:
         raise InvalidInputError(
@@ -127,7 +127,7 @@ def query_and_key(
 
 
 def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataArray:
-    """The array in the asked order of dims, or an error that says what is there.
+    """The array in the asked order of dims, or an error that lists what is there.
 
     Examples
     --------

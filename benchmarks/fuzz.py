@@ -1,4 +1,4 @@
-"""Every public function with every argument replaced in turn: what comes out besides results and ditprobe's own errors.
+"""Fuzz of every public function, each argument replaced in turn, for outcomes other than results and typed errors.
 
 ``python -m benchmarks.fuzz`` runs all of it and prints a line for each raw error; ``--only make_scene sweep`` some
 functions, ``--summary`` the counts alone. The tests make a seeded sample of the same calls (tests/fuzz).

@@ -1,4 +1,4 @@
-"""``make demo``: scenes nobody trained on, from recording to tracking, transfer and report, on the bundled backbone."""
+"""``make demo``: recording, tracking, transfer and report of scenes not seen in training, on the bundled backbone."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def demo(
     backbone = dp.load_backbone("mini")
     clips = {f"scene {seed}": dp.make_scene(seed) for seed in range(scenes)}
     say(repr(backbone))
-    say(f"\n1. Sweep of all {len(backbone.layers)} layers on {scenes} scenes nobody trained on")
+    say(f"\n1. Sweep of all {len(backbone.layers)} layers on {scenes} scenes not seen in training")
     steps = sorted({*range(0, STEPS, every), STEPS - 1})
     chosen_steps = dp.Selection(steps=steps, layers="all")
     with progress("sweeping") as bar:

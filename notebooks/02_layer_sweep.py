@@ -281,7 +281,7 @@ else:
 # clips = dp.read_clips("my_clips")
 # sweep = dp.sweep(
 #     backbone, clips, dp.Selection(steps=range(0, 50, 7), layers="all"),
-#     save="sweep.nc", resume=True,  # one clip at a time; goes on where it stopped
+#     save="sweep.nc", resume=True,  # one clip at a time; resumes where it stopped
 # )
 # sweep = dp.sweep(backbone, {"dog": "a dog runs along the beach"}, dp.Selection(steps=[-1], layers="all"))
 # ```

@@ -1,7 +1,7 @@
 """Run the notebooks and keep their pictures: ``python notebooks/build.py [sources] [--out folder]``.
 
 Each source is a Python file in jupytext's percent format. It is run from top to bottom in a fresh kernel and written
-as ``<name>.ipynb`` with its outputs, whole or not at all.
+as ``<name>.ipynb`` with its outputs, atomically.
 
 Pictures are saved as plotly's own JSON, which JupyterLab and VS Code draw without a network. GitHub, nbviewer and
 nbconvert cannot, so each picture also gets a PNG, drawn by an installed Chromium or Chrome; without one it is left out.

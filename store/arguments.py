@@ -1,6 +1,6 @@
 """Arguments checked against their annotations: the kind of each one, before the function looks at its value.
 
-A public function says in its signature what it takes; :func:`checked` lets it refuse anything else with an
+Signatures state what public functions take; :func:`checked` makes them reject anything else with an
 :class:`~store.errors.InvalidInputError` that names the argument. Ranges, shapes and what belongs together are checked
 by the function itself, with :mod:`store.checks`.
 """
@@ -75,7 +75,7 @@ def _checked(function: F, own: tuple[str, ...]) -> F:
         try:
             bound = signature.bind(*arguments, **options)
         except TypeError:
-            return  # the call itself says what is missing or too many
+            return  # the call itself raises for missing or surplus arguments
         nonlocal hints
         if hints is None:
             hints = {name: hint for name, hint in _hints(function).items() if name not in own}

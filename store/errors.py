@@ -125,7 +125,7 @@ class BackboneNotFoundError(DitprobeError, FileNotFoundError):
 
 
 class UnsafePickleError(DitprobeError, ValueError):
-    """A pickle holds more than arrays and was refused unread."""
+    """A pickle holds more than arrays and was rejected unread."""
 
 
 class MissingOpenCVError(DitprobeError, ImportError):

@@ -1,4 +1,4 @@
-"""HTML pages from one template: each needs no network, and its browser is told to allow none."""
+"""HTML pages from one template; they need no network and forbid the browser to use one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The progress of long calls: told to a callable of the caller, or shown as a bar where somebody sits and waits."""
+"""Progress of long calls, reported to a callable or shown as a bar in a terminal or notebook."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def progress_bar(progress: Tell | bool | None, description: str, *, name: str = 
     progress : callable, bool or None
         A callable is yielded as it is. None shows a bar in a notebook and in an interactive session, and nothing in a
         script; True shows one anywhere, False nowhere.
-    description : what the bar says is being done
+    description : text of the bar
     name : of the argument, for the error
 
     Yields
     ------
     callable or None
-        To be called with (done, in all[, what is being worked on]). None where nobody listens.
+        To be called with (done, in all[, what is in progress]). None where no progress is wanted.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def progress_bar(progress: Tell | bool | None, description: str, *, name: str = 
     Notes
     -----
     The bar is tqdm's, on standard error; it is gone when the call is over. ``TQDM_DISABLE=1`` in the environment
-    silences those that nobody asked for with True.
+    silences those not requested with True.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def somebody_waits() -> bool:
 
 
 class _Bar:
-    """A bar that is opened when the first progress is told, since only then it is known how much there is to do."""
+    """A bar that opens at the first progress report, which states the total."""
 
     def __init__(self, description: str, stack: ExitStack) -> None:
         self._description = description

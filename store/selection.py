@@ -185,7 +185,7 @@ class Selection:
         steps : int
             Denoising steps of the run.
         limit_bytes : int or None
-            Largest size accepted (20 GB unless said otherwise); None for no limit.
+            Largest size accepted (20 GB by default); None for no limit.
         features : bool
             Record the attention output too: every head's, whatever ``heads`` selects.
         values : bool

@@ -9,7 +9,7 @@ Namer = Callable[[str, Any], str]
 
 
 def in_python(name: str, value: Any) -> str:
-    """Return an argument as it stands in a call.
+    """Return an argument as written in a call.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ class EvaluationCheckpoint:
     ----------
     path : the file; None keeps nothing
     settings : JSON values by name; only a file of the same ones is resumed
-    resume : go on with the file, where there is one; a last line that was cut by a kill is left out
+    resume : continue the file if it exists; a last line cut off by a kill is dropped
     overwrite : replace the file
 
     Raises

@@ -123,7 +123,7 @@ def motion_scene_entries(
     """Drawn scenes in the categories of MotionBench but people: deterministic, with exact tracks.
 
     Motions are curved in every other entry, and accelerate or slow down in the others. Cameras pan over a background
-    whose points are the tracks; objects move under a camera that stands still, several of them each on a path of its
+    whose points are the tracks; objects move under a static camera, several of them each on a path of its
     own, and the tracks are those of their points. Prompts name other colours and keep the motions.
 
     Parameters

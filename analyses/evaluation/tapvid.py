@@ -64,7 +64,7 @@ def evaluate_tapvid(
     metrics : names of further metrics, of :data:`analyses.metrics.registry.TRACKING_METRICS`
     data : what the clips are called, kept with the result
     checkpoint : a file that every finished clip is added to
-    resume : go on with that file: what is finished is not tracked again
+    resume : continue that file; what is finished is not tracked again
     overwrite : replace that file once the first clip is finished
     progress : called with (clips tracked, in all or None where that is not known, what is tracked next); a clip counts
         once for each tracker. By default a bar in notebooks and interactive sessions; False for none.
@@ -212,7 +212,7 @@ def _check(trackers: Mapping[str, Tracker], mode: str, stride: int, first_image_
         raise InvalidInputError("trackers must be at least one callable by name, for example {'flow': FlowTracker()}.")
     from analyses.metrics.tapvid import tapvid_queries
 
-    tapvid_queries(np.zeros((1, 1, 2)), np.ones((1, 1), bool), mode, stride)  # type: ignore[arg-type]  # refuses both
+    tapvid_queries(np.zeros((1, 1, 2)), np.ones((1, 1), bool), mode, stride)  # type: ignore[arg-type]  # rejects both
     if first_image_only and mode != "first":
         raise InvalidInputError(
             f"first_image_only=True asks as mode 'first' does, but mode is {mode!r}. Leave one of them out."

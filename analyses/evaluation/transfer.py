@@ -97,5 +97,5 @@ def _is_scene(prompt: str | None) -> bool:
 
 
 def _object_colour(prompt: str | None) -> str | None:
-    """The first colour that a prompt names, which is that of its first object, whether or not it says how it moves."""
+    """The first colour that a prompt names, that of its first object; the prompt need not describe its motion."""
     return next((word for word in (prompt or "").lower().split() if word in COLOURS), None)

@@ -135,7 +135,7 @@ def amf_loss(reference_flow: Array, flow: torch.Tensor, *, static: bool = False)
 
 @checked
 def labelled_flow(flow: Array, layout: TokenLayout, *, details: Mapping[str, Any] | None = None) -> xr.DataArray:
-    """A flow as an array that says what it is, for the plots and for saving.
+    """A flow as a labelled array, for plots and files.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ def check_flow_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
     OutputExistsError
         When something is there and ``overwrite`` is False. A folder is replaced only where it holds a flow.
     RecordingError
-        Where the system refuses.
+        When the operating system does not allow it.
 
     Examples
     --------

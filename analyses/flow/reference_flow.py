@@ -68,7 +68,7 @@ def reference_flow(
     -------
     DataArray (frame, frame_to, y, x, xy), (dx, dy) in cells, as :func:`analyses.flow.attention_flow.labelled_flow`
     makes it; the
-        attribute ``details`` says how it was found.
+        attribute ``details`` states how it was found.
 
     Raises
     ------

@@ -91,7 +91,7 @@ def classify_heads(
     one_of(preset, tuple(MARGINS), "preset")
     margin = finite(MARGINS[preset] if margin is None else margin, "margin", above=0)
     if layout.frames < 2:
-        raise InvalidInputError("heads are told apart by what they attend to over time; the layout has one frame.")
+        raise InvalidInputError("heads are classified by what they attend to over time; the layout has one frame.")
     if preset == "exact":
         if margin < 1:
             raise InvalidInputError(f"margin must be at least 1 with preset 'exact'; got {margin:g}.")

@@ -186,7 +186,7 @@ def head_rank_correlation(
     Returns
     -------
     correlation, lower, upper : float
-        The interval resamples whole clips and keeps the heads: it says how far other clips would move the
+        The interval resamples whole clips and keeps the heads: it covers how far other clips would move the
         correlation of these heads, not of another model's.
 
     Raises

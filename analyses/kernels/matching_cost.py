@@ -177,7 +177,7 @@ def frame_costs(
     query, key : (head, frame, cell, channel) tensors
     sources : (source,) int64, cells of frame 0
     divisor : what the logits are divided by
-    budget_bytes : working memory besides the costs themselves, of which those of several frames are made at a time
+    budget_bytes : working memory in addition to the costs; costs of several frames are computed at a time
         where the budget allows
 
     Raises

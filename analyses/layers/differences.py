@@ -1,4 +1,4 @@
-"""Differences of measures: what one model, prompt or seed scores above another, clip by clip, and told as such."""
+"""Differences of measures: what one model, prompt or seed scores above another, clip by clip, and labelled as such."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Measured = TypeVar("Measured", xr.DataArray, xr.Dataset)
 
 PERCENT = ("%", "percent")
 POINTS = "percentage points"
-# What says of an array that it is a difference, and of what.
+# Attribute of differences: what was subtracted.
 MARK = "difference_of"
 # Measures that are never negative: where such an array holds a negative value, it was subtracted from another.
 _MEASURE = re.compile(

@@ -105,7 +105,7 @@ def sweep(
     guidance_scale, negative_prompt, conditioning : as in :meth:`Backbone.generate`, the same for all clips and prompts;
         ``attrs["conditioning"]`` keeps a hash of each argument
     save : file to write after each finished clip, by custom ``.nc``; read it with ``load_sweep``
-    resume : go on with that file where its settings and clips are the same
+    resume : continue that file if its settings and clips are the same
     overwrite : replace that file once the first clip is finished
     budget_bytes : working memory of the measuring
     progress : called with (steps of the model done, in all, name of the clip)

@@ -38,7 +38,7 @@ class SweepItem:
     source, window, first_image : where it comes from
     draw : which draw of the noise it is shown with; None where there is one draw
     truth : query points and, where known, their tracks
-    details : what is said of it in the attributes of the sweep
+    details : its entry in the attributes of the sweep
     """
 
     name: str
@@ -157,7 +157,7 @@ def _too_few(
     state = "visible in" if preset == "exact" else "within"
     reason = f"{found} of {tracks.shape[1]} tracked points are {state} image {first}, fewer than {least}"
     outside = int((~inside(tracks[0], layout)).sum())
-    # Not worth a word where enough lie inside, and are hidden.
+    # Not mentioned where enough lie inside but are hidden.
     return f"{reason}; {outside} tracked points lie outside the image" if tracks.shape[1] - outside < least else reason
 
 

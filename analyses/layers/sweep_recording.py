@@ -58,7 +58,7 @@ def sweep_recording(
         All of the same steps, layers and heads.
     clips : Clip or None for each recording, by the same names or in the same order
         The whole clip, of which the recorded window is taken, or that window itself. Without one there is no
-        accuracy. A recording knows the images that the model saw, and another clip is refused.
+        accuracy. A recording knows the images that the model saw, and another clip is rejected.
     threshold_cells, preset, per_head, min_points, budget_bytes : as in :func:`sweep`
     branch : "cond" or "uncond"
     progress : called with (records done, in all, name of the recording), or as in :func:`sweep`

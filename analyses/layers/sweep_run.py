@@ -77,7 +77,7 @@ class SweepRun:
             sample_prompt(self.backbone, source, self.selection, sink, settings, want_clip=False, **options)
 
     def attrs(self, resolved: ResolvedSelection) -> dict[str, Any]:
-        """Return what is said of the model and of how it is run."""
+        """Return attributes that describe the model and its run."""
         backbone, settings, size = self.backbone, self.settings, self.pixels
         hashes = digests_of_values(settings.conditioning or {})
         return {

@@ -48,7 +48,7 @@ def edit_fidelity(
     ClipError
         For what is not a clip.
     InvalidInputError
-        For an empty prompt, and what :func:`analyses.metrics.encoders.load_clip_model` refuses.
+        For an empty prompt, and what :func:`analyses.metrics.encoders.load_clip_model` rejects.
     BackboneNotFoundError
         When the model is not there.
 
@@ -67,7 +67,7 @@ def edit_fidelity(
     """
     images = _images(clip)
     if not isinstance(prompt, str) or not prompt.strip():
-        raise InvalidInputError(f"prompt must be a text that says something; got {prompt!r}.")
+        raise InvalidInputError(f"prompt must be a non-empty string; got {prompt!r}.")
     if isinstance(model, ImageEncoder) and not isinstance(model, ClipEncoder):
         raise InvalidInputError(f"{model!r} reads no text. Pass what load_clip_model returned.")
     if not isinstance(model, ClipEncoder):
@@ -108,7 +108,7 @@ def temporal_consistency(
     ClipError
         For what is not a clip.
     InvalidInputError
-        For a clip of one image, another preset, and what :func:`analyses.metrics.encoders.load_image_encoder` refuses.
+        For a clip of one image, another preset, and what :func:`analyses.metrics.encoders.load_image_encoder` rejects.
     BackboneNotFoundError
         When the model is not there.
 
@@ -138,5 +138,5 @@ def temporal_consistency(
 
 
 def _images(clip: Any) -> np.ndarray:
-    """uint8 (image, y, x, 3), refused where it is not a clip."""
+    """uint8 (image, y, x, 3), rejected where it is not a clip."""
     return Clip(clip.images if isinstance(clip, Clip) else as_array(clip), fps=8.0).images

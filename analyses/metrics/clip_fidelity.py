@@ -33,7 +33,7 @@ def clip_motion_fidelity(
     generated, reference : Clip, or (image, y, x, 3) uint8 images
         Of the same size and the same number of images.
     tracker : any :class:`store.tracks.point_tracks.Tracker`
-        Points count wherever it says they are, visible or not, as published.
+        Points count at their predicted positions, visible or not, as published.
     grid : points along each axis; the published evaluations use 50 (DeT) and 55 (DiTFlow)
     mask : (y, x) bool, optional
         Where in image 0 of both clips points start, e.g. the box around the reference's object (DeT). By default
@@ -50,7 +50,7 @@ def clip_motion_fidelity(
         For what is not a clip.
     InvalidInputError
         For different sizes or numbers of images, a grid of no points, a mask of another shape or without a point of
-        the grid, and what :func:`analyses.metrics.motion_fidelity.motion_fidelity` refuses.
+        the grid, and what :func:`analyses.metrics.motion_fidelity.motion_fidelity` rejects.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def clip_motion_fidelity(
     1.0
     """
     ours, theirs = (each.images if isinstance(each, Clip) else as_array(each) for each in (generated, reference))
-    ours, theirs = Clip(ours, fps=8.0).images, Clip(theirs, fps=8.0).images  # refuses what is not a clip
+    ours, theirs = Clip(ours, fps=8.0).images, Clip(theirs, fps=8.0).images  # rejects what is not a clip
     if ours.shape != theirs.shape:
         raise InvalidInputError(
             f"generated and reference need the same shape (image, y, x, 3); got {ours.shape} and {theirs.shape}. Cut "

@@ -121,7 +121,7 @@ def load_clip_model(
     Raises
     ------
     BackboneNotFoundError
-        When it is not there; says how to get it.
+        When it is not there; the message says how to get it.
     InvalidInputError
         For a model of another kind, weights that are not all there, or a device that cannot be used.
 
@@ -195,7 +195,7 @@ class _Source:
         missing = sorted(info["missing_keys"])
         if missing:
             raise InvalidInputError(
-                f"{self.name} lacks {len(missing)} of its weights, first {missing[0]}; they would be made up at "
+                f"{self.name} lacks {len(missing)} of its weights, first {missing[0]}; they would be initialised at "
                 "random. Save or download the model again."
             )
         return model.float().eval().to(target)

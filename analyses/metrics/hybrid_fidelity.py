@@ -87,7 +87,7 @@ def hybrid_motion_fidelity(
 
 
 def _scale(size: tuple[int, int], *tracks: np.ndarray) -> np.ndarray:
-    """(width, height), refused where most positions lie outside."""
+    """(width, height), rejected where most positions lie outside."""
     lengths = np.asarray(size, dtype=np.float64)
     if lengths.shape != (2,) or not (np.isfinite(lengths).all() and (lengths > 0).all()):
         raise InvalidInputError(f"size must be (height, width), two positive numbers of pixels; got {size!r}.")

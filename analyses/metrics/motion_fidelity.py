@@ -91,7 +91,7 @@ def _best(a: np.ndarray, b: np.ndarray, steps: int, own: float = 0.0) -> tuple[n
 
 
 def track_pair(a: Any, b: Any, *, paired_for: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of tracks as float64 numpy, refused where motion cannot be compared.
+    """Two sets of tracks as float64 numpy, rejected where motion cannot be compared.
 
     Parameters
     ----------

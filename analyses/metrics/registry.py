@@ -19,7 +19,7 @@ Measure = Callable[[PointTracks, np.ndarray, np.ndarray, tuple[int, int]], float
 
 @dataclass(frozen=True)
 class TrackingMetric:
-    """A number that says how good the tracks of one clip are.
+    """A score of the tracks of one clip.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def median_error(found: PointTracks, tracks: Any, visibility: Any, size: tuple[i
 def visibility_brier(found: PointTracks, tracks: Any, visibility: Any, size: tuple[int, int]) -> float:
     """Return the Brier score of the visibility: the mean squared difference from the truth, 0 at best.
 
-    A tracker whose confidence is a probability of being visible, and that says so by ``details["calibrated"]``, is
+    A tracker whose confidence is a probability of being visible, and that declares it by ``details["calibrated"]``, is
     scored by its confidence; any other one by its visible (1) and hidden (0). The image of each query does not count.
 
     Notes

@@ -51,7 +51,7 @@ def tracking_errors(
 
     Examples
     --------
-    A point that moves 3 pixels an image, and a tracker that says it stands still:
+    A point that moves 3 pixels an image, and a tracker that predicts no motion:
 
     >>> truth = np.array([[[10.0, 20.0]], [[13.0, 20.0]], [[16.0, 20.0]]])
     >>> still = PointTracks.still(np.array([[0, 10.0, 20.0]]), 3)
@@ -105,7 +105,7 @@ def _by_lag(values: list[np.ndarray], reduce: Any, name: str, units: str) -> tup
 
 @checked
 def gather_errors(errors: Mapping[str, Mapping[str, xr.Dataset]]) -> xr.Dataset:
-    """The errors of many trackers on many clips as one Dataset over ``tracker`` and ``clip`` besides.
+    """The errors of many trackers on many clips as one Dataset with the further dims ``tracker`` and ``clip``.
 
     Parameters
     ----------

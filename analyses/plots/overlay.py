@@ -52,7 +52,7 @@ def draw_tracks(
     A visible point is a disc, a hidden one hollow: a ring through which the image shows. Both have the colour of where
     the point was asked for (:func:`analyses.plots.colours.start_colours`), a dark edge, and in the image that it was
     asked for in a white edge. Behind it runs the way that it came, thinner the longer ago. The way is broken where the
-    point was hidden and where it jumps: there nobody saw it go.
+    point was hidden and where it jumps: the trail breaks there.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _labelled(picture: np.ndarray, number: int, asked: bool) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Pen:
-    """Checked input, in pixels of the finely drawn picture where it says so."""
+    """Checked input, in pixels of the upscaled picture where stated."""
 
     images: np.ndarray
     tracks: PointTracks

@@ -33,7 +33,7 @@ def plot_selection(
     selection : LayerSelection, as of :func:`analyses.selection.select.select_layers`
     max_layers : at most this many layers are drawn, the best ones, never fewer than were chosen
     panels : which of "accuracy", "moving_accuracy" and "mean" (what the layers are ranked by), all by default
-        :func:`selection_panels` says which there are.
+        :func:`selection_panels` lists them.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from PIL import Image
 from analyses.layers.differences import is_difference, quantity
 
 INK, SOFT, FAINT, MISSING, HATCH = "#1f2430", "#5b6270", "#d9dce2", "#e4e6ea", "#9aa0ab"
-# Okabe and Ito's palette without its yellow, which vanishes on white; told apart with any colour vision.
+# Okabe and Ito's palette without its yellow, which vanishes on white; distinguishable with any colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SEQUENTIAL, DIVERGING = "Viridis", "RdBu"
 MAX_TICKS = 16

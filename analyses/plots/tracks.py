@@ -160,7 +160,7 @@ def plot_tracks(
     tracks : (image, point, 2) float, (x, y) in pixels of the clip, optional: the truth
     visibility, predicted_visibility : (image, point) bool, optional. Hidden points are drawn hollow, by the truth
         where it is given, by the prediction otherwise; the error of a hidden point is not drawn.
-    max_images, max_points : more than these are thinned, and the title says so
+    max_images, max_points : more than these are thinned out; the title states it
 
     Raises
     ------

@@ -47,7 +47,7 @@ def plot_transfer(
 ) -> go.Figure:
     """A reference, its flow, a result and its flow side by side as a video, with the wheel that explains the colours.
 
-    Beside an image stands the frame that it belongs to, and in each cell how far what it shows has come since image 0:
+    Each image is shown next to its latent frame, whose cells are coloured by displacement since image 0:
     minus the flow from that frame back to frame 0. What is coloured so moves along with the object.
 
     Parameters
@@ -58,7 +58,7 @@ def plot_transfer(
         Of ``reference`` and of ``clip``, as :func:`analyses.flow.reference_flow.reference_flow` returns them, of the
         same shape.
     largest : length that is fully saturated in both flows; by default the longest vector that is drawn
-    max_images : more than these are thinned, and the title says so
+    max_images : more than these are thinned out; the title states it
     images_per_second : how fast the video plays
     title : str, optional
 
@@ -131,7 +131,7 @@ def _sides(reference: Any, clip: Any, reference_flow: xr.DataArray, flow: xr.Dat
             "backbone."
         )
     frames = {name: frames_of_images(name, each, len(ours)) for name, each in flows.items()}
-    # less than zero becomes plain zero, so that no cell says that it has come -0.00
+    # less than zero becomes plain zero, so that no cell reads -0.00
     come = [0.0 - each.values[:, 0] for each in flows.values()]
     return _Side(theirs, come[0], frames["reference_flow"]), _Side(ours, come[1], frames["flow"])
 
@@ -207,7 +207,7 @@ def _panels(side: _Side, largest: float) -> go.Figure:
 
 
 def _traces(sides: tuple[_Side, _Side], image: int, largest: float) -> list[Any]:
-    """Picture, flow and what hovering says, of the reference and then of the result."""
+    """Image, flow and hover text of the reference and then of the result."""
     height, width = sides[0].pictures.shape[1:3]
     rows, columns = sides[0].come.shape[1:3]
     found: list[Any] = []
@@ -230,7 +230,7 @@ def _animate(
 ) -> None:
     """A frame an image, a slider over them, and buttons that play them a few times and stop.
 
-    They stand above the panels, which are lower on a narrow screen than the room that they have.
+    They are placed above the panels, which on a narrow screen are lower than their space.
     """
     figure.frames = [
         go.Frame(name=str(image), data=_traces(sides, image, largest), traces=list(range(6))) for image in shown

@@ -98,7 +98,7 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
 def moving_apart(tracks: Array) -> np.ndarray:
     """The tracks that do not move as most do, so not as the background does, by their motion over the whole clip.
 
-    Right for scenes whose camera pans or stands still.
+    Right for scenes whose camera pans or is static.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def motion_error(generated: Array | Clip | ObjectMotion, reference: Array | Clip
     Raises
     ------
     InvalidInputError
-        For different sizes or numbers of images, and what :func:`object_motion` refuses.
+        For different sizes or numbers of images, and what :func:`object_motion` rejects.
     MissingOpenCVError
         Where OpenCV is not installed.
 

@@ -16,7 +16,7 @@ _STEPS = 50
 
 @dataclass(frozen=True)
 class TrackingDefaults:
-    """Layer, step and heads to match with, of 50 steps; ``heads`` None is all; ``source`` says who found it."""
+    """Layer, step and heads to match with, of 50 steps; ``heads`` None is all; ``source`` states the origin."""
 
     layer: int
     step: int
@@ -54,7 +54,7 @@ def tracking_defaults(backbone: Backbone) -> TrackingDefaults:
     Raises
     ------
     InvalidInputError
-        When nothing is known of it; says how to find out.
+        When nothing is known of it; the message says how to find out.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def chosen_layers(layers: Iterable[int] | LayerSelection, backbone: Backbone) ->
         raise InvalidInputError(
             f"the layer selection was made on {layers.backbone or 'another model'} (configuration "
             f"{layers.config_hash or 'not noted'}), and this backbone is {backbone.name} ({backbone.config_hash}): "
-            f"layers of one model say nothing of another. Select anew, or pass the numbers themselves, "
+            f"layers of one model mean nothing for another. Select again, or pass the numbers themselves, "
             "selection.layers."
         )
     return layers.layers
@@ -191,7 +191,7 @@ def matched_with(
 
 
 def _is_of(selection: LayerSelection, backbone: Backbone) -> bool:
-    """Return whether a selection was made on a backbone, as far as it says where it was made."""
+    """Return whether a selection was made on a backbone, as far as it names the model."""
     if selection.config_hash and selection.config_hash == backbone.config_hash:
         return True
     made_on, name = selection.backbone.rstrip("/"), backbone.name.rstrip("/")
@@ -204,7 +204,7 @@ def _is_of(selection: LayerSelection, backbone: Backbone) -> bool:
 
 
 def _of_guiding(card: ModelCard | None) -> str:
-    """Return what is published of such a model besides."""
+    """Return what else is published of such a model."""
     if card is None or card.guided is None:
         return ""
     layers = ", ".join(map(str, card.guided.layers))

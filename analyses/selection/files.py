@@ -1,4 +1,4 @@
-"""Layer selections on disk: JSON that people read and that says when it was changed."""
+"""Layer selections on disk: readable JSON with a digest that detects changes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def guided_layers(backbone: Backbone) -> tuple[int, ...]:
     Raises
     ------
     InvalidInputError
-        When nothing is known of the backbone; says how to find out.
+        When nothing is known of the backbone; the message says how to find out.
 
     Examples
     --------

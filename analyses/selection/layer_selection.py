@@ -28,7 +28,7 @@ COLUMNS = (
 class LayerSelection:
     """The chosen layers, best first, and what is known of every layer.
 
-    Iterating over a selection gives its layers, so it stands wherever layers are asked for. It is empty where no layer
+    Iterating over a selection gives its layers, so it can be passed wherever layers are. It is empty where no layer
     is shown to beat "nothing moves".
 
     Attributes

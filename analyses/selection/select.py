@@ -44,7 +44,7 @@ def select_layers(
     by : "last" looks at the last step of the sweep, "mean" at the mean over its steps
     criterion : what layers are ranked by
         "harmonic" is :func:`harmonic_mean`, the published one. Fewer than four layers, and measures that are the same
-        everywhere, are ranked by "accuracy" instead, as its scaling says nothing there; ``note`` says so.
+        everywhere, are ranked by "accuracy" instead, where its scaling is undefined; ``note`` states it.
     accuracy : "all" ranks with the accuracy over all points, "moving" with that over the moving ones
     samples : bootstrap samples; each draws whole clips with replacement (the windows of a clip, which share the
         coordinate ``source``, are averaged first), and noise draws where there are several, and recomputes the ranking.

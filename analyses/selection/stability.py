@@ -27,7 +27,7 @@ def stability(
     criterion: Criterion = "harmonic",
     accuracy: Pairs = "all",
 ) -> xr.Dataset:
-    """Count how often each layer is first, among the first ``count`` and a carrier, over choices nobody has to make.
+    """Count how often each layer is first, among the first ``count`` and a carrier, over arbitrary choices.
 
     A setting is one threshold of the sweep (see ``threshold_cells`` of :func:`analyses.layers.sweep.sweep`), one grid
     of its steps (all, every second, the later half, the last alone), the ranking at the last step or by the mean over

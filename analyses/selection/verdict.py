@@ -176,7 +176,7 @@ def _blind(sweep: xr.Dataset) -> xr.DataArray:
     known = sweep["blind_accuracy"]
     if "moving_accuracy" not in sweep:
         return known
-    # Clips that an older version measured and this one went on with: their points move, and nothing is said of them.
+    # Clips that an older version measured and this one continued: they are taken to have moving points.
     older = sweep["moving_accuracy"].notnull().any(("step", "layer")) & known.isnull()
     return known.where(~older, most)
 

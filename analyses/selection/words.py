@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from analyses.selection.layer_selection import LayerSelection
 
 FEW_CLIPS = 8
-"""From so many clips on, 95 % intervals hold the truth about 95 times in 100 (docs/benchmarks.md)."""
+"""Number of clips from which 95 % intervals cover the truth about 95 times in 100 (docs/benchmarks.md)."""
 SMALL_THRESHOLD = 1.0
 STILL = 0.25
 """Below this share of moving pairs, a sweep shows little motion."""
@@ -85,7 +85,7 @@ def _ties(selection: LayerSelection) -> list[str]:
         if row["tied"]:
             groups.setdefault(row["rank"], []).append(row["layer"])
     return [
-        f"{_capital(listed_layers(group))} are tied at rank {rank}; the one with the higher accuracy stands first."
+        f"{_capital(listed_layers(group))} are tied at rank {rank}; the one with the higher accuracy comes first."
         for rank, group in groups.items()
     ]
 

@@ -89,7 +89,7 @@ class CoTracker:
         Parameters
         ----------
         model : "cotracker3_offline", "cotracker2v1" or "cotracker2"; those that end in "_online" are called otherwise
-            and refused
+            and rejected
         repository : on GitHub, as "owner/name" or "owner/name:revision"
         device : to run on
 

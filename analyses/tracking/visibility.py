@@ -41,13 +41,13 @@ def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int]) -> 
 
     Parameters
     ----------
-    levels : tracks of every level; the first closer one counts besides the whole image
+    levels : tracks of every level; the first closer one counts in addition to the whole image
     clip : (height, width) in pixels
 
     Notes
     -----
     Fitted with ``mini`` on tuning scenes; docs/benchmarks.md has its calibration curve and Brier scores on others.
-    Points that lie outside the image are hidden by it too, as the third feature says how far inside they lie.
+    Points that lie outside the image are hidden by it too, since the third feature is their distance from the border.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Is motion learnt and transferred? DeT and its trained baselines in tables: ``python -m benchmarks.adapters``.
 
-References are those of ``benchmarks.transfer``: scenes of one object under a camera that stands still. Each trained
+References are those of ``benchmarks.transfer``: scenes of one object under a static camera. Each trained
 method learns a reference under a caption that leaves its motion open, and generates two prompts of other objects over
 other backgrounds that leave it open too. Fits that were measured are kept in ``--results``; ``--made`` prints what
 is there and makes no more.

@@ -54,7 +54,7 @@ def profile(run: Path, *, first: int, count: int) -> list[dict[str, object]]:
 
 
 def seeds_report(path: Path = RESULTS) -> str:
-    """The stored profiles as a Markdown table; says so where nothing was measured."""
+    """The stored profiles as a Markdown table, which states where nothing was measured."""
     if not path.is_file():
         return "No profiles over training seeds are stored: run python -m benchmarks.mini_quality.seeds RUN [RUN ...]."
     with path.open() as file:

@@ -7,7 +7,7 @@ drawn with a seed; only what two threads or two writers do first depends on the 
 Columns: *wrong records* are arrays of records that were read other than they were written. *Wrong numbers* are times,
 coordinates, counts, status or attributes that came back other and that neither reading nor ``verify`` noticed. *Raw
 errors* are exceptions that are not ditprobe's own. *Mended* is how often the recording was whole and equal after it was
-resumed, or recorded again where resuming was refused.
+resumed, or recorded again where resuming was rejected.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Tally:
 
 
 def numbers(recording: Recording) -> dict[str, Any]:
-    """All that a recording says besides its records, as plain values."""
+    """All that a recording holds except its records, as plain values."""
     said = {name: value for name, value in recording.attributes.items() if name not in ("libraries", "stalls")}
     said.pop("attributes_checksum", None)  # it covers the two that are left out
     dataset = recording.dataset
@@ -147,7 +147,7 @@ class Judge:
         return total
 
     def mend(self, path: Path, tally: Tally, what: str) -> None:
-        """Resume, or record again where resuming is refused, and compare with the whole run."""
+        """Resume, or record again where resuming is rejected, and compare with the whole run."""
         if path.exists() and not tally.guard(lambda: write(path, resume=True), what):
             tally.guard(lambda: write(path, overwrite=True), what)
         elif not path.exists():

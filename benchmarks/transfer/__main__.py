@@ -1,6 +1,6 @@
 """Is motion transferred? DiTFlow, its baselines and the plain backbone in tables: ``python -m benchmarks.transfer``.
 
-References are scenes of one object under a camera that stands still, prompts name another object over another
+References are scenes of one object under a static camera, prompts name another object over another
 background. Prompts that leave the motion open are outside the grammar that the backbones were trained on; the part
 "open" measures what the plain backbones make of them. ``--parts`` chooses some of the tables; clips that were measured
 are kept in ``--results``, but for those of that part.

@@ -121,7 +121,7 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
             with _told_warnings(parameters):
                 return function(*args, **kwargs)
         except DitprobeError as error:
-            # a disk that is full or broken is no mistake of the caller
+            # a disk that is full or broken is not the caller's mistake
             failed = isinstance(error, RecordingError) and isinstance(error.__cause__, OSError)
             complain(f"error: {for_command_line(error, parameters)}", style="red")
             raise typer.Exit(FAILURE if failed else BAD_INPUT) from error

@@ -46,7 +46,7 @@ export default { render };
 
 
 def served_page(title: str) -> str:
-    """The page of the local server, which asks the server it came from and nobody else."""
+    """The page of the local server, which sends requests to its own server only."""
     begin = (
         'startExplorer(document.getElementById("explorer"), serverTransport(location.pathname.replace(/[^/]*$/, "")));'
     )
@@ -54,7 +54,7 @@ def served_page(title: str) -> str:
 
 
 def stored_page(title: str, stored: dict[str, Any]) -> str:
-    """A page that holds its answers and asks nobody."""
+    """A page that contains its answers and sends no requests."""
     values = json.dumps(stored, allow_nan=False).replace("</", "<\\/")
     begin = (
         f'replayTransport({values}).then((transport) => startExplorer(document.getElementById("explorer"), transport));'

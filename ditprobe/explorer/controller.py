@@ -88,7 +88,7 @@ class Explorer:
         )
 
     def start(self) -> dict[str, Any]:
-        """A view worth opening with: a record that is there, and the point that moves farthest, or the middle."""
+        """Initial view: a recorded step and layer, and the point that moves farthest, or the middle."""
         opened = self.recordings[0]
         step, layer, branch = self._first_record(opened)
         layout = opened.layout

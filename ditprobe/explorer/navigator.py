@@ -76,7 +76,7 @@ def _plain(values: np.ndarray) -> list[list[float | None]]:
 
 
 def _baseline(sweep: xr.Dataset, name: str) -> float | None:
-    """ "Nothing moves" on the same clips, which is 0 on moving points by definition and not told there."""
+    """ "Nothing moves" on the same clips, which is 0 on moving points by definition and not shown there."""
     if name != "accuracy" or "static_accuracy" not in sweep:
         return None
     value = float(mean_over_clips(sweep["static_accuracy"]))

@@ -159,7 +159,7 @@ def fitted_clip(recording: Recording, clip: Clip) -> Clip:
     Raises
     ------
     ClipError
-        For a clip that cannot be it: says what the recording shows and what was given.
+        For a clip that cannot be it: the message says what the recording shows and what was given.
     """
     layout, extra = recording.layout, recording.provenance.extra
     wanted = (layout.images, layout.pixel_height, layout.pixel_width)

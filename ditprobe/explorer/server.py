@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, "text/plain", b"not found")
 
     def _names_this_machine(self) -> bool:
-        """Tell whether the browser was told this address: a name of another site that points here is refused."""
+        """Tell whether a request names this address; another name that resolves here is rejected (DNS rebinding)."""
         host, _, port = self.headers.get("Host", "").rpartition(":")
         address: Any = self.server.server_address
         return host in (HOST, "localhost") and port == str(address[1])

@@ -166,7 +166,7 @@ def write_page(
 
 @dataclass(frozen=True)
 class Part:
-    """A view with its heading, what is said before it, and notes on how to read it."""
+    """A view with its heading, an introduction, and notes on how to read it."""
 
     view: View
     heading: str = ""

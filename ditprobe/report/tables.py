@@ -94,7 +94,7 @@ def _with_ends(row: Mapping[str, Any], mean: str, low: str, high: str, digits: s
     return f"{number(row[mean], digits)} ({number(row[low], digits)} to {number(row[high], digits)})"
 
 
-# What is said of each clip: from the sweep's attributes, then from its variables.
+# Columns of the table of clips: from the sweep's attributes, then from its variables.
 DETAILS = {"images": "images", "resized_from": "resized from (height x width)", "truth": "truth", "prompt": "prompt"}
 COUNTS = {
     "points": "points",

@@ -114,7 +114,7 @@ def _difference(ours: str, other: str, ahead: xr.DataArray) -> str:
         side = "ahead of" if low > 0 else "behind"
         return f"{ours} is {side} {other} {interval} (95 % interval {ends[0]:.1f} to {ends[1]:.1f}), paired by clip."
     return (
-        f"{ours} and {other} are not told apart by these clips: {mean:+.1f} percentage points of position accuracy "
+        f"{ours} and {other} are not distinguished by these clips: {mean:+.1f} percentage points of position accuracy "
         f"(95 % interval {low:+.1f} to {high:+.1f}), paired by clip."
     )
 

@@ -22,7 +22,7 @@ from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 
 MOST_IMAGES, MOST_POINTS = 24, 150
-"""Images of a clip and points that a view holds at most; more are thinned, and the page says so."""
+"""Images of a clip and points that a view holds at most; more are thinned out, as the page states."""
 RIM = 95
 """Percentile of the lengths that the rim of the wheel of colours stands for: one far match would make others pale."""
 _SCRIPTS = ("base.js", "linked.js", "clips.js", "flows.js", "start.js")
@@ -53,7 +53,7 @@ def style() -> Markup:
 
 
 def json_of(values: Any) -> Markup:
-    """Return values as JSON that can stand in a script element.
+    """Return values as JSON that is safe in a script element.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def transfer_data(
     """
     shown = strided(len(clip), MOST_IMAGES)
     pairs = [pair for row in flows for pair in row]
-    # less than zero becomes plain zero, so that no cell says that it has come -0.00
+    # less than zero becomes plain zero, so that no cell reads -0.00
     come = [[0.0 - flow.values[:, 0].astype(np.float64) for flow in pair] for pair in pairs]
     lengths = np.concatenate([np.hypot(*np.moveaxis(each, -1, 0)).ravel() for pair in come for each in pair])
     moved = lengths[lengths > 0]

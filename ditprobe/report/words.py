@@ -16,7 +16,7 @@ from analyses.statistics import mean_over_clips
 from ditprobe.report.tables import NOT_RECORDED, plain
 from store.text import counted, listed
 
-# Attributes that are told first, by the names a reader knows. What is not here follows by its own name.
+# Attributes listed first, with readable names. Others follow under their own names.
 KNOWN = {
     "backbone": "model",
     "model": "model",
@@ -46,7 +46,7 @@ ELSEWHERE = ("clips", "selected_steps", "selected_layers")
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure worth reading first."""
+    """A key figure."""
 
     label: str
     value: str

@@ -76,7 +76,7 @@ def reproduce_analysis(
     backbone : Backbone
     prompts : of :func:`ditprobe.reproduce.prompts.read_prompts`
     tracker : follows the start points in the generated clips
-    folder : holds ``tracks`` of the generated clips and ``sweep.nc``, from which an interrupted run goes on
+    folder : holds ``tracks`` of the generated clips and ``sweep.nc``, from which an interrupted run resumes
     run : AnalysisRun
     resume, overwrite : as of :func:`analyses.layers.sweep.sweep`
     progress : as there

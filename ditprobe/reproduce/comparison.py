@@ -85,7 +85,7 @@ class Comparison:
         return not self.deviations
 
     def text(self) -> str:
-        """Return the tables and what has to be said of them."""
+        """Return the tables and their notes."""
         lines = [f"{self.experiment}: {self.what}", ""]
         if self.is_comparable:
             lines += self._table(published=True, measured=True)

@@ -126,7 +126,7 @@ def reproduce_ditflow(
     methods : names of :data:`generators.transfer.methods.METHODS`
     options : settings of single methods, by name
     run : TransferRun
-    resume : go on from ``fidelity.jsonl`` where its line has the same settings
+    resume : continue from the lines of ``fidelity.jsonl`` that have the same settings
     progress : called with (transfers done, in all, what is next)
 
     Returns

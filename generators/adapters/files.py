@@ -97,7 +97,7 @@ def load_adapter(path: str | os.PathLike[str], backbone: Backbone) -> MotionAdap
     FormatVersionError
         When a later version of ditprobe wrote it.
     InvalidInputError
-        For another backbone: says what differs.
+        For another backbone: the message says what differs.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def check_adapter_path(path: str | os.PathLike[str], *, overwrite: bool = False)
     OutputExistsError
         When something is there and ``overwrite`` is False.
     RecordingError
-        Where the system refuses.
+        When the operating system does not allow it.
 
     Examples
     --------

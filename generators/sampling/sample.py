@@ -74,7 +74,7 @@ def sample(
     Raises
     ------
     InvalidInputError
-        Before the model runs, for what :meth:`probe.Backbone.generate` or a strategy refuses, and for guidance rescale.
+        Before the model runs, for what :meth:`probe.Backbone.generate` or a strategy rejects, and for guidance rescale.
     UnsupportedBackboneError
         For a scheduler under which latents cannot be edited.
     GuidanceDivergedError

@@ -47,7 +47,7 @@ class DiTFlow(OptimisedMethod):
             for layer, seen in captures.items()
         }
         for flow in flows.values():
-            amf_loss(flow, torch.zeros_like(flow), static=self.static)  # refuses a reference without motion
+            amf_loss(flow, torch.zeros_like(flow), static=self.static)  # rejects a reference without motion
         return {layer: self._loss(layer, flow) for layer, flow in flows.items()}
 
     def _loss(self, layer: int, target: Tensor) -> LossOf:

@@ -105,7 +105,7 @@ def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = Fals
     OutputExistsError
         When something is there and ``overwrite`` is False.
     RecordingError
-        Where the system refuses.
+        When the operating system does not allow it.
 
     Examples
     --------

@@ -59,7 +59,7 @@ def transfer_motion(
         Of another length or size, it is made to fit (:func:`generators.transfer.reference_clip.fit_reference`), with a
         :class:`generators.transfer.reference_clip.TransferWarning`.
     prompt : str
-        What is to be seen. One that says how it moves, otherwise than the reference does, works against the transfer.
+        Content of the clip. A prompt that describes another motion than the reference's works against the transfer.
     method : TransferMethod
         :class:`DiTFlow`, :class:`SMM`, :class:`MOFT`, :class:`MotionClone`, :class:`Injection` or
         :class:`PlainBackbone`.
@@ -81,7 +81,7 @@ def transfer_motion(
     Raises
     ------
     InvalidInputError
-        Before the model runs, for what the backbone or the method refuses; ClipError for a reference of one image, or
+        Before the model runs, for what the backbone or the method rejects; ClipError for a reference of one image, or
         one whose aspect would change more than twofold.
     UnknownLayerError
         For a layer that does not exist.
@@ -148,7 +148,7 @@ class MotionTransfer:
 
     Raises
     ------
-    As :func:`transfer_motion`; what does not fit the backbone is refused when made.
+    As :func:`transfer_motion`; what does not fit the backbone is rejected when made.
 
     Examples
     --------

@@ -93,14 +93,14 @@ class AttentionEdit(RetargetedAttention):
         Where the text is among the tokens of an attention.
     order : callable, optional
         From the tokens of an attention to their :class:`probe.attention.token_order.TokenOrder`, where more than the
-        text stands beside those of the video.
+        text is concatenated to those of the video.
     site : AttentionSite
         Where in the modules the attention function is called: in a diffusers processor by default.
 
     Raises
     ------
     UnsupportedBackboneError
-        On entering, when a module calls no attention function; in a layer whose video tokens do not stand
+        On entering, when a module calls no attention function; in a layer whose video tokens are not
         frame by frame.
 
     Examples

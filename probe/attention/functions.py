@@ -128,7 +128,7 @@ class AttentionFunction:
         """
         if not callable(function):
             raise UnsupportedBackboneError(
-                f"{where} has no function {self.name}, which its family says it attends with."
+                f"{where} has no function {self.name}, which its family declares as its attention."
             )
         names = _parameters(function)
         missing = [name for name in self.operands if names is not None and name not in names]

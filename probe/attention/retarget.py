@@ -31,7 +31,7 @@ class RetargetedAttention:
     """A context manager in which the attention functions of chosen modules are replaced.
 
     Several may be open on one module, the last entered nearest to the processor, and may close in any order. A
-    processor that someone else sets meanwhile stays.
+    processor that other code sets meanwhile stays.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def _chain_of(module: nn.Module, site: AttentionSite) -> _Chain:
 
 
 def check_multiplies(module: nn.Module, name: str, site: AttentionSite = PROCESSOR) -> None:
-    """Refuse an attention module that never multiplies queries and keys where its family says it does.
+    """Reject an attention module that never multiplies queries and keys where its family declares it.
 
     Raises
     ------

@@ -87,8 +87,8 @@ class ProcessorSite:
         function = processor.__call__
         if not isinstance(function, types.FunctionType):
             raise UnsupportedBackboneError(
-                f"{name} has the attention processor {processor.__name__}, whose __call__ is no plain Python function "
-                "and cannot be tapped. Set a diffusers attention processor on it first."
+                f"{name} has the attention processor {processor.__name__}, whose __call__ is not a plain Python "
+                "function and cannot be tapped. Set a diffusers attention processor on it first."
             )
         if not _used(function, _FUNCTIONS):
             raise UnsupportedBackboneError(
@@ -150,7 +150,7 @@ class ForwardSite:
             used.check(getattr(target, used.name, target), where)
         if not found:
             names = ", ".join(each.name for each in self.functions)
-            raise UnsupportedBackboneError(f"{where} calls no {names}, which its family says it attends with.")
+            raise UnsupportedBackboneError(f"{where} calls no {names}, which its family declares as its attention.")
 
     def _function(self, module: Any) -> Any:
         return getattr(type(module), self.method, None)

@@ -69,7 +69,7 @@ class AttentionTap(RetargetedAttention):
         Takes an :class:`AttentionCall`; what it raises leaves through the model's forward. The recomputation of
         gradient checkpointing is not observed a second time.
     root : module, optional
-        The transformer that holds the modules; refused while a cache that skips attention is active on it.
+        The transformer that holds the modules; rejected while a cache that skips attention is active on it.
     site : AttentionSite
         Where in the modules the attention function is called: in a diffusers processor by default, see
         :mod:`probe.attention.sites`.
@@ -113,7 +113,7 @@ class AttentionTap(RetargetedAttention):
 
 
 def check_no_cache(root: nn.Module) -> None:
-    """Refuse a transformer on which a cache is active that skips attention at some steps.
+    """Reject a transformer on which a cache is active that skips attention at some steps.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Order of the tokens in an attention: where those of the video and of the text stand."""
+"""Order of the tokens in an attention: positions of video and text tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TokenOrder:
 
 
 def video_slice(order: TokenOrder, what: str) -> slice:
-    """Return the place of the video tokens, for code that needs them to stand frame by frame.
+    """Return the place of the video tokens, for code that needs them frame by frame.
 
     Raises
     ------

@@ -16,11 +16,11 @@ _MISSING = object()
 _STACK = "_ditprobe_wrappers"
 
 Around = Callable[..., Any]
-"""Called with the method it stands around, then with the arguments of the call."""
+"""Called with the wrapped method, then with the arguments of the call."""
 
 
 class _Wrappers:
-    """Those open on one method, the first opened first, and the function that stands on the object for all of them."""
+    """Those open on one method, the first opened first, and the function installed on the object for all of them."""
 
     def __init__(self, owner: Any, name: str) -> None:
         self.before = vars(owner).get(name, _MISSING)
@@ -52,7 +52,7 @@ class _Wrapper:
 def wrapped_method(owner: Any, name: str, around: Around) -> Iterator[None]:
     """Let the calls of a method of one object go through ``around``; others may open and close in any order.
 
-    When the last one closes, the object is what it was. A wrapper that someone else has put over ours meanwhile stays.
+    When the last one closes, the object is what it was. A wrapper that other code has added meanwhile stays.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def wrapped_method(owner: Any, name: str, around: Around) -> Iterator[None]:
 def without_wrappers(copied: Any) -> Any:
     """A copy of an object, without what was wrapped around methods of the one it was copied from.
 
-    What stands on an instance in place of a method leads to that instance, so on a copy it would change the original.
+    What replaces a method on an instance refers to that instance, so on a copy it would change the original.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def without_wrappers(copied: Any) -> Any:
 
 
 def check_closed(is_open: bool, what: str) -> None:
-    """Refuse to enter a context that is open.
+    """Raise if a context is already open.
 
     Raises
     ------

@@ -45,7 +45,7 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class CallLabel:
-    """Label of a transformer call that no pipeline makes; step None is a call that nobody captures."""
+    """Label of a transformer call that no pipeline makes; step None is a call that is not captured."""
 
     step: int | None
     timestep: float
@@ -76,7 +76,7 @@ class Backbone(Family):
     schedule : ScheduleReader
         Timesteps and noise levels; call it with a number of steps.
     layers : tuple of LayerInfo
-    modules : tuple of tuples (name, attention module), one a denoiser
+    modules : tuple of tuples (name, attention module), one per denoiser
 
     Raises
     ------
@@ -377,7 +377,7 @@ class Backbone(Family):
 
         Returns
         -------
-        list of (1, ...) float32 tensors on :attr:`device`, one an image
+        list of (1, ...) float32 tensors on :attr:`device`, one per image
 
         Raises
         ------

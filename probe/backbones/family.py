@@ -65,7 +65,7 @@ class Family(ABC):
     guidance: ClassVar[Literal["batch", "calls"]]
     """"batch": one call with [uncond, cond]; "calls": one call a branch, cond first."""
     text_position: ClassVar[Literal["first", "last"] | None]
-    """Where text tokens stand among those of the self-attention; None where text is attended apart."""
+    """Position of the text tokens in the self-attention; None if text is attended separately."""
     frame_axis: ClassVar[int] = 2
     """Axis of the frames in the latents; the channels are on the other one of 1 and 2."""
     channels_last: ClassVar[bool] = False
@@ -196,7 +196,7 @@ class Family(ABC):
         return frames, rows, columns
 
     def order_of_tokens(self, call: Mapping[str, Any], layout: TokenLayout, tokens: int, layer_name: str) -> TokenOrder:
-        """Return where the video and the text tokens stand among all tokens of an attention.
+        """Return the positions of the video and the text tokens among all tokens of an attention.
 
         Parameters
         ----------
@@ -276,7 +276,7 @@ class Family(ABC):
 
     @classmethod
     def channels_of(cls, denoiser: Any) -> int | None:
-        """Return the channels of the latents; None where nothing stands beside them."""
+        """Return the channels of the latents; None if no conditions are concatenated."""
         count: int | None = denoiser.config.out_channels
         return count
 
@@ -293,7 +293,7 @@ class Family(ABC):
         """
 
     def latents_of_call(self, denoiser: Any, call: Mapping[str, Any]) -> Tensor:
-        """Return the latents in a transformer call, without what conditions stand beside them."""
+        """Return the latents in a transformer call, without channels of conditions."""
         shown, axis = self.shown_in_call(call), self.geometry.channel_axis
         return shown.narrow(axis, 0, self.channels_of(denoiser) or shown.shape[axis])
 
@@ -475,7 +475,7 @@ class Family(ABC):
         return clip.prompt
 
     def conditioning_of(self, clip: Clip) -> dict[str, Any]:
-        """Return pipeline arguments that the model needs of a clip besides its latents: image 0, or all images."""
+        """Return pipeline arguments that the model needs in addition to a clip's latents: image 0, or all images."""
         chosen: dict[str, Any] = {"image": Image.fromarray(clip.images[0])} if self.takes_image else {}
         if self.clip_argument is not None:
             chosen[self.clip_argument] = [Image.fromarray(image) for image in clip.images]

@@ -1,4 +1,4 @@
-"""Numbers with which a run cannot go on: not finite, or so far from those of a model that it has diverged."""
+"""Values that end a run: not finite, or so large that the model has diverged."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _raise_for(check: _Check) -> None:
 
 
 def check_latents(latents: Any) -> None:
-    """Refuse what is not latents of one clip: a float tensor (1, ...) of five axes.
+    """Reject what is not latents of one clip: a float tensor (1, ...) of five axes.
 
     Raises
     ------

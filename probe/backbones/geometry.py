@@ -13,7 +13,7 @@ from store.text import counted
 if TYPE_CHECKING:
     from probe.backbones.family import Family
 
-_SIDE, _IMAGES = 2**15, 10**5  # above any model, below what takes for ever to be refused
+_SIDE, _IMAGES = 2**15, 10**5  # above any model, and small enough to be checked at once
 
 
 class Size(NamedTuple):

@@ -34,9 +34,9 @@ class Schedule:
     prediction : "epsilon", "v_prediction", "sample", "flow" or "reversed_flow"
         What the model predicts ("flow" is the velocity gaussian - clean, "reversed_flow" is clean - gaussian).
     clean_timestep : float
-        What the model is told at the clean end of the run.
+        Value given to the model at the clean end of the run.
     told : tuple of float
-        What the model is told at each step where that is not the scheduler's value, otherwise empty.
+        Value given to the model at each step where that is not the scheduler's value, otherwise empty.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class Schedule:
         return len(self.timesteps)
 
     def told_at(self, step: int) -> float:
-        """Value that the model is told at a step, or at the clean end of the run.
+        """Value given to the model at a step, or at the clean end of the run.
 
         Examples
         --------

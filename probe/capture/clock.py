@@ -92,7 +92,7 @@ class SamplerClock:
             self._advance()
 
     def check_thread(self) -> None:
-        """Refuse any thread but the first one that runs the model since the clock was opened.
+        """Reject any thread but the first one that runs the model since the clock was opened.
 
         Raises
         ------

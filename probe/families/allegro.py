@@ -130,7 +130,7 @@ class Allegro(Backbone):
 
     @contextmanager
     def _in_tiles(self) -> Iterator[None]:
-        """Tiles on while the VAE works, which refuses to work without them."""
+        """Tiling on while the VAE runs, which fails without it."""
         vae = self.pipeline.vae
         before, vae.use_tiling = vae.use_tiling, True
         try:

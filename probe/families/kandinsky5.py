@@ -22,7 +22,7 @@ from probe.families.registry import register_family
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
 
-_SQUARE = 8  # rows and columns of cells that stand together under sparse attention
+_SQUARE = 8  # rows and columns of cells grouped by sparse attention
 _NORMALISED = 4  # latent frames from an image whose values the pipeline fits to those after them
 
 
@@ -59,7 +59,7 @@ class Kandinsky5(Backbone):
 
     @classmethod
     def channels_of(cls, denoiser: Any) -> int:
-        """Return the channels of the latents; an empty image and a mask may stand after them."""
+        """Return the channels of the latents; an empty image and a mask may follow them."""
         return int(denoiser.config.in_visual_dim)
 
     @property
@@ -89,7 +89,7 @@ class Kandinsky5(Backbone):
             )
 
     def order_of_tokens(self, call: Mapping[str, Any], layout: TokenLayout, tokens: int, layer_name: str) -> TokenOrder:
-        """Return the place of the video tokens, which stand by squares of cells under sparse attention."""
+        """Return the place of the video tokens, which sparse attention groups by squares of cells."""
         order = super().order_of_tokens(call, layout, tokens, layer_name)
         return TokenOrder(_places(layout)) if _by_squares(call) else order
 
@@ -106,7 +106,7 @@ class Kandinsky5(Backbone):
 
     @property
     def rotary(self) -> RotaryAxes:
-        """As the configuration says; the pipeline lets rows and columns turn more slowly at larger sizes."""
+        """As configured; the pipeline lets rows and columns turn more slowly at larger sizes."""
         return RotaryAxes(*self.pipeline.transformer.config.axes_dims)
 
     def positions(self, denoiser: Any, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
@@ -148,7 +148,7 @@ def _by_squares(call: Mapping[str, Any]) -> bool:
 
 
 def _places(layout: TokenLayout) -> Tensor:
-    """Places of the tokens, frame by frame, row by row, among those that stand by squares."""
+    """Places of the tokens, frame by frame, row by row, among those grouped by squares."""
     grid = torch.arange(layout.video_tokens).view(layout.frames, layout.height, layout.width)
     squares = grid.unflatten(2, (-1, _SQUARE)).unflatten(1, (-1, _SQUARE))
     return squares.transpose(2, 3).flatten().argsort()

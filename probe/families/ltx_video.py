@@ -1,7 +1,7 @@
 """LTX-Video, from text, from an image and from conditions: latents are packed as tokens of one latent cell each.
 
 The noise levels of a run are shifted by the number of tokens, so a schedule belongs to a size. From an image, the first
-latent frame is clean, and from conditions (images or videos at any frame) their tokens stand before those of the video;
+latent frame is clean, and from conditions (images or videos at any frame) their tokens come before those of the video;
 both tell the transformer a timestep for each token.
 """
 
@@ -124,7 +124,7 @@ class LTXVideo(Backbone):
         return {**call, "hidden_states": tokens}
 
     def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
-        """Return the timestep; of tokens that a condition holds at less noise, what the condition says."""
+        """Return the timestep; tokens that a condition holds at less noise keep theirs."""
         given: Tensor = call["timestep"]
         return torch.where(given < given.amax(), given.clamp(max=timestep), torch.full_like(given, timestep))
 
@@ -143,7 +143,7 @@ class LTXVideo(Backbone):
             return super().in_sampler_layout(latents, sampled)
         packed = self._packed(latents)
         if packed.shape[1] != sampled.shape[1]:
-            raise UnsupportedBackboneError("latents cannot be edited while tokens of conditions stand before them.")
+            raise UnsupportedBackboneError("latents cannot be edited while tokens of conditions precede them.")
         return packed
 
     # Positions, schedule, VAE -------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class LTXVideo(Backbone):
     def _check_no_conditions(self, call: Mapping[str, Any]) -> None:
         if self._condition_tokens(call):
             raise UnsupportedBackboneError(
-                "positions cannot be replaced while tokens of conditions stand before those of the video."
+                "positions cannot be replaced while tokens of conditions precede those of the video."
             )
 
     def set_timesteps(self, scheduler: Any, steps: int, size: Size) -> None:
@@ -192,7 +192,7 @@ class LTXVideo(Backbone):
         return unscaled
 
     def vae_decode(self, latents: Tensor) -> Tensor:
-        """Return the video that the VAE makes of latents; some versions of it are told that no noise is left."""
+        """Return the video that the VAE makes of latents; some versions are given the remaining noise level, 0."""
         vae = self.pipeline.vae
         timestep = torch.zeros(len(latents)).to(latents) if vae.config.timestep_conditioning else None
         video: Tensor = vae.decode(latents, timestep, return_dict=False)[0]
@@ -203,5 +203,5 @@ def _grid_of_coordinates(coordinates: Tensor) -> tuple[int, int, int]:
     """Frames, rows and columns of the video tokens from the coordinates (axis, token) of all, theirs being the last."""
     rows, columns = (len(coordinates[axis].unique()) for axis in (1, 2))
     starts = coordinates[0, :: rows * columns]
-    first = int((starts == 0).nonzero()[-1])  # where the video begins; conditions stand before it
+    first = int((starts == 0).nonzero()[-1])  # where the video begins, after the conditions
     return len(starts) - first, rows, columns

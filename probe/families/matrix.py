@@ -11,7 +11,7 @@ from probe.families.registry import families
 _COLUMNS = (
     "family",
     "pipelines",
-    "given besides text",
+    "given in addition to text",
     "text in the self-attention",
     "branches of guidance",
     "schedule by size",

@@ -1,7 +1,7 @@
 """Cards of single models, one each, found by name or by the configuration of the transformer.
 
 The cards are in ``published.json``: the layers that others published or that this library selected, learning rates
-that were tuned, the data types and the configuration of a release, and who found or said each. The architectures are
+that were tuned, the data types and the configuration of a release, and the source of each. The architectures are
 put together from published configurations and from the defaults of diffusers' classes; no released checkpoint was at
 hand to compare them with. Fields of a configuration are compared one by one, so that a newer diffusers, which adds
 fields, finds the same card.
@@ -28,7 +28,7 @@ _CARDS = Path(__file__).with_suffix(".json")
 
 @dataclass(frozen=True)
 class KnownLayers:
-    """Layers and, for matching, a step of a run of 50 steps and heads (None is all); ``source`` says who found them."""
+    """Layers and, for matching, a step of a run of 50 steps and heads (None is all); ``source`` states the origin."""
 
     layers: tuple[int, ...]
     source: str
@@ -38,7 +38,7 @@ class KnownLayers:
 
 @dataclass(frozen=True)
 class KnownPrecision:
-    """The data types in which a model's authors ran its transformer and its VAE; ``source`` says where they say so."""
+    """The data types in which a model's authors ran its transformer and its VAE; ``source`` states the origin."""
 
     model: str
     vae: str

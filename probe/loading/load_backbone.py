@@ -217,7 +217,7 @@ def wrap_pipeline(
 def _load(location: str, parts: Mapping[str, Any], precision: Precision, **options: Any) -> Any:
     import diffusers
 
-    # a pipeline saved without a part (its text encoder, say) loads only when told so
+    # a pipeline saved without a part (its text encoder, say) loads only when that is requested
     absent = {name: None for name, kind in parts.items() if kind == [None, None]}
     if parts.get("vae") == ["probe.mini.codec", CODEC]:
         import_module("probe.mini")  # diffusers takes classes only from modules that are imported already

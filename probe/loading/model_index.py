@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_model_index(path: Path) -> dict[str, Any]:
-    """Parts that a ``model_index.json`` names, each refused unless it is a class of a library that is known.
+    """Parts that a ``model_index.json`` names, each rejected unless it is a class of a library that is known.
 
     Known are diffusers, transformers, and the codec and the tokenizer of the bundled backbones. A part that is left out
     is ``[None, None]``; other values than pairs are settings of the pipeline.
@@ -84,7 +84,7 @@ def _check_part(path: Path, name: str, kind: list[Any]) -> None:
 
 
 def check_safetensors(folder: Path) -> None:
-    """Refuse a folder with a part whose weights are pickles alone.
+    """Reject a folder with a part whose weights are pickles alone.
 
     Raises
     ------

@@ -28,7 +28,7 @@ def place_pipeline(pipeline: Any, loading: Loading, device: torch.device) -> Any
     InvalidInputError
         For offloading a pipeline that is offloaded already, and for moving single modules from the CPU to itself.
     UnsupportedBackboneError
-        When diffusers refuses to offload it; says why.
+        When diffusers cannot offload it; the message says why.
     """
     if loading.offload == "sequential" and device.type == "cpu":  # accelerate fails at the first call there
         raise InvalidInputError(

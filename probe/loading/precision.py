@@ -19,7 +19,7 @@ from store.errors import DitprobeWarning
 from store.wording import Wording
 
 LARGE = 10**8
-"""Parameters from which a slow data type is worth a warning."""
+"""Number of parameters from which a slow data type is warned about."""
 
 _SHORT = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
 # What a processor calls its own arithmetic in these types; without, each product is converted to float32 and back.

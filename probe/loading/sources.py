@@ -1,4 +1,4 @@
-"""Sources of a pipeline: bundled weights, a folder, or a hub id, told apart without loading anything."""
+"""Sources of a pipeline: bundled weights, a folder, or a hub id, distinguished without loading anything."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def saved_transformers(
         try:
             file = index.parent / name / "config.json" if not options else _fetch_file(location, name, options)
             found.append(((str(kind[1]),), read_json(file)))
-        except (OSError, ValueError):  # it is read again, and refused with words, when it is loaded
+        except (OSError, ValueError):  # loading reads it again and raises with a message
             return []
     return found
 
@@ -72,7 +72,7 @@ def _fetch_file(name: str, part: str, options: Mapping[str, Any]) -> Path:
 
 
 def _fetch_index(name: str, options: dict[str, Any], *, any_class: bool = False) -> Path:
-    """The model_index.json of a hub id: small, and enough to refuse what cannot be probed."""
+    """The model_index.json of a hub id: small, and enough to detect what cannot be probed."""
     from huggingface_hub import hf_hub_download
 
     if not options["local_files_only"]:
@@ -113,7 +113,7 @@ def not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
 
 
 def check_name(name: str) -> None:
-    """Refuse at once what can be neither a path that exists nor a hub id; the hub would be asked for long."""
+    """Reject at once what can be neither a path that exists nor a hub id; the hub would be asked for long."""
     remedy = f"Give a folder that exists, {_BUNDLED}, or a hub id, which is owner/name."
     if not name.strip():
         raise BackboneNotFoundError(f"no backbone was named: the name is empty. {remedy}")
@@ -154,8 +154,8 @@ def _check_folder(folder: Path, *, any_class: bool = False) -> None:
     if not index.is_file():
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise BackboneNotFoundError(
-            f"{folder} is no pipeline: it has no model_index.json. It holds: {held}. Pass the folder that a pipeline's "
-            "save_pretrained wrote, with model_index.json and a folder for each component."
+            f"{folder} is not a pipeline: it has no model_index.json. It holds: {held}. Pass the folder that a "
+            "pipeline's save_pretrained wrote, with model_index.json and a folder for each component."
         )
     parts = read_model_index(index)
     if not any_class:

@@ -17,7 +17,7 @@ from store.errors import UnsupportedBackboneError
 
 
 def check_supported(kind: str, transformer: str | None = None, config: Mapping[str, Any] | None = None) -> None:
-    """Refuse a class of pipelines that cannot be probed.
+    """Reject a class of pipelines that cannot be probed.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def check_index(parts: Mapping[str, Any], folder: Path | None = None) -> None:
 
 
 def check_pipeline(pipeline: Any) -> None:
-    """:func:`check_supported` of a pipeline object; a transformer alone is told from a pipeline."""
+    """:func:`check_supported` of a pipeline object; a bare transformer is distinguished from a pipeline."""
     kind = type(pipeline).__name__
     if hasattr(pipeline, "components"):
         transformer = getattr(pipeline, "transformer", None)
@@ -116,7 +116,7 @@ def _class_of(module: Any) -> str | None:
 
 
 def _condition(config: Mapping[str, Any]) -> str:
-    """Further inputs of a transformer besides latents and text; nothing for most."""
+    """Further inputs of a transformer in addition to latents and text; nothing for most."""
     taken, made = config.get("in_channels"), config.get("out_channels")
     if taken != made:
         return f"{taken} channels, where latents have {made}"

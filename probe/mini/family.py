@@ -1,4 +1,4 @@
-"""The bundled backbones as a family: CogVideoX, with a check that a prompt says what it can read."""
+"""The bundled backbones as a family: CogVideoX, with a check that it can read a prompt."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reads_scenes(pipeline: Any) -> bool:
 class Mini(CogVideoX):
     """A CogVideoX pipeline that was trained on :func:`store.make_scene` and reads no other prompts.
 
-    Unknown words are refused. Known ones in an order that :mod:`store.scenes.prompt` does not have are run with a
+    Unknown words are rejected. Known ones in an order that :mod:`store.scenes.prompt` does not have are run with a
     warning. The empty prompt is fine: it was part of the training.
     """
 

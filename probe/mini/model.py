@@ -168,7 +168,7 @@ def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch
 
 
 def _check_sizes(config: dict[str, Any]) -> None:
-    """Refuse sizes that would fill the memory, or take for ever, before the weights show that they are not theirs."""
+    """Reject sizes that would fill the memory, or take for ever, before the weights show that they are not theirs."""
     sizes = {name: value for name, value in config.items() if isinstance(value, int)}
     layers = [sizes.get(name, 0) for name in ("num_layers", "num_hidden_layers")]
     if max(layers) > _MOST_LAYERS or max(sizes.values(), default=0) > _MOST:

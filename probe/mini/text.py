@@ -13,7 +13,7 @@ PAD, UNKNOWN = "<pad>", "<unknown>"
 
 
 class SceneTokenizer(PreTrainedTokenizerFast):
-    """Never returns more tokens than ``model_max_length``; CogVideoX pipelines ask for 226 unless told otherwise."""
+    """Never returns more tokens than ``model_max_length``; CogVideoX pipelines ask for 226 by default."""
 
     def __call__(self, *args: Any, max_length: int | None = None, **options: Any) -> Any:
         """As of any transformers tokenizer."""

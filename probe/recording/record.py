@@ -116,7 +116,7 @@ def record(
     values : bool
         Store the values too: what each head carries from the cells that it attends to.
     limit_bytes : int or None
-        Refuse a larger plan.
+        Reject a larger plan.
     overwrite, resume : bool
         Replace an existing recording, or complete one of the same run; both replace the file ``save_clip``. To resume
         reads what is there once, compares it with its checksums, and records again what is damaged or missing.

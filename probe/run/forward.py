@@ -35,7 +35,7 @@ class ForwardPass:
 
     The conditioning (text embeddings and masks, rotary tables, embedded guidance) is taken from the pipeline: it is
     called once a branch, with guidance off, and left at its first transformer call. So no family needs forward code
-    of its own here, and a branch that nobody asked for costs nothing.
+    of its own here, and a branch that is not requested costs nothing.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ class ForwardPass:
         return self.backbone.prediction_of(self.backbone.denoiser_at(timestep)(*args, **call), kwargs)
 
     def _shape_shown(self) -> tuple[int, ...]:
-        """Shape of the latents in the pipeline's own call, with the condition channels that stand after them."""
+        """Shape of the latents in the pipeline's own call, with the condition channels after them."""
         call = next(iter(self._calls.values()))[1]
         axis, hidden = self.backbone.geometry.channel_axis, self.backbone.shown_in_call(call)
         shape = list(self.backbone.latents_of_call(self.backbone.denoisers[0], call).shape)

@@ -27,7 +27,7 @@ from store.layout import TokenLayout
 TRIED_TOKENS = (300, 1200)
 """Video tokens of the calls that are measured; a smaller clip is measured as it is."""
 
-_ENOUGH = 5.0  # seconds, after which a second call is not worth its time
+_ENOUGH = 5.0  # seconds, after which no second call is timed
 _PRODUCTS = {"cuda": (4096, 8192), "cpu": (256, 1024)}  # tokens of the matrix product and of the attention measured
 
 

@@ -70,7 +70,7 @@ def write_video(
     OutputExistsError
         When the video or its npz exists and ``overwrite`` is False.
     ClipError
-        For no images, and an image of another kind or size than the first; also what the encoder refuses.
+        For no images, and an image of another kind or size than the first; also what the encoder rejects.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
     OutputExistsError
         The video, or the npz beside it, exists, or the path is a folder or below a file.
     RecordingError
-        The system refuses.
+        When the operating system does not allow it.
 
     Examples
     --------

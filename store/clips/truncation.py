@@ -1,4 +1,4 @@
-"""Detection of video files that end before their container says so.
+"""Detection of truncated video files from the sizes that their container states.
 
 FFmpeg plays what is left of a cut file without a word. The containers themselves know better: each states the sizes
 of its parts at their beginning, so a few headers tell whether the last part is whole.
@@ -23,7 +23,7 @@ def is_cut_off(path: str | os.PathLike[str]) -> bool:
     """Tell whether the file ends inside a part whose size its container states.
 
     Known are MP4 and QuickTime, Matroska and WebM, and AVI. MPEG-TS and live Matroska streams state no length of the
-    whole: a cut between two packets or two clusters cannot be told from their end, one within them can.
+    whole: a cut between two packets or two clusters cannot be distinguished from their end, one within them can.
 
     Sources: ISO/IEC 14496-12, section 4.2; RFC 8794, sections 5 and 6, and RFC 9559; the OpenDML extensions of AVI;
     ISO/IEC 13818-1, section 2.4.3.
@@ -62,7 +62,7 @@ def _iso_is_cut(file: BinaryIO, size: int) -> bool:
         length, kind = int.from_bytes(header[:4], "big"), header[4:8]
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length < 8:  # 0: to the end of the file; anything else is no box
+        if length < 8:  # 0: to the end of the file; anything else is not a box
             return False
         if at + length > size:
             return kind in _ISO_NEEDED
@@ -89,7 +89,7 @@ def _matroska_is_cut(file: BinaryIO, size: int) -> bool:
         file.seek(at)
         name, length = _number(file), _length(file)
         if length is None and name != _SEGMENT:
-            return False  # a live cluster goes on until it ends: nothing to compare with
+            return False  # a live cluster has no stated end: nothing to compare with
         at = file.tell() + (length or 0)
         if at > size:
             return name in _EBML_NEEDED
@@ -105,7 +105,7 @@ def _length(file: BinaryIO) -> int | None:
 
 
 def _number(file: BinaryIO) -> bytes:
-    """A number of variable length, as it stands: the first bit that is set says how many bytes it has."""
+    """A number of variable length, unchanged: the first bit that is set says how many bytes it has."""
     first = file.read(1)
     return first + file.read(8 - first[0].bit_length()) if first and first[0] else b""
 

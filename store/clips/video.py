@@ -28,7 +28,7 @@ def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None 
     ----------
     path : path of a video file
         Anything that FFmpeg decodes; rotation noted in the file is applied. A truncated MP4, MOV, MKV, WebM or AVI
-        is refused; of other formats only what FFmpeg itself finds broken, or, in MPEG-TS, a file that ends within a
+        is rejected; of other formats only what FFmpeg itself finds broken, or, in MPEG-TS, a file that ends within a
         packet: those do not state how long they are.
     first, last, stride : int
         Read only images ``first``, ``first + stride`` and so on, up to ``last``, which is included; by default all.

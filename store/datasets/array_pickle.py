@@ -1,8 +1,8 @@
 """Pickles of plain arrays, read without running anything that they ask for.
 
 A pickle is a list of instructions, and one of them is "import this name and call it". Here every name that numpy
-writes for plain arrays is answered with a stand-in of this module, and any other name is refused. Not even numpy's own
-unpickling sees what the file says before it is checked: a dtype made up by hand would let it take bytes for pointers.
+writes for plain arrays is answered with a stand-in of this module, and any other name is rejected. Not even numpy's own
+unpickling would act on the file before it is checked: a forged dtype would let it take bytes for pointers.
 :mod:`store.datasets.pickle_scan` goes through the instructions first, and no array shares memory that they can still
 change.
 """

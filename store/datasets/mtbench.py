@@ -107,7 +107,7 @@ def _load_pth(path: Path) -> np.ndarray:
         raise ClipError(f"{path} is missing.")
     with damage_as(ClipError, f"{path} is damaged or no torch file", "Get it again."):
         try:
-            with warnings.catch_warnings(action="ignore"):  # of pickle protocols; what cannot be read is refused below
+            with warnings.catch_warnings(action="ignore"):  # of pickle protocols; what cannot be read is rejected below
                 values = torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
             if _is_whole_pickle(path):

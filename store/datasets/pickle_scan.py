@@ -2,7 +2,7 @@
 
 The instructions run a small stack machine. Here the same machine runs on stand-ins that know their kind, how deep they
 are nested and how large they are when every reference is written out. So a file of a few bytes that asks for gigabytes,
-nests for ever or changes what it has handed over already is refused at no cost.
+nests without end or changes what it has already handed over is rejected at no cost.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _CONTAINERS = {
 
 
 class Refused(Exception):
-    """A request of a file that is refused."""
+    """A rejected request of a file."""
 
 
 class _Value:
@@ -80,7 +80,7 @@ def scan_pickle(content: mmap.mmap, check_name: Callable[[str, str], None]) -> N
 
     Parameters
     ----------
-    content : the file, read from where it stands to its STOP
+    content : the file, read from its current position to its STOP
     check_name : called with (module, name) of everything that is asked for by name; raises :class:`Refused`
 
     Raises

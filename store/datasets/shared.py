@@ -31,7 +31,7 @@ def clip_names(videos: Sequence[str], folder: Path) -> dict[str, str]:
 
 
 def path_inside(folder: Path, name: str) -> Path:
-    """A path that a list names, refused when it leaves the entry."""
+    """A path that a list names, rejected when it leaves the entry."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ClipError(f"{folder} names {name!r}, which lies outside it.")
@@ -59,7 +59,7 @@ def assemble_clip(path: Path, clip: Clip, tracks: Any, visibility: Any, masks: A
 
 
 def merge_folders(folder: Path, parts: list[Path], read: Callable[[Path], dict[str, Clip]]) -> dict[str, Clip]:
-    """Clips of several folders; a name that occurs twice is told apart by its folder."""
+    """Clips of several folders; names that occur twice are prefixed with their folder."""
     clips: dict[str, Clip] = {}
     for part in parts:
         for name, clip in read(part).items():

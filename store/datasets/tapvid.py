@@ -38,7 +38,7 @@ def read_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = 
     ----------
     path : a pickle, or a folder of pickles (``*.pkl``, read in the order of their names)
         Read are a dict of clips by name (DAVIS, RoboTAP) and a list of clips (RGB-stacking, Kinetics). A clip is a
-        dict: ``video`` uint8 (image, y, x, 3), or JPEG or PNG files as bytes, one an image; ``points`` float
+        dict: ``video`` uint8 (image, y, x, 3), or JPEG or PNG files as bytes, one per image; ``points`` float
         (point, image, 2) as (x, y) in fractions of width and height; ``occluded`` bool (point, image).
     size : (height, width), optional
         Resize every clip (bicubic, antialiased), its points with it.
@@ -79,10 +79,10 @@ def read_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = 
 def iter_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> Iterator[tuple[str, Clip]]:
     """The clips of :func:`read_tapvid` one after the other, as (name, clip).
 
-    One file at a time is in memory, as it is stored, and one clip decoded; a clip's part of the file is let go when
-    the clip has been made.
+    One file at a time is in memory, as it is stored, and one clip decoded; a clip's part of the file is released once
+    the clip is made.
 
-    Parameters, returned clips and errors are those of :func:`read_tapvid`; that a path holds no pickle at all is said
+    Parameters, returned clips and errors are those of :func:`read_tapvid`; a path without pickles raises
     at once, the rest when the clip is reached.
 
     Examples
@@ -129,13 +129,15 @@ def _entries(file: Path, prefix: str) -> Iterator[tuple[str, Any]]:
         content = {f"{prefix}{number:03d}": entry for number, entry in enumerate(content)}
     if not isinstance(content, dict):
         raise ClipError(
-            f"{file} has not a TAP-Vid layout: it needs a dict or a list of clips; got {describe(content)}."
+            f"{file} does not have a TAP-Vid layout: it needs a dict or a list of clips; got {describe(content)}."
         )
     if not content:
         raise ClipError(f"{file} holds no clips.")
     for name in list(content):
         if not isinstance(name, str):
-            raise ClipError(f"{file} has not a TAP-Vid layout: a clip is called by {describe(name)}, not by a text.")
+            raise ClipError(
+                f"{file} does not have a TAP-Vid layout: a clip is named by {describe(name)}, not by a string."
+            )
         yield name, content.pop(name)
 
 
@@ -151,7 +153,7 @@ class _Room:
         if nbytes > self._left:
             raise ClipError(
                 f"{where}: its images would have {format_bytes(nbytes)}, and the whole file has "
-                f"{format_bytes(self._stored)}. It is damaged or made up; get it again."
+                f"{format_bytes(self._stored)}. It is damaged or forged; download it again."
             )
 
     def take(self, where: str, nbytes: int) -> None:
@@ -221,7 +223,7 @@ def _images(where: str, video: Any, size: tuple[int, int] | None, room: _Room) -
     raw = _is_array(video, "u", 4) and video.dtype == np.uint8
     if not raw and not _is_array(video, "S", 1) and not isinstance(video, list | tuple):
         raise ClipError(
-            f"{where}: video must be uint8 (image, y, x, 3), or one JPEG or PNG file an image; got {describe(video)}."
+            f"{where}: video must be uint8 (image, y, x, 3), or one JPEG or PNG file per image; got {describe(video)}."
         )
     if not len(video):
         raise ClipError(f"{where}: the clip has no images.")

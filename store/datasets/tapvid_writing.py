@@ -74,7 +74,7 @@ def write_tapvid(path: str | os.PathLike[str], clips: Mapping[str, Clip], *, ove
 
 def _entry(name: Any, clip: Clip) -> dict[str, np.ndarray]:
     if not isinstance(name, str):
-        raise InvalidInputError(f"clips are called by texts; got {name!r}.")
+        raise InvalidInputError(f"clip names must be strings; got {name!r}.")
     if clip.tracks is None or clip.visibility is None:
         raise InvalidInputError(f"clip {name!r} has no tracks, and a TAP-Vid file is about tracks. Leave it out.")
     points = (clip.tracks / [clip.width, clip.height]).swapaxes(0, 1).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Files that appear whole, say when they are damaged, and never run or believe what a hostile one says."""
+"""Files written atomically, with detection of damage, read without trusting their content."""

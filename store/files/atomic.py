@@ -105,7 +105,7 @@ def _replacing(path: Path, partial: Path) -> Iterator[Path]:
 def _write_directly(descriptor: int, data: memoryview) -> memoryview:
     """Write large data past the page cache, which would copy it once more; return what is left to write.
 
-    Left are the bytes after the last whole block, or everything where the system or its file system refuses.
+    Left are the bytes after the last whole block, or everything where the operating or file system does not allow it.
     """
     if fcntl is None or not hasattr(os, "O_DIRECT") or len(data) < _LARGE:
         return data

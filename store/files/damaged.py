@@ -17,7 +17,7 @@ def damage_as(
 ) -> Iterator[None]:
     """Turn whatever reading a file raises into the error of its reader.
 
-    Libraries raise dozens of kinds for files that are cut, altered or made up: ``zlib.error``, ``struct.error``,
+    Libraries raise dozens of kinds for files that are cut off, altered or forged: ``zlib.error``, ``struct.error``,
     ``TokenError``, ``MemoryError``, ``RecursionError``. What was raised stays the ``__cause__``. Errors that are
     ``kind`` already, an :class:`~store.errors.UnsafePickleError` and a :class:`~store.errors.FormatVersionError` pass
     as they are, and so do ``KeyboardInterrupt`` and ``SystemExit``.
@@ -48,7 +48,7 @@ def damage_as(
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what was raised, without a full stop; its kind where it says nothing.
+    """The first line of an exception's message without its full stop; its type if the message is empty.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def reason(error: BaseException) -> str:
     ('Error -3: bad code', 'EOFError')
     """
     if isinstance(error, MemoryError):
-        return "it says that it is larger than the memory"
+        return "its stated size exceeds the memory"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     lines = str(error).strip().splitlines()

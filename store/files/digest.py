@@ -63,7 +63,7 @@ def check_digest(stored: Any, found: str) -> None:
     Raises
     ------
     ValueError
-        To be told as damage: :func:`store.files.damaged.damage_as`.
+        To be reported as damage: :func:`store.files.damaged.damage_as`.
 
     Examples
     --------
@@ -151,8 +151,8 @@ def digests_of_values(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _parts(value: Any) -> list[Any]:
-    """Texts and arrays that stand for a value."""
-    torch: Any = sys.modules.get("torch")  # where nobody has imported it, nothing is a tensor
+    """Strings and arrays that represent a value."""
+    torch: Any = sys.modules.get("torch")  # if it is not imported, nothing is a tensor
     if torch is not None and isinstance(value, torch.Tensor):
         # As bytes, since numpy has no bfloat16.
         whole = value.detach().cpu().contiguous()

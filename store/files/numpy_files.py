@@ -16,7 +16,7 @@ from store.errors import UnsafePickleError
 from store.files.digest import DIGEST, check_digest, digest_of_arrays
 
 _COMPRESSED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what numpy writes; others make gigabytes of a kilobyte
-_MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for
+_MOST_DEFLATED = 1032  # bytes that one byte of deflate can decode to
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -77,7 +77,7 @@ def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read(path: str | os.PathLike[str], file: IO[bytes], size: int) -> np.ndarray:
-    """An array that fills the rest of a file; numpy's own reader makes room for whatever the header says first."""
+    """An array that fills the rest of a file; numpy's own reader allocates what the header states first."""
     version = npy.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"it is an npy file of version {version[0]}.{version[1]}")

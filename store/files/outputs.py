@@ -21,7 +21,7 @@ class OutputFile:
 
     Parameters
     ----------
-    kind : a noun without its article, which stands in every message: "flow", "tracks", "motion embedding"
+    kind : a noun without an article, used in messages: "flow", "tracks", "motion embedding"
     example : a file name that is offered where none was given: "flow.npz"
     suffixes : in small letters; none for a kind that goes to a file of any name
     damage : the error of a damaged file
@@ -66,7 +66,7 @@ class OutputFile:
         OutputExistsError
             Something is there that may not be replaced, or the path is a folder or below a file.
         RecordingError
-            The system refuses.
+            When the operating system does not allow it.
         """
         path = Path(path)
         check_writable(path, self.example)
@@ -154,7 +154,7 @@ def check_writable(path: str | os.PathLike[str], example: str) -> None:
     OutputExistsError
         For a folder, and for a path below a file.
     RecordingError
-        Where the system refuses.
+        When the operating system does not allow it.
 
     Examples
     --------

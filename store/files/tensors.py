@@ -70,7 +70,7 @@ class TensorFile(OutputFile):
         with self.writing(path) as partial:
             try:
                 save_file(dict(arrays), partial, metadata)
-            except SafetensorError as error:  # it wraps what the system says
+            except SafetensorError as error:  # it wraps the system's error
                 raise OSError(str(error)) from error
         return path
 

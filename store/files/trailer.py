@@ -63,7 +63,7 @@ def has_changed(path: Path) -> bool:
 
 
 def _digest(file: IO[bytes], size: int) -> bytes:
-    """The digest of the first bytes of a file that stands at its beginning, which is left behind them."""
+    """Digest of the first bytes of a file, read from its current position, which is left after them."""
     digest = hashlib.sha256()
     while size > 0:
         part = file.read(min(size, _CHUNK))

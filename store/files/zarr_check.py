@@ -7,7 +7,7 @@ from pathlib import Path
 
 from numcodecs import zstd
 
-MOST_COMPRESSED = 1 << 15  # bytes that one byte of zstd can stand for: a block of 128 KiB in four
+MOST_COMPRESSED = 1 << 15  # bytes that one byte of zstd can decode to: a block of 128 KiB in four
 _TEXTS = "vlen-utf8"
 _CODECS = {"bytes", _TEXTS, "zstd"}
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -19,7 +19,7 @@ def check_zarr_folder(path: Path) -> None:
     Raises
     ------
     ValueError
-        To be told as damage: :func:`store.files.damaged.damage_as`. Metadata that cannot be read raises further kinds.
+        To be reported as damage: :func:`store.files.damaged.damage_as`. Unreadable metadata raises further kinds.
     """
     for told in path.rglob("zarr.json"):
         codecs = {codec["name"] for codec in json.loads(told.read_bytes()).get("codecs", [])}

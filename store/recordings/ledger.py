@@ -60,7 +60,7 @@ class Ledger:
         """Take over what an earlier writer of the same run wrote, and read it once to compare the checksums.
 
         Records that were dropped, whose files are missing or whose bytes are damaged become missing; everything does
-        when one of the ledger's own files is damaged, for nothing vouches for the records then.
+        when one of the ledger's own files is damaged, because then nothing attests the records.
         """
         source = LocalSource(self._path)
         with contextlib.suppress(CorruptRecordingError):

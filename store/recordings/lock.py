@@ -116,7 +116,7 @@ def install(path: Path, build: Callable[[Path], object], *, overwrite: bool = Fa
         build(staging)
         replaced = _take_away(place, path) if overwrite and place.exists() else None
         try:
-            os.rename(staging, place)  # refused where a folder with anything in it has come meanwhile
+            os.rename(staging, place)  # fails if a folder that is not empty has appeared meanwhile
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -161,7 +161,7 @@ def _take_away(place: Path, path: Path) -> WriterLock:
 
 
 def _is_abandoned(folder: Path, process: int) -> bool:
-    """True where nobody writes any longer: its lock was taken once and is free, or its process is dead."""
+    """True if there is no writer any longer: its lock was taken once and is free, or its process is dead."""
     try:
         if not (folder / LOCK).stat().st_size:
             return not _is_alive(process)  # its maker may be about to take it

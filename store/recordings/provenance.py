@@ -15,7 +15,7 @@ _LIBRARIES = ("ditprobe", "diffusers", "numpy", "torch", "transformers", "xarray
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that decides what a run records, besides its plan. None is "unknown" or "does not apply".
+    """Everything but the plan that decides what a run records. None is "unknown" or "does not apply".
 
     Parameters
     ----------

@@ -295,11 +295,11 @@ class Recording:
         except CorruptRecordingError as error:
             raise CorruptRecordingError(f"step {number}: {error}. Every other step stays readable.") from error
         if latents is None:
-            raise NotRecordedError(f"latents of step {number} were not recorded. Recordings do not hold them any more.")
+            raise NotRecordedError(f"latents of step {number} were not recorded. Recordings no longer hold them.")
         return latents
 
     def verify(self) -> list[Damage]:
-        """Read everything and compare it with what vouches for it; what is damaged, an empty list if nothing is.
+        """Read everything, compare it with its checksums and return what is damaged; an empty list if nothing is.
 
         Compared are every record that is marked done and its checksum; the attributes and their fingerprint; the
         coordinates and the selection; the times and their checksums; and the state "complete" with the number of

@@ -29,7 +29,7 @@ class Record:
     inexact : int
         Values that the cast changed.
     owned : frozenset of str
-        Names of the parts whose memory nobody else uses, so that a later record can have it.
+        Names of the parts whose memory is not shared, so that a later record can reuse it.
     """
 
     position: Position
@@ -102,7 +102,7 @@ class RecordFormat:
         return Record(position, what, parts, inexact, owned)
 
     def give_back(self, record: Record, name: str) -> None:
-        """Keep the memory of a written part for a later record, where nobody else uses it."""
+        """Keep the memory of a written part for a later record, unless it is shared."""
         if name in record.owned:
             self._spare[name].append(record.parts[name])
 

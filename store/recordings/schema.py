@@ -55,7 +55,7 @@ def identity(plan: Plan, provenance: Provenance) -> dict[str, Any]:
         name: list(getattr(plan, name)) for name in ("steps", "layers", "branches", "heads", "frames", "layer_names")
     }
     run = {name: getattr(plan, name) for name in _RUN}
-    if plan.values:  # told only where they are, so that recordings from before they could be keep their fingerprint
+    if plan.values:  # only if present, so that older recordings keep their fingerprint
         run["values"] = True
     whole = {"backbone": plan.backbone, "geometry": geometry, "selection": selection, **run, **provenance.to_dict()}
     plain: dict[str, Any] = json.loads(json.dumps(whole))

@@ -38,7 +38,7 @@ def crc32c(data: np.ndarray | bytes) -> int:
     """
     if isinstance(data, np.ndarray):
         data = np.ascontiguousarray(data).view()
-        data.flags.writeable = False  # google_crc32c takes only buffers that nobody can change
+        data.flags.writeable = False  # google_crc32c takes only read-only buffers
     return int(google_crc32c.value(data))
 
 

@@ -229,7 +229,7 @@ def read_latents(source: Source, position: int) -> np.ndarray | None:
 
 
 def open_source(path: str | os.PathLike[str], memmap: bool | None) -> Source:
-    """Memory maps for paths of this machine unless told otherwise, Zarr for URLs."""
+    """Memory maps for local paths by default, Zarr for URLs."""
     text = os.fspath(path)
     local = "://" not in text if memmap is None else memmap
     return LocalSource(Path(text)) if local else ZarrSource(text)

@@ -136,7 +136,7 @@ def _coordinates(opened: Opened) -> Iterator[Damage]:
     """The coordinates are those that the attributes, which have a fingerprint, lead to."""
     try:
         group: Any = opened.source.group()
-    except Exception:  # the metadata of the root, of which the check before has told
+    except Exception:  # the metadata of the root, already reported by the check above
         return
     for name, _, expected, _ in coordinates(opened.plan):
         try:

@@ -210,7 +210,7 @@ class RecordingWriter:
         timestep, sigma : float, optional
             What the scheduler calls this step.
         copy : bool
-            False promises that arrays which are float16 already will not change any more.
+            False promises that arrays which are float16 already will no longer change.
 
         Raises
         ------
@@ -254,7 +254,7 @@ class RecordingWriter:
     def _work(self) -> None:
         while (record := self._queue.get()) is not None:
             if self._error is not None:
-                continue  # keep emptying the queue, so that nobody waits for room in it
+                continue  # keep emptying the queue, so that no caller blocks on it
             try:
                 self._write_record(record)
             except Exception as failure:
@@ -289,8 +289,8 @@ class RecordingWriter:
         check_version(attributes, self.path)
         if attributes["schema_version"] != SCHEMA_VERSION:
             raise RecordingError(
-                f"{self.path} has recording format {attributes['schema_version']}, which is read but not written any "
-                "more.",
+                f"{self.path} has recording format {attributes['schema_version']}, which is still read but no longer "
+                "written.",
                 remedy=Wording("Record again to another path, or with {overwrite}.", overwrite=True),
             )
         check_same_run(attributes, identity(self.plan, self.provenance), self.path)

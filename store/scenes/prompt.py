@@ -10,7 +10,7 @@
     change     = "zooms" ( "in" | "out" ) | "turns" ( "left" | "right" )
 
 Directions are those on the screen: an object that "moves left" is seen further left in the next image whatever the
-camera does. A texture left out means clouds, a camera left out means that it stands still. A prompt is *open* where it
+camera does. A texture left out means clouds, a camera left out means a static one. A prompt is *open* where it
 leaves something to chance: a direction or a background pattern that is not named, "object" for any shape, a camera that
 "moves" somehow.
 """
@@ -70,7 +70,7 @@ class ObjectWords:
 
 @dataclass(frozen=True)
 class CameraWords:
-    """The camera of a prompt; all None is a camera that stands still, ``open`` one that moves somehow."""
+    """The camera of a prompt; all None is a static camera, ``open`` one with any motion."""
 
     pan: str | None = None
     zoom: str | None = None
@@ -120,7 +120,7 @@ class ScenePrompt:
         return tuple(part for part in PARTS if is_open[part])
 
     def leave_open(self, parts: Iterable[str]) -> ScenePrompt:
-        """The same prompt without some of :data:`PARTS`; a camera that stands still stays so.
+        """The same prompt without some of :data:`PARTS`; a static camera stays static.
 
         Raises
         ------

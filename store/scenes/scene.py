@@ -151,7 +151,7 @@ def _pick(rng: np.random.Generator, options: Iterable[str]) -> str:
 
 
 def _draw_prompt(rng: np.random.Generator) -> ScenePrompt:
-    """Draw the content of a scene. All colours differ; half have one object; two in ten cameras stand still."""
+    """Draw the content of a scene. All colours differ; half have one object; two in ten cameras are static."""
     count = 1 + rng.choice(MOST_OBJECTS, p=(0.5, 0.3, 0.2))
     colours = rng.permutation(tuple(COLOURS))[: count + 1].tolist()
     objects = tuple(

@@ -87,7 +87,7 @@ def check_tracks_path(path: str | os.PathLike[str], *, overwrite: bool = False) 
         When something is there and ``overwrite`` is False. A folder is replaced only where it holds tracks, whatever
         is asked.
     RecordingError
-        Where the system refuses.
+        When the operating system does not allow it.
 
     Examples
     --------

@@ -157,12 +157,12 @@ class Tracker(Protocol):
 
 
 def check_queries(queries: Any, images: int, height: int, width: int) -> np.ndarray:
-    """Queries as float64 (point, 3), refused when a point is not in the clip.
+    """Queries as float64 (point, 3), rejected when a point is not in the clip.
 
     Raises
     ------
     InvalidInputError
-        Names the first offending query, and says so where exchanging x and y would mend it.
+        Names the first offending query, and suggests swapping x and y if that would fix it.
 
     Examples
     --------

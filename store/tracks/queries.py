@@ -13,7 +13,7 @@ from store.tracks.point_tracks import check_queries
 
 
 def clip_and_queries(images: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (image, y, x, 3) and float64 (point, 3), or an error that says what is wrong with them.
+    """uint8 (image, y, x, 3) and float64 (point, 3), or an error that names the problem.
 
     Raises
     ------
@@ -31,5 +31,5 @@ def clip_and_queries(images: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]
     if not isinstance(images, Clip):
         check_kind(images, Array, "images")
     video = images.images if isinstance(images, Clip) else as_array(images)
-    video = Clip(video, fps=8.0).images  # refuses what is not a clip
+    video = Clip(video, fps=8.0).images  # rejects what is not a clip
     return video, check_queries(queries, *video.shape[:3])

@@ -1,4 +1,4 @@
-"""Arguments checked against annotations: what passes, what is refused, and how it is worded."""
+"""Arguments checked against annotations: what passes, what is rejected, and how it is worded."""
 
 from __future__ import annotations
 

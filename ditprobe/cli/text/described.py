@@ -29,7 +29,7 @@ def describe_file(path: Path) -> str:
     Raises
     ------
     InvalidInputError
-        For something that ditprobe neither writes nor reads: says what it holds, or that it is not such a file.
+        For something that ditprobe neither writes nor reads; the message states what it holds.
     DitprobeError
         For a file of a known kind that is damaged.
 

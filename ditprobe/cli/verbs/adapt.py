@@ -197,7 +197,7 @@ def _interrupted(given: Mapping[str, Any]) -> str:
     if given.get("dry_run"):
         return ""
     kept = _checkpoint(given["out"])
-    return f"{kept} keeps the training; the same command with --resume goes on." if kept.exists() else ""
+    return f"{kept} keeps the training; the same command with --resume continues it." if kept.exists() else ""
 
 
 _PRESETS = {"det": ("exact", "paper", "det"), "follow-your-motion": ("exact", "paper", "code")}

@@ -97,10 +97,10 @@ def _sweep(path: Path | None) -> Any:
 def _serve(explorer: Any, port: int, title: str, open_browser: bool) -> None:
     from ditprobe.explorer.server import ExplorerServer
 
-    explorer.start()  # what cannot be shown is told here and not in the browser
+    explorer.start()  # raises here rather than in the browser
     with ExplorerServer(explorer, port=port, title=title) as server:
         say(f"{server.address}")
-        say("Read only, for this machine alone: whoever has the address sees the recording. Ctrl-C closes it.")
+        say("Read only, for this machine alone: anyone who has the address can see the recording. Ctrl-C closes it.")
         if open_browser:
             webbrowser.open(server.address)
         while True:

@@ -73,7 +73,7 @@ def record(
     ] = None,
     limit: Annotated[
         str,
-        typer.Option(metavar="BYTES", help="Refuse a recording larger than this.", rich_help_panel=options.OUTPUT),
+        typer.Option(metavar="BYTES", help="Reject a recording larger than this.", rich_help_panel=options.OUTPUT),
     ] = "20GB",
     loading: LoadingOptions = DEFAULTS,
     overwrite: options.Overwrite = False,
@@ -94,7 +94,7 @@ def record(
             raise InvalidInputError("--save-clip would replace --clips. Choose another path.")
         check_clip_path(save_clip, overwrite=overwrite or resume)
     if clips is not None:
-        read_clip(clips, last=0)  # refuses what is no video before the model is loaded
+        read_clip(clips, last=0)  # rejects what is not a video before the model is loaded
 
     from probe.recording import record as recording
 

@@ -114,7 +114,7 @@ def report(
     if wants_examples or pair:
         from ditprobe.report.examples import SweepSettings
 
-        # refused here already, before a model is loaded, where the sweep had arguments that no option gives
+        # rejected here already, before a model is loaded, where the sweep had arguments that no option gives
         name, settings = backbone or found.attrs["backbone"], SweepSettings.of_sweep(found.attrs)
         model = load_backbone_option(name, loading)
         if wants_examples:

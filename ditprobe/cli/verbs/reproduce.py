@@ -135,7 +135,7 @@ def reproduce(
     inputs.check_exists(data, "the data")
     wanted = parsing.pixel_size(size) or (None, None)
     if resume and overwrite:
-        raise InvalidInputError("--resume goes on with a run, --overwrite replaces it. Give one of them.")
+        raise InvalidInputError("--resume and --overwrite are mutually exclusive.")
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file. Choose another --out.")
     if not dry_run and out.is_dir() and any(out.iterdir()) and not (resume or overwrite):

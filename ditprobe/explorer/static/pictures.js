@@ -156,7 +156,7 @@ function drawFrames(app) {
     }));
   }
   const canvases = [...app.ui.frames.querySelectorAll("canvas")];
-  // All pictures before any text: between them the page would be laid out anew for each.
+  // All pictures before any text: otherwise the page would be laid out again for each.
   for (const canvas of canvases) paintPicture(app, canvas, canvas.dataset.slot, Number(canvas.dataset.image), { fine: 0.8 });
   for (const canvas of canvases) {
     const name = canvas.dataset.slot;

@@ -244,7 +244,7 @@ def check_sampled(sampled: int, frames: int, *, least: int = 2) -> None:
 
 
 def default_sampled(backbone: Backbone, frames: int) -> int:
-    """Return how many latent frames are sampled where nobody says: 5 of 21, at least 3, a number that the model takes.
+    """Return how many latent frames are sampled by default: 5 of 21, at least 3, a number that the model takes.
 
     Examples
     --------

@@ -134,7 +134,7 @@ class TrainingState:
         Raises
         ------
         RecordingError
-            When the system refuses, for a full disk for example; what was there before is then still there.
+            When the operating system fails, on a full disk for example; what was there before is then still there.
         """
         if self._path is None:
             return
@@ -165,7 +165,7 @@ class TrainingState:
             "origin": adapter.origin,
             "training": [
                 {"name": stage.name, **asdict(stage.training), **stage.details}
-                # the last stage may go on for longer than it was begun for
+                # the last stage may be longer than planned at first
                 | ({"steps": None} if stage is self.stages[-1] else {})
                 for stage in self.stages
             ],

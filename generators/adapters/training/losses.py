@@ -145,7 +145,7 @@ def _at_points(video: Tensor, points: Tensor, *, nearest: bool) -> Tensor:
 
 
 def tracking_weight(schedule: Schedule, step: int, preset: LossPreset) -> float:
-    """Return what the tracking loss of a step is multiplied by, besides its weight in the sum.
+    """Return what the tracking loss of a step is multiplied by, in addition to its weight in the sum.
 
     "exact": the fraction of the signal in the variance, since the clean latents that a model predicts under much noise
     are a blur; "paper": 1; "det": 1 up to timestep 400 of 1000, then 0.

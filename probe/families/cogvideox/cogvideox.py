@@ -85,7 +85,7 @@ class CogVideoX(Backbone):
 
     @property
     def pixel_steps(self) -> tuple[int, int]:
-        """Whole cells; besides, the pipeline refuses what 8 does not divide, which matters where cells are smaller."""
+        """Whole cells; the pipeline also rejects what 8 does not divide, which matters where cells are smaller."""
         rows, columns = super().pixel_steps
         return math.lcm(rows, 8), math.lcm(columns, 8)
 

@@ -1,6 +1,6 @@
 """Cosmos Predict 2 from an image or a clip: a rectified flow, sampled at noise levels of any size.
 
-The sampler's latents are x = clean + sigma noise; the transformer is shown x / (1 + sigma) and told t = sigma / (1 +
+The sampler's latents are x = clean + sigma noise; the transformer is given x / (1 + sigma) and t = sigma / (1 +
 sigma), so that what latents are here is (1 - t) clean + t noise, and the prediction is a flow's velocity.
 """
 

@@ -1,6 +1,6 @@
 """Members that Cosmos 1, 2 and 2.5 share: the transformer, its positions, and frames that a condition holds.
 
-A condition (an image, or a clip to go on from) takes the place of the first latent frames in every call, and a mask
+A condition (an image, or a clip to continue) takes the place of the first latent frames in every call, and a mask
 says which; they stay as the pipeline shows them.
 """
 
@@ -58,7 +58,7 @@ class Cosmos(Backbone):
 
     @contextmanager
     def prepared_call(self, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Check that torchvision is there, and leave the image of a clip out where a video to go on from is given."""
+        """Check that torchvision is there, and leave the image of a clip out where a video to continue is given."""
         if self.pipeline.transformer.config.concat_padding_mask and not is_torchvision_available():
             raise UnsupportedBackboneError(
                 f"{self.name} needs torchvision, with which diffusers makes the padding mask of Cosmos. Install it: "
@@ -77,13 +77,13 @@ class Cosmos(Backbone):
         return changed
 
     def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
-        """Return what the transformer is told, for each frame where it is told so; of a condition, what it says."""
+        """Return the timestep of a call, per frame where the call has it per frame; conditions keep theirs."""
         given: Tensor = call["timestep"]
         told, held = torch.full_like(given, timestep), _held(call)
         return told if held is None or given.ndim == 1 else torch.where(held[..., :1, :1], given, told)
 
     def kept_in_sampler(self, call: Mapping[str, Any]) -> Tensor | None:
-        """Return the frames of a condition, of which the scheduler has latents that nobody is shown."""
+        """Return the frames of a condition, whose latents the scheduler holds but the transformer does not see."""
         return _held(call)
 
     # Positions ----------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Cosmos(Backbone):
     def replaced_positions(
         self, denoiser: nn.Module, call: Mapping[str, Any], positions: Positions
     ) -> AbstractContextManager[Replaced]:
-        """Return a context in which a call has other rotary positions; those that Cosmos 1 learned besides stay."""
+        """Return a context in which a call has other rotary positions; the learned ones of Cosmos 1 stay."""
         return _ROTARY.replace(denoiser, call, positions)
 
     # VAE ----------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class Cosmos(Backbone):
 
 
 def current_sigma(scheduler: Any) -> float:
-    """Return the noise level at which a scheduler stands."""
+    """Return the current noise level of a scheduler."""
     return float(scheduler.sigmas[getattr(scheduler, "step_index", None) or 0])
 
 

@@ -62,7 +62,7 @@ class HunyuanVideo(Backbone):
 
     @property
     def rotary(self) -> RotaryAxes:
-        """As the configuration says."""
+        """As configured."""
         config = self.pipeline.transformer.config
         frame, y, x = config.rope_axes_dim
         return RotaryAxes(frame, y, x, config.rope_theta)

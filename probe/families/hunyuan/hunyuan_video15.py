@@ -53,7 +53,7 @@ class HunyuanVideo15(Backbone):
 
     @property
     def rotary(self) -> RotaryAxes:
-        """As the configuration says."""
+        """As configured."""
         config = self.pipeline.transformer.config
         frame, y, x = config.rope_axes_dim
         return RotaryAxes(frame, y, x, config.rope_theta)
@@ -126,11 +126,11 @@ class HunyuanVideo15(Backbone):
         Raises
         ------
         UnsupportedBackboneError
-            For a distilled model that is also told where the step ends.
+            For a distilled model that is also given the end of the step.
         """
         if call.get("timestep_r") is not None:
             raise UnsupportedBackboneError(
-                f"{self.name} is also told the timestep at which a step ends (use_meanflow), so it cannot be run at "
+                f"{self.name} is also given the timestep at which a step ends (use_meanflow), so it cannot be run at "
                 "single timesteps. Probe it while it samples a prompt."
             )
         return super().timestep_of_call(call, timestep)

@@ -22,7 +22,7 @@ class SkyReelsForcing(SkyReelsV2):
     """A SkyReels V2 diffusion-forcing pipeline, run synchronously: all frames to be made are at the same timestep.
 
     From an image, the first latent frame is that of the image, at timestep 0. Runs whose frames wait for one another
-    (``ar_step``, blocks of frames under a causal mask) or that are made in pieces (``overlap_history``) are refused: a
+    (``ar_step``, blocks of frames under a causal mask) or that are made in pieces (``overlap_history``) are rejected: a
     step would be another timestep in each frame, or come several times.
     """
 
@@ -117,7 +117,7 @@ class SkyReelsForcing(SkyReelsV2):
         with super().prepared_call(arguments) as call:
             self.check_run(arguments)
             given = call.pop("latents", None)
-            call.setdefault("prompt", None)  # an argument without a default, though embeddings stand for it
+            call.setdefault("prompt", None)  # an argument without a default, though embeddings replace it
 
             def prepared(prepare: Any, *args: Any, **kwargs: Any) -> Any:
                 latents, *rest = prepare(*args, **kwargs)

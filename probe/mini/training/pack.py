@@ -3,10 +3,10 @@
 ::
 
     python -m probe.mini.training.pack RUN FILE             # of a training that was stopped
-    python -m probe.mini.training.pack --unpack FILE RUN    # then the command of the training goes on
+    python -m probe.mini.training.pack --unpack FILE RUN    # then resumes with the training's command
 
 The weights are kept to the bit. Their averages are kept as float16 differences from the weights, and the optimisers'
-moments as bfloat16, so a training that goes on from a packed checkpoint differs a little from the uninterrupted one.
+moments as bfloat16, so a run resumed from a packed checkpoint differs a little from the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def unpack_checkpoint(file: str | Path, run: str | Path) -> Path:
 def _loaded(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidInputError(f"there is no checkpoint {path}. Name the folder of a training, or a packed file.")
-    with damage_as(InvalidInputError, f"{path} is damaged or no checkpoint", "Pack or copy it again."):
+    with damage_as(InvalidInputError, f"{path} is damaged or not a checkpoint", "Pack or copy it again."):
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 

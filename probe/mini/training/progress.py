@@ -94,7 +94,7 @@ def _accuracy(
 
 
 def _append(path: Path, step: int, values: np.ndarray) -> None:
-    """One more row; those of later steps, of a training that was stopped and went on from before, are left out."""
+    """One more row; those of later steps, of a run that was stopped and then resumed earlier, are left out."""
     rows = [row for row in _rows(path) if row["step"] < step]
     names = ["step", *(f"layer {layer}" for layer in range(len(values)))]
     with path.open("w", newline="") as file:

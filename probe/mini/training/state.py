@@ -109,7 +109,7 @@ class TrainingState:
         save_mini(type(self.pipeline)(**{**self.pipeline.components, **averaged}), folder)
 
     def save_checkpoint(self, path: Path, step: int, mini: MiniConfig, config: TrainConfig) -> None:
-        """Write all that is needed to go on after ``step`` steps, atomically: a reader sees the old file or the new."""
+        """Write all that is needed to resume after ``step`` steps, atomically."""
         state = {
             "step": step,
             "settings": _settings(mini, config),
@@ -151,14 +151,14 @@ def load_checkpoint(path: Path, device: torch.device, mini: MiniConfig, config: 
     if not path.exists():
         return None
     remedy = "Remove it or train into another folder."
-    with damage_as(InvalidInputError, f"{path} is damaged or no checkpoint", remedy):
+    with damage_as(InvalidInputError, f"{path} is damaged or not a checkpoint", remedy):
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         _check_settings(path, state, mini, config)
         return state
 
 
 def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config: TrainConfig) -> None:
-    """Refuse to go on with other settings than those of the steps that are done."""
+    """Reject settings other than those of the steps already done."""
     before, now, done = state.get("settings"), _settings(mini, config), int(state["step"])
     if before is None:
         raise InvalidInputError(
@@ -169,13 +169,13 @@ def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config:
     if changed:
         difference = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in changed)
         raise InvalidInputError(
-            f"{path} was trained with other settings: {difference}. Go on with the same ones, or train into another "
+            f"{path} was trained with other settings: {difference}. Continue with the same ones, or train into another "
             "folder."
         )
     if config.steps < done:
         raise InvalidInputError(
             Wording("{} has {} steps already; {steps} is less.", path, done, steps=config.steps),
-            remedy=Wording("Go on with {steps}, or train into another folder.", steps=before["steps"]),
+            remedy=Wording("Continue with {steps}, or train into another folder.", steps=before["steps"]),
         )
     # the rate and the sizes of the steps done must have been the same under both numbers
     if config.steps != before["steps"]:
@@ -186,5 +186,5 @@ def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config:
             raise InvalidInputError(
                 f"{path} has {done} steps of a training of {before['steps']}; in one of {config.steps} the learning "
                 f"rate or the size of the clips would have been another after step {constant}.",
-                remedy=Wording("Go on with {steps}, or train into another folder.", steps=before["steps"]),
+                remedy=Wording("Continue with {steps}, or train into another folder.", steps=before["steps"]),
             )

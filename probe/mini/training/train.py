@@ -1,7 +1,7 @@
 """Train a mini backbone: ``python -m probe.mini.training --out runs/mini``, with ``--rotary`` for mini-rope.
 
 Every batch, timestep and noise is drawn from the seed and the step's number alone, so a stopped training that is
-started again with the same command goes on exactly where its last checkpoint was. Other settings are refused.
+started again with the same command resumes exactly at its last checkpoint. Other settings are rejected.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def train(
     save_every: int = 500,
     on_save: Callable[[int], object] | None = None,
 ) -> Path:
-    """Train, or go on training, a mini backbone.
+    """Train a mini backbone, or resume its training.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _said(f"error: {error}", 1)
     except KeyboardInterrupt:
-        return _said("interrupted. The same command goes on from the last checkpoint.", 130)
+        return _said("interrupted. The same command resumes from the last checkpoint.", 130)
     return 0
 
 

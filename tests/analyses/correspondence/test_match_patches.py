@@ -1,4 +1,4 @@
-"""Matching raw patches: planted shifts, cosines by hand, and what is refused."""
+"""Matching raw patches: planted shifts, cosines by hand, and what is rejected."""
 
 from __future__ import annotations
 

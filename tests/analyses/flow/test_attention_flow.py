@@ -1,4 +1,4 @@
-"""Attention motion flow against the full matrix with autograd, planted motion, and what it refuses."""
+"""Attention motion flow against the full matrix with autograd, planted motion, and what it rejects."""
 
 from __future__ import annotations
 

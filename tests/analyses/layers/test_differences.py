@@ -1,4 +1,4 @@
-"""Differences: subtracted clip by clip, refused where they mean nothing, and drawn as what they are."""
+"""Differences: subtracted clip by clip, rejected where they mean nothing, and drawn as what they are."""
 
 from __future__ import annotations
 

@@ -220,8 +220,8 @@ def test_weights_are_never_made_up(tmp_path: Path) -> None:
     del weights["layernorm.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert message_of(InvalidInputError, lambda: load_image_encoder(tmp_path)) == (
-        f"{tmp_path} lacks 1 of its weights, first layernorm.weight; they would be made up at random. Save or download "
-        "the model again."
+        f"{tmp_path} lacks 1 of its weights, first layernorm.weight; they would be initialised at random. Save or "
+        "download the model again."
     )
 
 
@@ -246,7 +246,7 @@ def test_bad_input_is_refused_before_a_model_is_loaded(clip: Clip) -> None:
     assert message_of(InvalidInputError, lambda: edit_fidelity(clip, None)) == "prompt must be text; got None."
     for prompt in ("", "  "):
         found = message_of(InvalidInputError, lambda prompt=prompt: edit_fidelity(clip, prompt))
-        assert found == f"prompt must be a text that says something; got {prompt!r}."
+        assert found == f"prompt must be a non-empty string; got {prompt!r}."
     assert message_of(InvalidInputError, lambda: temporal_consistency(clip.images[:1])) == (
         "the clip has 1 image; temporal consistency compares consecutive ones."
     )

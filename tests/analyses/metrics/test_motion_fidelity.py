@@ -1,4 +1,4 @@
-"""Motion fidelity against sums written out point by point, its invariances, its extremes, and what is refused."""
+"""Motion fidelity against sums written out point by point, its invariances, its extremes, and what is rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow pictures: the colours of the eight directions, what the traces hold, and what is refused."""
+"""Flow pictures: the colours of the eight directions, what the traces hold, and what is rejected."""
 
 from __future__ import annotations
 

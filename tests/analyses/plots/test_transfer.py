@@ -1,4 +1,4 @@
-"""A transfer as a video: planted flows with the colours they must have, image by image, and what is refused."""
+"""A transfer as a video: planted flows with the colours they must have, image by image, and what is rejected."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_equal_layers_share_a_rank_and_are_called_tied() -> None:
         (3, True, 4),
         (3, True, 3),
     ]
-    assert "Layers 4 and 3 are tied at rank 3; the one with the higher accuracy stands first." in repr(found)
+    assert "Layers 4 and 3 are tied at rank 3; the one with the higher accuracy comes first." in repr(found)
 
 
 def test_ranking_by_moving_accuracy_looks_at_moving_points_alone() -> None:

@@ -1,4 +1,4 @@
-"""The command line as its users call it: what it prints, what it leaves, and how it refuses."""
+"""The command line as its users call it: what it prints, what it leaves, and how it rejects."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_a_sweep_of_several_thresholds_and_draws_shows_how_stable_a_choice_is(ru
     assert "1 sweep, 2 thresholds" in printed
     assert "No layer is shown to beat 'nothing moves' on these 2 clips" in printed
     assert "2 clips, 2 noise draws" in printed
-    refused = run("sweep", "--scenes", "0", "--threshold-cells", "one", "--out", "b.nc", code=2).output
-    assert "--threshold-cells 'one' is not a number of cells. Write for example 1, or '1,0.5,2'." in refused
+    rejected = run("sweep", "--scenes", "0", "--threshold-cells", "one", "--out", "b.nc", code=2).output
+    assert "--threshold-cells 'one' is not a number of cells. Write for example 1, or '1,0.5,2'." in rejected
 
 
 def test_a_sweep_of_recordings_gives_the_numbers_of_the_live_one(run: Run) -> None:
@@ -237,7 +237,7 @@ def test_a_folder_that_is_no_pipeline_is_refused(run: Run) -> None:
     Path("folder/notes.txt").write_text("nothing")
     printed = run("info", "folder", code=2).output
     assert printed == (
-        "error: folder is no pipeline: it has no model_index.json. It holds: notes.txt. Pass the folder that a "
+        "error: folder is not a pipeline: it has no model_index.json. It holds: notes.txt. Pass the folder that a "
         "pipeline's save_pretrained wrote, with model_index.json and a folder for each component.\n"
     )
 

@@ -1,4 +1,4 @@
-"""``--levels`` of tracking: refused where it cannot be, counted in a plan, told in the tracks."""
+"""``--levels`` of tracking: rejected where it cannot be, counted in a plan, told in the tracks."""
 
 import numpy as np
 import pytest

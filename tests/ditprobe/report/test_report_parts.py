@@ -112,7 +112,7 @@ def test_the_best_tracker_is_named_and_the_backbone_held_against_each():
     assert part.details[2] == (
         "t0 is ahead of t2 by 40.0 percentage points of position accuracy (95 % interval 40.0 to 40.0), paired by clip."
     )
-    assert re.match("t0 and t3 are not told apart by these clips: [-+]0.0 percentage points", part.details[3])
+    assert re.match("t0 and t3 are not distinguished by these clips: [-+]0.0 percentage points", part.details[3])
     assert part.notes[0] == "3 clips: too few to trust the intervals much."
 
 
@@ -200,9 +200,9 @@ def test_what_is_no_evaluation_is_refused(tmp_path):
             "-o",
             str(tmp_path / "a.html"),
         ]
-        refused = CliRunner().invoke(app, words)
-        assert refused.exit_code == 2
-        assert refused.output == f"error: {said}\n"
+        rejected = CliRunner().invoke(app, words)
+        assert rejected.exit_code == 2
+        assert rejected.output == f"error: {said}\n"
     assert not (tmp_path / "a.html").exists()
     with pytest.raises(InvalidInputError) as error:
         render_report(sweep(), None, tracking=scores([[0.5]]).drop_vars("pts_within_8"), title="Report")

@@ -394,7 +394,7 @@ def test_bad_input_is_refused_in_full_sentences() -> None:
     with pytest.raises(InvalidInputError) as caught:
         GuidedSampling(backbone, Strategy(), {**arguments, "guidance_rescale": 0.7})
     assert str(caught.value) == (
-        "guidance_rescale=0.7 scales the guided prediction anew, so that what a strategy adds to it would not arrive. "
+        "guidance_rescale=0.7 rescales the guided prediction, so that what a strategy adds to it would not arrive. "
         "Leave guidance_rescale out."
     )
     two = {name: embeds.expand(2, -1, -1) for name, embeds in family.conditioning.items()}

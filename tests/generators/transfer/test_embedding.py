@@ -1,4 +1,4 @@
-"""Motion embeddings: made, saved, loaded, injected without optimising, and refused where they do not belong."""
+"""Motion embeddings: made, saved, loaded, injected without optimising, and rejected where they do not belong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfer methods by name: ours, registered ones, and what is refused."""
+"""Transfer methods by name: ours, registered ones, and what is rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Motion transfer on every family: losses against brute force, the published schedule, and what is refused."""
+"""Motion transfer on every family: losses against brute force, the published schedule, and what is rejected."""
 
 from __future__ import annotations
 

@@ -150,8 +150,8 @@ def test_a_selection_of_another_model_is_refused_by_both_names(backbone: Backbon
         consumers(other, backbone, clip)[use]()
     assert str(caught.value) == (
         "the layer selection was made on THUDM/CogVideoX-2b (configuration 0123456789ab), and this backbone is "
-        f"CogVideoXPipeline ({backbone.config_hash}): layers of one model say nothing of another. Select anew, or pass "
-        "the numbers themselves, selection.layers."
+        f"CogVideoXPipeline ({backbone.config_hash}): layers of one model mean nothing for another. Select again, or "
+        "pass the numbers themselves, selection.layers."
     )
 
 

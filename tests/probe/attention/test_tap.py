@@ -1,4 +1,4 @@
-"""The tap on single attention modules: what it refuses, nesting, restoring, recomputation, compilation."""
+"""The tap on single attention modules: what it rejects, nesting, restoring, recomputation, compilation."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_processor_without_a_python_call_is_refused() -> None:
     with pytest.raises(UnsupportedBackboneError) as caught:
         check_multiplies(module, "layer 3")
     assert str(caught.value) == (
-        "layer 3 has the attention processor Odd, whose __call__ is no plain Python function and cannot be tapped. "
+        "layer 3 has the attention processor Odd, whose __call__ is not a plain Python function and cannot be tapped. "
         "Set a diffusers attention processor on it first."
     )
 

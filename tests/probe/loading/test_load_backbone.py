@@ -102,8 +102,8 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     (tmp_path / "images").mkdir()
     assert refusal(BackboneNotFoundError, tmp_path) == (
-        f"{tmp_path} is no pipeline: it has no model_index.json. It holds: images, notes.txt. Pass the folder that a "
-        "pipeline's save_pretrained wrote, with model_index.json and a folder for each component."
+        f"{tmp_path} is not a pipeline: it has no model_index.json. It holds: images, notes.txt. Pass the folder that "
+        "a pipeline's save_pretrained wrote, with model_index.json and a folder for each component."
     )
 
 

@@ -56,7 +56,7 @@ def test_a_planned_backbone_is_timed_without_being_called(folder: Path, monkeypa
 
 
 def test_what_cannot_be_planned_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackboneNotFoundError, match="is no pipeline: it has no model_index"):
+    with pytest.raises(BackboneNotFoundError, match="is not a pipeline: it has no model_index"):
         plan_backbone(tmp_path)
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     with pytest.raises(UnsupportedBackboneError, match="FluxPipeline cannot be probed"):

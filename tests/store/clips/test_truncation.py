@@ -1,4 +1,4 @@
-"""A file that was cut is refused, whatever wrote it; a whole one never is."""
+"""A file that was cut is rejected, whatever wrote it; a whole one never is."""
 
 from fractions import Fraction
 

@@ -182,10 +182,10 @@ NEEDS = "It needs a dict with video, points, occluded"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (3, " has not a TAP-Vid layout: it needs a dict or a list of clips; got int."),
+        (3, " does not have a TAP-Vid layout: it needs a dict or a list of clips; got int."),
         ({}, " holds no clips."),
         ([], " holds no clips."),
-        ({3: entry(0)}, " has not a TAP-Vid layout: a clip is called by int, not by a text."),
+        ({3: entry(0)}, " does not have a TAP-Vid layout: a clip is called by int, not by a text."),
         (entry(0), f", clip 'video': video, points, occluded missing. {NEEDS}; got uint8 of shape (3, 24, 40, 3)."),
         (without("points"), f", clip 'goat': points missing. {NEEDS}; got the keys video, occluded."),
         ([7], f", clip '000': video, points, occluded missing. {NEEDS}; got int."),
@@ -220,12 +220,12 @@ NEEDS = "It needs a dict with video, points, occluded"
         ),
         (
             spoilt(video=np.zeros((IMAGES, HEIGHT, WIDTH), np.uint8)),
-            ", clip 'goat': video must be uint8 (image, y, x, 3), or one JPEG or PNG file an image; "
+            ", clip 'goat': video must be uint8 (image, y, x, 3), or one JPEG or PNG file per image; "
             "got uint8 of shape (3, 24, 40).",
         ),
         (
             spoilt(video=np.zeros((IMAGES, HEIGHT, WIDTH, 3), np.float32)),
-            ", clip 'goat': video must be uint8 (image, y, x, 3), or one JPEG or PNG file an image; "
+            ", clip 'goat': video must be uint8 (image, y, x, 3), or one JPEG or PNG file per image; "
             "got float32 of shape (3, 24, 40, 3).",
         ),
         (
@@ -349,7 +349,7 @@ def test_writing_bad_input_is_refused(tmp_path):
         ({}, "clips must be a dict of Clips by name with at least one; got dict."),
         ([bare], "clips must be a dict of Clips by name with at least one; got list."),
         ({"goat": bare}, "clip 'goat' has no tracks, and a TAP-Vid file is about tracks. Leave it out."),
-        ({3: clip_with_tracks()}, "clips are called by texts; got 3."),
+        ({3: clip_with_tracks()}, "clip names must be strings; got 3."),
     ]:
         with pytest.raises(InvalidInputError) as caught:
             write_tapvid(path, clips)

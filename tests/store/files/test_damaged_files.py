@@ -1,4 +1,4 @@
-"""Every kind of file that is written: read back as it was, or refused by name, never something else."""
+"""Every kind of file that is written: read back as it was, or rejected by name, never something else."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def test_the_sample_is_not_completed_but_may_be_replaced(tmp_path):
     with pytest.raises(RecordingError) as caught:
         RecordingWriter(path, old.plan, provenance=old.provenance, resume=True)
     assert str(caught.value) == (
-        f"{path} has recording format 1, which is read but not written any more. Record again to another path, or with "
-        f"overwrite=True."
+        f"{path} has recording format 1, which is still read but no longer written. Record again to another path, or "
+        f"with overwrite=True."
     )
     with RecordingWriter(path, old.plan, provenance=old.provenance, overwrite=True):
         pass

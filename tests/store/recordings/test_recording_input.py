@@ -1,4 +1,4 @@
-"""What a recording refuses: damage, other formats, input of the writer, paths."""
+"""What a recording rejects: damage, other formats, input of the writer, paths."""
 
 import json
 import shutil
@@ -155,7 +155,7 @@ def test_what_is_no_recording_is_refused(tmp_path, recorded):
 
 
 class TestInput:
-    """Bad input to the writer is refused by name, and the recording goes on."""
+    """Bad input to the writer is rejected by name, and the recording goes on."""
 
     @pytest.fixture
     def plan(self):

@@ -94,12 +94,12 @@ def test_another_zarr_is_not_replaced(tmp_path):
 
 @pytest.mark.parametrize("name", ["tracks.csv", "tracks", "tracks.npz.gz"])
 def test_other_suffixes_are_refused(tmp_path, name):
-    for refused in (check_tracks_path, load_tracks, partial(save_tracks, tracks())):
+    for rejects in (check_tracks_path, load_tracks, partial(save_tracks, tracks())):
         with pytest.raises(
             InvalidInputError,
             match=r"the tracks: its suffix must be \.npz, \.nc or \.zarr\. Name it |holds no tracks: its suffix",
         ):
-            refused(tmp_path / name)
+            rejects(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 

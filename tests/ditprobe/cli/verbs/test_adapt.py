@@ -56,7 +56,7 @@ def test_interrupted_training_is_kept_and_resumed(run: Run, monkeypatch: pytest.
 
     monkeypatch.setattr(training_module.Objective, "losses", interrupted)
     found = run(*QUICK, code=130)
-    assert "motion.training.pt keeps the training; the same command with --resume goes on." in found.stderr
+    assert "motion.training.pt keeps the training; the same command with --resume continues it." in found.stderr
     monkeypatch.setattr(training_module.Objective, "losses", real)
     assert "--resume" in run(*QUICK, code=2).stderr
     run(*QUICK, "--resume")

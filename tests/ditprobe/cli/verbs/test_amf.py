@@ -1,4 +1,4 @@
-"""``ditprobe amf``: the flow and the page that it writes, and what it refuses before a model runs."""
+"""``ditprobe amf``: the flow and the page that it writes, and what it rejects before a model runs."""
 
 from __future__ import annotations
 

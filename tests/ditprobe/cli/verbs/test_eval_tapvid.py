@@ -1,4 +1,4 @@
-"""``ditprobe eval-tapvid``: what it prints and keeps, and what it refuses."""
+"""``ditprobe eval-tapvid``: what it prints and keeps, and what it rejects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ditprobe guide``: the video that it writes, and what it refuses before a model runs."""
+"""``ditprobe guide``: the video that it writes, and what it rejects before a model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ditprobe track``: the tracks and the video that it writes, and what it refuses before a model runs."""
+"""``ditprobe track``: the tracks and the video that it writes, and what it rejects before a model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ditprobe transfer``: the video and the embedding that it writes, and what it refuses before a model runs."""
+"""``ditprobe transfer``: the video and the embedding that it writes, and what it rejects before a model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cosmos Predict 2.5 from text and from a clip to go on from."""
+"""Cosmos Predict 2.5 from text and from a clip to continue."""
 
 from __future__ import annotations
 

@@ -83,5 +83,5 @@ def test_what_cannot_be_packed_is_refused(half: Path, tmp_path: Path, capsys: py
         unpack_checkpoint(file, half)
     file.write_bytes(b"nothing")
     assert main(["--unpack", str(file), str(tmp_path / "run")]) == 2
-    assert "is damaged or no checkpoint" in capsys.readouterr().err
+    assert "is damaged or not a checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

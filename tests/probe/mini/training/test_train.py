@@ -1,4 +1,4 @@
-"""The training of the bundled backbones: what a step sees, stopping and going on, and what is refused."""
+"""The training of the bundled backbones: what a step sees, stopping and going on, and what is rejected."""
 
 from __future__ import annotations
 
@@ -390,9 +390,9 @@ def test_a_training_takes_over_words_by_name(tmp_path: Path, monkeypatch: pytest
 
 def test_a_training_begins_with_no_other_kind_of_backbone(one_step: Path, tmp_path: Path) -> None:
     config = config_of(steps=2, start_from=str(one_step / "weights"))
-    with pytest.raises(InvalidInputError) as refused:
+    with pytest.raises(InvalidInputError) as rejected:
         train(tmp_path / "other", dataclasses.replace(SMALL, layers=2, rotary=True), config, device="cpu", workers=0)
-    assert str(refused.value) == (
+    assert str(rejected.value) == (
         f"this training cannot start from {one_step / 'weights'}: its num_layers is 1, not 2; "
         "use_rotary_positional_embeddings is False, not True."
     )
@@ -420,7 +420,7 @@ def test_a_checkpoint_without_settings_or_damaged_is_refused(begun: Path) -> Non
     )
     path.write_bytes(b"nothing")
     message = refused(begun)
-    assert message.startswith(" is damaged or no checkpoint: ")
+    assert message.startswith(" is damaged or not a checkpoint: ")
     assert message.endswith(". Remove it or train into another folder.")
 
 
@@ -478,7 +478,7 @@ def test_a_training_that_cannot_write_or_is_stopped_is_one_line(
 
     monkeypatch.setattr("probe.mini.training.train.train", stopped)
     assert main(["--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "interrupted. The same command goes on from the last checkpoint.\n"
+    assert capsys.readouterr().err == "interrupted. The same command resumes from the last checkpoint.\n"
 
 
 def test_the_command_chooses_the_positions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

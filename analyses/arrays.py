@@ -73,7 +73,7 @@ def as_points(points: Any, layout: TokenLayout, device: torch.device) -> torch.T
 
 
 def check_finite(tensor: torch.Tensor, name: str) -> float:
-    """The largest size of a value; a tensor that holds NaN or infinite values is refused."""
+    """The largest size of a value; a tensor that holds NaN or infinite values is rejected."""
     checks = TokenChecks()
     checks.finite(tensor, name)
     return checks.finish()[name]

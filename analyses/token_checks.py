@@ -50,7 +50,7 @@ class TokenChecks:
             if largest["query"] * largest["key"] * channels > torch.finfo(dtype).max:
                 raise InvalidInputError(
                     f"query and key reach {largest['query']:.3g} and {largest['key']:.3g}: their products overflow, "
-                    "and no match could be told from another. Something before the attention has diverged."
+                    "and no match could be distinguished from another. Something before the attention has diverged."
                 )
 
         self._after.append(check)

@@ -146,7 +146,7 @@ class GuidedSampling:
                 "the pipeline's own guidance_rescale" if own else f"guidance_rescale={arguments['guidance_rescale']}"
             )
             raise InvalidInputError(
-                f"{shown} scales the guided prediction anew, so that what a strategy adds to it would not arrive. "
+                f"{shown} rescales the guided prediction, so that what a strategy adds to it would not arrive. "
                 + ("Pass guidance_rescale=0 in the conditioning." if own else "Leave guidance_rescale out.")
             )
         backbone.check_ready()

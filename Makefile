@@ -5,12 +5,13 @@ READY := .venv/.ready
 WORKERS ?= 2
 FAST := tests/store $(addprefix tests/analyses/,attention correspondence metrics selection)
 
-.PHONY: demo test check lint bench notebooks docs clean
+.PHONY: demo test compiled check lint bench notebooks docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       recording, sweep, selection, tracking and report on scenes nobody trained on"
 	@echo "make test       the tests, the notebooks, the linters"
+	@echo "make compiled   the tests of compiled transformers, which take minutes"
 	@echo "make check      the linters, the types and the fast tests, in about a minute"
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make bench      the figures of docs/benchmarks.md"
@@ -28,6 +29,9 @@ demo: $(READY)
 
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+compiled: $(READY)
+	DITPROBE_COMPILED=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/probe/families/test_adapted.py -k compiled
 
 check: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) $(FAST)

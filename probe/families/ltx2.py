@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.pipelines.ltx2.pipeline_ltx2 import calculate_shift
+from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 from torch import Tensor, nn
 
 from probe.attention.position_sources import Replaced

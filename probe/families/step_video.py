@@ -21,6 +21,7 @@ from probe.attention.functions import AttentionFunction
 from probe.attention.sites import AttentionSite, AttributeSite
 from probe.attention.wrapping import wrapped_method
 from probe.backbones.backbone import Backbone
+from probe.backbones.compiled import unwrapped
 from probe.backbones.schedule import Schedule
 from probe.families.registry import register_family
 from store.errors import InvalidInputError, UnsupportedBackboneError
@@ -58,7 +59,7 @@ class StepVideo(Backbone):
 
     def __init__(self, pipeline: Any, *, name: str | None = None, revision: str | None = None) -> None:
         super().__init__(pipeline, name=name, revision=revision)
-        transformer: Any = self.denoisers[0]
+        transformer: Any = unwrapped(self.denoisers[0])
         for module in (transformer, *transformer.transformer_blocks):
             forward = type(module).forward
             if hasattr(forward, "__wrapped__") and "forward" not in vars(module):

@@ -169,6 +169,11 @@ def compare_layers(backbone: Backbone, found: xr.Dataset, run: AnalysisRun, prom
     if not published:
         known = ", ".join(SELECTED_LAYERS)
         deviations.append(f"{backbone.name} in place of {known}")
+        rows += [
+            Row(f"{name}, layer {layer}", rank, None)
+            for name, layers in SELECTED_LAYERS.items()
+            for rank, layer in enumerate(layers, 1)
+        ]
     elif card is not None and card.by_configuration:
         deviations.append(f"weights of the configuration of {card.name}, which may be others")
     if run.steps != 50:

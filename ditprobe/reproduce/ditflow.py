@@ -194,6 +194,10 @@ def _read_log(path: Path) -> dict[str, float]:
     return {key: float(value) for key, value in pairs}
 
 
+def _label(method: str) -> str:
+    return "backbone alone" if method == "none" else method
+
+
 def compare_fidelity(backbone: Backbone, found: xr.DataArray, run: TransferRun) -> Comparison:
     """Return the published motion fidelity beside the measured one, by method and kind of prompt."""
     card = model_card(backbone)
@@ -207,11 +211,15 @@ def compare_fidelity(backbone: Backbone, found: xr.DataArray, run: TransferRun) 
         for name in found["method"].values.tolist():
             one = part.sel({"method": name})
             mean, low, high = (each.item() for each in (mean_over_clips(one), *bootstrap_mean(one)))
-            label = "backbone alone" if name == "none" else name
-            rows.append(Row(f"{label}, {kind}", published.get(kind, {}).get(name), mean, low, high))
+            rows.append(Row(f"{_label(name)}, {kind}", published.get(kind, {}).get(name), mean, low, high))
     deviations = []
     if not published:
         deviations.append(f"{backbone.name} in place of {', '.join(MOTION_FIDELITY)}")
+        rows += [
+            Row(f"{model}: {_label(name)}, all", value, None)
+            for model, figures in MOTION_FIDELITY.items()
+            for name, value in figures["all"].items()
+        ]
     elif card is not None and card.by_configuration:
         deviations.append(f"weights of the configuration of {card.name}, which may be others")
     sources = len(set(found["source"].values.tolist()))

@@ -13,6 +13,7 @@ from torch import nn
 from probe.backbones.backbone import Backbone, LayerInfo
 from probe.backbones.geometry import Size
 from probe.families.published import ModelCard, Release
+from probe.families.registry import families
 from probe.loading.planning import on_meta
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
@@ -182,14 +183,16 @@ def facts_of_card(card: ModelCard) -> ModelFacts:
 
 def _layers(transformer: Any, release: Release) -> tuple[LayerInfo, ...]:
     config = transformer.config
+    family = next((family for family in families() if release.pipeline in family.pipelines), None)
     found: list[LayerInfo] = []
     for path in release.attention:
         container, _, leaf = path.partition(".*.")
         for number, block in enumerate(getattr(transformer, container)):
             module = getattr(block, leaf)
             name = f"{container}.{number}.{leaf}"
-            heads = int(getattr(module, "heads", config.num_attention_heads))
-            found.append(LayerInfo(len(found), name, heads, int(config.attention_head_dim)))
+            own = None if family is None else family.heads_of(transformer, module)
+            heads, channels = own or (config.num_attention_heads, config.attention_head_dim)
+            found.append(LayerInfo(len(found), name, int(heads), int(channels)))
     if not found:
         raise UnsupportedBackboneError(
             f"{type(transformer).__name__} of this diffusers has no modules at {', '.join(release.attention)}."

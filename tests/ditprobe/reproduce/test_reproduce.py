@@ -79,6 +79,7 @@ def test_the_analysis_runs_resumes_and_says_what_it_does_otherwise(run: Run, tmp
     assert "difftrack-analysis: rank of a layer by the harmonic mean at the last step" in printed
     for said in ("2 denoising steps, published 50", "2 prompts, published 100", "tracks by optical flow, published by"):
         assert f"  - {said}" in printed
+    assert printed.index("PUBLISHED") < printed.index("THUDM/CogVideoX-2b, layer 17")
     assert {path.name for path in Path("a").iterdir()} == {"comparison.json", "sweep.nc", "tracks"}
     assert "is not empty" in run(*words, code=2).output
     assert run(*words, "--resume").output.split("written")[0] == printed.split("written")[0]
@@ -103,6 +104,7 @@ def test_transfers_are_measured_kept_and_resumed(run: Run) -> None:
     printed = run(*words).output
     assert "backbone alone, caption" in printed
     assert "  - 2 references, published 50" in printed
+    assert printed.index("PUBLISHED") < printed.index("THUDM/CogVideoX-5b: ditflow, all") < printed.index("0.785")
     log = Path("c/fidelity.jsonl").read_text()
     assert len(log.splitlines()) == 2
     run(*words, "--resume")

@@ -18,7 +18,7 @@ CLAUSE = re.compile(r"(what|where|how|which|whether|when|why|who|whose|whoever)\
 PHRASES = re.compile(
     r"(?<!there )\b(is|are) no (?!longer\b|more than\b|larger\b|smaller\b)\w|\bof one's own\b|\bso many\b|\banew\b|"
     r"\bwhoever\b|"
-    r"\batomically\b|\bfor people\b",
+    r"\bwhole or not at all\b|\bfor people\b",
     re.IGNORECASE,
 )
 
@@ -52,7 +52,7 @@ def test_the_rule_finds_what_it_is_for() -> None:
         assert CLAUSE.match(line), line
     for line in ("Whole files.", "Ask for a path.", "Items of a sweep."):
         assert not CLAUSE.match(line), line
-    for text in ("a file that is no clip", "every so many images", "it appears atomically"):
+    for text in ("a file that is no clip", "every so many images", "it appears whole or not at all"):
         assert PHRASES.search(text), text
     for text in ("it is no longer there", "there is no limit", "at least one", "is not a clip"):
         assert not PHRASES.search(text), text

@@ -185,7 +185,7 @@ NEEDS = "It needs a dict with video, points, occluded"
         (3, " does not have a TAP-Vid layout: it needs a dict or a list of clips; got int."),
         ({}, " holds no clips."),
         ([], " holds no clips."),
-        ({3: entry(0)}, " does not have a TAP-Vid layout: a clip is called by int, not by a text."),
+        ({3: entry(0)}, " does not have a TAP-Vid layout: a clip is named by int, not by a string."),
         (entry(0), f", clip 'video': video, points, occluded missing. {NEEDS}; got uint8 of shape (3, 24, 40, 3)."),
         (without("points"), f", clip 'goat': points missing. {NEEDS}; got the keys video, occluded."),
         ([7], f", clip '000': video, points, occluded missing. {NEEDS}; got int."),

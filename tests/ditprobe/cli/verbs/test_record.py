@@ -147,7 +147,7 @@ def test_info_of_nothing_says_so_at_once(run: Run) -> None:
         (Wording("Pass {resume} to go on.", resume=True), ["overwrite"], "Pass resume=True to go on."),
         (Wording("Record with {layers}.", layers=[13, 14]), ["layers"], "Record with --layers 13,14."),
         (Wording("Record with {steps}.", steps=[0, -1]), ["at", "steps"], "Record with --at 0,-1."),
-        (Wording("Continue with {steps}.", steps=20), ["at", "steps"], "Go on with --steps 20."),
+        (Wording("Continue with {steps}.", steps=20), ["at", "steps"], "Continue with --steps 20."),
         (Wording("Best is {size}.", size=(40, 64)), ["size"], "Best is --size 40x64."),
         (Wording("Pass {vae_dtype}.", vae_dtype="float32"), ["vae_dtype"], "Pass --vae-dtype float32."),
         (

@@ -317,8 +317,8 @@ def refused(folder: Path, **changed: object) -> str:
 
 def test_training_goes_on_with_the_same_settings_only(begun: Path) -> None:
     assert refused(begun, batch=2, optimiser="adamw") == (
-        " was trained with other settings: batch was 1, now 2; optimiser was 'muon', now 'adamw'. Go on with the same "
-        "ones, or train into another folder."
+        " was trained with other settings: batch was 1, now 2; optimiser was 'muon', now 'adamw'. Continue with the "
+        "same ones, or train into another folder."
     )
     assert "wide was 0.3, now 0.0" in refused(begun, wide=0.0)
     for changed, message in ({"channels": 8}, "channels was 16, now 8"), ({"rotary": True}, "rotary was False, now Tr"):
@@ -334,11 +334,11 @@ def test_the_number_of_steps_changes_only_while_nothing_depends_on_it(begun: Pat
         torch.save({**state, "step": done}, folder / "checkpoint.pt")
     assert refused(tmp_path / "4", steps=20) == (
         " has 4 steps of a training of 10; in one of 20 the learning rate or the size of the clips would have been "
-        "another after step 3. Go on with steps=10, or train into another folder."
+        "another after step 3. Continue with steps=10, or train into another folder."
     )
     assert "after step 2" in refused(tmp_path / "3", steps=8)
     assert refused(tmp_path / "4", steps=3) == (
-        " has 4 steps already; steps=3 is less. Go on with steps=10, or train into another folder."
+        " has 4 steps already; steps=3 is less. Continue with steps=10, or train into another folder."
     )
     assert "would have been another after step 3" in refused(tmp_path / "10", steps=20)
     train(tmp_path / "2", SMALL, config_of(steps=6, batch=1), device="cpu", workers=0)

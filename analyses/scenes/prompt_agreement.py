@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from analyses.scenes.pattern import background_pattern
 from analyses.scenes.vision import SeenObject, SeenScene, see_scene
 from store.arguments import Array, checked
+from store.arrays import as_array
 from store.errors import InvalidInputError
 from store.scenes.prompt import DIRECTIONS, ObjectWords, ScenePrompt, parse_prompt
 
@@ -98,6 +100,7 @@ class PromptAgreement:
     background_seen : the commonest colour
     pan : (x, y) pixels that the camera moves, y pointing down; NaN where the clip has one image
     least_motion : pixels below which a motion counts as none
+    pattern_seen : the pattern of the background that fits best
     """
 
     prompt: ScenePrompt
@@ -105,11 +108,18 @@ class PromptAgreement:
     background_seen: str
     pan: tuple[float, float]
     least_motion: float
+    pattern_seen: str
 
     @property
     def background_right(self) -> bool:
         """Return whether the background has the named colour."""
         return self.background_seen == self.prompt.background_colour
+
+    @property
+    def pattern_right(self) -> bool | None:
+        """Return whether the background has the named pattern; None where the prompt leaves it open."""
+        word = self.prompt.background_pattern
+        return None if word is None else self.pattern_seen == word
 
     @property
     def pan_angle(self) -> float:
@@ -160,7 +170,8 @@ def prompt_agreement(images: Array, prompt: str | ScenePrompt) -> PromptAgreemen
     least = LEAST_MOTION * min(np.shape(images)[1:3])
     pairs = zip(words.objects, _paired(words, seen), strict=True)
     objects = tuple(_agreement(named, region, least) for named, region in pairs)
-    return PromptAgreement(words, objects, seen.background, seen.pan, least)
+    pattern = background_pattern(as_array(images), seen.mask)
+    return PromptAgreement(words, objects, seen.background, seen.pan, least, pattern)
 
 
 def _paired(prompt: ScenePrompt, seen: SeenScene) -> list[SeenObject | None]:
@@ -193,9 +204,9 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
     -------
     Dataset over ``clip``
         ``colour``, ``shape``, ``direction`` and ``right`` (all three): the share, 0 to 1, of the clip's objects that
-        are right, NaN where the prompt leaves that open for all of them; ``background`` and ``pan``: 0 or 1, pan NaN
-        where the prompt names none; ``angle`` (degrees):
-        mean over the objects whose motion was measured, NaN where there is none. The coordinate ``prompt`` holds the
+        are right, NaN where the prompt leaves that open for all of them; ``background`` (its colour), ``pattern`` and
+        ``pan``: 0 or 1, NaN where the prompt names none; ``angle`` (degrees): mean over the objects whose motion was
+        measured, NaN where there is none. The coordinate ``prompt`` holds the
         prompts.
 
     Raises
@@ -218,7 +229,9 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
     }
     values["right"] = [float(np.mean([each.right for each in clip.objects])) for clip in agreements]
     values["background"] = [float(clip.background_right) for clip in agreements]
-    values["pan"] = [math.nan if clip.pan_right is None else float(clip.pan_right) for clip in agreements]
+    for name in ("pattern", "pan"):
+        right = [getattr(clip, f"{name}_right") for clip in agreements]
+        values[name] = [math.nan if one is None else float(one) for one in right]
     dataset = xr.Dataset({name: ("clip", share, {"units": "share right"}) for name, share in values.items()})
     dataset["angle"] = ("clip", [_mean_angle(clip) for clip in agreements], {"units": "degrees"})
     return dataset.assign_coords(prompt=("clip", [str(clip.prompt) for clip in agreements]))

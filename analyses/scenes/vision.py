@@ -51,12 +51,14 @@ class SeenObject:
 class SeenScene:
     """Contents of a clip; objects by area times likeness to a shape, largest first, all of different colours.
 
-    ``pan`` is how far the camera moves, (x, y) pixels: the background's motion with the opposite sign.
+    ``pan`` is how far the camera moves, (x, y) pixels: the background's motion with the opposite sign. ``mask`` is
+    (image, y, x) bool, the pixels of the background's colour.
     """
 
     background: str
     pan: tuple[float, float]
     objects: tuple[SeenObject, ...]
+    mask: np.ndarray
 
 
 def see_scene(images: Any, objects: int = 1) -> SeenScene:
@@ -103,7 +105,7 @@ def see_scene(images: Any, objects: int = 1) -> SeenScene:
         found.append((overlap * mask.sum(), SeenObject(words[index], shape, _motion(flow, mask), mask)))
     found.sort(key=lambda item: -item[0])
     x, y = _centre_motion(flow, labels == background)
-    return SeenScene(words[background], (-x, -y), tuple(seen for _, seen in found[:objects]))
+    return SeenScene(words[background], (-x, -y), tuple(seen for _, seen in found[:objects]), ~others)
 
 
 def _checked(images: Any, objects: int) -> np.ndarray:

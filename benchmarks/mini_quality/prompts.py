@@ -17,7 +17,7 @@ from store import make_scene
 SCALES = (1.0, 2.0, 4.0, 6.0, 8.0)
 STEPS = 25
 _BATCH = 20
-_NAMES = ("colour", "shape", "direction", "background", "pan")
+_NAMES = ("colour", "shape", "direction", "background", "pattern", "pan")
 
 
 def scenes_of(first: int, count: int, objects: int | None = None) -> list[tuple[str, np.ndarray]]:
@@ -65,7 +65,7 @@ def prompt_rows(backbone: Backbone, *, first: int, count: int, scales: Sequence[
     yield (
         f"{count} prompts of one object from unseen scenes, {STEPS} steps; right of all, %, with 95 % intervals over "
         "prompts. A direction is right within 45 degrees; one in four is right by chance, one colour in ten.\n\n"
-        "| clips | colour | shape | direction | background | camera pan |\n|---|---|---|---|---|---|"
+        "| clips | colour | shape | direction | background | pattern | camera pan |\n|---|---|---|---|---|---|---|"
     )
     single = scenes_of(first, count, 1)
     prompts, drawn = [prompt for prompt, _ in single], [images for _, images in single]

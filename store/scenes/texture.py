@@ -65,7 +65,7 @@ class Texture:
         """(n, 2) coordinates (x, y) of the layer in pixels to (n, 3) float32 colours in 0 to 1."""
         points = points.astype(np.float32) / np.float32(self.unit)
         brightness, tint = self._sample_noise(points)
-        value = 0.16 * brightness + 0.20 * self._pattern_at(points)
+        value = 0.16 * brightness + 0.20 * self.pattern_at(points)
         colour = np.asarray(self.colour, dtype=np.float32)
         shift = np.asarray([0.11, 0.0, -0.11], dtype=np.float32)
         return np.clip(colour * (1 + value)[:, None] + 0.25 * value[:, None] + shift * tint[:, None], 0.0, 1.0)
@@ -82,7 +82,7 @@ class Texture:
         bottom = flat[:, y1 * _TEXELS + x0] * (1 - wx) + flat[:, y1 * _TEXELS + x1] * wx
         return top * (1 - wy) + bottom * wy
 
-    def _pattern_at(self, points: np.ndarray) -> np.ndarray:
+    def pattern_at(self, points: np.ndarray) -> np.ndarray:
         """(n,) in -1 to 1."""
         if self.pattern == "clouds":
             return np.zeros(len(points), dtype=np.float32)

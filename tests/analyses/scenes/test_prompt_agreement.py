@@ -227,8 +227,8 @@ def test_the_dataset_holds_shares_that_can_be_averaged() -> None:
     ring = ObjectAgreement(one.objects[0], "red", "ring", (-5.0, 5.0), 2.0)
     dataset = agreement_dataset(
         [
-            PromptAgreement(two, (left, lost), "blue", (1.0, 0.0), 2.0),
-            PromptAgreement(one, (ring,), "grey", (0.0, -3.0), 2.0),
+            PromptAgreement(two, (left, lost), "blue", (1.0, 0.0), 2.0, "dots"),
+            PromptAgreement(one, (ring,), "grey", (0.0, -3.0), 2.0, "clouds"),
         ]
     )
     expected = {
@@ -237,6 +237,7 @@ def test_the_dataset_holds_shares_that_can_be_averaged() -> None:
         "direction": [0.5, 0.0],
         "right": [0.0, 0.0],
         "background": [1.0, 0.0],
+        "pattern": [0.0, 1.0],
         "pan": [math.nan, 1.0],
         "angle": [0.0, 45.0],
     }

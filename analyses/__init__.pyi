@@ -159,6 +159,10 @@ from analyses.scenes.object_motion import (
     motion_error as motion_error,
 )
 from analyses.scenes.colour_leak import colour_leak as colour_leak
+from analyses.scenes.coherence import (
+    ObjectCoherence as ObjectCoherence,
+    object_coherence as object_coherence,
+)
 from analyses.scenes.prompt_agreement import (
     PromptAgreement as PromptAgreement,
     prompt_agreement as prompt_agreement,

@@ -39,12 +39,14 @@ class SeenObject:
     shape : the word of :data:`store.scenes.prompt.SHAPES` that overlaps it best
     motion : (x, y) pixels from the first to the last image, y pointing down; NaN where no two images show it
     mask : (image, y, x) bool
+    alike : (image, y, x) bool, all pixels of its colour, of the region or not
     """
 
     colour: str
     shape: str
     motion: tuple[float, float]
     mask: np.ndarray
+    alike: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,8 @@ def see_scene(images: Any, objects: int = 1) -> SeenScene:
     found = []
     for index, mask in _regions(labels, background)[: objects + _CANDIDATES]:
         shape, overlap = _shape(mask, others & ~mask)
-        found.append((overlap * mask.sum(), SeenObject(words[index], shape, _motion(flow, mask), mask)))
+        alike = labels == index
+        found.append((overlap * mask.sum(), SeenObject(words[index], shape, _motion(flow, mask), mask, alike)))
     found.sort(key=lambda item: -item[0])
     x, y = _centre_motion(flow, labels == background)
     return SeenScene(words[background], (-x, -y), tuple(seen for _, seen in found[:objects]), ~others)

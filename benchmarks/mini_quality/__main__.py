@@ -1,7 +1,8 @@
 """Quality of the bundled backbones, in tables: ``python -m benchmarks.mini_quality``.
 
-Correspondence on unseen scenes, agreement of generated clips with their prompts, real clips, the codec, and the stored
-profiles over training seeds. ``--parts`` chooses some of them.
+Correspondence on unseen scenes, agreement of generated clips with their prompts, coherence of their objects, open
+prompts, distance to training scenes, real clips, the codec, and the stored profiles over training seeds. ``--parts``
+chooses some of them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import time
 import numpy as np
 
 from benchmarks.mini_quality.accuracy import accuracy_report
+from benchmarks.mini_quality.coherence import coherence_rows, memory_rows, open_rows
 from benchmarks.mini_quality.prompts import SCALES, prompt_rows
 from benchmarks.mini_quality.real import SIZE, data_folder, real_report, tracked_clips
 from benchmarks.mini_quality.seeds import seeds_report
 from probe import Backbone, load_backbone
 
-PARTS = ("accuracy", "prompts", "real", "codec", "seeds")
+PARTS = ("accuracy", "prompts", "coherence", "open", "memory", "real", "codec", "seeds")
 
 
 def codec_report(backbone: Backbone) -> str:
@@ -52,6 +54,16 @@ def report(
         print("\n### Prompts\n", flush=True)
         for row in prompt_rows(backbone, first=first, count=prompts, scales=scales):
             print(row, flush=True)
+    tables = {
+        "coherence": ("Coherence", coherence_rows(backbone, first=first, count=prompts)),
+        "open": ("Open prompts", open_rows(backbone, first=first, count=max(1, prompts // 5))),
+        "memory": ("Distance to training scenes", memory_rows(backbone, first=first, count=prompts, training=20_000)),
+    }
+    for part, (title, rows) in tables.items():
+        if part in parts:
+            print(f"\n### {title}\n", flush=True)
+            for row in rows:
+                print(row, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

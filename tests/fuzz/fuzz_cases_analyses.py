@@ -287,6 +287,7 @@ plain(
     lambda w: {"agreements": [dp.prompt_agreement(w.scene.images, w.scene.prompt)]},
 )
 plain("object_motion", dp.object_motion, lambda w: {"clip": w.scene, "colour": "red"})
+plain("object_coherence", analyses.object_coherence, lambda w: {"clip": w.scene})
 plain("motion_error", dp.motion_error, lambda w: {"generated": w.scene, "reference": w.scene})
 _OVERLAY: dict[str, Any] = {"trail": 3, "jump": 0.125, "radius": 2.0, "scale": 1}
 plain("draw_tracks", dp.draw_tracks, lambda w: {"images": w.images, "tracks": w.still, **_OVERLAY})

@@ -25,7 +25,7 @@ _CONSISTENT = 1.0  # pixels between a flow and the way back
 
 @dataclass(frozen=True)
 class ObjectCoherence:
-    """How well the largest object of a clip, and its pixels, stay what they are from image to image.
+    """Measures of whether the largest object of a clip, and its pixels, stay what they are.
 
     Attributes
     ----------

@@ -129,7 +129,7 @@ def _second_copy(mask: np.ndarray, alike: np.ndarray) -> float:
         parts, _ = ndimage.label(same, np.ones((3, 3)))
         of_object = np.bincount(parts[region])
         sizes = np.bincount(parts.ravel())
-        sizes[[0, of_object.argmax()]] = 0
+        sizes[[0, int(of_object.argmax())]] = 0
         copies.append(sizes.max() >= SECOND_COPY * of_object.max())
     return float(np.mean(copies)) if copies else math.nan
 

@@ -17,10 +17,13 @@ REFUSED = {
     "AnyFlowFARTransformer3DModel": _HISTORY,
     "AnyFlowTransformer3DModel": _UNDESCRIBED,
     "ChronoEditTransformer3DModel": "it edits one image, and drops frames of its clip between steps.",
+    "Cosmos2TextToImagePipeline": "it makes one image, no clip.",
+    "Cosmos2_5_TransferPipeline": _IN_PIECES,
     "Cosmos3OmniTransformer": (
         "several heads of its queries share one of the keys, and text and video have projections of their own, for "
         "which captures have no place."
     ),
+    "EasyAnimateControlPipeline": "every call of it in diffusers 0.42 fails, on an argument of its own.",
     "HeliosTransformer3DModel": _HISTORY,
     "HunyuanVideoFramepackTransformer3DModel": _HISTORY,
     "Kandinsky6SRTransformer3DModel": "it enlarges a clip that another pipeline made.",

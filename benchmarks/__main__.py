@@ -10,6 +10,7 @@ NAMES = (
     "recordings.writer",
     "recordings.recorder",
     "recordings.faults",
+    "true_shapes",
     "correspondence.matching",
     "mini_quality",
     "correspondence.interval_coverage",

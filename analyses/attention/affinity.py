@@ -18,11 +18,13 @@ from analyses.arrays import (
     query_and_key,
     text_tokens,
 )
+from analyses.kernels.products import product
 from store.arguments import Array, check_fields, checked
 from store.errors import InvalidInputError
 from store.layout import GeometryPreset, TokenLayout
 
 TARGETS = ("self", "cross", "text")
+_CPU_BLOCK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +172,11 @@ def affinity_values(
         chosen = rows.cells[part]
         total = mean.new_zeros((len(chosen), tokens))
         step = max(1, most // max(len(chosen), channels))
+        if query.device.type == "cpu":  # larger blocks only leave the processor's cache
+            step = max(1, min(step, _CPU_BLOCK_BYTES // (len(chosen) * tokens * dtype.itemsize)))
         for head in (slice(first, first + step) for first in range(0, heads, step)):
-            asked = query[head, 0].index_select(1, chosen).to(dtype) / math.sqrt(channels)
-            weights = _weights(asked, key[head], None if text_key is None else text_key[head])
+            asked, scale = query[head, 0].index_select(1, chosen), 1 / math.sqrt(channels)
+            weights = _weights(asked, key[head], None if text_key is None else text_key[head], dtype, scale)
             total += weights.sum(0)
             if alone is not None:
                 alone[:, head, part] = _peaks_and_sums(weights, frames, cells)
@@ -180,12 +184,14 @@ def affinity_values(
     return _over_points(mean, rows)[:, 0], None if alone is None else _over_points(alone, rows)
 
 
-def _weights(query: torch.Tensor, key: torch.Tensor, text_key: torch.Tensor | None) -> torch.Tensor:
+def _weights(
+    query: torch.Tensor, key: torch.Tensor, text_key: torch.Tensor | None, dtype: torch.dtype, scale: float
+) -> torch.Tensor:
     """Attention of (head, row, channel) queries on all tokens, video first: (head, row, token)."""
-    keys = key.to(query.dtype).contiguous().flatten(1, 2)
+    keys = key.contiguous().flatten(1, 2)
     if text_key is not None:
-        keys = torch.cat([keys, text_key.to(query.dtype)], 1)
-    return torch.softmax(torch.bmm(query, keys.transpose(-1, -2)), -1)
+        keys = torch.cat([keys, text_key], 1)
+    return torch.softmax(product(query, keys, dtype, scale), -1)
 
 
 def _peaks_and_sums(weights: torch.Tensor, frames: int, cells: int) -> torch.Tensor:

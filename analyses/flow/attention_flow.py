@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from analyses.arrays import as_tensor, compute_dtype, query_and_key, restore_kind
-from analyses.kernels.expected_cells import ExpectedCells, best_cells
+from analyses.kernels.expected_cells import ChosenRows, ExpectedCells, best_cells
 from store.arguments import Array, checked
 from store.arrays import as_array
 from store.checks import finite
@@ -72,14 +72,71 @@ def attention_motion_flow(
     check_temperature(temperature)
     query_and_key(query, key, layout)
     tokens = [_attached(tensor).flatten(2, 3) for tensor in (query, key)]
-    cells = _coordinates(layout).to(tokens[0].device, compute_dtype(*tokens))
+    cells = _cells_of(tokens, layout)
     if hard:
         with torch.no_grad():
             found = cells[best_cells(*tokens)]
     else:
-        heads, _, _, channels = tokens[0].shape
-        found = ExpectedCells.apply(*tokens, cells, temperature / (heads * math.sqrt(channels)))
+        found = ExpectedCells.apply(*tokens, cells, _factor(tokens[0], temperature), None)
     return restore_kind(query)((found - cells).unflatten(2, (layout.height, layout.width)))
+
+
+def _cells_of(tokens: list[torch.Tensor], layout: TokenLayout) -> torch.Tensor:
+    return _coordinates(layout).to(tokens[0].device, compute_dtype(*tokens))
+
+
+def _factor(query: torch.Tensor, temperature: float) -> float:
+    heads, _, _, channels = query.shape
+    return temperature / (heads * math.sqrt(channels))
+
+
+class MovingFlowLoss:
+    """:func:`amf_loss` of the soft flow against a reference, computed only where the reference moves.
+
+    Nothing is computed for the cells and frame pairs that do not count, neither forward nor backward: a frame with
+    itself, and whatever rests. The queries and keys are not checked again.
+
+    Parameters
+    ----------
+    reference_flow : (frame, frame_to, y, x, 2) tensor, hard flow of the reference clip
+    temperature : float above 0
+
+    Raises
+    ------
+    InvalidInputError
+        When nothing moves in the reference.
+
+    Examples
+    --------
+    >>> layout = TokenLayout(2, 3, 4, 48, 64, 5)
+    >>> reference = torch.zeros(2, 2, 3, 4, 2)
+    >>> reference[0, 1, 0, 0] = torch.tensor([3.0, 0.0])
+    >>> tokens = torch.randn(2, 2, 3, 4, 8)
+    >>> flow = attention_motion_flow(tokens, tokens, layout)
+    >>> torch.allclose(MovingFlowLoss(reference)(tokens, tokens, layout), amf_loss(reference, flow))
+    True
+    """
+
+    def __init__(self, reference_flow: torch.Tensor, *, temperature: float = 2.0) -> None:
+        check_temperature(temperature)
+        moving = (reference_flow != 0).any(-1).flatten(2)
+        if not bool(moving.any()):
+            raise InvalidInputError(_NOTHING_MOVES)
+        self._wanted, self._temperature = reference_flow.flatten(2, 3)[moving], temperature
+        self._chosen = ChosenRows.of(moving)
+
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
+        """The loss, in square cells, of queries and keys (head, frame, y, x, channel)."""
+        tokens = [tensor.flatten(2, 3) for tensor in (query, key)]
+        cells, chosen = _cells_of(tokens, layout), self._chosen
+        found = ExpectedCells.apply(*tokens, cells, _factor(tokens[0], self._temperature), chosen)
+        loss: torch.Tensor = (found - cells[chosen.cells] - self._wanted.to(found)).square().mean()
+        return loss
+
+
+_NOTHING_MOVES = (
+    "nothing moves in the reference, so that no vector counts. Choose a clip with motion, or pass static=True."
+)
 
 
 @checked
@@ -127,9 +184,7 @@ def amf_loss(reference_flow: Array, flow: torch.Tensor, *, static: bool = False)
         raise InvalidInputError("reference_flow holds NaN or infinite values.")
     counted = torch.ones_like(reference[..., 0], dtype=torch.bool) if static else (reference != 0).any(-1)
     if not bool(counted.any()):
-        raise InvalidInputError(
-            "nothing moves in the reference, so that no vector counts. Choose a clip with motion, or pass static=True."
-        )
+        raise InvalidInputError(_NOTHING_MOVES)
     return (flow - reference)[counted].square().mean()
 
 

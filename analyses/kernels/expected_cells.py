@@ -3,77 +3,131 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from analyses.arrays import compute_dtype
+from analyses.kernels.products import product
 
 TILE_BYTES = 32 * 2**20
 """The most that one tile of the attention between two frames takes."""
 
 
+@dataclass(frozen=True, eq=False)
+class ChosenRows:
+    """Source cells of which the attention is computed, for each frame pair that has any; all others cost nothing.
+
+    Attributes
+    ----------
+    pairs : list of (frame, frame_to, (n,) int64 cells on the device, their slice in the result)
+    cells : (row,) int64, the cells of all pairs one after the other
+    """
+
+    pairs: list[tuple[int, int, torch.Tensor, slice]]
+    cells: torch.Tensor
+
+    @classmethod
+    def of(cls, mask: torch.Tensor) -> ChosenRows:
+        """Those of a mask (frame, frame_to, cell), in its order."""
+        pairs, count = [], 0
+        for frame, frame_to in mask.any(-1).nonzero().tolist():
+            cells = mask[frame, frame_to].nonzero()[:, 0]
+            pairs.append((frame, frame_to, cells, slice(count, count + len(cells))))
+            count += len(cells)
+        return cls(pairs, torch.cat([cells for _, _, cells, _ in pairs]))
+
+
 class ExpectedCells(torch.autograd.Function):
     """The mean target cell of every source cell under its attention to a frame, for every ordered pair of frames.
 
-    ``apply(query, key, cells, scale)`` takes query and key (head, frame, cell, channel), the coordinates (cell, 2) and
-    the factor of the product of length heads x channel before the softmax, and returns (frame, frame_to, cell, 2).
+    ``apply(query, key, cells, scale, chosen)`` takes query and key (head, frame, cell, channel), the coordinates
+    (cell, 2) and the factor of the product of length heads x channel before the softmax, and returns
+    (frame, frame_to, cell, 2), or (row, 2) of the :class:`ChosenRows` where they are not None.
 
     Backward computes the attention again, tile by tile. With m = sum_j W_j c_j, dm/dlogit_j = W_j (c_j - m), so that
     the gradient of a logit is W_j (g . c_j - g . m). There is no second derivative.
     """
 
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, cells: torch.Tensor, scale: float) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        cells: torch.Tensor,
+        scale: float,
+        chosen: ChosenRows | None = None,
+    ) -> torch.Tensor:
         """The expected cells."""
-        expected = cells.new_empty(query.shape[1], key.shape[1], query.shape[2], 2)
-        for frame, frame_to, rows, logits, _, _ in _tiles(query, key, cells.dtype, scale):
-            torch.mm(logits.softmax(-1), cells, out=expected[frame, frame_to, rows])
+        count = (query.shape[1], key.shape[1], query.shape[2]) if chosen is None else (len(chosen.cells),)
+        expected = cells.new_empty(*count, 2)
+        for place, _, logits, _, _, _ in _tiles(query, key, cells.dtype, scale, chosen):
+            torch.mm(logits.softmax(-1), cells, out=expected[place])
         ctx.save_for_backward(query, key, cells, expected)
-        ctx.scale = scale
+        ctx.scale, ctx.chosen = scale, chosen
         return expected
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
         """Gradients of query and key."""
         query, key, cells, expected = ctx.saved_tensors
         query_gradient, key_gradient = (torch.zeros_like(tensor, dtype=cells.dtype) for tensor in (query, key))
-        for frame, frame_to, rows, logits, source, target in _tiles(query, key, cells.dtype, ctx.scale):
-            here = gradient[frame, frame_to, rows]
-            mean = (here * expected[frame, frame_to, rows]).sum(-1, keepdim=True)
+        for place, pair, logits, rows, source, target in _tiles(query, key, cells.dtype, ctx.scale, ctx.chosen):
+            here = gradient[place]
+            mean = (here * expected[place]).sum(-1, keepdim=True)
             change = torch.addmm(-mean, here, cells.T).mul_(logits.softmax(-1))
-            query_gradient[:, frame, rows] += _split(change @ target, len(query))
-            key_gradient[:, frame_to] += _split(change.T @ source, len(key))
-        return query_gradient.mul_(ctx.scale).to(query.dtype), key_gradient.to(key.dtype), None, None
+            query_gradient[:, pair[0], rows] += _split(change @ target.to(change.dtype), len(query))
+            key_gradient[:, pair[1]] += _split(change.T @ source.to(change.dtype), len(key))
+        return query_gradient.mul_(ctx.scale).to(query.dtype), key_gradient.mul_(ctx.scale).to(key.dtype), *[None] * 3
 
 
 def best_cells(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """(frame, frame_to, cell) int64: the target cell of the largest head-averaged logit, the first of equal ones."""
     best = torch.empty(query.shape[1], key.shape[1], query.shape[2], dtype=torch.int64, device=query.device)
-    for frame, frame_to, rows, logits, _, _ in _tiles(query, key, compute_dtype(query, key), 1.0):
-        best[frame, frame_to, rows] = logits.argmax(-1)
+    for place, _, logits, _, _, _ in _tiles(query, key, compute_dtype(query, key), 1.0):
+        best[place] = logits.argmax(-1)
     return best
 
 
+_Place = tuple[int, int, slice] | slice
+_Rows = slice | torch.Tensor
+
+
 def _tiles(
-    query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype, scale: float
-) -> Iterator[tuple[int, int, slice, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Frame pair, source cells, their logits (source, target), and the two factors of these, heads joined."""
+    query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype, scale: float, chosen: ChosenRows | None = None
+) -> Iterator[tuple[_Place, tuple[int, int], torch.Tensor, _Rows, torch.Tensor, torch.Tensor]]:
+    """Place in the result, frame pair, logits (source, target), source cells, and the two factors, heads joined."""
     cells = query.shape[2]
     size = max(1, TILE_BYTES // (cells * dtype.itemsize))
-    for frame in range(query.shape[1]):
-        sources = _join(query[:, frame], dtype).mul(scale)
-        for frame_to in range(key.shape[1]):
-            targets = _join(key[:, frame_to], dtype)
-            for start in range(0, cells, size):
-                rows = slice(start, start + size)
-                yield frame, frame_to, rows, sources[rows] @ targets.T, sources[rows], targets
+    before, sources = -1, query
+    for frame, frame_to, listed, place in _pairs(query, key, chosen):
+        if frame != before:
+            before, sources = frame, _join(query[:, frame])
+        targets = _join(key[:, frame_to])
+        for start in range(0, cells if listed is None else len(listed), size):
+            if listed is None:
+                rows: _Rows = slice(start, min(start + size, cells))
+                there: _Place = (frame, frame_to, rows)  # type: ignore[assignment]
+            else:
+                rows = listed[start : start + size]
+                there = slice(place.start + start, place.start + start + len(rows))
+            source = sources[rows]
+            yield there, (frame, frame_to), product(source, targets, dtype, scale), rows, source, targets
 
 
-def _join(tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _pairs(
+    query: torch.Tensor, key: torch.Tensor, chosen: ChosenRows | None
+) -> list[tuple[int, int, torch.Tensor | None, slice]]:
+    if chosen is not None:
+        return list(chosen.pairs)
+    return [(frame, to, None, slice(0)) for frame in range(query.shape[1]) for to in range(key.shape[1])]
+
+
+def _join(tokens: torch.Tensor) -> torch.Tensor:
     """(head, cell, channel) as (cell, head x channel)."""
-    return tokens.transpose(0, 1).flatten(1).to(dtype)
+    return tokens.transpose(0, 1).flatten(1)
 
 
 def _split(tokens: torch.Tensor, heads: int) -> torch.Tensor:

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 import torch
 
 from analyses.arrays import compute_dtype
+from analyses.kernels.products import log_sum_exp, multiplies_half, product
 from store.errors import InvalidInputError
 
-# Larger blocks only leave the processor's cache; an accelerator wants all that the budget allows.
-_CPU_BLOCK_BYTES = 16 * 2**20
+# Larger products only leave the processor's cache; an accelerator wants all that the budget allows.
+_CPU_BLOCK_BYTES = 3 * 2**18
+_SAFE_LOGIT = 80.0
+"""Below it no exponential overflows float32 or is rounded to 0, so that the largest logit need not be subtracted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,14 @@ class _Blocking:
         fixed, full = 4 * sources * cells * dtype.itemsize, cells * cells * dtype.itemsize
         if fixed + full > budget_bytes:
             return cls(1, 1, max(1, min(cells, (budget_bytes - fixed) // (cells * dtype.itemsize))))
-        limit = min(budget_bytes, _CPU_BLOCK_BYTES) if on_cpu else budget_bytes
-        together = max(1, limit // (fixed + full))
+        # whole vectors of the processor
+        rows = min(cells, max(32, _CPU_BLOCK_BYTES // (cells * dtype.itemsize) // 32 * 32)) if on_cpu else cells
+        block = rows * cells * dtype.itemsize
+        together = max(1, budget_bytes // (fixed + block))
+        if on_cpu:
+            together = max(1, min(together, _CPU_BLOCK_BYTES // block))
         head_block = min(heads, together)
-        return cls(head_block, max(1, min(frames, together // head_block)), cells)
+        return cls(head_block, max(1, min(frames, together // head_block)), rows)
 
 
 def sources_within(budget_bytes: int, cells: int, itemsize: int) -> int:
@@ -91,15 +98,24 @@ def _view(memory: torch.Tensor, *shape: int) -> torch.Tensor:
     return memory[: math.prod(shape)].view(shape)
 
 
-def _forward(query: torch.Tensor, key: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
-    """Attention of the sources (pair, source, channel) on the cells of a frame (pair, cell, channel)."""
-    logits = torch.bmm(query, key.transpose(-1, -2), out=_view(memory, len(key), query.shape[1], key.shape[1]))
-    logits.sub_(logits.amax(-1, keepdim=True)).exp_()
-    return logits.div_(logits.sum(-1, keepdim=True))
+def _forward(query: torch.Tensor, key: torch.Tensor, rows: int, memory: torch.Tensor, shift: bool) -> torch.Tensor:
+    """Attention of the sources (pair, source, channel) on the cells of a frame (pair, cell, channel).
+
+    Queries are scaled for powers of 2, which are several times faster than those of e.
+    """
+    whole = _view(memory, len(key), query.shape[1], key.shape[1])
+    for start in range(0, query.shape[1], rows if len(key) == 1 else query.shape[1]):
+        part = slice(start, start + rows) if len(key) == 1 else slice(None)
+        logits = torch.bmm(query[:, part], key.transpose(-1, -2), out=whole[:, part])
+        if shift:
+            logits.sub_(logits.amax(-1, keepdim=True))
+        logits.exp2_()
+        logits.div_(logits.sum(-1, keepdim=True))
+    return whole
 
 
 def _backward(
-    query: torch.Tensor, key: torch.Tensor, sources: torch.Tensor, rows: int, scratch: _Scratch
+    query: torch.Tensor, key: torch.Tensor, sources: torch.Tensor, rows: int, scratch: _Scratch, shift: bool
 ) -> torch.Tensor:
     """Attention of a frame's cells (pair, cell, channel) on the sources, as (pair, source, cell).
 
@@ -111,7 +127,9 @@ def _backward(
     for start in range(0, cells, rows):
         block = query[:, start : start + rows].transpose(-1, -2)
         logits = torch.bmm(key, block, out=_view(scratch.product, pairs, cells, block.shape[-1]))
-        logits.sub_(logits.amax(-2, keepdim=True)).exp_()
+        if shift:
+            logits.sub_(logits.amax(-2, keepdim=True))
+        logits.exp2_()
         part = chosen[..., start : start + rows]
         torch.index_select(logits, -2, sources, out=part)
         part.div_(logits.sum(-2, keepdim=True))
@@ -134,6 +152,7 @@ def cost_blocks(
     divisor: float,
     dtype: torch.dtype,
     budget_bytes: int,
+    fused: bool | None = None,
 ) -> Iterator[CostBlock]:
     """The matching cost of the source cells against every later frame, all heads of a frame before the next frame.
 
@@ -144,6 +163,8 @@ def cost_blocks(
     divisor : what the logits are divided by, sqrt(channel) by definition
     dtype : what is computed in
     budget_bytes : memory that one block and its temporaries may take
+    fused : normalise by the log-sum-exp of a fused attention instead of writing the product of all cells; by default
+        for half precision on CUDA, whose products are then taken of the numbers as captured
 
     Yields
     ------
@@ -151,7 +172,14 @@ def cost_blocks(
         Its cost lives in memory that the next block overwrites.
     """
     heads, frames, cells, _ = query.shape
+    if fused is None:
+        fused = dtype == torch.float32 and multiplies_half(query, key)
+    if fused:
+        yield from _fused_blocks(query, key, sources, divisor, budget_bytes)
+        return
     on_cpu = query.device.type == "cpu"
+    shift = not on_cpu or _largest_logit(query, key, divisor) > _SAFE_LOGIT
+    factor = math.log2(math.e) / divisor
     size = _Blocking.within(budget_bytes, (heads, frames - 1), len(sources), cells, dtype, on_cpu)
     scratch = _Scratch.for_blocks(size, len(sources), cells, query, dtype)
     for first in range(1, frames, size.frames):
@@ -159,12 +187,41 @@ def cost_blocks(
         count = frame.stop - frame.start
         for start in range(0, heads, size.heads):
             head = slice(start, min(start + size.heads, heads))
-            asked = _by_pair(query[head, :1].index_select(2, sources), count, dtype) / divisor
-            cost = _forward(asked, _by_pair(key[head, frame], count, dtype), scratch.forward)
-            others = _by_pair(query[head, frame], count, dtype) / divisor
-            back = _backward(others, _by_pair(key[head, :1], count, dtype), sources, size.rows, scratch)
+            asked = _by_pair(query[head, :1].index_select(2, sources), count, dtype) * factor
+            cost = _forward(asked, _by_pair(key[head, frame], count, dtype), size.rows, scratch.forward, shift)
+            others = _by_pair(query[head, frame], count, dtype) * factor
+            back = _backward(others, _by_pair(key[head, :1], count, dtype), sources, size.rows, scratch, shift)
             shape = (head.stop - head.start, count, len(sources), cells)
             yield CostBlock(head, slice(frame.start - 1, frame.stop - 1), cost.add_(back).mul_(0.5).view(shape))
+
+
+def _largest_logit(query: torch.Tensor, key: torch.Tensor, divisor: float) -> float:
+    """A bound of the size of all logits: the product of the largest norms. NaN where a number is."""
+    norms = [torch.linalg.vector_norm(part, dim=-1, dtype=compute_dtype(part)) for part in (query, key)]
+    bound = float(norms[0].amax() * norms[1].amax()) / divisor
+    return math.inf if math.isnan(bound) else bound
+
+
+def _fused_blocks(
+    query: torch.Tensor, key: torch.Tensor, sources: torch.Tensor, divisor: float, budget_bytes: int
+) -> Iterator[CostBlock]:
+    """The blocks of :func:`cost_blocks` without the product of all cells: two products of the source cells alone."""
+    heads, frames, cells, _ = query.shape
+    scale = 1 / divisor
+    together = max(1, budget_bytes // (4 * 4 * len(sources) * cells))
+    size = min(heads, together)
+    asked, answering = (part[:, :1].index_select(2, sources) for part in (query, key))
+    for frame in range(1, frames):
+        for start in range(0, heads, size):
+            head = slice(start, min(start + size, heads))
+            queries, keys = query[head, frame], key[head, frame]
+            lse = log_sum_exp(queries[None], key[None, head, 0], scale)
+            if lse is None:
+                logits = product(queries, key[head, 0], torch.float32, scale)
+                lse = logits.logsumexp(-1)[None]
+            cost = product(asked[head, 0], keys, torch.float32, scale).softmax(-1)
+            back = product(answering[head, 0], queries, torch.float32, scale).sub_(lse[0, :, None].float()).exp_()
+            yield CostBlock(head, slice(frame - 1, frame), cost.add_(back).mul_(0.5)[:, None])
 
 
 def frame_costs(

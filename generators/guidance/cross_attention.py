@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from analyses.kernels.products import attention_with_lse
 from analyses.selection.defaults import chosen_layers
 from analyses.selection.guided import guided_layers
 from analyses.selection.layer_selection import LayerSelection
@@ -114,7 +115,13 @@ def within_frames(renormalise: bool = False, *, chunk_bytes: int = CHUNK_BYTES) 
     renormalise : bool
         False leaves each weight what it was in the softmax over all tokens, so that they sum to less than 1.
     chunk_bytes : int
-        Queries are taken in chunks whose logits over all tokens, float32, are no larger.
+        Where no fused attention gives its log-sum-exp (gradients, masks by query), queries are taken in chunks whose
+        logits over all tokens, float32, are no larger.
+
+    Notes
+    -----
+    The weights of the softmax over all tokens that fall on the own frame and the text are those of a softmax over these
+    alone, times exp(lse_kept - lse_all): two fused attentions, of which the first has the frames as a batch.
 
     Examples
     --------
@@ -128,8 +135,13 @@ def within_frames(renormalise: bool = False, *, chunk_bytes: int = CHUNK_BYTES) 
     """
 
     def editor(attention: Attention, attend: Attend) -> Tensor:
-        chunks = _chunks(attention, chunk_bytes)
-        parts = [_kept(attention.of(queries), frame, renormalise) for frame, queries in chunks]
+        fused = _fused(attention, renormalise)
+        if fused is not None:
+            parts = [fused]
+        else:
+            converted = replace(attention, key=attention.key.float(), value=attention.value.float())
+            chunks = _chunks(attention, chunk_bytes)
+            parts = [_kept(converted.of(queries), frame, renormalise) for frame, queries in chunks]
         text = attention.text
         if text is not None:
             own = attend(attention.of(text))
@@ -137,6 +149,55 @@ def within_frames(renormalise: bool = False, *, chunk_bytes: int = CHUNK_BYTES) 
         return torch.cat(parts, dim=2)
 
     return editor
+
+
+def _fused(attention: Attention, renormalise: bool) -> Tensor | None:
+    """Output (batch, head, video token, channel) by fused attentions; None where they do not do."""
+    mask, layout = attention.mask, attention.layout
+    if mask is not None and (mask.ndim != 4 or mask.shape[-2] != 1):
+        return None
+    query = attention.query[:, :, attention.video]
+    frames = (layout.frames, layout.height * layout.width)
+    kept = attention_with_lse(
+        _by_frame(query, frames),
+        *(_own_and_text(each, attention, frames) for each in (attention.key, attention.value)),
+        scale=attention.scale,
+        mask=None if mask is None else _mask_of_kept(mask, attention, frames),
+    )
+    if kept is None:
+        return None
+    output = _joined(kept[0], len(query))
+    if renormalise:
+        return output
+    over_all = attention_with_lse(query, attention.key, attention.value, scale=attention.scale, mask=mask)
+    if over_all is None:
+        return None
+    share = (_joined(kept[1][..., None], len(query)) - over_all[1][..., None]).exp_()
+    return (output * share).to(query.dtype)
+
+
+def _by_frame(tokens: Tensor, frames: tuple[int, int]) -> Tensor:
+    """(batch, head, frame x cell, channel) as (batch x frame, head, cell, channel)."""
+    return tokens.unflatten(2, frames).transpose(1, 2).flatten(0, 1)
+
+
+def _joined(tokens: Tensor, batch: int) -> Tensor:
+    """(batch x frame, head, cell, channel) as (batch, head, frame x cell, channel)."""
+    return tokens.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
+
+
+def _own_and_text(tokens: Tensor, attention: Attention, frames: tuple[int, int]) -> Tensor:
+    """(batch x frame, head, cell and text token, channel) keys or values of each frame and of the text."""
+    own = _by_frame(tokens[:, :, attention.video], frames)
+    if attention.text is None:
+        return own
+    return torch.cat([own, tokens[:, :, attention.text].repeat_interleave(frames[0], 0)], 2)
+
+
+def _mask_of_kept(mask: Tensor, attention: Attention, frames: tuple[int, int]) -> Tensor:
+    """(batch x frame, head or 1, 1, cell and text token) of a mask (batch or 1, head or 1, 1, token)."""
+    mask = mask.expand(len(attention.query), -1, -1, attention.key.shape[2]).transpose(-1, -2)
+    return _own_and_text(mask, attention, frames).transpose(-1, -2)
 
 
 def _chunks(attention: Attention, chunk_bytes: int) -> Iterator[tuple[slice, slice]]:
@@ -156,12 +217,12 @@ def _kept(attention: Attention, frame: slice, renormalise: bool) -> Tensor:
     over = logits if renormalise else _logits(attention, slice(None))
     weights = (logits - over.logsumexp(-1, keepdim=True)).exp()
     value = torch.cat([attention.value[:, :, keys] for keys in kept], dim=2)
-    return (weights @ value.float()).to(attention.query.dtype)
+    return (weights @ value).to(attention.query.dtype)
 
 
 def _logits(attention: Attention, keys: slice) -> Tensor:
     """Products (batch, head, query, key) in float32, minus infinity where the mask forbids."""
-    logits = attention.query.float() @ attention.key[:, :, keys].float().transpose(-1, -2) * attention.scale
+    logits = attention.query.float() @ attention.key[:, :, keys].transpose(-1, -2) * attention.scale
     if attention.mask is None:
         return logits
     mask = attention.mask[..., keys]

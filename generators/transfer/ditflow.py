@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analyses.flow.attention_flow import amf_loss, attention_motion_flow, check_temperature
+from analyses.flow.attention_flow import (
+    MovingFlowLoss,
+    amf_loss,
+    attention_motion_flow,
+    check_temperature,
+)
 from generators.transfer.optimised import LossOf, OptimisedMethod
 from generators.transfer.reference_clip import Reference
 from probe.run.layers_of_clip import Reading
@@ -51,8 +56,12 @@ class DiTFlow(OptimisedMethod):
         return {layer: self._loss(layer, flow) for layer, flow in flows.items()}
 
     def _loss(self, layer: int, target: Tensor) -> LossOf:
+        moving = None if self.static else MovingFlowLoss(target, temperature=self.temperature)
+
         def loss(reading: Reading) -> Tensor:
             seen = reading.captures[layer]
+            if moving is not None:
+                return moving(seen.query, seen.key, seen.layout)
             flow = attention_motion_flow(seen.query, seen.key, seen.layout, temperature=self.temperature)
             return amf_loss(target, flow, static=self.static)
 

@@ -14,7 +14,7 @@ from diffusers.models.transformers.transformer_sana_video import SanaLinearAttnP
 from torch import nn
 
 from probe import AttentionCall, AttentionTap, Probe, load_backbone
-from probe.attention.retarget import check_multiplies
+from probe.attention.retarget import RetargetedAttention, check_multiplies
 from store.errors import UnsupportedBackboneError
 from store.selection import Selection
 
@@ -179,3 +179,24 @@ def test_a_backbone_without_self_attention_layers_is_refused() -> None:
         "CogVideoXTransformer3DModel has no self-attention layers at transformer_blocks.*.attn1, where the CogVideoX "
         "family has them. It cannot be probed."
     )
+
+
+def test_an_observer_that_needs_no_output_comes_before_the_attention() -> None:
+    """A pass that ends at a layer does not compute the attention of that layer."""
+    module = Attention(query_dim=8, heads=2, dim_head=4, processor=AttnProcessor2_0())
+    events: list[str] = []
+
+    def attended(layer: int, attend: Any, heads_first: bool) -> Any:
+        return lambda *args, **kwargs: events.append("attention") or attend(*args, **kwargs)
+
+    def leave(call: AttentionCall) -> None:
+        assert call.output is None
+        raise LookupError
+
+    outer = RetargetedAttention({0: module}, attended)
+    with outer, AttentionTap({0: module}, leave, output=False), pytest.raises(LookupError):
+        module(torch.zeros(1, 35, 8))
+    assert not events
+    with RetargetedAttention({0: module}, attended), AttentionTap({0: module}, lambda call: events.append("seen")):
+        module(torch.zeros(1, 35, 8))
+    assert events == ["attention", "seen"]

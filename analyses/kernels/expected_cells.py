@@ -80,7 +80,8 @@ class ExpectedCells(torch.autograd.Function):
             change = torch.addmm(-mean, here, cells.T).mul_(logits.softmax(-1))
             query_gradient[:, pair[0], rows] += _split(change @ target.to(change.dtype), len(query))
             key_gradient[:, pair[1]] += _split(change.T @ source.to(change.dtype), len(key))
-        return query_gradient.mul_(ctx.scale).to(query.dtype), key_gradient.mul_(ctx.scale).to(key.dtype), *[None] * 3
+        scaled = query_gradient.mul_(ctx.scale).to(query.dtype), key_gradient.mul_(ctx.scale).to(key.dtype)
+        return *scaled, None, None, None
 
 
 def best_cells(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

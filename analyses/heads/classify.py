@@ -20,7 +20,7 @@ HeadPreset = Literal["exact", "paper", "code"]
 
 CLASSES = ("spatial", "temporal", "undecided")
 MARGINS = {"exact": 1.25, "paper": 1.25, "code": 1.3}
-"""How many times one weight has to exceed the other; "paper" and "code" as published."""
+"""Factor by which one weight has to exceed the other; "paper" and "code" as published."""
 
 BLOCK = 128
 """Tokens in a block of the released code."""

@@ -16,7 +16,7 @@ from store.checks import integer
 from store.errors import InvalidInputError
 
 ERROR = 0.05
-"""How often at most a sweep whose layers are all no carriers calls one of them a carrier."""
+"""Largest rate of sweeps without carriers that name one."""
 
 
 MOST_SAMPLES = 100_000

@@ -1,4 +1,4 @@
-"""What trackers scored on clips, kept in a file, so that a benchmark which was ended goes on where it was."""
+"""Scores of trackers on clips, kept in a file, so that an interrupted benchmark resumes."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class MotionAdapter(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    """What files call it."""
+    """Its name in files."""
     of_size: ClassVar[bool] = False
     """Tell whether the parameters depend on the size of the clip."""
 

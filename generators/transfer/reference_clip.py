@@ -20,7 +20,7 @@ from store.clips.clip import Clip
 from store.errors import ClipError, DitprobeWarning
 
 WARNED_ASPECT, MOST_ASPECT = 1.1, 2.0
-"""How many times as wide or high a reference may become, in proportion, before a warning and before an error."""
+"""Changes of the aspect of a reference, as factors, from which there is a warning and an error."""
 
 
 class TransferWarning(DitprobeWarning):

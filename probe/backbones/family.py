@@ -59,9 +59,9 @@ class Family(ABC):
     transformers: ClassVar[tuple[str, ...]]
     """Transformer classes, from which a pipeline of another class is recognised."""
     attention_paths: ClassVar[tuple[str, ...]]
-    """Where the self-attention modules are, in execution order, such as ``blocks.*.attn1``."""
+    """Paths of the self-attention modules, in execution order, such as ``blocks.*.attn1``."""
     attention_site: ClassVar[AttentionSite] = PROCESSOR
-    """Where in an attention module queries and keys are multiplied: in a diffusers processor by default."""
+    """Place in an attention module at which queries and keys are multiplied: in a diffusers processor by default."""
     guidance: ClassVar[Literal["batch", "calls"]]
     """"batch": one call with [uncond, cond]; "calls": one call a branch, cond first."""
     text_position: ClassVar[Literal["first", "last"] | None]

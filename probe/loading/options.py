@@ -12,7 +12,7 @@ from store.errors import InvalidInputError
 from store.wording import Wording
 
 Offload = Literal["model", "sequential", "group"]
-"""What is moved to the device for a call: a whole part, one module, or one group of modules ahead of its use."""
+"""Unit moved to the device for a call: a whole part, one module, or one group of modules ahead of its use."""
 
 Tiling = Literal["auto"] | bool
 

@@ -38,7 +38,7 @@ _GLUE = ("a", "an", "and", "over", "while", "the", "camera", "moves", "pans", "z
 ANY_SHAPE = "object"
 """The noun of a prompt that leaves the shape open."""
 PARTS = ("motion", "shape", "pattern", "camera")
-"""What a prompt can leave open."""
+"""Parts that a prompt can leave open."""
 
 
 def scene_words() -> tuple[str, ...]:

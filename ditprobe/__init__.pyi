@@ -79,6 +79,8 @@ from analyses.layers.sweep_files import (
     load_sweep as load_sweep,
 )
 from analyses.layers.differences import difference as difference
+from analyses.layers.compare import compare as compare
+from analyses.layers.sweep_draws import by_seed as by_seed
 
 # Heads
 from analyses.heads.classify import classify_heads as classify_heads
@@ -98,6 +100,14 @@ from analyses.heads.sweep import sweep_heads as sweep_heads
 
 # Layer selection
 from analyses.selection.select import select_layers as select_layers
+from analyses.selection.select_heads import (
+    HeadSelection as HeadSelection,
+    select_heads as select_heads,
+)
+from analyses.selection.summary import (
+    SweepSummary as SweepSummary,
+    summarise_sweep as summarise_sweep,
+)
 from analyses.statistics import harmonic_mean as harmonic_mean
 from analyses.selection.layer_selection import LayerSelection as LayerSelection
 from analyses.selection.files import (
@@ -163,6 +173,8 @@ from analyses.metrics.registry import (
 )
 from analyses.evaluation.tables import (
     tidy as tidy,
+    evaluation_table as evaluation_table,
+    latex_table as latex_table,
     write_table as write_table,
 )
 
@@ -270,6 +282,8 @@ from analyses.plots.layers import (
     plot_best_layers as plot_best_layers,
 )
 from analyses.plots.heads import plot_head_classes as plot_head_classes
+from analyses.plots.comparison import plot_comparison as plot_comparison
+from analyses.plots.images import plot_images as plot_images
 from analyses.plots.selection import plot_selection as plot_selection
 from analyses.plots.tracks import plot_tracks as plot_tracks
 from analyses.plots.evaluation import (

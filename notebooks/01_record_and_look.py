@@ -29,7 +29,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import plotly.express as px
 import xarray as xr
 
 import ditprobe as dp
@@ -61,17 +60,7 @@ scene = dp.make_scene(9)
 scene
 
 # %%
-def strip(images):
-    """The images of a clip side by side."""
-    figure = px.imshow(images, facet_col=0, facet_col_spacing=0.01, labels={"facet_col": "image"})
-    figure.for_each_annotation(lambda note: note.update(text=note.text.replace("=", " ")))
-    figure.update_xaxes(visible=False).update_yaxes(visible=False)
-    # plotly's own pictures have a button that uploads them; those of ditprobe have not
-    return figure.update_layout(height=220, margin={"l": 6, "r": 6, "t": 30, "b": 6}, modebar_remove=["sendChartToCloud"])
-
-
-print(scene.prompt)
-strip(scene.images)
+dp.plot_images(scene)
 
 # %% [markdown]
 # The model does not process pixels but tokens on a grid of `frame`, `y`, `x`. The **layout** says what each token
@@ -225,7 +214,7 @@ print(dp.plan_recording(backbone, prompt, few))
 # %%
 sampled = dp.record(backbone, prompt, few, folder / "prompt.zarr", seed=3, save_clip=folder / "prompt.mp4")
 generated = dp.read_clip(folder / "prompt.mp4")
-strip(generated.images)
+dp.plot_images(generated.images)
 
 # %% [markdown]
 # The true tracks of a generated clip are unknown, so there is no score, only the figure:

@@ -154,10 +154,17 @@ heads = sweep["head_accuracy"].isel(step=-1)
 dp.plot_heads(heads, selected=selection.layers, title="Accuracy of single heads at the last step")
 
 # %%
-mean = heads.mean("clip")
-layer, head = (int(mean[mean.argmax(["layer", "head"])][name]) for name in ("layer", "head"))
+chosen = dp.select_heads(sweep)
+chosen
+
+# %% [markdown]
+# Each head is tested against "nothing moves" as a layer is, all of them at once; a carrier has both lower ends above 0.
+
+# %%
+best = chosen.table()[0]
+layer, head = best["layer"], best["head"]
 together = float(last.sel(layer=layer))
-print(f"best single head: head {head} of layer {layer}, {float(mean.max()):.1f} %")
+print(f"best single head: head {head} of layer {layer}, {best['accuracy']:.1f} %")
 print(f"all heads of that layer together: {together:.1f} %")
 
 # %% [markdown]

@@ -128,22 +128,10 @@ pd.crosstab(
 # * *optical flow* (OpenCV) is chained from image to image.
 #
 # A tracker is anything that is called with images and queries and returns `PointTracks`, so your own can take part in the
-# same way. Here each is wrapped in a function that keeps the tracks, so that they can be plotted later.
+# same way. `compare_trackers` evaluates all of them and keeps what they found: `compared.tracked[tracker][scene]` holds the
+# tracks, and the truth of the same points.
 
 # %%
-kept = {}
-
-
-def keeping(name, tracker):
-    """The same tracker, which remembers what it found."""
-
-    def track(images, queries):
-        kept.setdefault(name, []).append(tracker(images, queries))
-        return kept[name][-1]
-
-    return track
-
-
 trackers = {
     "mini": dp.BackboneTracker(backbone),
     "raw patches": dp.PatchTracker.on_grid(backbone.layout(*backbone.default_size)),
@@ -151,27 +139,16 @@ trackers = {
     "optical flow": dp.FlowTracker(),
 }
 scenes = {f"scene {seed}": dp.make_scene(seed, images=12, cell=5.0) for seed in range(10)}
-evaluation = dp.evaluate_tapvid(scenes, {name: keeping(name, tracker) for name, tracker in trackers.items()})
+compared = dp.compare_trackers(scenes, trackers)
+evaluation = compared.evaluation
 evaluation[["average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"]]
 
 # %% [markdown]
 # Means over the scenes with 95 % intervals. The intervals resample whole scenes: they show how much the result would vary
 # with other scenes of this kind.
 
-
 # %%
-def as_table(evaluation):
-    """Percent, with the ends of the interval."""
-    columns = {"position": "average_pts_within_thresh", "Jaccard": "average_jaccard", "occlusion": "occlusion_accuracy"}
-    means = dp.tapvid_means(evaluation)
-    cells = {
-        column: [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in means[metric].values]
-        for column, metric in columns.items()
-    }
-    return pd.DataFrame(cells, index=means["tracker"].values)
-
-
-as_table(evaluation)
+dp.evaluation_table(evaluation)
 
 # %% [markdown]
 # Means hide single scenes. Every dot is a scene, and a line joins the dots of the same scene:
@@ -194,27 +171,18 @@ print(f"A cell of {cell:g} px of a {scene.width} px image is {raster:.1f} px of 
 # %% [markdown]
 # ## Errors over time, and by threshold
 #
-# `tracking_errors` compares tracks with the truth; `tapvid_queries` returns the points that the evaluation queried (mode
-# `"first"`: each point in the first image in which it is visible).
+# The evaluation also holds how far every tracker is off, over the images since the query and by threshold;
+# `tracking_errors` computes the same from tracks of your own.
 
 # %%
-errors = {name: {} for name in trackers}
-for number, (name, clip) in enumerate(scenes.items()):
-    _, owner = dp.tapvid_queries(clip.tracks, clip.visibility)
-    true_tracks, true_visibility = clip.tracks[:, owner], clip.visibility[:, owner]
-    for label in trackers:
-        errors[label][name] = dp.tracking_errors(
-            kept[label][number], true_tracks, true_visibility, (clip.height, clip.width)
-        )
-errors = dp.gather_errors(errors)
-dp.plot_error_over_time(errors["error"])
+dp.plot_error_over_time(evaluation["error"])
 
 # %% [markdown]
 # Chained flow accumulates the errors of its steps. The backbone compares every image with the image of the query, so
 # errors do not accumulate, but points whose appearance has changed are harder to match.
 
 # %%
-dp.plot_accuracy_per_threshold(errors["within"])
+dp.plot_accuracy_per_threshold(evaluation["within"])
 
 # %% [markdown]
 # When a chain loses a point behind an object, it continues with the object; matching with the image of the query can
@@ -222,13 +190,12 @@ dp.plot_accuracy_per_threshold(errors["within"])
 
 # %%
 again = {name: [] for name in trackers}
-for number, clip in enumerate(scenes.values()):
-    _, owner = dp.tapvid_queries(clip.tracks, clip.visibility)
-    visible = clip.visibility[:, owner]
-    asked = np.cumsum(visible, axis=0) > 0
-    back = visible & (np.cumsum(asked & ~visible, axis=0) > 0)
-    for label in trackers:
-        distance = np.linalg.norm(kept[label][number].tracks - clip.tracks[:, owner], axis=-1)
+for label in trackers:
+    for one in compared.tracked[label].values():
+        visible = one.clip.visibility
+        asked = np.cumsum(visible, axis=0) > 0
+        back = visible & (np.cumsum(asked & ~visible, axis=0) > 0)
+        distance = np.linalg.norm(one.tracks.tracks - one.clip.tracks, axis=-1)
         again[label].extend(distance[back] < cell)
 print(f"{len(again['mini'])} positions of points that came back; found within one cell:")
 for label, found in again.items():
@@ -248,7 +215,7 @@ for label, found in again.items():
 published = {"published": dp.BackboneTracker(backbone, options=PUBLISHED), "mini": trackers["mini"]}
 beside_published = dp.evaluate_tapvid({name: scenes[name] for name in list(scenes)[:4]}, published)
 within_16 = beside_published["pts_within_16"].mean("clip")
-as_table(beside_published).assign(**{"within 16 px": within_16.round(1).values})
+dp.evaluation_table(beside_published).assign(**{"within 16 px": within_16.round(1).values})
 
 # %% [markdown]
 # ## A real clip

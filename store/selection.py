@@ -126,6 +126,13 @@ class Selection:
     heads: Numbers | None = None
     frames: Numbers | None = None
 
+    def _repr_html_(self) -> str:
+        from store.notebook import repr_html
+
+        told = {name: getattr(self, name) for name in ("steps", "layers", "branches", "heads", "frames")}
+        lines = [f"  {name}  {_told(value)}" for name, value in told.items()]
+        return repr_html("\n".join(["Selection", *lines]))
+
     def __post_init__(self) -> None:
         for name in ("steps", "layers", "heads", "frames"):
             value = getattr(self, name)
@@ -233,6 +240,11 @@ class Selection:
         )
         plan.check(limit_bytes)
         return plan
+
+
+def _told(value: Any) -> str:
+    """Numbers or names in words; None is all."""
+    return "all" if value is None else value if isinstance(value, str) else ", ".join(map(str, value))
 
 
 def _uniform(layers: list[LayerInfo]) -> tuple[int, int]:

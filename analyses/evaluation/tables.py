@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
-from store.arguments import checked_but
+from store.arguments import checked, checked_but
+from store.checks import integer
 from store.errors import InvalidInputError
 from store.files.outputs import OutputFile
 
@@ -72,6 +74,126 @@ def tidy(measured: xr.Dataset, *, heads: bool = False) -> pd.DataFrame:
     order = [*rows, *(name for name in beside if name not in rows), *names]
     table = shown[names].reset_coords(drop=False).to_dataframe(dim_order=rows).reset_index()
     return table[[name for name in order if name in table]]
+
+
+@checked
+def evaluation_table(evaluation: xr.Dataset) -> pd.DataFrame:
+    """Return the means of trackers over clips as text, each with its 95 % interval, in percent.
+
+    Parameters
+    ----------
+    evaluation : Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each tracker; columns ``position accuracy``, ``average Jaccard`` and ``occlusion accuracy``.
+
+    Raises
+    ------
+    InvalidInputError
+        For another Dataset.
+
+    Examples
+    --------
+    >>> from store.scenes.scene import make_scene
+    >>> from analyses.evaluation.tapvid import evaluate_tapvid
+    >>> from analyses.trackers.static import StaticTracker
+    >>> found = evaluate_tapvid({"scene": make_scene(0)}, {"nothing moves": StaticTracker()})
+    >>> evaluation_table(found).loc["nothing moves", "occlusion accuracy"]
+    '63.8'
+    """
+    import pandas as pd
+
+    from analyses.evaluation.files import METRICS, check_evaluation
+    from analyses.evaluation.tapvid import in_percent, tapvid_means
+
+    check_evaluation(evaluation)
+    means = tapvid_means(in_percent(evaluation))
+    cells = {heading: [_interval(*each) for each in means[name].values] for name, heading in METRICS.items()}
+    return pd.DataFrame(cells, index=pd.Index(means["tracker"].values, name="tracker"))
+
+
+def _interval(mean: float, low: float, high: float) -> str:
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+}
+
+
+@checked
+def latex_table(
+    table: Any, *, digits: int = 1, index: bool = True, caption: str | None = None, label: str | None = None
+) -> str:
+    """Return a table as LaTeX with the rules of booktabs, ready to be pasted into a paper.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame, such as :func:`evaluation_table` and :func:`tidy` return
+    digits : decimals of numbers that are not whole
+    index : the rows' names as the first column
+    caption, label : of a float around it; without them, the ``tabular`` alone
+
+    Raises
+    ------
+    InvalidInputError
+        For what is not a DataFrame.
+
+    Notes
+    -----
+    It needs ``\\usepackage{booktabs}``. Text is escaped; what is missing is a dash.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> print(latex_table(pd.DataFrame({"accuracy [%]": [79.51]}, index=["layer_5"])))
+    \\begin{tabular}{lr}
+      \\toprule
+       & accuracy [\\%] \\\\
+      \\midrule
+      layer\\_5 & 79.5 \\\\
+      \\bottomrule
+    \\end{tabular}
+    <BLANKLINE>
+    """
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        raise InvalidInputError(f"table must be a pandas DataFrame; got {type(table).__name__}. tidy(sweep) makes one.")
+    integer(digits, "digits", least=0, most=12)
+    shown = table.reset_index() if index else table
+    unnamed = table.index.names == [None]
+    header = ["" if index and unnamed and place == 0 else _tex(name) for place, name in enumerate(shown.columns)]
+    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]
+    align = "".join(
+        "r" if number or place >= len(table.index.names) * index else "l" for place, number in enumerate(numeric)
+    )
+    rows = [[_cell(value, digits) for value in row] for row in shown.itertuples(index=False)]
+    lines = [rf"\begin{{tabular}}{{{align}}}", r"  \toprule", f"  {' & '.join(header)} \\\\", r"  \midrule"]
+    lines += [f"  {' & '.join(row)} \\\\" for row in rows]
+    lines += [r"  \bottomrule", r"\end{tabular}"]
+    if caption is not None or label is not None:
+        above = ([rf"  \caption{{{_tex(caption)}}}"] if caption else []) + ([rf"  \label{{{label}}}"] if label else [])
+        lines = [r"\begin{table}", r"  \centering", *above, *(f"  {line}" for line in lines), r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _tex(text: object) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in str(text))
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, float | np.floating):
+        return "--" if not np.isfinite(value) else f"{value:.{digits}f}"
+    return "--" if value is None else _tex(value)
 
 
 @checked_but("measured")

@@ -55,7 +55,7 @@ def difference(first: Measured, second: Measured) -> Measured:
     ([-10.0, 30.0], 'percentage points')
     """
     if isinstance(first, xr.Dataset) and isinstance(second, xr.Dataset):
-        _check_settings(first, second)
+        check_settings(first, second)
         names = [name for name in first if name in second and _MEASURE.fullmatch(str(name)) and name != _RELATIVE]
         names = [name for name in names if {"step", "layer"} <= set(first[name].dims)]
         if not names:
@@ -157,7 +157,17 @@ def quantity(values: xr.DataArray) -> str:
     return str(values.name).replace("_", " ") if len(name) > _LONGEST and values.name else name
 
 
-def _check_settings(first: xr.Dataset, second: xr.Dataset) -> None:
+def check_settings(first: xr.Dataset, second: xr.Dataset) -> None:
+    """Raise where two sweeps were measured with other thresholds or presets.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> check_settings(xr.Dataset(attrs={"preset": "exact"}), xr.Dataset(attrs={"preset": "exact"}))
+    """
     for name, text in _SETTINGS.items():
         ours, theirs = first.attrs.get(name), second.attrs.get(name)
         if ours != theirs:

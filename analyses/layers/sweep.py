@@ -51,7 +51,7 @@ def sweep(
     selection: Selection,
     *,
     noise: Noise = "forward",
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     draws: int = 1,
     steps: int = 50,
     threshold_cells: float | Sequence[float] = 0.5,
@@ -88,6 +88,7 @@ def sweep(
         Steps, layers and heads; one branch. Heads that are left out do not count in the mean over heads.
     noise : "clean", "forward" or "inversion", see :func:`probe.run.run.run_states`
     seed : of the noise, or of the sampling; the same for every clip
+        Several are several draws, with these seeds; :func:`by_seed` gives them a dim of their own.
     draws : how many times the noise is drawn for each clip, or a prompt sampled; each is an entry of ``clip`` with a
         coordinate ``draw``, and the draws of a clip are averaged as its windows are. The first has ``seed`` itself
     steps : denoising steps of the run
@@ -155,9 +156,9 @@ def sweep(
     backbone.check_ready()
     check_kind(clips_or_prompts, Clip | str | Mapping[Any, Any] | Iterable[Any], "clips_or_prompts")
     sources = named(clips_or_prompts, "clip")
-    check_draws(draws, noise, sources, truth or {})
+    check_draws(len(run.seeds), noise, sources, truth or {})
     items, skipped = sweep_items(sources, run, truth or {}, how, digests=save is not None)
-    items = repeat_for_draws(items, draws)
+    items = repeat_for_draws(items, len(run.seeds))
     check_any_left(items, skipped)
     attrs = run.attrs(resolved) | how.attrs()
     names = tuple(backbone.layers[layer].name for layer in resolved.layers)

@@ -8,10 +8,12 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from analyses.layers.sweep_items import (
     SweepItem,
 )
+from store.arguments import checked
 from store.checks import integer
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
@@ -21,13 +23,16 @@ from store.wording import Wording
 
 def check_run(seed: Any, steps: Any, draws: Any) -> None:
     """Raise for a seed, a number of steps or of noise draws that no run has."""
-    if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
-        raise InvalidInputError(
-            "a sweep has one seed; got several. For several draws of the noise pass draws=, whose seeds follow from it."
-        )
-    integer(seed, "seed", least=0)
     integer(steps, "steps", least=1)
     integer(draws, "draws", least=1)
+    if not (isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str)):
+        integer(seed, "seed", least=0)
+        return
+    seeds = [integer(each, "seed", least=0) for each in seed]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InvalidInputError(f"seeds must be one or several, each once; got {seeds}.")
+    if draws not in (1, len(seeds)):
+        raise InvalidInputError(f"{len(seeds)} seeds are {len(seeds)} draws; got draws={draws}. Leave draws out.")
 
 
 def check_draws(draws: int, noise: str, sources: Mapping[str, Any], truths: Mapping[str, Any]) -> None:
@@ -46,8 +51,8 @@ def check_draws(draws: int, noise: str, sources: Mapping[str, Any], truths: Mapp
         )
 
 
-def draw_seeds(seed: int, draws: int) -> tuple[int, ...]:
-    """The seed of each draw: ``seed`` itself, then others that follow from it.
+def draw_seeds(seed: int | Sequence[int], draws: int) -> tuple[int, ...]:
+    """The seed of each draw: the given ones, or ``seed`` itself and then others that follow from it.
 
     Examples
     --------
@@ -55,9 +60,59 @@ def draw_seeds(seed: int, draws: int) -> tuple[int, ...]:
     (7,)
     >>> draw_seeds(7, 3) == (7, *draw_seeds(7, 3)[1:]), draw_seeds(7, 2) == draw_seeds(7, 3)[:2]
     (True, True)
+    >>> draw_seeds([3, 5], 1)
+    (3, 5)
     """
+    if not isinstance(seed, int | np.integer):
+        return tuple(int(each) for each in seed)
     later = (np.random.SeedSequence([seed, draw]).generate_state(1)[0] for draw in range(1, draws))
     return (seed, *(int(one) for one in later))
+
+
+@checked
+def by_seed(sweep: xr.Dataset) -> xr.Dataset:
+    """A sweep with its draws of the noise along a dim of their own, ``seed``.
+
+    Parameters
+    ----------
+    sweep : Dataset of :func:`analyses.layers.sweep.sweep` with several seeds or draws
+
+    Returns
+    -------
+    Dataset
+        Every variable over ``clip`` is over (seed, clip); the coordinate ``seed`` holds the seeds. The clips have their
+        names without the draw. A sweep with one seed gets a ``seed`` of one.
+
+    Raises
+    ------
+    InvalidInputError
+        For a dataset without clips, or whose draws do not have the same clips.
+
+    Examples
+    --------
+    >>> swept = xr.Dataset({"accuracy": ("clip", [50.0, 60.0])}, {"clip": ["goat, draw 0", "goat, draw 1"]})
+    >>> swept = swept.assign_coords(draw=("clip", [0, 1])).assign_attrs(draw_seeds=[3, 5])
+    >>> found = by_seed(swept)
+    >>> found["accuracy"].sel(clip="goat", seed=5).item(), float(found["accuracy"].std("seed").item())
+    (60.0, 5.0)
+    """
+    if "clip" not in sweep.dims:
+        raise InvalidInputError("the sweep has no clips. Pass what sweep returned.")
+    if "draw" not in sweep.coords:
+        return sweep.expand_dims(seed=[int(sweep.attrs.get("seed", 0))])
+    draws = np.unique(sweep["draw"].values).tolist()
+    seeds = list(sweep.attrs.get("draw_seeds", draws))
+    parts = []
+    for draw in draws:
+        part = sweep.isel(clip=np.flatnonzero(sweep["draw"].values == draw)).drop_vars("draw")
+        names = [str(name).removesuffix(f", draw {draw}") for name in part["clip"].values]
+        parts.append(part.assign_coords(clip=names))
+    if any(part["clip"].values.tolist() != parts[0]["clip"].values.tolist() for part in parts):
+        raise InvalidInputError("the draws of this sweep do not have the same clips, so they make no dim of their own.")
+    over = [str(name) for name, each in sweep.data_vars.items() if "clip" in each.dims]
+    apart = xr.concat([part[over] for part in parts], xr.Variable("seed", [seeds[int(draw)] for draw in draws]))
+    rest = sweep.drop_vars(over).drop_dims("clip")
+    return apart.assign({name: rest[name] for name in rest.data_vars}).assign_attrs(sweep.attrs)
 
 
 def repeat_for_draws(items: Sequence[SweepItem], draws: int) -> list[SweepItem]:

@@ -54,6 +54,19 @@ def _frames_figure(titles: list[str], rows: int, columns: int, height: int, cell
     return figure
 
 
+def frame_panels(titles: list[str], cells: tuple[int, int], *, rows: int = 1) -> tuple[go.Figure, int]:
+    """Return empty panels with these titles, and the number of columns; several rows are not broken.
+
+    Examples
+    --------
+    >>> frame_panels(["a", "b"], (5, 7))[1], frame_panels(["a", "b"], (5, 7), rows=2)[1]
+    (2, 1)
+    """
+    each = len(titles) // rows
+    down, columns, tall = _grid(each, *cells, rows, most=each if rows > 1 else 7)
+    return _frames_figure(titles, down, columns, tall, cells), columns
+
+
 def _as_percent(attention: np.ndarray, normalise: Normalisation) -> np.ndarray:
     """uint8 (point, frame, y, x): whole percent of the largest value, so that what hovering shows is what is stored."""
     axes = (2, 3) if normalise == "frame" else (1, 2, 3)

@@ -48,17 +48,19 @@ class Explorer:
         self.sweep = sweep
         self._map = None if sweep is None else layer_step_map(sweep)
         self._normalisers = Normalisers()
+        self._last_rows: tuple[View, Any] | None = None
 
     def answer(self, request: Mapping[str, Any]) -> Answer:
         """The answer to one request of a front end; what cannot be met is an answer with ``error``.
 
         Parameters
         ----------
-        request : ``kind`` is "overview", "attention", "path", "values", "code" or "export"; the rest is a view
+        request : ``kind`` is "overview", "attention", "heads", "path", "values", "code" or "export"; the rest is a view
         """
         kinds = {
             "overview": self.overview,
             "attention": self.attention,
+            "heads": self.heads,
             "path": self.path,
             "values": self.values,
             "code": self.code,
@@ -156,6 +158,7 @@ class Explorer:
         """The row of a point or a text token, head by head and their mean.
 
         Arrays: ``mean`` (1, frame, y, x) float32, ``heads`` (head, frame, y, x) levels, ``text`` (head, token) float32.
+        A request with ``brief`` gets no heads, which are nearly all of the bytes: :meth:`heads` has them.
         """
         from analyses.attention.mapped import rows_of_token
 
@@ -177,13 +180,26 @@ class Explorer:
             vector = record["text_query"][:, view.token]
         scale = opened.recording.provenance.softmax_scale
         rows = rows_of_token(vector, record["key"], record.get("text_key"), scale=scale)
-        levels, largest = as_levels(rows.video)
+        arrays = {"mean": rows.video.mean(0, dtype=np.float32)[None], "text": rows.text}
+        scales = {}
+        if request.get("brief"):
+            self._last_rows = view, rows.video
+        else:
+            arrays["heads"], scales["heads"] = as_levels(rows.video)
         told["milliseconds"] = round(1000 * (time.perf_counter() - began), 2)
-        return Answer(
-            told,
-            {"mean": rows.video.mean(0, dtype=np.float32)[None], "heads": levels, "text": rows.text},
-            {"heads": largest},
-        )
+        return Answer(told, arrays, scales)
+
+    def heads(self, request: Mapping[str, Any]) -> Answer:
+        """The heads of the row that a ``brief`` request for attention has just been told.
+
+        Arrays: ``heads`` (head, frame, y, x) levels.
+        """
+        last = self._last_rows
+        if last is None or last[0] != View.of(request):
+            found = self.attention({**request, "brief": False})
+            return Answer({"kind": "heads"}, {"heads": found.arrays["heads"]}, found.scales)
+        levels, largest = as_levels(last[1])
+        return Answer({"kind": "heads"}, {"heads": levels}, {"heads": largest})
 
     def source(self, view: View) -> dict[str, Any]:
         """The point that is read: the nearest track where one passes within a cell, else the point itself."""

@@ -86,6 +86,37 @@ plain(
     analyses.against_baselines,
     lambda w: {"sweep": w.sweep, "by": "last", "samples": 50, "seed": 0},
 )
+plain("by_seed", dp.by_seed, lambda w: {"sweep": w.sweep})
+plain(
+    "compare",
+    dp.compare,
+    lambda w: {"first": w.sweep, "second": w.sweep, "measure": "accuracy", "names": ["a", "b"], "pair": "name"},
+)
+plain(
+    "plot_comparison",
+    dp.plot_comparison,
+    lambda w: {"compared": dp.compare(w.sweep, w.sweep), "title": "a title"},
+)
+plain("summarise_sweep", dp.summarise_sweep, lambda w: {"sweep": w.sweep})
+plain(
+    "select_heads",
+    dp.select_heads,
+    lambda w: {
+        "sweep": w.sweep.assign(head_accuracy=w.sweep["accuracy"].expand_dims(head=[0, 1], axis=-1)),
+        "count": 2,
+        "by": "last",
+        "accuracy": "all",
+        "samples": 50,
+        "seed": 0,
+    },
+)
+plain("plot_images", dp.plot_images, lambda w: {"images": w.images, "count": 3, "title": "a title"})
+plain("evaluation_table", dp.evaluation_table, lambda w: {"evaluation": w.evaluation})
+plain(
+    "latex_table",
+    dp.latex_table,
+    lambda w: {"table": dp.tidy(w.sweep), "digits": 1, "index": True, "caption": "a caption", "label": "tab:a"},
+)
 plain("tidy", dp.tidy, lambda w: {"measured": w.sweep, "heads": False})
 plain(
     "write_table",

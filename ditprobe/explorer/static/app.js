@@ -86,7 +86,10 @@ class Explorer {
       this.times.asked = performance.now();
       const ticket = ++this.ticket;
       const shown = this.shownRecordings();
-      const answers = await Promise.all(shown.map((index) => this.ask(this.request("attention", index))));
+      // The picture needs the mean alone; the heads are nearly all of the bytes and come right after it.
+      const brief = this.transport.live && shown.length === 1 && this.state.head === null;
+      const requests = shown.map((index) => ({ ...this.request("attention", index), brief }));
+      const answers = await Promise.all(requests.map((request) => this.ask(request)));
       if (this.closed) return;
       shown.forEach((index, i) => this.slots.set(String(index), { attention: answers[i] }));
       this.difference();
@@ -95,9 +98,20 @@ class Explorer {
       this.draw();
       this.times.drawn = performance.now();
       this.tell();
+      this.coming = brief && !answers[0].error ? this.loadHeads(requests[0], this.slots.get(String(shown[0]))) : null;
       this.after(ticket, shown);
     } while (this.wanted);
     this.busy = false;
+  }
+
+  // The heads of a picture that is shown already; where it is gone when they are there, nothing is drawn.
+  async loadHeads(request, slot) {
+    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
+    if (this.closed || this.wanted || this.slots.get(String(request.recording)) !== slot) return;
+    const found = await this.ask({ ...request, kind: "heads" });
+    if (found.error || this.slots.get(String(request.recording)) !== slot) return;
+    slot.attention.arrays.heads = found.arrays.heads;
+    this.draw();
   }
 
   async ask(request) {
@@ -111,6 +125,7 @@ class Explorer {
   async after(ticket, shown) {
     clearTimeout(this.pausing);
     this.pausing = setTimeout(async () => {
+      await this.coming;
       for (const index of shown) {
         const slot = this.slots.get(String(index));
         if (ticket !== this.ticket || !slot || slot.attention.error) continue;

@@ -7,6 +7,7 @@ function drawHeads(app) {
   const arrays = app.slots.get(name)?.attention?.arrays;
   const frame = app.frameOf(app.state.focus, recording);
   app.ui.headsFrame.textContent = frame < 0 ? "" : `in frame ${recording.frames[frame]}`;
+  if (arrays && !arrays.heads && frame >= 0 && app.transport.live) return; // they are on their way
   if (!arrays?.heads || frame < 0) {
     panel.replaceChildren(h("p", { class: "dpx-note" }, arrays && frame >= 0
       ? "This file holds the mean over heads for this point; its heads were exported for the point it opens with." : "Nothing to show here."));

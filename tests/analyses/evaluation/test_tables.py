@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from analyses.evaluation.tables import tidy, write_table
+from analyses.evaluation.tables import evaluation_table, latex_table, tidy, write_table
 from analyses.layers.differences import difference
 from analyses.statistics import mean_over_clips
 from store.errors import InvalidInputError, OutputExistsError, RecordingError
@@ -146,3 +146,42 @@ def test_a_table_that_cannot_be_written_is_told(
     with pytest.raises(RecordingError, match="No space left on device"):
         write_table(sweep, tmp_path / "table.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_latex_table_escapes_text_and_rounds_numbers(sweep: xr.Dataset) -> None:
+    table = pd.DataFrame({"layer_5 & 4": [79.51, np.nan], "n": [3, 4], "who": ["a%", "–"]}, index=["x_1", "y"])
+    text = latex_table(table, caption="50 % & more", label="tab:a")
+    assert text.splitlines() == [
+        r"\begin{table}",
+        r"  \centering",
+        r"  \caption{50 \% \& more}",
+        r"  \label{tab:a}",
+        r"  \begin{tabular}{lrrr}",
+        r"    \toprule",
+        r"     & layer\_5 \& 4 & n & who \\",
+        r"    \midrule",
+        r"    x\_1 & 79.5 & 3 & a\% \\",
+        r"    y & -- & 4 & -- \\",
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    whole = latex_table(tidy(sweep), index=False, digits=2)
+    assert whole.count(r"\\") == len(tidy(sweep)) + 1
+    with pytest.raises(
+        InvalidInputError, match=r"^table must be a pandas DataFrame; got Dataset\. tidy\(sweep\) makes one\.$"
+    ):
+        latex_table(sweep)
+
+
+def test_an_evaluation_is_a_table_of_means_with_their_intervals() -> None:
+    from analyses.evaluation.tapvid import evaluate_tapvid
+    from analyses.trackers.static import StaticTracker
+    from store import make_scene
+
+    scenes = {f"scene {seed}": make_scene(seed) for seed in range(3)}
+    found = evaluate_tapvid(scenes, {"still": StaticTracker()})
+    table = evaluation_table(found)
+    assert table.index.tolist() == ["still"]
+    mean = float(found["occlusion_accuracy"].mean())
+    assert table.loc["still", "occlusion accuracy"].startswith(f"{mean:.1f} (")

@@ -310,9 +310,8 @@ def test_a_sweep_from_before_the_blind_baseline_is_gone_on_with(mini: Backbone, 
     ("options", "message"),
     [
         (
-            {"seed": [0, 1]},
-            "a sweep has one seed; got several. For several draws of the noise pass draws=, whose seeds follow from "
-            "it.",
+            {"seed": [0, 0]},
+            "seeds must be one or several, each once; got [0, 0].",
         ),
         ({"seed": "0"}, "seed must be an int; got '0'."),
         ({"draws": 0}, "draws must be at least 1; got 0."),

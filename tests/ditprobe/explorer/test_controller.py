@@ -60,6 +60,20 @@ def test_attention_from_any_frame_is_that_of_the_analysis(explorer: Explorer, pa
     np.testing.assert_allclose(decoded(answer, "text"), words.values[:, 0], rtol=1e-4, atol=1e-8)
 
 
+def test_a_brief_answer_has_the_mean_and_the_heads_follow(explorer: Explorer) -> None:
+    whole = explorer.answer({"kind": "attention", **VIEW})
+    brief = explorer.answer({"kind": "attention", **VIEW, "brief": True})
+    assert (set(brief.arrays), set(whole.arrays)) == ({"mean", "text"}, {"mean", "text", "heads"})
+    np.testing.assert_array_equal(brief.arrays["mean"], whole.arrays["mean"])
+    assert len(brief.to_bytes()) < len(whole.to_bytes())
+    other = {**VIEW, "x": VIEW["x"] + 5}
+    for view in (VIEW, other):  # of the answer before, and of another point
+        heads, expected = explorer.answer({"kind": "heads", **view}), explorer.answer({"kind": "attention", **view})
+        np.testing.assert_array_equal(heads.arrays["heads"], expected.arrays["heads"])
+        np.testing.assert_array_equal(heads.scales["heads"], expected.scales["heads"])
+    assert "does not exist" in message(explorer.answer({"kind": "heads", **VIEW, "layer": 99}))
+
+
 def test_attention_of_a_text_token_is_that_of_the_analysis(explorer: Explorer, path: Path) -> None:
     run = open_recording(path)
     key, (asked, text) = run.read(step=9, layer=4)[1], run.read_text(step=9, layer=4)

@@ -54,6 +54,8 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     ),
     "plot_best_layers": lambda: dp.plot_best_layers(SWEEP, [2]),
     "plot_clip_scores": lambda: dp.plot_clip_scores(SCORES),
+    "plot_comparison": lambda: dp.plot_comparison(dp.compare(MEASURED, MEASURED)),
+    "plot_images": lambda: dp.plot_images(IMAGES, count=3),
     "plot_error_over_time": lambda: dp.plot_error_over_time(LAGS),
     "plot_flow": lambda: dp.plot_flow(FLOW),
     "plot_flow_arrows": lambda: dp.plot_flow_arrows(FLOW, IMAGES),

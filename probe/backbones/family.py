@@ -426,8 +426,23 @@ class Family(ABC):
         return {"guidance_scale": 1.0}
 
     def replay_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of an unguided pipeline call whose first step gives a forward pass its conditioning."""
-        return {**arguments, **self.unguided_arguments(arguments)}
+        """Return the arguments of an unguided pipeline call whose first step gives a forward pass its conditioning.
+
+        A pipeline that begins with a noised clip is called from the first step on, without one.
+        """
+        chosen = {**arguments, **self.unguided_arguments(arguments)}
+        if "strength" in inspect.signature(type(self.pipeline).__call__).parameters:
+            chosen.pop(self.clip_argument or "", None)
+            chosen.update(strength=1.0, latents=self._blank_latents(chosen))
+        return chosen
+
+    def _blank_latents(self, arguments: Mapping[str, Any]) -> Tensor:
+        height, width, images = (int(arguments[name]) for name in ("height", "width", "num_frames"))
+        denoiser: Any = self.denoisers[0]
+        layout, patch = self.geometry.layout(height, width, images, 0), self.patch
+        sizes = [n * p for n, p in zip((layout.frames, layout.height, layout.width), patch, strict=True)]
+        sizes.insert(self.geometry.channel_axis - 1, denoiser.config.in_channels)
+        return torch.zeros(1, *sizes, dtype=denoiser.dtype)
 
     def rescales_guidance(self, arguments: Mapping[str, Any]) -> bool:
         """Return whether a pipeline call with these arguments rescales the guided prediction."""

@@ -33,10 +33,10 @@ def check_supported(kind: str, transformer: str | None = None, config: Mapping[s
     Examples
     --------
     >>> check_supported("WanPipeline")
-    >>> check_supported("WanVideoToVideoPipeline", "WanTransformer3DModel", {"in_channels": 16, "out_channels": 16})
+    >>> check_supported("LucyEditPipeline", "WanTransformer3DModel", {"in_channels": 16, "out_channels": 16})
     Traceback (most recent call last):
     ...
-    store.errors.UnsupportedBackboneError: WanVideoToVideoPipeline is not called as ditprobe calls pipelines, though its transformer is of the Wan family. Use WanPipeline.from_pipe(pipeline, dtype=pipeline.dtype), which shares its weights.
+    store.errors.UnsupportedBackboneError: LucyEditPipeline is not called as ditprobe calls pipelines, though its transformer is of the Wan family. Use WanPipeline.from_pipe(pipeline, dtype=pipeline.dtype), which shares its weights.
     """  # noqa: E501
     if any(kind in family.pipelines for family in families()):
         return

@@ -136,18 +136,6 @@ class CogVideoX(Backbone):
         # the pipeline's own default is the released models' 226, whatever this transformer was built with
         return {**chosen, "max_sequence_length": self.text_tokens()}
 
-    def replay_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of an unguided call; of video-to-video one from the first step, whatever the latents."""
-        chosen = super().replay_arguments(arguments)
-        if self.clip_argument == "video":
-            height, width, images = (int(chosen[name]) for name in ("height", "width", "num_frames"))
-            layout = self.geometry.layout(height, width, images, 0)
-            rows, columns = layout.height * self.patch[1], layout.width * self.patch[2]
-            shape = (1, layout.frames, self.pipeline.transformer.config.in_channels, rows, columns)
-            chosen.pop("video", None)
-            chosen.update(strength=1.0, latents=torch.zeros(shape, dtype=self.dtype))
-        return chosen
-
     def scale_latents(self, latents: Tensor) -> Tensor:
         latents = latents.permute(0, 2, 1, 3, 4) * self.pipeline.vae_scaling_factor_image
         padding = -latents.shape[1] % self.patch[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import nn
@@ -20,6 +21,7 @@ class SkyReelsV2(Wan):
     family = "SkyReels V2"
     pipelines: ClassVar[tuple[str, ...]] = ("SkyReelsV2Pipeline", "SkyReelsV2ImageToVideoPipeline")
     image_pipelines: ClassVar[tuple[str, ...]] = ("SkyReelsV2ImageToVideoPipeline",)
+    clip_arguments: ClassVar[Mapping[str, str]] = {}
     transformers: ClassVar[tuple[str, ...]] = ("SkyReelsV2Transformer3DModel",)
     fps = 24.0
 

@@ -41,11 +41,13 @@ class Wan(Backbone):
 
     Latents are (batch, channel, frame, y, x), normalised by channel. Image-to-video (2.1, 2.2, first and last frame)
     has the image in channels after them. TI2V-5B has it in their first frame instead, whose tokens are told that they
-    are clean: its timesteps are one a token.
+    are clean: its timesteps are one a token. Video-to-video begins with a noised clip at a later step (``strength``),
+    which keeps the number that it has in a run from pure noise.
     """
 
     family = "Wan"
-    pipelines: ClassVar[tuple[str, ...]] = ("WanPipeline", "WanImageToVideoPipeline")
+    pipelines: ClassVar[tuple[str, ...]] = ("WanPipeline", "WanImageToVideoPipeline", "WanVideoToVideoPipeline")
+    clip_arguments: ClassVar[Mapping[str, str]] = {"WanVideoToVideoPipeline": "video"}
     image_pipelines: ClassVar[tuple[str, ...]] = ("WanImageToVideoPipeline",)
     transformers: ClassVar[tuple[str, ...]] = ("WanTransformer3DModel",)
     attention_paths = ("blocks.*.attn1",)
@@ -65,12 +67,12 @@ class Wan(Backbone):
     @property
     def denoisers(self) -> tuple[nn.Module, ...]:
         """The transformer for most noise and, in Wan 2.2 14B, the one for little noise."""
-        both = (self.pipeline.transformer, self.pipeline.transformer_2)
+        both = (self.pipeline.transformer, getattr(self.pipeline, "transformer_2", None))
         return tuple(transformer for transformer in both if transformer is not None)
 
     def denoiser_at(self, timestep: float) -> nn.Module:
         """The transformer that denoises at a timestep."""
-        ratio = self.pipeline.config.boundary_ratio
+        ratio = getattr(self.pipeline.config, "boundary_ratio", None)
         if ratio is None or timestep >= ratio * self.pipeline.scheduler.config.num_train_timesteps:
             return self.denoisers[0]
         return self.denoisers[-1]
@@ -86,6 +88,8 @@ class Wan(Backbone):
         """The size that the pipeline generates by default; for TI2V-5B, whose cells are larger, the published one."""
         if self.strides[1] == _STRIDE_OF_5B:
             return Size(704, 1280, 121)
+        if self.clip_argument is not None:  # as many images as it is given
+            return Size(480, 832, 81)
         return super().default_size
 
     def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class WanVACE(Wan):
     family = "Wan VACE"
     pipelines = ("WanVACEPipeline",)
     image_pipelines = ()
+    clip_arguments: ClassVar[Mapping[str, str]] = {}
     transformers = ("WanVACETransformer3DModel",)
     positions_replaced = False
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
-from diffusers import SanaVideoTransformer3DModel, WanVideoToVideoPipeline
+from diffusers import LucyEditPipeline, SanaVideoTransformer3DModel
 from torch import nn
 
 from probe import load_backbone, run_clip
@@ -262,7 +262,7 @@ def video_to_video() -> Any:
     """A pipeline that takes a video, with the parts of one that does not."""
     parts = tiny.wan().components
     wanted = {"tokenizer", "text_encoder", "vae", "transformer", "scheduler"}
-    return WanVideoToVideoPipeline(**{name: part for name, part in parts.items() if name in wanted})
+    return LucyEditPipeline(**{name: part for name, part in parts.items() if name in wanted})
 
 
 def test_a_pipeline_is_told_by_its_transformer_and_its_remedy_works(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
-from contract import FamilyContract
+from contract import FamilyContract, OfAClip
 from diffusers import CogVideoXFunControlPipeline, CogVideoXVideoToVideoPipeline
 from PIL import Image
 from torch import Tensor
@@ -46,7 +46,7 @@ class TestFunControl(FamilyContract):
         return {**embeds(prompts, negative), "control_video": [VIDEO] * len(prompts)}
 
 
-class TestVideoToVideo(FamilyContract):
+class TestVideoToVideo(OfAClip, FamilyContract):
     """At full strength, where it makes every step; part of the steps below."""
 
     layer_names = TestFunControl.layer_names
@@ -62,17 +62,6 @@ class TestVideoToVideo(FamilyContract):
     @classmethod
     def conditioning(cls, prompts: tuple[int, ...] = (0,), *, negative: bool = True) -> dict[str, Any]:
         return {**embeds(prompts, negative), "video": VIDEO}
-
-    def sample(self, backbone: Backbone, **options: Any) -> Tensor:
-        """The pipeline takes a video or latents."""
-        if options.get("latents") is None:
-            return super().sample(backbone, **options)
-        given = self.conditioning
-        try:
-            self.conditioning = lambda *args, **kwargs: {**given(*args, **kwargs), "video": None}  # type: ignore[method-assign]
-            return super().sample(backbone, **options)
-        finally:
-            del self.conditioning
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from analyses.trackers.backbone import BackboneTracker
 from analyses.trackers.optical_flow import FlowTracker
 from analyses.tracking.chunks import Chunk
 from analyses.tracking.crops import CropWindows
+from analyses.tracking.grouping import PointGroup
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens
 from analyses.tracking.tokens import LayerTokens
@@ -65,12 +66,34 @@ def _raw_patches() -> Iterator[None]:
 
 
 @contextmanager
-def _still_tiles() -> Iterator[None]:
+def _still_crops() -> Iterator[None]:
     """Crops stay where they are in the first image."""
     follow = closer.follow
     with mock.patch.object(
         closer, "follow", lambda centres, *size: follow(np.broadcast_to(centres[:1], centres.shape), *size)
     ):
+        yield
+
+
+@contextmanager
+def _fixed_tiles() -> Iterator[None]:
+    """Crops are tiles of the image, as far apart as a third of what is left beside one, and follow nothing."""
+
+    def tiles(tracks: np.ndarray, trusted: np.ndarray, extent: np.ndarray, margin: np.ndarray, **how: Any) -> Any:
+        largest = tracks[trusted].max(0) if trusted.any() else extent
+        places = [
+            np.linspace(side / 2, max(side / 2, far - side / 2), 3) for side, far in zip(extent, largest, strict=True)
+        ]
+        centres = np.stack(np.meshgrid(*places), -1).reshape(-1, 2)
+        anchors = how["anchors"]
+        here = tracks[anchors, np.arange(len(anchors))]
+        owner = np.linalg.norm(here[:, None] - centres, axis=-1).argmin(1)
+        return [
+            PointGroup(np.flatnonzero(owner == tile), np.broadcast_to(centres[tile], (len(tracks), 2)))
+            for tile in np.unique(owner)
+        ]
+
+    with mock.patch.object(closer, "group_points", tiles):
         yield
 
 
@@ -86,7 +109,8 @@ def trackers_of(
     found: dict[str, Tracker] = {_FLOW: FlowTracker(), OURS: plain, **levels}
     if controls:
         found["raw patches in the crops"] = _Control(levels[CLOSER], _raw_patches)
-        found["crops that stay"] = _Control(levels[CLOSER], _still_tiles)
+        found["crops that stay"] = _Control(levels[CLOSER], _still_crops)
+        found["fixed tiles"] = _Control(levels[CLOSER], _fixed_tiles)
     return found
 
 

@@ -466,20 +466,6 @@ class FamilyContract:
     # Offloading ---------------------------------------------------------------------------------------------------
 
 
-class OfAClip:
-    """Of a family whose pipeline begins with a clip, ``video``: it takes that or latents, not both."""
-
-    def sample(self, backbone: Backbone, **options: Any) -> Tensor:
-        if options.get("latents") is None:
-            return super().sample(backbone, **options)
-        given = self.conditioning
-        self.conditioning = lambda *args, **kwargs: {**given(*args, **kwargs), "video": None}
-        try:
-            return super().sample(backbone, **options)
-        finally:
-            del self.conditioning
-
-
 def cast(arguments: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     """Pipeline arguments with float tensors in a data type; images, masks and numbers as they are."""
 

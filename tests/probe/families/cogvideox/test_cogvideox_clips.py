@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
-from contract import FamilyContract, OfAClip
+from contract import FamilyContract
 from diffusers import CogVideoXFunControlPipeline, CogVideoXVideoToVideoPipeline
+from from_a_clip import OfAClip
 from PIL import Image
 from torch import Tensor
 

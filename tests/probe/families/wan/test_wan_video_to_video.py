@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tiny_pipelines as tiny
 import torch
-from contract import FamilyContract, OfAClip
+from contract import FamilyContract
 from diffusers import UniPCMultistepScheduler, WanVideoToVideoPipeline
+from from_a_clip import OfAClip
 from PIL import Image
 
 from probe import Capture, load_backbone, run_prompt

@@ -234,7 +234,7 @@ def test_a_clip_is_shown_without_the_audio(backbone: Backbone) -> None:
 
 
 def test_guided_runs_need_predictions_that_are_not_rescaled(backbone: Backbone) -> None:
-    with pytest.raises(InvalidInputError, match=r"^the pipeline's own guidance_rescale scales the guided prediction"):
+    with pytest.raises(InvalidInputError, match=r"^the pipeline's own guidance_rescale rescales the guided prediction"):
         sample(backbone, None, Strategy(), **OPTIONS)
     options = {**OPTIONS, "conditioning": {**OPTIONS["conditioning"], "guidance_rescale": 0.0}}
     plain, same = backbone.generate(None, **options), sample(backbone, None, Strategy(), **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from probe.backbones.backbone import Backbone, OnStep
 from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
 from probe.recording.plan import RecordingPlan, estimate_seconds, plan_recording
+from probe.recording.staging import Staging
 from probe.run.run import sample_prompt, show_clip
 from probe.run.windows import Window
 from store.arguments import checked_but
@@ -25,40 +26,42 @@ from store.plan import DEFAULT_LIMIT_BYTES
 from store.progress import progress_bar
 from store.recordings.provenance import Provenance
 from store.recordings.reader import Recording, open_recording
-from store.recordings.writer import RecordingWriter
+from store.recordings.writer import Ready, RecordingWriter
 from store.selection import Noise, Selection
 
 __all__ = ["RecordingPlan", "RecordingSink", "check_clip_path", "estimate_seconds", "plan_recording", "record"]
 
 
-def _host(tensor: torch.Tensor | None) -> np.ndarray | None:
-    """A tensor as numpy; bfloat16, which numpy has not, as float32."""
-    if tensor is None:
-        return None
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
-
-
 @dataclass(frozen=True)
 class RecordingSink:
-    """A probe's sink that hands every capture to a recording's writer."""
+    """A probe's sink that hands every capture to a recording's writer, cast on its device and never waited for."""
 
     writer: RecordingWriter
     sigmas: tuple[float, ...]
+    _staging: dict[torch.device, Staging] = field(default_factory=dict, repr=False)
 
     def __call__(self, capture: Capture) -> None:
-        arrays: dict[str, Any] = {
-            name: _host(getattr(capture, name)) for name in ("query", "key", "text_query", "text_key", "features")
-        }
-        if self.writer.plan.values:
-            arrays["value"] = _host(capture.value)
-        self.writer.write(
+        device = capture.query.device
+        if device not in self._staging:
+            self._staging[device] = Staging(device)
+            self.writer.use_memory(self._staging[device].allocate)
+        staging = self._staging[device]
+        planned = [array.name for array in self.writer.plan.arrays]
+
+        def fill(parts: dict[str, np.ndarray]) -> Ready:
+            ready = staging.fill({name: getattr(capture, name) for name in planned}, parts)
+            if device.type == "cpu":  # known already: what is wrong is raised now
+                casts = ready()
+                self.writer.check_casts(casts, step=capture.step, layer=capture.layer, branch=capture.branch)
+            return ready
+
+        self.writer.write_filled(
+            fill,
             step=capture.step,
             layer=capture.layer,
             branch=capture.branch,
             timestep=capture.timestep,
             sigma=self.sigmas[capture.step],
-            **arrays,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,39 @@ def _check_finite(cast: np.ndarray, source: np.ndarray, what: str) -> None:
     if not bits.size or bits.max() < _EXPONENT:
         return
     bad = int(np.count_nonzero(~np.isfinite(source)))
-    if bad:
-        raise InvalidInputError(f"{what} holds {bad} values that are not finite; such attention cannot be recorded.")
-    count, largest = int(np.count_nonzero(bits >= _EXPONENT)), float(np.abs(source).max())
-    raise BeyondFloat16Error(
-        f"{what} holds {count} values beyond float16 (largest {largest:g}, limit 65504); a recording would lose them. "
-        f"Leave this layer out, or analyse it while sampling instead of recording it."
-    )
+    largest = 0.0 if bad else float(np.abs(source).max())
+    CastPart(0, bad, int(np.count_nonzero(bits >= _EXPONENT)), largest).check(what)
+
+
+@dataclass(frozen=True)
+class CastPart:
+    """A cast to float16 that was made elsewhere: values changed, not finite, beyond float16, and the largest size."""
+
+    inexact: int
+    not_finite: int = 0
+    beyond: int = 0
+    largest: float = 0.0
+
+    def check(self, what: str) -> None:
+        """Refuse what a recording would lose.
+
+        Raises
+        ------
+        InvalidInputError
+            For values that are not finite.
+        BeyondFloat16Error
+            For values beyond float16.
+
+        Examples
+        --------
+        >>> CastPart(inexact=3).check("query")
+        """
+        if self.not_finite:
+            raise InvalidInputError(
+                f"{what} holds {self.not_finite} values that are not finite; such attention cannot be recorded."
+            )
+        if self.beyond:
+            raise BeyondFloat16Error(
+                f"{what} holds {self.beyond} values beyond float16 (largest {self.largest:g}, limit 65504); a "
+                "recording would lose them. Leave this layer out, or analyse it while sampling instead of recording it."
+            )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from store.errors import InvalidInputError
+from store.files.atomic import aligned_empty
 from store.plan import Plan
-from store.recordings.casting import BeyondFloat16Error, to_float16
+from store.recordings.casting import BeyondFloat16Error, CastPart, to_float16
 from store.recordings.shards import ShardFormat
 from store.recordings.sources import Position
 from store.selection import resolve_number
@@ -30,6 +31,8 @@ class Record:
         Values that the cast changed.
     owned : frozenset of str
         Names of the parts whose memory is not shared, so that a later record can reuse it.
+    ready : callable, optional
+        Waits until the parts are filled, and returns how each was cast.
     """
 
     position: Position
@@ -37,6 +40,7 @@ class Record:
     parts: dict[str, np.ndarray]
     inexact: int
     owned: frozenset[str]
+    ready: Callable[[], Mapping[str, CastPart]] | None = None
 
 
 class RecordFormat:
@@ -59,6 +63,7 @@ class RecordFormat:
         self.shards = {array.name: ShardFormat(array) for array in plan.arrays}
         self.overflowing: set[Position] = set()
         self._spare: dict[str, list[np.ndarray]] = {name: [] for name in self.shards}
+        self.allocate: Callable[[tuple[int, ...]], np.ndarray] = aligned_empty
 
     def position(self, step: int, layer: int, branch: str) -> tuple[Position, str]:
         """Position of a record, and its step, layer and branch in words.
@@ -100,6 +105,29 @@ class RecordFormat:
                 raise InvalidInputError(f"{what}: {name} was given but is not planned.")
         owned = frozenset(name for name in parts if not np.may_share_memory(parts[name], np.asarray(given[name])))
         return Record(position, what, parts, inexact, owned)
+
+    def lend(self) -> dict[str, np.ndarray]:
+        """Memory for the parts of one record, used again when it is written: no more than wait for the disk."""
+        spare = self._spare
+        return {
+            name: spare[name].pop() if spare[name] else self.allocate(shard.shape)
+            for name, shard in self.shards.items()
+        }
+
+    def check(self, casts: Mapping[str, CastPart], position: Position, what: str) -> int:
+        """Raise for parts that a recording would lose; return the number of values that the casts changed.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        for name, cast in casts.items():
+            try:
+                cast.check(f"{what}: {name}")
+            except BeyondFloat16Error:
+                self.overflowing.add(position)
+                raise
+        return sum(cast.inexact for cast in casts.values())
 
     def give_back(self, record: Record, name: str) -> None:
         """Keep the memory of a written part for a later record, unless it is shared."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -18,6 +18,7 @@ from store.errors import DitprobeError, InvalidInputError, RecordingError
 from store.files.atomic import write_atomically
 from store.files.outputs import check_modes
 from store.plan import Plan
+from store.recordings.casting import CastPart
 from store.recordings.ledger import Ledger, check_same_run
 from store.recordings.lock import WriterLock, install, remove_leftovers
 from store.recordings.provenance import Provenance
@@ -39,6 +40,10 @@ from store.recordings.sources import LocalSource, Position, check_replaceable, c
 from store.wording import Wording
 
 Policy = Literal["block", "drop", "error"]
+Ready = Callable[[], Mapping[str, CastPart]]
+"""Waits until the parts of a record are filled, and returns how each was cast."""
+Fill = Callable[[dict[str, np.ndarray]], Ready]
+"""Begins to fill the parts of a record."""
 
 
 class RecordingWriter:
@@ -122,7 +127,7 @@ class RecordingWriter:
         self._queue: queue.Queue[Record | None] = queue.Queue(queue_records)
         self._threads: list[threading.Thread] = []
         self._taken: set[Position] = set()
-        self._error: RecordingError | None = None
+        self._error: DitprobeError | None = None
         self._ledger = Ledger(self.path, plan, sync=sync)
         self._lock: WriterLock | None = None
         self._overwrite, self._resuming = overwrite, resume and self.path.exists()
@@ -220,21 +225,75 @@ class RecordingWriter:
         RecordingError
             An earlier record could not be written, or the queue is full and the policy is "error".
         """
-        self._raise_error()
-        if not self._threads:
-            raise RecordingError("the writer is not open. Use it in a with block.")
-        position, what = self._records.position(step, layer, branch)
-        if self._ledger.status[position] == DONE and position not in self._taken:
-            return
-        if position in self._taken:
-            raise InvalidInputError(f"{what} was written already. A recording holds one sample of one run.")
-        self._ledger.note_times(position[0], {"timestep": timestep, "sigma": sigma})
-        if self._make_room(position, what):
+        begun = self._begin(step, layer, branch, timestep, sigma)
+        if begun is not None:
+            position, what = begun
             given = {"query": query, "key": key, "text_query": text_query, "text_key": text_key}
             given |= {"features": features, "value": value}
             record = self._records.cast(given, position, what, copy=copy)
             self._taken.add(position)
             self._queue.put(record)
+
+    def write_filled(
+        self,
+        fill: Fill,
+        *,
+        step: int,
+        layer: int,
+        branch: str = "cond",
+        timestep: float | None = None,
+        sigma: float | None = None,
+    ) -> None:
+        """Hand over one record that is cast into memory of the writer, without a copy; otherwise as :meth:`write`.
+
+        Parameters
+        ----------
+        fill : callable
+            Given the float16 arrays of the planned parts by name, begins to fill them and returns what waits for the
+            end and says how each was cast: a :data:`Ready`. A writer thread calls that, so that an accelerator may
+            still be copying; what it finds wrong is raised by the next call, or on leaving the block.
+        step, layer, branch, timestep, sigma
+            As in :meth:`write`.
+
+        Raises
+        ------
+        InvalidInputError, RecordingError
+        """
+        begun = self._begin(step, layer, branch, timestep, sigma)
+        if begun is not None:
+            position, what = begun
+            parts = self._records.lend()
+            record = Record(position, what, parts, 0, frozenset(parts), fill(parts))
+            self._taken.add(position)
+            self._queue.put(record)
+
+    def check_casts(self, casts: Mapping[str, CastPart], *, step: int, layer: int, branch: str = "cond") -> None:
+        """Raise at once for casts of a record that a recording would lose.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        self._records.check(casts, *self._records.position(step, layer, branch))
+
+    def use_memory(self, allocate: Callable[[tuple[int, ...]], np.ndarray]) -> None:
+        """Take the memory of :meth:`write_filled` from a function of shapes, such as pinned memory."""
+        self._records.allocate = allocate
+
+    def _begin(
+        self, step: int, layer: int, branch: str, timestep: float | None, sigma: float | None
+    ) -> tuple[Position, str] | None:
+        """Position and words of a record that is to be written; None for one that is there or dropped."""
+        self._raise_error()
+        if not self._threads:
+            raise RecordingError("the writer is not open. Use it in a with block.")
+        position, what = self._records.position(step, layer, branch)
+        if self._ledger.status[position] == DONE and position not in self._taken:
+            return None
+        if position in self._taken:
+            raise InvalidInputError(f"{what} was written already. A recording holds one sample of one run.")
+        self._ledger.note_times(position[0], {"timestep": timestep, "sigma": sigma})
+        return (position, what) if self._make_room(position, what) else None
 
     def _make_room(self, position: Position, what: str) -> bool:
         """Make room in the queue; False drops the record."""
@@ -261,16 +320,21 @@ class RecordingWriter:
                 self._fail(record.what, failure)
 
     def _write_record(self, record: Record) -> None:
-        checksums = []
+        checksums, inexact = [], record.inexact
+        if record.ready is not None:
+            inexact = self._records.check(record.ready(), record.position, record.what)
         for name, values in record.parts.items():
             shard = self._records.shards[name]
             write_atomically(shard.path(self.path, record.position), values, shard.index, sync=self._sync)
             checksums.append(crc32c(values))
             self._records.give_back(record, name)
-        self._ledger.finish(record.position, DONE, checksums, record.inexact)
+        self._ledger.finish(record.position, DONE, checksums, inexact)
         self._ledger.commit(lazily=True)
 
     def _fail(self, what: str, failure: Exception) -> None:
+        if isinstance(failure, InvalidInputError):  # what was handed over cannot be recorded; the disk is well
+            self._error = self._error or failure
+            return
         error = RecordingError(
             f"{what} could not be written to {self.path}: {failure}. {self._ledger.done} of {self.plan.records} "
             f"records are done and readable.",

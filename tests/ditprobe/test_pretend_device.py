@@ -14,6 +14,7 @@ from pretend_cuda import PretendCUDA
 from tiny_families import FAMILIES, Family
 
 import ditprobe as dp
+from store.errors import InvalidInputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -104,6 +105,37 @@ def test_a_capture_waits_for_nothing_and_copies_nothing(device: PretendCUDA) -> 
     assert every[0] - without[0] == 1, "the scheduler's timesteps are fetched once a run"
     counts(dp.Selection("all", "all", frames=[0, 2]))
     assert counts(dp.Selection("all", "all", frames=[0, 2]))[1] == without[1]
+
+
+def test_recording_copies_and_never_waits(device: PretendCUDA, tmp_path: Path) -> None:
+    """The sampler queues copies into memory of the writer, a thread of which waits for the event of each record."""
+    mini = FAMILIES["mini"]
+    backbone = dp.load_backbone(mini.make(), device="cuda", dtype="bfloat16")
+    given: dict[str, Any] = {"size": (24, 32), "images": 3, "steps": 3}
+    device.reset()
+    dp.run_prompt(backbone, mini.prompt, dp.Selection("all", "all"), lambda capture: None, want_clip=False, **given)
+    probed = sum(device.waits.values())
+    device.reset()
+    run = dp.record(backbone, mini.prompt, dp.Selection("all", "all"), tmp_path / "run.zarr", features=True, **given)
+    assert sum(device.waits.values()) == probed
+    assert run.state == "complete"
+    found: list[dp.Capture] = []
+    dp.run_prompt(backbone, mini.prompt, dp.Selection([1], [1]), found.append, want_clip=False, **given)
+    query, _ = run.read(step=1, layer=1)
+    assert found[0].query.dtype == torch.bfloat16
+    np.testing.assert_array_equal(query, found[0].query.cpu().half().numpy())
+
+
+def test_a_record_that_would_be_lost_is_refused_with_its_own_error(device: PretendCUDA, tmp_path: Path) -> None:
+    mini = FAMILIES["mini"]
+    backbone = dp.load_backbone(mini.make(), device="cuda")
+    with torch.no_grad():
+        backbone.modules[0][1][1].norm_q.weight.mul_(1e6)
+    with pytest.raises(InvalidInputError, match=r"layer 1, branch 'cond': query holds \d+ values beyond float16"):
+        dp.record(
+            backbone, moving_clip(mini.size), dp.Selection([0], "all"), tmp_path / "run.zarr",
+            size=(24, 32), images=3, steps=3, prompt=mini.prompt,
+        )  # fmt: skip
 
 
 def test_parts_on_several_devices(device: PretendCUDA) -> None:

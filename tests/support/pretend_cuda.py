@@ -33,7 +33,7 @@ _WAITING = {
 _METADATA = {
     "size", "dim", "stride", "numel", "is_floating_point", "is_complex", "element_size", "data_ptr", "is_contiguous",
     "storage_offset", "__len__", "ndimension", "nelement", "requires_grad_", "retain_grad", "register_hook",
-    "is_pinned", "untyped_storage", "is_inference", "has_names", "is_shared", "record_stream", "is_same_size",
+    "is_pinned", "untyped_storage", "is_inference", "has_names", "is_shared", "is_same_size",
     "_has_compatible_shallow_copy_type", "__set__", "__delete__", "result_type", "can_cast", "_is_view",
     "is_tensor", "__hash__", "__reduce_ex__", "refine_names", "get_device", "_version", "type_as_shape",
 }  # fmt: skip
@@ -51,6 +51,9 @@ class PretendTensor(Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
         return pretend.call(func, args, kwargs or {})
+
+    def record_stream(self, stream: Any) -> None:
+        """Nothing to remember: memory is freed when nobody holds it."""
 
     def __deepcopy__(self, memo: Any) -> Any:
         copied = _on(self.as_subclass(Tensor).detach().clone(), self._pretend_index)  # type: ignore[arg-type]
@@ -238,15 +241,13 @@ class PretendCUDA:
     def _taken_device(args: Any, kwargs: Any) -> tuple[torch.device | None, Any, Any]:
         """The device argument, and the arguments with the CPU in its place."""
         kwargs = dict(kwargs)
+        kwargs.pop("pin_memory", None)
         wanted = kwargs.get("device")
         if wanted is None:
             return None, args, kwargs
         wanted = torch.device("cuda", wanted) if isinstance(wanted, int) else torch.device(wanted)
         if wanted.type == "cuda":
             kwargs["device"] = torch.device("cpu")
-            kwargs.pop("pin_memory", None)
-        elif kwargs.get("pin_memory"):
-            kwargs["pin_memory"] = False
         return wanted, args, kwargs
 
     @staticmethod
@@ -379,7 +380,8 @@ class PretendCUDA:
 class PretendStream:
     """Work is done at once, so a stream only remembers that it was waited for."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, device: Any = None, **kwargs: Any) -> None:
+        self.device = device
         self.waited: list[Any] = []
 
     def wait_stream(self, other: Any) -> None:

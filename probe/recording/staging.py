@@ -1,0 +1,134 @@
+"""Captures on their way to the writer: cast, checked and counted on their own device, into memory of the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from store.files.atomic import ALIGNMENT, aligned_empty
+from store.recordings.casting import CastPart
+from store.recordings.writer import Ready
+
+_EXACT_FROM = np.uint16(0x3700 << 1)
+"""Bits of 2 ** -17 in bfloat16 without the sign: from here on float16 holds what bfloat16 holds."""
+_BLOCK = 1 << 16
+_BEYOND = 65520.0
+"""Rounded to infinity in float16."""
+
+
+class Staging:
+    """Fill the memory of a recording's writer from tensors of one device.
+
+    On CUDA everything is queued on a stream of its own, so the sampler goes on at once; the memory is pinned. On the
+    CPU the same is done in place.
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Examples
+    --------
+    >>> part = np.empty((2, 3), np.float16)
+    >>> Staging(torch.device("cpu")).fill({"key": torch.full((2, 3), 0.1)}, {"key": part})()["key"].inexact
+    6
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def allocate(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Empty float16 memory at an aligned address; pinned where the tensors are on CUDA."""
+        if self._stream is None:
+            return aligned_empty(shape)
+        nbytes = 2 * int(np.prod(shape, dtype=np.int64))
+        memory = torch.empty(nbytes + ALIGNMENT, dtype=torch.uint8, pin_memory=True).numpy()
+        start = -memory.ctypes.data % ALIGNMENT
+        pinned: np.ndarray = memory[start : start + nbytes].view("<f2").reshape(shape)
+        return pinned
+
+    def fill(self, tensors: Mapping[str, Tensor], parts: Mapping[str, np.ndarray]) -> Ready:
+        """Begin to fill parts with tensors of their shapes (a shorter text is filled up with NaN)."""
+        with torch.no_grad():
+            if self._stream is None:
+                done = {name: _cast(tensor.detach(), _room(tensor, parts[name])) for name, tensor in tensors.items()}
+                return lambda: done
+            return self._queued(tensors, parts)
+
+    def _queued(self, tensors: Mapping[str, Tensor], parts: Mapping[str, np.ndarray]) -> Ready:
+        stream = self._stream
+        stream.wait_stream(torch.cuda.current_stream(stream.device))
+        found = []
+        with torch.cuda.stream(stream):
+            for name, tensor in tensors.items():
+                tensor = tensor.detach()
+                half = tensor.to(torch.float16)
+                _room(tensor, parts[name]).copy_(half, non_blocking=True)
+                size = tensor.abs().amax()
+                counts = (half.to(tensor.dtype) != tensor, ~torch.isfinite(tensor), torch.isinf(half))
+                found.append(torch.stack([size.double(), *(each.sum().double() for each in counts)]))
+                tensor.record_stream(stream)
+            reports = torch.empty(len(found), 4, dtype=torch.float64, pin_memory=True)
+            reports.copy_(torch.stack(found), non_blocking=True)
+            event = torch.cuda.Event()
+            event.record(stream)
+
+        def ready() -> dict[str, CastPart]:
+            event.synchronize()
+            rows = dict(zip(tensors, reports.tolist(), strict=True))
+            return {
+                name: CastPart(int(inexact), int(bad), int(beyond), size)
+                for name, (size, inexact, bad, beyond) in rows.items()
+            }
+
+        return ready
+
+
+def _room(tensor: Tensor, part: np.ndarray) -> Tensor:
+    """The memory of a part as a tensor; where the text is shorter, the rest is filled with NaN."""
+    if part.ndim == 3 and tensor.shape[1] < part.shape[1]:
+        part[:, tensor.shape[1] :] = np.nan
+        part = part[:, : tensor.shape[1]]
+    return torch.from_numpy(part)
+
+
+def _cast(tensor: Tensor, room: Tensor) -> CastPart:
+    """Cast a tensor on the CPU, head by head: each is made contiguous once and then stays in the cache."""
+    count = _COUNTS.get(tensor.dtype, _changed)
+    head = torch.empty(tensor.shape[1:], dtype=tensor.dtype)
+    inexact, sizes = 0, []
+    for source, cast in zip(tensor, room, strict=True):
+        head.copy_(source)
+        cast.copy_(head)
+        low, high = torch.aminmax(head)
+        sizes.append(float(torch.maximum(low.abs(), high.abs())))
+        inexact += count(head, cast)
+    largest = float(np.max(sizes))  # NaN where one is
+    if largest < _BEYOND:
+        return CastPart(inexact, largest=largest)
+    return CastPart(0, int((~torch.isfinite(tensor)).sum()), int(torch.isinf(room).sum()), largest)
+
+
+def _changed(source: Tensor, cast: Tensor) -> int:
+    return int(torch.count_nonzero(cast.to(source.dtype) != source))
+
+
+def _changed_bfloat16(source: Tensor, cast: Tensor) -> int:
+    """Values that float16 holds differently: some of those between 0 and 2 ** -17, which are looked for in the bits."""
+    source, cast = source.view(-1), cast.reshape(-1)
+    bits = source.view(torch.int16).numpy().view(np.uint16)
+    changed = 0
+    for start in range(0, len(bits), _BLOCK):
+        size = bits[start : start + _BLOCK] << np.uint16(1)
+        size -= np.uint16(1)  # 0 becomes the largest
+        small = size < _EXACT_FROM - np.uint16(1)
+        if np.count_nonzero(small):
+            places = torch.from_numpy(np.flatnonzero(small) + start)
+            changed += int(torch.count_nonzero(cast[places].float() != source[places].float()))
+    return changed
+
+
+_COUNTS = {torch.bfloat16: _changed_bfloat16, torch.float16: lambda source, cast: 0}

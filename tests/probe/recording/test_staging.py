@@ -1,0 +1,51 @@
+"""The cast of captures to float16, and what it counts and finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from probe.recording.staging import Staging
+
+DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
+
+
+def values(dtype: torch.dtype) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(2, 3, 500, 8, generator=generator) * 10.0 ** torch.randint(
+        -9, 3, (2, 3, 500, 8), generator=generator
+    )
+    drawn[0, 0, 0] = 0.0
+    return drawn.to(dtype).transpose(1, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_changed_values_are_counted_exactly(dtype: torch.dtype) -> None:
+    tensor = values(dtype)
+    part = np.empty(tuple(tensor.shape), np.float16)
+    report = Staging(torch.device("cpu")).fill({"query": tensor}, {"query": part})()["query"]
+    wide = tensor.double()
+    np.testing.assert_array_equal(part, tensor.to(torch.float16).numpy())
+    assert report.inexact == int((wide.half().double() != wide).sum())
+    assert (report.not_finite, report.beyond) == (0, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_lost_is_counted(dtype: torch.dtype) -> None:
+    tensor = values(dtype)
+    part, staging = np.empty(tuple(tensor.shape), np.float16), Staging(torch.device("cpu"))
+    tensor[1, 2, 0, :2] = torch.nan
+    assert staging.fill({"key": tensor}, {"key": part})()["key"].not_finite == 2
+    if dtype != torch.float16:
+        tensor[1, 2, 0, :2] = 1e5
+        found = staging.fill({"key": tensor}, {"key": part})()["key"]
+        assert (found.not_finite, found.beyond) == (0, 2)
+        assert found.largest == pytest.approx(1e5, rel=1e-2)
+
+
+def test_a_shorter_text_is_filled_up() -> None:
+    part = np.zeros((2, 5, 4), np.float16)
+    Staging(torch.device("cpu")).fill({"text_key": torch.ones(2, 3, 4)}, {"text_key": part})()
+    assert np.isnan(part[:, 3:]).all()
+    assert (part[:, :3] == 1).all()

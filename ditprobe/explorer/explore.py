@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 @checked
 def explore(
-    recording: Recording | Clip | str | os.PathLike[str],
+    recording: Recording | Clip | str | os.PathLike[str] | None = None,
     backbone: Backbone | None = None,
     *,
+    prompt: str | None = None,
     clip: Clip | None = None,
     beside: Recording | str | os.PathLike[str] | None = None,
     beside_clip: Clip | None = None,
@@ -38,10 +39,13 @@ def explore(
 
     Parameters
     ----------
-    recording : Recording, path or Clip
+    recording : Recording, path or Clip; left out where a prompt is sampled
         A clip is recorded first, in a temporary folder, with ``backbone``.
     backbone : Backbone, optional
-        What records a clip.
+        What records a clip or samples a prompt.
+    prompt : str, optional
+        Without a recording: what is sampled, and recorded meanwhile. Of a clip: the prompt that it is shown with, its
+        own by default.
     clip : Clip, optional
         The images of the recording: the clip that was recorded, or that ``record(save_clip=)`` wrote. Beside
         ``a.zarr``, ``a.mp4`` is found without it. Its tracks are what matches are compared with.
@@ -50,9 +54,9 @@ def explore(
     sweep : Dataset, optional
         Its map of layers and steps is what one navigates by.
     selection : Selection, optional
-        What is recorded of a clip: by default all layers at the first, the middle and the last of 50 steps.
+        What is recorded of a clip or a prompt: by default all layers at the first, the middle and the last of 50 steps.
     seed : int
-        Of the noise with which a clip is recorded.
+        Of the noise with which a clip is recorded or a prompt sampled.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def explore(
     Raises
     ------
     InvalidInputError
-        For a clip without a backbone, or a sweep that is none.
+        For a clip or a prompt without a backbone, a prompt beside a recording, and a sweep that is none.
     MissingWidgetsError
         Without anywidget, which comes with ``ditprobe[notebooks]``.
     RecordingError, ClipError
@@ -85,11 +89,16 @@ def explore(
         ) from error
 
     folder = None
-    if isinstance(recording, Clip):
-        first, folder = _recorded(recording, backbone, selection, seed)
+    if recording is None or isinstance(recording, Clip):
+        if recording is None and clip is not None:
+            raise InvalidInputError("a prompt is sampled, so clip has no recording to belong to. Leave clip out.")
+        first, folder = _recorded(recording, backbone, selection, seed, prompt)
     else:
-        if backbone is not None or selection is not None:
-            raise InvalidInputError("backbone and selection record a clip; a recording has been made already.")
+        if backbone is not None or selection is not None or prompt is not None:
+            raise InvalidInputError(
+                "backbone, selection and prompt are for what is recorded first; this recording has been made already. "
+                "Leave them out."
+            )
         first = opened(_as_path(recording), clip)
     both = [first] if beside is None else [first, opened(_as_path(beside), beside_clip)]
     return ExplorerWidget(Explorer(both, sweep=sweep), folder=folder)
@@ -100,15 +109,25 @@ def _as_path(recording: Recording | str | os.PathLike[str]) -> Recording | Path:
 
 
 def _recorded(
-    clip: Clip, backbone: Backbone | None, selection: Selection | None, seed: int
+    clip: Clip | None, backbone: Backbone | None, selection: Selection | None, seed: int, prompt: str | None
 ) -> tuple[OpenedRecording, Any]:
-    """The first window of a clip as a recording, and the temporary folder that it is in."""
+    """The first window of a clip, or a sampled prompt, as a recording, and the temporary folder that it is in."""
     from probe.recording.record import record
     from probe.run.windows import cut_windows
 
+    if clip is None and prompt is None:
+        raise InvalidInputError("there is nothing to explore: pass a recording, a clip, or prompt= with backbone=.")
     if backbone is None:
-        raise InvalidInputError("a clip is recorded before it is explored. Pass the backbone: explore(clip, backbone).")
+        raise InvalidInputError(
+            "a clip or a prompt is recorded before it is explored. Pass the backbone: explore(clip, backbone), or "
+            "explore(backbone=backbone, prompt=...)."
+        )
     chosen = selection or Selection(steps=[0, 25, -1], layers="all")
     folder = tempfile.TemporaryDirectory(prefix="ditprobe-explorer-", ignore_cleanup_errors=True)
-    run = record(backbone, clip, chosen, Path(folder.name, "scene.zarr"), noise="forward", seed=seed)
+    if clip is None:
+        path = Path(folder.name, "prompt.zarr")
+        record(backbone, str(prompt), chosen, path, seed=seed, save_clip=path.with_suffix(".mkv"))
+        return opened(path), folder
+    how = {} if prompt is None else {"prompt": prompt}
+    run = record(backbone, clip, chosen, Path(folder.name, "scene.zarr"), noise="forward", seed=seed, **how)
     return OpenedRecording(run, cut_windows(backbone, clip)[0].clip), folder

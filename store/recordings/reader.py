@@ -318,7 +318,13 @@ class Recording:
         if status == DROPPED:
             raise NotRecordedError(f"{what} was dropped: the writer's queue was full.", remedy=again(resume=True))
         if status != DONE:
-            raise NotRecordedError(f"{what} was not written before the run ended.", remedy=again(resume=True))
+            open_still = self.state == "open"
+            why = (
+                "is not written yet, or the run ended before it"
+                if open_still
+                else "was not written before the run ended"
+            )
+            raise NotRecordedError(f"{what} {why}.", remedy=again(resume=True))
         array: PlannedArray = self._arrays[name]
         crc = int(self._checksums[position][list(self._arrays).index(name)])
         check = self._check and (name, position) not in self._checked

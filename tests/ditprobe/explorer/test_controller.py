@@ -185,7 +185,7 @@ def test_a_recording_that_is_being_written_shows_its_new_records(tmp_path: Path)
     told = explorer.answer({"kind": "overview"}).values
     assert (told["recordings"][0]["state"], told["recordings"][0]["done"]) == ("open", 1)
     assert told["start"]["step"] == 3
-    assert "was not written" in message(explorer.answer({"kind": "attention", **VIEW}))
+    assert "is not written yet" in message(explorer.answer({"kind": "attention", **VIEW}))
     assert "error" not in explorer.answer({"kind": "attention", **VIEW, "step": 3}).values
 
 

@@ -177,7 +177,8 @@ class TestInput:
         with pytest.raises(NotRecordedError) as missing:
             recording.read(step=9, layer=4)
         assert str(missing.value) == (
-            "step 9, layer 4, branch 'cond' was not written before the run ended. Record again with resume=True."
+            "step 9, layer 4, branch 'cond' is not written yet, or the run ended before it. Record again with "
+            "resume=True."
         )
         return recording
 

@@ -30,7 +30,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from IPython.display import Video
-from PIL import Image
 
 import ditprobe as dp
 
@@ -65,7 +64,7 @@ dp.plot_selection(selection)
 
 # %%
 reference = dp.make_scene(21, prompt="a red ring moves left over blue stripes")
-Image.fromarray(np.hstack([image.repeat(4, 0).repeat(4, 1) for image in reference.images]))
+dp.plot_images(reference)
 
 # %%
 flow = dp.reference_flow(backbone, reference, layer=best)
@@ -88,8 +87,7 @@ prompt = "a green star over white dots"
 plain = dp.sample(backbone, prompt, seed=0, steps=steps)
 transfer = dp.MotionTransfer(backbone, reference, prompt, method=dp.DiTFlow(layers=(best,), fraction=0.4), steps=steps)
 moved = transfer.run()
-rows = [reference.images, plain.images, moved.clip.images]
-Image.fromarray(np.vstack([np.hstack([image.repeat(4, 0).repeat(4, 1) for image in row]) for row in rows]))
+dp.plot_images({"reference": reference, "prompt alone": plain, "with its motion": moved.clip}, title=prompt)
 
 # %% [markdown]
 # From top to bottom: the reference; what the backbone generates from the prompt alone; the same noise with the motion of
@@ -195,8 +193,7 @@ kept
 said = "a red disc moves left over blue stripes"
 guided = dp.sample(backbone, said, dp.CrossAttentionGuidance(layers=(best,), scale=1.0), seed=0, steps=steps)
 unguided = dp.sample(backbone, said, seed=0, steps=steps)
-rows = [unguided.images, guided.images]
-Image.fromarray(np.vstack([np.hstack([image.repeat(4, 0).repeat(4, 1) for image in row]) for row in rows]))
+dp.plot_images({"unguided": unguided, "guided": guided}, title=said)
 
 # %% [markdown]
 # ## Your model

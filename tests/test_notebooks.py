@@ -24,7 +24,7 @@ FIGURES = {
     "01_record_and_look": 7,
     "02_layer_sweep": 11,
     "03_track_points": 4,
-    "04_transfer_motion": 4,
+    "04_transfer_motion": 7,
     "06_explore": 2,
 }
 

@@ -128,6 +128,6 @@ def _recorded(
         path = Path(folder.name, "prompt.zarr")
         record(backbone, str(prompt), chosen, path, seed=seed, save_clip=path.with_suffix(".mkv"))
         return opened(path), folder
-    how = {} if prompt is None else {"prompt": prompt}
+    how: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
     run = record(backbone, clip, chosen, Path(folder.name, "scene.zarr"), noise="forward", seed=seed, **how)
     return OpenedRecording(run, cut_windows(backbone, clip)[0].clip), folder

@@ -34,6 +34,13 @@ class ExplorerWidget(anywidget.AnyWidget):
         self._folder = folder  # a temporary recording lives as long as its widget
         self.on_msg(self._receive)
 
+    def close(self) -> None:
+        """Close the widget, and remove the temporary recording that was made for it."""
+        super().close()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
     def save_html(self, path: str | os.PathLike[str], *, overwrite: bool = False, **view: Any) -> Path:
         """Write a view to an HTML file that needs no network and no Python and still responds to clicks.
 

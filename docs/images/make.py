@@ -32,7 +32,7 @@ PAGE_WIDTH, PAGE_HEIGHT, DENSITY = 1280, 2000, 2
 EXCERPT = """<style>
 main > section:not(#answer) { display: none; }
 </style></body>"""
-MOST_BYTES = 400_000
+MOST_BYTES = 600_000
 SCALE = 8
 GAP, LABEL, TEXT = 8, 44, 26
 """Pixels between images, of the line above or below them, and of the letters in it."""

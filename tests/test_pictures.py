@@ -53,9 +53,9 @@ def test_a_written_picture_has_the_pixels_that_were_drawn(make: ModuleType, tmp_
     assert make.write(tmp_path / "a.png", drawn) == (tmp_path / "a.png").stat().st_size
     with Image.open(tmp_path / "a.png") as found:
         np.testing.assert_array_equal(np.asarray(found), np.asarray(drawn))
-    with pytest.raises(RuntimeError, match="bytes, more than 400,000"):
+    with pytest.raises(RuntimeError, match="bytes, more than 600,000"):
         make.write(
-            tmp_path / "b.png", Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8))
+            tmp_path / "b.png", Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 480, 3), np.uint8))
         )
     assert not (tmp_path / "b.png").exists()
 

@@ -61,6 +61,11 @@ class EasyAnimate(Backbone):
         given = [call["encoder_hidden_states"], call.get("encoder_hidden_states_t5")]
         return [sum(text.shape[1] for text in given if text is not None)] * len(given[0])
 
+    def replay_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of an unguided call from pure noise: the inpainting pipeline takes no latents."""
+        strength = {"strength": 1.0} if "strength" in arguments else {}
+        return {**arguments, **self.unguided_arguments(arguments), **strength}
+
     # Positions, schedule, VAE -------------------------------------------------------------------------------------
 
     @property

@@ -14,6 +14,7 @@ help:
 	@echo "make demo       recording, sweep, selection, tracking and report on scenes nobody trained on"
 	@echo "make test       the tests, the notebooks, the linters"
 	@echo "make compiled   the tests of compiled transformers, which take minutes"
+	@echo "make test-gpu   the tests that need a GPU"
 	@echo "make check      the linters, the types and the fast tests, in about a minute"
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make bench      the figures of docs/benchmarks.md"
@@ -34,6 +35,9 @@ test: $(READY) lint
 
 compiled: $(READY)
 	DITPROBE_COMPILED=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/probe/families/test_adapted.py -k compiled
+
+test-gpu: $(READY)
+	$(BIN)/pytest -q -m gpu tests/gpu
 
 check: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) $(FAST) $(addprefix --ignore=,$(SLOWER))

@@ -25,6 +25,7 @@ FIGURES = {
     "02_layer_sweep": 11,
     "03_track_points": 4,
     "04_transfer_motion": 7,
+    "05_adapt": 1,
     "06_explore": 2,
 }
 

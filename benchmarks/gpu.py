@@ -65,7 +65,7 @@ NAMES = (
 
 
 def calls(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Calls:
-    """What is measured, by :data:`NAMES`."""
+    """Calls that are measured, by :data:`NAMES`."""
     layout, width = shapes.layout, shapes.heads * CHANNELS
     tokens, grid = layout.video_tokens + TEXT, (layout.frames, layout.height, layout.width)
     made: dict[str, Any] = {"device": device, "dtype": dtype}

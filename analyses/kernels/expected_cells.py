@@ -62,8 +62,9 @@ class ExpectedCells(torch.autograd.Function):
         """The expected cells."""
         count = (query.shape[1], key.shape[1], query.shape[2]) if chosen is None else (len(chosen.cells),)
         expected = cells.new_empty(*count, 2)
-        for place, _, logits, _, _, _ in _tiles(query, key, cells.dtype, scale, chosen):
+        for place, _, logits, _, source, target in _tiles(query, key, cells.dtype, scale, chosen):
             torch.mm(logits.softmax(-1), cells, out=expected[place])
+            del logits, source, target  # before the next tile is computed
         ctx.save_for_backward(query, key, cells, expected)
         ctx.scale, ctx.chosen = scale, chosen
         return expected
@@ -80,6 +81,7 @@ class ExpectedCells(torch.autograd.Function):
             change = torch.addmm(-mean, here, cells.T).mul_(logits.softmax(-1))
             query_gradient[:, pair[0], rows] += _split(change @ target.to(change.dtype), len(query))
             key_gradient[:, pair[1]] += _split(change.T @ source.to(change.dtype), len(key))
+            del logits, change, source, target  # before the next tile is computed
         scaled = query_gradient.mul_(ctx.scale).to(query.dtype), key_gradient.mul_(ctx.scale).to(key.dtype)
         return *scaled, None, None, None
 
@@ -116,6 +118,8 @@ def _tiles(
                 there = slice(place.start + start, place.start + start + len(rows))
             source = sources[rows]
             yield there, (frame, frame_to), product(source, targets, dtype, scale), rows, source, targets
+            del source
+        del targets
 
 
 def _pairs(

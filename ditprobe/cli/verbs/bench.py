@@ -81,7 +81,7 @@ def bench(
     dry_run: options.DryRun = False,
     no_estimate: options.NoEstimate = False,
 ) -> None:
-    """Evaluate motion transfer as MTBench (DeT) or MotionBench (Follow-Your-Motion) does."""
+    """Evaluate motion transfer as MTBench or MotionBench does."""
     from analyses.evaluation.mtbench_checkpoint import KIND
     from generators.transfer.methods import METHODS
 
@@ -89,9 +89,9 @@ def bench(
     names = list(dict.fromkeys(method or ["none", "ditflow"]))
     for name in names:
         METHODS[name]  # raises for an unknown name
+    found = _entries(benchmark, data, entries, prompts)
     if not dry_run:
         KIND.check(out, resume=resume, overwrite=overwrite)
-    found = _entries(benchmark, data, entries, prompts)
     model = load_backbone_option(backbone, loading, plan=dry_run)
     run: dict[str, Any] = {"seed": seed, "steps": steps, "guidance_scale": guidance_scale}
     from generators.transfer.methods import make_method

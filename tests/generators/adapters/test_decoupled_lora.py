@@ -12,8 +12,8 @@ from tiny_families import FAMILIES
 
 from generators.adapters.adapter import MotionAdapter
 from generators.adapters.decoupled.lora import DecoupledLoRA
-from generators.adapters.lora import PROJECTIONS, LoRA
-from probe import Backbone
+from generators.adapters.lora import PROJECTIONS, LoRA, peft_state
+from probe import Backbone, ForwardPass
 from probe.attention.projections import projection
 from probe.backbones.geometry import Size
 from store.errors import InvalidInputError
@@ -136,3 +136,27 @@ def test_layers_without_heads_and_unknown_groups_are_refused() -> None:
     for call in (lambda: adapter.only("text"), lambda: adapter.only(), lambda: adapter.parameters_of("text")):
         with pytest.raises(InvalidInputError, match="there is no group"):
             call()
+
+
+@pytest.mark.parametrize("name", ["wan", "cogvideox rotary"])
+def test_oracle_lora_is_that_of_peft(name: str) -> None:
+    """The same matrices given to peft's own layers through diffusers give the same prediction."""
+    pytest.importorskip("peft")
+    backbone = FAMILIES[name].backbone()
+    forward, noise = forward_of(name)
+    adapter = LoRA(backbone, rank=3)
+    disturb(adapter)
+    with torch.no_grad():
+        plain = forward.predict(noise, 5)["cond"]
+        ours_backbone = backbone_of(name)
+        ours = LoRA(ours_backbone, rank=3)
+        ours.load_state_dict(adapter.state_dict())
+        with ours.attached(ours_backbone):
+            found = forward.predict(noise, 5)["cond"]
+        family = FAMILIES[name]
+        backbone.pipeline.transformer.load_lora_adapter(peft_state(adapter, backbone), prefix=None)
+        theirs = ForwardPass(
+            backbone, family.prompt, steps=10, conditioning={**family.conditioning, **family.unguided}, **family.size
+        ).predict(noise, 5)["cond"]
+    assert torch.allclose(found, theirs, atol=1e-5)
+    assert not torch.allclose(found, plain, atol=1e-3)

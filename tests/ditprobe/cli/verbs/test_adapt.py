@@ -139,6 +139,12 @@ def test_plan_of_two_stages_and_options_of_another_method(run: Run) -> None:
     assert "at least 128 cells" in small_grid.stderr.replace("\n", " ")
 
 
+def test_published_models_are_planned_without_a_network(run: Run) -> None:
+    found = run("adapt", "ref.mkv", "-b", "THUDM/CogVideoX-5b", "--preset", "paper", "--dry-run", "--no-estimate")
+    assert "THUDM/CogVideoX-5b" in found.stdout
+    assert "99,090,432 parameters, 500 steps, 1500 passes of one branch" in found.stdout  # 42 x 2 x 3072 x 128 x 3
+
+
 def test_motionbench_of_scenes_is_planned_and_measured(run: Run) -> None:
     words = ["bench", "motionbench", "--entries", 1, "--prompts", 1, "--steps", 1, "--method", "none"]
     plan = run(*words, "--dry-run", "--no-estimate")

@@ -43,7 +43,7 @@ def plan_released(name: str) -> Backbone:
     release, precision = card.released, card.precision
     dtype, vae_dtype = ("bfloat16", "bfloat16") if precision is None else (precision.model, precision.vae)
     transformer = torch.nn.Module.to(meta_transformer(card), getattr(torch, dtype))
-    vae = dict(release.vae)
+    vae: dict[str, Any] = dict(card.released.vae)
     kind = getattr(diffusers, release.pipeline)
     of_cogvideox = release.pipeline.startswith("CogVideoX")
     scheduler = diffusers.CogVideoXDDIMScheduler if of_cogvideox else diffusers.FlowMatchEulerDiscreteScheduler

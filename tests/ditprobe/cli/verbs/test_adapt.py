@@ -153,5 +153,5 @@ def test_motionbench_of_scenes_is_planned_and_measured(run: Run) -> None:
     assert "MF, several objects (1)" in found.stdout
     assert "Follow-Your-Motion, published" in found.stdout
     assert Path("motionbench.jsonl").exists()
-    missing = run("bench", "motionbench", "nowhere", code=2).stderr
+    missing = run("bench", "motionbench", "nowhere", "--out", "other.jsonl", code=2).stderr
     assert "Name a folder of MotionBench's layout" in missing.replace("\n", " ")

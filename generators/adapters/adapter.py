@@ -59,6 +59,8 @@ class MotionAdapter(nn.Module, ABC):
         For a layer that the backbone does not have.
     InvalidInputError
         For settings that cannot be.
+    UnsupportedBackboneError
+        For a backbone whose attention is factorised.
     """
 
     kind: ClassVar[str]
@@ -75,6 +77,7 @@ class MotionAdapter(nn.Module, ABC):
         seed: int = 0,
         **settings: Any,
     ) -> None:
+        backbone.check_joint_attention("adapters")
         super().__init__()
         self.settings = settings
         self.layers = resolve_layers(backbone, layers)

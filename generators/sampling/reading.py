@@ -34,6 +34,8 @@ def altered(
     Its keyword arguments, and the edit of its attention, which is still to be entered: after the taps that are to see
     what is multiplied in the end.
     """
+    if any(editors.values()):
+        backbone.check_joint_attention("edits of the attention")
     modules = backbone.modules_of(denoiser)
     unchanged: nullcontext[Any] = nullcontext((dict(call), []))
     with unchanged if positions is None else backbone.replaced_positions(denoiser, call, positions) as (changed, first):

@@ -72,8 +72,16 @@ class Family(ABC):
     """Tell whether the transformer and the scheduler have the channels on the last axis; latents here have them before."""  # noqa: E501
     fps: float = 16.0
     """Images per second of what the model was trained on."""
+    images_at_once: ClassVar[int | None] = None
+    """Images that a VAE of images decodes at a time; None for one of clips."""
     shifts_by_size: ClassVar[bool] = False
     """Tell whether the noise levels of a run depend on the size of the clip."""
+    factorised: ClassVar[bool] = False
+    """Tell whether a layer attends within a frame or along the frames of a cell, never across both at once.
+
+    Captures of such a layer have the usual shape (:meth:`gather_tokens`), so that a comparison of cells in other frames
+    multiplies queries and keys that the model itself does not. What edits attention is refused.
+    """
     positions_replaced: ClassVar[bool] = True
     """Tell whether positions can be replaced, where :meth:`replaced_positions` is overridden."""
     embeddings: ClassVar[str] = "prompt_embeds"
@@ -213,6 +221,37 @@ class Family(ABC):
             When something rearranged the tokens.
         """
         return order_of_joint_tokens(tokens, layout, self.text_position, layer_name)
+
+    def gather_tokens(self, tensor: Tensor, layout: TokenLayout, layer_name: str) -> Tensor:
+        """Return what an attention call has (batch, head, token, channel) as (clip, head, token, channel), all tokens.
+
+        Override it where the batch of a call is of frames or of cells (:attr:`factorised`).
+
+        Raises
+        ------
+        UnsupportedBackboneError
+            When the shape does not fit the layout.
+        """
+        return tensor
+
+    def check_joint_attention(self, what: str) -> None:
+        """Raise for a model whose attention is factorised.
+
+        Parameters
+        ----------
+        what : str
+            That which needs attention over all video tokens at once, in the plural.
+
+        Raises
+        ------
+        UnsupportedBackboneError
+        """
+        if self.factorised:
+            raise UnsupportedBackboneError(
+                f"{what} need a self-attention over all video tokens at once. That of the {self.family} family is "
+                "factorised: a layer attends within a frame, or along the frames of one cell. It can be captured, "
+                "not edited."
+            )
 
     @property
     def rotary(self) -> RotaryAxes | None:

@@ -197,11 +197,15 @@ class Probe:
         prefix = f"transformer_{number + 1}." if number else ""
 
         def see(call: AttentionCall) -> None:
+            if not self._elements:
+                return
+            name = prefix + self.backbone.layers[call.layer].name
+            call = gathered(call, self.backbone, self._elements[0].layout)
             first = self._first_element(call)
             for element in self._elements:
                 if not first <= element.index < first + len(call.query):
                     continue
-                capture = self._capture(call, element, first, prefix + self.backbone.layers[call.layer].name)
+                capture = self._capture(call, element, first, name)
                 for sink in self.sinks:
                     sink(capture)
 
@@ -249,6 +253,17 @@ class Probe:
             return None
         every = dataclasses.replace(self._selection, steps="all")
         return list(every.resolve(len(self.backbone.layers), 1, call.query.shape[1]).heads)
+
+
+def gathered(call: AttentionCall, backbone: Backbone, layout: TokenLayout) -> AttentionCall:
+    """Return an attention call with the batch of clips, where a model makes it with a batch of frames or of cells."""
+    if not backbone.factorised:
+        return call
+    name, tensors = backbone.layers[call.layer].name, dict[str, Any]()
+    for part in ("query", "key", "value", "output"):
+        tensor = getattr(call, part)
+        tensors[part] = None if tensor is None else backbone.gather_tokens(tensor, layout, name)
+    return dataclasses.replace(call, **tensors)
 
 
 def _pick(tensor: Tensor, heads: list[int] | None) -> Tensor:

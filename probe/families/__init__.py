@@ -6,6 +6,7 @@ from probe.families.cosmos import Cosmos1, Cosmos2, Cosmos25
 from probe.families.easyanimate import EasyAnimate
 from probe.families.hunyuan import HunyuanVideo, HunyuanVideo15
 from probe.families.kandinsky5 import Kandinsky5
+from probe.families.latte import Latte
 from probe.families.ltx2 import LTX2
 from probe.families.ltx_video import LTXVideo
 from probe.families.mochi import Mochi
@@ -26,6 +27,7 @@ __all__ = [
     "HunyuanVideo15",
     "Kandinsky5",
     "LTXVideo",
+    "Latte",
     "Mochi",
     "SkyReelsForcing",
     "SkyReelsV2",

@@ -16,6 +16,7 @@ _COLUMNS = (
     "branches of guidance",
     "schedule by size",
     "positions replaced",
+    "self-attention",
 )
 
 
@@ -31,7 +32,7 @@ def family_matrix(chosen: Sequence[type[Backbone]] | None = None) -> str:
     --------
     >>> from probe.families import Mochi
     >>> print(family_matrix([Mochi]).splitlines()[-1])
-    | Mochi | `MochiPipeline` | - | last | one call | - | yes |
+    | Mochi | `MochiPipeline` | - | last | one call | - | yes | over all tokens |
     """
     rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(_row(family) for family in chosen or families())]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -47,6 +48,7 @@ def _row(family: type[Backbone]) -> tuple[str, ...]:
         {"batch": "one call", "calls": "a call each"}[family.guidance],
         "yes" if family.shifts_by_size else "-",
         "yes" if replaces_positions(family) else "-",
+        "factorised" if family.factorised else "over all tokens",
     )
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 _LINEAR = "its self-attention is linear, so queries are never multiplied with keys and there is nothing to see."
-_FACTORISED = (
-    "its self-attention is factorised: layers attend within a frame or, at one cell, along the frames, so that none "
-    "multiplies queries with the keys of other cells in other frames."
-)
 _IN_PIECES = "it makes a clip in pieces, one denoised after the other, so that a step of the run comes several times."
 _HISTORY = "it makes a clip in sections, after tokens of those before, so that a step of the run comes several times."
 _KEYFRAMES = "keyframes stand as tokens of their own among those of the video, so that these are not one grid."
@@ -34,7 +30,6 @@ REFUSED = {
     "LTX2VideoDiffusionDecodePipeline": _NO_STEPS,
     "LTXI2VLongMultiPromptPipeline": _IN_PIECES,
     "LTXLatentUpsamplePipeline": _NO_STEPS,
-    "LatteTransformer3DModel": _FACTORISED,
     "MotifVideoTransformer3DModel": _UNDESCRIBED,
     "SanaVideoTransformer3DModel": _LINEAR,
     "SanaWMTransformer3DModel": _LINEAR,

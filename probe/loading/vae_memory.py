@@ -104,7 +104,12 @@ def decoding_bytes(backbone: Any, size: tuple[int, int, int]) -> int:
     stride, spatial = backbone.strides
     vae = backbone.pipeline.vae
     channels = int(getattr(vae.config, "z_dim", None) or vae.config.latent_channels)
-    shape = (1, channels, (images - 1) // stride + 1, height // spatial, width // spatial)
+    cells = (height // spatial, width // spatial)
+    if backbone.images_at_once is not None:
+        count = min(images, backbone.images_at_once)
+        decoded = (images - count) * 3 * height * width * vae.dtype.itemsize
+        return decoded + decoder_bytes(type(vae), vae.config, (count, channels, *cells), vae.dtype)
+    shape = (1, channels, (images - 1) // stride + 1, *cells)
     return decoder_bytes(type(vae), vae.config, shape, vae.dtype)
 
 
@@ -115,7 +120,7 @@ def decoder_bytes(kind: type, config: Mapping[str, Any], shape: tuple[int, ...],
     ----------
     kind : class of the VAE, of diffusers
     config : mapping
-    shape : of the latents, (batch, channel, frame, y, x)
+    shape : of the latents, (batch, channel, frame, y, x), or (image, channel, y, x) of a VAE of images
     dtype : torch.dtype
     """
     public = {name: value for name, value in dict(config).items() if not name.startswith("_")}

@@ -14,7 +14,7 @@ from probe.attention.tap import AttentionCall, AttentionTap
 from probe.backbones.backbone import Backbone
 from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
-from probe.capture.probe import Probe
+from probe.capture.probe import Probe, gathered
 from probe.run.forward import ForwardPass
 from probe.run.run import run_states
 from store.arguments import checked
@@ -109,7 +109,7 @@ def kept_layers(
             stop_after(capture.layer)
 
     def keep_attention(call: AttentionCall) -> None:
-        found.attention[call.layer] = call
+        found.attention[call.layer] = gathered(call, backbone, found.captures[call.layer].layout)
         if not blocks:
             stop_after(call.layer)
 
@@ -144,7 +144,8 @@ def kept_layers(
 def _video_tokens(backbone: Backbone, capture: Capture, output: Any) -> Tensor:
     """Output (frame, y, x, channel) of a block for the video tokens, which joint blocks return first."""
     layout = capture.layout
-    tokens: Tensor = (output[0] if isinstance(output, tuple) else output)[0]
+    every: Tensor = output[0] if isinstance(output, tuple) else output
+    tokens = backbone.gather_tokens(every[:, None], layout, backbone.layers[capture.layer].name)[0, 0]
     return tokens.unflatten(0, (layout.frames, layout.height, layout.width))
 
 

@@ -194,7 +194,7 @@ class FamilyContract:
             watched.append((capture, values, output))
         assert len(watched) == len(self.layer_names) * (1 + guided)
         for capture, values, output in watched:
-            expected = _attention(capture, values)
+            expected = self.attended(capture, values)
             assert torch.allclose(expected, output, atol=2e-5), capture
             assert torch.allclose(capture.features.flatten(0, 2), output, atol=1e-6)
 
@@ -214,6 +214,11 @@ class FamilyContract:
         elif backbone.text_position == "last":
             values = torch.cat([values[video : video + text], values[:video]])
         return values.unflatten(-1, (self.heads, self.channels)), output[:video]
+
+    @classmethod
+    def attended(cls, capture: Capture, values: Tensor) -> Tensor:
+        """Output (token, channel) of the video tokens for what was captured and values (token, head, channel)."""
+        return _attention(capture, values)
 
     @classmethod
     def watch(cls, stack: ExitStack, module: Any, calls: list[Any]) -> None:
@@ -306,10 +311,6 @@ class FamilyContract:
             assert capture.layout == alone.layout
             if capture.branch == "cond":
                 assert capture.layout.text_tokens == self.text_counts[n]
-
-    # Which part of it ---------------------------------------------------------------------------------------------
-
-    # What it leaves behind ----------------------------------------------------------------------------------------
 
     # Gradients ----------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from torch import nn
 from probe import load_backbone, run_clip
 from probe.families import Wan, families
 from probe.loading import sources
-from probe.loading.supported import check_index, check_supported, dtype_argument
+from probe.loading.supported import check_index, dtype_argument
 from probe.mini import new_pipeline, save_mini
 from store import Clip, Selection
 from store.errors import BackboneNotFoundError, InvalidInputError, UnsupportedBackboneError
@@ -230,11 +230,6 @@ def test_a_unet_is_refused_with_its_reason() -> None:
 
     with pytest.raises(UnsupportedBackboneError, match="AnimatePipeline cannot be probed: it denoises with a UNet"):
         load_backbone(AnimatePipeline())
-
-
-def test_factorised_attention_is_refused_with_its_reason() -> None:
-    with pytest.raises(UnsupportedBackboneError, match=r"Latte.* cannot be probed: its self-attention is fac"):
-        check_supported("LattePipeline", "LatteTransformer3DModel")
 
 
 def test_linear_attention_is_refused_with_its_reason() -> None:

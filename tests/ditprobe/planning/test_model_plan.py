@@ -26,6 +26,7 @@ from probe.loading.vae_memory import peak_bytes
 from store import Selection
 from store.errors import BackboneNotFoundError, InvalidInputError
 from store.layout import TokenLayout
+from store.plan import format_bytes
 
 Run = Callable[..., Result]
 ROOT = Path(__file__).parents[3]
@@ -114,6 +115,8 @@ def test_the_table_of_the_documents_is_what_the_plans_say() -> None:
             f"{layout.frames} x {layout.height} x {layout.width}",
             f"{layout.video_tokens + layout.text_tokens:,}",
         ], name
+        memory = (plan.weight_bytes, plan.capture_bytes, plan.sweep_bytes, plan.transfer_bytes)
+        assert cells[4:8] == [format_bytes(count) for count in memory], name
 
 
 def test_other_sizes_and_bad_ones() -> None:

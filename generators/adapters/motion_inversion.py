@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -74,9 +75,13 @@ class MotionInversion(MotionAdapter):
         return handles
 
     def without_cells(self) -> MotionInversion:
-        """This adapter with frames alone; parameters are shared."""
+        """This adapter with frames alone; their parameters are shared."""
+        denoisers = nn.ModuleList(
+            nn.ModuleDict({layer: _frames_alone(block) for layer, block in blocks.items()}) for blocks in self.denoisers
+        )
         found = object.__new__(MotionInversion)
         found.__dict__.update(self.__dict__)
+        found._modules = {**self._modules, "denoisers": denoisers}
         found.settings = {**self.settings, "cells": False}
         return found
 
@@ -91,6 +96,12 @@ class Embeddings(nn.Module):
         super().__init__()
         self.frames = nn.Parameter(torch.zeros(frames, channels))
         self.cells = nn.Parameter(torch.zeros(height, width, channels)) if cells else None
+
+
+def _frames_alone(block: Any) -> nn.Module:
+    found = copy.copy(block)
+    found._parameters = {**block._parameters, "cells": None}
+    return found
 
 
 def _add_before(module: nn.Module, block: Embeddings, grid: TokenGrid, name: str) -> RemovableHandle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torch.nn.functional import gelu
 
 from generators.adapters.adapter import MotionAdapter
 from generators.adapters.arms import LocalAttention, SpaceTimeKernel, TokenMLP, _Windows
+from generators.adapters.files import load_adapter, save_adapter
 from generators.adapters.lora import LoRA
 from generators.adapters.motion_inversion import MotionInversion
 from generators.adapters.temporal_kernel import TemporalConvolutions, TemporalKernel
@@ -156,12 +158,18 @@ def test_oracle_local_attention_is_attention_within_each_window() -> None:
     assert torch.allclose(found, expected, atol=1e-10)
 
 
-def test_motion_inversion_without_cells_shares_its_frames() -> None:
+def test_motion_inversion_without_cells_shares_its_frames(tmp_path: Path) -> None:
     backbone = backbone_of("wan")
     forward, noise = forward_of("wan")
     adapter = disturb(MotionInversion(backbone, size=Size(80, 112, 9)))
     frames_alone = adapter.without_cells()
+    assert not [name for name, _ in frames_alone.named_parameters() if name.endswith("cells")]
+    assert [name for name, _ in adapter.named_parameters() if name.endswith("cells")]
+    loaded = load_adapter(save_adapter(frames_alone, tmp_path / "frames.safetensors"), backbone)
     with torch.no_grad():
+        for (name, here), (same, there) in zip(loaded.named_parameters(), frames_alone.named_parameters(), strict=True):
+            assert name == same
+            assert torch.equal(here, there)
         found = []
         for each in (adapter, frames_alone):
             with each.attached(backbone):

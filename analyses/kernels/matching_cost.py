@@ -104,7 +104,7 @@ def _forward(query: torch.Tensor, key: torch.Tensor, rows: int, memory: torch.Te
     Queries are scaled for powers of 2, which are several times faster than those of e.
     """
     whole = _view(memory, len(key), query.shape[1], key.shape[1])
-    for start in range(0, query.shape[1], rows if len(key) == 1 else query.shape[1]):
+    for start in range(0, query.shape[1], rows if len(key) == 1 else max(1, query.shape[1])):
         part = slice(start, start + rows) if len(key) == 1 else slice(None)
         logits = torch.bmm(query[:, part], key.transpose(-1, -2), out=whole[:, part])
         if shift:
@@ -208,7 +208,7 @@ def _fused_blocks(
     """The blocks of :func:`cost_blocks` without the product of all cells: two products of the source cells alone."""
     heads, frames, cells, _ = query.shape
     scale = 1 / divisor
-    together = max(1, budget_bytes // (4 * 4 * len(sources) * cells))
+    together = max(1, budget_bytes // (4 * 4 * max(1, len(sources)) * cells))
     size = min(heads, together)
     asked, answering = (part[:, :1].index_select(2, sources) for part in (query, key))
     for frame in range(1, frames):

@@ -470,9 +470,12 @@ class Family(ABC):
         A pipeline that begins with a noised clip is called from the first step on, without one.
         """
         chosen = {**arguments, **self.unguided_arguments(arguments)}
-        if "strength" in inspect.signature(type(self.pipeline).__call__).parameters:
-            chosen.pop(self.clip_argument or "", None)
-            chosen.update(strength=1.0, latents=self._blank_latents(chosen))
+        name = self.strength_argument
+        if name is not None:
+            chosen[name] = 1.0
+        if self.clip_argument is not None and name is not None:
+            chosen.pop(self.clip_argument, None)
+            chosen["latents"] = self._blank_latents(chosen)
         return chosen
 
     def _blank_latents(self, arguments: Mapping[str, Any]) -> Tensor:
@@ -563,6 +566,15 @@ class Family(ABC):
                 remedy=Wording("Pass {images}.", images=count),
             )
 
+    @property
+    def strength_argument(self) -> str | None:
+        """Argument of the pipeline for the share of the steps that is run, None where all of them are.
+
+        A pipeline with both names gives the strength of its conditions in the other.
+        """
+        names = inspect.signature(type(self.pipeline).__call__).parameters
+        return next((name for name in ("denoise_strength", "strength") if name in names), None)
+
     def first_step(self, arguments: Mapping[str, Any]) -> int:
         """Return the step at which a run with these arguments begins: 0, or a later one for part of the noise.
 
@@ -571,21 +583,22 @@ class Family(ABC):
         InvalidInputError
             When no step is left.
         """
-        default = inspect.signature(type(self.pipeline).__call__).parameters.get("strength")
-        if default is None:
+        name = self.strength_argument
+        if name is None:
             return 0
-        strength, steps = arguments.get("strength", default.default), int(arguments["num_inference_steps"])
+        default = inspect.signature(type(self.pipeline).__call__).parameters[name].default
+        strength, steps = arguments.get(name, default), int(arguments["num_inference_steps"])
         done = min(int(steps * strength), steps)
         if done < 1:
             raise InvalidInputError(
-                f"strength {strength:g} leaves none of {counted(steps, 'step')}. Pass a larger one, up to 1."
+                f"{name} {strength:g} leaves none of {counted(steps, 'step')}. Pass a larger one, up to 1."
             )
         return steps - done
 
     @property
     def skipped_steps(self) -> int:
         """Steps of the schedule that the run under way leaves out at its start."""
-        if "strength" not in inspect.signature(type(self.pipeline).__call__).parameters:
+        if self.strength_argument is None:
             return 0
         return len(self.pipeline.scheduler.timesteps) - int(self.pipeline.num_timesteps)
 

@@ -16,12 +16,12 @@ from store.errors import BackboneNotFoundError
 
 
 def plan_released(name: str) -> Backbone:
-    """A planned backbone of a published model, of the configuration that is bundled: nothing is fetched.
+    """Plan a published model from its bundled configuration; nothing is fetched.
 
     Parameters
     ----------
     name : str
-        Of :func:`ditprobe.published_models`, or another id of the same weights.
+        Of :func:`ditprobe.planning.model_plan.published_models`, or another id of the same weights.
 
     Raises
     ------

@@ -19,7 +19,7 @@ NOT_CALLED = {
     "Recording": "open_recording makes it",
     "Capture Attention AttentionCall State Reading Run Step LayerInfo": "made by the library",
     "BadRecord Damage Transferred": "made by the library",
-    "HeadSelection SweepSummary LayerSelection EndPointError PromptAgreement ObjectMotion": "made by the library",
+    "HeadSelection SweepSummary LayerSelection EndPointError PromptAgreement ObjectMotion ObjectCoherence": "made by the library",
     "Example HeadExample TrackedClip TransferredClip": "checked where they are shown",
     "AddedPositions RotaryPositions Positions": "checked where they are used",
     "Strategy TransferMethod OptimisedMethod PlainBackbone Editor Noise Sink Size": "no arguments, or a kind",

@@ -77,7 +77,8 @@ class MotionInversion(MotionAdapter):
     def without_cells(self) -> MotionInversion:
         """This adapter with frames alone; their parameters are shared."""
         denoisers = nn.ModuleList(
-            nn.ModuleDict({layer: _frames_alone(block) for layer, block in blocks.items()}) for blocks in self.denoisers
+            nn.ModuleDict({name: _frames_alone(block) for name, block in blocks.named_children()})
+            for blocks in self.denoisers
         )
         found = object.__new__(MotionInversion)
         found.__dict__.update(self.__dict__)

@@ -88,7 +88,7 @@ class MotionAdapter(nn.Module, ABC):
         with torch.random.fork_rng(devices=[]), torch.device(backbone.device):
             torch.manual_seed(seed)
             self.denoisers = nn.ModuleList(
-                nn.ModuleDict({str(layer): self.new_block_of(layer, modules[layer][1]) for layer in self.layers})
+                nn.ModuleDict({str(layer): self.new_block(layer, modules[layer][1]) for layer in self.layers})
                 for modules in backbone.modules
             )
 
@@ -104,13 +104,9 @@ class MotionAdapter(nn.Module, ABC):
         """Numbers that are trained."""
         return sum(each.numel() for each in self.parameters())
 
-    def new_block_of(self, layer: int, attention: nn.Module) -> nn.Module:
-        """The parameters of a layer; override it where they depend on its number."""
-        return self.new_block(attention)
-
     @abstractmethod
-    def new_block(self, attention: nn.Module) -> nn.Module:
-        """The parameters of one layer, with initial values that add nothing."""
+    def new_block(self, layer: int, attention: nn.Module) -> nn.Module:
+        """The parameters of a layer, with initial values that add nothing."""
 
     @abstractmethod
     def hook(self, attention: nn.Module, block: Any, grid: TokenGrid) -> Iterable[RemovableHandle]:

@@ -45,7 +45,7 @@ class BesideAttention(MotionAdapter):
     def new_motion_block(self, channels: int) -> nn.Module:
         """From (batch, frame, y, x, channel) to the same shape; zero at first."""
 
-    def new_block(self, attention: nn.Module) -> nn.Module:
+    def new_block(self, layer: int, attention: nn.Module) -> nn.Module:
         """One block beside attention, or one beside each projection."""
         place = self.settings["place"]
         if place == "beside":

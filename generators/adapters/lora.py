@@ -68,7 +68,7 @@ class LoRA(MotionAdapter):
         alpha = float(rank) if alpha is None else finite(alpha, "alpha", above=0)
         super().__init__(backbone, layers=layers, seed=seed, rank=rank, alpha=alpha, projections=names)
 
-    def new_block(self, attention: nn.Module) -> nn.Module:
+    def new_block(self, layer: int, attention: nn.Module) -> nn.Module:
         """A pair of matrices for each projection."""
         scale = self.settings["alpha"] / self.settings["rank"]
         found = {name: projection(attention, PROJECTIONS[name]) for name in self.settings["projections"]}

@@ -63,7 +63,7 @@ class MotionInversion(MotionAdapter):
         self._grid = (layout.frames, layout.height, layout.width)
         super().__init__(backbone, layers=layers, size=size, seed=seed, cells=cells)
 
-    def new_block(self, attention: nn.Module) -> nn.Module:
+    def new_block(self, layer: int, attention: nn.Module) -> nn.Module:
         """The embeddings of one layer."""
         return Embeddings(*self._grid, int(projection(attention, "to_q").in_features), self.settings["cells"])
 

@@ -94,7 +94,7 @@ class DecoupledLoRA(MotionAdapter):
         """Names of the groups."""
         return tuple(self.settings["heads"])
 
-    def new_block_of(self, layer: int, attention: nn.Module) -> nn.Module:
+    def new_block(self, layer: int, attention: nn.Module) -> nn.Module:
         """A pair of matrices for each group and projection."""
         settings = self.settings
         scale = settings["alpha"] / settings["rank"]
@@ -109,10 +109,6 @@ class DecoupledLoRA(MotionAdapter):
                     pairs[name] = _Pair(linear, settings["rank"], scale, places, of_input=name == "out")
             found[group] = nn.ModuleDict(pairs)
         return nn.ModuleDict(found)
-
-    def new_block(self, attention: nn.Module) -> nn.Module:
-        """Not known without the layer; :meth:`new_block_of` makes them."""
-        raise NotImplementedError
 
     def hook(self, attention: nn.Module, block: Any, grid: TokenGrid) -> Iterable[RemovableHandle]:
         """A forward hook for each group and projection."""

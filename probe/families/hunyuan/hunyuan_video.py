@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from probe.attention.position_sources import Replaced, RotaryModule
-from probe.attention.positions import Positions
-from probe.backbones.backbone import Backbone
 from probe.backbones.fetched import fetched, valid_tokens
 from probe.backbones.geometry import Size
-from probe.backbones.rotary import RotaryAxes
+from probe.families.hunyuan.tokens import HunyuanTokens
 from probe.families.registry import register_family
 from store.errors import InvalidInputError
-from store.layout import TokenLayout
 from store.wording import Wording
-
-_ROTARY = RotaryModule("rope", lambda denoiser, call: (call["hidden_states"],))
 
 
 @register_family
-class HunyuanVideo(Backbone):
+class HunyuanVideo(HunyuanTokens):
     """A HunyuanVideo pipeline. Guidance is distilled into the model: one call, with the scale as an input.
 
     True classifier-free guidance (two calls, the conditional one first) is on when a negative prompt and
@@ -53,19 +46,6 @@ class HunyuanVideo(Backbone):
         branches=("cond",),
     )
     fps = 24.0
-
-    @classmethod
-    def patch_of(cls, denoiser: Any) -> tuple[int, int, int]:
-        """Return the latent frames, rows and columns of one token."""
-        config = denoiser.config
-        return config.patch_size_t, config.patch_size, config.patch_size
-
-    @property
-    def rotary(self) -> RotaryAxes:
-        """As configured."""
-        config = self.pipeline.transformer.config
-        frame, y, x = config.rope_axes_dim
-        return RotaryAxes(frame, y, x, config.rope_theta)
 
     def text_tokens(self, prompt: str | None = None) -> int:
         """Return the text tokens of a prompt, or without one the 256 that a prompt is cut to.
@@ -96,16 +76,6 @@ class HunyuanVideo(Backbone):
             given, hidden = call["hidden_states"], changed["hidden_states"]
             changed["hidden_states"] = torch.cat([given[:, :, :1], hidden[:, :, 1:]], dim=2)
         return changed
-
-    def positions(self, denoiser: Any, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
-        """Return the rotary tables of the call."""
-        return _ROTARY.read(denoiser, call, layout)
-
-    def replaced_positions(
-        self, denoiser: Any, call: Mapping[str, Any], positions: Positions
-    ) -> AbstractContextManager[Replaced]:
-        """Return a context in which a call has other positions."""
-        return _ROTARY.replace(denoiser, call, positions)
 
     def wants_guidance(self, arguments: Mapping[str, Any]) -> bool:
         """Tell whether a pipeline call with these arguments runs both branches (true classifier-free guidance)."""

@@ -7,28 +7,22 @@ image, the pipeline chooses the size by the image's aspect, from a list for the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from diffusers.pipelines.hunyuan_video1_5.image_processor import generate_crop_size_list
 from torch import Tensor
 
-from probe.attention.position_sources import Replaced, RotaryModule
-from probe.attention.positions import Positions
-from probe.backbones.backbone import Backbone
 from probe.backbones.fetched import fetched, is_blank, valid_tokens
 from probe.backbones.geometry import Size
-from probe.backbones.rotary import RotaryAxes
+from probe.families.hunyuan.tokens import HunyuanTokens
 from probe.families.registry import register_family
 from store.errors import InvalidInputError, UnsupportedBackboneError
-from store.layout import TokenLayout
-
-_ROTARY = RotaryModule("rope", lambda denoiser, call: (call["hidden_states"],))
 
 
 @register_family
-class HunyuanVideo15(Backbone):
+class HunyuanVideo15(HunyuanTokens):
     """A HunyuanVideo 1.5 pipeline; classifier-free guidance is two calls, the conditional one first.
 
     Latents are (batch, channel, frame, y, x); condition channels and a mask follow them. The text of a capture is what
@@ -44,19 +38,6 @@ class HunyuanVideo15(Backbone):
     text_position: ClassVar[Literal["first", "last"] | None] = "last"
     further_arguments = ("guidance_scale",)
     fps = 24.0
-
-    @classmethod
-    def patch_of(cls, denoiser: Any) -> tuple[int, int, int]:
-        """Return the latent frames, rows and columns of one token."""
-        config = denoiser.config
-        return config.patch_size_t, config.patch_size, config.patch_size
-
-    @property
-    def rotary(self) -> RotaryAxes:
-        """As configured."""
-        config = self.pipeline.transformer.config
-        frame, y, x = config.rope_axes_dim
-        return RotaryAxes(frame, y, x, config.rope_theta)
 
     # Sizes --------------------------------------------------------------------------------------------------------
 
@@ -136,16 +117,6 @@ class HunyuanVideo15(Backbone):
         return super().timestep_of_call(call, timestep)
 
     # Positions and VAE --------------------------------------------------------------------------------------------
-
-    def positions(self, denoiser: Any, call: Mapping[str, Any], layout: TokenLayout) -> Positions:
-        """Return the rotary tables of the call."""
-        return _ROTARY.read(denoiser, call, layout)
-
-    def replaced_positions(
-        self, denoiser: Any, call: Mapping[str, Any], positions: Positions
-    ) -> AbstractContextManager[Replaced]:
-        """Return a context in which a call has other positions."""
-        return _ROTARY.replace(denoiser, call, positions)
 
     def set_timesteps(self, scheduler: Any, steps: int, size: Size) -> None:
         """Set a scheduler up as the pipeline does."""

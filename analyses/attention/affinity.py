@@ -18,7 +18,7 @@ from analyses.arrays import (
     query_and_key,
     text_tokens,
 )
-from analyses.kernels.products import product
+from analyses.kernels.attention_weights import attention_weights
 from store.arguments import Array, check_fields, checked
 from store.errors import InvalidInputError
 from store.layout import GeometryPreset, TokenLayout
@@ -175,23 +175,13 @@ def affinity_values(
         if query.device.type == "cpu":  # larger blocks only leave the processor's cache
             step = max(1, min(step, _CPU_BLOCK_BYTES // (len(chosen) * tokens * dtype.itemsize)))
         for head in (slice(first, first + step) for first in range(0, heads, step)):
-            asked, scale = query[head, 0].index_select(1, chosen), 1 / math.sqrt(channels)
-            weights = _weights(asked, key[head], None if text_key is None else text_key[head], dtype, scale)
+            asked, keys = query[head, 0].index_select(1, chosen), key[head].contiguous().flatten(1, 2)
+            weights = attention_weights(asked, keys, None if text_key is None else text_key[head], dtype=dtype)
             total += weights.sum(0)
             if alone is not None:
                 alone[:, head, part] = _peaks_and_sums(weights, frames, cells)
         mean[:, :, part] = _peaks_and_sums((total / heads)[None], frames, cells)
     return _over_points(mean, rows)[:, 0], None if alone is None else _over_points(alone, rows)
-
-
-def _weights(
-    query: torch.Tensor, key: torch.Tensor, text_key: torch.Tensor | None, dtype: torch.dtype, scale: float
-) -> torch.Tensor:
-    """Attention of (head, row, channel) queries on all tokens, video first: (head, row, token)."""
-    keys = key.contiguous().flatten(1, 2)
-    if text_key is not None:
-        keys = torch.cat([keys, text_key], 1)
-    return torch.softmax(product(query, keys, dtype, scale), -1)
 
 
 def _peaks_and_sums(weights: torch.Tensor, frames: int, cells: int) -> torch.Tensor:

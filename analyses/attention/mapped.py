@@ -16,6 +16,7 @@ import torch
 
 from analyses.arrays import as_points, as_tensor, cells_as_xy
 from analyses.correspondence.bilinear import Corners
+from analyses.kernels.attention_weights import attention_weights
 from store.layout import TokenLayout
 
 
@@ -52,17 +53,12 @@ def rows_of_token(
     >>> rows.video.shape, float(rows.video.sum())
     ((2, 3, 5, 7), 2.0)
     """
-    heads, frames, height, width, channels = key.shape
-    factor = channels**-0.5 if scale is None else scale
-    asked = as_tensor(np.asarray(vector, np.float32)) * factor
+    heads, frames, height, width, _ = key.shape
+    asked = as_tensor(np.asarray(vector, np.float32))[:, None]
+    weights = torch.cat(
+        [attention_weights(asked[head], widened, scale=scale) for head, widened in _widened(key, text_key)]
+    )
     video = frames * height * width
-    tokens = 0 if text_key is None else text_key.shape[1]
-    weights = torch.empty(heads, video + tokens)
-    for head, widened in _widened(key):
-        torch.mv(widened, asked[head], out=weights[head, :video])
-        if text_key is not None:
-            torch.mv(as_tensor(np.asarray(text_key[head], np.float32)), asked[head], out=weights[head, video:])
-    weights = torch.softmax(weights, -1)
     return Rows(weights[:, :video].reshape(heads, frames, height, width).numpy(), weights[:, video:].numpy())
 
 
@@ -166,9 +162,12 @@ def match_point(
     return PointMatch(*found)
 
 
-def _widened(tokens: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
-    """Each head's tokens as float32 (token, channel), in one buffer that the next head overwrites."""
-    flat = as_tensor(tokens).flatten(1, -2)
-    buffer = torch.empty(flat.shape[1:])
-    for head in range(len(flat)):
-        yield head, buffer.copy_(flat[head])
+def _widened(tokens: np.ndarray, text: np.ndarray | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+    """Each head's tokens as float32 (token, channel), text last, in one buffer that the next head overwrites."""
+    parts = [as_tensor(part).flatten(1, -2) for part in (tokens, text) if part is not None]
+    buffer = torch.empty(sum(part.shape[1] for part in parts), tokens.shape[-1])
+    places = buffer.split([part.shape[1] for part in parts])
+    for head in range(len(tokens)):
+        for place, part in zip(places, parts, strict=True):
+            place.copy_(part[head])
+        yield head, buffer

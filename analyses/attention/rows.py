@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 
 from analyses.arrays import as_points, query_and_key, text_tokens, video_tokens
+from analyses.kernels.attention_weights import attention_weights
 from store.arguments import Array, checked
 from store.checks import finite, integer
 from store.errors import InvalidInputError
@@ -16,13 +17,12 @@ from store.layout import TokenLayout
 
 
 def _head_rows(
-    rows: torch.Tensor, keys: torch.Tensor, text: torch.Tensor | None, scale: float, by_head: bool
+    rows: torch.Tensor, keys: torch.Tensor, text: torch.Tensor | None, scale: float | None, by_head: bool
 ) -> torch.Tensor:
     """(head, point, token) softmax rows, or their mean as (1, point, token), one head in memory at a time."""
     found: list[torch.Tensor] = []
     for head in range(keys.shape[0]):
-        key = keys[head].float() if text is None else torch.cat([keys[head].float(), text[head].float()])
-        weights = torch.softmax(rows[head].float() @ key.T * scale, dim=-1)
+        weights = attention_weights(rows[head], keys[head], None if text is None else text[head], scale=scale)
         if by_head or not found:
             found.append(weights)
         else:
@@ -176,8 +176,7 @@ def attention_of_text(
         finite(scale, "scale")
     video = video_tokens(key, "key", layout)
     asked, text = text_tokens(text_query, video, "text_query"), text_tokens(text_key, video)
-    factor = video.shape[3] ** -0.5 if scale is None else scale
-    rows = _head_rows(asked, video.flatten(1, 2), text, factor, by_head).cpu().numpy()
+    rows = _head_rows(asked, video.flatten(1, 2), text, scale, by_head).cpu().numpy()
     found = xr.DataArray(
         rows[..., : layout.video_tokens].reshape(*rows.shape[:2], layout.frames, layout.height, layout.width),
         dims=("head", "token", "frame", "y", "x"),
@@ -213,8 +212,7 @@ def _point_rows(
     cells = layout.cell_at(points)
     text = None if text_key is None else text_tokens(text_key, query)
     rows = query[:, frame, cells[:, 0] * layout.width + cells[:, 1]]
-    factor = query.shape[3] ** -0.5 if scale is None else scale
-    return _head_rows(rows, key.flatten(1, 2), text, factor, by_head).cpu().numpy(), points, cells
+    return _head_rows(rows, key.flatten(1, 2), text, scale, by_head).cpu().numpy(), points, cells
 
 
 def _labelled(attention: np.ndarray, points: np.ndarray, cells: np.ndarray, layout: TokenLayout) -> xr.DataArray:

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES, as_tensor, compute_dtype, query_and_key, text_tokens
+from analyses.kernels.attention_weights import attention_weights
 from store.arguments import Array, checked
 from store.checks import integer
 from store.errors import InvalidInputError
@@ -121,7 +122,7 @@ def attention_rows(
     rows : (row,) int64, video tokens
     weights : (head, row, token), video tokens first, then text; each row adds up to one
     """
-    heads, tokens, channels = query.shape
+    heads, tokens, _ = query.shape
     dtype = compute_dtype(query, key)
     keys = key.to(dtype) if text_key is None else torch.cat([key.to(dtype), text_key.to(dtype)], 1)
     row_bytes = 4 * keys.shape[1] * dtype.itemsize
@@ -136,8 +137,7 @@ def attention_rows(
         head = slice(first, min(first + several, heads))
         for start in range(0, tokens, step):
             rows = torch.arange(start, min(start + step, tokens), device=query.device)
-            asked = query[head, start : start + step].to(dtype) / math.sqrt(channels)
-            yield head, rows, torch.softmax(asked @ keys[head].transpose(-1, -2), -1)
+            yield head, rows, attention_weights(query[head, start : start + step], keys[head], dtype=dtype)
 
 
 @checked

@@ -33,10 +33,10 @@ def patch_accuracies(clip: Clip, layout: TokenLayout, threshold_cells: float) ->
     return target.accuracies(found[None])[:, 0]
 
 
-def interval(values: xr.DataArray) -> str:
+def interval(values: xr.DataArray, digits: int = 1) -> str:
     """ "mean (lower-upper)" over clips."""
     low, high = bootstrap_mean(values)
-    return f"{float(values.mean('clip')):.1f} ({float(low):.1f}-{float(high):.1f})"
+    return f"{float(values.mean('clip')):.{digits}f} ({float(low):.{digits}f}-{float(high):.{digits}f})"
 
 
 def best_late(found: xr.Dataset) -> tuple[int, int]:

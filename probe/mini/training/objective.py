@@ -42,13 +42,14 @@ class Scenes(Dataset):
         config, stills = self.config, self.config.sees_stills(step)
         count = config.still_batch if stills else config.batch
         # apart by more than any training draws, so that what a step sees does not depend on the number of steps
-        most = max(config.batch, config.still_batch if config.stills or config.stills_later else 0)
-        first = FIRST_TRAINING_SEED + config.seed * _SCENES_OF_A_SEED + step * most
+        largest = max(config.batch, config.still_batch if config.stills or config.stills_later else 0)
+        first = FIRST_TRAINING_SEED + config.seed * _SCENES_OF_A_SEED + step * largest
         height, width = config.size(step, self.mini.height, self.mini.width)
         draws = np.random.default_rng([config.seed, step]).random((count, 2 + len(PARTS)))
         # what is new draws from a generator of its own, so that trainings of old settings see the same batches
         more = np.random.default_rng([config.seed, step, 3]).random((count, 2))
-        single, spread = config.ease(step)
+        single, least, most = config.ease(step)
+        spreads = np.random.default_rng([config.seed, step, 4]).uniform(least, most, count)
         clips, prompts = [], []
         for index, ((drop, bend, *parts), (alone, everything)) in enumerate(zip(draws, more, strict=True)):
             left_open = [part for part, draw in zip(PARTS, parts, strict=True) if draw < config.left_open]
@@ -60,7 +61,7 @@ class Scenes(Dataset):
                 leave_open=PARTS if everything < config.all_open else left_open,
                 path="any" if bend < config.bent else "straight",
                 single=bool(alone < single),
-                spread=spread,
+                spread=float(spreads[index]),
             )
             clips.append(clip.images)
             prompts.append("" if drop < config.prompt_dropout else clip.prompt or "")
@@ -102,22 +103,36 @@ def velocity_loss(pipeline: Any, batch: tuple[torch.Tensor, list[str]], step: in
         Of :func:`probe.mini.new_pipeline`; its transformer's positions are set to the size of the step's clips.
     batch : (images, prompts), an item of :class:`Scenes`
     """
-    device = pipeline.transformer.device
     images, prompts = batch
     generator = torch.Generator().manual_seed((config.seed << 32) + step)
-    video = images.to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    latents = pipeline.vae.encode(video).latent_dist.mode().transpose(1, 2) * pipeline.vae.config.scaling_factor
-    noise = torch.randn(latents.shape, generator=generator).to(device)
-    timesteps = config.timesteps(step, torch.rand(len(latents), generator=generator)).to(device)
+    latents = latents_of(pipeline, images)
+    noise = torch.randn(latents.shape, generator=generator)
+    timesteps = config.timesteps(step, torch.rand(len(latents), generator=generator))
+    # the cells of smaller clips are as far apart as makes them fill the final picture (rotary ones always are)
+    pipeline.transformer.patch_embed.spatial_interpolation_scale = config.scale(step)
+    return velocity_errors(pipeline, latents, prompts, noise, timesteps).mean()
+
+
+def latents_of(pipeline: Any, images: torch.Tensor) -> torch.Tensor:
+    """Scaled latents (clip, frame, channel, y, x) of uint8 images (clip, image, y, x, 3), on the pipeline's device."""
+    video = images.to(pipeline.transformer.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    return pipeline.vae.encode(video).latent_dist.mode().transpose(1, 2) * pipeline.vae.config.scaling_factor
+
+
+def velocity_errors(
+    pipeline: Any, latents: torch.Tensor, prompts: list[str], noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """Mean squared error of the velocity of each clip, float32 (clip,), with that noise at that timestep."""
+    device = pipeline.transformer.device
+    noise, timesteps = noise.to(device), timesteps.to(device)
     words = pipeline.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
     text = pipeline.text_encoder(words.to(device))[0]
     scheduler = pipeline.scheduler
     target = scheduler.get_velocity(latents, noise, timesteps)
-    # the cells of smaller clips stand as far apart as makes them fill the final picture (rotary ones always do)
-    pipeline.transformer.patch_embed.spatial_interpolation_scale = config.scale(step)
     rotary = None
     if pipeline.transformer.config.use_rotary_positional_embeddings:
-        rotary = pipeline._prepare_rotary_positional_embeddings(*video.shape[-2:], latents.shape[1], device)
+        pixels = (length * pipeline.vae_scale_factor_spatial for length in latents.shape[-2:])
+        rotary = pipeline._prepare_rotary_positional_embeddings(*pixels, latents.shape[1], device)
     plain = PlainAttention() if device.type == "cpu" else nullcontext()
     with torch.autocast(device.type, torch.bfloat16), plain:
         predicted = pipeline.transformer(
@@ -127,4 +142,4 @@ def velocity_loss(pipeline: Any, batch: tuple[torch.Tensor, list[str]], step: in
             image_rotary_emb=rotary,
             return_dict=False,
         )[0]
-    return (predicted.float() - target).square().mean()
+    return (predicted.float() - target).square().flatten(1).mean(1)

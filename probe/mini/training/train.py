@@ -37,7 +37,10 @@ _SHARES = {
     "bent": "of the scenes with curved and accelerating paths",
 }
 
-_EASE_IN = "over which scenes grow from a single object at the same place each time to what they are"
+_STAGES = {
+    "centred": "at the beginning, that see a single object at the same place each time",
+    "ease_in": "after these, over which scenes grow to what they are",
+}
 
 
 def train(
@@ -134,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=float, default=getattr(TrainConfig, name), help=f"e of 1000 u^e, of {what}")
     parser.add_argument("--still-exponent", type=float, help="e of the single images, where it is another")
-    parser.add_argument("--ease-in", type=int, default=TrainConfig.ease_in, metavar="STEPS", help=_EASE_IN)
+    for name, what in _STAGES.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=int, default=0, metavar="STEPS", help=f"steps {what}")
     parser.add_argument("--still-batch", type=int, default=TrainConfig.still_batch)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")

@@ -29,13 +29,18 @@ def test_a_share_of_the_prompts_leaves_everything_open() -> None:
 def test_scenes_begin_single_and_alike_and_end_as_they_are() -> None:
     config = TrainConfig(steps=8, batch=6, small=0.0, medium=0.0, wide=0.0, prompt_dropout=0.0, ease_in=4)
     eased, usual = Scenes(SMALL, config), Scenes(SMALL, dataclasses.replace(config, ease_in=0))
+    alike = Scenes(SMALL, dataclasses.replace(config, centred=2))
     first = [parse_prompt(prompt) for prompt in eased[0][1]]
     assert all(len(words.objects) == 1 and words.objects[0].texture is None for words in first)
     assert any(len(parse_prompt(prompt).objects) > 1 for prompt in usual[0][1])
-    seed = FIRST_TRAINING_SEED + 6 * 2
-    single = make_scene(seed, 3, 16, 24, single=True, spread=0.5).images
-    whole = make_scene(seed, 3, 16, 24, spread=0.5).images
-    assert any(np.array_equal(eased[2][0][0], images) for images in (single, whole))
+    spread = float(np.random.default_rng([config.seed, 3, 4]).uniform(0.5, 1.0, 6)[0])
+    single, whole = (
+        make_scene(FIRST_TRAINING_SEED + 6 * 3, 3, 16, 24, single=alone, spread=spread).images
+        for alone in (True, False)
+    )
+    assert any(np.array_equal(eased[3][0][0], images) for images in (single, whole))
+    seed = FIRST_TRAINING_SEED + 6
+    assert np.array_equal(alike[1][0][0], make_scene(seed, 3, 16, 24, single=True, spread=0.0).images)
     for step in (4, 7):
         assert torch.equal(eased[step][0], usual[step][0])
         assert eased[step][1] == usual[step][1]

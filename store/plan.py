@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from store.arguments import check_fields
+from store.bfloat16 import StoredDtype
 from store.errors import PlanTooLargeError
 from store.layout import TokenLayout
 from store.text import pixels
@@ -86,7 +87,12 @@ class PlannedArray:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole array."""
-        return math.prod(self.shape) * (2 if self.dtype == "float16" else 4)
+        return math.prod(self.shape) * (2 if self.dtype in ("float16", "bfloat16") else 4)
+
+    @property
+    def stored_as(self) -> str:
+        """Dtype in the files: that of the array, but for bfloat16 its bits as uint16, since Zarr has no bfloat16."""
+        return "uint16" if self.dtype == "bfloat16" else self.dtype
 
     @property
     def record_shape(self) -> tuple[int, ...]:
@@ -116,6 +122,8 @@ class Plan:
         Whether the attention output is recorded too.
     values : bool
         Whether the values of the attention are recorded too: what each head carries.
+    stored_dtype : "float16" or "bfloat16"
+        What the numbers are cast to; bfloat16 keeps those of a model in bfloat16 to the bit.
     """
 
     backbone: str
@@ -132,6 +140,7 @@ class Plan:
     channels: int
     features: bool = False
     values: bool = False
+    stored_dtype: StoredDtype = "float16"
 
     @property
     def arrays(self) -> tuple[PlannedArray, ...]:
@@ -142,7 +151,7 @@ class Plan:
         heads = len(self.heads)
 
         def array(name: str, dims: tuple[str, ...], shape: tuple[int, ...]) -> PlannedArray:
-            return PlannedArray(name, record + dims, counts + shape)
+            return PlannedArray(name, record + dims, counts + shape, self.stored_dtype)
 
         dims = ("head", "frame", "y", "x", "channel")
         arrays = [array(name, dims, (heads, *grid, self.channels)) for name in ("query", "key")]

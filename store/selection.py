@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from store.arguments import check_kind, checked
+from store.bfloat16 import StoredDtype
 from store.checks import integer, one_of, shown
 from store.errors import InvalidInputError, UnknownLayerError
 from store.layout import TokenLayout
@@ -181,6 +182,7 @@ class Selection:
         limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
         features: bool = False,
         values: bool = False,
+        stored_dtype: StoredDtype = "float16",
     ) -> Plan:
         """Plan of a recording of this selection: its content and its size.
 
@@ -197,6 +199,9 @@ class Selection:
             Record the attention output too: every head's, whatever ``heads`` selects.
         values : bool
             Record the values too: what each head carries from the cells that it attends to.
+        stored_dtype : "float16" or "bfloat16"
+            What the numbers are cast to. bfloat16 keeps those of a model in bfloat16 to the bit; float16 keeps more
+            digits of a wider one, and nothing beyond 65504.
 
         Raises
         ------
@@ -219,6 +224,7 @@ class Selection:
           key    float16  3.4 kB  (step: 1, branch: 1, layer: 2, head: 2, frame: 3, y: 5, x: 7, channel: 4)
         """
         _check_count("step", steps, "run")
+        one_of(stored_dtype, get_args(StoredDtype), "stored_dtype")
         layers = [backbone.layers[n] for n in _resolve("layer", self.layers, len(backbone.layers), "backbone")]
         heads, channels = _uniform(layers)
         chosen = self.resolve(len(backbone.layers), steps, heads, layout.frames)
@@ -237,6 +243,7 @@ class Selection:
             channels=channels,
             features=features,
             values=values,
+            stored_dtype=stored_dtype,
         )
         plan.check(limit_bytes)
         return plan

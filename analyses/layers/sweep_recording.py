@@ -50,7 +50,8 @@ def sweep_recording(
     """The same numbers as :func:`sweep`, from recordings.
 
     Bit for bit where the recorded values were exact in float16 (a model in float16, or in bfloat16 within its range);
-    otherwise those of the queries and keys rounded to float16.
+    otherwise those of the queries and keys rounded to float16. A recording that stores bfloat16 holds a model in
+    bfloat16 exactly.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def _attrs_of_recordings(recording: Recording, branch: str) -> dict[str, Any]:
         "steps": recording.plan.run_steps,
         "branch": branch,
         "selected_heads": list(recording.heads),
-        "from": "recordings (float16)",
+        "from": f"recordings ({recording.plan.stored_dtype})",
     }
 
 

@@ -13,6 +13,7 @@ from probe.run.run import pass_count
 from probe.run.timing import all_tokens, time_call
 from probe.run.windows import Window, cut_windows
 from store.arguments import checked_but
+from store.bfloat16 import StoredDtype
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.plan import DEFAULT_LIMIT_BYTES, Plan
@@ -61,6 +62,7 @@ def plan_recording(
     conditioning: Mapping[str, Any] | None = None,
     features: bool = False,
     values: bool = False,
+    stored_dtype: StoredDtype = "float16",
     limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
 ) -> RecordingPlan:
     """Plan :func:`probe.recording.record.record` with the same arguments, without running the model.
@@ -89,7 +91,8 @@ def plan_recording(
     # where a run's text is not this one prompt, there is room for as much text as the backbone takes
     one_text = tuple(selection.branches) == ("cond",) and backbone.embeddings not in (conditioning or {})
     layout = backbone.layout(*shape, prompt if one_text else None)
-    plan = selection.plan(backbone, layout, steps, features=features, values=values, limit_bytes=limit_bytes)
+    kept: dict[str, Any] = {"features": features, "values": values, "stored_dtype": stored_dtype}
+    plan = selection.plan(backbone, layout, steps, limit_bytes=limit_bytes, **kept)
     return RecordingPlan(plan, chosen, shape, count * len(plan.branches))
 
 

@@ -18,6 +18,7 @@ from probe.recording.staging import Staging
 from probe.run.run import sample_prompt, show_clip
 from probe.run.windows import Window
 from store.arguments import checked_but
+from store.bfloat16 import StoredDtype
 from store.clips.clip import Clip
 from store.clips.digest import digest_of_images
 from store.clips.encoding import check_clip_path
@@ -85,6 +86,7 @@ def record(
     stride: int = 1,
     features: bool = False,
     values: bool = False,
+    stored_dtype: StoredDtype = "float16",
     limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
     overwrite: bool = False,
     resume: bool = False,
@@ -118,6 +120,9 @@ def record(
         Store the attention output too.
     values : bool
         Store the values too: what each head carries from the cells that it attends to.
+    stored_dtype : "float16" or "bfloat16"
+        What is written. bfloat16 keeps every number of a model in bfloat16 to the bit, those beyond float16 too; it is
+        read as float32, which holds the same numbers.
     limit_bytes : int or None
         Reject a larger plan.
     overwrite, resume : bool
@@ -164,6 +169,7 @@ def record(
         conditioning=conditioning,
         features=features,
         values=values,
+        stored_dtype=stored_dtype,
         limit_bytes=limit_bytes,
     )
     if save_clip is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from store.bfloat16 import NAN
 from store.files.atomic import ALIGNMENT, aligned_empty
 from store.recordings.casting import CastPart
 from store.recordings.writer import Ready
@@ -16,8 +17,8 @@ from store.recordings.writer import Ready
 _EXACT_FROM = np.uint16(0x3700 << 1)
 """Bits of 2 ** -17 in bfloat16 without the sign: from here on float16 holds what bfloat16 holds."""
 _BLOCK = 1 << 16
-_BEYOND = 65520.0
-"""Rounded to infinity in float16."""
+_BEYOND = {torch.float16: 65520.0, torch.bfloat16: (2 - 2.0**-8) * 2.0**127}
+"""The least number that is rounded to infinity."""
 
 
 class Staging:
@@ -51,7 +52,10 @@ class Staging:
         return pinned
 
     def fill(self, tensors: Mapping[str, Tensor], parts: Mapping[str, np.ndarray]) -> Ready:
-        """Begin to fill parts with tensors of their shapes (a shorter text is filled up with NaN)."""
+        """Begin to fill parts with tensors of their shapes (a shorter text is filled up with NaN).
+
+        Parts are float16, or uint16 for the bits of bfloat16.
+        """
         with torch.no_grad():
             if self._stream is None:
                 done = {name: _cast(tensor.detach(), _room(tensor, parts[name])) for name, tensor in tensors.items()}
@@ -65,8 +69,9 @@ class Staging:
         with torch.cuda.stream(stream):
             for name, tensor in tensors.items():
                 tensor = tensor.detach()
-                half = tensor.to(torch.float16)
-                _room(tensor, parts[name]).copy_(half, non_blocking=True)
+                room = _room(tensor, parts[name])
+                half = tensor.to(room.dtype)
+                room.copy_(half, non_blocking=True)
                 size = tensor.abs().amax()
                 counts = (half.to(tensor.dtype) != tensor, ~torch.isfinite(tensor), torch.isinf(half))
                 found.append(torch.stack([size.double(), *(each.sum().double() for each in counts)]))
@@ -89,15 +94,16 @@ class Staging:
 
 def _room(tensor: Tensor, part: np.ndarray) -> Tensor:
     """The memory of a part as a tensor; where the text is shorter, the rest is filled with NaN."""
+    bits = part.dtype == np.uint16
     if part.ndim == 3 and tensor.shape[1] < part.shape[1]:
-        part[:, tensor.shape[1] :] = np.nan
+        part[:, tensor.shape[1] :] = NAN if bits else np.nan
         part = part[:, : tensor.shape[1]]
-    return torch.from_numpy(part)
+    return torch.from_numpy(part).view(torch.bfloat16) if bits else torch.from_numpy(part)
 
 
 def _cast(tensor: Tensor, room: Tensor) -> CastPart:
     """Cast a tensor on the CPU, head by head: each is made contiguous once and then stays in the cache."""
-    count = _COUNTS.get(tensor.dtype, _changed)
+    count = _COUNTS.get((tensor.dtype, room.dtype), _changed)
     head = torch.empty(tensor.shape[1:], dtype=tensor.dtype)
     inexact, sizes = 0, []
     for source, cast in zip(tensor, room, strict=True):
@@ -107,7 +113,7 @@ def _cast(tensor: Tensor, room: Tensor) -> CastPart:
         sizes.append(float(torch.maximum(low.abs(), high.abs())))
         inexact += count(head, cast)
     largest = float(np.max(sizes))  # NaN where one is
-    if largest < _BEYOND:
+    if largest < _BEYOND[room.dtype]:
         return CastPart(inexact, largest=largest)
     return CastPart(0, int((~torch.isfinite(tensor)).sum()), int(torch.isinf(room).sum()), largest)
 
@@ -131,4 +137,8 @@ def _changed_bfloat16(source: Tensor, cast: Tensor) -> int:
     return changed
 
 
-_COUNTS = {torch.bfloat16: _changed_bfloat16, torch.float16: lambda source, cast: 0}
+_COUNTS = {
+    (torch.bfloat16, torch.float16): _changed_bfloat16,
+    (torch.bfloat16, torch.bfloat16): lambda source, cast: 0,
+    (torch.float16, torch.float16): lambda source, cast: 0,
+}

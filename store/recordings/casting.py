@@ -1,4 +1,4 @@
-"""The checked cast to float16 that a recording stores."""
+"""The checked casts to float16 and bfloat16 that a recording stores."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from store import bfloat16
 from store.errors import InvalidInputError
 from store.files.atomic import aligned_empty
+from store.wording import Wording
 
 _EXPONENT = np.uint16(0x7C00)  # all exponent bits set: an infinity or a NaN
 _MAGNITUDE = np.uint16(0x7FFF)
 
 
+_REMEDY = Wording(
+    "Leave this layer out, record with {stored_dtype}, or analyse it while sampling instead of recording it.",
+    stored_dtype="bfloat16",
+)
+
+
 class BeyondFloat16Error(InvalidInputError):
-    """Values too large for float16."""
+    """Values too large for what is stored: float16 by default."""
 
 
 def to_float16(
@@ -48,9 +56,7 @@ def to_float16(
     (array([[0.5],
            [0.1]], dtype=float16), 1)
     """
-    values = np.asarray(values)
-    if values.shape != shape or values.dtype.kind != "f":
-        raise InvalidInputError(f"{what} must be floats of shape {shape}; got {values.dtype} of shape {values.shape}.")
+    values = _floats(values, shape, what)
     if values.dtype == np.float16:
         result = np.ascontiguousarray(values, "<f2")
         if copy:
@@ -68,6 +74,48 @@ def to_float16(
     return result, inexact
 
 
+def to_bfloat16(
+    values: Any, shape: tuple[int, ...], what: str, *, out: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """Values as the bits of bfloat16 in C order, and how many of them the cast changed.
+
+    Parameters
+    ----------
+    values : float array of ``shape``
+    shape, what : as of :func:`to_float16`
+    out : uint16 array of ``shape``, optional
+        Where to put the result.
+
+    Raises
+    ------
+    InvalidInputError
+        For another shape or kind, and values that are not finite or beyond bfloat16.
+
+    Examples
+    --------
+    >>> bits, changed = to_bfloat16(np.array([[0.5], [0.1]], np.float32), (2, 1), "query")
+    >>> [hex(int(value)) for value in bits[:, 0]], changed
+    (['0x3f00', '0x3dcd'], 1)
+    """
+    values = _floats(values, shape, what)
+    result, inexact = aligned_empty(shape).view("<u2") if out is None else out, 0
+    for part, source in zip(result, values, strict=True):
+        if not np.isfinite(source).all():
+            CastPart(0, int(np.count_nonzero(~np.isfinite(source)))).check(what)
+        part[...] = bfloat16.rounded(source)
+        beyond = int(np.count_nonzero(bfloat16.is_infinite(part)))
+        CastPart(0, 0, beyond, float(np.abs(source).max()) if beyond else 0.0).check(what, "bfloat16")
+        inexact += int(np.count_nonzero(bfloat16.widened(part) != source))
+    return result, inexact
+
+
+def _floats(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.shape != shape or values.dtype.kind != "f":
+        raise InvalidInputError(f"{what} must be floats of shape {shape}; got {values.dtype} of shape {values.shape}.")
+    return values
+
+
 def _check_finite(cast: np.ndarray, source: np.ndarray, what: str) -> None:
     bits = np.ascontiguousarray(cast).view(np.uint16) & _MAGNITUDE
     if not bits.size or bits.max() < _EXPONENT:
@@ -79,22 +127,22 @@ def _check_finite(cast: np.ndarray, source: np.ndarray, what: str) -> None:
 
 @dataclass(frozen=True)
 class CastPart:
-    """A cast to float16 that was made elsewhere: values changed, not finite, beyond float16, and the largest size."""
+    """A cast that was made elsewhere: values changed, not finite, beyond what is stored, and the largest size."""
 
     inexact: int
     not_finite: int = 0
     beyond: int = 0
     largest: float = 0.0
 
-    def check(self, what: str) -> None:
-        """Refuse what a recording would lose.
+    def check(self, what: str, dtype: bfloat16.StoredDtype = "float16") -> None:
+        """Refuse what a recording of a dtype would lose.
 
         Raises
         ------
         InvalidInputError
             For values that are not finite.
         BeyondFloat16Error
-            For values beyond float16.
+            For values beyond what is stored.
 
         Examples
         --------
@@ -105,7 +153,9 @@ class CastPart:
                 f"{what} holds {self.not_finite} values that are not finite; such attention cannot be recorded."
             )
         if self.beyond:
+            limit = {"float16": "65504", "bfloat16": "3.39e+38"}[dtype]
             raise BeyondFloat16Error(
-                f"{what} holds {self.beyond} values beyond float16 (largest {self.largest:g}, limit 65504); a "
-                "recording would lose them. Leave this layer out, or analyse it while sampling instead of recording it."
+                f"{what} holds {self.beyond} values beyond {dtype} (largest {self.largest:g}, limit {limit}); a "
+                "recording would lose them.",
+                remedy=_REMEDY if dtype == "float16" else "Leave this layer out.",
             )

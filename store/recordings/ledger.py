@@ -14,7 +14,7 @@ import numpy as np
 from store.errors import CorruptRecordingError, RecordingError
 from store.files.atomic import sync_folder
 from store.plan import Plan
-from store.recordings.schema import DONE, DROPPED, LEDGER, MISSING, fingerprint
+from store.recordings.schema import DONE, DROPPED, LEDGER, MISSING, OPTIONAL, fingerprint
 from store.recordings.shards import ShardFormat, crc32c
 from store.recordings.sources import LocalSource, Position, positions, write_small
 
@@ -148,7 +148,8 @@ def check_same_run(attributes: Mapping[str, Any], wanted: Mapping[str, Any], pat
     RecordingError
         Names what differs.
     """
-    changed = {name: value for name, value in wanted.items() if value != attributes.get(name)}
+    asked = {**dict.fromkeys(OPTIONAL), **wanted}
+    changed = {name: value for name, value in asked.items() if value != attributes.get(name)}
     if changed and attributes.get("fingerprint") != fingerprint(wanted):
         what = "; ".join(f"{name} is {value!r}, was {attributes.get(name)!r}" for name, value in changed.items())
         raise RecordingError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store.arguments import checked, checked_but
+from store.bfloat16 import widened
 from store.errors import CorruptRecordingError, NotRecordedError, RecordingError
 from store.files.damaged import damage_as
 from store.layout import TokenLayout
@@ -127,7 +128,7 @@ class Recording:
 
     @property
     def inexact_casts(self) -> int | None:
-        """Values that the cast to float16 changed, in the records that are done.
+        """Values that the cast to what is stored changed, in the records that are done.
 
         None for a recording of format 1 that was not finished.
         """
@@ -145,7 +146,10 @@ class Recording:
 
     @cached_property
     def dataset(self) -> xr.Dataset:
-        """Everything as a lazy ``xarray.Dataset``; values are read when asked for, without dask."""
+        """Everything as a lazy ``xarray.Dataset``; values are read when asked for, without dask.
+
+        Where the recording stores bfloat16, its arrays are the bits as uint16 (:mod:`store.bfloat16` widens them).
+        """
         import xarray as xr  # only here: opening a recording takes milliseconds, this import half a second
 
         old: dict[str, Any] = {"group": GROUP_V1, "consolidated": False} if self._opened.version == 1 else {}
@@ -189,6 +193,7 @@ class Recording:
         Returns
         -------
         query, key : (head, frame, y, x, channel) float16, post-norm and post-RoPE; copies
+            float32 where the recording stores bfloat16: the same numbers, and exactly those again as bfloat16.
 
         Raises
         ------
@@ -234,7 +239,7 @@ class Recording:
 
         Returns
         -------
-        dict of read-only float16 arrays
+        dict of read-only float16 arrays (copies in float32 where the recording stores bfloat16)
             ``query`` and ``key`` (head, frame, y, x, channel), and what else was recorded: ``text_query`` and
             ``text_key`` (head, token, channel), ``features`` (frame, y, x, feature), ``value`` (as ``query``). Memory
             maps for a folder on this machine; for a URL the record is read as a whole.
@@ -339,7 +344,7 @@ class Recording:
                 remedy=Wording("Record again with {resume} to replace what is damaged.", resume=True),
             ) from error
         self._checked.add((name, position))
-        return values
+        return widened(values) if array.dtype == "bfloat16" else values
 
     def _repr_html_(self) -> str:
         from store.notebook import repr_html

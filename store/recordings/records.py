@@ -1,4 +1,4 @@
-"""Records as they go to the disk: the planned arrays of one step, layer and branch, cast to float16."""
+"""Records as they go to the disk: the planned arrays of one step, layer and branch, cast to what is stored."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from store.bfloat16 import NAN
 from store.errors import InvalidInputError
 from store.files.atomic import aligned_empty
 from store.plan import Plan
-from store.recordings.casting import BeyondFloat16Error, CastPart, to_float16
+from store.recordings.casting import BeyondFloat16Error, CastPart, to_bfloat16, to_float16
 from store.recordings.shards import ShardFormat
 from store.recordings.sources import Position
 from store.selection import resolve_number
@@ -26,7 +27,8 @@ class Record:
         Its place along the planned steps, branches and layers.
     what : str
         Its step, layer and branch, for messages.
-    parts : dict of str to float16 array
+    parts : dict of str to array
+        float16, or uint16 for the bits of bfloat16.
     inexact : int
         Values that the cast changed.
     owned : frozenset of str
@@ -55,7 +57,7 @@ class RecordFormat:
     shards : dict of str to ShardFormat
         Files of each planned array.
     overflowing : set of tuple of int
-        Positions of records with values beyond float16.
+        Positions of records with values beyond what is stored.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -85,13 +87,13 @@ class RecordFormat:
         return (plan.steps.index(step), plan.branches.index(branch), plan.layers.index(layer)), what
 
     def cast(self, given: Mapping[str, np.ndarray | None], position: Position, what: str, *, copy: bool) -> Record:
-        """Cast the planned arrays to float16, a shorter text filled up with NaN.
+        """Cast the planned arrays to what is stored, a shorter text filled up with NaN.
 
         Raises
         ------
         InvalidInputError
             When a planned array is missing, one was not planned, a shape is wrong, or values are not finite or beyond
-            float16.
+            what is stored.
         """
         parts, inexact = {}, 0
         for name in self.shards:
@@ -110,7 +112,7 @@ class RecordFormat:
         """Memory for the parts of one record, used again when it is written: no more than wait for the disk."""
         spare = self._spare
         return {
-            name: spare[name].pop() if spare[name] else self.allocate(shard.shape)
+            name: spare[name].pop() if spare[name] else self.allocate(shard.shape).view(shard.dtype)
             for name, shard in self.shards.items()
         }
 
@@ -123,7 +125,7 @@ class RecordFormat:
         """
         for name, cast in casts.items():
             try:
-                cast.check(f"{what}: {name}")
+                cast.check(f"{what}: {name}", self.plan.stored_dtype)
             except BeyondFloat16Error:
                 self.overflowing.add(position)
                 raise
@@ -142,12 +144,15 @@ class RecordFormat:
             shape = (shape[0], min(values.shape[1], shape[1]), shape[2])
         spare = self._spare[name].pop() if self._spare[name] and shape == shard.shape else None
         try:
-            cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy, out=spare)
+            if self.plan.stored_dtype == "bfloat16":
+                cast, inexact = to_bfloat16(values, shape, f"{what}: {name}", out=spare)
+            else:
+                cast, inexact = to_float16(values, shape, f"{what}: {name}", copy=copy, out=spare)
         except BeyondFloat16Error:
             self.overflowing.add(position)
             raise
         if tokens > 0:
-            cast = np.pad(cast, ((0, 0), (0, tokens), (0, 0)), constant_values=np.nan)
+            cast = np.pad(cast, ((0, 0), (0, tokens), (0, 0)), constant_values=NAN if cast.dtype == np.uint16 else np.nan)
         return cast, inexact
 
     def _selected(self, name: str, values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Format version 2 of recordings: the attributes and the Zarr metadata (docs/format.md states it)."""
+"""Format versions 2 and 3 of recordings: the attributes and the Zarr metadata (docs/format.md states it)."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from store import bfloat16
+from store.bfloat16 import StoredDtype
 from store.errors import CorruptRecordingError, FormatVersionError, RecordingError
 from store.files.atomic import write_atomically
 from store.files.digest import digest_of_json
 from store.layout import TokenLayout
-from store.plan import Plan
+from store.plan import Plan, PlannedArray
 from store.recordings.provenance import Provenance, library_versions
 from store.recordings.shards import crc32c, inner_chunk
 from store.selection import BRANCHES
 from store.wording import Wording
 
 FORMAT = "ditprobe-recording"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # the newest; what is stored in float16 is still written as version 2
 GROUP_V1 = "attn"  # where version 1 has its arrays; version 2 has them at the root
 MISSING, DONE, DROPPED = 0, 1, 2
 RECORD_DIMS = ("step", "branch", "layer")
@@ -33,7 +35,8 @@ LEDGER = ("checksum", "inexact_casts", "timestep", "sigma", "status")  # what ch
 SmallArray = tuple[str, tuple[str, ...], np.ndarray, dict[str, str]]  # name, dims, values, attributes
 _SEPARATOR: Any = {"name": "default", "separator": "."}
 _RUN = ("run_steps", "layer_count", "head_count", "channels", "features")
-_IDENTITY = ("backbone", "geometry", "selection", *_RUN, "values", *asdict(Provenance()))
+OPTIONAL = ("values", "stored_dtype")  # absent from older recordings
+_IDENTITY = ("backbone", "geometry", "selection", *_RUN, *OPTIONAL, *asdict(Provenance()))
 _CHECKSUM = "attributes_checksum"
 _COORDINATES = "timestep sigma layer_name frame_time"
 _LONG_NAMES = {
@@ -57,6 +60,8 @@ def identity(plan: Plan, provenance: Provenance) -> dict[str, Any]:
     run = {name: getattr(plan, name) for name in _RUN}
     if plan.values:  # only if present, so that older recordings keep their fingerprint
         run["values"] = True
+    if plan.stored_dtype != "float16":
+        run["stored_dtype"] = plan.stored_dtype
     whole = {"backbone": plan.backbone, "geometry": geometry, "selection": selection, **run, **provenance.to_dict()}
     plain: dict[str, Any] = json.loads(json.dumps(whole))
     return plain
@@ -67,13 +72,18 @@ def fingerprint(values: Mapping[str, Any]) -> str:
     return digest_of_json(values)
 
 
+def version_of(plan: Plan) -> int:
+    """The oldest version of the format that can hold a plan."""
+    return 2 if plan.stored_dtype == "float16" else SCHEMA_VERSION
+
+
 def new_attributes(plan: Plan, provenance: Provenance) -> dict[str, Any]:
     """The attributes of a recording that is about to begin; counts are unknown until its writer ends."""
     whole = identity(plan, provenance)
     return sealed(
         {
             "format": FORMAT,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": version_of(plan),
             "state": "open",
             "fingerprint": fingerprint(whole),
             **whole,
@@ -152,7 +162,8 @@ def plan_of(attributes: Mapping[str, Any], path: object) -> Plan:
         selection: Any = {name: tuple(values) for name, values in attributes["selection"].items()}
         run: Any = {name: attributes[name] for name in _RUN}
         plan = Plan(backbone=attributes["backbone"], layout=TokenLayout(**geometry, spans=spans), **selection, **run)
-        plan = replace(plan, values=attributes.get("values", False) is True)
+        stored: Any = attributes.get("stored_dtype", "float16")
+        plan = replace(plan, values=attributes.get("values", False) is True, stored_dtype=stored)
         _check_selection(plan)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptRecordingError(f"the attributes of {path} are damaged: {error!r}.") from error
@@ -173,6 +184,8 @@ def _check_selection(plan: Plan) -> None:
             raise ValueError(f"{name} {list(numbers)} must ascend between 0 and {count - 1}")
     if not plan.branches or list(plan.branches) != [name for name in BRANCHES if name in plan.branches]:
         raise ValueError(f"branches {list(plan.branches)} must be some of {list(BRANCHES)} in this order")
+    if plan.stored_dtype not in get_args(StoredDtype):
+        raise ValueError(f"stored_dtype {plan.stored_dtype!r} must be one of {list(get_args(StoredDtype))}")
     if len(plan.layer_names) != len(plan.layers):
         raise ValueError(f"{len(plan.layer_names)} layer_names for {len(plan.layers)} layers")
 
@@ -189,15 +202,15 @@ def create(path: Path, plan: Plan, provenance: Provenance) -> None:
         group.create_array(
             array.name,
             shape=array.shape,
-            dtype=array.dtype,
+            dtype=array.stored_as,
             chunks=inner_chunk(array),
             shards=(1, 1, 1, *array.record_shape),
             dimension_names=array.dims,
-            fill_value=float("nan"),
+            fill_value=int(bfloat16.NAN) if array.dtype == "bfloat16" else float("nan"),
             compressors=None,
             filters=None,
             chunk_key_encoding=_SEPARATOR,
-            attributes={"long_name": _LONG_NAMES[array.name]},
+            attributes={"long_name": _LONG_NAMES[array.name], **_dtype_note(array)},
         )
     counts, unknown = (len(plan.steps), len(plan.branches), len(plan.layers)), np.full(len(plan.steps), np.nan)
     checksums = np.zeros((*counts, len(plan.arrays)), np.uint32)
@@ -212,6 +225,10 @@ def create(path: Path, plan: Plan, provenance: Provenance) -> None:
     for name, dims, values, attributes in small:
         _small(group, name, dims, values, attributes)
     _consolidate(path)
+
+
+def _dtype_note(array: PlannedArray) -> dict[str, str]:
+    return {"bits_of": array.dtype} if array.stored_as != array.dtype else {}
 
 
 def coordinates(plan: Plan) -> list[SmallArray]:

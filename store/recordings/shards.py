@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -60,6 +61,11 @@ class ShardFormat:
         return self.array.record_shape
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the payload, little endian: bfloat16 is stored by its bits, as uint16."""
+        return np.dtype(self.array.stored_as).newbyteorder("<")
+
+    @property
     def payload_nbytes(self) -> int:
         """Bytes of the payload, which starts at byte 0."""
         return 2 * math.prod(self.shape)
@@ -85,7 +91,7 @@ class ShardFormat:
             return False
 
     def open(self, path: Path) -> np.ndarray:
-        """The payload as a read-only memory map; its values are not checked.
+        """The payload as a read-only memory map, bfloat16 by its bits; its values are not checked.
 
         Raises
         ------
@@ -100,5 +106,5 @@ class ShardFormat:
         data = np.memmap(path, dtype=np.uint8, mode="r")
         if data[self.payload_nbytes :].tobytes() != self.index:
             raise CorruptRecordingError(f"the shard index in {path.name} is damaged")
-        payload: np.ndarray = data[: self.payload_nbytes].view("<f2").reshape(self.shape)
+        payload: np.ndarray = data[: self.payload_nbytes].view(self.dtype).reshape(self.shape)
         return payload

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import zarr
 
+from store import bfloat16
 from store.errors import CorruptRecordingError, RecordingError
 from store.files.atomic import write_atomically
 from store.files.damaged import damage_as, reason
@@ -42,7 +43,7 @@ class Source(Protocol):
         ...
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
-        """One record, or some of its heads, as a copy; checked against ``crc`` unless that is None."""
+        """One record, or some of its heads, as a copy, bfloat16 by its bits; checked against ``crc`` unless that is None."""
         ...
 
     def view(self, array: PlannedArray, position: Position, crc: int | None) -> np.ndarray:
@@ -172,15 +173,16 @@ class ZarrSource:
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
         """One record through Zarr; to be compared with its checksum, it is read as a whole."""
+        dtype = ShardFormat(array).dtype
         try:
             stored: Any = self._group[array.name]
             if heads is None or crc is not None:
-                values = np.asarray(stored[position], "<f2")
+                values = np.asarray(stored[position], dtype)
             else:  # one by one: Zarr takes fifty times as long for a list of them
-                values = np.stack([np.asarray(stored[(*position, head)], "<f2") for head in heads])
+                values = np.stack([np.asarray(stored[(*position, head)], dtype) for head in heads])
         except Exception as error:  # every Zarr codec and store raises its own kinds
             raise CorruptRecordingError(f"{array.name} cannot be read ({error})") from error
-        if not array.name.startswith("text") and np.isnan(values).any():
+        if not array.name.startswith("text") and nan_in(values).any():
             raise CorruptRecordingError(f"{array.name} is missing, in whole or in part")
         if crc is None:
             return values
@@ -194,6 +196,12 @@ class ZarrSource:
     def group(self, *, consolidated: bool = False) -> zarr.Group:
         """The group that has the arrays."""
         return self._open(self._inner, consolidated=consolidated)
+
+
+def nan_in(values: np.ndarray) -> np.ndarray:
+    """Tell for each stored value whether it is a NaN."""
+    found: np.ndarray = bfloat16.is_nan(values) if values.dtype == np.uint16 else np.isnan(values)
+    return found
 
 
 def _attributes_in(folder: Path) -> dict[str, Any] | None:

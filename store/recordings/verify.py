@@ -109,7 +109,7 @@ def _attributes(opened: Opened) -> Iterator[Damage]:
 
 def _metadata(opened: Opened) -> Iterator[Damage]:
     """Every array is declared as planned, and in format 2 the same at the root as in its own folder."""
-    planned = {array.name: (array.shape, np.dtype(array.dtype), array.dims) for array in opened.plan.arrays}
+    planned = {array.name: (array.shape, np.dtype(array.stored_as), array.dims) for array in opened.plan.arrays}
     small = [] if opened.version == 1 else [*LEDGER, *(name for name, *_ in coordinates(opened.plan))]
     try:
         group: Any = opened.source.group()

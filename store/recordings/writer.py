@@ -27,7 +27,6 @@ from store.recordings.schema import (
     DONE,
     DROPPED,
     MISSING,
-    SCHEMA_VERSION,
     check_version,
     create,
     identity,
@@ -204,7 +203,7 @@ class RecordingWriter:
         Parameters
         ----------
         step, layer, branch : which record; negative numbers count from the end
-        query, key : (head, frame, y, x, channel) float16 or wider
+        query, key : (head, frame, y, x, channel) float16 or wider; rounded to the plan's ``stored_dtype``
             All heads and frames, or only the planned ones.
         text_query, text_key : (head, token, channel)
             Needed where the plan has text tokens; fewer tokens than planned are filled up with NaN.
@@ -215,13 +214,13 @@ class RecordingWriter:
         timestep, sigma : float, optional
             What the scheduler calls this step.
         copy : bool
-            False promises that arrays which are float16 already will no longer change.
+            False promises that arrays which are float16 already, as planned, will no longer change.
 
         Raises
         ------
         InvalidInputError
             A record that is not planned or was written already, a wrong shape, values that are not finite or do not
-            fit float16 (the message names step and layer).
+            fit what is stored (the message names step and layer).
         RecordingError
             An earlier record could not be written, or the queue is full and the policy is "error".
         """
@@ -249,7 +248,7 @@ class RecordingWriter:
         Parameters
         ----------
         fill : callable
-            Given the float16 arrays of the planned parts by name, begins to fill them and returns what waits for the
+            Given the arrays of the planned parts by name (float16, or uint16 for the bits of bfloat16), begins to fill them and returns what waits for the
             end and says how each was cast: a :data:`Ready`. A writer thread calls that, so that an accelerator may
             still be copying; what it finds wrong is raised by the next call, or on leaving the block.
         step, layer, branch, timestep, sigma
@@ -351,7 +350,7 @@ class RecordingWriter:
         """Refuse, before anything is touched, what this writer cannot complete."""
         attributes = LocalSource(self.path).attributes()
         check_version(attributes, self.path)
-        if attributes["schema_version"] != SCHEMA_VERSION:
+        if attributes["schema_version"] == 1:
             raise RecordingError(
                 f"{self.path} has recording format {attributes['schema_version']}, which is still read but no longer "
                 "written.",

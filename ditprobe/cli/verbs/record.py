@@ -13,6 +13,7 @@ from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.text.estimates import tell_time
+from store.bfloat16 import StoredDtype
 from store.clips.clip import Clip
 from store.clips.encoding import check_clip_path
 from store.clips.video import read_clip
@@ -67,6 +68,9 @@ def record(
     negative_prompt: options.NegativePrompt = None,
     features: Annotated[bool, typer.Option("--features", help="Also record the attention output.")] = False,
     values: Annotated[bool, typer.Option("--values", help="Also record the values of each head.")] = False,
+    stored_dtype: Annotated[
+        StoredDtype, typer.Option(help="What is written; bfloat16 keeps a model in bfloat16 to the bit.")
+    ] = "float16",
     save_clip: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Also write the clip.", rich_help_panel=options.OUTPUT),
@@ -85,7 +89,12 @@ def record(
     wanted = layers_option(layers) or ()
     chosen = parsing.selection(wanted, at, branches, heads, frames)
     shape: dict[str, Any] = {"size": parsing.pixel_size(size), "images": images, "stride": stride}
-    limits: dict[str, Any] = {"features": features, "values": values, "limit_bytes": parsing.byte_count(limit)}
+    limits: dict[str, Any] = {
+        "features": features,
+        "values": values,
+        "stored_dtype": stored_dtype,
+        "limit_bytes": parsing.byte_count(limit),
+    }
     _check_source(prompt, clips, scenes)
     options.check_size(shape["size"], backbone)
     inputs.check_exists(clips, "a video")

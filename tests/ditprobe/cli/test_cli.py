@@ -45,10 +45,12 @@ def test_no_verb_shows_the_verbs(run: Run) -> None:
 
 
 def test_record_a_scene_then_ask_what_is_in_it(run: Run) -> None:
-    printed = run("record", "--scene", 3, "--layers", "1,4", *SHORT, "--out", "run.zarr").output
+    kept = ("--stored-dtype", "bfloat16")
+    printed = run("record", "--scene", 3, "--layers", "1,4", *SHORT, *kept, "--out", "run.zarr").output
     assert printed.startswith("Plan for mini: 4 records, ")
     assert "written to run.zarr" in printed
     assert open_recording("run.zarr").layers == (1, 4)
+    assert "bfloat16  " in run("info", "run.zarr").output
     assert "every record marked done is intact" in run("info", "run.zarr", "--verify").output
     with xr.open_zarr("run.zarr", chunks=None) as opened:
         assert opened["query"].sizes["layer"] == 2

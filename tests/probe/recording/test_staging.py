@@ -49,3 +49,34 @@ def test_a_shorter_text_is_filled_up() -> None:
     Staging(torch.device("cpu")).fill({"text_key": torch.ones(2, 3, 4)}, {"text_key": part})()
     assert np.isnan(part[:, 3:]).all()
     assert (part[:, :3] == 1).all()
+
+
+def test_bfloat16_is_copied_to_the_bit() -> None:
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    bits = torch.where((bits & 0x7F80) == 0x7F80, bits & 0x3FFF, bits)  # without infinities and NaN
+    tensor = bits.view(torch.bfloat16).reshape(2, 4, 64, 128).transpose(1, 2)
+    part = np.empty(tuple(tensor.shape), np.uint16)
+    report = Staging(torch.device("cpu")).fill({"query": tensor}, {"query": part})()["query"]
+    np.testing.assert_array_equal(part, tensor.contiguous().view(torch.int16).numpy().view(np.uint16))
+    assert (report.inexact, report.not_finite, report.beyond) == (0, 0, 0)
+    assert report.largest == torch.finfo(torch.bfloat16).max
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_other_floats_are_rounded_to_bfloat16_and_counted(dtype: torch.dtype) -> None:
+    tensor = values(dtype)
+    part = np.empty(tuple(tensor.shape), np.uint16)
+    staging = Staging(torch.device("cpu"))
+    report = staging.fill({"query": tensor}, {"query": part})()["query"]
+    expected = tensor.to(torch.bfloat16)
+    np.testing.assert_array_equal(part, expected.contiguous().view(torch.int16).numpy().view(np.uint16))
+    assert report.inexact == int((expected.to(dtype) != tensor).sum()) > 0
+    tensor[1, 2, 0, 0] = torch.inf
+    assert staging.fill({"query": tensor}, {"query": part})()["query"].not_finite == 1
+
+
+def test_a_shorter_text_in_bfloat16_is_filled_up() -> None:
+    part = np.zeros((2, 5, 4), np.uint16)
+    Staging(torch.device("cpu")).fill({"text_key": torch.ones(2, 3, 4)}, {"text_key": part})()
+    assert (part[:, :3] == 0x3F80).all()
+    assert (part[:, 3:] == 0x7FC0).all()

@@ -123,11 +123,11 @@ def change_attributes(path, **changes):
 
 @pytest.mark.parametrize("memmap", [True, False])
 def test_a_newer_format_is_refused(recorded, memmap):
-    change_attributes(recorded.path, schema_version=3)
+    change_attributes(recorded.path, schema_version=4)
     with pytest.raises(FormatVersionError) as caught:
         open_recording(recorded.path, memmap=memmap)
     assert str(caught.value) == (
-        f"{recorded.path} has recording format 3; this ditprobe reads up to format 2. Update ditprobe to read it."
+        f"{recorded.path} has recording format 4; this ditprobe reads up to format 3. Update ditprobe to read it."
     )
 
 
@@ -137,7 +137,7 @@ def test_a_format_version_that_is_no_version_is_refused(recorded, version):
     with pytest.raises(CorruptRecordingError) as caught:
         open_recording(recorded.path)
     assert str(caught.value) == (
-        f"{recorded.path} has an unreadable format version {version!r}; versions are numbers from 1 to 2. "
+        f"{recorded.path} has an unreadable format version {version!r}; versions are numbers from 1 to 3. "
         f"Copy it again."
     )
 
@@ -207,7 +207,8 @@ class TestInput:
         key[1, 2, 4, 6, 3] = -70_000
         message = (
             "step 9, layer 4, branch 'cond': key holds 1 values beyond float16 (largest 70000, limit 65504); a "
-            "recording would lose them. Leave this layer out, or analyse it while sampling instead of recording it."
+            "recording would lose them. Leave this layer out, record with stored_dtype='bfloat16', or analyse it while "
+            "sampling instead of recording it."
         )
         recording = self.refuse(tmp_path, plan, message, query=good["query"], key=key)
         assert recording.attributes["overflowing_casts"] == 1

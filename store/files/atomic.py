@@ -55,7 +55,7 @@ def write_atomically(path: Path, *parts: bytes | np.ndarray, sync: bool = True) 
     Parameters
     ----------
     path : in a folder that exists
-    parts : large arrays at an address from :func:`aligned_empty` are written past the page cache
+    parts : a large array that comes first, at an address from :func:`aligned_empty`, is written past the page cache
     sync : survive a power failure too, not only the end of the process
 
     Raises
@@ -74,13 +74,13 @@ def write_atomically(path: Path, *parts: bytes | np.ndarray, sync: bool = True) 
     with _replacing(path, path.with_name(f"{path.name}.partial")) as partial:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            for part in parts:
-                buffer: Any = part
-                left = memoryview(buffer).cast("B")
-                if sync and isinstance(part, np.ndarray) and part.ctypes.data % ALIGNMENT == 0:
-                    left = _write_directly(descriptor, left)
-                while len(left):
-                    left = left[os.write(descriptor, left) :]
+            buffers: Any = parts
+            left = [memoryview(buffer).cast("B") for buffer in buffers]
+            if sync and parts and isinstance(parts[0], np.ndarray) and parts[0].ctypes.data % ALIGNMENT == 0:
+                left = _write_directly(descriptor, left)
+            for data in left:
+                while len(data):
+                    data = data[os.write(descriptor, data) :]  # noqa: PLW2901
             if sync:
                 os.fsync(descriptor)
         finally:
@@ -102,24 +102,41 @@ def _replacing(path: Path, partial: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _write_directly(descriptor: int, data: memoryview) -> memoryview:
-    """Write large data past the page cache, which would copy it once more; return what is left to write.
+def _write_directly(descriptor: int, parts: list[memoryview]) -> list[memoryview]:
+    """Write past the page cache, which would copy everything once more; return what is left to write.
 
-    Left are the bytes after the last whole block, or everything where the operating or file system does not allow it.
+    The first part goes as it is, but for the bytes after its last whole block. Those and all other parts, where they
+    are small, go as one more block, whose end is cut off again. What the operating or file system does not allow is
+    left.
     """
-    if fcntl is None or not hasattr(os, "O_DIRECT") or len(data) < _LARGE:
-        return data
+    first, *others = parts
+    if fcntl is None or not hasattr(os, "O_DIRECT") or len(first) < _LARGE:
+        return parts
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-        while len(data) >= ALIGNMENT:
-            data = data[os.write(descriptor, data[: len(data) // ALIGNMENT * ALIGNMENT]) :]
+        while len(first) >= ALIGNMENT:
+            first = first[os.write(descriptor, first[: len(first) // ALIGNMENT * ALIGNMENT]) :]
+        rest = b"".join((first, *others))
+        if len(rest) < _LARGE:
+            start = os.lseek(descriptor, 0, os.SEEK_CUR)
+            written = os.write(descriptor, _padded(rest))
+            os.ftruncate(descriptor, start + min(written, len(rest)))
+            return [memoryview(rest)[written:]]
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
     finally:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
-    return data
+    return [first, *others]
+
+
+def _padded(data: bytes) -> memoryview:
+    """Whole blocks at an aligned address that begin with data."""
+    blocks = aligned_empty((-(-len(data) // ALIGNMENT) * ALIGNMENT // 2,)).view(np.uint8)
+    blocks[: len(data)] = np.frombuffer(data, np.uint8)
+    blocks[len(data) :] = 0
+    return memoryview(blocks)
 
 
 def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:

@@ -14,6 +14,7 @@ from store.wording import Wording
 
 _EXPONENT = np.uint16(0x7C00)  # all exponent bits set: an infinity or a NaN
 _MAGNITUDE = np.uint16(0x7FFF)
+_BLOCK = 1 << 17  # values, 256 KB: what stays in the cache of a core
 
 
 _REMEDY = Wording(
@@ -58,12 +59,15 @@ def to_float16(
     """
     values = _floats(values, shape, what)
     if values.dtype == np.float16:
-        result = np.ascontiguousarray(values, "<f2")
-        if copy:
-            result = aligned_empty(shape) if out is None else out
-            result[...] = values
-        for part in result:
-            _check_finite(part, part, what)
+        if not copy:
+            result = np.ascontiguousarray(values, "<f2")
+            flat = result.reshape(-1)
+            _copy_finite(flat, flat, what)
+            return result, 0
+        result = aligned_empty(shape) if out is None else out
+        for part, source in zip(result, values, strict=True):
+            whole = source if source.flags.c_contiguous else np.ascontiguousarray(source)
+            _copy_finite(whole.reshape(-1), part.reshape(-1), what)
         return result, 0
     result, inexact = aligned_empty(shape) if out is None else out, 0
     for part, source in zip(result, values, strict=True):  # one head at a time, which stays in the cache
@@ -114,6 +118,17 @@ def _floats(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     if values.shape != shape or values.dtype.kind != "f":
         raise InvalidInputError(f"{what} must be floats of shape {shape}; got {values.dtype} of shape {values.shape}.")
     return values
+
+
+def _copy_finite(source: np.ndarray, target: np.ndarray, what: str) -> None:
+    """Copy float16 values, unless both are one, and check each block of them while it is in the cache."""
+    bits, scratch = target.view(np.uint16), np.empty(_BLOCK, np.uint16)
+    for start in range(0, len(target), _BLOCK):
+        block = bits[start : start + _BLOCK]
+        if source is not target:
+            target[start : start + _BLOCK] = source[start : start + _BLOCK]
+        if np.bitwise_and(block, _MAGNITUDE, out=scratch[: len(block)]).max() >= _EXPONENT:
+            _check_finite(target[start:], target[start:], what)
 
 
 def _check_finite(cast: np.ndarray, source: np.ndarray, what: str) -> None:

@@ -86,11 +86,13 @@ class Ledger:
             self._finished.append((position, state, checksums, inexact))
 
     def commit(self, *, lazily: bool = False) -> None:
-        """Write down every finished record; lazily: not when that would take more than a tenth of the time.
+        """Write down every finished record; lazily: not when that takes over a twentieth of the time, or is under way.
 
         What is finished and not yet written down is recorded again after a kill, no more.
         """
-        with self._commit_lock:
+        if not self._commit_lock.acquire(blocking=not lazily):
+            return
+        try:
             start = time.monotonic()
             if lazily and start < self._next_commit:
                 return
@@ -102,7 +104,9 @@ class Ledger:
                     self._write(name)
             if finished:
                 self._mark(finished)
-            self._next_commit = time.monotonic() + 10 * (time.monotonic() - start)
+            self._next_commit = time.monotonic() + 20 * (time.monotonic() - start)
+        finally:
+            self._commit_lock.release()
 
     def _mark(self, finished: list[tuple[Position, int, list[int], int]]) -> None:
         if self._sync:

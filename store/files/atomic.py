@@ -80,7 +80,7 @@ def write_atomically(path: Path, *parts: bytes | np.ndarray, sync: bool = True) 
                 left = _write_directly(descriptor, left)
             for data in left:
                 while len(data):
-                    data = data[os.write(descriptor, data) :]  # noqa: PLW2901
+                    data = data[os.write(descriptor, data) :]
             if sync:
                 os.fsync(descriptor)
         finally:

@@ -152,7 +152,8 @@ class RecordFormat:
             self.overflowing.add(position)
             raise
         if tokens > 0:
-            cast = np.pad(cast, ((0, 0), (0, tokens), (0, 0)), constant_values=NAN if cast.dtype == np.uint16 else np.nan)
+            missing = NAN if cast.dtype == np.uint16 else np.nan
+            cast = np.pad(cast, ((0, 0), (0, tokens), (0, 0)), constant_values=missing)
         return cast, inexact
 
     def _selected(self, name: str, values: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ class Source(Protocol):
         ...
 
     def record(self, array: PlannedArray, position: Position, heads: list[int] | None, crc: int | None) -> np.ndarray:
-        """One record, or some of its heads, as a copy, bfloat16 by its bits; checked against ``crc`` unless that is None."""
+        """One record or some of its heads, as a copy, bfloat16 by its bits; checked against ``crc`` if there is one."""
         ...
 
     def view(self, array: PlannedArray, position: Position, crc: int | None) -> np.ndarray:

@@ -248,9 +248,10 @@ class RecordingWriter:
         Parameters
         ----------
         fill : callable
-            Given the arrays of the planned parts by name (float16, or uint16 for the bits of bfloat16), begins to fill them and returns what waits for the
-            end and says how each was cast: a :data:`Ready`. A writer thread calls that, so that an accelerator may
-            still be copying; what it finds wrong is raised by the next call, or on leaving the block.
+            Given the arrays of the planned parts by name (float16, or uint16 for the bits of bfloat16), begins to fill
+            them and returns what waits for the end and says how each was cast: a :data:`Ready`. A writer thread calls
+            that, so that an accelerator may still be copying; what it finds wrong is raised by the next call, or on
+            leaving the block.
         step, layer, branch, timestep, sigma
             As in :meth:`write`.
 

@@ -53,9 +53,7 @@ def test_what_is_read_is_what_the_model_had_to_the_bit(mini: Backbone, tmp_path:
 
 def test_a_sweep_of_the_recording_has_the_numbers_of_the_live_one(mini: Backbone, tmp_path: Path) -> None:
     scene = make_scene(3)
-    recording = record(
-        mini, scene, SELECTION, tmp_path / "run.zarr", steps=3, noise="forward", stored_dtype="bfloat16"
-    )
+    recording = record(mini, scene, SELECTION, tmp_path / "run.zarr", steps=3, noise="forward", stored_dtype="bfloat16")
     live = sweep(mini, {"scene": scene}, SELECTION, noise="forward", steps=3, features=False)
     stored = sweep_recording({"scene": recording}, {"scene": scene})
     assert live["accuracy"].equals(stored["accuracy"])

@@ -1,6 +1,6 @@
 """A recording of format version 3, which stores bfloat16 by its bits: read forever, and equal to the bit.
 
-``python tests/store/recordings/test_format_v3.py FOLDER`` made the sample; never make it anew, add one for a new version.
+``python tests/store/recordings/test_format_v3.py FOLDER`` made the sample; add one for a new version, never change it.
 """
 
 import sys

@@ -133,7 +133,7 @@ def _write_directly(descriptor: int, parts: list[memoryview]) -> list[memoryview
 
 def _padded(data: bytes) -> memoryview:
     """Whole blocks at an aligned address that begin with data."""
-    blocks = aligned_empty((-(-len(data) // ALIGNMENT) * ALIGNMENT // 2,)).view(np.uint8)
+    blocks: Any = aligned_empty((-(-len(data) // ALIGNMENT) * ALIGNMENT // 2,)).view(np.uint8)
     blocks[: len(data)] = np.frombuffer(data, np.uint8)
     blocks[len(data) :] = 0
     return memoryview(blocks)

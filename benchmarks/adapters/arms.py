@@ -65,6 +65,14 @@ RATES = {
     "mini-rope": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2},
 }
 
+TRIED = {
+    DET: (1e-3, 3e-3, 1e-2),
+    DREAMBOOTH: (1e-3, 3e-3, 1e-2),
+    INVERSION: (1e-2, 3e-2, 1e-1),
+    FYM: (1e-3, 3e-3, 1e-2),
+}
+"""Rates of the part "tune"."""
+
 
 def arms(backbone: str) -> dict[str, Arm]:
     """The rows of the table."""
@@ -116,6 +124,23 @@ def splits(backbone: str) -> dict[str, Arm]:
     return {name: replace(whole, **change) for name, change in changes.items()}
 
 
+def candidates(backbone: str) -> dict[str, Arm]:
+    """Every trained arm at every rate, to choose from on the tuning scenes."""
+    found: dict[str, Arm] = {PLAIN: PlainBackbone()}
+    for name, arm in arms(backbone).items():
+        for rate in TRIED.get(name, ()):
+            if isinstance(arm, Trained):
+                rated_arm = replace(arm, training=replace(arm.training, learning_rate=rate), once=())
+            else:
+                assert isinstance(arm, FollowYourMotion)
+                assert arm.training is not None
+                assert arm.spatial_training is not None
+                both = {"training": arm.training, "spatial_training": arm.spatial_training}
+                rated_arm = replace(arm, **{key: replace(each, learning_rate=rate) for key, each in both.items()})
+            found[f"{name}, rate {rate:g}"] = rated_arm
+    return found
+
+
 def is_trained(arm: Arm) -> bool:
     """Tell whether an arm trains on each reference."""
     return isinstance(arm, Trained | TrainedMethod)
@@ -145,7 +170,9 @@ def ablations(backbone: str) -> dict[str, Arm]:
     }
     for weight in (0.0, 0.01, 1.0):
         found[f"tracking loss {weight:g}"] = replace(det, training=replace(det.training, tracking_weight=weight))
-    found["tracking loss 0.1, tracked points"] = replace(det, exact_tracks=False)
+    for weight in (0.01, 0.1, 1.0):
+        training = replace(det.training, tracking_weight=weight)
+        found[f"tracking loss {weight:g}, tracked points"] = replace(det, exact_tracks=False, training=training)
     found["caption names the motion"] = replace(det, names_motion=True)
     found["rate 0.01"] = replace(det, training=replace(det.training, learning_rate=0.01), once=((0, 1, 2),))
     found["Conv3D"] = replace(det, kind=SpaceTimeKernel, settings=(("width", 16), ("kernel", 3)))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,11 +21,13 @@ from benchmarks.transfer.runs import STEPS as SAMPLING_STEPS
 from generators.adapters.adapter import MotionAdapter
 from generators.adapters.fitted import AttachAdapter, TrainedMethod
 from generators.adapters.motion_tracks import tracks_of
+from generators.adapters.training.settings import Losses, Training
 from generators.adapters.training.train import Objective, train_adapter
 from generators.sampling.sample import sample
 from generators.transfer.motion_transfer import transfer_motion
 from probe.mini.family import GUIDANCE_SCALE
 from store import Clip
+from store.errors import DitprobeError
 from store.scenes.prompt import PromptWarning
 
 _HELD_OUT = range(1_000_000, 1_000_010)
@@ -38,23 +43,32 @@ class Fit:
     backbone : str
     case : Case
     arm : Arm
+    steps : int
+        Denoising steps of a clip.
     """
 
     backbone: str
     case: Case
     arm: Arm
+    steps: int = SAMPLING_STEPS
 
     @property
     def key(self) -> str:
         """Key in the file of results."""
-        made = (self.backbone, weights_digest(self.backbone), self.case, self.arm, SAMPLING_STEPS, GUIDANCE_SCALE)
+        made = (self.backbone, weights_digest(self.backbone), self.case, self.arm, self.steps, GUIDANCE_SCALE)
         parts = (*made, "leak as a tint")
         return "; ".join(map(str, parts))
 
     def measure(self) -> dict[str, Any]:
         """``clips``: metrics by prompt and kept layers; ``seconds`` of a clip and ``training`` seconds; of trained
         arms also the loss ``before`` and ``after`` on noise that was not trained on, and ``source``, the motion error
-        of a clip of the caption that was trained with."""
+        of a clip of the caption that was trained with. ``refused``: why it cannot be made, instead of all that."""
+        try:
+            return self._measured()
+        except DitprobeError as error:
+            return {"refused": f"{type(error).__name__}: {error}"}
+
+    def _measured(self) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PromptWarning)
             return self._trained(self.arm) if isinstance(self.arm, Trained | TrainedMethod) else self._untrained()
@@ -70,23 +84,9 @@ class Fit:
 
     def _trained(self, arm: Trained | TrainedMethod) -> dict[str, Any]:
         backbone, case = bundled(self.backbone), self.case
-        of_names = isinstance(arm, Trained) and arm.names_motion
-        caption = str(case.reference.prompt) if of_names else sentence(case, SOURCE)
-        training = arm.training if isinstance(arm, Trained) else arm.resolve_training(backbone)
-        objective = Objective(backbone, case.reference, training, prompt=caption)
-        if isinstance(arm, Trained):
-            adapter = arm.new(backbone)
-            before = _held_out_loss(objective, adapter, attached=False)
-            began = time.process_time()
-            train_adapter(adapter, backbone, case.reference, training, tracks=self._tracks(arm), prompt=caption)
-        else:
-            adapter = arm.adapter_for(backbone, case.reference, prompt=caption)
-            before = _held_out_loss(objective, adapter, attached=False)
-            began = time.process_time()
-            arm.train(adapter, backbone, case.reference, prompt=caption)
-            adapter = arm.inference_adapter(adapter)
+        adapter, training, began = self.train(lambda losses: None)
         seconds = time.process_time() - began
-        after = _held_out_loss(objective, adapter, attached=True)
+        after = _held_out_loss(Objective(backbone, case.reference, training, prompt=self.caption), adapter)
         clips = {}
         kept, once = (arm.kept, arm.once) if isinstance(arm, Trained) else ((ALL,), ())
         for layers in (*kept, *once):
@@ -99,15 +99,36 @@ class Fit:
             "clips": clips,
             "training": seconds,
             "seconds": generating,
-            "before": before,
+            "before": _loss_before(self.backbone, case, self.caption),
             "after": after,
             "source": source,
         }
 
+    @property
+    def caption(self) -> str:
+        """What the backbone reads while it learns."""
+        of_names = isinstance(self.arm, Trained) and self.arm.names_motion
+        return str(self.case.reference.prompt) if of_names else sentence(self.case, SOURCE)
+
+    def train(self, on_step: Callable[[Losses], object]) -> tuple[MotionAdapter, Training, float]:
+        """Train the arm: what is attached at inference, its training, and the processor's time when it began."""
+        arm, backbone, case = self.arm, bundled(self.backbone), self.case
+        given: dict[str, Any] = {"prompt": self.caption, "on_step": on_step}
+        if isinstance(arm, Trained):
+            adapter, tracks = arm.new(backbone), self._tracks(arm)
+            began = time.process_time()
+            train_adapter(adapter, backbone, case.reference, arm.training, tracks=tracks, **given)
+            return adapter, arm.training, began
+        assert isinstance(arm, TrainedMethod)
+        adapter = arm.adapter_for(backbone, case.reference, prompt=self.caption)
+        began = time.process_time()
+        arm.train(adapter, backbone, case.reference, **given)
+        return arm.inference_adapter(adapter), arm.resolve_training(backbone), began
+
     def clip(self, which: str, adapter: MotionAdapter | None = None, layers: tuple[int, ...] = ALL) -> Clip:
         """A clip of one of the prompts; every one of a case begins with the same noise."""
         backbone, case, prompt = bundled(self.backbone), self.case, sentence(self.case, which)
-        given: dict[str, Any] = {"seed": case.seed, "steps": SAMPLING_STEPS, "guidance_scale": GUIDANCE_SCALE}
+        given: dict[str, Any] = {"seed": case.seed, "steps": self.steps, "guidance_scale": GUIDANCE_SCALE}
         if adapter is not None:
             return sample(backbone, prompt, AttachAdapter(adapter, layers=layers), **given)
         assert not isinstance(self.arm, Trained)
@@ -124,12 +145,13 @@ def _named(layers: tuple[int, ...]) -> str:
     return f"first {len(layers)}"
 
 
-def _held_out_loss(objective: Objective, adapter: MotionAdapter, *, attached: bool) -> float:
-    layers = None if attached else []
-    with torch.no_grad():
-        if layers is None:
-            with adapter.attached(objective.backbone):
-                found = [float(objective.losses(step)[0]) for step in _HELD_OUT]
-        else:
-            found = [float(objective.losses(step)[0]) for step in _HELD_OUT]
-    return float(np.mean(found))
+@lru_cache(maxsize=4)
+def _loss_before(name: str, case: Case, caption: str) -> float:
+    """Loss of the frozen backbone, the same for every arm."""
+    backbone = bundled(name)
+    return _held_out_loss(Objective(backbone, case.reference, Training(tracking_weight=0.0), prompt=caption), None)
+
+
+def _held_out_loss(objective: Objective, adapter: MotionAdapter | None) -> float:
+    with torch.no_grad(), nullcontext() if adapter is None else adapter.attached(objective.backbone):
+        return float(np.mean([float(objective.losses(step)[0]) for step in _HELD_OUT]))

@@ -227,10 +227,11 @@ class FollowYourMotion(TrainedMethod):
 
     def total_steps(self, backbone: Backbone) -> int:
         """Steps of the optimiser in all."""
-        spatial, temporal = self._steps(backbone)
+        spatial, temporal = self.steps_of_stages(backbone)
         return spatial + temporal
 
-    def _steps(self, backbone: Backbone) -> tuple[int, int]:
+    def steps_of_stages(self, backbone: Backbone) -> tuple[int, int]:
+        """Steps of the optimiser on images and on sampled frames; 0 where a LoRA is not trained."""
         steps = self.resolve_spatial_training(backbone).steps, self.resolve_training(backbone).steps
         return steps[0] * (self.trained != TEMPORAL), steps[1] * (self.trained != SPATIAL)
 
@@ -242,7 +243,7 @@ class FollowYourMotion(TrainedMethod):
 
     def describe(self, backbone: Backbone, steps: int) -> str:
         """Text on what is trained and how often."""
-        spatial, temporal = self._steps(backbone)
+        spatial, temporal = self.steps_of_stages(backbone)
         size = backbone.default_size
         sampled, frames = self.resolve_sampled(backbone, size), backbone.layout(*size).frames
         parts = [f"{spatial} steps on images"] * bool(spatial)
@@ -252,7 +253,7 @@ class FollowYourMotion(TrainedMethod):
 
     def passes(self, backbone: Backbone, steps: int) -> float:
         """Three for each training step, in the proportion of its frames to those of the clip."""
-        spatial, temporal = self._steps(backbone)
+        spatial, temporal = self.steps_of_stages(backbone)
         size = backbone.default_size
         frames = backbone.layout(*size).frames
         return 3.0 * (spatial + temporal * self.resolve_sampled(backbone, size)) / frames

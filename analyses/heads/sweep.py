@@ -79,7 +79,7 @@ def sweep_heads(
     EmptySelectionError
         Without clips.
     InvalidInputError, UnknownLayerError
-        Before the model runs.
+        Before the model runs; also for a clip of one latent frame.
 
     Examples
     --------
@@ -105,6 +105,12 @@ def sweep_heads(
         for window in cut_windows(backbone, clip, size=size, images=images, stride=stride)
         for draw in range(draws)
     ]
+    for name, window, _ in runs:
+        if backbone.layout(*window.size).frames < 2:
+            raise InvalidInputError(
+                f"clip {name!r} is one latent frame long, so its heads have no other frame to attend to. Give more "
+                "images of it, or leave it out."
+            )
     passes, entries = pass_count(selection, noise=noise, steps=steps), []
     with progress_bar(progress, "measuring heads") as tell:
         for number, (name, window, draw) in enumerate(runs):

@@ -1,4 +1,4 @@
-"""Last good latents of a guided run that diverged, saved to a file."""
+"""Last good values of a run or a training that diverged, saved to a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from generators.errors import LESS_GUIDANCE, GuidanceDivergedError
+from generators.errors import LESS_GUIDANCE, GuidanceDivergedError, TrainingDivergedError
 from store.files.atomic import atomic_write
 
 
@@ -48,3 +48,30 @@ def save_latents_on_divergence(clip: Path) -> Iterator[None]:
             raise error from None  # why the run ended matters more than that the disk is full
         remedy = f"The latents with which that step began are kept in {path}. {LESS_GUIDANCE}"
         raise GuidanceDivergedError(error.message, remedy=remedy, step=error.step, latents=error.latents) from error
+
+
+@contextmanager
+def save_adapter_on_divergence(out: Path) -> Iterator[None]:
+    """Save the last good parameters of a training that diverges, next to the output path, and name the file.
+
+    Parameters
+    ----------
+    out : path of the adapter; the last good one goes to ``<name>.step<step>.safetensors``
+
+    Raises
+    ------
+    TrainingDivergedError
+        Again, with the path in its message.
+    """
+    try:
+        yield
+    except TrainingDivergedError as error:
+        from generators.adapters.files import save_adapter
+
+        path = out.with_name(f"{out.stem}.step{error.step}.safetensors")
+        try:
+            save_adapter(error.adapter, path, overwrite=True)
+        except OSError:
+            raise error from None  # why the training ended matters more than that the disk is full
+        remedy = f"They are kept in {path}."
+        raise TrainingDivergedError(f"{error} {remedy}", step=error.step, adapter=error.adapter) from error

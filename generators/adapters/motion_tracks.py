@@ -114,7 +114,7 @@ def tracks_of(
 
 def _own(clip: Clip, foreground: np.ndarray | None, points: int, seed: int) -> MotionTracks:
     if clip.tracks is None:
-        raise ClipError("the clip has no tracks of its own. Choose another source: backbone, flow or a tracker.")
+        raise ClipError("the clip has no tracks of its own. Take those of 'backbone' or 'flow', or of a tracker.")
     tracks, seen = np.asarray(clip.tracks, np.float64), np.asarray(clip.visibility, bool)
     check_tracks(clip, tracks, seen)
     chosen = np.flatnonzero(seen[0]) if seen[0].any() else np.arange(tracks.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.text.estimates import tell_time
-from store.errors import InvalidInputError
+from store.errors import InvalidInputError, RecordingError
 
 if TYPE_CHECKING:
     from generators.adapters.fitted import TrainedMethod
@@ -118,7 +119,7 @@ def adapt(
 ) -> None:
     """Learn the motion of a clip, for any number of prompts (DeT)."""
     inputs.check_exists(Path(clip), "a video")
-    from generators.adapters.files import check_adapter_path, save_adapter
+    from generators.adapters.files import check_adapter_path
     from store.clips.video import read_clip
 
     if not dry_run:
@@ -142,6 +143,7 @@ def adapt(
         _tell_plan(chosen, model, clip, out, estimate=not no_estimate)
         return
     training = chosen.resolve_training(model)
+    from ditprobe.cli.divergence import save_adapter_on_divergence
     from generators.adapters.motion_tracks import tracks_of
     from generators.transfer.reference_clip import fit_reference
 
@@ -154,7 +156,7 @@ def adapt(
     samples: dict[int, Any] = {}
     adapter = chosen.adapter_for(model, source, prompt=prompt)
     steps = chosen.total_steps(model)
-    with progress("training") as bar:
+    with save_adapter_on_divergence(out), progress("training") as bar:
 
         def on_step(losses: Losses) -> None:
             history.append(losses)
@@ -174,7 +176,7 @@ def adapt(
             on_step=on_step,
             adapter=adapter,
         )
-    save_adapter(fitted.adapter, out, overwrite=overwrite or resume)
+    _save(fitted.adapter, out, overwrite=overwrite or resume)
     say(f"{out}: {fitted.adapter!r}")
     losses = fitted.adapter.details["losses"]
     part = max(1, len(losses) // 5)
@@ -199,6 +201,21 @@ def _planned(name: str, loading: LoadingOptions) -> Any:
     from probe.loading.released import plan_released
 
     return plan_released(name)
+
+
+def _save(adapter: Any, out: Path, *, overwrite: bool) -> None:
+    """Write the adapter; where that fails, to the system's folder for temporary files, so that nothing is lost."""
+    from generators.adapters.files import save_adapter
+
+    try:
+        save_adapter(adapter, out, overwrite=overwrite)
+    except RecordingError as error:
+        other = Path(tempfile.mkdtemp(prefix="ditprobe-"), out.name)
+        try:
+            save_adapter(adapter, other)
+        except OSError:
+            raise error from error.__cause__
+        raise RecordingError(error.message, remedy=f"It is kept in {other}: move it.") from error.__cause__
 
 
 def _checkpoint(out: Path) -> Path:

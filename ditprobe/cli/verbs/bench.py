@@ -97,11 +97,12 @@ def bench(
     from generators.transfer.methods import make_method
 
     made = {name: make_method(name) for name in names}
+    how = "; ".join(_described(name, each, model, steps) for name, each in made.items())
     clips = sum(len(entry.prompts) for entry in found.values())
     if dry_run:
         listed = _listed(benchmark, found)
         say(f"{model!r}\n  entries   {counted(len(found), 'clip')} ({listed}), {counted(clips, 'prompt')}")
-        say(f"  methods   {'; '.join(each.describe(model, steps) for each in made.values())}\n  finished  {out}")
+        say(f"  methods   {how}\n  finished  {out}")
         work = [(model.default_size, clips * (2 * steps + each.passes(model, steps))) for each in made.values()]
         tell_time(model, work, steps=steps, estimate=not no_estimate)
         return
@@ -171,6 +172,18 @@ def _listed(benchmark: str, found: dict[str, Entry]) -> str:
         return ", ".join(f"{groups.count(group)} {group}" for group in dict.fromkeys(groups))
     levels = [entry.difficulty.level for entry in found.values()]
     return ", ".join(f"{levels.count(level)} {level}" for level in ("easy", "medium", "hard"))
+
+
+def _described(name: str, method: Any, model: Backbone, steps: int) -> str:
+    """The method in words, before anything runs; raise where it has to be told its layers."""
+    try:
+        return str(method.describe(model, steps))
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"--method {name} does not know the layers of {model.name} to guide by, and bench has no option for them. "
+            "Run evaluate_mtbench from Python with a method that has layers; ditprobe sweep and ditprobe select find "
+            "them."
+        ) from error
 
 
 def _transfer(model: Backbone, method: Any, run: dict[str, Any]) -> Callable[[Clip, str], Clip]:

@@ -99,7 +99,6 @@ def heads(
     how: dict[str, Any] = {"noise": noise, "seed": seed, "draws": draws, "steps": steps, "radius": radius}
     with progress("measuring heads") as bar:
         masses = sweep_heads(model, sources, selection, progress=bar, **how, **cut)
-    save_heads(masses, out, overwrite=overwrite)
     decided = decide_heads(masses, margin=margin)
     if as_json:
         table = decided.drop_attrs().to_dataframe().reset_index().to_dict(orient="records")
@@ -113,6 +112,8 @@ def heads(
         say(classes_text(decided))
         say("\n".join(plain_table([(name, 0) for name in header], rows)))
         say("T temporal, S spatial, ? undecided; temporal over spatial density")
+    save_heads(masses, out, overwrite=overwrite)  # last: on a full disk the classes were told at least
+    if not as_json:
         say(f"masses at {out}")
     if picture is not None:
         from analyses.plots.heads import plot_head_classes

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
+from analyses.heads.classify import BLOCK
 from analyses.heads.of_clip import classify_clip_heads
 from probe.backbones.backbone import Backbone
 from store.arguments import checked
@@ -15,6 +16,7 @@ from store.checks import integer, one_of
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.text import counted
+from store.wording import Wording
 
 Split = Literal["exact", "paper", "code", "random", "none"]
 Undecided = Literal["nearest", "neither"]
@@ -67,8 +69,8 @@ def head_groups(
     Raises
     ------
     InvalidInputError
-        When all heads are of one class, and as :func:`analyses.heads.of_clip.classify_clip_heads`: preset "code" needs
-        128 cells in a frame.
+        When all heads are of one class, for "code" with fewer than 128 cells in a frame, and as
+        :func:`analyses.heads.of_clip.classify_clip_heads`.
 
     Examples
     --------
@@ -83,6 +85,8 @@ def head_groups(
     every = [list(range(layer.heads)) for layer in backbone.layers]
     if split == "none":
         return {SPATIAL: every, TEMPORAL: every}
+    if split == "code":
+        _check_blocks(backbone, clip)
     rule: Any = "exact" if split == "random" else split
     when: Any = _NOISIEST if split == "code" else {}
     classes = classify_clip_heads(
@@ -101,6 +105,18 @@ def _groups(classes: xr.Dataset, undecided: Undecided) -> HeadGroups:
     return {name: [np.flatnonzero(layer == name).tolist() for layer in kinds] for name in (SPATIAL, TEMPORAL)}
 
 
+def _check_blocks(backbone: Backbone, clip: Clip) -> None:
+    """Raise if a frame has fewer cells than a block of the released code."""
+    layout = backbone.layout(clip.height, clip.width, len(clip))
+    cells = layout.height * layout.width
+    if cells < BLOCK:
+        raise InvalidInputError(
+            f"the released rule for heads needs at least {BLOCK} cells in a frame, so that its masks of {BLOCK}-token "
+            f"blocks are not empty; frames of this clip have {cells} on {backbone.name}.",
+            remedy=Wording("Choose another rule, such as {split}.", split="exact"),
+        )
+
+
 def check_both(groups: HeadGroups, split: str) -> None:
     """Raise if a group has no heads.
 
@@ -113,15 +129,15 @@ def check_both(groups: HeadGroups, split: str) -> None:
     >>> check_both({"spatial": [[], []], "temporal": [[0, 1], [0, 1]]}, "paper")
     Traceback (most recent call last):
     ...
-    store.errors.InvalidInputError: split 'paper' finds no spatial heads: all 4 heads that it decides are temporal, so there are not two groups to train. Choose another split or margin, or split 'none' for all heads in both groups.
+    store.errors.InvalidInputError: split 'paper' finds no spatial heads: all 4 heads that it decides are temporal, so there are not two groups to train. Choose another rule, or pass split='none' for all heads in both groups.
     """  # noqa: E501
     counts = {name: sum(map(len, layers)) for name, layers in groups.items()}
     for name, other in ((SPATIAL, TEMPORAL), (TEMPORAL, SPATIAL)):
         if not counts[name]:
             raise InvalidInputError(
                 f"split {split!r} finds no {name} heads: all {counted(counts[other], 'head')} that it decides are "
-                f"{other}, so there are not two groups to train. Choose another split or margin, or split 'none' for "
-                "all heads in both groups."
+                f"{other}, so there are not two groups to train.",
+                remedy=Wording("Choose another rule, or pass {split} for all heads in both groups.", split="none"),
             )
 
 

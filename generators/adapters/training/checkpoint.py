@@ -16,13 +16,14 @@ from torch import Tensor
 from generators.adapters.adapter import MotionAdapter
 from generators.adapters.training.settings import Losses
 from generators.adapters.training.stages import Stage
+from generators.errors import TrainingDivergedError
 from store.errors import InvalidInputError, RecordingError
 from store.files.atomic import atomic_write
 from store.files.damaged import damage_as
 from store.files.outputs import check_writable
 from store.wording import Wording
 
-VERSION = 2
+VERSION = 3
 
 
 class TrainingState:
@@ -120,9 +121,11 @@ class TrainingState:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Write the checkpoint when what is done in here is interrupted or fails."""
+        """Write the checkpoint when what is done in here is interrupted or fails, but for a training that diverges."""
         try:
             yield
+        except TrainingDivergedError:  # it would diverge again where it did; the error has the last good parameters
+            raise
         except BaseException:
             if self._path is not None and self.losses:
                 self.save()
@@ -159,10 +162,11 @@ class TrainingState:
     def _settings(self) -> dict[str, Any]:
         adapter = self.adapter
         return {
+            "backbone": adapter.origin["name"],
+            "origin": adapter.origin,
             "kind": adapter.kind,
             "adapter": adapter.settings,
             "layers": list(adapter.layers),
-            "origin": adapter.origin,
             "training": [
                 {"name": stage.name, **asdict(stage.training), **stage.details}
                 # the last stage may be longer than planned at first
@@ -175,17 +179,18 @@ class TrainingState:
         with damage_as(RecordingError, f"{path} is not a training, or it is damaged", "Remove it and start again."):
             device = next(self.adapter.parameters()).device
             saved = torch.load(path, map_location=device, weights_only=True)
-            before, now = saved["settings"], self._settings()
-            changed = [name for name in now if _plain(before.get(name)) != _plain(now[name])]
-            if not changed:
+            changed = ("version", saved["version"], VERSION) if saved["version"] != VERSION else None
+            changed = changed or _difference(saved["settings"], self._settings())
+            if changed is None:
                 self.adapter.load_state_dict(saved["adapter"])
                 self._optimiser.load_state_dict(saved["optimiser"])
                 self.losses = [Losses(**each) for each in saved["losses"]]
                 self._last_good = _copied(self.adapter)
-        if changed:
+        if changed is not None:
+            name, before, now = changed
             raise InvalidInputError(
-                f"{path} keeps a training of another {changed[0]}: {_plain(before.get(changed[0]))} instead of "
-                f"{_plain(now[changed[0]])}. Resume it as it was begun, or remove the file."
+                f"{path} keeps a training with {name} {before!r} instead of {now!r}. Resume it as it was begun, or "
+                "remove the file."
             )
 
 
@@ -197,6 +202,27 @@ def new_accelerator(mixed_precision: str, device: torch.device) -> Accelerator:
 
 def _copied(adapter: MotionAdapter) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in adapter.state_dict().items()}
+
+
+def _difference(before: Any, now: Any, name: str = "settings") -> tuple[str, Any, Any] | None:
+    """The first setting that differs, by its own name, with both values; None where all are alike.
+
+    Examples
+    --------
+    >>> _difference({"training": [{"steps": 9, "seed": 0}]}, {"training": [{"steps": 9, "seed": 1}]})
+    ('seed', 0, 1)
+    """
+    before, now = _plain(before), _plain(now)
+    if before == now:
+        return None
+    if isinstance(before, dict) and isinstance(now, dict):
+        pairs = [(key, before.get(key), now[key]) for key in now]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = [(name, *values) for values in zip(before, now, strict=True)]
+    else:
+        return name, before, now
+    found = (_difference(old, new, key) for key, old, new in pairs if old != new)
+    return next(found, (name, before, now))
 
 
 def _plain(value: Any) -> Any:

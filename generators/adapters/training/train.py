@@ -253,8 +253,8 @@ def _check(value: Tensor, what: str, step: int, timestep: float) -> None:
 
 def _diverged(error: NotFiniteError, step: int, steps: int) -> str:
     return (
-        f"the training diverged at step {step} of {steps}: {error} The adapter has its last good parameters. Lower the "
-        "learning rate, or warm it up."
+        f"the training diverged at step {step} of {steps}: {error.message} The adapter has its last good parameters. "
+        "Lower the learning rate, or warm it up."
     )
 
 

@@ -10,7 +10,7 @@ from analyses.heads.decide import decide_heads, head_log_ratio, head_rank_correl
 from analyses.heads.sweep import sweep_heads
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline
-from store import Selection, make_scene
+from store import Clip, Selection, make_scene
 from store.errors import EmptySelectionError, InvalidInputError
 
 
@@ -102,5 +102,8 @@ def test_bad_input_is_refused_before_the_model_runs() -> None:
         sweep_heads(mini, {}, Selection(steps=[-1], layers="all"))
     with pytest.raises(InvalidInputError, match="one branch"):
         sweep_heads(mini, {"a": make_scene(0)}, Selection(steps=[-1], layers="all", branches=("cond", "uncond")))
+    still = Clip(make_scene(0, 1).images, fps=8)
+    with pytest.raises(InvalidInputError, match="clip 'still' is one latent frame long"):
+        sweep_heads(mini, {"a": make_scene(0), "still": still}, Selection(steps=[-1], layers="all"))
     with pytest.raises(InvalidInputError, match="draws"):
         sweep_heads(mini, {"a": make_scene(0)}, Selection(steps=[-1], layers="all"), draws=0)

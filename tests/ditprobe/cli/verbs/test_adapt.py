@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 import torch
 from typer.testing import Result
 
+from generators.adapters import files
 from generators.adapters.files import load_adapter, read_adapter_header
 from generators.adapters.training import train as training_module
 from probe import load_backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, make_scene, read_clip, write_clip
+from store.errors import RecordingError
 
 Run = Callable[..., Result]
 SMALL = MiniConfig(images=3, height=16, width=24, layers=2, heads=2, channels=16)
@@ -76,7 +79,10 @@ def test_plan_has_parameters_and_memory_and_writes_nothing(run: Run) -> None:
     ("words", "message"),
     [
         (["adapt", "still.mkv", *ON_SMALL], "no motion to learn"),
+        (["adapt", "one.mkv", *ON_SMALL], "the clip has 1 image, so there is no motion to learn"),
         (["adapt", "nowhere.mkv", *ON_SMALL], "nowhere.mkv"),
+        ([*QUICK, "--tracking-weight", 1, "--tracks", "clip"], "Take those of 'backbone' or 'flow'"),
+        ([*QUICK, "--learning-rate", "nan"], "learning_rate must be a number"),
         ([*QUICK, "--keep", 1.5], "keep must lie between 0 and 1"),
         ([*QUICK, "--out", "a.pt"], "Name it a.safetensors"),
         ([*QUICK, "--method", "dreambooth", "--preset", "det"], "is one of --method det"),
@@ -87,10 +93,13 @@ def test_plan_has_parameters_and_memory_and_writes_nothing(run: Run) -> None:
         (["transfer", PROMPT, "--adapter", "a", "--embedding", "b"], "both have a motion"),
         (["bench", "mtbench", "nowhere"], "nowhere does not exist"),
         (["bench", "mtbench", "--method", "dett"], "Did you mean 'det'?"),
+        (["bench", "mtbench", "--method", "smm", *ON_SMALL], "--method smm does not know the layers of ./small"),
+        (["bench", "motionbench", "small"], "no folder of a category of MotionBench: camera, single object"),
     ],
 )
 def test_bad_input_is_refused(run: Run, words: list[str], message: str) -> None:
     write_clip("still.mkv", Clip(np.zeros((3, 16, 24, 3), np.uint8), fps=8))
+    write_clip("one.mkv", Clip(make_scene(4, 1, 16, 24).images, fps=8))
     found = run(*words, code=2)
     assert message in found.stderr.replace("\n", " ")
 
@@ -99,6 +108,46 @@ def test_adapter_of_another_backbone_is_refused_with_the_reason(run: Run) -> Non
     run(*QUICK)
     found = run("transfer", PROMPT, "--adapter", "motion.safetensors", "--steps", 1, "--out", "a.mkv", code=2)
     assert "layers 6 instead of 2" in found.stderr
+
+
+def test_a_damaged_adapter_is_refused(run: Run) -> None:
+    run(*QUICK)
+    data = bytearray(Path("motion.safetensors").read_bytes())
+    Path("cut.safetensors").write_bytes(data[: len(data) // 2])
+    data[-5] ^= 0xFF
+    Path("changed.safetensors").write_bytes(data)
+    for name in ("cut", "changed"):
+        found = run("transfer", PROMPT, "--adapter", f"{name}.safetensors", *ON_SMALL, "--out", "a.mkv", code=2)
+        assert f"{name}.safetensors holds no motion adapter, or it is damaged" in found.stderr.replace("\n", " ")
+
+
+def test_a_full_disk_at_the_end_loses_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = files.save_adapter
+
+    def full(adapter: object, path: Path, **options: bool) -> Path:
+        if path.name == path.as_posix():
+            raise RecordingError("the disk is full.") from OSError(28, "No space left on device")
+        return real(adapter, path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(files, "save_adapter", full)
+    found = run(*QUICK, code=1).stderr.replace("\n", " ")
+    kept = Path(found.split("It is kept in ")[1].split(": move it.")[0])
+    assert load_adapter(kept, load_backbone("./small")).kind == "temporal-kernel"
+    shutil.rmtree(kept.parent)
+
+
+def test_a_training_that_diverges_keeps_its_last_good_adapter(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = training_module.Objective.losses
+
+    def losses(self: object, step: int) -> tuple[object, ...]:
+        found = real(self, step)  # type: ignore[arg-type]
+        return (found[0] * float("nan"), *found[1:]) if step == 2 else found
+
+    monkeypatch.setattr(training_module.Objective, "losses", losses)
+    found = run(*QUICK, code=2).stderr.replace("\n", " ")
+    assert "diverged at step 2 of 4" in found
+    assert "They are kept in motion.step2.safetensors." in found
+    assert load_adapter("motion.step2.safetensors", load_backbone("./small")).layers == (0, 1)
 
 
 def test_benchmark_of_scenes_is_measured_planned_and_resumed(run: Run) -> None:
@@ -134,9 +183,12 @@ def test_plan_of_two_stages_and_options_of_another_method(run: Run) -> None:
     assert "2 steps on images, then 2 on 2 of 3 frames" in found.stdout
     assert "is for --method follow-your-motion" in run(*QUICK, "--split", "random", code=2).stderr
     assert "one of --method det" in run(*OF_HEADS, "--preset", "det", code=2).stderr
+    assert "2 to 3" in run(*OF_HEADS, "--sampled-frames", 9, code=2).stderr
     assert "9 frames cannot be sampled" in run(*OF_HEADS, "--sampled-frames", 9, code=2).stderr
     small_grid = run("adapt", "ref.mkv", *ON_SMALL, "--method", "follow-your-motion", "--preset", "code", code=2)
-    assert "at least 128 cells" in small_grid.stderr.replace("\n", " ")
+    message = small_grid.stderr.replace("\n", " ")
+    assert "at least 128 cells" in message
+    assert "such as --split exact" in message
 
 
 def test_published_models_are_planned_without_a_network(run: Run) -> None:

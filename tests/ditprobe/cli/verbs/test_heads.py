@@ -50,12 +50,23 @@ def test_a_dry_run_measures_nothing(run: Run) -> None:
         (("--scenes", "0:2", "--at", "99"), "99"),
         (("--scenes", "0:2", "--layers", "7"), "layer 7"),
         (("--scenes", "0:2", "--out", "x.csv"), "suffix must be .nc"),
+        (("--scenes", "0:2", "--images", "1"), "is one latent frame long"),
         (("--scenes", "0:2", "--margin", "0.5"), "greater than or equal to 1"),
     ],
 )
 def test_bad_input_is_refused(run: Run, words: tuple[str, ...], message: str) -> None:
     assert message in run("heads", *words, code=2).stderr
     assert not Path("heads.nc").exists()
+
+
+def test_a_full_disk_at_the_end_leaves_the_classes_that_were_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RecordingError("the disk is full.") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analyses.heads.files.save_heads", full)
+    found = run("heads", "--scenes", "0:2", "--steps", 4, code=1)
+    assert found.stdout.startswith("8 heads at step 3, 2 clips: ")
+    assert "the disk is full" in found.stderr
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from analyses.optical_flow import DISFlow
 from store.arrays import as_array
 from store.checks import integer
 from store.errors import InvalidInputError
+from store.scenes.layers import inside_shape
 from store.scenes.prompt import SHAPES
-from store.scenes.scene import inside_shape
 from store.scenes.texture import COLOURS, PATTERNS, Texture
 
 _BINS = 32  # of each channel, in the table of colours

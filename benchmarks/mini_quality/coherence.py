@@ -15,8 +15,8 @@ from benchmarks.mini_quality.prompts import generated, scenes_of
 from probe import Backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import make_scene
-from store.scenes.prompt import PARTS, parse_prompt
-from store.scenes.scene import FIRST_TRAINING_SEED, direction_word
+from store.scenes.prompt import PARTS, direction_word, parse_prompt
+from store.scenes.scene import FIRST_TRAINING_SEED
 
 _MEASURES = ("outline", "area_drift", "warping_error", "second_copy")
 

@@ -18,9 +18,12 @@ leaves something to chance: a direction or a background pattern that is not name
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from store.arguments import check_fields, checked
 from store.checks import one_of
@@ -51,6 +54,18 @@ def scene_words() -> tuple[str, ...]:
     """
     directions = (word for direction in DIRECTIONS for word in direction.split())
     return tuple(sorted({*_GLUE, ANY_SHAPE, *directions, *COLOURS, *SHAPES, *TEXTURES, *PATTERNS}))
+
+
+def direction_word(velocity: np.ndarray) -> str:
+    """The nearest of eight direction words for a velocity (x, y), y pointing down.
+
+    Examples
+    --------
+    >>> direction_word(np.array([-2.0, 0.1]))
+    'left'
+    """
+    sector = round(math.atan2(velocity[1], velocity[0]) / (math.pi / 4)) % 8
+    return DIRECTIONS[sector]
 
 
 @dataclass(frozen=True)

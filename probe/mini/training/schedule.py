@@ -21,7 +21,7 @@ class TrainConfig:
     steps see one object at the same place and speed each time, so that a word decides the same pixels in every
     scene; over the next ``ease_in`` steps scenes grow from these to scenes as they are (:meth:`ease`). Each part of
     a prompt is left open with probability ``left_open``, and all of them with probability ``all_open``; a share
-    ``bent`` of the scenes moves along any path of :data:`store.scenes.scene.PATHS`. Timesteps are 1000 u^e for
+    ``bent`` of the scenes moves along any path of :data:`store.scenes.draws.PATHS`. Timesteps are 1000 u^e for
     uniform u, so that an exponent e below one leans towards much noise, where the prompt decides most; it is
     ``small_exponent`` for the small clips, then ``exponent``, and for single images ``still_exponent``, where one
     is given.

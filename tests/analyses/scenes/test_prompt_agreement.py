@@ -21,8 +21,8 @@ from analyses.scenes.vision import see_scene
 from analyses.statistics import bootstrap_mean
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, MissingOpenCVError
-from store.scenes.prompt import CameraWords, ObjectWords, ScenePrompt, parse_prompt
-from store.scenes.scene import DIRECTIONS, SHAPES, make_scene
+from store.scenes.prompt import DIRECTIONS, SHAPES, CameraWords, ObjectWords, ScenePrompt, parse_prompt
+from store.scenes.scene import make_scene
 from store.scenes.texture import COLOURS
 
 pytest.importorskip("cv2")

@@ -11,6 +11,7 @@ from scipy.ndimage import binary_dilation
 
 from store import make_scene, parse_prompt
 from store.errors import InvalidInputError
+from store.scenes.draws import draw_prompt
 from store.scenes.prompt import (
     ANY_SHAPE,
     DIRECTIONS,
@@ -23,7 +24,6 @@ from store.scenes.prompt import (
     ScenePrompt,
     scene_words,
 )
-from store.scenes.scene import _draw_prompt
 from store.scenes.texture import COLOURS, PATTERNS
 
 COLOUR_LIST = "red, orange, yellow, green, cyan, blue, purple, pink, white, grey"
@@ -32,7 +32,7 @@ DIRECTION_LIST = "right, down right, down, down left, left, up left, up, up righ
 
 
 def drawn(count: int) -> list[ScenePrompt]:
-    return [_draw_prompt(np.random.default_rng(seed)) for seed in range(count)]
+    return [draw_prompt(np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_every_prompt_that_scenes_draw_is_read_back() -> None:
@@ -44,7 +44,7 @@ def test_every_prompt_that_scenes_draw_is_read_back() -> None:
 def test_the_prompt_of_a_scene_is_the_one_that_it_was_drawn_from() -> None:
     for seed in range(20):
         clip = make_scene(seed, 1, 8, 8)
-        assert clip.prompt == str(_draw_prompt(np.random.default_rng(seed)))
+        assert clip.prompt == str(draw_prompt(np.random.default_rng(seed)))
         assert str(parse_prompt(clip.prompt)) == clip.prompt
 
 

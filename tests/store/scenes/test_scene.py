@@ -10,23 +10,16 @@ import pytest
 
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.scenes import scene
-from store.scenes.prompt import DIRECTIONS, SHAPES, TEXTURES, parse_prompt
-from store.scenes.scene import (
-    FIRST_TRAINING_SEED,
-    _Layer,
-    _Motion,
-    _render,
-    _track,
-    direction_word,
-    inside_shape,
-    make_scene,
-)
+from store.scenes import rendering
+from store.scenes.layers import Layer, Motion, inside_shape
+from store.scenes.prompt import DIRECTIONS, SHAPES, TEXTURES, direction_word, parse_prompt
+from store.scenes.rendering import render, track
+from store.scenes.scene import FIRST_TRAINING_SEED, make_scene
 from store.scenes.texture import COLOURS, PATTERNS, Texture
 
 
-def still(images: int) -> _Motion:
-    return _Motion(np.full((images, 2), 8.0), np.zeros(images), np.ones(images))
+def still(images: int) -> Motion:
+    return Motion(np.full((images, 2), 8.0), np.zeros(images), np.ones(images))
 
 
 def texture(name: str, seed: int = 0) -> Texture:
@@ -43,7 +36,7 @@ def test_the_same_seed_gives_the_same_clip_and_another_seed_another() -> None:
 
 def test_the_picture_does_not_depend_on_how_many_images_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_scene(5).images
-    monkeypatch.setattr(scene, "_SAMPLES_AT_ONCE", 4 * 80 * 80)
+    monkeypatch.setattr(rendering, "_SAMPLES_AT_ONCE", 4 * 80 * 80)
     np.testing.assert_array_equal(make_scene(5).images, whole)
 
 
@@ -74,24 +67,24 @@ def test_visible_points_look_alike_over_time_and_wrong_tracks_do_not() -> None:
 
 
 def test_a_front_object_hides_what_it_passes_over() -> None:
-    moving = _Motion(np.stack([np.linspace(-6, 22, 8), np.full(8, 8.0)], -1), np.zeros(8), np.ones(8))
-    layers = [_Layer(moving, texture("red"), "square", 4.0), _Layer(still(8), texture("blue", 1), None, 1.0)]
+    moving = Motion(np.stack([np.linspace(-6, 22, 8), np.full(8, 8.0)], -1), np.zeros(8), np.ones(8))
+    layers = [Layer(moving, texture("red"), "square", 4.0), Layer(still(8), texture("blue", 1), None, 1.0)]
     points = np.array([[8.5, 8.5], [8.5, 15.5]])
-    tracks, visible = _track(layers, points, 16, 16)
+    tracks, visible = track(layers, points, 16, 16)
     np.testing.assert_array_equal(tracks[:, 0], np.broadcast_to(points[0], (8, 2)))
     covered = np.abs(8.5 - moving.position[:, 0]) < 0.85 * 4
     np.testing.assert_array_equal(visible[:, 0], ~covered)
     assert covered.any()
     assert visible[:, 1].all()
-    red = _render(layers, 8, 16, 16)[:, 8, 8].astype(int)
+    red = render(layers, 8, 16, 16)[:, 8, 8].astype(int)
     assert (red[covered][:, 0] > red[covered][:, 2]).all()
     assert (red[~covered][:, 0] < red[~covered][:, 2]).all()
 
 
 def test_a_point_on_an_object_turns_and_grows_with_it() -> None:
-    motion = _Motion(np.full((2, 2), 16.0), np.array([0.0, np.pi / 2]), np.array([1.0, 2.0]))
-    layers = [_Layer(motion, texture("green"), "disc", 6.0), _Layer(still(2), texture("grey"), None, 1.0)]
-    tracks, visible = _track(layers, np.array([[19.0, 16.0]]), 32, 32)
+    motion = Motion(np.full((2, 2), 16.0), np.array([0.0, np.pi / 2]), np.array([1.0, 2.0]))
+    layers = [Layer(motion, texture("green"), "disc", 6.0), Layer(still(2), texture("grey"), None, 1.0)]
+    tracks, visible = track(layers, np.array([[19.0, 16.0]]), 32, 32)
     np.testing.assert_allclose(tracks[1, 0], [16.0, 22.0])
     assert visible.all()
 
@@ -106,7 +99,7 @@ def test_points_that_leave_the_image_are_hidden() -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Black images, for what depends on tracks and prompts alone."""
-    monkeypatch.setattr(scene, "_render", lambda layers, *size: np.zeros((*size, 3), np.uint8))
+    monkeypatch.setattr("store.scenes.scene.render", lambda layers, *size: np.zeros((*size, 3), np.uint8))
 
 
 @pytest.mark.usefixtures("undrawn")

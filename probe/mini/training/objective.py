@@ -48,10 +48,10 @@ class Scenes(Dataset):
         draws = np.random.default_rng([config.seed, step]).random((count, 2 + len(PARTS)))
         # what is new draws from a generator of its own, so that trainings of old settings see the same batches
         more = np.random.default_rng([config.seed, step, 3]).random((count, 2))
-        single, least, most = config.ease(step)
-        spreads = np.random.default_rng([config.seed, step, 4]).uniform(least, most, count)
+        easy, spread = config.ease(step)
+        spreads = np.random.default_rng([config.seed, step, 4]).uniform(0, spread, count)
         clips, prompts = [], []
-        for index, ((drop, bend, *parts), (alone, everything)) in enumerate(zip(draws, more, strict=True)):
+        for index, ((drop, bend, *parts), (ease, everything)) in enumerate(zip(draws, more, strict=True)):
             left_open = [part for part, draw in zip(PARTS, parts, strict=True) if draw < config.left_open]
             clip = make_scene(
                 first + index,
@@ -60,8 +60,8 @@ class Scenes(Dataset):
                 width,
                 leave_open=PARTS if everything < config.all_open else left_open,
                 path="any" if bend < config.bent else "straight",
-                single=bool(alone < single),
-                spread=float(spreads[index]),
+                single=bool(ease < easy),
+                spread=float(spreads[index]) if ease < easy else 1.0,
             )
             clips.append(clip.images)
             prompts.append("" if drop < config.prompt_dropout else clip.prompt or "")

@@ -14,17 +14,17 @@ from store.checks import finite, integer, one_of
 class TrainConfig:
     """Settings of a training. The learning rate warms up, stays, and falls to zero over the last ``decay`` share.
 
-    Clips grow during the training: a share ``small`` of the steps sees 0.6 times the final height and width, the
-    next ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8).
-    The first ``stills`` of the steps, and a share ``stills_later`` of the others, see ``still_batch`` single images
-    of the final size instead of clips: what things look like is learnt where a step is cheap. The first ``centred``
-    steps see one object at the same place and speed each time, so that a word decides the same pixels in every
-    scene; over the next ``ease_in`` steps scenes grow from these to scenes as they are (:meth:`ease`). Each part of
-    a prompt is left open with probability ``left_open``, and all of them with probability ``all_open``; a share
-    ``bent`` of the scenes moves along any path of :data:`store.scenes.draws.PATHS`. Timesteps are 1000 u^e for
-    uniform u, so that an exponent e below one leans towards much noise, where the prompt decides most; it is
-    ``small_exponent`` for the small clips, then ``exponent``, and for single images ``still_exponent``, where one
-    is given.
+    Clips grow during the training: a share ``small`` of the steps sees 0.6 times the final height and width, the next
+    ``medium`` 0.8 times, the others the final size (a share ``wide`` of them 0.8 by 1.2 times, or 1.2 by 0.8). The
+    first ``stills`` of the steps, and a share ``stills_later`` of the others, see ``still_batch`` single images of the
+    final size instead of clips: what things look like is learnt where a step is cheap. The first ``centred`` steps see
+    one object at the same place and speed each time, so that a word decides the same pixels in every scene; over the
+    next ``ease_in`` steps these differences grow; then a share ``easy`` of the scenes stays like that and the others
+    are as they are (:meth:`ease`). Each part of a prompt is left open with probability ``left_open``, and all of them
+    with probability ``all_open``; a share ``bent`` of the scenes moves along any path of
+    :data:`store.scenes.draws.PATHS`. Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans
+    towards much noise, where the prompt decides most; it is ``small_exponent`` for the small clips, then ``exponent``,
+    and for single images ``still_exponent``, where one is given.
     ``start_from`` is a folder of weights that the training begins with instead of random ones: a training that is over
     is continued by another one.
 
@@ -60,6 +60,7 @@ class TrainConfig:
     bent: float = 0.0
     centred: int = 0
     ease_in: int = 0
+    easy: float = 0.0
     small_exponent: float = 0.3
     exponent: float = 0.8
     still_exponent: float | None = None
@@ -75,7 +76,7 @@ class TrainConfig:
             integer(getattr(self, name), name, least=0)
         finite(self.weight_decay, "weight_decay", least=0)
         shares = ("decay", "prompt_dropout", "ema", "small", "medium", "wide", "stills", "stills_later")
-        for name in (*shares, "left_open", "all_open", "bent"):
+        for name in (*shares, "left_open", "all_open", "bent", "easy"):
             finite(getattr(self, name), name, least=0, most=1)
         for name in ("learning_rate", "small_exponent", "exponent"):
             finite(getattr(self, name), name, above=0)
@@ -95,24 +96,21 @@ class TrainConfig:
             return True
         return bool(np.random.default_rng([self.seed, step, 2]).random() < self.stills_later)
 
-    def ease(self, step: int) -> tuple[float, float, float]:
-        """Share of a step's scenes with a single object, and the least and the most spread of its scenes.
+    def ease(self, step: int) -> tuple[float, float]:
+        """Share of a step's scenes that are easy, and the largest spread of these (of :func:`make_scene`).
 
-        The spread is that of :func:`make_scene`; each scene draws its own between both. After ``centred`` steps the
-        most grows from 0 to 1 over the first half of ``ease_in`` steps, the least over the second half, over which the
-        share falls from 1 to 0.
+        An easy scene has a single object, and draws its spread between 0 and the largest one.
 
         Examples
         --------
-        >>> config = TrainConfig(centred=100, ease_in=1000)
-        >>> config.ease(50), config.ease(350), config.ease(850), config.ease(1100)
-        ((1.0, 0.0, 0.0), (1.0, 0.0, 0.5), (0.5, 0.5, 1.0), (0.0, 1.0, 1.0))
+        >>> config = TrainConfig(centred=100, ease_in=1000, easy=0.25)
+        >>> config.ease(50), config.ease(350), config.ease(1100)
+        ((1.0, 0.0), (1.0, 0.25), (0.25, 1.0))
         """
-        if step >= self.centred + self.ease_in:
-            return 0.0, 1.0, 1.0
-        passed = 2 * max(0, step - self.centred) / max(1, self.ease_in)
-        least, most = max(0.0, passed - 1), min(1.0, passed)
-        return 1 - least, least, most
+        passed = step - self.centred
+        if passed >= self.ease_in:
+            return self.easy, 1.0
+        return 1.0, max(0, passed) / max(1, self.ease_in)
 
     def size(self, step: int, height: int, width: int) -> tuple[int, int]:
         """Height and width of the clips of a step in pixels, whole cells of 4."""

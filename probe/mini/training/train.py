@@ -34,12 +34,13 @@ _SHARES = {
     "stills_later": "of the later steps with single images",
     "left_open": "of the prompts that leave each part open",
     "all_open": "of the prompts that leave all parts open",
+    "easy": "of the scenes, after those stages, with a single object that differs less in place and size",
     "bent": "of the scenes with curved and accelerating paths",
 }
 
 _STAGES = {
     "centred": "at the beginning, that see a single object at the same place each time",
-    "ease_in": "after these, over which scenes grow to what they are",
+    "ease_in": "after these, over which places and sizes come to differ",
 }
 
 

@@ -8,6 +8,7 @@ from analyses.attention.affinity import (
 from analyses.attention.rows import attention_of_points as attention_of_points
 from analyses.attention.rows import attention_of_text as attention_of_text
 from analyses.attention.rows import attention_to_text as attention_to_text
+from analyses.attention.text_maps import map_attention_to_text as map_attention_to_text
 from analyses.attention.pca import principal_components as principal_components
 
 # Point correspondence

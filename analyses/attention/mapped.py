@@ -19,6 +19,10 @@ from analyses.correspondence.bilinear import Corners
 from analyses.kernels.attention_weights import attention_weights
 from store.layout import TokenLayout
 
+_PIECE = 2**15
+"""Numbers that torch works through in the calling thread. More are split between threads, and waiting for those takes
+far longer than the arithmetic where other programs keep the processor busy."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -167,7 +171,10 @@ def _widened(tokens: np.ndarray, text: np.ndarray | None = None) -> Iterator[tup
     parts = [as_tensor(part).flatten(1, -2) for part in (tokens, text) if part is not None]
     buffer = torch.empty(sum(part.shape[1] for part in parts), tokens.shape[-1])
     places = buffer.split([part.shape[1] for part in parts])
+    at_once = max(1, _PIECE // tokens.shape[-1])
+    pieces = [place.split(at_once) for place in places]
     for head in range(len(tokens)):
-        for place, part in zip(places, parts, strict=True):
-            place.copy_(part[head])
+        for into, part in zip(pieces, parts, strict=True):
+            for piece, stored in zip(into, part[head].split(at_once), strict=True):
+                piece.copy_(stored)
         yield head, buffer

@@ -40,6 +40,14 @@ def view_code(explorer: Explorer, view: View) -> str:
         names = opened.token_names(view.branch) or []
         name = names[view.token] if view.token < len(names) else ""
         comment = f"  # {name!r}" if name else ""
+        if view.towards:
+            arguments = f"query, key, text_key, {layout}, tokens=[{view.token}]{scaled}"
+            lines += [
+                "",
+                f"attention = dp.map_attention_to_text({arguments}){comment}",
+                'print(attention.mean(["y", "x"]))  # what the cells of each frame give it on average',
+            ]
+            return "\n".join(lines) + "\n"
         lines += [
             "",
             f"attention = dp.attention_of_text(text_query, key, text_key, {layout}{scaled})[[{view.token}]]{comment}",

@@ -11,6 +11,7 @@ import numpy as np
 from ditprobe.explorer.navigator import layer_step_map
 from ditprobe.explorer.normalisers import Normalisers
 from ditprobe.explorer.opened import OpenedRecording
+from ditprobe.explorer.tokens import attention_to_token, check_token
 from ditprobe.explorer.view import View
 from ditprobe.explorer.wire import Answer, as_levels
 from store.errors import DitprobeError, InvalidInputError, NotRecordedError
@@ -55,12 +56,14 @@ class Explorer:
 
         Parameters
         ----------
-        request : ``kind`` is "overview", "attention", "heads", "path", "values", "code" or "export"; the rest is a view
+        request : ``kind`` is "overview", "attention", "heads", "to_text", "path", "values", "code" or "export"; the
+            rest is a view
         """
         kinds = {
             "overview": self.overview,
             "attention": self.attention,
             "heads": self.heads,
+            "to_text": self.to_text,
             "path": self.path,
             "values": self.values,
             "code": self.code,
@@ -172,11 +175,7 @@ class Explorer:
             told |= source
             vector = record["query"][:, source["frame"], *source["cell"]]
         else:
-            if "text_query" not in record:
-                raise NotRecordedError("text tokens were not recorded: this self-attention has none.")
-            tokens = record["text_query"].shape[1]
-            if view.token >= tokens:
-                raise InvalidInputError(f"text token {view.token} does not exist: there are {tokens}.")
+            check_token(record, view.token)
             vector = record["text_query"][:, view.token]
         scale = opened.recording.provenance.softmax_scale
         rows = rows_of_token(vector, record["key"], record.get("text_key"), scale=scale)
@@ -200,6 +199,21 @@ class Explorer:
             return Answer({"kind": "heads"}, {"heads": found.arrays["heads"]}, found.scales)
         levels, largest = as_levels(last[1])
         return Answer({"kind": "heads"}, {"heads": levels}, {"heads": largest})
+
+    def to_text(self, request: Mapping[str, Any]) -> Answer:
+        """How much every cell attends to a text token; see :func:`ditprobe.explorer.tokens.attention_to_token`.
+
+        The first one of a record has to see all of its pairs of tokens, as a path has.
+        """
+        view = View.of(request)
+        opened = self._opened(view)
+        record = opened.recording.mapped(step=view.step, layer=view.layer, branch=view.branch)
+        return attention_to_token(
+            record,
+            view.token,
+            opened.recording.provenance.softmax_scale,
+            lambda compute: self._normalisers.of((view.recording, view.step, view.layer, view.branch, "text"), compute),
+        )
 
     def source(self, view: View) -> dict[str, Any]:
         """The point that is read: the nearest track where one passes within a cell, else the point itself."""
@@ -234,7 +248,7 @@ class Explorer:
         tokens, which takes seconds on a large model; the next ones take milliseconds. A request that comes meanwhile
         for another frame or record ends it: the answer then has ``superseded``.
         """
-        from analyses.attention.mapped import match_point
+        from analyses.attention.mapped import backward_normalisers, match_point
         from analyses.correspondence.resampling import to_images
 
         view = View.of(request)
@@ -242,12 +256,13 @@ class Explorer:
         layout, source = opened.layout, self.source(view)
         record = opened.recording.mapped(step=view.step, layer=view.layer, branch=view.branch)
         where = (view.recording, view.step, view.layer, view.branch, source["frame"])
-        normalisers = self._normalisers.of(where, record["query"], record["key"])
+        query, key = record["query"], record["key"]
+        normalisers = self._normalisers.of(
+            where, lambda stopped: backward_normalisers(query, key, source["frame"], stopped=stopped)
+        )
         if normalisers is None:
             return Answer({"kind": "path", "superseded": True})
-        found = match_point(
-            record["query"], record["key"], normalisers, np.array(source["point"]), source["frame"], layout
-        )
+        found = match_point(query, key, normalisers, np.array(source["point"]), source["frame"], layout)
         images = to_images(found.mean[:, None], layout, layout.images)[:, 0]
         told: dict[str, Any] = {"kind": "path", **source, "truth": opened.truth_name, "superseded": False}
         arrays = {"mean": images.astype("<f4"), "heads": found.heads.astype("<f4")}

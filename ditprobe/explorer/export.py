@@ -29,6 +29,8 @@ MOST_BYTES = 6_000_000
 """Of an exported file's answers before they are packed; the page itself is smaller than this in all."""
 _MOST_SIDE = 480
 _POINTS = 400
+_SOON_READ = 4000
+"""Tokens of a video."""
 
 
 def export_page(explorer: Explorer, view: View, *, most_bytes: int = MOST_BYTES) -> str:
@@ -102,6 +104,9 @@ class _Store:
                 answers.append(
                     ({"kind": "path", **request, **source}, self._explorer.answer({"kind": "path", **request}))
                 )
+            if view.token is not None and (view.towards or self._is_small(recording)):
+                mapped = self._explorer.answer({"kind": "to_text", **request})
+                answers.append(({"kind": "to_text", **request}, _smaller(mapped, heads)))
         size = sum(len(buffer) + 8 for _, answer in answers for buffer in answer.buffers())
         if not heads and self.size + size > self._most:
             return False
@@ -115,10 +120,14 @@ class _Store:
             self.answers.append({"request": request, "head": head})
         return True
 
+    def _is_small(self, recording: int) -> bool:
+        """Tell whether all rows of a record are soon read, so that maps of words are stored without being asked for."""
+        return self._explorer.recordings[recording].layout.video_tokens <= _SOON_READ
+
 
 def _smaller(answer: Answer, heads: bool) -> Answer:
     """An answer with 256 levels, and the mean over heads alone where the heads are not wanted."""
-    if "error" in answer.values:
+    if "mean" not in answer.arrays:
         return answer
     mean, largest = as_levels(answer.arrays["mean"], "u1")
     arrays, scales = {"mean": mean}, {"mean": largest}

@@ -1,23 +1,20 @@
-"""Normalisers for matching, kept between requests and computed one at a time."""
+"""Normalisers for matching and for maps of words, kept between requests and computed one at a time."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
 
 _KEPT_BYTES = 64 * 2**20
 """Of what is kept between clicks: see :class:`Normalisers`. Recordings are never held in memory."""
 
 
 class Normalisers:
-    """Normalisers for matching from a frame of a record; the latest are kept, the next one computed."""
+    """Normalisers of a record, for matching from a frame or for all rows; the latest are kept."""
 
     def __init__(self, kept_bytes: int = _KEPT_BYTES) -> None:
         self._kept: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
@@ -26,10 +23,16 @@ class Normalisers:
         self._working = threading.Lock()
         self._wanted: tuple[Any, ...] | None = None
 
-    def of(self, where: tuple[Any, ...], query: np.ndarray, key: np.ndarray) -> np.ndarray | None:
-        """Those of a frame of a record; None where another one of the same recording was asked for meanwhile."""
-        from analyses.attention.mapped import backward_normalisers
+    def of(
+        self, where: tuple[Any, ...], compute: Callable[[Callable[[], bool]], np.ndarray | None]
+    ) -> np.ndarray | None:
+        """Those of a place; None where another place of the same recording was asked for meanwhile.
 
+        Parameters
+        ----------
+        where : number of the recording, then what tells its places apart
+        compute : called where they are not kept, with what tells it to stop
+        """
         with self._lock:
             if where in self._kept:
                 self._kept.move_to_end(where)
@@ -39,7 +42,7 @@ class Normalisers:
             with self._lock:
                 if where in self._kept:
                     return self._kept[where]
-            found = backward_normalisers(query, key, where[-1], stopped=lambda: self._wanted != where[1:])
+            found = compute(lambda: self._wanted != where[1:])
             if found is not None:
                 self._keep(where, found)
             return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from store.checks import finite, integer, one_of
+from store.checks import finite, flag, integer, one_of
 from store.errors import InvalidInputError
 from store.selection import BRANCHES
 
@@ -30,6 +30,8 @@ class View:
         The head that is shown; the mean over heads without it.
     recording : int
         Position among the opened recordings.
+    towards : bool
+        Of a text token: what every cell gives it, rather than what it gives the cells.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class View:
     token: int | None = None
     head: int | None = None
     recording: int = 0
+    towards: bool = False
 
     def __post_init__(self) -> None:
         for name in ("step", "layer", "image", "recording"):
@@ -55,6 +58,7 @@ class View:
         for name in ("x", "y"):
             object.__setattr__(self, name, finite(getattr(self, name), name))
         one_of(self.branch, BRANCHES, "branch")
+        flag(self.towards, "towards")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

@@ -78,7 +78,10 @@ class ExplorerWidget(anywidget.AnyWidget):
     def _receive(self, _: Any, content: dict[str, Any], buffers: list[Any]) -> None:
         if not isinstance(content, dict) or "request" not in content:
             return
-        if content["request"].get("kind") == "path":  # may take seconds: the next click must not wait for it
+        if content["request"].get("kind") in (
+            "path",
+            "to_text",
+        ):  # may take seconds: the next click must not wait for it
             threading.Thread(target=self._reply, args=(content,), daemon=True).start()
         else:
             self._reply(content)

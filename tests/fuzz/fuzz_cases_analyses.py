@@ -163,6 +163,19 @@ plain(
         "by_head": True,
     },
 )
+plain(
+    "map_attention_to_text",
+    dp.map_attention_to_text,
+    lambda w: {
+        "query": w.tokens,
+        "key": w.tokens,
+        "text_key": np.ones((2, 3, 4), np.float32),
+        "layout": w.layout,
+        "tokens": [0, 2],
+        "scale": 0.5,
+        "by_head": True,
+    },
+)
 for _name in ("match_points", "match_points_by_head"):
     plain(
         _name,

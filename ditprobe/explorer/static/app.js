@@ -27,7 +27,7 @@ class Explorer {
     this.state = {
       step: 0, layer: 0, branch: "cond", image: 0, x: 0, y: 0, token: null, head: null, focus: 0,
       scale: "all", root: true, dim: 0.4, compare: false, shown: "attention", order: "number", measure: 0, headsOf: 0,
-      paths: true, padding: false,
+      paths: true, padding: false, towards: false,
     };
     this.times = { asked: 0, drawn: 0 };
   }
@@ -74,8 +74,8 @@ class Explorer {
 
   // Requests: the newest wins, so that dragging never queues up.
   request(kind, recording) {
-    const { step, layer, branch, image, x, y, token, head } = this.state;
-    return { kind, recording, step, layer, branch, image, x, y, token, head };
+    const { step, layer, branch, image, x, y, token, head, towards } = this.state;
+    return { kind, recording, step, layer, branch, image, x, y, token, head, towards };
   }
 
   async load() {
@@ -111,7 +111,7 @@ class Explorer {
     const found = await this.ask({ ...request, kind: "heads" });
     if (found.error || this.slots.get(String(request.recording)) !== slot) return;
     slot.attention.arrays.heads = found.arrays.heads;
-    this.draw();
+    if (this.state.head === null) this.drawBeside(); else this.draw(); // the mean is in the pictures already
   }
 
   async ask(request) {
@@ -133,14 +133,16 @@ class Explorer {
           slot.values = await this.ask(this.request("values", index));
           if (ticket === this.ticket) this.draw();
         }
-        if (this.state.token !== null || !this.state.paths) continue;
+        const towards = this.isTowards();
+        if (!towards && (this.state.token !== null || !this.state.paths)) continue;
         slot.waiting = true;
         const late = setTimeout(() => ticket === this.ticket && this.tell(), 250);
-        const path = await this.ask(this.request("path", index));
+        const found = await this.ask(this.request(towards ? "to_text" : "path", index));
         clearTimeout(late);
         slot.waiting = false;
         if (ticket !== this.ticket || this.closed) return;
-        if (!path.superseded) slot.path = path;
+        if (!found.superseded) slot[towards ? "towards" : "path"] = found;
+        if (towards) this.difference();
         this.draw();
         this.tell();
       }
@@ -148,22 +150,32 @@ class Explorer {
     }, 60);
   }
 
+  // Whether the pictures show what every cell gives a text token, rather than what the token or a point gives the cells.
+  isTowards() { return this.state.token !== null && this.state.towards; }
+
+  answered(name) { return this.slots.get(name)?.[this.isTowards() ? "towards" : "attention"]; }
+
   difference() {
     this.slots.delete("d");
-    const [a, b] = [this.slots.get("0"), this.slots.get("1")];
-    if (!this.state.compare || this.overview.difference || !a || !b || a.attention.error || b.attention.error) return;
-    const arrays = {};
-    for (const name of ["mean", "heads", "text"]) {
-      const [one, two] = [a.attention.arrays[name], b.attention.arrays[name]];
-      if (!one || !two || one.values.length !== two.values.length) continue;
-      arrays[name] = { shape: one.shape, values: two.values.map((value, i) => value - one.values[i]) };
+    if (!this.state.compare || this.overview.difference) return;
+    const difference = {};
+    for (const kind of ["attention", "towards"]) {
+      const [a, b] = ["0", "1"].map((name) => this.slots.get(name)?.[kind]);
+      if (!a || !b || a.error || b.error) continue;
+      const arrays = {};
+      for (const name of ["mean", "heads", "text"]) {
+        const [one, two] = [a.arrays[name], b.arrays[name]];
+        if (!one || !two || one.values.length !== two.values.length) continue;
+        arrays[name] = { shape: one.shape, values: two.values.map((value, i) => value - one.values[i]) };
+      }
+      if (arrays.mean) difference[kind] = { arrays };
     }
-    if (arrays.mean) this.slots.set("d", { attention: { arrays } });
+    if (difference.attention) this.slots.set("d", difference);
   }
 
   // The weights that a slot shows: of the mean over heads, or of one head.
   weights(name) {
-    const arrays = this.slots.get(name)?.attention?.arrays;
+    const arrays = this.answered(name)?.arrays;
     if (!arrays?.mean) return null;
     const [, frames, rows, columns] = arrays.mean.shape;
     const each = frames * rows * columns;
@@ -180,7 +192,7 @@ class Explorer {
 
   // The largest weight of the scale; kept, since every picture of the same answer asks for it.
   largest(name, frame) {
-    const answers = ["0", "1", "d"].map((one) => this.slots.get(one)?.attention);
+    const answers = ["0", "1", "d"].map((one) => this.answered(one));
     const { head, scale, compare } = this.state;
     const key = [name === "d", scale === "frame" ? frame : "", head, scale, compare].join();
     if (!this.kept || this.kept.answers.some((answer, i) => answer !== answers[i])) this.kept = { answers, largest: new Map() };
@@ -205,12 +217,13 @@ class Explorer {
     return recording.spans.findIndex(([from, to]) => image >= from && image < to);
   }
 
+  // The share of a row that a frame gets; of a map towards a text token, what its cells give on average.
   share(name, frame) {
     const w = this.weights(name);
     if (!w || frame < 0) return NaN;
     let total = 0;
     for (let i = frame * w.cells; i < (frame + 1) * w.cells; i++) total += w.values[i];
-    return total;
+    return this.isTowards() ? total / w.cells : total;
   }
 
   // What a pointer or a key changes.
@@ -284,14 +297,18 @@ class Explorer {
     if (this.closed || !this.ui) return;
     drawStage(this);
     drawFrames(this);
-    // The panels beside the pictures come with the next frame of the screen, unless something newer comes first.
+    this.drawBeside();
+  }
+
+  // The panels beside the pictures come after the frame of the screen that has these, unless something newer comes first.
+  drawBeside() {
     cancelAnimationFrame(this.beside);
-    this.beside = requestAnimationFrame(() => {
+    this.beside = requestAnimationFrame(() => setTimeout(() => {
       if (this.closed) return;
       drawHeads(this);
       drawText(this);
       drawNavigator(this);
-    });
+    }, 0));
   }
 
   tell() { tellStatus(this); }

@@ -26,11 +26,22 @@ function canvasOf(width, height) {
   return canvas;
 }
 
-// Weights of one frame as a small picture, a pixel for each cell, its alpha by weight.
+// One small canvas for each size: what is drawn in it is copied on at once, and making a canvas takes longer than filling it.
+const SMALL = new Map();
+
+function smallCanvas(rows, columns) {
+  const key = rows + "x" + columns;
+  if (!SMALL.has(key)) {
+    const canvas = canvasOf(columns, rows);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    SMALL.set(key, { canvas, context, image: context.createImageData(columns, rows) });
+  }
+  return SMALL.get(key);
+}
+
+// Weights of one frame as a small picture, a pixel for each cell, its alpha by weight; the next call overwrites it.
 function overlayOf(values, start, rows, columns, most, { signed = false, root = false } = {}) {
-  const canvas = canvasOf(columns, rows);
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(columns, rows);
+  const { canvas, context, image } = smallCanvas(rows, columns);
   for (let i = 0; i < rows * columns; i++) {
     const value = values[start + i] / (most || 1);
     let part = Math.min(1, Math.abs(value));
@@ -49,9 +60,7 @@ function overlayOf(values, start, rows, columns, most, { signed = false, root = 
 }
 
 function coloursOf(values, start, rows, columns) {
-  const canvas = canvasOf(columns, rows);
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(columns, rows);
+  const { canvas, context, image } = smallCanvas(rows, columns);
   for (let i = 0; i < rows * columns; i++) {
     for (let c = 0; c < 3; c++) image.data[4 * i + c] = Math.round(255 * values[3 * (start + i) + c]);
     image.data[4 * i + 3] = 225;

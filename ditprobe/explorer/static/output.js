@@ -3,7 +3,7 @@
 function captionOf(app) {
   const { state } = app, recording = app.recording(0);
   const where = state.token === null ? `point (${state.x.toFixed(1)}, ${state.y.toFixed(1)}) px of image ${state.image}`
-    : `text token ${recording.token_names[state.branch]?.[state.token] ?? state.token}`;
+    : `${app.isTowards() ? "attention to" : "attention of"} the text token ${recording.token_names[state.branch]?.[state.token] ?? state.token}`;
   return `${recording.model}, layer ${state.layer}, step ${state.step}, ${state.branch}, ` +
     `${state.head === null ? "mean over heads" : "head " + state.head}: ${where}`;
 }
@@ -36,10 +36,10 @@ function sheetOf(app) {
   return { panels, width, height, label, total: [gap + columns * (width + gap), head + names.length * lines * (height + label + gap) + 24] };
 }
 
-const NOTE = "opacity by share of the row, 0 to ";
+const NOTE = "opacity by share of the row, 0 to ", NOTE_TOWARDS = "opacity by share of each cell's own row, 0 to ";
 
 function legendText(app) {
-  return NOTE + percent(app.largest("0", app.frameOf(app.state.focus))) + (app.state.scale === "frame" ? " in this frame, others by their own largest" : "") +
+  return (app.isTowards() ? NOTE_TOWARDS : NOTE) + percent(app.largest("0", app.frameOf(app.state.focus))) + (app.state.scale === "frame" ? " in this frame, others by their own largest" : "") +
     (app.state.root ? ", square root" : "");
 }
 

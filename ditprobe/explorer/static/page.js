@@ -2,7 +2,7 @@
 
 const KEYS = [
   ["← → ↑ ↓", "move the point by a cell (in a picture)"], ["[ ]", "layer before, after"], [", .", "step before, after"],
-  ["b", "other branch"], ["h H", "head after, before"], ["m", "mean over heads"], ["j k", "image before, after"],
+  ["b", "other branch"], ["h H", "head after, before"], ["m", "mean over heads"], ["t", "of a word: what it looks at, or what looks at it"], ["j k", "image before, after"],
   ["space", "play"], ["f", "scale of all frames or of each"], ["c", "Python code"], ["?", "these keys"],
 ];
 
@@ -89,7 +89,9 @@ function buildPage(app) {
   const which = state.compare ? keep(segmented("Heads of", [[0, "A"], [1, "B"]], () => state.headsOf, (value) => app.set({ headsOf: value }, { load: false }))) : null;
   ui.textTitle = h("h2", {});
   ui.text = h("div", { class: "dpx-chips" });
-  ui.textPanel = h("section", { class: "dpx-panel dpx-text" }, ui.textTitle, ui.text);
+  ui.direction = h("div", { class: "dpx-row" }, keep(segmented("Direction", [[false, "what it looks at"], [true, "what looks at it"]],
+    () => state.towards, (value) => app.set({ towards: value }))));
+  ui.textPanel = h("section", { class: "dpx-panel dpx-text" }, ui.textTitle, ui.direction, ui.text);
   ui.dialog = h("dialog", { class: "dpx-dialog" });
   ui.tip = h("div", { class: "dpx-tip", hidden: true });
 
@@ -160,6 +162,7 @@ function onKey(app, event) {
     "[": () => app.turn("layer", -1), "]": () => app.turn("layer", 1), ",": () => app.turn("step", -1), ".": () => app.turn("step", 1),
     b: () => app.turn("branch", 1), h: () => app.turnHead(1), H: () => app.turnHead(-1), m: () => app.chooseHead(null),
     j: () => { app.stop(); app.goTo(app.state.focus - 1); }, k: () => { app.stop(); app.goTo(app.state.focus + 1); },
+    t: () => app.state.token !== null && app.set({ towards: !app.state.towards }),
     f: () => app.set({ scale: app.state.scale === "all" ? "frame" : "all" }, { load: false }),
     c: () => showCode(app), "?": () => showKeys(app),
   };
@@ -175,7 +178,7 @@ function showDialog(app, ...content) {
 
 function showKeys(app) {
   showDialog(app, h("h2", {}, "Keys"), h("dl", { class: "dpx-keys" }, KEYS.map(([key, text]) => [h("dt", {}, key), h("dd", {}, text)])),
-    h("p", { class: "dpx-note" }, "Click or drag in any picture to choose the point; click a word to see what the text looks at; click a head to see it alone."));
+    h("p", { class: "dpx-note" }, "Click or drag in any picture to choose the point; click a word to see what it looks at and what looks at it; click a head to see it alone."));
 }
 
 async function showCode(app) {

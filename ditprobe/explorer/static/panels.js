@@ -4,10 +4,10 @@ function drawHeads(app) {
   const { heads: panel } = app.ui;
   const name = String(app.state.compare ? app.state.headsOf : 0);
   const recording = app.recording(name === "1" ? 1 : 0);
-  const arrays = app.slots.get(name)?.attention?.arrays;
+  const arrays = app.answered(name)?.arrays;
   const frame = app.frameOf(app.state.focus, recording);
   app.ui.headsFrame.textContent = frame < 0 ? "" : `in frame ${recording.frames[frame]}`;
-  if (arrays && !arrays.heads && frame >= 0 && app.transport.live) return; // they are on their way
+  if (frame >= 0 && app.transport.live && (arrays ? !arrays.heads : app.slots.get(name)?.waiting)) return; // on their way
   if (!arrays?.heads || frame < 0) {
     panel.replaceChildren(h("p", { class: "dpx-note" }, arrays && frame >= 0
       ? "This file holds the mean over heads for this point; its heads were exported for the point it opens with." : "Nothing to show here."));
@@ -21,7 +21,7 @@ function drawHeads(app) {
   const shares = Array.from({ length: count }, (_, i) => {
     let total = 0;
     for (let k = i * each + frame * cells; k < i * each + (frame + 1) * cells; k++) total += arrays.heads.values[k];
-    return total;
+    return app.isTowards() ? total / cells : total;
   });
   const order = [...Array(count).keys()];
   if (app.state.order === "share") order.sort((a, b) => shares[b] - shares[a]);
@@ -65,7 +65,8 @@ function drawHeads(app) {
     button.classList.toggle("dpx-on", app.state.head === head);
     button.classList.toggle("dpx-good", error !== null && error < 1);
     button.setAttribute("aria-pressed", app.state.head === head);
-    button.title = `Head ${head}: ${percent(shares[place])} of its attention is in this frame` +
+    button.title = (app.isTowards() ? `Head ${head}: cells of this frame give the word ${percent(shares[place])} on average`
+      : `Head ${head}: ${percent(shares[place])} of its attention is in this frame`) +
       (error === null ? "" : `; its match is ${error.toFixed(2)} cells from ${path.truth} on average`);
   }
 }
@@ -76,8 +77,10 @@ function drawText(app) {
   const { text: panel } = app.ui;
   const name = String(app.state.compare ? app.state.headsOf : 0);
   const recording = app.recording(name === "1" ? 1 : 0);
-  const arrays = app.slots.get(name)?.attention?.arrays;
+  const arrays = app.answered(name)?.arrays;
   app.ui.textPanel.hidden = recording.text_tokens === 0;
+  app.ui.direction.hidden = app.state.token === null;
+  if (!arrays?.text && app.slots.get(name)?.waiting) return;
   if (!arrays?.text || recording.text_tokens === 0) { panel.replaceChildren(); return; }
   const [heads, tokens] = arrays.text.shape;
   const place = app.state.head === null ? -1 : app.headPlace(name);
@@ -90,14 +93,15 @@ function drawText(app) {
   const names = recording.token_names[app.state.branch];
   const from = app.state.token !== null;
   const label = (t) => (names?.[t] !== undefined && names[t] !== "" ? names[t].replace(/^▁/, "") || "▁" : `#${t}`);
-  app.ui.textTitle.replaceChildren(from
-    ? h("span", {}, "Attention of the text token ", h("b", {}, `“${label(app.state.token)}”`), `: ${percent(total)} of it stays in the text`)
+  app.ui.textTitle.replaceChildren(app.isTowards()
+    ? h("span", {}, "Attention of all cells on the text token ", h("b", {}, `“${label(app.state.token)}”`), `: ${percent(weights[app.state.token])} of a row on average`)
+    : from ? h("span", {}, "Attention of the text token ", h("b", {}, `“${label(app.state.token)}”`), `: ${percent(total)} of it stays in the text`)
     : h("span", {}, "Attention of the point on the text: ", h("b", {}, percent(total)), " of its row"));
   const most = Math.max(...weights, 1e-12);
   const chip = (t) => {
     const part = weights[t] / most;
     const button = h("button", {
-      type: "button", class: "dpx-chip" + (app.state.token === t ? " dpx-on" : ""), title: `Text token ${t}: ${percent(weights[t])}. Click: what it looks at`,
+      type: "button", class: "dpx-chip" + (app.state.token === t ? " dpx-on" : ""), title: `Text token ${t}: ${percent(weights[t])}. Click: what it looks at, and what looks at it`,
       "aria-pressed": app.state.token === t,
       onclick: () => app.set({ token: app.state.token === t ? null : t }),
     }, label(t), part >= 0.03 ? h("small", {}, percent(weights[t])) : null);
@@ -139,6 +143,9 @@ function drawNavigator(app) {
   const canvas = app.ui.map, { layers, steps, measure, map } = mapOf(app);
   const density = Math.min(window.devicePixelRatio || 1, 2), width = canvas.clientWidth || 300;
   const left = 26, bottom = 18, height = clamp(layers.length * 22, 60, 260) + bottom;
+  const { layer, step, branch } = app.state, drawn = [width, density, layer, step, branch, app.state.measure];
+  if (app.ui.mapDrawn?.overview === app.overview && app.ui.mapDrawn.key === drawn.join()) return;
+  app.ui.mapDrawn = { overview: app.overview, key: drawn.join() };
   canvas.style.height = height + "px";
   canvas.width = width * density;
   canvas.height = height * density;
@@ -203,6 +210,7 @@ function tellStatus(app) {
     const slot = app.slots.get(name), path = slot?.path;
     const head = names.length > 1 ? `${SLOT_TITLES[name]}: ` : "";
     if (!slot || slot.attention.error) return null;
+    if (app.isTowards() && slot.waiting) return `${head}reading how every cell attends to the text; the first time in a record takes longer…`;
     if (state.token !== null) return null;
     if (slot.waiting) return `${head}finding the point in the other frames; the first time from a frame of this record takes longer…`;
     if (path?.error) return head + path.error.message;
@@ -221,7 +229,7 @@ function tellStatus(app) {
   ui.time.textContent = took === undefined || !app.transport.live ? app.transport.note || ""
     : `row read in ${Math.round(took)} ms, shown after ${Math.round(app.times.drawn - app.times.asked)} ms`;
   const most = app.largest("0", app.frameOf(state.focus));
-  ui.legendTop.textContent = state.shown === "values" ? "" : percent(most) + (state.scale === "frame" ? " (largest in its frame)" : " of the row");
+  ui.legendTop.textContent = state.shown === "values" ? "" : percent(most) + (state.scale === "frame" ? " (largest in its frame)" : app.isTowards() ? " of a cell's row" : " of the row");
   ui.legend.hidden = state.shown === "values";
   ui.legendD.hidden = !app.slots.has("d");
   if (app.slots.has("d")) {

@@ -102,7 +102,7 @@ function paintOver(app, context, width, height, name, image, { fine, marks }) {
 
 function slotError(app, name) {
   const slot = app.slots.get(name);
-  const error = slot?.attention?.error || (app.state.shown === "values" && slot?.values?.error);
+  const error = slot?.attention?.error || app.answered(name)?.error || (app.state.shown === "values" && slot?.values?.error);
   return error ? error.message : null;
 }
 
@@ -132,7 +132,7 @@ function drawStage(app) {
     place.hidden = !message;
     place.textContent = message || "";
     const frame = app.frameOf(app.state.focus, app.recording(name === "1" ? 1 : 0));
-    canvas.setAttribute("aria-label", `Image ${app.state.focus}, frame ${frame}: ${percent(app.share(name, frame) || 0)} of the attention. ` +
+    canvas.setAttribute("aria-label", `Image ${app.state.focus}, frame ${frame}: ${percent(app.share(name, frame) || 0)} of ${app.isTowards() ? "a cell's row on average" : "the attention"}. ` +
       "Arrow keys move the point by one cell.");
   }
 }
@@ -209,7 +209,7 @@ function hover(app, name, image, [x, y], event) {
   const value = w.values[frame * w.cells + row * w.columns + column];
   const who = app.state.head === null ? "mean over heads" : `head ${app.state.head}`;
   tip.replaceChildren(h("b", {}, name === "d" ? points(value) : percent(value)),
-    name === "d" ? " of the row, B − A" : " of the row",
+    (app.isTowards() ? " of this cell's row goes to the word" : " of the row") + (name === "d" ? ", B − A" : ""),
     h("br"), `frame ${recording.frames[frame]}, cell (y ${row}, x ${column}), ${who}`);
   tip.hidden = false;
   const box = app.ui.page.getBoundingClientRect();

@@ -61,15 +61,20 @@ def test_click_slide_and_keys_show_another_attention(browser: Any, paths: tuple[
         page.keyboard.press("ArrowDown")  # the point, by a cell
         settled = watched.settled(settled)
         page.keyboard.press("h")
-        assert page.locator(".dpx-head.dpx-on").count() == 1
+        page.locator(".dpx-head.dpx-on").wait_for()
         page.keyboard.press("m")
-        assert page.locator(".dpx-head.dpx-on").count() == 0
+        page.locator(".dpx-head.dpx-on").wait_for(state="detached")
         page.keyboard.press("k")
         assert page.input_value("input[aria-label=Image]") == "1"
 
         page.locator(".dpx-chip", has_text="disc").click()
         settled = watched.settled(settled)
-        assert "Attention of the text token “disc”" in page.inner_text(".dpx-text h2")
+        page.locator(".dpx-text h2", has_text="Attention of the text token “disc”").wait_for()
+        from_word = shares(page)
+        page.locator(".dpx-segments button", has_text="what looks at it").click()
+        settled = watched.settled(settled)
+        page.locator(".dpx-text h2", has_text="Attention of all cells on the text token “disc”").wait_for()
+        assert shares(page) != from_word
         page.locator(".dpx-segments button", has_text="uncond").click()
         watched.settled(settled)
         assert watched.told == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,23 @@ def test_attention_of_a_text_token_is_that_of_the_analysis(explorer: Explorer, p
     np.testing.assert_allclose(decoded(answer, "mean")[0], wanted.values[2], rtol=1e-4, atol=1e-8)
 
 
+def test_the_map_of_a_text_token_is_that_of_the_analysis_and_of_the_points(explorer: Explorer, path: Path) -> None:
+    run = open_recording(path)
+    (query, key), text = run.read(step=9, layer=4), run.read_text(step=9, layer=4)[1]
+    answer = explorer.answer({"kind": "to_text", **VIEW, "token": 2})
+    wanted = dp.map_attention_to_text(query, key, text, LAYOUT, by_head=True)
+    np.testing.assert_allclose(decoded(answer, "mean")[0], wanted.values[:, 2].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(decoded(answer, "heads"), wanted.values[:, 2], atol=float(wanted.max()) / 30000)
+    np.testing.assert_allclose(decoded(answer, "text"), wanted.values.mean((2, 3, 4)), rtol=1e-5)
+    points = [[31.0, 9.0]]
+    row = dp.attention_to_text(query, key, text, points, LAYOUT, frame=2, by_head=True)
+    np.testing.assert_allclose(wanted.values[:, :, 2, 1, 3], row.values[:, 0], rtol=1e-4)
+    assert "needs the token" in message(explorer.answer({"kind": "to_text", **VIEW}))
+    assert "there are 6" in message(explorer.answer({"kind": "to_text", **VIEW, "token": 6}))
+    with pytest.raises(InvalidInputError, match="text token 6 does not exist: there are 6"):
+        dp.map_attention_to_text(query, key, text, LAYOUT, tokens=[6])
+
+
 def test_path_is_that_of_the_analysis_and_is_compared_with_the_nearest_track(explorer: Explorer, path: Path) -> None:
     """Track 0 is at (10, 12) in image 6, the middle one of frame 2, and a click beside it is taken for it."""
     run = open_recording(path)
@@ -107,7 +125,10 @@ def test_a_click_far_from_every_track_is_compared_with_nothing(explorer: Explore
     assert "truth" not in answer.arrays
 
 
-@pytest.mark.parametrize("changes", [{}, {"head": 1}, {"token": 1}, {"x": 12.0, "y": 10.0, "branch": "uncond"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"head": 1}, {"token": 1}, {"token": 1, "towards": True}, {"x": 12.0, "y": 10.0, "branch": "uncond"}],
+)
 def test_the_code_of_a_view_computes_what_is_shown(
     explorer: Explorer, changes: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +136,7 @@ def test_the_code_of_a_view_computes_what_is_shown(
     view = {**VIEW, **changes}
     found: dict = {}
     exec(explorer.answer({"kind": "code", **view}).values["code"], found)
-    answer = explorer.answer({"kind": "attention", **view})
+    answer = explorer.answer({"kind": "to_text" if "towards" in changes else "attention", **view})
     head = changes.get("head")
     shown = decoded(answer, "mean")[0] if head is None else decoded(answer, "heads")[head]
     np.testing.assert_allclose(found["attention"].values[0], shown, atol=float(shown.max()) / 30000)
@@ -225,23 +246,19 @@ def test_the_sweep_tells_where_to_start_and_what_is_in_its_map(path: Path) -> No
 
 
 def test_what_is_kept_between_clicks_is_bounded_and_the_newest_request_wins() -> None:
-    values = np.zeros((2, 3, 5, 7, 4), np.float16)
+    def compute(stopped: Callable[[], bool]) -> np.ndarray | None:
+        return None if stopped() else np.zeros((2, 3, 35), np.float32)
+
     kept = Normalisers(kept_bytes=2000)  # one is 840 bytes
     for frame in range(3):
-        assert kept.of((0, 9, 4, "cond", frame), values, values) is not None
+        assert kept.of((0, 9, 4, "cond", frame), compute) is not None
     assert list(kept._kept) == [(0, 9, 4, "cond", 1), (0, 9, 4, "cond", 2)]
 
-    class Late:
-        """Keys that another request comes in between."""
+    def late(stopped: Callable[[], bool]) -> np.ndarray | None:
+        kept._wanted = (9, 4, "cond", 1)  # another request comes in between
+        return compute(stopped)
 
-        def __init__(self) -> None:
-            self.shape = values.shape
-
-        def __getitem__(self, place: object) -> np.ndarray:
-            kept._wanted = (9, 4, "cond", 1)
-            return values[place]
-
-    assert kept.of((0, 9, 4, "cond", 0), values, Late()) is None
+    assert kept.of((0, 9, 4, "cond", 0), late) is None
 
 
 def test_answers_are_bytes_that_say_where_their_arrays_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import webbrowser
 from pathlib import Path
@@ -98,6 +99,7 @@ def _serve(explorer: Any, port: int, title: str, open_browser: bool) -> None:
     from ditprobe.explorer.server import ExplorerServer
 
     explorer.start()  # raises here rather than in the browser
+    _use_one_thread_when_busy()
     with ExplorerServer(explorer, port=port, title=title) as server:
         say(f"{server.address}")
         say("Read only, for this machine alone: anyone who has the address can see the recording. Ctrl-C closes it.")
@@ -105,3 +107,11 @@ def _serve(explorer: Any, port: int, title: str, open_browser: bool) -> None:
             webbrowser.open(server.address)
         while True:
             time.sleep(3600)
+
+
+def _use_one_thread_when_busy() -> None:
+    """Let torch work in one thread where other programs keep the processors busy: waiting for a second takes longer."""
+    import torch
+
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] >= torch.get_num_threads():
+        torch.set_num_threads(1)

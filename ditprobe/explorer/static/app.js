@@ -300,15 +300,17 @@ class Explorer {
     this.drawBeside();
   }
 
-  // The panels beside the pictures come after the frame of the screen that has these, unless something newer comes first.
+  // The panels beside the pictures come with the frame of the screen after theirs, unless something newer comes first.
   drawBeside() {
     cancelAnimationFrame(this.beside);
-    this.beside = requestAnimationFrame(() => setTimeout(() => {
-      if (this.closed) return;
-      drawHeads(this);
-      drawText(this);
-      drawNavigator(this);
-    }, 0));
+    this.beside = requestAnimationFrame(() => {
+      this.beside = requestAnimationFrame(() => {
+        if (this.closed) return;
+        drawHeads(this);
+        drawText(this);
+        drawNavigator(this);
+      });
+    });
   }
 
   tell() { tellStatus(this); }

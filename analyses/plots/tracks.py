@@ -13,7 +13,7 @@ from analyses.plots.colours import start_colours
 from analyses.plots.theme import INK, SOFT, entitle, evenly, image_trace, strided
 from store.arguments import Array, checked
 from store.arrays import as_array
-from store.checks import integer
+from store.checks import finite, integer
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 
@@ -51,7 +51,8 @@ def _errors(drawn: _Drawn, image: int) -> list[go.Scatter]:
         lines[drawn.hidden[image]] = np.nan
     x, y = np.round(lines.reshape(-1, 2), 2).T
     strokes = ({"color": "rgba(31,36,48,0.75)", "width": 3.5}, {"color": "white", "width": 1.5})
-    return [go.Scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="skip") for line in strokes]
+    shared = {"mode": "lines", "showlegend": False, "hoverinfo": "skip", "legendgroup": "errors"}
+    return [go.Scatter(x=x, y=y, line=line, **shared) for line in strokes]
 
 
 def _truth(drawn: _Drawn, image: int) -> go.Scatter:
@@ -115,26 +116,51 @@ def _legend(drawn: _Drawn) -> list[go.Scatter]:
     marks = [mark | {"symbol": symbol} for symbol in entries.values()]
     if drawn.tracks is not None:
         marks[-1] |= {"color": "white"}
-    return [
+    found = [
         go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=name, hoverinfo="skip")
         for name, mark in zip(entries, marks, strict=True)
     ]
+    if drawn.tracks is not None:
+        line = {"color": INK, "width": 2}
+        found.append(go.Scatter(x=[None], y=[None], mode="lines", line=line, name="errors", legendgroup="errors"))
+    return found
 
 
-def image_slider(shown: list[int]) -> dict[str, Any]:
+TIMES_PLAYED = 5
+
+
+def image_slider(shown: list[int], active: int) -> dict[str, Any]:
     """A slider that stops at the drawn images alone."""
     options = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"label": str(image), "method": "animate", "args": [[str(image)], options]} for image in shown]
     return {
         "steps": steps,
-        "active": len(steps) - 1,
+        "active": active,
         "currentvalue": {"prefix": "image ", "font": {"size": 13}, "xanchor": "left"},
-        "pad": {"t": 14, "b": 4, "l": 4, "r": 4},
+        "pad": {"l": 164, "r": 8, "b": 34},
         "len": 1,
         "bgcolor": "#e4e6ea",
         "bordercolor": "#c3c7cf",
         "tickcolor": "#c3c7cf",
     }
+
+
+def add_player(figure: go.Figure, shown: list[int], images_per_second: float, *, active: int) -> None:
+    """Add a slider over the drawn images, and buttons that play them a few times and stop.
+
+    They are placed above the panels, which on a narrow screen are lower than their space.
+    """
+    still = {"transition": {"duration": 0}}
+    play = {"mode": "immediate", "frame": {"duration": 1000 / images_per_second, "redraw": True}}
+    stop = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}}
+    names = [str(image) for image in shown] * TIMES_PLAYED
+    buttons = [
+        {"label": "▶ play", "method": "animate", "args": [names, play | still]},
+        {"label": "❚❚ pause", "method": "animate", "args": [[None], stop | still]},
+    ]
+    place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
+    menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": buttons, "pad": {"b": 54, "l": 4}}
+    figure.update_layout(sliders=[image_slider(shown, active) | place], updatemenus=[menu | place])
 
 
 @checked
@@ -147,9 +173,12 @@ def plot_tracks(
     predicted_visibility: Array | None = None,
     max_images: int = 24,
     max_points: int = 150,
+    images_per_second: float = 8.0,
     title: str | None = None,
 ) -> go.Figure:
-    """Predicted points on the images of a clip, joined to the truth where it is known; a slider chooses the image.
+    """Predicted points on the images of a clip, joined to the truth where it is known; it plays, and a slider stops it.
+
+    A click on "errors" in the legend hides the lines between predictions and truth.
 
     Parameters
     ----------
@@ -161,11 +190,13 @@ def plot_tracks(
     visibility, predicted_visibility : (image, point) bool, optional. Hidden points are drawn hollow, by the truth
         where it is given, by the prediction otherwise; the error of a hidden point is not drawn.
     max_images, max_points : more than these are thinned out; the title states it
+    images_per_second : float
+        At which it plays, above 0.
 
     Raises
     ------
     InvalidInputError
-        For a wrong shape or dtype, or limits below one.
+        For a wrong shape or dtype, limits below one, or a speed that is not above 0.
 
     Examples
     --------
@@ -176,13 +207,14 @@ def plot_tracks(
     pictures = as_images(images)
     integer(max_images, "max_images", least=1)
     integer(max_points, "max_points", least=1)
+    finite(images_per_second, "images_per_second", above=0)
     drawn, total = _drawn(pictures, predicted, tracks, visibility, predicted_visibility, max_points)
     shown = strided(len(pictures), max_images)
     # The last image comes first: in image 0 a tracker has not had to do anything yet.
     figure = go.Figure(_layers_of(drawn, pictures, shown[-1]) + _legend(drawn))
     if len(shown) > 1:
         figure.frames = [_frame(drawn, pictures, image) for image in shown]
-        figure.update_layout(sliders=[image_slider(shown)])
+        add_player(figure, shown, images_per_second, active=len(shown) - 1)
     _finish(figure, pictures, title or "Predicted tracks", _note(drawn, total, len(shown), len(pictures)))
     return figure
 
@@ -230,7 +262,13 @@ def _note(drawn: _Drawn, points: int, shown: int, images: int) -> str:
 
 def _finish(figure: go.Figure, pictures: np.ndarray, heading: str, note: str) -> None:
     height, width = pictures.shape[1:3]
-    entitle(figure, heading, note, height=int(200 + min(480, max(260, 620 * height / width))), top=92)
+    entitle(
+        figure,
+        heading,
+        note,
+        height=int(230 + min(480, max(260, 620 * height / width))),
+        top=92 + (70 if figure.frames else 0),
+    )
     figure.update_layout(margin={"l": 6, "r": 6, "b": 10})
     bare = {"showgrid": False, "showticklabels": False, "constrain": "domain"}
     figure.update_xaxes(range=[0, width], **bare)

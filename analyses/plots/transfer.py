@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from analyses.arrays import as_images, need_dims
 from analyses.plots.flow import DIMS, flow_colours, hover_of, wheel_picture
 from analyses.plots.theme import FAINT, SOFT, entitle, escape, image_trace, strided
-from analyses.plots.tracks import image_slider
+from analyses.plots.tracks import add_player
 from store.arguments import Array, checked
 from store.checks import finite, integer
 from store.clips.clip import Clip
@@ -21,7 +21,6 @@ from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 _PANELS = ("reference", "its flow", "result", "its flow")
-_TIMES_PLAYED = 5
 
 
 @dataclass(frozen=True)
@@ -228,26 +227,8 @@ def _column(place: int) -> int:
 def _animate(
     figure: go.Figure, sides: tuple[_Side, _Side], shown: list[int], largest: float, images_per_second: float
 ) -> None:
-    """A frame an image, a slider over them, and buttons that play them a few times and stop.
-
-    They are placed above the panels, which on a narrow screen are lower than their space.
-    """
+    """A frame an image, a slider over them, and buttons that play them a few times and stop."""
     figure.frames = [
         go.Frame(name=str(image), data=_traces(sides, image, largest), traces=list(range(6))) for image in shown
     ]
-    play = {"mode": "immediate", "frame": {"duration": 1000 / images_per_second, "redraw": True}}
-    stop = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}}
-    still = {"transition": {"duration": 0}}
-    buttons = [
-        {
-            "label": "▶ play",
-            "method": "animate",
-            "args": [[str(image) for image in shown] * _TIMES_PLAYED, play | still],
-        },
-        {"label": "❚❚ pause", "method": "animate", "args": [[None], stop | still]},
-    ]
-    place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
-    slider = image_slider(shown) | place
-    slider["pad"] = {"l": 164, "r": 8, "b": 34}
-    menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": buttons, "pad": {"b": 54, "l": 4}}
-    figure.update_layout(sliders=[slider], updatemenus=[menu | place])
+    add_player(figure, shown, images_per_second, active=len(shown) - 1)

@@ -201,7 +201,7 @@ class Explorer:
         return Answer({"kind": "heads"}, {"heads": levels}, {"heads": largest})
 
     def to_text(self, request: Mapping[str, Any]) -> Answer:
-        """How much every cell attends to a text token; see :func:`ditprobe.explorer.tokens.attention_to_token`.
+        """Attention of every cell on a text token; see :func:`ditprobe.explorer.tokens.attention_to_token`.
 
         The first one of a record has to see all of its pairs of tokens, as a path has.
         """

@@ -33,7 +33,7 @@ def attention_to_token(
     scale: float | None,
     kept: Callable[[Compute], np.ndarray | None],
 ) -> Answer:
-    """How much every cell attends to a text token, head by head and their mean.
+    """Attention of every cell on a text token, head by head and their mean.
 
     Parameters
     ----------

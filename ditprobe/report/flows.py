@@ -22,9 +22,9 @@ MOST_BYTES = 6_000_000
 _VALUE = 8 / 3
 """Bytes of a number in a page: two, as base64."""
 _READ_FLOW = (
-    "Each cell of the left frame has an arrow to the place where the layer finds its content again in the right frame; "
+    "Each cell of the first picture has an arrow to the place where the layer finds its content again in the last; "
     "lengths are true.",
-    "In the middle the same as colours: the hue is the direction, as on the wheel; white is at rest, and full colour "
+    "Beside it the same as colours: the hue is the direction, as on the wheel; white is at rest, and full colour "
     f"has the length of the rim, the {RIM}th percentile of all lengths. Longer ones are darker.",
     "Arrows that agree over an object are a motion that the layer sees. Arrows every which way mean that it matches "
     "nothing there, and none at all that it repeats the position: compare layers and steps.",

@@ -349,6 +349,11 @@ def test_slider_stops_at_the_images_drawn_and_shows_their_points():
     np.testing.assert_array_equal(figure.data[5].x, figure.frames[2].data[5].x)
     assert figure.frames[1].traces == tuple(range(6))
     assert "3 of 9 images" in figure.layout.title.text
+    play, pause = figure.layout.updatemenus[0].buttons
+    assert play.args[0] == 5 * ("0", "4", "8")
+    assert play.args[1]["frame"]["duration"] == 125
+    assert pause.args[0] == (None,)
+    assert [trace.legendgroup for trace in figure.data[1:] if trace.mode == "lines"] == ["errors"] * 3
 
 
 def test_without_truth_only_the_prediction_is_drawn():

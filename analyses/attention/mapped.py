@@ -59,10 +59,10 @@ def rows_of_token(
     """
     heads, frames, height, width, _ = key.shape
     asked = as_tensor(np.asarray(vector, np.float32))[:, None]
-    weights = torch.cat(
-        [attention_weights(asked[head], widened, scale=scale) for head, widened in _widened(key, text_key)]
-    )
     video = frames * height * width
+    weights = torch.empty(heads, video + (0 if text_key is None else text_key.shape[1]))
+    for head, widened in _widened(key, text_key):
+        weights[head] = attention_weights(asked[head], widened, scale=scale)[0]
     return Rows(weights[:, :video].reshape(heads, frames, height, width).numpy(), weights[:, video:].numpy())
 
 

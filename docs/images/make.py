@@ -2,8 +2,8 @@
 
 ``explorer.png`` is the explorer as playwright drives it in headless Chromium or Chrome. ``report.png`` is the first
 screen of the demo's report, as such a browser draws it, at two pixels for each of the page. The demo is run for it,
-which takes minutes, unless a folder that it has filled is given. The others are drawn from the bundled model:
-``generated.png``, ``tracked.png`` and ``transferred.png``. All are PNGs in true colour: a palette would change the
+which takes minutes, unless a folder that it has filled is given. The others are drawn from the bundled models:
+``generated.png``, ``heads.png``, ``tracked.png`` and ``transferred.png``. All are PNGs in true colour: a palette would change the
 colours that a colour bar explains.
 """
 
@@ -74,6 +74,18 @@ def generated(_: Path | None) -> Image.Image:
     """Six images that mini makes of a prompt."""
     clip = dp.load_backbone("mini").generate(SAID, seed=0)
     return sheet({f"mini: “{SAID}”": large(clip.images)}, numbers(len(clip)))
+
+
+def heads(_: Path | None) -> Image.Image:
+    """Classes of the heads of both bundled models over eight scenes."""
+    scenes = {str(seed): dp.make_scene(seed) for seed in range(8)}
+    drawn = []
+    for name in ("mini", "mini-rope"):
+        backbone = dp.load_backbone(name)
+        masses = dp.sweep_heads(backbone, scenes, dp.Selection(steps=[46], layers="all"), progress=False)
+        figure = dp.plot_head_classes(dp.decide_heads(masses), title=name)
+        drawn.append(figure.to_image("png", width=PAGE_WIDTH // 2, height=PAGE_WIDTH * 9 // 32, scale=DENSITY))
+    return beside([Image.open(io.BytesIO(data)).convert("RGB") for data in drawn])
 
 
 def tracked(_: Path | None) -> Image.Image:
@@ -154,6 +166,7 @@ PICTURES: dict[str, Callable[[Path | None], Image.Image]] = {
     "explorer": explorer,
     "report": report,
     "generated": generated,
+    "heads": heads,
     "tracked": tracked,
     "transferred": transferred,
 }
@@ -190,6 +203,16 @@ def sheet(rows: Mapping[str, np.ndarray], captions: Sequence[str]) -> Image.Imag
             whole.paste(Image.fromarray(images[row, column]), (column * (width + GAP), top + LABEL))
     for column, text in enumerate(captions):
         draw.text((column * (width + GAP) + 2, whole.height - LABEL + 6), text, fill=SOFT, font=font)
+    return whole
+
+
+def beside(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures from left to right, on white."""
+    width, height = sum(each.width for each in pictures), max(each.height for each in pictures)
+    whole, left = Image.new("RGB", (width, height), "white"), 0
+    for each in pictures:
+        whole.paste(each, (left, 0))
+        left += each.width
     return whole
 
 

@@ -140,6 +140,8 @@ def bench(
     if published:
         source = motionbench.SOURCE if of_motionbench else f"{mtbench_tables.SOURCE}; MF by CoTracker"
         say(f"Published: {source}.")
+    if of_motionbench and data is None:
+        say("Scenes are drawn of three categories; people are measured on folders of yours alone.")
     say(f"finished clips in {out}")
 
 

@@ -49,6 +49,53 @@ class TrainingPlan:
     checkpointed: int
     checkpointing: bool
 
+    @classmethod
+    def of_sizes(
+        cls,
+        *,
+        parameters: int,
+        weights: int,
+        layers: int,
+        channels: int,
+        tokens: int,
+        steps: int,
+        passes: float,
+        item: int = 2,
+        checkpointing: bool = False,
+    ) -> TrainingPlan:
+        """Return the plan of a model of which the sizes alone are known.
+
+        Parameters
+        ----------
+        parameters, weights, steps, passes, checkpointing
+            As of the plan.
+        layers, channels : int
+            Layers of the transformer, and channels of a token in it.
+        tokens : int
+            Of the clip and the text in a layer.
+        item : int
+            Bytes of a number.
+
+        Examples
+        --------
+        >>> plan = TrainingPlan.of_sizes(
+        ...     parameters=1000, weights=2000, layers=4, channels=8, tokens=16, steps=5, passes=15.0
+        ... )
+        >>> plan.adapter, plan.activations, plan.checkpointed
+        (20000, 15360, 4864)
+        """
+        kept = tokens * channels * item
+        return cls(
+            parameters=parameters,
+            steps=steps,
+            passes=passes,
+            weights=weights,
+            adapter=parameters * _STATE,
+            activations=layers * _KEPT * kept,
+            checkpointed=(layers + _KEPT) * kept,
+            checkpointing=checkpointing,
+        )
+
     @property
     def memory(self) -> int:
         """Bytes in all, without encoders, which are set aside."""
@@ -103,16 +150,14 @@ def plan_training(method: TrainedMethod, backbone: Backbone, size: Size | None =
     training = method.resolve_training(backbone)
     adapter = method.new_adapter(backbone, size)
     weights = [each for denoiser in backbone.denoisers for each in denoiser.parameters()]
-    width, item = weights[0].element_size(), backbone.layers[0].heads * backbone.layers[0].channels
-    token_bytes = (layout.video_tokens + layout.text_tokens) * item * width
-    layers = len(backbone.layers)
-    return TrainingPlan(
+    return TrainingPlan.of_sizes(
         parameters=adapter.parameter_count,
+        weights=sum(each.numel() * each.element_size() for each in weights),
+        layers=len(backbone.layers),
+        channels=backbone.layers[0].heads * backbone.layers[0].channels,
+        tokens=layout.video_tokens + layout.text_tokens,
         steps=method.total_steps(backbone),
         passes=method.passes(backbone, training.steps),
-        weights=sum(each.numel() * each.element_size() for each in weights),
-        adapter=adapter.parameter_count * _STATE,
-        activations=layers * _KEPT * token_bytes,
-        checkpointed=(layers + _KEPT) * token_bytes,
+        item=weights[0].element_size(),
         checkpointing=training.gradient_checkpointing,
     )

@@ -204,6 +204,25 @@ def test_motionbench_of_scenes_is_planned_and_measured(run: Run) -> None:
     found = run(*words, "--published")
     assert "MF, several objects (1)" in found.stdout
     assert "Follow-Your-Motion, published" in found.stdout
+    assert "people are measured on folders of yours alone" in found.stdout
     assert Path("motionbench.jsonl").exists()
     missing = run("bench", "motionbench", "nowhere", "--out", "other.jsonl", code=2).stderr
     assert "Name a folder of MotionBench's layout" in missing.replace("\n", " ")
+
+
+def test_motionbench_of_folders_has_all_four_categories(run: Run) -> None:
+    """People are in folders alone: scenes are drawn of the other three."""
+    scene = make_scene(4, 3, 16, 24)
+    tracks = np.asarray(scene.tracks)[:, :20] / [24, 16]
+    values = np.concatenate([tracks, np.asarray(scene.visibility)[:, :20, None]], -1).astype(np.float32)
+    for category in ("camera", "single object", "several objects", "people"):
+        folder = Path("bench", category, "one")
+        folder.mkdir(parents=True)
+        write_clip(folder / "0.mkv", Clip(scene.images, fps=8))
+        torch.save(torch.from_numpy(values), folder / "0.pth")
+        texts = {"videos": "0.mkv", "prompts": PROMPT, "trajectories": "0.pth", "eval_prompts": PROMPT}
+        for name, text in texts.items():
+            (folder / f"{name}.txt").write_text(f"{text}\n")
+    found = run("bench", "motionbench", "bench", *ON_SMALL, "--method", "none", "--steps", 1).stdout
+    for category in ("all (4)", "camera (1)", "single object (1)", "several objects (1)", "people (1)"):
+        assert f"MF, {category}" in found

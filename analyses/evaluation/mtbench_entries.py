@@ -44,6 +44,8 @@ class Entry:
     prompts : tuple of str
         What is to be shown instead.
     difficulty : Difficulty
+    details : mapping
+        What else is known, such as the ``category`` of MotionBench.
 
     Raises
     ------

@@ -3,8 +3,8 @@
 ``explorer.png`` is the explorer as playwright drives it in headless Chromium or Chrome. ``report.png`` is the first
 screen of the demo's report, as such a browser draws it, at two pixels for each of the page. The demo is run for it,
 which takes minutes, unless a folder that it has filled is given. The others are drawn from the bundled models:
-``generated.png``, ``heads.png``, ``tracked.png`` and ``transferred.png``. All are PNGs in true colour: a palette would change the
-colours that a colour bar explains.
+``generated.png``, ``heads.png``, ``tracked.png`` and ``transferred.png``.
+All are PNGs in true colour: a palette would change the colours that a colour bar explains.
 """
 
 from __future__ import annotations

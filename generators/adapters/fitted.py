@@ -104,7 +104,7 @@ class FittedMotion(TransferMethod):
         return f"{self.adapter.kind} adapter in {len(kept)} of {len(backbone.layers)} layers"
 
     def passes(self, backbone: Backbone, steps: int) -> float:
-        """None: adapters add little to a pass."""
+        """Zero: an adapter adds little to a pass."""
         return 0.0
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".gif", ".png", ".jpg", ".jpeg")
 _KNOWN = (
-    "a video, a recording, a sweep, tracks, a flow, an evaluation of trackers, a selection of layers, a motion "
-    "embedding or a TAP-Vid pickle"
+    "a video, a recording, a sweep, tracks, a flow, an evaluation, a selection of layers, a motion embedding or "
+    "adapter, or a TAP-Vid pickle"
 )
 SUFFIXES = (*_VIDEOS, ".zarr", ".npz", ".nc", ".json", ".jsonl", ".csv", ".safetensors", ".pkl", ".html")
 """Ends of names that are files, never backbones."""
@@ -107,6 +107,8 @@ def _netcdf(path: Path) -> str:
             names, attributes = {str(name) for name in opened.variables}, set(opened.attrs)
     except (OSError, ValueError, TypeError, IndexError) as error:
         raise RecordingError(f"{path} is a damaged netCDF file: {error}.") from error
+    if {"mass", "uniform"} <= names:
+        return _heads(path)
     if "json_attributes" in attributes:
         from analyses.layers.sweep_files import load_sweep
 
@@ -118,6 +120,14 @@ def _netcdf(path: Path) -> str:
     if {"tracker", "average_jaccard"} <= names:
         return _evaluation(xr.load_dataset(path, engine="scipy"))
     raise _unknown(path, f"is a netCDF file of {', '.join(sorted(names)) or 'nothing'}")
+
+
+def _heads(path: Path) -> str:
+    from analyses.heads.decide import decide_heads
+    from analyses.heads.files import load_heads
+    from analyses.heads.words import classes_text
+
+    return classes_text(decide_heads(load_heads(path)))
 
 
 def _evaluation(found: xr.Dataset) -> str:
@@ -152,9 +162,27 @@ def _safetensors(path: Path) -> str:
         from generators.transfer.embedding_files import load_embedding
 
         return repr(load_embedding(path))
+    if "ditprobe_motion_adapter" in metadata:
+        return _adapter(path)
     if names == ["latents"]:
         return f"{path}: the last good latents of a run that diverged"
     raise _unknown(path, f"is a safetensors file of {counted(len(names), 'tensor')}")
+
+
+def _adapter(path: Path) -> str:
+    from generators.adapters.files import read_adapter_header
+
+    header = read_adapter_header(path)
+    origin, details, layers = header["origin"], header["details"], header["layers"]
+    losses = details.get("losses", [])
+    facts = {
+        "method": details.get("method"),
+        "caption": details.get("prompt"),
+        "kept": f"in the first {details['keep']:.0%} of the layers" if "keep" in details else None,
+        "training": counted(len(losses), "step") if losses else None,
+    }
+    head = f"Motion adapter ({header['kind']}) of {len(layers)} of {counted(origin['layers'], 'layer')}"
+    return "\n".join([f"{head} of {origin['name']}", *_facts(facts)])
 
 
 def _json(path: Path) -> str:
@@ -174,6 +202,8 @@ def _json(path: Path) -> str:
 def _lines(path: Path) -> str:
     with path.open("rb") as file:
         first, *rest = file.read().splitlines() or [b""]
+    if b"ditprobe evaluation of motion transfer" in first:
+        return f"Finished clips of an evaluation of motion transfer: {counted(len(rest), 'clip')}, for --resume"
     if b"ditprobe evaluation of trackers" not in first:
         raise _unknown(path, "holds JSON lines of something else")
     return f"Finished clips of an evaluation of trackers: {counted(len(rest), 'clip')} and tracker, for --resume"

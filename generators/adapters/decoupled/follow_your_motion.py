@@ -37,9 +37,9 @@ Trained = Literal["both", "spatial", "temporal"]
 class FollowYourMotion(TrainedMethod):
     """Motion transfer by a LoRA of the spatial heads and another of the temporal ones (Ma et al., 2025).
 
-    Heads are classified on the reference. The spatial LoRA learns from single images, then the temporal one, beside the
-    frozen spatial one, from a few frames at their places in time. The rule of the classes, the motion loss and what is
-    not given follow ``preset``: "paper" and "code" as published, "exact" as
+    Heads are classified on the reference. The spatial LoRA learns from single images. Then the temporal one, beside the
+    frozen spatial one, learns from a few frames at their places in time. The rule of the classes, the motion loss and
+    every setting that is left out follow ``preset``: "paper" and "code" as published, "exact" as
     :func:`analyses.heads.classify.classify_heads` and :func:`generators.adapters.decoupled.losses.motion_loss` have it,
     with the rates that were tuned for the backbone where some were.
 

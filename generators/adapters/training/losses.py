@@ -37,7 +37,7 @@ def denoising_loss(
         Of the training; its prediction type says what ``prediction`` is.
     clean, noise : (1, ...) tensors of one shape
         Latents of the clip, and the gaussian noise that was added.
-    prediction : as they
+    prediction : tensor of the same shape
         What the model made of ``schedule.noised(clean, noise, step)``.
     step : int
     preset : "exact", "paper" or "det"

@@ -41,6 +41,9 @@ def test_adapter_is_learnt_once_and_used_for_prompts(run: Run) -> None:
     assert "after 4 steps" in Path("loss.html").read_text()
     header = read_adapter_header("motion.safetensors")
     assert header["details"]["training"]["steps"] == 4
+    told = run("info", "motion.safetensors").stdout
+    assert told.startswith("Motion adapter (temporal-kernel) of 2 of 2 layers of ./small\n  method             DeT\n")
+    assert "training           4 steps" in told
     assert load_adapter("motion.safetensors", load_backbone("./small")).layers == (0, 1)
     assert not Path("motion.training.pt").exists()
     made = run("transfer", PROMPT, "--adapter", "motion.safetensors", *ON_SMALL, "--steps", 2, "--out", "a.mkv")
@@ -158,6 +161,7 @@ def test_benchmark_of_scenes_is_measured_planned_and_resumed(run: Run) -> None:
     assert "| none | " in found.stdout
     assert "DeT (CogVideoX), published | 85.8" in found.stdout
     assert len(Path("mtbench.jsonl").read_text().splitlines()) == 4
+    assert "an evaluation of motion transfer: 3 clips" in run("info", "mtbench.jsonl").stdout
     again = run(*words, "--resume")
     assert again.stdout.splitlines()[2] == found.stdout.splitlines()[2]
 

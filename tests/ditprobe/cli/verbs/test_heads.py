@@ -30,6 +30,7 @@ def test_scenes_become_classes_a_file_and_a_page(run: Run) -> None:
     assert said.startswith("8 heads at step 3, 3 clips: ")
     assert [line.split()[0] for line in said.splitlines()[1:4]] == ["layer", "0", "1"]
     assert load_heads("heads.nc")["step"].values.tolist() == [0, 3]
+    assert run("info", "heads.nc").stdout.startswith("8 heads at step 3, 3 clips: ")
     assert "Heads of" in Path("heads.html").read_text()
     run("heads", "--scenes", "0:3", code=2)  # the file is there
     found = json.loads(run("heads", "--scenes", "0:2", "--steps", 4, "--json", "--overwrite").stdout)

@@ -55,7 +55,7 @@ scene
 #
 # * Click or drag in any picture to choose the point. The white ring is the point, the blue disc its match, the green cross
 #   the true position.
-# * Click a head to see it alone, or a word to see what that text token looks at.
+# * Click a head to see it alone, or a word to see what that text token looks at and what looks at it.
 # * Click the map, or use `[` `]` and `,` `.`, to change the layer and the step. `?` lists all keys.
 
 # %%
@@ -89,8 +89,8 @@ dp.plot_attention(heads.mean("head", keep_attrs=True), images=scene.images, titl
 # %% [markdown]
 # ## Words
 #
-# `attention_to_text` says how much of the point's attention each text token gets, `attention_of_text` where a token looks.
-# A recording of this backbone keeps the names of its tokens.
+# `attention_to_text` says how much of the point's attention each text token gets, `attention_of_text` where a token looks,
+# and `map_attention_to_text` which cells look at it. A recording of this backbone keeps the names of its tokens.
 
 # %%
 names = run.provenance.extra["text_tokens"]["cond"]
@@ -100,8 +100,12 @@ table[table["token"] != "<pad>"].nlargest(5, "share, %")
 
 # %%
 word = "yellow"
-looks = dp.attention_of_text(text_query, key, text_key, run.layout)[[names.index(word)]].rename(token="point")
+looks = dp.attention_of_text(text_query, key, text_key, run.layout)[[names.index(word)]]
 dp.plot_attention(looks, images=scene.images, title=f"Where the text token “{word}” looks, layer {layer}, last step")
+
+# %%
+looked_up = dp.map_attention_to_text(query, key, text_key, run.layout, tokens=[names.index(word)])
+dp.plot_attention(looked_up, images=scene.images, title=f"What looks at “{word}”, layer {layer}, last step")
 
 # %% [markdown]
 # High attention does not prove that the model *uses* what it finds there: the values decide what is carried.

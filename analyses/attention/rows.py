@@ -158,7 +158,8 @@ def attention_of_text(
     Returns
     -------
     DataArray (token, frame, y, x) float32, shares of the whole row; with ``by_head`` (head, token, frame, y, x).
-        Coordinates ``text`` (the share that text tokens hold) over ``token`` and ``image`` over ``frame``.
+        Coordinates ``token`` (its position), ``text`` (the share that text tokens hold) over ``token`` and
+        ``image`` over ``frame``.
 
     Raises
     ------
@@ -181,6 +182,7 @@ def attention_of_text(
         rows[..., : layout.video_tokens].reshape(*rows.shape[:2], layout.frames, layout.height, layout.width),
         dims=("head", "token", "frame", "y", "x"),
         coords={
+            "token": np.arange(rows.shape[1]),
             "text": (("head", "token"), rows[..., layout.video_tokens :].sum(-1)),
             "image": ("frame", np.floor(layout.frame_centres).astype(np.int64)),
         },

@@ -15,6 +15,8 @@ from store.checks import finite, integer
 from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
+OF_EACH_CELL = "share of the cell's row"
+"""Units of a map whose values do not add up to one row."""
 _AT_ONCE = 2**22
 """Products of queries and keys that are held in memory at once: 16 MB."""
 
@@ -84,7 +86,7 @@ def map_attention_to_text(
         dims=("head", "token", "frame", "y", "x"),
         coords={"token": chosen, "image": ("frame", np.floor(layout.frame_centres).astype(np.int64))},
         name="attention",
-        attrs={"long_name": "attention to text", "units": "share of the row"},
+        attrs={"long_name": "attention to text", "units": OF_EACH_CELL},
     )
     return found if by_head else found.isel(head=0, drop=True)
 

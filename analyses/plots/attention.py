@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from analyses.arrays import as_images, need_dims
 from analyses.attention.pca import component_colours
+from analyses.attention.text_maps import OF_EACH_CELL
 from analyses.plots.theme import SEQUENTIAL, SOFT, chooser, entitle, image_trace, numbers
 from store.arguments import Array, checked
 from store.checks import one_of
@@ -143,15 +144,21 @@ def _add_source(figure: go.Figure, attention: xr.DataArray, point: int, columns:
     )
 
 
+def _is_map(attention: xr.DataArray) -> bool:
+    """Tell whether each cell's value is of its own row, as of ``map_attention_to_text``."""
+    return attention.attrs.get("units") == OF_EACH_CELL
+
+
 def _frame_titles(attention: xr.DataArray) -> list[list[str]]:
-    """Title of each panel for each point: the frame and the share of the point's attention that it holds."""
+    """Title of each panel for each point: the frame and the share that it holds, or that its cells give on average."""
     frames = numbers(attention, "frame")
-    shares = attention.values.sum(axis=(2, 3)) * 100
+    shares = attention.values.mean((2, 3)) if _is_map(attention) else attention.values.sum((2, 3))
+    shares = 100 * shares
     return [[f"frame {frame} ({share:.3g} %)" for frame, share in zip(frames, row, strict=True)] for row in shares]
 
 
-def _point_names(attention: xr.DataArray) -> list[str]:
-    names = [f"point {point}" for point in numbers(attention, "point")]
+def _point_names(attention: xr.DataArray, kind: str) -> list[str]:
+    names = [f"{kind} {point}" for point in numbers(attention, "point")]
     if "point_x" in attention.coords and "point_y" in attention.coords:
         places = zip(names, attention["point_x"].values, attention["point_y"].values, strict=True)
         names = [f"{name} at x {x:.4g}, y {y:.4g} px" for name, x, y in places]
@@ -173,8 +180,9 @@ def plot_attention(
 
     Parameters
     ----------
-    attention : DataArray (point, frame, y, x), shares of the whole row, as of
-        :func:`analyses.attention.rows.attention_of_points`. The title of a frame says which share of the row it holds.
+    attention : DataArray (point, frame, y, x) or (token, frame, y, x), shares of the whole row, as of
+        :func:`analyses.attention.rows.attention_of_points` and ``attention_of_text``. The title of a frame says which
+        share of the row it holds; of ``map_attention_to_text``, what its cells give the text token on average.
     images : uint8 (image, y, x, 3), optional. The clip, dimmed under each frame; opacity is by weight.
     normalise : "frame" colours each frame by percent of its own largest value (far frames stay readable);
         "point" by percent of the largest value over all frames (frames compare).
@@ -190,6 +198,9 @@ def plot_attention(
     >>> len(plot_attention(attention).layout.updatemenus[0].buttons)
     2
     """
+    kind = "text token" if "token" in attention.dims else "point"
+    if kind == "text token":
+        attention = attention.rename(token="point")
     attention = _check_attention(attention, normalise)
     points, frames, height, width = attention.shape
     titles = _frame_titles(attention)
@@ -206,9 +217,11 @@ def plot_attention(
             figure, cells[point], largest[point], columns, scale_text=f"% of the largest {where}", over=behind > 0
         )
         _add_source(figure, attention, point, columns)
-    _choose(figure, _point_names(attention), titles, behind=behind, each=frames + 1)
-    note = "in brackets: the share of the point's attention that the frame holds"
-    entitle(figure, title or "Attention of points over frames", note, height=tall, top=118)
+    _choose(figure, _point_names(attention, kind), titles, behind=behind, each=frames + 1)
+    heading, note = f"Attention of {kind}s over frames", f"share of the {kind}'s attention that the frame holds"
+    if _is_map(attention):
+        heading, note = "Attention of all cells on text tokens", "what the cells of the frame give the token on average"
+    entitle(figure, title or heading, f"in brackets: {note}", height=tall, top=118)
     return figure
 
 

@@ -45,13 +45,13 @@ def view_code(explorer: Explorer, view: View) -> str:
             lines += [
                 "",
                 f"attention = dp.map_attention_to_text({arguments}){comment}",
-                'print(attention.mean(["y", "x"]))  # what the cells of each frame give it on average',
+                "dp.plot_attention(attention).show()",
             ]
             return "\n".join(lines) + "\n"
         lines += [
             "",
             f"attention = dp.attention_of_text(text_query, key, text_key, {layout}{scaled})[[{view.token}]]{comment}",
-            'print(attention.sum(["y", "x"]))  # the share of each frame',
+            "dp.plot_attention(attention).show()",
         ]
         return "\n".join(lines) + "\n"
     source = explorer.source(view)

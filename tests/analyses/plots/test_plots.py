@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 import pytest
 import xarray as xr
 
+from analyses.attention.rows import attention_of_text
+from analyses.attention.text_maps import map_attention_to_text
 from analyses.plots.attention import plot_attention, plot_pca
 from analyses.plots.layers import plot_best_layers, plot_heads, plot_layer_step
 from analyses.plots.selection import plot_selection
@@ -15,6 +17,7 @@ from analyses.plots.tracks import plot_tracks
 from analyses.selection.select import select_layers
 from analyses.statistics import bootstrap_mean
 from store.errors import InvalidInputError, UnknownLayerError
+from store.layout import TokenLayout
 from store.tracks.point_tracks import PointTracks
 
 DIMS = ("clip", "step", "layer")
@@ -321,6 +324,18 @@ def test_components_become_colours_of_one_scale():
 
 
 # Tracks ------------------------------------------------------------------------------------------------------------
+
+
+def test_maps_of_text_tokens_are_named_and_averaged():
+    rng = np.random.default_rng(0)
+    layout = TokenLayout(3, 5, 7, 80, 112, 9)
+    video, text = rng.standard_normal((2, 3, 5, 7, 4)), rng.standard_normal((2, 6, 4))
+    looks = attention_of_text(text, video, text, layout)[[4]]
+    looked_at = map_attention_to_text(video, video, text, layout, tokens=[4])
+    for maps, share in ((looks, looks[0, 1].sum()), (looked_at, looked_at[0, 1].mean())):
+        figure = plot_attention(maps)
+        assert figure.layout.updatemenus[0].buttons[0].label.startswith("text token 4")
+        assert figure.layout.annotations[1].text == f"frame 1 ({100 * float(share):.3g} %)"
 
 
 def tracks(seed=0, points=4):

@@ -114,6 +114,7 @@ class OpenedRecording:
             "token_names": {branch: self.token_names(branch) for branch in recording.branches},
             "values": any(array.name == "value" for array in plan.arrays),
             "truth": self.truth_name,
+            "doubt": self.doubt,
         }
 
     @cached_property
@@ -122,6 +123,23 @@ class OpenedRecording:
         if self.clip is None or self.clip.tracks is None:
             return None
         return self.clip.tracks_source or "the truth"
+
+    @cached_property
+    def doubt(self) -> str | None:
+        """Say why the clip may be another one than was recorded; None without a reason to think so.
+
+        A video file is lossy, so images that are not those of the recording are no reason by themselves; another
+        prompt besides is.
+        """
+        known, said = self.recording.provenance.extra.get("clip_hash"), self.recording.provenance.prompt
+        if self.clip is None or not self.clip.prompt or not said or self.clip.prompt == said or known is None:
+            return None
+        if hashlib.sha256(self.clip.images.tobytes()).hexdigest()[:12] == known:
+            return None
+        return (
+            "The clip may be another one than was recorded: its images differ, and its prompt is "
+            f"“{self.clip.prompt}”, that of the recording “{said}”."
+        )
 
     def track_near(self, image: int, point: np.ndarray) -> int | None:
         """The nearest visible track, no farther than half the diagonal of a cell; None where there is none."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ditprobe.cli import inputs
-from ditprobe.cli.console import say, verb
+from ditprobe.cli.console import complain, say, verb
 from store.errors import InvalidInputError
 
 GROUP = "What a model knows"
@@ -75,6 +75,9 @@ def explore(
         PAGE_FILE.check(html, overwrite=overwrite)
     pairs = [(recording, clip)] + ([] if beside is None else [(beside, beside_clip)])
     both = [opened(path, None if video is None else read_clip(video)) for path, video in pairs]
+    for each in both:
+        if each.doubt is not None:
+            complain(f"warning: {each.doubt}")
     explorer = Explorer(both, sweep=_sweep(sweep))
     if html is not None:
         from ditprobe.explorer.export import write_page

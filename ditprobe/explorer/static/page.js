@@ -119,8 +119,10 @@ function buildPage(app) {
   const noClip = first.has_images ? null : h("p", { class: "dpx-note" },
     "The recording was opened without its clip, so the pictures show cells only. Pass clip= in Python or --clip in the shell.");
 
+  const doubts = app.overview.recordings.filter((recording) => recording.doubt).map((recording) => h("p", { class: "dpx-note" }, recording.doubt));
+
   ui.page = h("div", { class: "dpx", "data-lm-suppress-shortcuts": "true" }, // JupyterLab would take b for a new cell
-    h("header", {}, h("div", { class: "dpx-names" }, names), actions), difference, noClip,
+    h("header", {}, h("div", { class: "dpx-names" }, names), actions), difference, noClip, doubts,
     h("div", { class: "dpx-columns" },
       h("main", { class: state.compare ? "dpx-compared" : null }, h("section", { class: "dpx-panel dpx-top" }, ui.stage, player, ui.status),
         ui.textPanel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -225,6 +226,13 @@ def test_a_clip_that_was_not_recorded_is_refused(path: Path) -> None:
     run = open_recording(path)
     with pytest.raises(ClipError, match="the clip has 5 images; the recording shows 13"):
         OpenedRecording(run, Clip(np.zeros((5, 40, 56, 3), np.uint8), 8))
+    run.provenance.extra["clip_hash"] = "0" * 12
+    try:
+        assert OpenedRecording(run, moving_clip()).doubt is None  # as a lossy video of it reads
+        other = replace(moving_clip(), prompt="a blue star moves")
+        assert "“a blue star moves”, that of the recording “a red disc moves”" in OpenedRecording(run, other).doubt
+    finally:
+        del run.provenance.extra["clip_hash"]
     larger = Clip(np.repeat(np.repeat(moving_clip().images, 2, 1), 2, 2), 8)
     assert OpenedRecording(run, larger).clip.images.shape == (13, 40, 56, 3)
 

@@ -4,12 +4,14 @@ A recording of 30 heads, 13 frames of 30 x 45 cells, 64 channels and 226 text to
 take as long as a model's), with two layers of one step. Measured are the controller alone, from the request to the
 bytes that are sent, and, where Chromium and playwright are there, the whole way in a headless browser: from the press
 of the button to the frame that has the new picture in it, each click at another point. The first click of a layer is
-told apart, since it compares the checksums of the layer.
+told apart, since it compares the checksums of the layer, with the files in the page cache and without. The load of the
+machine is printed too: on a busy one the fastest tenth is nearest to what an idle one does.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -68,8 +70,26 @@ def own_memory() -> int:
 
 def line(name: str, milliseconds: list[float]) -> str:
     """A row of the table."""
-    middle, high = np.percentile(milliseconds, [50, 90])
-    return f"| {name} | {middle:.0f} | {high:.0f} | {len(milliseconds)} |"
+    low, middle, high = np.percentile(milliseconds, [10, 50, 90])
+    return f"| {name} | {middle:.0f} | {low:.0f} | {high:.0f} | {len(milliseconds)} |"
+
+
+def evict(path: Path) -> None:
+    """Take the files of a recording out of the page cache, so that the next read is from the disk (Linux)."""
+    os.sync()
+    for file in path.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cold_row(path: Path, clip: Clip) -> str:
+    """The first request of all, with nothing in memory."""
+    evict(path)
+    explorer = Explorer([OpenedRecording(open_recording(path), clip)])
+    began = time.perf_counter()
+    explorer.answer({"kind": "attention", **next(views(1)), "layer": LAYERS[0], "brief": True}).to_bytes()
+    return line("the first of a layer, from the disk", [1000 * (time.perf_counter() - began)])
 
 
 def controller_rows(explorer: Explorer, clicks: int) -> list[str]:
@@ -82,16 +102,19 @@ def controller_rows(explorer: Explorer, clicks: int) -> list[str]:
         assert "error" not in answer.values, answer.values
         return 1000 * (clock() - began)
 
-    first = [timed({"kind": "attention", **next(views(1)), "layer": layer}) for layer in LAYERS]
-    same = [timed({"kind": "attention", **view, "layer": LAYERS[0]}) for view in views(clicks)]
-    busy = [timed({"kind": "attention", **view, "layer": LAYERS[0]}, time.process_time) for view in views(clicks)]
-    switched = [timed({"kind": "attention", **view, "layer": LAYERS[i % 2]}) for i, view in enumerate(views(clicks))]
+    row = {"kind": "attention", "layer": LAYERS[0]}
+    first = [timed({**row, **next(views(1)), "layer": layer}) for layer in LAYERS]
+    brief = [timed({**row, **view, "brief": True}) for view in views(clicks)]
+    busy = [timed({**row, **view, "brief": True}, time.process_time) for view in views(clicks)]
+    whole = [timed({**row, **view}) for view in views(clicks)]
+    switched = [timed({**row, **view, "layer": LAYERS[i % 2]}) for i, view in enumerate(views(clicks))]
     paths = [timed({"kind": "path", **view, "image": 0, "layer": LAYERS[0]}) for view in views(clicks)]
     return [
-        line("row of all heads, request to bytes", same),
+        line("row of all heads, request to the bytes of their mean", brief),
         line("the same, time of the processor alone, whatever else the machine does", busy),
+        line("row of all heads, request to the bytes of each head", whole),
         line("the same, another layer each time", switched),
-        line("the first of a layer, which compares its checksums", first),
+        line("the first of a layer in the page cache, which compares its checksums", first),
         line("path, the first from a frame", paths[:1]),
         line("path, the next ones", paths[1:]),
     ]
@@ -138,7 +161,7 @@ def browser_rows(explorer: Explorer, clicks: int) -> list[str]:
     """The whole way, in a browser."""
     with ExplorerServer(explorer) as server, page_of(server.address) as page:
         if page is None:
-            return ["| in a browser | not measured: no Chromium, or no playwright | | |"]
+            return ["| in a browser | not measured: no Chromium, or no playwright | | | |"]
         took = []
         for view in views(clicks):
             took.append(page.evaluate(CLICK, [view["x"] / 720, view["y"] / 480]))
@@ -164,8 +187,10 @@ def main() -> None:
         images = np.random.default_rng(2).integers(0, 255, (49, 60, 90, 3), dtype=np.uint8)
         clip = Clip(images, 8).resized(480, 720)
         before = own_memory()
+        print(f"load of the machine: {os.getloadavg()[0]:.1f} busy processes on {os.cpu_count()} processors\n")
+        print("| | median, ms | 10 %, ms | 90 %, ms | clicks |\n|---|---:|---:|---:|---:|")
+        print(cold_row(path, clip), flush=True)
         explorer = Explorer([OpenedRecording(open_recording(path), clip)])
-        print("| | median, ms | 90 %, ms | clicks |\n|---|---:|---:|---:|")
         for row in controller_rows(explorer, chosen.clicks) + browser_rows(explorer, chosen.clicks):
             print(row, flush=True)
         after = own_memory()

@@ -7,6 +7,10 @@ FAST := tests/store $(addprefix tests/analyses/,attention correspondence metrics
 # of these, what kills writers, damages files by the hundred or repeats a selection under many settings
 SLOWER := $(addprefix tests/,store/recordings/test_faults.py store/clips/test_truncation.py analyses/selection/test_stability.py)
 
+# bytecode is kept even where the environment says otherwise: to compile all modules again, and to rewrite the asserts of
+# the tests, takes each worker and each command ten seconds
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test compiled check lint bench notebooks docs clean
 .DEFAULT_GOAL := help
 

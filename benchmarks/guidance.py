@@ -18,7 +18,6 @@ import xarray as xr
 from scipy import ndimage
 
 from analyses.layers.sweep import sweep
-from analyses.metrics.clip_fidelity import grid_queries
 from analyses.scenes.object_motion import object_motion
 from analyses.scenes.prompt_agreement import prompt_agreement
 from analyses.scenes.vision import see_scene
@@ -33,6 +32,7 @@ from generators.sampling.sample import sample
 from probe import Backbone, load_backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import Selection
+from store.tracks.queries import grid_queries
 
 STEPS = 25
 WITHOUT, DRAWN = "without", "drawn scenes"

@@ -109,7 +109,7 @@ def demo(
         dp.record(backbone, scene, wanted, out / SCENE, noise="forward", steps=STEPS, on_step=bar)
         dp.record(backbone, prompt, wanted, out / SAMPLED, steps=STEPS, save_clip=out / CLIP, on_step=bar)
     tracked_scenes = min(TRACKED_SCENES, scenes)
-    say(f"\n4. Tracking: points through {tracked_scenes} longer scenes, beside other trackers")
+    say(f"\n4. Tracking: points through {tracked_scenes} longer scenes, next to other trackers")
     compared = track(backbone, range(scenes, scenes + tracked_scenes), out)
     followed = compared.tracked[backbone.name]
     say("\n5. Motion transfer: another object over another background, moving as a scene does")

@@ -249,8 +249,8 @@ print(report.name, f"{report.stat().st_size / 1e6:.1f} MB")
 # `shared/data` next to the repository. If there is none, it says so.
 
 # %%
-beside = Path(dp.__file__).parents[1] / "../shared/data"
-data = Path(os.environ.get("DITPROBE_DATA", beside)) / "det"
+next_door = Path(dp.__file__).parents[1] / "../shared/data"
+data = Path(os.environ.get("DITPROBE_DATA", next_door)) / "det"
 if data.is_dir():
     name, clip = next(iter(dp.read_clips(data).items()))
     ends = dp.Selection(steps=[0, -1], layers="all")

@@ -92,7 +92,7 @@ dp.plot_tracks(scene.images, tracks, tracks=truth, visibility=visible, title="Tr
 # A cell of this backbone is 4 px wide, and a match is a mean over a few cells: most points lie in the right cell, and not
 # much is known within it. With `levels=(1, 2)` the model looks a second time, at crops of half the side that follow the
 # coarse tracks. Points that move alike share a crop; the time grows with the number of crops, which `max_crops` limits.
-# These are the distances from the truth in pixels, and the closer tracks beside their truth:
+# These are the distances from the truth in pixels, and the closer tracks next to their truth:
 
 # %%
 closer = dp.track_points(scene, queries, backbone, options=dp.TrackingOptions(levels=(1, 2), max_crops=5))
@@ -233,9 +233,9 @@ for label, found in again.items():
 
 # %%
 published = {"published": dp.BackboneTracker(backbone, options=PUBLISHED), "mini": trackers["mini"]}
-beside_published = dp.evaluate_tapvid({name: scenes[name] for name in list(scenes)[:4]}, published)
-within_16 = beside_published["pts_within_16"].mean("clip")
-dp.evaluation_table(beside_published).assign(**{"within 16 px": within_16.round(1).values})
+both_procedures = dp.evaluate_tapvid({name: scenes[name] for name in list(scenes)[:4]}, published)
+within_16 = both_procedures["pts_within_16"].mean("clip")
+dp.evaluation_table(both_procedures).assign(**{"within 16 px": within_16.round(1).values})
 
 # %% [markdown]
 # ## A real clip
@@ -245,8 +245,8 @@ dp.evaluation_table(beside_published).assign(**{"within 16 px": within_16.round(
 # repository; if there is none, it says so. It uses every fourth image of one clip, resized to 48 x 32 px for the model:
 
 # %%
-beside = Path(dp.__file__).parents[1] / "../shared/data"
-data = Path(os.environ.get("DITPROBE_DATA", beside)) / "det"
+next_door = Path(dp.__file__).parents[1] / "../shared/data"
+data = Path(os.environ.get("DITPROBE_DATA", next_door)) / "det"
 if data.is_dir():
     name, clip = next(iter(dp.read_clips(data).items()))
     small = clip[::4].resized(32, 48)

@@ -145,8 +145,8 @@ def measure(clip, source, new, colour):
 
 
 values = []
-for number, (said, new, colour) in enumerate(cases):
-    source = dp.make_scene(21 + number, prompt=said)
+for number, (described, new, colour) in enumerate(cases):
+    source = dp.make_scene(21 + number, prompt=described)
     made = [dp.transfer_motion(backbone, source, new, method=method, steps=steps) for method in methods.values()]
     values.append([measure(clip, source, new, colour) for clip in made])
 metrics = ["motion error", "motion fidelity", "colours right, %"]
@@ -190,10 +190,10 @@ kept
 # whose frames cannot attend to one another in the chosen layers, and steers away from that one.
 
 # %%
-said = "a red disc moves left over blue stripes"
-guided = dp.sample(backbone, said, dp.CrossAttentionGuidance(layers=(best,), scale=1.0), seed=0, steps=steps)
-unguided = dp.sample(backbone, said, seed=0, steps=steps)
-dp.plot_images({"unguided": unguided, "guided": guided}, title=said)
+motion_prompt = "a red disc moves left over blue stripes"
+guided = dp.sample(backbone, motion_prompt, dp.CrossAttentionGuidance(layers=(best,), scale=1.0), seed=0, steps=steps)
+unguided = dp.sample(backbone, motion_prompt, seed=0, steps=steps)
+dp.plot_images({"unguided": unguided, "guided": guided}, title=motion_prompt)
 
 # %% [markdown]
 # ## Your model

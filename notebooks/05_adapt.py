@@ -16,7 +16,7 @@
 # The methods of notebook 04 look at the reference while they generate. Here the motion is **learnt**: small trainable parts
 # are attached to the frozen model, trained on the one clip, and kept in a file. Two methods are shown:
 #
-# * **DeT** (Shi et al., ICCV 2025): a convolution over time beside every attention, with a loss along the tracks of points.
+# * **DeT** (Shi et al., ICCV 2025): a convolution over time next to every attention, with a loss along the tracks of points.
 # * **Follow-Your-Motion** (Ma et al., 2025): a LoRA of the spatial heads learns how single images look; then one of the
 #   temporal heads learns how they move, from a few frames at their places in time.
 #

@@ -115,7 +115,7 @@ def find_browser() -> str | None:
 
 
 def add_pictures(notebook: Any, browser: str) -> None:
-    """Put a PNG beside every plotly figure, all drawn in one run of the browser."""
+    """Put a PNG next to every plotly figure, all drawn in one run of the browser."""
     outputs = list(figures(notebook))
     if not outputs:
         return

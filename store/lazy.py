@@ -27,7 +27,7 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
     Parameters
     ----------
     package, file : str
-        ``__name__`` and ``__file__`` of the package; the stub is the ``.pyi`` beside it.
+        ``__name__`` and ``__file__`` of the package; the stub is the ``.pyi`` next to it.
 
     Returns
     -------

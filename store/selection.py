@@ -130,8 +130,8 @@ class Selection:
     def _repr_html_(self) -> str:
         from store.notebook import repr_html
 
-        told = {name: getattr(self, name) for name in ("steps", "layers", "branches", "heads", "frames")}
-        lines = [f"  {name}  {_told(value)}" for name, value in told.items()]
+        fields = {name: getattr(self, name) for name in ("steps", "layers", "branches", "heads", "frames")}
+        lines = [f"  {name}  {_shown_numbers(value)}" for name, value in fields.items()]
         return repr_html("\n".join(["Selection", *lines]))
 
     def __post_init__(self) -> None:
@@ -249,7 +249,7 @@ class Selection:
         return plan
 
 
-def _told(value: Any) -> str:
+def _shown_numbers(value: Any) -> str:
     """Numbers or names in words; None is all."""
     return "all" if value is None else value if isinstance(value, str) else ", ".join(map(str, value))
 

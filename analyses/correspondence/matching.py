@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -20,7 +21,7 @@ from analyses.arrays import (
 )
 from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.peaks import neighbourhood_mean
-from analyses.kernels.matching_cost import cost_blocks, sources_within
+from analyses.kernels.matching_cost import CostBlock, cost_blocks, sources_within
 from store.arguments import Array, checked
 from store.checks import integer, one_of
 from store.errors import InvalidInputError
@@ -235,12 +236,15 @@ def match_sources(
     divisor = math.sqrt(query.shape[0] if preset == "difftrack-tracking" else query.shape[-1])
     most = sources_within(budget_bytes, query.shape[2], dtype.itemsize)
     radius = window if refine else 0
-    parts = [
-        _match_part(query, key, part, corners.layout, divisor, dtype, per_head, radius, budget_bytes)
-        for part in corners.sources.split(most)
-    ]
-    heads = torch.cat([part.heads for part in parts if part.heads is not None], -2) if per_head else None
-    return Matches(torch.cat([part.mean for part in parts], -2), heads)
+    heads, frames, points = query.shape[0], query.shape[1], len(corners.sources)
+    mean = query.new_empty((frames - 1, points, 2), dtype=dtype)
+    alone = query.new_empty((heads, frames - 1, points, 2), dtype=dtype) if per_head else None
+    for start in range(0, points, most):
+        part = slice(start, start + most)
+        found = Matches(mean[:, part], None if alone is None else alone[:, :, part])
+        blocks = cost_blocks(query, key, corners.sources[part], divisor=divisor, dtype=dtype, budget_bytes=budget_bytes)
+        _match_blocks(blocks, found, corners.layout, radius, heads)
+    return Matches(mean, alone)
 
 
 def match_feature_sources(
@@ -259,29 +263,16 @@ def match_feature_sources(
     return found
 
 
-def _match_part(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    sources: torch.Tensor,
-    layout: TokenLayout,
-    divisor: float,
-    dtype: torch.dtype,
-    per_head: bool,
-    radius: int,
-    budget_bytes: int,
-) -> Matches:
-    heads, frames = query.shape[:2]
-    mean = query.new_empty((frames - 1, len(sources), 2), dtype=dtype)
-    alone = query.new_empty((heads, frames - 1, len(sources), 2), dtype=dtype) if per_head else None
+def _match_blocks(blocks: Iterable[CostBlock], found: Matches, layout: TokenLayout, radius: int, heads: int) -> None:
+    """Fill ``found``, views of the matches of some sources, with the best cells of their costs."""
     total = None
-    for block in cost_blocks(query, key, sources, divisor=divisor, dtype=dtype, budget_bytes=budget_bytes):
-        if alone is not None:
-            alone[block.heads, block.frames] = _best_cell(block.cost, layout, radius)
+    for block in blocks:
+        if found.heads is not None:
+            found.heads[block.heads, block.frames] = _best_cell(block.cost, layout, radius)
         total = block.cost.sum(0) if total is None else total.add_(block.cost.sum(0))
         if block.heads.stop == heads:
-            mean[block.frames] = _best_cell(total, layout, radius)
+            found.mean[block.frames] = _best_cell(total, layout, radius)
             total = None
-    return Matches(mean, alone)
 
 
 def _best_cell(cost: torch.Tensor, layout: TokenLayout, radius: int) -> torch.Tensor:

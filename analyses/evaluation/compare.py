@@ -1,4 +1,4 @@
-"""Trackers beside one another on the same clips: the figures of all, and every track they found."""
+"""Trackers compared on the same clips: the figures of all, and every track they found."""
 
 from __future__ import annotations
 

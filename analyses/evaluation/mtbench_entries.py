@@ -74,8 +74,8 @@ def read_mtbench_entries(folder: str | os.PathLike[str], *, min_spread: float = 
     Parameters
     ----------
     folder : an entry, or a folder of entries
-        Each holds ``eval_prompts.txt`` beside what :func:`store.read_mtbench` reads: as many prompts for each video
-        of the entry, in the order of ``videos.txt``; blank lines and blanks around a prompt do not count.
+        In addition to what :func:`store.read_mtbench` reads, each holds ``eval_prompts.txt``: as many prompts for each
+        video of the entry, in the order of ``videos.txt``; blank lines and blanks around a prompt do not count.
     min_spread : float
         Pixels, as of :func:`analyses.evaluation.mtbench_difficulty.motion_difficulty`.
 

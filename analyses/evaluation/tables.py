@@ -70,8 +70,8 @@ def tidy(measured: xr.Dataset, *, heads: bool = False) -> pd.DataFrame:
             raise InvalidInputError("no single heads were measured. Sweep with per_head=True, or leave heads out.")
     if not names:
         raise InvalidInputError(f"the dataset has no measure over {', '.join(rows)}.")
-    beside = [name for name, coord in shown.coords.items() if coord.dims and set(coord.dims) <= set(rows)]
-    order = [*rows, *(name for name in beside if name not in rows), *names]
+    coordinates = [name for name, coord in shown.coords.items() if coord.dims and set(coord.dims) <= set(rows)]
+    order = [*rows, *(name for name in coordinates if name not in rows), *names]
     table = shown[names].reset_coords(drop=False).to_dataframe(dim_order=rows).reset_index()
     return table[[name for name in order if name in table]]
 

@@ -219,7 +219,7 @@ def labelled_flow(flow: Array, layout: TokenLayout, *, details: Mapping[str, Any
     if values.shape != wanted:
         raise InvalidInputError(f"flow needs the shape (frame, frame_to, y, x, 2) = {wanted}; got {values.shape}.")
     try:
-        said = json.dumps(dict(details or {}))
+        as_json = json.dumps(dict(details or {}))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"details must be values that JSON can hold: {error}.") from error
     return xr.DataArray(
@@ -230,7 +230,7 @@ def labelled_flow(flow: Array, layout: TokenLayout, *, details: Mapping[str, Any
         },
         ("frame", "frame_to", "y", "x", "xy"),
         "flow",
-        {"long_name": "displacement", "units": "cells", "details": said},
+        {"long_name": "displacement", "units": "cells", "details": as_json},
     )
 
 

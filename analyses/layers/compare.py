@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -77,7 +78,8 @@ def compare(
     >>> found["difference"].item(), bool(found["apart"])
     (11.0, True)
     """
-    swept, pair = _swept(first, second, pair, clips, backbone, selection, seed, progress, options)
+    sampling = _Sampling(backbone, selection, [seed] if isinstance(seed, int) else list(seed))
+    swept, pair = _swept(first, second, pair, clips, sampling, progress, options)
     ours, theirs = swept
     check_settings(ours, theirs)
     chosen = _measure(ours, theirs, measure)
@@ -89,23 +91,25 @@ def compare(
     mean = mean_over_clips(ahead)
     found = xr.Dataset({"difference": mean, "lower": lower, "upper": upper})
     found["apart"] = (found["lower"] > 0) | (found["upper"] < 0)
-    said = list(names) if names is not None else _names(first, second)
+    labels = list(names) if names is not None else _names(first, second)
     pairs = int(np.isfinite(ahead.values.reshape(ahead.sizes["clip"], -1)).any(1).sum())
-    return found.assign_attrs(measure=chosen, first=said[0], second=said[1], pairs=pairs)
+    return found.assign_attrs(measure=chosen, first=labels[0], second=labels[1], pairs=pairs)
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """Sampling of prompts; recordings and sweeps need none of it."""
+
+    backbone: Backbone | None
+    selection: Selection | None
+    seeds: list[int]
 
 
 def _swept(
-    first: Any,
-    second: Any,
-    pair: Pairing,
-    clips: Any,
-    backbone: Backbone | None,
-    selection: Selection | None,
-    seed: int | Sequence[int],
-    progress: Any,
-    options: dict[str, Any],
+    first: Any, second: Any, pair: Pairing, clips: Any, sampling: _Sampling, progress: Any, options: dict[str, Any]
 ) -> tuple[tuple[xr.Dataset, xr.Dataset], Pairing]:
     """Both as sweeps, and how they are paired."""
+    backbone, selection = sampling.backbone, sampling.selection
     kinds = [isinstance(each, xr.Dataset) for each in (first, second)]
     if all(kinds):
         if options or clips is not None or backbone is not None or selection is not None:
@@ -122,9 +126,8 @@ def _swept(
         raise InvalidInputError(
             "two prompts need backbone and selection: compare(prompt, other, backbone=, selection=)."
         )
-    seeds = [seed] if isinstance(seed, int) else list(seed)
     made = [
-        sweep(backbone, {prompt: prompt}, selection, seed=seeds, progress=progress, **options)
+        sweep(backbone, {prompt: prompt}, selection, seed=sampling.seeds, progress=progress, **options)
         for prompt in (first, second)
     ]
     return (made[0], made[1]), "order"

@@ -99,7 +99,7 @@ def has_negative(values: xr.DataArray) -> bool:
     return bool((values.values[np.isfinite(values.values)] < 0).any())
 
 
-def told(values: xr.DataArray) -> xr.DataArray:
+def mark_difference(values: xr.DataArray) -> xr.DataArray:
     """Return an array marked as a difference where it must be one: negative values of what is never negative.
 
     ``a - b`` of xarray keeps the name and the unit of ``a``: without the mark, a picture would call it an accuracy.
@@ -111,7 +111,7 @@ def told(values: xr.DataArray) -> xr.DataArray:
 
     Examples
     --------
-    >>> told(xr.DataArray([-3.0], dims="layer", attrs={"units": "%"}, name="accuracy")).attrs["units"]
+    >>> mark_difference(xr.DataArray([-3.0], dims="layer", attrs={"units": "%"}, name="accuracy")).attrs["units"]
     'percentage points'
     """
     if not isinstance(values, xr.DataArray) or is_difference(values) or not has_negative(values):

@@ -202,8 +202,8 @@ def _recorded_items(
             continue
         images = recording.provenance.extra.get("images", f"{recording.layout.images} images")
         by = None if clip is None else clip.tracks_source
-        said = item_details(truth, recording.provenance.prompt, "", by)
-        details = {"images": images, "path": recording.path, **said}
+        of_item = item_details(truth, recording.provenance.prompt, "", by)
+        details = {"images": images, "path": recording.path, **of_item}
         items.append(SweepItem(name, name, window, first, truth, details))
     return items, skipped
 

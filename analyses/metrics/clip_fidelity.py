@@ -9,10 +9,10 @@ import numpy as np
 from analyses.metrics.motion_fidelity import MotionPreset, motion_fidelity
 from store.arguments import Array, check_kind, checked
 from store.arrays import as_array
-from store.checks import integer
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
-from store.tracks.point_tracks import PointTracks, Tracker, grid_points
+from store.tracks.point_tracks import PointTracks, Tracker
+from store.tracks.queries import grid_queries
 
 
 @checked
@@ -76,24 +76,6 @@ def clip_motion_fidelity(
         check_kind(each, PointTracks, "what tracker returns")
     a, b = (each.tracks for each in found)
     return motion_fidelity(a, b, preset=preset, tolerance=tolerance)
-
-
-def grid_queries(count: int, height: int, width: int, image: int = 0) -> np.ndarray:
-    """``count`` x ``count`` queries (point, 3), (image, x, y) in pixels: the centres of equal parts, row after row.
-
-    Raises
-    ------
-    InvalidInputError
-        For a count below 1.
-
-    Examples
-    --------
-    >>> grid_queries(2, height=40, width=80).tolist()
-    [[0.0, 20.0, 10.0], [0.0, 60.0, 10.0], [0.0, 20.0, 30.0], [0.0, 60.0, 30.0]]
-    """
-    integer(integer(count, "grid", most=1000), "grid", least=1)
-    points = grid_points(count, height, width)
-    return np.column_stack([np.full(len(points), float(image)), points])
 
 
 def _inside(mask: Any, queries: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

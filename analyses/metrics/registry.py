@@ -1,4 +1,4 @@
-"""The registry of tracking metrics, for evaluations to compute beside TAP-Vid's own."""
+"""The registry of tracking metrics, for evaluations to compute in addition to TAP-Vid's own."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def plot_comparison(compared: xr.Dataset, *, step: int | None = None, title: str
 
 
 def _marks(compared: xr.Dataset, by_head: bool) -> go.Scatter:
-    """A dot in each cell that is not told apart from 0, beside the number that it holds."""
+    """A dot in each cell that is not told apart from 0, next to the number that it holds."""
     across = "head" if by_head else "step"
     apart = compared["apart"].transpose("layer", across).values
     ends = [compared[name].transpose("layer", across).values for name in ("lower", "upper")]

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from analyses.arrays import need_dims
-from analyses.layers.differences import is_difference, told
+from analyses.layers.differences import is_difference, mark_difference
 from analyses.plots.bands import add_band
 from analyses.plots.layers import SYMBOLS
 from analyses.plots.theme import INK, PALETTE, SOFT, entitle, escape, headline, label, numbers
@@ -181,7 +181,7 @@ def plot_clip_scores(scores: xr.DataArray, *, title: str | None = None) -> go.Fi
 
 
 def _trackers(values: xr.DataArray, *dims: str) -> tuple[xr.DataArray, list[str]]:
-    values = need_dims("values", told(values), ("tracker", "clip", *dims))
+    values = need_dims("values", mark_difference(values), ("tracker", "clip", *dims))
     names = [escape(name) for name in numbers(values, "tracker")]
     if len(names) > len(PALETTE):
         raise InvalidInputError(

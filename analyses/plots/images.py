@@ -49,10 +49,10 @@ def plot_images(
     pictures = {name: as_images(each.images if isinstance(each, Clip) else each) for name, each in rows.items()}
     shapes = {each.shape for each in pictures.values()}
     if len(shapes) > 1:
-        told = "; ".join(
+        sizes = "; ".join(
             f"{name}: {len(each)} of {each.shape[1]} x {each.shape[2]} px" for name, each in pictures.items()
         )
-        raise InvalidInputError(f"rows need as many images of the same size; got {told}. Cut or resize them.")
+        raise InvalidInputError(f"rows need as many images of the same size; got {sizes}. Cut or resize them.")
     total, height, width = next(iter(shapes))[:3]
     shown = evenly(total, count)
     numbers = [f"image {number}" for number in shown]
@@ -69,8 +69,8 @@ def plot_images(
     prompt = images.prompt if isinstance(images, Clip) else None
     note = f"{len(shown)} of {total} images" if len(shown) < total else f"{total} images"
     tall = int(figure.layout.height)
-    said = title or prompt or f"Images of the clip{'s' * (len(rows) > 1)}"
-    heading = escape(shorten(said, _LONGEST, placeholder=" …"))
+    text = title or prompt or f"Images of the clip{'s' * (len(rows) > 1)}"
+    heading = escape(shorten(text, _LONGEST, placeholder=" …"))
     entitle(figure, heading, f"{note} of {height} x {width} px", height=tall, top=88)
     figure.update_yaxes(constraintoward="top")
     return figure

@@ -11,7 +11,7 @@ import xarray as xr
 from plotly.colors import sample_colorscale
 
 from analyses.arrays import need_dims
-from analyses.layers.differences import PERCENT, has_negative, is_difference, told
+from analyses.layers.differences import PERCENT, has_negative, is_difference, mark_difference
 from analyses.plots.bands import add_band
 from analyses.plots.theme import (
     DIVERGING,
@@ -153,7 +153,7 @@ def plot_layer_step(
     >>> plot_layer_step(accuracy).data[0].z.tolist()
     [[10.0], [60.0]]
     """
-    values = need_dims("values", mean_over_clips(told(values)), ("layer", "step"))
+    values = need_dims("values", mean_over_clips(mark_difference(values)), ("layer", "step"))
     layers, names = numbers(values, "layer"), layer_names(values)
     figure = _matrix(values, step_names(values), names, limits=limits, title=title)
     texts = [f"<b>{layer}</b>" if layer in selected else str(layer) for layer in layers]
@@ -184,7 +184,7 @@ def plot_heads(
     >>> plot_heads(accuracy).data[0].z.tolist()
     [[10.0, 60.0]]
     """
-    values = need_dims("values", mean_over_clips(told(values)), ("layer", "head"))
+    values = need_dims("values", mean_over_clips(mark_difference(values)), ("layer", "head"))
     heads, layers, names = numbers(values, "head"), numbers(values, "layer"), layer_names(values)
     columns = [f"head {head}" for head in heads]
     figure = _matrix(values, columns, names, limits=limits, title=title)
@@ -226,7 +226,7 @@ def plot_best_layers(
     >>> [trace.name for trace in plot_best_layers(accuracy, [2]).data if trace.showlegend]
     ['other layers', 'layer 2']
     """
-    values = need_dims("values", told(values), ("clip", "step", "layer"))
+    values = need_dims("values", mark_difference(values), ("clip", "step", "layer"))
     if is_difference(values) and baseline is not None:
         raise InvalidInputError("a difference has no baseline: 'nothing moves' scores the same in both. Leave it out.")
     if not 1 <= len(layers) <= len(PALETTE):

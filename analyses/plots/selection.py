@@ -1,4 +1,4 @@
-"""The picture of a layer selection: how right each layer is beside guesses without a model, and how it is ranked."""
+"""The picture of a layer selection: the accuracy of each layer next to guesses without a model, and its rank."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER, BASELINE = "#9aa0ab", PALETTE[1]
 def plot_selection(
     selection: LayerSelection, *, max_layers: int = 16, panels: Sequence[str] | None = None, title: str | None = None
 ) -> go.Figure:
-    """The layers, best first: accuracy on all and on moving points beside the baselines, and what they are ranked by.
+    """The layers, best first: accuracy on all and on moving points next to the baselines, and what they are ranked by.
 
     Each with its 95 % interval. Filled dots are selected; the dashed lines are what guesses without a model score.
 

@@ -1,4 +1,4 @@
-"""A reference and the clip that took on its motion as a video, each beside how far its parts have come."""
+"""A reference and the clip that took on its motion as a video, each next to how far its parts have come."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from store.scenes.prompt import ScenePrompt, parse_prompt
 from store.scenes.texture import COLOURS
 
 _LEAST_HUE = 0.15
-"""Length of the way between two colours beside brightness, below which brightness counts too (white and grey)."""
+"""Length of the way between two colours apart from brightness, below which brightness counts too (white and grey)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _share(pixels: np.ndarray, own: str, other: str) -> float:
         return math.nan
     start, end = np.array(COLOURS[own]), np.array(COLOURS[other])
     way = end - start
-    beside = way - (way @ start) / (start @ start) * start
-    if np.linalg.norm(beside) >= _LEAST_HUE:
-        return float(pixels.mean(0) @ beside / (beside @ beside))
+    across = way - (way @ start) / (start @ start) * start
+    if np.linalg.norm(across) >= _LEAST_HUE:
+        return float(pixels.mean(0) @ across / (across @ across))
     return float((pixels.mean(0) - start) @ way / (way @ way))

@@ -1,4 +1,4 @@
-"""A sweep in a few lines: the run, the verdict, and every layer beside the baselines."""
+"""A sweep in a few lines: the run, the verdict, and every layer next to the baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backbone's attention as a tracker: what evaluations call beside the baselines."""
+"""A backbone's attention as a tracker: evaluations call it next to the baselines."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class TrackingOptions:
     interleaved, anchored : bool
         See :func:`analyses.tracking.chunks.chunk_groups`.
     overlapping : bool
-        Whether interleaved chunks may have images in common besides the query's, and the points of each image are
+        Whether interleaved chunks may have images in common other than the query's, and the points of each image are
         tracked apart, as published. Otherwise as few images as possible are shown to the model: chunks have only the
         query's image in common, and points that are known in different images share chunks that hold several of those
         (:func:`analyses.tracking.chunks.shared_chunks`). With encode="clip" chunks overlap all the same.

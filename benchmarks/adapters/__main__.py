@@ -5,7 +5,7 @@ method learns a reference under a caption that leaves its motion open, and gener
 other backgrounds that leave it open too.
 
 A fit is kept in ``--results`` as soon as it was measured, by everything that decides it, the digest of the backbone's
-weights among it: the same command goes on where it was stopped, and other weights are measured anew. ``--made``
+weights among it: the same command goes on where it was stopped, and other weights are measured again. ``--made``
 prints what is there and makes no more; ``--dry-run`` tells how long the rest takes.
 """
 
@@ -93,7 +93,7 @@ class Experiment:
         return self._tables(title, base, rows, clips)
 
     def total(self) -> str:
-        """How long all missing fits of the reported parts take."""
+        """Return how long all missing fits of the reported parts take, in words."""
         return estimate(list(self.missing.values()), self._costs or Costs(self._backbone))
 
     def _rows(self, part: str) -> tuple[str, str, dict[str, Row]]:

@@ -1,4 +1,4 @@
-"""What the fits of an experiment cost, from a few steps of every arm: read the sum before you start it."""
+"""Cost of the fits of an experiment, from a few steps of every arm: read the sum before you start it."""
 
 from __future__ import annotations
 

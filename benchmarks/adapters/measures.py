@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 
-from analyses.metrics.clip_fidelity import grid_queries
 from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity
 from analyses.scenes.colour_leak import colour_leak
 from analyses.scenes.object_motion import motion_error, object_motion
@@ -14,6 +13,7 @@ from analyses.trackers.optical_flow import FlowTracker
 from benchmarks.transfer.clips import METRICS, Case
 from store import Clip
 from store.scenes.prompt import ScenePrompt
+from store.tracks.queries import grid_queries
 
 NEW, OTHER, SOURCE = "new", "other", "reference"
 MEASURED = (*METRICS, "hybrid", "object_leak", "background_leak")

@@ -106,7 +106,7 @@ class Fit:
 
     @property
     def caption(self) -> str:
-        """What the backbone reads while it learns."""
+        """Prompt that the backbone reads while it learns."""
         of_names = isinstance(self.arm, Trained) and self.arm.names_motion
         return str(self.case.reference.prompt) if of_names else sentence(self.case, SOURCE)
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from analyses.metrics.clip_fidelity import grid_queries
 from analyses.metrics.end_point import end_point_error
 from analyses.metrics.hybrid_fidelity import hybrid_motion_fidelity
 from analyses.metrics.motion_fidelity import motion_fidelity
@@ -25,6 +24,7 @@ from analyses.trackers.optical_flow import FlowTracker
 from store import Clip, make_scene
 from store.scenes.prompt import DIRECTIONS, SHAPES
 from store.scenes.texture import COLOURS, PATTERNS
+from store.tracks.queries import grid_queries
 
 GRID = 10
 _BACKGROUNDS = tuple(PATTERNS)

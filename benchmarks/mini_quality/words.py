@@ -1,4 +1,4 @@
-"""What a word of a prompt counts for: ``python -m benchmarks.mini_quality.words --backbones mini mini-rope``.
+"""Effect of the words of a prompt: ``python -m benchmarks.mini_quality.words --backbones mini mini-rope``.
 
 The *swap test*: by how much the training loss of an unseen scene grows when one word of its prompt is replaced by
 another of its kind, with everything else (noise, timestep, scene) the same. At 0 the model does not read the word. The

@@ -49,7 +49,7 @@ def written(path: Path, clip: Clip, seed: int) -> str:
     """
     from store.clips.video import extras_path
 
-    beside = extras_path(path)
-    more = f"; its prompt is in {beside}" if beside.exists() else ""
+    extras_file = extras_path(path)
+    more = f"; its prompt is in {extras_file}" if extras_file.exists() else ""
     size = pixels(clip.height, clip.width)
     return f"{path}: {counted(len(clip), 'image')} of {size} at {clip.fps:g} fps, seed {seed}{more}"

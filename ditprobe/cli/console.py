@@ -63,12 +63,12 @@ def option_namer(parameters: Collection[str] = ()) -> Namer:
     return name
 
 
-def for_command_line(told: DitprobeError | DitprobeWarning, parameters: Collection[str] = ()) -> str:
+def for_command_line(error: DitprobeError | DitprobeWarning, parameters: Collection[str] = ()) -> str:
     """Return the text of an error or a warning with the options of a verb in place of the arguments of Python.
 
     Parameters
     ----------
-    told : an error or a warning of the library
+    error : an error or a warning of the library
     parameters : names of the verb's parameters
 
     Examples
@@ -77,8 +77,8 @@ def for_command_line(told: DitprobeError | DitprobeWarning, parameters: Collecti
     >>> for_command_line(error, ["limit"])
     'the plan is too large. Raise it with --limit 9.'
     """
-    named = {name for text in (told.message, told.remedy) if isinstance(text, Wording) for name in text.arguments}
-    text = told.worded(option_namer(parameters))
+    named = {name for text in (error.message, error.remedy) if isinstance(text, Wording) for name in text.arguments}
+    text = error.worded(option_namer(parameters))
     if "conditioning" in named - set(parameters):
         text += " There is no option for conditioning: run this from Python."
     return text
@@ -118,7 +118,7 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             raise_from_now_on()
-            with _told_warnings(parameters):
+            with _printed_warnings(parameters):
                 return function(*args, **kwargs)
         except DitprobeError as error:
             # a disk that is full or broken is not the caller's mistake
@@ -138,17 +138,17 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
 
 
 @contextmanager
-def _told_warnings(parameters: Collection[str]) -> Iterator[None]:
+def _printed_warnings(parameters: Collection[str]) -> Iterator[None]:
     """Print our own warnings on standard error, once each, without the source line that Python would add."""
     with warnings.catch_warnings():
         show = warnings.showwarning
-        told: set[str] = set()
+        printed: set[str] = set()
 
         def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if category.__module__.partition(".")[0] not in _OURS:
                 show(message, category, *where, **more)
-            elif str(message) not in told:
-                told.add(str(message))  # Python forgets what it has shown whenever a library changes the filters
+            elif str(message) not in printed:
+                printed.add(str(message))  # Python forgets what it has shown whenever a library changes the filters
                 text = for_command_line(message, parameters) if isinstance(message, DitprobeWarning) else str(message)
                 complain(f"warning: {text}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,7 @@ from store.clips.clip import Clip
 if TYPE_CHECKING:
     import xarray as xr
 
-    from analyses.evaluation.compare import TrackedClip
     from analyses.selection.layer_selection import LayerSelection
-    from ditprobe.report.transfer import TransferredClip
     from probe.backbones.backbone import Backbone
 
 
@@ -32,14 +30,13 @@ def build(
     sources: Mapping[str, Clip | str],
     *,
     examples: int = 3,
-    tracking: xr.Dataset | None = None,
-    tracked: Sequence[TrackedClip] = (),
-    transfers: Sequence[TransferredClip] = (),
     heads: xr.Dataset | None = None,
-    title: str | None = None,
-    overwrite: bool = False,
+    **parts: Any,
 ) -> Path:
-    """Write the report of a sweep, with examples if there is a model to run them."""
+    """Write the report of a sweep, with examples if there is a model to run them.
+
+    ``parts`` are further arguments of :func:`ditprobe.report.report.write_report`; None leaves one at its default.
+    """
     from ditprobe.report.examples import SweepSettings, make_examples
     from ditprobe.report.report import write_report
 
@@ -50,21 +47,10 @@ def build(
             settings = SweepSettings.of_sweep(found.attrs)
             swept = {name: _as_swept(found, name, source) for name, source in sources.items()}
             made = make_examples(model, swept, layer=layer, step=step, settings=settings, count=examples, progress=bar)
-    named: dict[str, Any] = {"head_masses": heads}
+    parts = {name: value for name, value in parts.items() if value is not None}
     if heads is not None and model is not None and sources:
-        named["head_examples"] = _of_heads(model, heads, sources)
-    named |= {} if title is None else {"title": title}
-    return write_report(
-        out,
-        found,
-        chosen,
-        examples=made,
-        tracking=tracking,
-        tracked=tracked,
-        transfers=transfers,
-        overwrite=overwrite,
-        **named,
-    )
+        parts["head_examples"] = _of_heads(model, heads, sources)
+    return write_report(out, found, chosen, examples=made, head_masses=heads, **parts)
 
 
 def _of_heads(model: Backbone, heads: xr.Dataset, sources: Mapping[str, Clip | str]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from store.clips.clip import Clip
+from store.clips.digest import digest_of_images
 from store.errors import ClipError, InvalidInputError, RecordingError
 from store.layout import TokenLayout
 from store.recordings.reader import Recording, open_recording
@@ -196,7 +196,7 @@ def fitted_clip(recording: Recording, clip: Clip) -> Clip:
         )
     part = part.resized(layout.pixel_height, layout.pixel_width)
     known = extra.get("clip_hash")
-    if known is not None and hashlib.sha256(part.images.tobytes()).hexdigest()[:12] != known:
+    if known is not None and digest_of_images(part.images) != known:
         raise ClipError(
             f"the clip of {pixels(clip.height, clip.width)}, cut and resized as the recording says, is not the one "
             "that was recorded. Pass the clip that was recorded, or the one that record(save_clip=) wrote."

@@ -114,7 +114,7 @@ class ModelPlan:
             f"  weights     {format_bytes(self.weight_bytes)} of transformers in {dtype} "
             f"({_parameters(facts.parameters)})",
             f"  capture     {format_bytes(self.capture_bytes)} of one layer, step and branch in {dtype}",
-            f"  sweep       {format_bytes(self.sweep_bytes)} beside the run",
+            f"  sweep       {format_bytes(self.sweep_bytes)} in addition to the run",
             f"  flow        {format_bytes(self.flow_bytes)}; with gradients, for a transfer, "
             f"{format_bytes(self.transfer_bytes)}",
             f"  decoding    {_decoding(whole, vae_dtype)}",

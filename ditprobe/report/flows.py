@@ -107,7 +107,7 @@ def transfer_flows_part(
     layer: int = 0,
     step: int = 0,
 ) -> Part:
-    """Return a reference and a result beside their flows as part of a page.
+    """Return a reference and a result next to their flows as part of a page.
 
     Parameters
     ----------

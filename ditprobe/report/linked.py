@@ -80,9 +80,9 @@ def _measure(
     if "clip" in values.dims and words.source_count(sweep) > 1:
         ends = (each.transpose("layer", "step").values for each in bootstrap_mean(values))
         found["lower"], found["upper"] = (rounded(each) for each in ends)
-    baseline, said = _BASELINES.get(name, ("", ""))
+    baseline, label = _BASELINES.get(name, ("", ""))
     if words.recorded(sweep, baseline):
-        found |= {"baseline": float(mean_over_clips(sweep[baseline])), "baselineName": said}
+        found |= {"baseline": float(mean_over_clips(sweep[baseline])), "baselineName": label}
     if words.recorded(sweep, f"head_{name}"):
         heads = sweep[f"head_{name}"].isel(step=list(head_steps))
         heads = heads.sel(target="cross", drop=True) if "target" in heads.dims else heads

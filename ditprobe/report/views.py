@@ -250,7 +250,7 @@ def transfer_data(
     layers: Sequence[str],
     steps: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the data of a reference and a result, each beside how far its parts have come since image 0.
+    """Return the data of a reference and a result, each next to how far its parts have come since image 0.
 
     Parameters
     ----------

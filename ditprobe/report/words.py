@@ -242,7 +242,7 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
         "to one-sided intervals (Student, over whole clips) that hold for all layers at once with 95 % confidence.",
         "The harmonic mean scales each measure to 0-1 over this sweep's own layers and steps: it compares layers "
         "within this report and is not an absolute score.",
-        "Numbers of publications are measured on other clips, sizes and models; none is shown beside these.",
+        "Numbers of publications are measured on other clips, sizes and models; none is shown next to these.",
         "Grey hatched cells and dashes were not recorded. They are not zero.",
     ]
     without = _without_truth(sweep)

@@ -153,7 +153,7 @@ def follow_points(images: np.ndarray, points: np.ndarray, tracker: Tracker) -> P
 
 
 def compare_layers(backbone: Backbone, found: xr.Dataset, run: AnalysisRun, prompts: int) -> Comparison:
-    """Return the published layers beside their rank and score in a sweep.
+    """Return the published layers next to their rank and score in a sweep.
 
     A row for each published layer: its published rank, its rank here, and its harmonic mean with its interval over
     clips; and the layers that are best here.

@@ -1,4 +1,4 @@
-"""Published figures beside measured ones: a table where both are of one protocol, and two where they are not."""
+"""Published figures next to measured ones: a table where both are of one protocol, and two where they are not."""
 
 from __future__ import annotations
 

@@ -105,27 +105,27 @@ def reproduce_davis(
 
 def deviations_of(found: xr.Dataset, tracker: BackboneTracker, data: str) -> tuple[str, ...]:
     """Return what a run did otherwise than the published one."""
-    said = []
+    notes = []
     card, size = model_card(tracker.backbone), tracker.size or tuple(tracker.backbone.default_size[:2])
     if _label(tracker.backbone) is None:
-        said.append(f"{tracker.backbone.name} in place of {', '.join(TRACKERS.values())}")
+        notes.append(f"{tracker.backbone.name} in place of {', '.join(TRACKERS.values())}")
     elif card is not None and card.by_configuration:
-        said.append(f"weights of the configuration of {card.name}, which may be others")
+        notes.append(f"weights of the configuration of {card.name}, which may be others")
     setting = None if card is None else TRACKING_SETTINGS.get(card.name)
     if setting is not None and (tracker.layer, tracker.step, tracker.steps) != (
         setting.layer,
         setting.step,
         setting.steps,
     ):
-        said.append(
+        notes.append(
             f"layer {tracker.layer} at step {tracker.step} of {tracker.steps}, published {setting.layer} at "
             f"{setting.step} of {setting.steps}"
         )
     if size != (480, 720):
-        said.append(f"the model sees {size[0]} x {size[1]} px, published 480 x 720 px (height x width)")
+        notes.append(f"the model sees {size[0]} x {size[1]} px, published 480 x 720 px (height x width)")
     if not is_davis(found["clip"].values.tolist(), data):
-        said.append("clips other than those of TAP-Vid DAVIS")
-    return (*said, *differences(found, CLIP_SIZE))
+        notes.append("clips other than those of TAP-Vid DAVIS")
+    return (*notes, *differences(found, CLIP_SIZE))
 
 
 def _label(backbone: Backbone) -> str | None:

@@ -199,7 +199,7 @@ def _label(method: str) -> str:
 
 
 def compare_fidelity(backbone: Backbone, found: xr.DataArray, run: TransferRun) -> Comparison:
-    """Return the published motion fidelity beside the measured one, by method and kind of prompt."""
+    """Return the published motion fidelity next to the measured one, by method and kind of prompt."""
     card = model_card(backbone)
     published = MOTION_FIDELITY.get(card.name, {}) if card is not None else {}
     kinds = sorted(set(found["kind"].values.tolist()), key=KINDS.index)

@@ -14,7 +14,7 @@ from probe.attention.edit import AttentionEdit, Editor
 from probe.attention.positions import Positions
 from probe.attention.token_order import TokenOrder
 from probe.backbones.backbone import Backbone, CallLabel
-from probe.run.layers_of_clip import Reading, kept_layers
+from probe.run.layers_of_clip import Kept, Reading, kept_layers
 from store.layout import TokenLayout
 
 
@@ -97,6 +97,7 @@ def read_layers(
     features, blocks : bool
         See :meth:`generators.sampling.step.Step.read`.
     """
+    keep: list[Kept] = ["attention", *(("features",) if features else ()), *(("blocks",) if blocks else ())]
     with (
         kept_layers(
             backbone,
@@ -105,9 +106,7 @@ def read_layers(
             label.step or 0,
             steps=label.steps,
             branch=label.branch,
-            features=features,
-            attention=True,
-            blocks=blocks,
+            keep=keep,
         ) as found,
         edit,
         backbone.label_calls(label.step, label.timestep, label.branch, label.steps),

@@ -116,8 +116,8 @@ class OptimisedMethod(TransferMethod):
         try:
             return _ascending((default_layer(backbone, self.preset),), backbone)
         except InvalidInputError as error:
-            told = error.worded(lambda name, value: in_python("layers" if name == "layer" else name, value))
-            raise InvalidInputError(told) from error
+            worded = error.worded(lambda name, value: in_python("layers" if name == "layer" else name, value))
+            raise InvalidInputError(worded) from error
 
     def read(self, reference: Reference, layers: tuple[int, ...], *, blocks: bool = False) -> Reading:
         """Features of the reference in the given layers, at the step of the selection or of the preset."""

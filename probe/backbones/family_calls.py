@@ -124,7 +124,7 @@ class FamilyCalls(FamilyTokens):
         return torch.full_like(call["timestep"], timestep)
 
     def replayed(self, call: Mapping[str, Any], timestep: float) -> dict[str, Any]:
-        """Return the arguments, besides the latents, that a forward pass changes in a call: what tells the timestep."""
+        """Return the arguments other than the latents that a forward pass changes in a call: the timestep."""
         return {"timestep": self.timestep_of_call(call, timestep)}
 
     def prediction_of(self, output: Any, call: Mapping[str, Any]) -> Tensor:

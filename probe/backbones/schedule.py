@@ -35,7 +35,7 @@ class Schedule:
         What the model predicts ("flow" is the velocity gaussian - clean, "reversed_flow" is clean - gaussian).
     clean_timestep : float
         Value given to the model at the clean end of the run.
-    told : tuple of float
+    timestep_inputs : tuple of float
         Value given to the model at each step where that is not the scheduler's value, otherwise empty.
 
     Examples
@@ -52,7 +52,7 @@ class Schedule:
     noise: tuple[float, ...]
     prediction: Prediction
     clean_timestep: float = field(default=0.0, repr=False)
-    told: tuple[float, ...] = field(default=(), repr=False)
+    timestep_inputs: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -82,16 +82,18 @@ class Schedule:
     def __len__(self) -> int:
         return len(self.timesteps)
 
-    def told_at(self, step: int) -> float:
+    def timestep_input(self, step: int) -> float:
         """Value given to the model at a step, or at the clean end of the run.
 
         Examples
         --------
-        >>> schedule = Schedule((1000.0, 500.0), (0.0, 0.5, 1.0), (1.0, 0.5, 0.0), "flow", told=(1.0, 0.5))
-        >>> schedule.told_at(-1), schedule.told_at(2)
+        >>> schedule = Schedule((1000.0, 500.0), (0.0, 0.5, 1.0), (1.0, 0.5, 0.0), "flow", timestep_inputs=(1.0, 0.5))
+        >>> schedule.timestep_input(-1), schedule.timestep_input(2)
         (0.5, 0.0)
         """
-        return self.clean_timestep if step == len(self) else (self.told or self.timesteps)[self.resolve(step)]
+        return (
+            self.clean_timestep if step == len(self) else (self.timestep_inputs or self.timesteps)[self.resolve(step)]
+        )
 
     def resolve(self, step: int) -> int:
         """The non-negative step that ``step`` means; -1 is the last.

@@ -1,7 +1,7 @@
 """EasyAnimate, from text and with parts of a clip given (inpainting): text and video attend together.
 
 Text tokens come first. The family has no text mask: padding tokens of the prompt take part in the attention, so a
-capture holds all of them. Conditions are separate arguments beside the latents.
+capture holds all of them. Conditions are separate arguments, apart from the latents.
 """
 
 from __future__ import annotations

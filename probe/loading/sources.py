@@ -100,9 +100,9 @@ def _check_reachable(name: str, revision: str | None) -> None:
 
 
 def not_loaded(location: str, error: Exception) -> BackboneNotFoundError:
-    told = reason(error).rstrip(".")
+    cause = reason(error).rstrip(".")
     return BackboneNotFoundError(
-        f"the pipeline {location!r} could not be loaded: {told}.",
+        f"the pipeline {location!r} could not be loaded: {cause}.",
         remedy=Wording(
             "Give a hub id that exists, the folder of a saved pipeline, or {}. Without a network, what was downloaded "
             "before loads with {local_files_only}.",

@@ -226,17 +226,17 @@ class ForwardPass:
             with self.backbone.sized(self.images):
                 for branch in branches or self.branches:
                     with self.backbone.label_calls(seen, timestep, branch, steps):
-                        results[branch] = self._run(branch, latents, timestep, self.schedule.told_at(step))
+                        results[branch] = self._run(branch, latents, timestep, self.schedule.timestep_input(step))
                     prediction = f"what the model predicts of branch {branch!r} at {what}"
                     checks.add(results[branch], prediction, step=step)
         finally:  # also of a pass that was left, or that fails because of them
             checks.finish()
         return results
 
-    def _run(self, branch: str, latents: Tensor, timestep: float, told: float) -> Tensor:
+    def _run(self, branch: str, latents: Tensor, timestep: float, timestep_input: float) -> Tensor:
         args, kwargs = self._call(branch)
         call = self.backbone.call_with_latents(kwargs, latents)
-        call.update(self.backbone.replayed(kwargs, told))
+        call.update(self.backbone.replayed(kwargs, timestep_input))
         return self.backbone.prediction_of(self.backbone.denoiser_at(timestep)(*args, **call), kwargs)
 
     def _shape_shown(self) -> tuple[int, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from store.arguments import checked
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.selection import Selection
+
+Kept = Literal["features", "attention", "blocks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +62,7 @@ def kept_layers(
     steps: int | None = None,
     branch: str = "cond",
     heads: Sequence[int] | None = None,
-    features: bool = False,
-    attention: bool = False,
-    blocks: bool = False,
+    keep: Collection[Kept] = (),
 ) -> Iterator[Reading]:
     """Keep what chosen layers compute in the transformer call made in this context, which ends after the last of them.
 
@@ -78,7 +78,7 @@ def kept_layers(
         Of the run.
     heads : sequence of int, optional
         Heads of the captures; all by default.
-    features, attention, blocks : bool
+    keep : collection of "features", "attention", "blocks"
         Also keep the attention output in the captures, the attention calls, or the output of the layers' blocks.
         Without features or blocks, the attention of the last layer is not computed.
 
@@ -98,6 +98,7 @@ def kept_layers(
     Reading(layers 2)
     """
     found, last = Reading(), max(layers)
+    features, attention, blocks = (name in keep for name in ("features", "attention", "blocks"))
 
     def stop_after(layer: int) -> None:
         if layer == last:
@@ -209,11 +210,14 @@ def layers_of_clip(
     if step is None:
         # a run of one step, whose timestep is that of the clean end
         clean = (forward.schedule.clean_timestep,)
-        forward.schedule = replace(forward.schedule, timesteps=clean, signal=(1.0, 1.0), noise=(0.0, 0.0), told=())
+        forward.schedule = replace(
+            forward.schedule, timesteps=clean, signal=(1.0, 1.0), noise=(0.0, 0.0), timestep_inputs=()
+        )
     at = forward.schedule.resolve(0 if step is None else step)
     latents = backbone.encode(clip) if latents is None else latents
     denoiser = backbone.denoiser_at(forward.schedule.timesteps[at])
-    with kept_layers(backbone, denoiser, layers, at, steps=len(forward.schedule), blocks=blocks) as found:
+    keep: tuple[Kept, ...] = ("blocks",) if blocks else ()
+    with kept_layers(backbone, denoiser, layers, at, steps=len(forward.schedule), keep=keep) as found:
         for _ in run_states(forward, latents, [at]):
             pass
     return found

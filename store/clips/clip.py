@@ -301,12 +301,12 @@ class Clip:
         if self.tracks is not None and self.visibility is not None:
             share = f" ({100 * self.visibility.mean():.0f} % visible)" if self.visibility.size else ""
             points = self.tracks.shape[1]
-            told = (
+            kind = (
                 f"point{'s' * (points != 1)} tracked by {self.tracks_source}"
                 if self.tracks_source
                 else "tracked points"
             )
-            parts.append(f"{points} {told}{share}")
+            parts.append(f"{points} {kind}{share}")
         if self.masks is not None:
             parts.append("masks" if len(self.masks) == len(self) else "mask of image 0")
         if self.prompt:

@@ -55,7 +55,7 @@ def write_video(
     images : of (y, x, 3) uint8, RGB, one at least, all of one size
     fps : images per second
     overwrite : bool
-        Replace an existing video. What lies beside it in ``<path>.npz`` belonged to the old one and is removed.
+        Replace an existing video. What ``<path>.npz`` next to it holds belonged to the old one and is removed.
     crf : int
         H.264 quality: 0 is lossless in YUV, 51 the worst. At 8 the images come back almost unchanged.
 
@@ -100,7 +100,7 @@ def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
     InvalidInputError
         A suffix that cannot hold the video.
     OutputExistsError
-        The video, or the npz beside it, exists, or the path is a folder or below a file.
+        The video, or the npz next to it, exists, or the path is a folder or below a file.
     RecordingError
         When the operating system does not allow it.
 
@@ -111,19 +111,19 @@ def check_clip_path(path: str | os.PathLike[str], *, overwrite: bool = False) ->
     ...
     store.errors.InvalidInputError: made.gif cannot hold the clip: its suffix must be .mp4, .mov, .m4v, .mkv or .avi. Name it made.mp4.
     """  # noqa: E501
-    CLIP_FILE.check(path, overwrite=overwrite, beside=(extras_path(path),))
+    CLIP_FILE.check(path, overwrite=overwrite, companions=(extras_path(path),))
 
 
 @contextmanager
 def new_video(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     """Temporary paths of a video and its npz, which both take their places at the end; an old npz does not survive."""
     path = Path(path)
-    beside = extras_path(path)
+    extras_file = extras_path(path)
     check_clip_path(path, overwrite=overwrite)
-    with atomic_write(path) as video, atomic_write(beside) as npz:
+    with atomic_write(path) as video, atomic_write(extras_file) as npz:
         yield video, npz
         if not npz.exists():
-            beside.unlink(missing_ok=True)
+            extras_file.unlink(missing_ok=True)
 
 
 def encode(path: Path, images: Iterable[np.ndarray], fps: float, crf: int) -> None:

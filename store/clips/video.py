@@ -1,4 +1,4 @@
-"""Clips to and from video files; what a video cannot hold goes to ``<path>.npz`` beside it."""
+"""Clips to and from video files; what a video cannot hold goes to ``<path>.npz`` next to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXTRAS = ("tracks", "visibility", "masks", *_TEXTS)
 
 @checked
 def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, stride: int = 1) -> Clip:
-    """A clip from a video file, with the tracks, visibility, masks and prompt that lie beside it.
+    """A clip from a video file, with the tracks, visibility, masks and prompt stored next to it.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None 
     InvalidInputError
         A negative number, a stride below one, or a last image before the first.
     UnsafePickleError
-        When the file beside it holds pickled objects.
+        When the file next to it holds pickled objects.
 
     Examples
     --------
@@ -65,12 +65,12 @@ def read_clip(path: str | os.PathLike[str], *, first: int = 0, last: int | None 
                 f"on purpose, `ffmpeg -i {path.name} -c copy other{path.suffix}` writes it without the digest."
             )
         images, fps, part = decode(path, wanted)
-    beside = extras_path(path)
-    extras = _read_extras(beside) if beside.is_file() else {}
+    extras_file = extras_path(path)
+    extras = _read_extras(extras_file) if extras_file.is_file() else {}
     try:
         return Clip.of_part(images, fps, part, **extras)
     except ClipError as error:
-        raise ClipError(f"{beside} does not fit {path.name}: {error}") from error
+        raise ClipError(f"{extras_file} does not fit {path.name}: {error}") from error
 
 
 def wanted_part(first: int, last: int | None, stride: int) -> Wanted:

@@ -52,7 +52,7 @@ def read_difftrack(
     names = [name for name in track_names(folder) if name not in missing]
     if not names:
         raise ClipError(
-            f"{folder} has tracks for {missing[0]} to {missing[-1]} but no video. Put {missing[0]}.mp4 beside tracks/."
+            f"{folder} has tracks for {missing[0]} to {missing[-1]} but no video. Put {missing[0]}.mp4 next to tracks/."
         )
     prompts = text_lines(folder / "prompt.txt")
     part = wanted_part(first, last, stride)

@@ -25,7 +25,7 @@ _LARGE = 1 << 20
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Temporary path beside ``path``, with the same suffix, that replaces it at the end if it was written.
+    """Temporary path next to ``path``, with the same suffix, that replaces it at the end if it was written.
 
     A folder at ``path`` is replaced by a folder. After an error, or when the program is interrupted, nothing is left
     of the new one and the old one is as it was.

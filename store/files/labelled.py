@@ -64,12 +64,12 @@ class LabelledFile(OutputFile, Generic[Value]):
         *,
         overwrite: bool = False,
         resume: bool | None = None,
-        beside: tuple[Path, ...] = (),
+        companions: tuple[Path, ...] = (),
     ) -> None:
         """As :meth:`store.files.outputs.OutputFile.check`; a folder is replaced only where it holds such a result."""
         path = Path(path)
         suffix = self.check_suffix(path)
-        check_free(path, self.kind, overwrite=overwrite, resume=resume, beside=beside)
+        check_free(path, self.kind, overwrite=overwrite, resume=resume, companions=companions)
         if path.is_dir():
             try:
                 self.load(path)

@@ -48,7 +48,7 @@ class OutputFile:
         *,
         overwrite: bool = False,
         resume: bool | None = None,
-        beside: tuple[Path, ...] = (),
+        companions: tuple[Path, ...] = (),
     ) -> None:
         """Validate a path to write to, before the work that would be lost.
 
@@ -57,7 +57,7 @@ class OutputFile:
         path : where the result is to go
         overwrite : whether what is there may be replaced
         resume : whether what is there is to be completed; None for a kind that cannot be resumed
-        beside : further files that are written with it
+        companions : further files that are written with it
 
         Raises
         ------
@@ -71,7 +71,7 @@ class OutputFile:
         path = Path(path)
         check_writable(path, self.example)
         self.check_suffix(path)
-        check_free(path, self.kind, overwrite=overwrite, resume=resume, beside=beside)
+        check_free(path, self.kind, overwrite=overwrite, resume=resume, companions=companions)
 
     def check_suffix(self, path: Path, problem: str = "cannot hold the {}") -> str:
         """Return the suffix of a path in small letters.
@@ -186,7 +186,7 @@ def check_free(
     *,
     overwrite: bool = False,
     resume: bool | None = None,
-    beside: tuple[Path, ...] = (),
+    companions: tuple[Path, ...] = (),
 ) -> None:
     """Validate that a path is free, or may be replaced or completed.
 
@@ -205,7 +205,7 @@ def check_free(
     store.errors.OutputExistsError: . exists already. Choose another path for the recording, or pass overwrite=True to replace it or resume=True to complete it.
     """  # noqa: E501
     check_modes(path, overwrite=overwrite, resume=bool(resume))
-    taken = [str(each) for each in (path, *beside) if each.exists()]
+    taken = [str(each) for each in (path, *companions) if each.exists()]
     if not taken or overwrite or resume:
         return
     both = len(taken) > 1

@@ -21,12 +21,12 @@ def check_zarr_folder(path: Path) -> None:
     ValueError
         To be reported as damage: :func:`store.files.damaged.damage_as`. Unreadable metadata raises further kinds.
     """
-    for told in path.rglob("zarr.json"):
-        codecs = {codec["name"] for codec in json.loads(told.read_bytes()).get("codecs", [])}
+    for metadata in path.rglob("zarr.json"):
+        codecs = {codec["name"] for codec in json.loads(metadata.read_bytes()).get("codecs", [])}
         if not codecs <= _CODECS:
-            raise ValueError(f"the array {told.parent.name} has a codec that ditprobe does not write")
-        for file in told.parent.rglob("*") if codecs else ():
-            if file.is_file() and file != told:
+            raise ValueError(f"the array {metadata.parent.name} has a codec that ditprobe does not write")
+        for file in metadata.parent.rglob("*") if codecs else ():
+            if file.is_file() and file != metadata:
                 _check_chunk(file, texts=_TEXTS in codecs)
 
 

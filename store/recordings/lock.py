@@ -19,7 +19,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-LOCK = "status/lock"  # inside an array: Zarr warns of files of others beside arrays
+LOCK = "status/lock"  # inside an array: Zarr warns of files of others next to arrays
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 _HELD = {errno.EAGAIN, errno.EACCES}
 
@@ -134,7 +134,7 @@ def install(path: Path, build: Callable[[Path], object], *, overwrite: bool = Fa
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the folders that writers of this recording left beside it when they were killed."""
+    """Remove the folders that writers of this recording left next to it when they were killed."""
     place = Path(os.path.realpath(path))
     name = re.compile(re.escape(f".{place.name}.") + r"(\d+)(\.[0-9a-f]{8})?\.partial")
     for folder in place.parent.glob(f".{glob.escape(place.name)}.*.partial"):

@@ -161,12 +161,12 @@ def _counts(opened: Opened) -> Iterator[Damage]:
     if opened.version == 1:
         return
     try:
-        counted, said = opened.inexact_casts(), opened.attributes.get("inexact_casts")
+        counted, noted = opened.inexact_casts(), opened.attributes.get("inexact_casts")
     except CorruptRecordingError as error:
         yield Damage("inexact_casts", str(error))
         return
-    if said not in (None, counted):
-        yield Damage("inexact_casts", f"the attribute says {said}, the records add up to {counted}")
+    if noted not in (None, counted):
+        yield Damage("inexact_casts", f"the attribute says {noted}, the records add up to {counted}")
 
 
 def _completeness(opened: Opened) -> Iterator[Damage]:

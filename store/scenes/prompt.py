@@ -96,8 +96,8 @@ class CameraWords:
         if self.open:
             return " while the camera moves"
         named = {"pans": self.pan, "zooms": self.zoom, "turns": self.turn}
-        said = " and ".join(f"{verb} {word}" for verb, word in named.items() if word)
-        return f" while the camera {said}" if said else ""
+        motion = " and ".join(f"{verb} {word}" for verb, word in named.items() if word)
+        return f" while the camera {motion}" if motion else ""
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,8 @@ class _Reader:
             return PromptError(f"the prompt ends{before or ' before it began'}; {expected}.", known_words=known)
         word = self.words[self.place]
         if word in scene_words():
-            besides = f" Unknown words: {', '.join(map(repr, unknown))}." if unknown else ""
-            return PromptError(f"unexpected word {word!r}{before}; {expected}.{besides}", known_words=known)
+            further = f" Unknown words: {', '.join(map(repr, unknown))}." if unknown else ""
+            return PromptError(f"unexpected word {word!r}{before}; {expected}.{further}", known_words=known)
         meant = difflib.get_close_matches(word, list(near), n=1)
         hint = f" Did you mean {meant[0]!r}?" if meant else ""
         return PromptError(f"unknown word {word!r}; {expected}.{hint}", known_words=known)

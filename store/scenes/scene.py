@@ -123,5 +123,5 @@ def make_scene(
     ys, xs = (cell * (np.arange(int(length // cell)) + 0.5) for length in (height, width))
     points = np.stack(np.broadcast_arrays(xs[None, :], ys[:, None]), -1).reshape(-1, 2)
     tracks, visible = track(layers, points, height, width)
-    said = str(words.leave_open(leave_open))
-    return Clip(render(layers, images, height, width), fps=fps, tracks=tracks, visibility=visible, prompt=said)
+    sentence = str(words.leave_open(leave_open))
+    return Clip(render(layers, images, height, width), fps=fps, tracks=tracks, visibility=visible, prompt=sentence)

@@ -15,7 +15,7 @@ from store import make_scene
 from store.errors import OutputExistsError
 from store.scenes.prompt import parse_prompt
 
-FEW = ("--scenes", "2", "--every", "49")
+FEW = ("--scenes", "2", "--every", "49")  # the first and the last step
 
 
 def run(*words: object) -> Result:
@@ -31,7 +31,9 @@ def names(folder: Path) -> set[str]:
 def test_it_makes_everything_and_a_second_run_replaces_only_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ditprobe.demo.STEPS", 10)
     monkeypatch.setattr("ditprobe.demo.TRANSFER_STEPS", 2)
+    monkeypatch.setattr("ditprobe.demo.TRACKED_IMAGES", 8)
     out = tmp_path / "deep" / "out"
     first = run("--out", out, *FEW)
     assert first.exit_code == 0, first.output

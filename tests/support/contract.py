@@ -10,6 +10,7 @@ import pytest
 import torch
 from device_paths import on_device
 from pretend_cuda import PretendCUDA
+from restored import same_state, state_of
 from tiny_pipelines import SIZE
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from store.selection import Selection
 
 BOTH = ("cond", "uncond")
 STEPS = 2
+NOISE: dict[tuple[Any, ...], Tensor] = {}
 
 
 class FamilyContract:
@@ -128,6 +130,13 @@ class FamilyContract:
         return found
 
     def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+        """Latents of noise, made once for each class, data type and device."""
+        key = (type(self), backbone.dtype, backbone.device, batch)
+        if key not in NOISE:
+            NOISE[key] = self.make_noise(backbone, batch=batch)
+        return NOISE[key].clone()
+
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         latents = self.sample(backbone, steps=STEPS)
         return torch.randn((batch, *latents.shape[1:]), generator=torch.Generator().manual_seed(3)).to(latents)
 
@@ -483,16 +492,3 @@ def _attention(capture: Capture, values: Tensor) -> Tensor:
         key = torch.cat([capture.text_key, key], dim=1)
     weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, dim=-1)
     return (weights @ values.transpose(0, 1)).transpose(0, 1).flatten(1)
-
-
-def state_of(backbone: Backbone) -> tuple[list[Any], dict[str, Any], list[Any]]:
-    site = backbone.attention_site
-    processors = [site.held(module) for modules in backbone.modules for _, module in modules]
-    scheduler = {name: vars(backbone.pipeline.scheduler).get(name) for name in ("step", "set_timesteps")}
-    hooks = [(len(d._forward_pre_hooks), len(d._forward_hooks)) for d in backbone.denoisers]
-    return processors, scheduler, hooks
-
-
-def same_state(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    processors = all(a is b for a, b in zip(one[0], other[0], strict=True))
-    return processors and one[1:] == other[1:] and one[1] == {"step": None, "set_timesteps": None}

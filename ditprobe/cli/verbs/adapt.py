@@ -83,7 +83,7 @@ def adapt(
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Of AdamW.")] = None,
     tracking_weight: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="Of the tracking loss beside the denoising loss.")
+        float | None, typer.Option(metavar="NUMBER", help="Weight of the tracking loss, added to the denoising loss.")
     ] = None,
     tracks: Annotated[
         Literal["auto", "clip", "backbone", "flow"], typer.Option(help="Whose tracks the tracking loss follows.")

@@ -17,6 +17,7 @@ from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.text.estimates import tell_time
 from ditprobe.cli.trackers import trackers_named, tracking_cost
 from store.errors import InvalidInputError, OutputExistsError
+from store.files.outputs import check_modes
 from store.text import counted
 
 if TYPE_CHECKING:
@@ -134,8 +135,7 @@ def reproduce(
             options.reject_options(ctx, names, f"applies to {other}. Leave it out.")
     inputs.check_exists(data, "the data")
     wanted = parsing.pixel_size(size) or (None, None)
-    if resume and overwrite:
-        raise InvalidInputError("--resume and --overwrite are mutually exclusive.")
+    check_modes(out, overwrite=overwrite, resume=resume)
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file. Choose another --out.")
     if not dry_run and out.is_dir() and any(out.iterdir()) and not (resume or overwrite):

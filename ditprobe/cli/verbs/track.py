@@ -21,6 +21,7 @@ from ditprobe.cli.trackers import MATCHING, MatchingOptions, tracking_cost
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.text import counted, duration, pixels
+from store.tracks.queries import grid_queries
 
 if TYPE_CHECKING:
     from store.tracks.point_tracks import PointTracks
@@ -113,7 +114,7 @@ def track(
         _check_free(tracks_path, overlay_path, overwrite)
     wanted = np.zeros((0, 3)) if points is None else read_points(points)
     shown = inputs.read_part(clip, first, last, stride)
-    queries = wanted if grid is None else grid_points(grid, image, shown.height, shown.width)
+    queries = wanted if grid is None else grid_queries(grid, shown.height, shown.width, image)
     _check_queries(queries, shown, points)
     model = load_backbone_option(backbone, loading, plan=dry_run)
     run = matching.settings(model)
@@ -208,19 +209,6 @@ def _point(row: list[str], names: list[str], where: str) -> list[float]:
             raise InvalidInputError(f"{where}: image is {text!r}. Images are numbered 0, 1, 2 ...")
         values.append(value)
     return values
-
-
-def grid_points(count: int, image: int, height: int, width: int) -> np.ndarray:
-    """``count`` x ``count`` points (point, 3), (image, x, y): the centres of equal parts, row after row.
-
-    Examples
-    --------
-    >>> grid_points(2, 5, height=40, width=80).tolist()
-    [[5.0, 20.0, 10.0], [5.0, 60.0, 10.0], [5.0, 20.0, 30.0], [5.0, 60.0, 30.0]]
-    """
-    centres = (np.arange(count) + 0.5) / count
-    y, x = np.meshgrid(centres * height, centres * width, indexing="ij")
-    return np.stack([np.full(count * count, float(image)), x.ravel(), y.ravel()], -1)
 
 
 def _check_given(ctx: typer.Context) -> None:

@@ -33,7 +33,7 @@ class Cosmos1(Cosmos):
         return float(self.pipeline.scheduler.config.sigma_data)
 
     def schedule_of(self, scheduler: Any) -> Schedule:
-        """Return the noise levels of what the transformer is shown, and the logarithms that it is told."""
+        """Return the noise levels of what the transformer is shown, and its timesteps: their logarithms."""
         data, least = self._sigma_data, float(scheduler.config.sigma_min)
         sigmas = [float(sigma) for sigma in scheduler.sigmas]
         sizes = [math.hypot(sigma, data) for sigma in sigmas]

@@ -33,11 +33,11 @@ class Cosmos2(Cosmos):
             scheduler.sigmas[-1] = scheduler.sigmas[-2]
 
     def schedule_of(self, scheduler: Any) -> Schedule:
-        """Return the noise levels of what the transformer is shown, and what it is told."""
+        """Return the noise levels of what the transformer is shown, and the timesteps it is given."""
         sigmas = scheduler.sigmas.double()
         noise = tuple(float(share) for share in sigmas / (sigmas + 1))
         timesteps = tuple(float(timestep) for timestep in scheduler.timesteps)
-        return Schedule(timesteps, tuple(1 - share for share in noise), noise, "flow", told=noise[:-1])
+        return Schedule(timesteps, tuple(1 - share for share in noise), noise, "flow", timestep_inputs=noise[:-1])
 
     def in_sampler_layout(self, latents: Tensor, sampled: Tensor) -> Tensor:
         """Return latents as the scheduler steps them."""

@@ -19,6 +19,6 @@ class Cosmos25(Cosmos):
     fps = 16.0
 
     def schedule_of(self, scheduler: Any) -> Schedule:
-        """Return the noise levels, which are what the transformer is told."""
+        """Return the noise levels, which are also the timesteps that the transformer is given."""
         found = super().schedule_of(scheduler)
-        return dataclasses.replace(found, told=found.noise[:-1])
+        return dataclasses.replace(found, timestep_inputs=found.noise[:-1])

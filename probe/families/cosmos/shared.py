@@ -79,8 +79,8 @@ class Cosmos(Backbone):
     def timestep_of_call(self, call: Mapping[str, Any], timestep: float) -> Tensor:
         """Return the timestep of a call, per frame where the call has it per frame; conditions keep theirs."""
         given: Tensor = call["timestep"]
-        told, held = torch.full_like(given, timestep), _held(call)
-        return told if held is None or given.ndim == 1 else torch.where(held[..., :1, :1], given, told)
+        filled, held = torch.full_like(given, timestep), _held(call)
+        return filled if held is None or given.ndim == 1 else torch.where(held[..., :1, :1], given, filled)
 
     def kept_in_sampler(self, call: Mapping[str, Any]) -> Tensor | None:
         """Return the frames of a condition, whose latents the scheduler holds but the transformer does not see."""

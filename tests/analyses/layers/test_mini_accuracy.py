@@ -15,8 +15,8 @@ from store import Selection, make_scene
 
 @pytest.fixture(scope="module", params=["mini", "mini-rope"])
 def swept(request: pytest.FixtureRequest) -> xr.Dataset:
-    clips = {f"scene {seed}": make_scene(seed) for seed in range(100, 116)}
-    steps = Selection(steps=[0, 40, 43, 46, 49], layers="all")
+    clips = {f"scene {seed}": make_scene(seed) for seed in range(100, 108)}
+    steps = Selection(steps=[0, 43, 46, 49], layers="all")
     return sweep(load_backbone(request.param, device="cpu"), clips, steps, threshold_cells=1.0)
 
 

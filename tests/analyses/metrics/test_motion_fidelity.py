@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyses.metrics import motion_fidelity as fidelity
-from analyses.metrics.clip_fidelity import clip_motion_fidelity, grid_queries
+from analyses.metrics.clip_fidelity import clip_motion_fidelity
 from analyses.metrics.hybrid_fidelity import discrete_frechet_distance, hybrid_motion_fidelity
 from analyses.metrics.motion_fidelity import motion_fidelity
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
+from store.tracks.queries import grid_queries
 
 SIZE = (40, 56)
 ACROSS, DOWN = np.array([28, 0]), np.array([0, 20])

@@ -101,9 +101,9 @@ class TestKandinsky5ImageToVideo(TestKandinsky5):
         packed[:, :1, ..., -1] = 1.0
         return packed
 
-    def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         """Noise after the image, as the pipeline itself makes it where no latents are given."""
-        noise, shown = super().noise(backbone, batch=batch), []
+        noise, shown = super().make_noise(backbone, batch=batch), []
         hook = backbone.pipeline.transformer.register_forward_pre_hook(
             lambda module, args, call: shown.append(backbone.latents_of_call(module, call)), with_kwargs=True
         )

@@ -145,7 +145,7 @@ def test_blocks_and_attention_of_a_pass_are_those_of_clips(backbone: Backbone, c
             backbone.pipeline.transformer.temporal_transformer_blocks,
         )
     ]
-    options: dict[str, Any] = {"steps": 4, "features": True, "attention": True, "blocks": True}
+    options: dict[str, Any] = {"steps": 4, "keep": ("features", "attention", "blocks")}
     with torch.no_grad(), kept_layers(backbone, backbone.denoisers[0], [2, 3], 1, **options) as found:
         for _ in run_states(forward, backbone.encode(clip), [1]):
             pass

@@ -183,9 +183,9 @@ class TestLTX2ImageToVideo(TestLTX2):
     def conditioning(cls, prompts: tuple[int, ...] = (0,), *, negative: bool = True) -> dict[str, Any]:
         return {**super().conditioning(prompts, negative=negative), "image": IMAGE}
 
-    def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         """Noise after the image, as the pipeline itself makes it where no latents are given."""
-        noise = super().noise(backbone, batch=batch)
+        noise = super().make_noise(backbone, batch=batch)
         noise[:, :, :1] = self.sample(backbone, steps=2)[:, :, :1]
         return noise
 

@@ -56,9 +56,9 @@ class TestStepVideo(FamilyContract):
     def result_of(cls, output: Any) -> Tensor:
         return output.video
 
-    def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         """In the precision that the pipeline gives its first latents."""
-        return super().noise(backbone, batch=batch).bfloat16().float()
+        return super().make_noise(backbone, batch=batch).bfloat16().float()
 
     @classmethod
     def watch(cls, stack: ExitStack, module: Any, calls: list[Any]) -> None:

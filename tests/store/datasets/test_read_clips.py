@@ -62,7 +62,7 @@ def test_difftrack_without_any_video(tmp_path):
     folder = difftrack_folder(tmp_path / "bg", videos=())
     with pytest.raises(ClipError) as caught:
         read_difftrack(folder)
-    assert str(caught.value) == (f"{folder} has tracks for 000 to 001 but no video. Put 000.mp4 beside tracks/.")
+    assert str(caught.value) == (f"{folder} has tracks for 000 to 001 but no video. Put 000.mp4 next to tracks/.")
 
 
 def test_difftrack_video_of_another_length(tmp_path):

@@ -15,13 +15,14 @@ from typer.testing import Result
 from analyses.plots.overlay import draw_tracks
 from analyses.tracking.track import PUBLISHED, TrackingOptions, track_points
 from ditprobe.cli.inputs import read_part
-from ditprobe.cli.verbs.track import grid_points, read_points
+from ditprobe.cli.verbs.track import read_points
 from probe import load_backbone
 from probe.backbones.backbone import Backbone
 from probe.mini import MiniConfig, new_pipeline, save_mini
 from store import Clip, read_clip, write_clip
 from store.errors import InvalidInputError
 from store.tracks.files import load_tracks
+from store.tracks.queries import grid_queries
 
 Run = Callable[..., Result]
 SMALL = MiniConfig(images=3, height=16, width=24, layers=2, heads=2, channels=16)
@@ -64,7 +65,7 @@ def test_help_names_what_can_be_chosen(run: Run) -> None:
 
 def test_a_grid_is_tracked_and_drawn(run: Run, small: Backbone, clip: Clip) -> None:
     lines = run("track", "clip.mp4", "--grid", 3, "--image", 2, *ON_SMALL).stdout.splitlines()
-    expected = track_points(clip, grid_points(3, 2, HEIGHT, WIDTH), small, layer=1)
+    expected = track_points(clip, grid_queries(3, HEIGHT, WIDTH, 2), small, layer=1)
     found = load_tracks("clip.tracks.npz")
     for name in ("queries", "tracks", "visibility", "confidence"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-6)
@@ -132,7 +133,7 @@ def test_a_part_of_the_clip(run: Run, clip: Clip) -> None:
 def test_the_encoding_is_an_option(run: Run, small: Backbone, clip: Clip) -> None:
     run("track", "clip.mp4", "--grid", 2, "--encode", "clip", "--no-overlay", *ON_SMALL)
     how = TrackingOptions(encode="clip")
-    expected = track_points(clip, grid_points(2, 0, HEIGHT, WIDTH), small, layer=1, options=how)
+    expected = track_points(clip, grid_queries(2, HEIGHT, WIDTH), small, layer=1, options=how)
     np.testing.assert_allclose(load_tracks("clip.tracks.npz").tracks, expected.tracks, atol=1e-6)
 
 

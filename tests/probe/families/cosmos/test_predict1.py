@@ -86,9 +86,9 @@ class TestCosmos1VideoToWorld(TestCosmos1):
         """Without the noise that the pipeline draws anew at every step."""
         return {**super().conditioning(prompts, negative=negative), "image": cosmos.IMAGE, "augment_sigma": 0.0}
 
-    def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         """Noise after the image, as the pipeline itself shows it."""
-        noise, shown = super().noise(backbone, batch=batch), []
+        noise, shown = super().make_noise(backbone, batch=batch), []
         hook = backbone.pipeline.transformer.register_forward_pre_hook(
             lambda module, args, call: shown.append(call["hidden_states"]), with_kwargs=True
         )

@@ -48,9 +48,9 @@ class TestCosmos2(FamilyContract):
         """For the transformer to be shown them: the pipeline scales twice."""
         return latents * 81 / 80
 
-    def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         """Noise after the image, as the pipeline itself shows it."""
-        noise, shown = super().noise(backbone, batch=batch), []
+        noise, shown = super().make_noise(backbone, batch=batch), []
         hook = backbone.pipeline.transformer.register_forward_pre_hook(
             lambda module, args, call: shown.append(call["hidden_states"]), with_kwargs=True
         )

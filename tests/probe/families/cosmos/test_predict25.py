@@ -51,9 +51,9 @@ class TestCosmos25FromAClip(TestCosmos25):
     def test_a_batch_of_prompts_gives_a_capture_each(self, backbone: Backbone) -> None:  # type: ignore[override]
         """One clip is gone on from at a time, as in the pipeline."""
 
-    def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         """Noise after the clip, as the pipeline itself shows it."""
-        noise, shown = super().noise(backbone, batch=batch), []
+        noise, shown = super().make_noise(backbone, batch=batch), []
         hook = backbone.pipeline.transformer.register_forward_pre_hook(
             lambda module, args, call: shown.append(call["hidden_states"]), with_kwargs=True
         )

@@ -53,9 +53,9 @@ class TestTokenReplace(FamilyContract):
         """What becomes these latents when the pipeline mixes a thousandth of the image into every frame."""
         return (latents - 0.001 * latents[:, :, :1]) / 0.999
 
-    def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         """Noise after the image, which the pipeline itself puts into the first frame."""
-        noise = super().noise(backbone, batch=batch)
+        noise = super().make_noise(backbone, batch=batch)
         noise[:, :, :1] = self.sample(backbone)[:, :, :1]
         return noise
 

@@ -64,9 +64,9 @@ class TestForcingOfAnImage(TestForcing):
     def conditioning(cls, prompts: tuple[int, ...] = (0,), *, negative: bool = True) -> dict[str, Any]:
         return {**super().conditioning(prompts, negative=negative), "image": IMAGE}
 
-    def noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
+    def make_noise(self, backbone: Backbone, *, batch: int = 1) -> Tensor:
         """With the frame of the image, which the pipeline puts first."""
-        noise = super().noise(backbone, batch=batch)
+        noise = super().make_noise(backbone, batch=batch)
         noise[:, :, :1] = self.sample(backbone)[:, :, :1]
         return noise
 

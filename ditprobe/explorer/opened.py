@@ -131,14 +131,14 @@ class OpenedRecording:
         A video file is lossy, so images that are not those of the recording are no reason by themselves; another
         prompt besides is.
         """
-        known, said = self.recording.provenance.extra.get("clip_hash"), self.recording.provenance.prompt
-        if self.clip is None or not self.clip.prompt or not said or self.clip.prompt == said or known is None:
+        known, prompt = self.recording.provenance.extra.get("clip_hash"), self.recording.provenance.prompt
+        if self.clip is None or not self.clip.prompt or not prompt or self.clip.prompt == prompt or known is None:
             return None
-        if hashlib.sha256(self.clip.images.tobytes()).hexdigest()[:12] == known:
+        if digest_of_images(self.clip.images) == known:
             return None
         return (
             "The clip may be another one than was recorded: its images differ, and its prompt is "
-            f"“{self.clip.prompt}”, that of the recording “{said}”."
+            f"“{self.clip.prompt}”, that of the recording “{prompt}”."
         )
 
     def track_near(self, image: int, point: np.ndarray) -> int | None:

@@ -154,8 +154,8 @@ print(f"static:  {score(np.broadcast_to(points, scene.tracks.shape)):5.1f} %")
 print(f"best on this one scene: layer {best}")
 
 # %% [markdown]
-# One scene is an anecdote; notebook 02 does this for many, with intervals. Here is what that layer found; move the
-# slider. Discs are predictions, crosses the truth, and lines the errors; a hollow disc is a hidden point.
+# One scene is an anecdote; notebook 02 does this for many, with intervals. Here is what that layer found; press
+# play, or move the slider. Discs are predictions, crosses the truth, and lines the errors; a hollow disc is a hidden point.
 
 # %%
 dp.plot_tracks(

@@ -80,7 +80,7 @@ Video(folder / "tracked.mp4", embed=True, html_attributes="controls loop muted")
 
 # %% [markdown]
 # The truth is known here, so `plot_tracks` can show the errors: discs are predictions, crosses the truth, and lines the
-# errors. Move the slider. Without `tracks=` it shows predictions only.
+# errors. Press play, or move the slider. Without `tracks=` it shows predictions only.
 
 # %%
 truth, visible = scene.tracks[:, seen], scene.visibility[:, seen]

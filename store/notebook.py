@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MOST_SIDE, _LEAST_SIDE, _MOST_IMAGES = 320, 240, 64
 _STYLE = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.45"
-_CELL = "text-align:left;vertical-align:top;padding:1px 14px 1px 0;white-space:nowrap"
+_CELL = "text-align:left;vertical-align:top;padding:1px 14px 1px 0"
 
 
 def repr_html(text: str) -> str:

@@ -16,22 +16,25 @@ WORDS = ["a", "red", "disc", "moves", "<pad>", "<pad>"]
 STEPS, LAYERS, HEADS, CHANNELS = (3, 9), (1, 2, 4), 3, 8
 
 
-def write_recording(path: Path, *, seed: int = 0, layout: TokenLayout = LAYOUT, values: bool = False) -> Path:
-    """Two steps, three layers and both branches; sharp enough that matches are far apart."""
+def write_recording(
+    path: Path, *, seed: int = 0, layout: TokenLayout = LAYOUT, values: bool = False, done: int = 12
+) -> Path:
+    """Two steps, three layers and both branches; sharp enough that matches are far apart.
+
+    Fewer records than all twelve leave it unfinished.
+    """
     made = [SimpleNamespace(index=i, name=f"blocks.{i}.attn1", heads=HEADS, channels=CHANNELS) for i in range(6)]
     selection = Selection(STEPS, LAYERS, ("cond", "uncond"))
     plan = selection.plan(SimpleNamespace(name="tiny", layers=made), layout, 10, values=values)
     given = Provenance(model="tiny", prompt="a red disc moves", seed=seed, extra={"text_tokens": {"cond": WORDS}})
     rng = np.random.default_rng(seed)
+    places = [(step, layer, branch) for step in plan.steps for layer in plan.layers for branch in plan.branches]
     with RecordingWriter(path, plan, provenance=given, sync=False) as writer:
-        for step in plan.steps:
-            for layer in plan.layers:
-                for branch in plan.branches:
-                    arrays = {
-                        array.name: 1.5 * rng.standard_normal(array.record_shape).astype(np.float16)
-                        for array in plan.arrays
-                    }
-                    writer.write(step=step, layer=layer, branch=branch, timestep=900.0 - step, **arrays)
+        for step, layer, branch in places[:done]:
+            arrays = {
+                array.name: 1.5 * rng.standard_normal(array.record_shape).astype(np.float16) for array in plan.arrays
+            }
+            writer.write(step=step, layer=layer, branch=branch, timestep=900.0 - step, **arrays)
     return path
 
 

@@ -21,6 +21,7 @@ class Explorer {
     this.transport = transport;
     this.slots = new Map(); // what was answered: "a" and "b" by recording, with attention, path and values
     this.pictures = [new Map(), new Map()];
+    this.widths = new WeakMap(); // of canvases, until the page is resized
     this.ticket = 0;
     this.busy = false;
     this.wanted = false;

@@ -138,8 +138,8 @@ function buildPage(app) {
     ui.time, ui.tip, ui.dialog);
   app.root.replaceChildren(ui.page);
   ui.page.addEventListener("keydown", (event) => onKey(app, event));
-  app.resized = new ResizeObserver(() => app.draw());
-  app.resized.observe(ui.page);
+  app.resized = new ResizeObserver(() => { app.widths = new WeakMap(); requestAnimationFrame(() => app.draw()); });
+  for (const element of [ui.page, ui.stage, ui.frames]) app.resized.observe(element);
   syncControls(app);
 }
 

@@ -64,10 +64,16 @@ function overlayFor(app, name, frame) {
   return overlayOf(w.values, frame * w.cells, w.rows, w.columns, app.largest(name, frame), { signed: name === "d", root: app.state.root });
 }
 
+// The width of a canvas on the page; asking the page for it after every change would lay it out again each time.
+function widthOf(app, canvas, otherwise) {
+  if (!app.widths.has(canvas) && canvas.clientWidth) app.widths.set(canvas, canvas.clientWidth);
+  return app.widths.get(canvas) ?? otherwise;
+}
+
 function paintPicture(app, canvas, name, image, { fine = 1, marks = true } = {}) {
   const recording = app.recording(name === "1" ? 1 : 0);
   const density = Math.min(window.devicePixelRatio || 1, 2);
-  const width = canvas.clientWidth || 200;
+  const width = widthOf(app, canvas, 200);
   const height = Math.round(width * recording.pixels[0] / recording.pixels[1]);
   if (canvas.width !== Math.round(width * density) || canvas.height !== Math.round(height * density)) {
     canvas.width = Math.round(width * density);
@@ -124,7 +130,7 @@ function drawStage(app) {
     stage.style.setProperty("--aspect", app.recording(0).pixels[1] / app.recording(0).pixels[0]);
   }
   const canvases = [...stage.querySelectorAll("canvas")];
-  for (const canvas of canvases) paintPicture(app, canvas, canvas.dataset.slot, app.state.focus, { fine: canvas.clientWidth > 300 ? 1.25 : 1 });
+  for (const canvas of canvases) paintPicture(app, canvas, canvas.dataset.slot, app.state.focus, { fine: widthOf(app, canvas, 200) > 300 ? 1.25 : 1 });
   for (const canvas of canvases) {
     const name = canvas.dataset.slot;
     const message = slotError(app, name);
@@ -167,9 +173,12 @@ function drawFrames(app) {
     const covered = to - from > 1 ? `images ${from} to ${to - 1}` : `image ${from}`;
     const share = app.share(name, frame);
     const button = figure.querySelector("button");
-    button.replaceChildren(h("span", {}, `frame ${recording.frames[frame]}`, to - from > 1 ? h("small", {}, covered.replace("images", "img")) : ""),
-      h("b", {}, Number.isNaN(share) ? "" : name === "d" ? points(share) : percent(share)));
-    button.setAttribute("aria-label", `Show frame ${recording.frames[frame]}, ${covered}`);
+    const told = Number.isNaN(share) ? "" : name === "d" ? points(share) : percent(share);
+    if (!button.firstChild) {
+      button.append(h("span", {}, `frame ${recording.frames[frame]}`, to - from > 1 ? h("small", {}, covered.replace("images", "img")) : ""), h("b", {}));
+      button.setAttribute("aria-label", `Show frame ${recording.frames[frame]}, ${covered}`);
+    }
+    if (button.lastChild.textContent !== told) button.lastChild.textContent = told;
     figure.classList.toggle("dpx-focus", frame === app.frameOf(app.state.focus, recording));
     figure.classList.toggle("dpx-source", app.state.token === null && frame === app.frameOf(app.state.image, recording));
   }

@@ -112,6 +112,22 @@ def test_a_damaged_record_is_told_and_the_next_layer_shows(browser: Any, tmp_pat
         watched.close()
 
 
+def test_a_recording_that_is_being_written_says_so(browser: Any, tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "run.zarr", done=5)
+    with ExplorerServer(explorer_of(path)) as server:
+        watched = Watched(browser)
+        page = watched.page
+        page.goto(server.address)
+        settled = watched.settled()
+        assert page.inner_text(".dpx-writing").strip() == "being written: 5 of 12 records"
+        page.locator("input[aria-label=Step]").focus()
+        page.keyboard.press("ArrowRight")
+        watched.settled(settled)
+        assert "is not written yet" in page.inner_text(".dpx-frame .dpx-error")
+        assert watched.told == []
+        watched.close()
+
+
 def test_the_exported_files_are_whole_and_the_page_responds_offline(
     browser: Any, paths: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -90,12 +90,13 @@ dp.plot_tracks(scene.images, tracks, tracks=truth, visibility=visible, title="Tr
 # ## Look closer
 #
 # A cell of this backbone is 4 px wide, and a match is a mean over a few cells: most points lie in the right cell, and not
-# much is known within it. With `levels=(1, 2)` the model looks a second time, at crops of half the side that follow the
-# coarse tracks. Points that move alike share a crop; the time grows with the number of crops, which `max_crops` limits.
-# These are the distances from the truth in pixels, and the closer tracks next to their truth:
+# much is known within it. Attention matches best what stays where it is. So with `levels=(1, 1, 2)` the model looks again
+# at the images with the coarse motion taken out, and then at crops of half the side that follow points that move alike. The
+# time grows with the number of crops, which `max_crops` limits. These are the distances from the truth in pixels, and the
+# closer tracks next to their truth:
 
 # %%
-closer = dp.track_points(scene, queries, backbone, options=dp.TrackingOptions(levels=(1, 2), max_crops=5))
+closer = dp.track_points(scene, queries, backbone, options=dp.TrackingOptions(levels=(1, 1, 2), max_crops=5))
 shown = visible & (np.arange(len(scene)) != asked_in)[:, None]
 distances = {
     name: np.linalg.norm(found.tracks - truth, axis=-1)[shown]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from analyses.tracking.chunks import Chunk
+from analyses.tracking.compensation import CompensatedWindows, Compensator
 from analyses.tracking.crops import CropWindows, crop_scale, follow
 from analyses.tracking.grouping import PointGroup, group_points
 from analyses.tracking.options import TrackingOptions
@@ -68,20 +69,18 @@ class CloserLook:
 
     def crops(self, coarse: LevelTracks, anchors: np.ndarray, level: int) -> list[PointGroup]:
         """Return the crops in which points are looked at again; a point that is trusted nowhere has none."""
-        scale = self._scale(level)
+        options, scale = self.options, self._scale(level)
         extent = scale * np.array([self.layout.pixel_width, self.layout.pixel_height])
         cell = scale * np.array(self.layout.cell_size[::-1])
         trusted = self._trusted(coarse)
         lost = np.flatnonzero(trusted.sum(0) < 2)  # but for the image of the query
         kept = np.setdiff1d(np.arange(trusted.shape[1]), lost)
-        groups = group_points(
-            coarse.tracks[:, kept],
-            trusted[:, kept],
-            extent,
-            self.options.crop_margin * cell,
-            anchors=anchors[kept],
-            most=self.options.max_crops,
-        )
+        margin = options.crop_margin * cell
+        if options.compensates(level, anchors):
+            compensator = Compensator(self.clip, extent, margin, cell * level, coarse.cell, options.max_crops)
+            return compensator.groups(coarse.tracks, trusted, anchors, kept)
+        tracks, known = coarse.tracks[:, kept], anchors[kept]
+        groups = group_points(tracks, trusted[:, kept], extent, margin, anchors=known, most=options.max_crops)
         return [replace(group, members=kept[group.members]) for group in groups]
 
     def refine(self, coarse: LevelTracks, anchors: np.ndarray, level: int, crops: list[PointGroup]) -> LevelTracks:
@@ -104,7 +103,7 @@ class CloserLook:
             np.zeros(coarse.mass.shape, bool),
         )
         for crop in crops:
-            windows = follow(crop.centres, self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
+            windows = self._windows(crop, level)
             propagator = Propagator(
                 lambda chunk, windows=windows: self.tokens(chunk, windows),  # type: ignore[misc]
                 self.layout,
@@ -115,12 +114,19 @@ class CloserLook:
             for groups, images in self.plans(anchors[crop.members]):
                 members = {anchor: crop.members[anchors[crop.members] == anchor] for anchor in images}
                 points = {
-                    anchor: (coarse.tracks[anchor, mine] - windows.origins[anchor]) / scale
+                    anchor: windows.places(coarse.tracks[anchor, mine], anchor, mine)
                     for anchor, mine in members.items()
                 }
                 for anchor, states in propagator.propagate(groups, points).items():
                     self._put(found, coarse, windows, anchor, members[anchor], states)
         return found
+
+    def _windows(self, crop: PointGroup, level: int) -> CropWindows:
+        """Return what the model is shown of a crop."""
+        windows = follow(crop.centres, self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
+        if crop.motion is None:
+            return windows
+        return CompensatedWindows(windows.origins, windows.scale, crop.motion)
 
     def _put(
         self,
@@ -132,11 +138,11 @@ class CloserLook:
         states: Mapping[int, PointState],
     ) -> None:
         """Put what was found of some points where it belongs, as far as it counts."""
-        size, scale = np.array([self.layout.pixel_width, self.layout.pixel_height]), windows.scale
+        size = np.array([self.layout.pixel_width, self.layout.pixel_height])
         for image, state in states.items():
-            there = windows.origins[anchor] + state.points * scale
-            shown, middle = size * scale / 2, windows.origins[image] + size * scale / 2
-            inside = (np.abs(np.stack([there, coarse.tracks[image, mine]]) - middle) <= shown).all((0, -1))
+            there = windows.positions(state.points, anchor, image, mine)
+            seen = np.stack([windows.places(each, image, mine) for each in (there, coarse.tracks[image, mine])])
+            inside = ((seen >= 0) & (seen <= size)).all((0, -1))
             moved = np.linalg.norm((there - coarse.tracks[image, mine]) / coarse.cell, axis=-1)
             taken = inside & (moved <= self.options.max_correction)
             taken &= state.cycle_error <= self.options.max_crop_cycle_error

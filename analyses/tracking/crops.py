@@ -44,6 +44,47 @@ class CropWindows:
                     found[places] = found[places].mean(0)
         return found
 
+    def places(self, positions: np.ndarray, image: int, points: np.ndarray) -> np.ndarray:
+        """Return where in a crop positions (point, 2) of the clip are shown, in pixels of the model.
+
+        Parameters
+        ----------
+        positions : (point, 2) float, (x, y) in pixels of the clip
+        image : in which they lie
+        points : (point,) int64, their numbers
+        """
+        found: np.ndarray = (positions - self.origins[image]) / self.scale
+        return found
+
+    def positions(self, places: np.ndarray, anchor: int, image: int, points: np.ndarray) -> np.ndarray:
+        """Return the positions (point, 2) in an image of the clip, in its pixels, of what was found in a crop of it.
+
+        Parameters
+        ----------
+        places : (point, 2) float, (x, y) in pixels of the model, with the way that the crop has gone from the anchor
+        anchor : image in which the points are known
+        image : in which they were found
+        points : (point,) int64, their numbers
+        """
+        found: np.ndarray = self.origins[anchor] + places * self.scale
+        return found
+
+    def key(self, image: int, origin: np.ndarray) -> tuple[object, ...]:
+        """Return what tells this view of an image from others."""
+        return image, *origin.tolist(), self.scale
+
+    def show(self, video: np.ndarray, image: int, origin: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Return what the model is shown of an image, (height, width, 3) uint8.
+
+        Parameters
+        ----------
+        video : (image, y, x, 3) uint8
+        image : int
+        origin : (x, y) of the crop in this image
+        size : (height, width) of the crop
+        """
+        return cut(video[image], origin, self.scale, size)
+
 
 def crop_scale(clip: tuple[int, int], size: tuple[int, int], level: int) -> float:
     """Return the pixels of a clip for each pixel of a crop.

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from analyses.tracking.compensation import Compensation
 
 _MOST_TIMES = 16
 """Images at which paths are compared, evenly spread over those of the clip."""
@@ -18,10 +22,13 @@ class PointGroup:
     ----------
     members : (member,) int64, numbers of the points
     centres : (image, 2) float, the path that the crop follows, (x, y) in pixels of the clip
+    motion : Compensation, optional
+        What is taken out of the images; the crop itself then stays where it is.
     """
 
     members: np.ndarray
     centres: np.ndarray
+    motion: Compensation | None = None
 
 
 def group_points(
@@ -72,7 +79,7 @@ def group_points(
     images, points = tracks.shape[:2]
     if not points:
         return []
-    paths = np.stack([_filled(tracks[:, point], trusted[:, point]) for point in range(points)], 1)
+    paths = np.stack([filled(tracks[:, point], trusted[:, point]) for point in range(points)], 1)
     times = np.unique(np.linspace(0, images - 1, min(images, _MOST_TIMES)).astype(int))
     candidates = np.concatenate([paths, _middles(paths, times, extent)], 1)
     margin = np.minimum(margin, 0.4 * extent)  # so that every point fits in a crop of its own
@@ -98,8 +105,14 @@ def group_points(
     return groups
 
 
-def _filled(path: np.ndarray, trusted: np.ndarray) -> np.ndarray:
-    """Return a path (image, 2), linear between the images where it is trusted and held beyond them."""
+def filled(path: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+    """Return a path (image, 2), linear between the images where it is trusted and held beyond them.
+
+    Examples
+    --------
+    >>> filled(np.array([[0.0, 1.0], [9.0, 9.0], [4.0, 1.0]]), np.array([True, False, True])).tolist()
+    [[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]]
+    """
     known = np.flatnonzero(trusted)
     images = np.arange(len(path))
     return np.stack([np.interp(images, known, path[known, axis]) for axis in range(2)], -1)

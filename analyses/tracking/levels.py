@@ -9,6 +9,7 @@ import numpy as np
 
 from analyses.tracking.chunks import Chunk, chunk_groups, shared_chunks
 from analyses.tracking.closer import CloserLook, LevelTracks, Plans
+from analyses.tracking.compensation import Compensator
 from analyses.tracking.crops import CropWindows, crop_scale
 from analyses.tracking.grouping import group_points
 from analyses.tracking.options import TrackingOptions
@@ -32,7 +33,7 @@ class LeveledTracking:
     length : images of a chunk
     budget_bytes : working memory of one matching
     tell : called with (chunks done, in all); while no crops are known, those of points that do not move are counted
-    crops : how many crops each level took, counted while it runs
+    crops : how many crops each level took (a level that comes twice, in both), counted while it runs
     """
 
     model: LayerTokens
@@ -49,18 +50,18 @@ class LeveledTracking:
         """Return the tracks of queries (point, 3), (image, x, y) in pixels of the clip, at each level."""
         anchors = queries[:, 0].astype(int)
         plans = self._plans(anchors)
-        expected = {
-            level: _chunks(plans) * expected_crops(queries, self.clip, self.model.layout(2), self.options, level)
-            for level in self.options.levels
-        }
-        self._ahead = sum(expected.values())
+        levels = levels_for(self.options, anchors)
+        expected = [
+            _chunks(plans) * crops for crops in expected_crops(queries, self.clip, self.model.layout(2), self.options)
+        ]
+        self._ahead = sum(expected)
         found = [self._whole(plans, queries)]
-        for level in self.options.levels[1:] if plans else ():
+        for number, level in enumerate(levels[1:] if plans else (), start=1):
             crops = self._look.crops(found[-1], anchors, level)
-            self.crops[level] = len(crops)
+            self.crops[level] = self.crops.get(level, 0) + len(crops)
             # what the level is expected to cost is replaced by what it costs once its crops are known
-            expected[level] = sum(_chunks(self._plans(anchors[crop.members])) for crop in crops)
-            self._ahead = sum(expected.values())
+            expected[number] = sum(_chunks(self._plans(anchors[crop.members])) for crop in crops)
+            self._ahead = sum(expected)
             found.append(self._look.refine(found[-1], anchors, level, crops))
         return found
 
@@ -119,10 +120,29 @@ class LeveledTracking:
         return made
 
 
+def levels_for(options: TrackingOptions, anchors: np.ndarray) -> tuple[int, ...]:
+    """Return the levels that are looked at: one that comes twice only once, unless it is compensated.
+
+    Parameters
+    ----------
+    options : TrackingOptions
+    anchors : (point,) the image in which each point is known
+
+    Examples
+    --------
+    >>> options = TrackingOptions(levels=(1, 1, 2))
+    >>> levels_for(options, np.array([0, 0])), levels_for(options, np.array([0, 3]))
+    ((1, 1, 2), (1, 2))
+    """
+    again = [level for level in options.levels[1:] if options.compensates(level, anchors)]
+    once = dict.fromkeys(level for level in options.levels if level not in again)
+    return (1, *sorted([*again, *(level for level in once if level > 1)]))
+
+
 def expected_crops(
-    queries: np.ndarray, clip: tuple[int, int], layout: TokenLayout, options: TrackingOptions, level: int
-) -> int:
-    """Return how many crops a level takes if no point moves away from its neighbours; 1 for the whole image.
+    queries: np.ndarray, clip: tuple[int, int], layout: TokenLayout, options: TrackingOptions
+) -> list[int]:
+    """Return how many crops each level takes if no point moves away from its neighbours; 1 for the whole image.
 
     Parameters
     ----------
@@ -130,21 +150,26 @@ def expected_crops(
     clip : (height, width) in pixels
     layout : the cells that the model sees
     options : TrackingOptions
-    level : one of its levels
 
     Examples
     --------
     >>> queries = np.array([[0, x, y] for x in (5.0, 15.0, 25.0, 35.0) for y in (5.0, 15.0, 25.0, 35.0)])
-    >>> expected_crops(queries, (40, 40), TokenLayout(2, 10, 10, 40, 40, 2), TrackingOptions(), 2)
-    4
+    >>> expected_crops(queries, (40, 40), TokenLayout(2, 10, 10, 40, 40, 2), TrackingOptions(levels=(1, 1, 2)))
+    [1, 1, 4]
     """
-    if level == 1:
-        return 1
-    scale = crop_scale(clip, (layout.pixel_height, layout.pixel_width), level)
-    extent = scale * np.array([layout.pixel_width, layout.pixel_height])
-    margin = options.crop_margin * scale * np.array(layout.cell_size[::-1])
-    places, sure = queries[None, :, 1:], np.ones((1, len(queries)), bool)
-    return len(group_points(places, sure, extent, margin, most=options.max_crops))
+    places, sure, anchors = queries[None, :, 1:], np.ones((1, len(queries)), bool), np.zeros(len(queries), int)
+    found = [1]
+    for level in levels_for(options, queries[:, 0])[1:]:
+        scale = crop_scale(clip, (layout.pixel_height, layout.pixel_width), level)
+        extent = scale * np.array([layout.pixel_width, layout.pixel_height])
+        cell = scale * np.array(layout.cell_size[::-1])
+        margin = options.crop_margin * cell
+        if options.compensates(level, queries[:, 0]):
+            compensator = Compensator(clip, extent, margin, cell * level, cell * level, options.max_crops)
+            found.append(len(compensator.groups(places, sure, anchors)))
+        else:
+            found.append(len(group_points(places, sure, extent, margin, most=options.max_crops)))
+    return found
 
 
 def chunk_plans(images: int, anchors: list[int], length: int, options: TrackingOptions) -> Plans:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from store.arguments import check_fields
 from store.errors import InvalidInputError
 from store.selection import Noise
@@ -68,8 +70,15 @@ class TrackingOptions:
         "limits" hides what exceeds the two limits above. "calibrated" hides what is visible with a probability below
         0.5, which is then the confidence (:func:`analyses.tracking.visibility.visibility_probability`).
     levels : tuple of int
-        After the whole image (1), points are looked at again in crops that follow them, at 2, 4 and 8 times smaller
-        sides (:class:`analyses.tracking.closer.CloserLook`). (1,) takes no closer look, as published.
+        After the whole image (1), points are looked at again in crops of which the sides are so many times smaller
+        (:class:`analyses.tracking.closer.CloserLook`); a number that comes twice is looked at twice. (1,) takes no
+        closer look, as published.
+    crops : "auto", "compensate" or "follow"
+        "compensate" takes the coarse motion out of the images, so that points that move differently share a crop, and
+        looks at what motion is left (:class:`analyses.tracking.compensation.Compensator`). "follow" moves a crop along
+        with points that move alike; points that move differently need crops of their own. "auto" compensates the whole
+        image, where all points are known in one image, and then follows: more accurate, and with more crops, than
+        compensating closer crops too. A level that comes twice is looked at once unless it is compensated.
     crop_margin : float
         Cells that a point keeps from the border of its crop.
     max_crops : int, optional
@@ -110,6 +119,7 @@ class TrackingOptions:
     min_confidence: float = 0.0
     visibility: Literal["limits", "calibrated"] = "limits"
     levels: tuple[int, ...] = (1,)
+    crops: Literal["auto", "compensate", "follow"] = "auto"
     crop_margin: float = 1.0
     max_crops: int | None = None
     trusted_cycle_error: float = 1.0
@@ -127,6 +137,17 @@ class TrackingOptions:
                 "have. Use support=0, or geometry='exact'."
             )
 
+    def compensates(self, level: int, anchors: np.ndarray) -> bool:
+        """Return whether the coarse motion is taken out of the crops of a level, for points known in images (point,).
+
+        Examples
+        --------
+        >>> here, later = np.array([3, 3]), np.array([0, 3])
+        >>> [TrackingOptions().compensates(*how) for how in ((1, here), (1, later), (2, here))]
+        [True, False, False]
+        """
+        return self.crops == "compensate" or (self.crops == "auto" and level == 1 and len(np.unique(anchors)) < 2)
+
     def _check_numbers(self) -> None:
         for name in ("support", "sharpness", "smoothness"):
             if math.isinf(getattr(self, name)):
@@ -139,10 +160,10 @@ class TrackingOptions:
         for name in ("crop_margin", "trusted_cycle_error", "max_correction", "max_crop_cycle_error"):
             if not getattr(self, name) >= 0:
                 raise InvalidInputError(f"{name} must be at least 0; got {getattr(self, name)}.")
-        if self.levels[:1] != (1,) or list(self.levels) != sorted(set(self.levels)) or self.levels[-1] > _MAX_LEVEL:
+        if self.levels[:1] != (1,) or list(self.levels) != sorted(self.levels) or self.levels[-1] > _MAX_LEVEL:
             raise InvalidInputError(
-                f"levels must rise from 1, which is the whole image, to at most {_MAX_LEVEL}; got {self.levels}. "
-                "Use (1, 2) or (1, 2, 4)."
+                f"levels must begin with 1, which is the whole image, and not fall, to at most {_MAX_LEVEL}; got "
+                f"{self.levels}. Use (1, 1, 2), (1, 2) or (1, 2, 4)."
             )
         if self.max_crops is not None and self.max_crops < 1:
             raise InvalidInputError(f"max_crops must be at least 1, or None; got {self.max_crops}.")

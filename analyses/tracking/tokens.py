@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from analyses.tracking.chunks import Chunk
-from analyses.tracking.crops import CropWindows, cut
+from analyses.tracking.crops import CropWindows
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens
 from probe.backbones.backbone import Backbone
@@ -77,24 +77,23 @@ class LayerTokens:
             images += stride
         return images
 
-    def _clip(self, images: tuple[int, ...], origins: np.ndarray | None, scale: float) -> Clip:
+    def _clip(self, images: tuple[int, ...], windows: CropWindows | None, origins: np.ndarray | None) -> Clip:
         """Return what the model sees of images."""
-        if origins is None:
+        if windows is None or origins is None:
             return Clip(self.images[list(images)], fps=8.0).resized(*self.size)
-        crops = [
-            cut(self.images[image], origin, scale, self.size) for image, origin in zip(images, origins, strict=True)
-        ]
-        return Clip(np.stack(crops), fps=8.0)
+        shown = zip(images, origins, strict=True)
+        return Clip(np.stack([windows.show(self.images, *each, self.size) for each in shown]), fps=8.0)
 
-    def _encoded(self, images: tuple[int, ...], origins: np.ndarray | None, scale: float) -> list[torch.Tensor]:
+    def _encoded(
+        self, images: tuple[int, ...], windows: CropWindows | None, origins: np.ndarray | None
+    ) -> list[torch.Tensor]:
         """Return the latents of each image alone; the latest used are kept, since an image lies in several chunks."""
-        seen = [None] * len(images) if origins is None else [(*origin, scale) for origin in origins.tolist()]
-        keys = list(zip(images, seen, strict=True))
+        keys = [_key(windows, image, None if origins is None else origins[n]) for n, image in enumerate(images)]
         found = {key: self._encodings.pop(key) for key in dict.fromkeys(keys) if key in self._encodings}
         missing = {key: place for place, key in enumerate(keys) if key not in found}
         if missing:
             places = list(missing.values())
-            shown = self._clip(tuple(images[p] for p in places), None if origins is None else origins[places], scale)
+            shown = self._clip(tuple(images[p] for p in places), windows, None if origins is None else origins[places])
             found |= dict(zip(missing, self.backbone.encode_images(shown), strict=True))
         self._encodings |= found
         while len(self._encodings) > _ENCODINGS:
@@ -107,27 +106,26 @@ class LayerTokens:
         Missing images repeat the last one.
         """
         chunk, windows = view
-        scale = 0.0 if windows is None else windows.scale
         if self.options.encode == "clip":
             count = self._fitting(len(chunk.images), 1)
             images = (*chunk.images, *chunk.images[-1:] * (count - len(chunk.images)))
             layout = self.backbone.layout(*self.size, count)
             spans = [layout.images_of(frame) for frame in range(layout.frames)]
             origins = None if windows is None else windows.at(images, spans)
-            latents = self.backbone.encode(self._clip(images, origins, scale))
+            latents = self.backbone.encode(self._clip(images, windows, origins))
             return latents, layout, None if origins is None else origins[[span[0] for span in spans]]
         layout = self.layout(len(chunk.images))
         images = (*chunk.images, *chunk.images[-1:] * (layout.frames - len(chunk.images)))
         origins = None if windows is None else windows.at(images)
-        return torch.cat(self._encoded(images, origins, scale), self.backbone.frame_axis), layout, origins
+        return torch.cat(self._encoded(images, windows, origins), self.backbone.frame_axis), layout, origins
 
     def _forward(self, images: int, view: View) -> ForwardPass:
         """Return the model's calls for clips of a number of images; of each anchor if the model also takes an image."""
         chunk, windows = view
         anchor = chunk.images[:1]
         origins = None if windows is None else windows.at(anchor)
-        shown = self.backbone.conditioning_of(self._clip(anchor, origins, 0.0 if windows is None else windows.scale))
-        own = (*anchor, None if origins is None else (*origins[0].tolist(), windows and windows.scale))
+        shown = self.backbone.conditioning_of(self._clip(anchor, windows, origins))
+        own = _key(windows, anchor[0], None if origins is None else origins[0])
         key = images, own if shown else None
         if key not in self._forwards:
             height, width = self.size
@@ -162,6 +160,11 @@ class LayerTokens:
         self.seconds += time.perf_counter() - began
         self.chunks += 1
         return ChunkTokens(query, key, capture.layout, _offsets(origins, windows, query.device))
+
+
+def _key(windows: CropWindows | None, image: int, origin: np.ndarray | None) -> tuple[object, ...]:
+    """Return what tells the view of an image from others."""
+    return (image,) if windows is None or origin is None else windows.key(image, origin)
 
 
 def _offsets(origins: np.ndarray | None, windows: CropWindows | None, device: torch.device) -> torch.Tensor | None:

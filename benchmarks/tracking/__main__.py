@@ -18,14 +18,22 @@ from analyses.tracking.track import PUBLISHED
 from benchmarks.mini_quality.real import SIZE, data_folder, left_out
 from benchmarks.tracking.ablation import OURS, ablation_report, layer_of, real_ablation_report
 from benchmarks.tracking.clips import IMAGES, measure_all, real_clips, scene_clips
-from benchmarks.tracking.closer import CLOSER, FEW_CROPS, closer_report, closer_trackers, real_closer_report
+from benchmarks.tracking.closer import (
+    AGAIN,
+    CLOSER,
+    FEW_CROPS,
+    FOLLOWING,
+    closer_trackers,
+    control_report,
+    real_closer_report,
+)
 from benchmarks.tracking.cost import cost_report
 from benchmarks.tracking.kept import KeptScores
 from benchmarks.tracking.tables import clip_table, difference_table, main_table, threshold_table
 from probe import Backbone, load_backbone
 from store.tracks.point_tracks import Tracker
 
-PARTS = ("scenes", "real", "closer", "closer-real", "ablation", "ablation-real", "cost")
+PARTS = ("scenes", "real", "controls", "closer-real", "ablation", "ablation-real", "cost")
 STRIDES = (1, 4)
 LENGTHS = (6, 100, 1000)
 _EXACT = "published, exact geometry"
@@ -60,7 +68,7 @@ def scene_report(
         "mode first.",
         main_table(found),
         threshold_table(found),
-        difference_table(found, CLOSER, [*_BESIDE, OURS, FEW_CROPS]),
+        difference_table(found, CLOSER, [*_BESIDE, OURS, AGAIN, FEW_CROPS, FOLLOWING]),
     ]
     return "\n\n".join(lines)
 
@@ -98,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
         reports = {
             "scenes": lambda: scene_report(backbone, *how, given.first, given.scenes, kept, given.made),  # noqa: B023
             "real": lambda: real_report(backbone, *how),  # noqa: B023
-            "closer": lambda: closer_report(backbone, *how, given.first, given.scenes),  # noqa: B023
+            "controls": lambda: control_report(backbone, *how, given.scenes, kept, given.made),  # noqa: B023
             "closer-real": lambda: real_closer_report(backbone, *how),  # noqa: B023
             "ablation": lambda: ablation_report(backbone, *how, count=given.scenes),  # noqa: B023
             "ablation-real": lambda: real_ablation_report(backbone, *how),  # noqa: B023

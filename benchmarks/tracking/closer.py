@@ -1,8 +1,8 @@
-"""Following crops beside their controls: the same crops read as raw pixels, and crops that do not follow."""
+"""A closer look beside its controls: the same crops read as raw pixels, crops that stay, and a wrong motion."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,20 +16,25 @@ from analyses.correspondence.patches import patch_features
 from analyses.trackers.backbone import BackboneTracker
 from analyses.trackers.optical_flow import FlowTracker
 from analyses.tracking.chunks import Chunk
+from analyses.tracking.closer import CloserLook
+from analyses.tracking.compensation import Compensation, Compensator
 from analyses.tracking.crops import CropWindows
 from analyses.tracking.grouping import PointGroup
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens
 from analyses.tracking.tokens import LayerTokens
 from benchmarks.mini_quality.real import data_folder, left_out, tracked_clips
+from benchmarks.tracking.ablation import FIRST
 from benchmarks.tracking.clips import measure_all, scene_clips
+from benchmarks.tracking.kept import KeptScores
 from benchmarks.tracking.tables import clip_table, difference_table, main_table
 from probe import Backbone
 from store.clips.clip import Clip
 from store.tracks.point_tracks import PointTracks, Tracker
 
-OURS, CLOSER, CLOSEST = "ours", "ours, levels 1, 2", "ours, levels 1, 2, 4"
-FEW_CROPS = "ours, levels 1, 2, 5 crops"
+OURS, AGAIN, CLOSER = "ours", "ours, levels 1, 1", "ours, levels 1, 1, 2"
+FEW_CROPS = "ours, levels 1, 1, 2, 4 crops"
+COMPENSATED, FOLLOWING = "ours, levels 1, 1, 2, compensated", "ours, levels 1, 2"
 _FLOW = "optical flow, chained"
 
 
@@ -55,7 +60,7 @@ def _raw_patches() -> Iterator[None]:
             return model(self, chunk)
         origins = windows.at(chunk.images)
         layout = self.layout(len(chunk.images))
-        shown: Clip = self._clip(chunk.images, origins, windows.scale)
+        shown: Clip = self._clip(chunk.images, windows, origins)
         features = 8 * patch_features(shown.images, layout)[None]  # as sharp as needed to have peaks
         offsets = torch.as_tensor((origins - origins[0]) / windows.scale, dtype=torch.float32)
         self.chunks += 1
@@ -67,71 +72,79 @@ def _raw_patches() -> Iterator[None]:
 
 @contextmanager
 def _still_crops() -> Iterator[None]:
-    """Crops stay where they are in the first image."""
-    follow = closer.follow
-    with mock.patch.object(
-        closer, "follow", lambda centres, *size: follow(np.broadcast_to(centres[:1], centres.shape), *size)
-    ):
+    """Let each crop stay where it is, and no motion be taken out of it."""
+
+    def still(self: CloserLook, crop: PointGroup, level: int) -> CropWindows:
+        size = self.layout.pixel_height, self.layout.pixel_width
+        return closer.follow(np.broadcast_to(crop.centres[:1], crop.centres.shape), self.clip, size, level)
+
+    with mock.patch.object(CloserLook, "_windows", still):
         yield
 
 
 @contextmanager
-def _fixed_tiles() -> Iterator[None]:
-    """Crops are tiles of the image, as far apart as a third of what is left beside one, and follow nothing."""
+def _random_motion() -> Iterator[None]:
+    """Take the motion of another image out of each: the images are as torn, but nothing is held still."""
 
-    def tiles(tracks: np.ndarray, trusted: np.ndarray, extent: np.ndarray, margin: np.ndarray, **how: Any) -> Any:
-        largest = tracks[trusted].max(0) if trusted.any() else extent
-        places = [
-            np.linspace(side / 2, max(side / 2, far - side / 2), 3) for side, far in zip(extent, largest, strict=True)
-        ]
-        centres = np.stack(np.meshgrid(*places), -1).reshape(-1, 2)
-        anchors = how["anchors"]
-        here = tracks[anchors, np.arange(len(anchors))]
-        owner = np.linalg.norm(here[:, None] - centres, axis=-1).argmin(1)
-        return [
-            PointGroup(np.flatnonzero(owner == tile), np.broadcast_to(centres[tile], (len(tracks), 2)))
-            for tile in np.unique(owner)
-        ]
+    def other(self: Compensator, *given: Any) -> list[PointGroup]:
+        groups = groups_of(self, *given)
+        wrong = {id(group.motion): _shuffled(group.motion) for group in groups if group.motion is not None}
+        return [replace(group, motion=wrong[id(group.motion)]) for group in groups]
 
-    with mock.patch.object(closer, "group_points", tiles):
+    groups_of = Compensator.groups
+    with mock.patch.object(Compensator, "groups", other):
         yield
+
+
+def _shuffled(motion: Compensation) -> Compensation:
+    """Return a motion of which each image but the first has that of a later one, the last that of the second."""
+    order = np.r_[0, np.roll(np.arange(1, len(motion.paths)), len(motion.paths) // 2)]
+    return replace(motion, paths=motion.paths[order])
+
+
+def closer_trackers(
+    backbone: Backbone, layer: int | None, step: int | None, size: tuple[int, int] | None = None
+) -> dict[str, Tracker]:
+    """Ours with a look at what motion is left; with closer crops, all or few; each compensated; and following alone."""
+    plain = BackboneTracker(backbone, layer, step, size=size)
+    return {
+        AGAIN: replace(plain, options=TrackingOptions(levels=(1, 1))),
+        CLOSER: replace(plain, options=TrackingOptions(levels=(1, 1, 2))),
+        FEW_CROPS: replace(plain, options=TrackingOptions(levels=(1, 1, 2), max_crops=4)),
+        COMPENSATED: replace(plain, options=TrackingOptions(levels=(1, 1, 2), crops="compensate")),
+        FOLLOWING: replace(plain, options=TrackingOptions(levels=(1, 2))),
+    }
 
 
 def trackers_of(
     backbone: Backbone, layer: int | None, step: int | None, size: tuple[int, int] | None, *, controls: bool
 ) -> dict[str, Tracker]:
-    """Flow, ours and the levels; the controls of level 2."""
-    plain = BackboneTracker(backbone, layer, step, size=size)
-    levels = {
-        name: replace(plain, options=TrackingOptions(levels=chosen))
-        for name, chosen in ((CLOSER, (1, 2)), (CLOSEST, (1, 2, 4)))
-    }
-    found: dict[str, Tracker] = {_FLOW: FlowTracker(), OURS: plain, **levels}
-    if controls:
-        found["raw patches in the crops"] = _Control(levels[CLOSER], _raw_patches)
-        found["crops that stay"] = _Control(levels[CLOSER], _still_crops)
-        found["fixed tiles"] = _Control(levels[CLOSER], _fixed_tiles)
-    return found
+    """Flow, ours, the levels, and the controls of the closest look."""
+    found: dict[str, Tracker] = {_FLOW: FlowTracker(), OURS: BackboneTracker(backbone, layer, step, size=size)}
+    found |= closer_trackers(backbone, layer, step, size)
+    return found | (control_trackers(backbone, layer, step) if controls else {})
 
 
-def closer_trackers(backbone: Backbone, layer: int | None, step: int | None) -> dict[str, Tracker]:
-    """Ours with a closer look, in as many crops as cover the points and in five at most."""
-    plain = BackboneTracker(backbone, layer, step)
+def control_trackers(backbone: Backbone, layer: int | None, step: int | None) -> dict[str, Tracker]:
+    """The closest look with something otherwise: its pixels matched instead, its motion left in, or a wrong one out."""
+    look = BackboneTracker(backbone, layer, step, options=TrackingOptions(levels=(1, 1, 2)))
     return {
-        CLOSER: replace(plain, options=TrackingOptions(levels=(1, 2))),
-        FEW_CROPS: replace(plain, options=TrackingOptions(levels=(1, 2), max_crops=5)),
+        "raw patches in the crops": _Control(look, _raw_patches),
+        "crops that stay": _Control(look, _still_crops),
+        "the motion of another image": _Control(look, _random_motion),
     }
 
 
-def closer_report(backbone: Backbone, layer: int | None, step: int | None, first: int, count: int) -> str:
-    """The tables on scenes as Markdown."""
-    found = trackers_of(backbone, layer, step, None, controls=True)
-    return "\n\n".join(
-        [
-            f"{count} unseen scenes (seeds {first} to {first + count - 1}), points of image 0.",
-            _tables(found, scene_clips(first, count)),
-        ]
-    )
+def control_report(
+    backbone: Backbone, layer: int | None, step: int | None, count: int, kept: KeptScores, made: bool
+) -> str:
+    """The tables on tuning scenes as Markdown."""
+    trackers = trackers_of(backbone, layer, step, None, controls=True)
+    clips = scene_clips(FIRST, count)
+    found = measure_all(trackers, clips, image_0_only=True, kept=kept, backbone=f"{backbone.name}, image 0", made=made)
+    others = [name for name in trackers if name != CLOSER]
+    head = f"{found.sizes['clip']} of {count} tuning scenes (seeds {FIRST} and up), points of image 0."
+    return "\n\n".join([head, main_table(found), difference_table(found, CLOSER, others)])
 
 
 def real_closer_report(backbone: Backbone, layer: int | None, step: int | None, *, stride: int = 4) -> str:
@@ -148,9 +161,3 @@ def real_closer_report(backbone: Backbone, layer: int | None, step: int | None, 
             difference_table(measured, CLOSER, [name for name in found if name != CLOSER]),
         ]
     )
-
-
-def _tables(trackers: Mapping[str, Tracker], clips: Mapping[str, Clip]) -> str:
-    measured = measure_all(trackers, clips, image_0_only=True)
-    others = [name for name in trackers if name != CLOSER]
-    return f"{main_table(measured)}\n\n{difference_table(measured, CLOSER, others)}"

@@ -36,7 +36,7 @@ def scores(backbone: Backbone, clip: Clip, matched: list[_MATCHED], crops: int) 
     if clip.tracks is None or clip.visibility is None:
         raise ValueError("a scene has tracks")
     known = tracking_defaults(backbone)
-    options = TrackingOptions(levels=(1, 2), max_crops=crops)
+    options = TrackingOptions(levels=(1, 2), crops="follow", max_crops=crops)
     size, extent = backbone.default_size[:2], (clip.height, clip.width)
     length = chunk_length(backbone, options, size)
     mine = np.flatnonzero(clip.visibility[0])

@@ -127,7 +127,7 @@ Levels = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="Look closer in crops that follow the points: '1,2' also at half the side, '1,2,4' at a quarter.",
+        help="Look again: '1,1' at the whole image without its coarse motion, '1,1,2' then in crops of half the side.",
     ),
 ]
 MaxCrops = Annotated[
@@ -135,6 +135,10 @@ MaxCrops = Annotated[
     typer.Option(
         min=1, metavar="NUMBER", help="Most crops of a closer look, whose time grows with them; any by default."
     ),
+]
+Crops = Annotated[
+    Literal["auto", "compensate", "follow"],
+    typer.Option(help="Whether closer looks take the coarse motion out, or follow points that move alike."),
 ]
 ClipNoise = Annotated[Noise, typer.Option(help="Noise added to the clip.", rich_help_panel=RUN)]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="Prompt for the model.", rich_help_panel=RUN)]

@@ -31,29 +31,32 @@ def tracking_options(
     noise: Noise,
     levels: tuple[int, ...] = (1,),
     max_crops: int | None = None,
+    crops: Literal["auto", "compensate", "follow"] = "auto",
 ) -> TrackingOptions:
     """Tracking procedure from the options of the same names.
 
     Raises
     ------
     InvalidInputError
-        For clips encoded whole, or a closer look, by the published procedure; for levels that do not rise from 1; and
-        for a number of crops without a closer look.
+        For clips encoded whole, or a closer look, by the published procedure; for levels that do not begin with
+        1; and for a number or a kind of crops without a closer look.
 
     Examples
     --------
     >>> tracking_options("difftrack-tracking", "images", "forward").noise
     'forward'
     """
-    check_procedure(preset, encode, levels, max_crops)
+    check_procedure(preset, encode, levels, max_crops, crops)
     from analyses.tracking.options import PUBLISHED, TrackingOptions
 
     if preset == "exact":
-        return TrackingOptions(encode=encode, noise=noise, levels=levels, max_crops=max_crops)
+        return TrackingOptions(encode=encode, noise=noise, levels=levels, max_crops=max_crops, crops=crops)
     return replace(PUBLISHED, noise=noise)
 
 
-def check_procedure(preset: str, encode: str, levels: tuple[int, ...] = (1,), max_crops: int | None = None) -> None:
+def check_procedure(
+    preset: str, encode: str, levels: tuple[int, ...] = (1,), max_crops: int | None = None, crops: str = "auto"
+) -> None:
     """Raise for whole clips encoded, or a closer look taken, under the published procedure, and for crops without one.
 
     Raises
@@ -66,6 +69,8 @@ def check_procedure(preset: str, encode: str, levels: tuple[int, ...] = (1,), ma
         raise InvalidInputError("--preset difftrack-tracking sees whole images alone. Leave --levels out.")
     if max_crops is not None and len(levels) < 2:
         raise InvalidInputError("--max-crops counts the crops of a closer look. Add --levels 1,2.")
+    if crops != "auto" and len(levels) < 2:
+        raise InvalidInputError("--crops says how a closer look is taken. Add --levels 1,1,2.")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class MatchingOptions(OptionGroup):
     encode: options.Encode = "images"
     levels: options.Levels = None
     max_crops: options.MaxCrops = None
+    crops: options.Crops = "auto"
     noise: options.ClipNoise = "clean"
     prompt: options.Prompt = ""
     seed: options.Seed = 0
@@ -96,7 +102,7 @@ class MatchingOptions(OptionGroup):
         ------
         InvalidInputError
         """
-        check_procedure(self.preset, self.encode, self.level_numbers, self.max_crops)
+        check_procedure(self.preset, self.encode, self.level_numbers, self.max_crops, self.crops)
         parsing.numbers(self.heads, "heads")
         options.check_size(parsing.pixel_size(self.size), backbone)
         layer_option(self.layer)
@@ -107,8 +113,10 @@ class MatchingOptions(OptionGroup):
         found = parsing.numbers(self.levels, "levels")
         if found == "all":
             raise InvalidInputError("--levels takes numbers. Write for example '1,2'.")
-        if found is not None and (found[:1] != (1,) or list(found) != sorted(set(found))):
-            raise InvalidInputError(f"--levels {self.levels!r} must rise from 1, the whole image. Write '1,2'.")
+        if found is not None and (found[:1] != (1,) or list(found) != sorted(found)):
+            raise InvalidInputError(
+                f"--levels {self.levels!r} must begin with 1, the whole image, and not fall. Write '1,1,2'."
+            )
         return found or (1,)
 
     def settings(self, model: Backbone) -> dict[str, Any]:
@@ -122,7 +130,8 @@ class MatchingOptions(OptionGroup):
         heads = parsing.numbers(self.heads, "heads")
         layer, step, kept = matched(model, self.layer, self.step, None if heads == "all" else heads, self.steps)
         run = {"prompt": self.prompt, "seed": self.seed, "steps": self.steps, "size": parsing.pixel_size(self.size)}
-        procedure = tracking_options(self.preset, self.encode, self.noise, self.level_numbers, self.max_crops)
+        levels = self.level_numbers
+        procedure = tracking_options(self.preset, self.encode, self.noise, levels, self.max_crops, self.crops)
         return {"layer": layer, "step": step, "heads": kept, "options": procedure, **run}
 
 
@@ -271,6 +280,5 @@ def tracking_cost(
     layout = model.layout(height, width, shown)
     plans = chunk_plans(images, sorted({int(each) for each in queries[:, 0]}), length, procedure)
     chunks = sum(len(group) for groups, _ in plans for group in groups)
-    crops = (expected_crops(queries, (extent[0], extent[1]), layout, procedure, each) for each in procedure.levels)
-    count = chunks * sum(crops)
+    count = chunks * sum(expected_crops(queries, (extent[0], extent[1]), layout, procedure))
     return type(default)(height, width, shown), count * (range(len(model.layers))[layer] + 1) / len(model.layers)

@@ -8,10 +8,10 @@ from probe import load_backbone
 from store.errors import InvalidInputError
 
 
-def test_levels_are_numbers_that_rise_from_one():
+def test_levels_are_numbers_that_begin_with_one_and_do_not_fall():
     assert MatchingOptions(levels="1,2,4").level_numbers == (1, 2, 4)
     assert MatchingOptions().level_numbers == (1,)
-    for text in ("2", "1,4,2", "all", "1,1"):
+    for text in ("2", "1,4,2", "all"):
         with pytest.raises(InvalidInputError, match="--levels"):
             MatchingOptions(levels=text).check("mini")
     with pytest.raises(InvalidInputError, match="Leave --levels out"):
@@ -25,9 +25,9 @@ def test_a_plan_counts_the_crops():
     queries = np.column_stack([np.zeros(100), grid])
     calls = [
         tracking_cost(mini, tracking_options("exact", "images", "clean", levels), (12, 40, 40), queries, None, 5)[1]
-        for levels in ((1,), (1, 2))
+        for levels in ((1,), (1, 2), (1, 1, 2))
     ]
-    assert calls == [3.0, 15.0]  # four crops hold the grid
+    assert calls == [3.0, 15.0, 18.0]  # four crops hold the grid
 
 
 def test_a_plan_counts_no_more_crops_than_are_allowed():
@@ -40,3 +40,6 @@ def test_a_plan_counts_no_more_crops_than_are_allowed():
     assert calls == 9.0  # three of the whole images, and three of each of two crops
     with pytest.raises(InvalidInputError, match="--max-crops counts the crops of a closer look"):
         MatchingOptions(max_crops=2).check("mini")
+    with pytest.raises(InvalidInputError, match="--crops says how a closer look is taken"):
+        MatchingOptions(crops="follow").check("mini")
+    assert MatchingOptions(levels="1,2", crops="follow").settings(mini)["options"].crops == "follow"

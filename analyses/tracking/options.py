@@ -70,7 +70,7 @@ class TrackingOptions:
         "limits" hides what exceeds the two limits above. "calibrated" hides what is visible with a probability below
         0.5, which is then the confidence (:func:`analyses.tracking.visibility.visibility_probability`).
     levels : tuple of int
-        After the whole image (1), points are looked at again in crops of which the sides are so many times smaller
+        After the whole image (1), points are looked at again in crops whose sides are this many times smaller
         (:class:`analyses.tracking.closer.CloserLook`); a number that comes twice is looked at twice. (1,) takes no
         closer look, as published.
     crops : "auto", "compensate" or "follow"

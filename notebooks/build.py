@@ -63,8 +63,10 @@ def sources() -> list[Path]:
     return sorted(HERE.glob("[0-9]*.py"))
 
 
-def execute(source: Path, folder: Path) -> Any:
+def execute(source: Path, folder: Path, kernel: Any = None) -> Any:
     """The notebook of a source, run with ``folder`` as its working directory.
+
+    It has a fresh kernel, unless one is passed in, whose working directory and environment are then those it has.
 
     Raises
     ------
@@ -77,18 +79,32 @@ def execute(source: Path, folder: Path) -> Any:
     client = NotebookClient(
         notebook,
         timeout=SECONDS_PER_CELL,
+        startup_timeout=SECONDS_PER_CELL,
         kernel_name="python3",
+        km=kernel,
         record_timing=False,
         coalesce_streams=True,  # else the pieces of a print depend on the time they took
         resources={"metadata": {"path": str(folder)}},
     )
     with tempfile.TemporaryDirectory() as sockets:
-        manager = client.create_kernel_manager()
-        if os.name == "posix":  # files instead of ports, which another process may take before the kernel does
-            manager.transport, manager.ip = "ipc", f"{sockets}/kernel"
-        client.execute(env={**KERNEL_DEFAULTS, **os.environ, "PLOTLY_RENDERER": "plotly_mimetype"})
+        if kernel is None:
+            own_sockets(client.create_kernel_manager(), Path(sockets))
+        client.execute(env=kernel_environment())
+        if kernel is not None:
+            client.kc.stop_channels()  # which the client leaves open for a kernel that it did not start
     notebook.metadata.pop("jupytext", None)
     return notebook
+
+
+def own_sockets(manager: Any, folder: Path) -> None:
+    """Let a kernel be reached through files instead of ports, which another process may take before the kernel does."""
+    if os.name == "posix":
+        manager.transport, manager.ip = "ipc", f"{folder}/kernel"
+
+
+def kernel_environment() -> dict[str, str]:
+    """The environment in which notebooks are run."""
+    return {**KERNEL_DEFAULTS, **os.environ, "PLOTLY_RENDERER": "plotly_mimetype"}
 
 
 def figures(notebook: Any) -> Iterator[Any]:

@@ -6,6 +6,8 @@ import base64
 import importlib.util
 import io
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,9 @@ from typing import Any
 import jupytext
 import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
+from jupyter_core.utils import run_sync
+from nbclient import NotebookClient
 from PIL import Image
 
 from store import make_scene, write_clip
@@ -49,6 +54,37 @@ def build() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def kernel(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One kernel for all notebooks: its imports take longer than most of them."""
+    manager = AsyncKernelManager()
+    with tempfile.TemporaryDirectory() as sockets:
+        build.own_sockets(manager, Path(sockets))
+        run_sync(manager.start_kernel)(env=build.kernel_environment(), cwd=str(tmp_path_factory.mktemp("kernel")))
+        yield manager
+        run_sync(manager.shutdown_kernel)(now=True)
+
+
+RESET = """
+get_ipython().run_line_magic("reset", "-f")
+import os, warnings
+shell = get_ipython()
+shell.first_filters = getattr(shell, "first_filters", warnings.filters[:])
+warnings.filters[:] = shell.first_filters
+os.chdir({folder!r})
+os.environ["DITPROBE_DATA"] = {data!r}
+get_ipython().run_line_magic("reset", "-f")
+"""
+
+
+def reset(kernel: Any, folder: Path, data: Path) -> None:
+    """Leave nothing of an earlier notebook but its imports."""
+    cell = nbformat.v4.new_code_cell(RESET.format(folder=str(folder), data=str(data)))
+    client = NotebookClient(nbformat.v4.new_notebook(cells=[cell]), km=kernel, startup_timeout=240)
+    client.execute()
+    client.kc.stop_channels()
+
+
 def shortened(code: str, replacements: dict[str, str]) -> str:
     for old, new in replacements.items():
         assert code.count(old) == 1, f"{old!r} is not there once"
@@ -73,18 +109,16 @@ def test_committed_notebook_is_that_of_its_source(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_notebook_runs_and_shows_its_pictures(
-    build: ModuleType, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each takes ten to twenty seconds on a core; a cell that hangs is ended."""
+def test_notebook_runs_and_shows_its_pictures(build: ModuleType, kernel: Any, name: str, tmp_path: Path) -> None:
+    """A cell that hangs is ended."""
     data, folder = tmp_path / "data", tmp_path / "folder"
     (data / "det").mkdir(parents=True)
     folder.mkdir()
     write_clip(data / "det" / "clip.mp4", make_scene(11, images=21, height=48, width=80))
-    monkeypatch.setenv("DITPROBE_DATA", str(data))
     source = tmp_path / f"{name}.py"
     source.write_text(shortened((NOTEBOOKS / source.name).read_text(), SHORTER[name]))
-    notebook = build.execute(source, folder)
+    reset(kernel, folder, data)
+    notebook = build.execute(source, folder, kernel)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)

@@ -29,7 +29,8 @@ from analyses.layers.sweep_items import (
 from analyses.layers.sweep_recording import sweep_recording
 from analyses.layers.sweep_resume import assemble_sweep, saved_sources
 from analyses.layers.sweep_run import SweepRun
-from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.backbone import Backbone
+from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import RunSettings, requested_size
 from store.arguments import check_kind, checked_but
 from store.clips.clip import Clip

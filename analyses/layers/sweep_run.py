@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.backbone import Backbone
+from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
 from probe.run.run import pass_count, sample_prompt, show_clip

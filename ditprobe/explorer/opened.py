@@ -128,8 +128,8 @@ class OpenedRecording:
     def doubt(self) -> str | None:
         """Say why the clip may be another one than was recorded; None without a reason to think so.
 
-        A video file is lossy, so images that are not those of the recording are no reason by themselves; another
-        prompt besides is.
+        A video file is lossy, so images that differ from those of the recording are not a reason by themselves;
+        together with a different prompt they are.
         """
         known, prompt = self.recording.provenance.extra.get("clip_hash"), self.recording.provenance.prompt
         if self.clip is None or not self.clip.prompt or not prompt or self.clip.prompt == prompt or known is None:

@@ -26,8 +26,9 @@ from generators.sampling.scheduler import EditedSteps, check_editable, moved
 from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
 from probe.attention.wrapping import check_closed, named_arguments
-from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.backbone import Backbone
 from probe.backbones.compiled import uncompiled
+from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import RunSettings, requested_size
 from probe.capture.clock import SamplerClock
 from store.arguments import checked, checked_but

@@ -17,8 +17,9 @@ from generators.transfer.embedding import MotionEmbedding
 from generators.transfer.method import TransferMethod
 from generators.transfer.optimised import Optimisation, OptimisedMethod
 from generators.transfer.reference_clip import Reference, fit_reference, text_arguments
-from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
+from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import RequestedSize, RunSettings
 from probe.run.run import EndRun
 from store.arguments import check_fields, checked

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from probe.attention.retarget import check_multiplies
 from probe.attention.tap import check_no_cache
-from probe.attention.wrapping import wrapped_method
 from probe.backbones.arguments import PipelineArguments
+from probe.backbones.codec import decode_latents, encode_images
 from probe.backbones.family import Family
 from probe.backbones.finite import check_latents, check_values
 from probe.backbones.geometry import Size, TokenGeometry
+from probe.backbones.pipeline_call import OnStep, call_pipeline, quiet_pipeline
 from probe.backbones.schedule import ScheduleReader
 from probe.backbones.settings import RunSettings, requested_size
 from store.arguments import checked, checked_but
 from store.clips.clip import Clip
-from store.errors import NotFiniteError, UnsupportedBackboneError
+from store.errors import UnsupportedBackboneError
 from store.files.digest import digest_of_json
 from store.layout import TokenLayout
 from store.text import counted
-from store.wording import Wording
-
-OnStep = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -308,49 +303,13 @@ class Backbone(Family):
 
     def call_pipeline(self, arguments: Mapping[str, Any], *, prompt: str | None, on_step: OnStep | None = None) -> Clip:
         """Call the pipeline with prepared arguments; what ``on_step`` raises ends the run and leaves it clean."""
-        self.check_run(arguments)
-        self.arguments.check_negative(arguments)
-        steps, first = int(arguments["num_inference_steps"]), self.first_step(arguments)
-
-        def after_step(pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-            step += first
-            if isinstance(values.get("latents"), Tensor):
-
-                def what() -> str:
-                    at = float(torch.as_tensor(timestep).max())
-                    return f"the latents after step {step} of {steps} (timestep {at:g})"
-
-                check_values(values["latents"], what, step=step)
-            if on_step is not None:
-                on_step(step + 1, steps)
-            return values
-
-        with ExitStack() as stack:
-            stack.enter_context(self.sized(int(arguments["num_frames"])))
-            stack.enter_context(self.quiet())
-            call = stack.enter_context(self.prepared_call(arguments))
-            if "callback_on_step_end" in inspect.signature(type(self.pipeline).__call__).parameters:
-                call["callback_on_step_end"] = after_step
-            else:
-                stack.enter_context(_after_steps(self.pipeline, after_step))
-            images = self.images_of_call(call)
-        return Clip(_to_uint8(images, self.name), self.fps, prompt=prompt)
+        return call_pipeline(self, arguments, prompt=prompt, on_step=on_step)
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """Without the pipeline's own progress bar, and with offloaded parts put back after an exception."""
-        before = getattr(self.pipeline, "_progress_bar_config", None)
-        self.pipeline.set_progress_bar_config(disable=True)
-        try:
+        with quiet_pipeline(self.pipeline):
             yield
-        except BaseException:
-            self.pipeline.maybe_free_model_hooks()
-            raise
-        finally:
-            if before is None:
-                del self.pipeline._progress_bar_config
-            else:
-                self.pipeline._progress_bar_config = before
 
     @checked
     @torch.no_grad()
@@ -368,7 +327,7 @@ class Backbone(Family):
         NotFiniteError
             When the VAE makes numbers that are not finite.
         """
-        return self._encode(clip.images, self.device)
+        return encode_images(self, clip.images, self.device)
 
     @checked
     @torch.no_grad()
@@ -385,15 +344,7 @@ class Backbone(Family):
             As :meth:`encode` does.
         """
         device = self.device  # which is costly to find: the pipeline walks through all of its modules
-        return [self._encode(image[None], device) for image in clip.images]
-
-    def _encode(self, images: np.ndarray, device: torch.device) -> Tensor:
-        self.check_size(images.shape[1], images.shape[2], images.shape[0])
-        video = torch.from_numpy(np.ascontiguousarray(images)).permute(3, 0, 1, 2)[None]
-        video = (video.float() / 127.5 - 1.0).to(device, self.vae_dtype)
-        latents = self.scale_latents(self.vae_encode(video).float())
-        check_values(latents, f"the latents that the VAE of {self.name} made of a clip", remedy=_VAE_REMEDY)
-        return latents
+        return [encode_images(self, image[None], device) for image in clip.images]
 
     @checked
     @torch.no_grad()
@@ -415,10 +366,7 @@ class Backbone(Family):
         """
         check_latents(latents)
         check_values(latents, "the latents to decode")
-        images = images or self.geometry.images_of(latents.shape[self.frame_axis])
-        values = self.unscale_latents(latents.to(self.device).float(), images).to(self.vae_dtype)
-        video = self.vae_decode(values)[0].float().permute(1, 2, 3, 0)
-        return Clip(_to_uint8((video / 2 + 0.5).cpu().numpy(), self.name), self.fps)
+        return decode_latents(self, latents, self.device, images)
 
     def __copy__(self) -> Backbone:
         """Copy the label and size of the calls under way; the model itself is shared."""
@@ -437,35 +385,3 @@ def _expand(root: nn.Module, path: str) -> Sequence[tuple[str, nn.Module]]:
         blocks = getattr(blocks, name, ())
     found = [(f"{container}.{i}.{leaf}", getattr(block, leaf, None)) for i, block in enumerate(blocks)]
     return [(name, module) for name, module in found if isinstance(module, nn.Module)]
-
-
-def _after_steps(pipeline: Any, after: Callable[..., Any]) -> AbstractContextManager[None]:
-    """Context in which ``after`` is called as a pipeline's callback would be, after every step of its scheduler."""
-    count = itertools.count()
-
-    def stepped(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = step(*args, **kwargs)
-        timestep = kwargs["timestep"] if "timestep" in kwargs else args[1]
-        latents = result if isinstance(result, Tensor) else result[0]  # a tuple, or an output of diffusers
-        after(pipeline, next(count), timestep, {"latents": latents})
-        return result
-
-    return wrapped_method(pipeline.scheduler, "step", stepped)
-
-
-_VAE_REMEDY = Wording(
-    "Check that the weights of the VAE are finite, or load the model with {dtype} or {}.",
-    repr("bfloat16"),
-    dtype="float32",
-)
-
-
-def _to_uint8(images: np.ndarray, name: str) -> np.ndarray:
-    """(image, y, x, 3) in 0 to 1 as uint8."""
-    bad = images.size - int(np.count_nonzero(np.isfinite(images)))
-    if bad:
-        raise NotFiniteError(
-            f"the images that the VAE of {name} decoded are not finite in {bad} of {images.size} places.",
-            remedy=_VAE_REMEDY,
-        )
-    return np.rint(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)

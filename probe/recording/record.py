@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.backbone import Backbone
+from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import RequestedSize, RunSettings
 from probe.capture.capture import Capture
 from probe.recording.plan import RecordingPlan, estimate_seconds, plan_recording

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.backbones.backbone import Backbone, OnStep
+from probe.backbones.backbone import Backbone
+from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import DEFAULT_SIZE, RequestedSize, RunSettings, check_seed, requested_size
 from probe.capture.capture import Sink
 from probe.capture.probe import Probe

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from generators.transfer.embedding import MotionEmbedding
     from generators.transfer.method import TransferMethod
     from generators.transfer.motion_transfer import Transferred
-    from probe.backbones.backbone import Backbone, OnStep
+    from probe.backbones.backbone import Backbone
     from probe.backbones.geometry import Size
+    from probe.backbones.pipeline_call import OnStep
     from store.clips.clip import Clip
 
 GROUP = "Steer a generation"

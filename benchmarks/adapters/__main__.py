@@ -61,7 +61,9 @@ FITS = {
     "seconds": ("a clip, s", 1),
 }
 FIRST = 4000
-PARTS = ("tune", "table", "kept", "ablation", "split")
+REFERENCES = {"table": 24, "kept": 24, "ablation": 12, "split": 12}
+"""Of each part; a reference of both ablations takes nearly five times as long as one of the table."""
+PARTS = ("tune", *REFERENCES)
 
 Row = tuple[Arm, tuple[int, ...], tuple[str, ...]]
 """An arm, the layers that are kept, and the prompts that count."""
@@ -79,8 +81,10 @@ class Experiment:
         """The tables of a part; its fits are made first, but for a dry run or what was made alone."""
         title, base, rows = self._rows(part)
         given = self._given
-        tuning = part == "tune"
-        first, count = (TUNED_ON, given.tuned_on) if tuning else (given.first, given.references)
+        if part == "tune":
+            first, count = TUNED_ON, given.tuned_on
+        else:
+            first, count = given.first, given.references or REFERENCES[part]
         clips = cases(first, count, "without a direction")
         fits = [self._fit(case, arm) for case in clips for arm, _, _ in rows.values()]
         if given.dry_run:
@@ -172,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=["mini", "mini-rope"])
     parser.add_argument("--parts", nargs="+", default=["table", "kept"], choices=PARTS)
-    parser.add_argument("--references", type=int, default=24)
+    parser.add_argument("--references", type=int, help="by default 24, of the ablations 12")
     parser.add_argument("--first", type=int, default=FIRST, help="seed of the first reference")
     parser.add_argument("--results", type=Path, default=Path("runs/adapters.jsonl"))
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")

@@ -9,6 +9,7 @@ import scipy.linalg
 import xarray as xr
 
 from analyses.arrays import as_tensor, check_finite
+from probe.backbones.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.errors import InvalidInputError
 
@@ -35,6 +36,7 @@ def _directions(centred: np.ndarray, count: int) -> np.ndarray:
 
 
 @checked
+@outside_autocast()
 def principal_components(tensor: Array, *, count: int = 3) -> xr.DataArray:
     """Every token's place along the directions of largest variance, all heads together.
 

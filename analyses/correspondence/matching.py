@@ -22,6 +22,7 @@ from analyses.arrays import (
 from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.peaks import neighbourhood_mean
 from analyses.kernels.matching_cost import CostBlock, cost_blocks, sources_within
+from probe.backbones.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import integer, one_of
 from store.errors import InvalidInputError
@@ -45,6 +46,7 @@ class Matches:
 
 @checked
 @torch.no_grad()
+@outside_autocast()
 def match_points(
     query: Array,
     key: Array,
@@ -101,6 +103,7 @@ def match_points(
 
 @checked
 @torch.no_grad()
+@outside_autocast()
 def match_points_by_head(
     query: Array,
     key: Array,
@@ -138,6 +141,7 @@ def match_points_by_head(
 
 @checked
 @torch.no_grad()
+@outside_autocast()
 def match_features(
     features: Array,
     points: Array,

@@ -13,6 +13,7 @@ import xarray as xr
 
 from analyses.arrays import as_tensor, compute_dtype, query_and_key, restore_kind
 from analyses.kernels.expected_cells import ChosenRows, ExpectedCells, best_cells
+from probe.backbones.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.arrays import as_array
 from store.checks import finite
@@ -21,6 +22,7 @@ from store.layout import TokenLayout
 
 
 @checked
+@outside_autocast()
 def attention_motion_flow(
     query: Array, key: Array, layout: TokenLayout, *, temperature: float = 2.0, hard: bool = False
 ) -> Any:
@@ -125,6 +127,7 @@ class MovingFlowLoss:
         self._wanted, self._temperature = reference_flow.flatten(2, 3)[moving], temperature
         self._chosen = ChosenRows.of(moving)
 
+    @outside_autocast()
     def __call__(self, query: torch.Tensor, key: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
         """The loss, in square cells, of queries and keys (head, frame, y, x, channel)."""
         tokens = [tensor.flatten(2, 3) for tensor in (query, key)]

@@ -11,6 +11,7 @@ import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES, query_and_key
 from analyses.heads.masses import attention_rows, head_masses
+from probe.backbones.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import finite, one_of
 from store.errors import InvalidInputError
@@ -28,6 +29,7 @@ BLOCK = 128
 
 @checked
 @torch.no_grad()
+@outside_autocast()
 def classify_heads(
     query: Array,
     key: Array,

@@ -10,6 +10,7 @@ import torch
 
 from analyses.arrays import compute_dtype
 from analyses.kernels.products import product
+from probe.backbones.autocast import outside_autocast
 
 TILE_BYTES = 32 * 2**20
 """The most that one tile of the attention between two frames takes."""
@@ -71,6 +72,7 @@ class ExpectedCells(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @outside_autocast()
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
         """Gradients of query and key."""
         query, key, cells, expected = ctx.saved_tensors

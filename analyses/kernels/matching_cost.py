@@ -17,6 +17,7 @@ import torch
 
 from analyses.arrays import compute_dtype
 from analyses.kernels.products import log_sum_exp, multiplies_half, product
+from probe.backbones.autocast import outside_autocast
 from store.errors import InvalidInputError
 
 # Larger products only leave the processor's cache; an accelerator wants all that the budget allows.
@@ -224,6 +225,7 @@ def _fused_blocks(
             yield CostBlock(head, slice(frame - 1, frame), cost.add_(back).mul_(0.5)[:, None])
 
 
+@outside_autocast()
 def frame_costs(
     query: torch.Tensor, key: torch.Tensor, sources: torch.Tensor, *, divisor: float, budget_bytes: int
 ) -> Iterator[tuple[int, torch.Tensor]]:
@@ -268,6 +270,7 @@ def _blocked(
             total = None
 
 
+@outside_autocast()
 def backward_costs(
     query: torch.Tensor, key: torch.Tensor, frame: int, cells: torch.Tensor, *, divisor: float, budget_bytes: int
 ) -> torch.Tensor:

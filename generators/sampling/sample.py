@@ -27,7 +27,7 @@ from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
 from probe.attention.wrapping import check_closed, named_arguments
 from probe.backbones.backbone import Backbone
-from probe.backbones.compiled import uncompiled
+from probe.backbones.compiled import CompilerHold, uncompiled
 from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import RunSettings, requested_size
 from probe.capture.clock import SamplerClock
@@ -183,6 +183,7 @@ class GuidedSampling:
         for strategy in self.strategies:
             strategy.start(self.run)
         with ExitStack() as stack:
+            stack.enter_context(CompilerHold())
             stack.enter_context(self._clock)
             stack.enter_context(EditedSteps(self.backbone.pipeline.scheduler, self._edited_sample))
             for denoiser in self.backbone.denoisers:

@@ -22,6 +22,7 @@ from generators.transfer.injection import InjectReference, check_fraction
 from generators.transfer.method import TransferMethod, guided_steps
 from generators.transfer.reference_clip import Reference
 from probe.attention.positions import Positions
+from probe.backbones.autocast import outside_autocast
 from probe.backbones.backbone import Backbone
 from probe.families.published import model_card
 from probe.run.layers_of_clip import Reading
@@ -238,7 +239,9 @@ class Optimisation(Strategy):
     def loss(self, step: Step, *, latents: Tensor | None = None, positions: Positions | None = None) -> Tensor:
         """Mean of the layers' losses, recorded in the history."""
         reading = step.read(list(self.losses_of), latents=latents, positions=positions, blocks=self.method.reads_blocks)
-        losses = [loss(reading) for loss in self.losses_of.values()]
-        mean = torch.stack([each.to(losses[0].device) for each in losses]).mean()  # layers may be on several devices
+        with outside_autocast():
+            losses = [loss(reading) for loss in self.losses_of.values()]
+            device = losses[0].device  # layers may be on several
+            mean = torch.stack([each.to(device) for each in losses]).mean()
         self.history.setdefault(step.number, []).append(float(mean.detach()))
         return mean

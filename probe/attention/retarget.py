@@ -19,6 +19,7 @@ from torch import nn
 
 from probe.attention.sites import AttentionSite, ProcessorSite
 from probe.attention.wrapping import check_closed
+from probe.backbones.compiled import CompilerHold
 
 PROCESSOR: AttentionSite = ProcessorSite()
 _serial = itertools.count()
@@ -65,6 +66,7 @@ class RetargetedAttention:
         self._replace = replace
         self._site = site
         self._links: list[tuple[nn.Module, _Chain, _Link]] = []
+        self._hold = CompilerHold()
         self._open = False
 
     def __enter__(self) -> Self:
@@ -75,11 +77,13 @@ class RetargetedAttention:
         except BaseException:
             self._remove()
             raise
+        self._hold.__enter__()
         self._open = True
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._open = False
+        self._hold.__exit__()
         self._remove()
 
     def _install(self, layer: int, module: nn.Module) -> None:

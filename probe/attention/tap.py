@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from probe.attention.functions import mask_and_scale
 from probe.attention.retarget import PROCESSOR, RetargetedAttention
 from probe.attention.sites import AttentionSite
+from probe.backbones.autocast import outside_autocast
 from store.arguments import checked
 from store.errors import UnsupportedBackboneError
 
@@ -152,7 +153,8 @@ def _watch(
             tensors = {name: None if each is None else each.transpose(1, 2) for name, each in tensors.items()}
         mask, scale = mask_and_scale(query, args, kwargs)
         # What an observer computes is not recomputed, so checkpointing must not count its saved tensors.
-        with torch.autograd.graph.saved_tensors_hooks(_same, _same) if grad else nullcontext():
+        hooks = torch.autograd.graph.saved_tensors_hooks(_same, _same) if grad else nullcontext()
+        with outside_autocast(), hooks:
             observe(AttentionCall(layer=layer, mask=mask, scale=scale, **tensors))
 
     return attention

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -22,6 +24,52 @@ def uncompiled(module: nn.Module, hook: Hook) -> Hook:
     if getattr(module, "_compiled_call_impl", None) is None:
         return hook
     return torch.compiler.disable(hook)
+
+
+class CompilerHold:
+    """A context manager in which nothing is compiled anew: what was changed meanwhile runs as plain Python.
+
+    What is compiled already and was not changed still runs as compiled. Contexts may be closed in any order, from
+    several threads; the compiler works again when the last one is closed.
+
+    Examples
+    --------
+    >>> with CompilerHold():
+    ...     torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1))
+    tensor([2.])
+    """
+
+    _lock = threading.Lock()
+    _open = 0
+    _stance: Any = None
+
+    def __enter__(self) -> None:
+        with CompilerHold._lock:
+            CompilerHold._open += 1
+            if CompilerHold._open == 1 and "torch._dynamo" in sys.modules:  # else nothing can be compiled
+                CompilerHold._stance = _stopped()
+
+    def __exit__(self, *exception: object) -> None:
+        with CompilerHold._lock:
+            CompilerHold._open -= 1
+            if CompilerHold._open == 0 and CompilerHold._stance is not None:
+                stance, CompilerHold._stance = CompilerHold._stance, None
+                stance.__exit__(None, None, None)
+
+
+def _stopped() -> Any:
+    """The compiler stopped; None where the caller has chosen what it does, or calls us from code that it traces."""
+    set_stance: Any = getattr(torch.compiler, "set_stance", None)  # from torch 2.6 on
+    if set_stance is None:
+        return None
+    try:
+        stance = set_stance("eager_on_recompile")
+    except RuntimeError:
+        return None
+    if getattr(stance.prev, "stance", "default") != "default":
+        stance.__exit__(None, None, None)
+        return None
+    return stance
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from probe.attention.positions import Positions, check_positions
 from probe.attention.token_order import TokenOrder
 from probe.attention.wrapping import named_arguments
 from probe.backbones.backbone import Backbone
-from probe.backbones.compiled import uncompiled
+from probe.backbones.compiled import CompilerHold, uncompiled
 from probe.backbones.finite import ValueChecks, check_latents
 from probe.backbones.settings import RequestedSize, RunSettings
 from store.arguments import checked, checked_but
@@ -263,6 +263,7 @@ def _first_call(backbone: Backbone, arguments: Mapping[str, Any]) -> tuple[tuple
 
     with ExitStack() as stack:
         stack.enter_context(backbone.quiet())
+        stack.enter_context(CompilerHold())
         for denoiser in backbone.denoisers:
             # before any other hook: a probe that is already there must not see this call
             hook = denoiser.register_forward_pre_hook(uncompiled(denoiser, leave), prepend=True, with_kwargs=True)

@@ -250,6 +250,16 @@ def test_a_configuration_of_diffusers_is_passed_on(saved: Path, monkeypatch: pyt
     assert asked["quantization_config"] is given
 
 
+@pytest.mark.filterwarnings("ignore:`QuantoConfig` is deprecated:FutureWarning")
+def test_int8_weights_of_quanto_from_a_folder(saved: Path, clip: Clip) -> None:
+    quanto = pytest.importorskip("optimum.quanto")
+    backbone = load_backbone(saved, device="cpu", dtype="float32", quantization="quanto-int8")
+    layers = [module for module in backbone.pipeline.transformer.modules() if isinstance(module, quanto.QLinear)]
+    assert layers
+    found, plain = captured(backbone, clip), captured(load_backbone(saved, device="cpu", dtype="float32"), clip)
+    assert 0 < float((found - plain).norm() / plain.norm()) < 5e-2
+
+
 def test_a_quantized_pipeline_is_not_cast() -> None:
     pipeline = tiny.wan()
     pipeline.transformer.is_quantized = True

@@ -1,0 +1,252 @@
+"""Probing, sweeping and steering a model that is offloaded, compiled, under autocast, or in fewer bits.
+
+Each way of running the tiny model gives what the plain one gives: to the bit where the arithmetic is the same, within a
+stated distance where the weights or the products have fewer bits. The distance is that of the whole clip or of all
+queries, relative to their norm.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import cpu_offload
+from device_paths import moving_clip, on_device
+from full_contract import OffloadedWeights
+from tiny_families import FAMILIES
+
+import ditprobe as dp
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+FAMILY, CPU = FAMILIES["mini"], torch.device("cpu")
+Results = dict[str, torch.Tensor]
+
+
+def run_all(backbone: dp.Backbone) -> Results:
+    """What a capture, a sweep, a guided run and a transfer give, after a plain run: that compiles what is compiled."""
+    plain, clip, found = FAMILY.options(), moving_clip(FAMILY.size), list[dp.Capture]()
+    plain["conditioning"] = on_device(plain["conditioning"], CPU, backbone.dtype)
+    run: dict[str, Any] = {"steps": 3, "conditioning": plain["conditioning"]}
+    made = {
+        "plain": backbone.generate(FAMILY.prompt, **plain),
+        "probed": dp.run_prompt(backbone, FAMILY.prompt, dp.Selection("all", "all"), found.append, **plain),
+        "guided": dp.sample(backbone, FAMILY.prompt, dp.CrossAttentionGuidance(layers=[1]), **plain),
+        "transferred": dp.transfer_motion(
+            backbone, clip, FAMILY.prompt, method=dp.DiTFlow(layers=[1], iterations=1), **plain
+        ),
+    }
+    swept = dp.sweep(backbone, clip, dp.Selection([0, 1], "all"), min_points=1, features=True, **run)
+    results = {name: torch.from_numpy(video.images.astype(np.float32)) for name, video in made.items() if video}
+    results["query"] = torch.stack([capture.query.float() for capture in found])
+    for name in ("accuracy", "confidence"):
+        results[name] = torch.from_numpy(swept[name].values.astype(np.float32))
+    return results
+
+
+def new_pipeline() -> Any:
+    torch.manual_seed(0)
+    return FAMILY.make()
+
+
+@pytest.fixture(scope="module")
+def expected() -> Results:
+    results = run_all(dp.load_backbone(new_pipeline(), device="cpu"))
+    for name in ("guided", "transferred"):
+        assert not torch.equal(results[name], results["plain"])
+    return results
+
+
+def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def _sequential(pipeline: Any) -> None:
+    for part in (pipeline.vae, pipeline.transformer):  # the pipeline's own method needs an accelerator
+        cpu_offload(part, CPU, state_dict=OffloadedWeights(part.state_dict()))
+
+
+OFFLOADED: dict[str, Callable[[Any], object]] = {
+    "model": lambda pipeline: pipeline.enable_model_cpu_offload(device="cpu"),
+    "sequential": _sequential,
+    "groups of leaves": lambda pipeline: pipeline.enable_group_offload(CPU, offload_type="leaf_level"),
+    "groups of blocks": lambda pipeline: pipeline.transformer.enable_group_offload(
+        CPU, offload_type="block_level", num_blocks_per_group=1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OFFLOADED)
+def test_offloaded(name: str, expected: Results) -> None:
+    pipeline = new_pipeline()
+    OFFLOADED[name](pipeline)
+    found = run_all(dp.load_backbone(pipeline, device="cpu"))
+    assert {key for key in expected if not torch.equal(found[key], expected[key])} == set()
+
+
+def _compile_wrapped(pipeline: Any) -> None:
+    pipeline.transformer = torch.compile(pipeline.transformer, backend="eager")
+
+
+def _compile_blocks(pipeline: Any) -> None:
+    for block in pipeline.transformer.transformer_blocks:
+        block.compile(backend="eager")
+
+
+COMPILED: dict[str, Callable[[Any], object]] = {
+    "in place": lambda pipeline: pipeline.transformer.compile(backend="eager"),
+    "wrapped": _compile_wrapped,
+    "block by block": _compile_blocks,
+}
+
+
+@contextmanager
+def counted_compilations() -> Iterator[list[int]]:
+    from torch._dynamo.utils import counters
+
+    found = [0]
+    torch._dynamo.reset()
+    counters.clear()
+    try:
+        yield found
+    finally:
+        found[0] = counters["stats"]["unique_graphs"]
+        torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_transformers_are_not_compiled_again(name: str, expected: Results) -> None:
+    """However often they are probed and guided; what is tapped runs as plain Python meanwhile."""
+    pipeline = new_pipeline()
+    COMPILED[name](pipeline)
+    backbone = dp.load_backbone(pipeline)
+    plain = FAMILY.options()
+    with counted_compilations() as once:
+        backbone.generate(FAMILY.prompt, **plain)
+    with counted_compilations() as often:
+        found = run_all(backbone)
+        backbone.generate(FAMILY.prompt, **plain)
+    assert often == once
+    assert once[0] > 0
+    for key, value in expected.items():
+        assert distance(found[key], value) < 1e-5, key
+
+
+def test_the_compiler_works_again_after_a_probe() -> None:
+    probes = [dp.Probe(dp.load_backbone(new_pipeline()), dp.Selection([0], [0]), print) for _ in range(2)]
+    with counted_compilations() as found:
+        for probe in probes:
+            probe.__enter__()
+        assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)) == 2
+        probes[0].__exit__()
+        assert torch.compile(lambda x: x + 2, backend="eager")(torch.ones(1)) == 3
+        probes[1].__exit__()
+        assert torch.compile(lambda x: x + 3, backend="eager")(torch.ones(1)) == 4
+    assert found == [1]
+
+
+def test_autocast(expected: Results) -> None:
+    """The model multiplies in bfloat16; analyses and losses keep their own precision."""
+    backbone = dp.load_backbone(new_pipeline(), device="cpu")
+    captured: list[dp.Capture] = []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = run_all(backbone)
+        dp.run_prompt(backbone, FAMILY.prompt, dp.Selection([0], [1]), captured.append, **FAMILY.options())
+        query, key = captured[0].query, captured[0].key
+        flow = dp.attention_motion_flow(query, key, captured[0].layout)
+        points = dp.match_points(query, key, np.array([[12.0, 12.0]]), captured[0].layout)
+    assert query.dtype == torch.bfloat16
+    assert torch.equal(found["probed"], found["plain"])
+    assert torch.equal(flow, dp.attention_motion_flow(query, key, captured[0].layout))
+    after = dp.match_points(query, key, np.array([[12.0, 12.0]]), captured[0].layout)
+    assert torch.equal(points, after)
+    for key_, value in expected.items():
+        assert distance(found[key_], value) < 2e-2, key_
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layerwise_casting_to_float8(dtype: torch.dtype, expected: Results) -> None:
+    pipeline = new_pipeline().to(dtype)
+    pipeline.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    backbone = dp.load_backbone(pipeline)
+    assert backbone.dtype == dtype
+    stored = {weight.dtype for weight in pipeline.transformer.parameters()}
+    assert torch.float8_e4m3fn in stored
+    found = run_all(backbone)
+    assert torch.equal(found["probed"], found["plain"])
+    assert {weight.dtype for weight in pipeline.transformer.parameters()} == stored
+    for key, value in expected.items():
+        assert distance(found[key], value) < 5e-2, key
+
+
+def _quanto(pipeline: Any) -> None:
+    quanto = pytest.importorskip("optimum.quanto")
+    quanto.quantize(pipeline.transformer, weights=quanto.qint8)
+    quanto.freeze(pipeline.transformer)
+
+
+def _torchao(pipeline: Any) -> None:
+    torchao = pytest.importorskip("torchao.quantization")
+    torchao.quantize_(pipeline.transformer, torchao.Int8WeightOnlyConfig())
+
+
+class Int8Linear(torch.nn.Module):
+    """A linear layer whose weights are int8 with one scale a row, in place of those of packages that are missing."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        scale = linear.weight.detach().abs().amax(1, keepdim=True) / 127
+        self.weight = torch.nn.Parameter((linear.weight.detach() / scale).round().to(torch.int8), requires_grad=False)
+        self.register_buffer("scale", scale)
+        self.bias, self.in_features, self.out_features = linear.bias, linear.in_features, linear.out_features
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(values, self.weight.to(values.dtype) * self.scale, self.bias)
+
+
+def _int8(pipeline: Any) -> None:
+    for block in pipeline.transformer.transformer_blocks:
+        for module in list(block.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, torch.nn.Linear):
+                    setattr(module, name, Int8Linear(child))
+
+
+@pytest.mark.parametrize("quantize", [_quanto, _torchao, _int8], ids=["quanto", "torchao", "own"])
+def test_quantized_weights(quantize: Callable[[Any], None], expected: Results) -> None:
+    pipeline = new_pipeline()
+    quantize(pipeline)
+    backbone = dp.load_backbone(pipeline)
+    assert backbone.dtype == torch.float32
+    found = run_all(backbone)
+    assert torch.equal(found["probed"], found["plain"])
+    for key, value in expected.items():
+        assert distance(found[key], value) < 5e-2, key
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["one probe within the other", "a thread each"])
+def test_two_pipelines_at_once(threads: bool, expected: Results) -> None:
+    backbones = [dp.load_backbone(new_pipeline(), device="cpu") for _ in range(2)]
+    found: list[Results] = [{}, {}]
+
+    def run(number: int) -> None:
+        found[number] = run_all(backbones[number])
+
+    if threads:
+        running = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    else:
+        seen: list[dp.Capture] = []
+        with dp.Probe(backbones[0], dp.Selection([0], [0]), seen.append):
+            run(1)
+        assert seen == []
+        run(0)
+    for results in found:
+        assert {key for key in expected if not torch.equal(results[key], expected[key])} == set()

@@ -99,6 +99,7 @@ def _view(memory: torch.Tensor, *shape: int) -> torch.Tensor:
     return memory[: math.prod(shape)].view(shape)
 
 
+@outside_autocast()
 def _forward(query: torch.Tensor, key: torch.Tensor, rows: int, memory: torch.Tensor, shift: bool) -> torch.Tensor:
     """Attention of the sources (pair, source, channel) on the cells of a frame (pair, cell, channel).
 
@@ -115,6 +116,7 @@ def _forward(query: torch.Tensor, key: torch.Tensor, rows: int, memory: torch.Te
     return whole
 
 
+@outside_autocast()
 def _backward(
     query: torch.Tensor, key: torch.Tensor, sources: torch.Tensor, rows: int, scratch: _Scratch, shift: bool
 ) -> torch.Tensor:
@@ -225,7 +227,6 @@ def _fused_blocks(
             yield CostBlock(head, slice(frame - 1, frame), cost.add_(back).mul_(0.5)[:, None])
 
 
-@outside_autocast()
 def frame_costs(
     query: torch.Tensor, key: torch.Tensor, sources: torch.Tensor, *, divisor: float, budget_bytes: int
 ) -> Iterator[tuple[int, torch.Tensor]]:
@@ -270,7 +271,6 @@ def _blocked(
             total = None
 
 
-@outside_autocast()
 def backward_costs(
     query: torch.Tensor, key: torch.Tensor, frame: int, cells: torch.Tensor, *, divisor: float, budget_bytes: int
 ) -> torch.Tensor:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
+
+from analyses.arrays import BUDGET_BYTES
 from analyses.kernels.expected_cells import TILE_BYTES
 from probe.backbones.backbone import LayerInfo
 from store.layout import TokenLayout
@@ -65,3 +70,84 @@ def flow_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int, *, backward
     gradients = 2 * layout.frames * frame
     converted = gradients * itemsize // _FLOAT32 if itemsize < _FLOAT32 else 0
     return gradients + flow + max(joined + 2 * tile + max(some + widened, tile), converted)
+
+
+def sweep_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int, *, budget: int = BUDGET_BYTES) -> int:
+    """Return the memory that a sweep adds to a run: a capture with its attention output, and what measures it.
+
+    Parameters
+    ----------
+    layer, layout, itemsize : as of :func:`capture_bytes`
+    budget : working memory of the measuring
+
+    Notes
+    -----
+    Of half precision, one block of queries and keys is also copied to float32 (not on CUDA).
+    """
+    return budget + capture_bytes(layer, layout, itemsize, features=True)
+
+
+def tracking_bytes(
+    layer: LayerInfo, layout: TokenLayout, itemsize: int, *, sources: int = 400, budget: int = BUDGET_BYTES
+) -> int:
+    """Return the memory that tracking adds to a forward pass: tokens of a chunk, twice, its costs, and the budget.
+
+    Parameters
+    ----------
+    layer, layout, itemsize : as of :func:`capture_bytes`
+    sources : cells that are matched with all others; a point has up to four
+    budget : working memory of one matching
+    """
+    costs = sources * layout.video_tokens * _FLOAT32
+    return budget + 2 * capture_bytes(layer, layout, itemsize) + costs
+
+
+def heads_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int, *, budget: int = BUDGET_BYTES) -> int:
+    """Return the memory that the classification of heads adds to a run: a capture, its keys in float32, the budget.
+
+    Parameters
+    ----------
+    layer, layout, itemsize : as of :func:`capture_bytes`
+    budget : working memory of the attention's rows
+    """
+    keys = (layout.video_tokens + layout.text_tokens) * layer.heads * layer.channels * _FLOAT32
+    return budget + capture_bytes(layer, layout, itemsize) + 2 * keys
+
+
+def recorder_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int) -> tuple[int, int]:
+    """Return the memory of a recorder: on the device, and of the records that wait for the disk, in the CPU's.
+
+    Parameters
+    ----------
+    layer, layout, itemsize : as of :func:`capture_bytes`
+
+    Notes
+    -----
+    On CUDA a tensor is cast, compared with its cast and reduced, one tensor at a time. Four records may wait, two are
+    written, and one is filled.
+
+    Examples
+    --------
+    >>> layer = LayerInfo(0, "transformer_blocks.0.attn1", 30, 64)
+    >>> recorder_bytes(layer, TokenLayout(13, 30, 45, 480, 720, 49, 226), 2)
+    (202176000, 955637760)
+    """
+    numbers = layout.video_tokens * layer.heads * layer.channels
+    return numbers * (2 + itemsize + 1 + 1), (4 + 2 + 1) * capture_bytes(layer, layout, 2)
+
+
+def free_bytes(device: str) -> int | None:
+    """Return the memory that is free on a kind of device, "cuda" or another; None where that is not known.
+
+    Examples
+    --------
+    >>> (free_bytes("cpu") or 1) > 0
+    True
+    """
+    if device == "cuda" and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        told = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:  # not on Linux
+        return None
+    return next((1024 * int(line.split()[1]) for line in told if line.startswith("MemAvailable:")), None)

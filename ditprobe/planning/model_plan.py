@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analyses.arrays import BUDGET_BYTES
-from ditprobe.planning.memory import capture_bytes, flow_bytes
+from ditprobe.planning.memory import (
+    capture_bytes,
+    flow_bytes,
+    heads_bytes,
+    recorder_bytes,
+    sweep_bytes,
+    tracking_bytes,
+)
 from probe.backbones.geometry import Size
 from probe.families.published import find_card, model_cards
 from probe.loading.model_facts import ModelFacts, facts_of_backbone, facts_of_card
@@ -50,8 +56,22 @@ class ModelPlan:
     @property
     def sweep_bytes(self) -> int:
         """Memory that a sweep adds to a run: a capture with its attention output, and the budget of the measuring."""
-        size = self.facts.dtype.itemsize
-        return BUDGET_BYTES + max(capture_bytes(layer, self.layout, size, features=True) for layer in self.facts.layers)
+        return max(sweep_bytes(layer, self.layout, self.facts.dtype.itemsize) for layer in self.facts.layers)
+
+    @property
+    def tracking_bytes(self) -> int:
+        """Memory that tracking a hundred points adds to a forward pass, of a chunk of the plan's size."""
+        return max(tracking_bytes(layer, self.layout, self.facts.dtype.itemsize) for layer in self.facts.layers)
+
+    @property
+    def heads_bytes(self) -> int:
+        """Memory that the classification of heads adds to a run."""
+        return max(heads_bytes(layer, self.layout, self.facts.dtype.itemsize) for layer in self.facts.layers)
+
+    @property
+    def recorder_bytes(self) -> tuple[int, int]:
+        """Memory of a recorder: on the device, and in that of the CPU."""
+        return max(recorder_bytes(layer, self.layout, self.facts.dtype.itemsize) for layer in self.facts.layers)
 
     @property
     def flow_bytes(self) -> int:
@@ -114,7 +134,10 @@ class ModelPlan:
             f"  weights     {format_bytes(self.weight_bytes)} of transformers in {dtype} "
             f"({_parameters(facts.parameters)})",
             f"  capture     {format_bytes(self.capture_bytes)} of one layer, step and branch in {dtype}",
-            f"  sweep       {format_bytes(self.sweep_bytes)} in addition to the run",
+            f"  sweep       {format_bytes(self.sweep_bytes)} in addition to the run; "
+            f"tracking {format_bytes(self.tracking_bytes)}, heads {format_bytes(self.heads_bytes)}",
+            f"  recorder    {format_bytes(self.recorder_bytes[0])} on the device, "
+            f"{format_bytes(self.recorder_bytes[1])} in the CPU's memory",
             f"  flow        {format_bytes(self.flow_bytes)}; with gradients, for a transfer, "
             f"{format_bytes(self.transfer_bytes)}",
             f"  decoding    {_decoding(whole, vae_dtype)}",

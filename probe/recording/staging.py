@@ -72,9 +72,10 @@ class Staging:
                 room = _room(tensor, parts[name])
                 half = tensor.to(room.dtype)
                 room.copy_(half, non_blocking=True)
-                size = tensor.abs().amax()
-                counts = (half.to(tensor.dtype) != tensor, ~torch.isfinite(tensor), torch.isinf(half))
-                found.append(torch.stack([size.double(), *(each.sum().double() for each in counts)]))
+                counts = [(half.to(tensor.dtype) != tensor).sum(), torch.isinf(half).sum()]
+                del half  # one large tensor at a time
+                counts.insert(1, (~torch.isfinite(tensor)).sum())
+                found.append(torch.stack([tensor.abs().amax().double(), *(each.double() for each in counts)]))
                 tensor.record_stream(stream)
             reports = torch.empty(len(found), 4, dtype=torch.float64, pin_memory=True)
             reports.copy_(torch.stack(found), non_blocking=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ditprobe.cli.console import complain, say
+from store.plan import format_bytes
 from store.text import counted, duration
+
+Use = Literal["sweep", "track", "heads", "record", "record a prompt", "transfer", "guide", "generate"]
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
@@ -20,8 +23,9 @@ def tell_time(
     steps: int,
     estimate: bool = True,
     extra: str = "",
+    use: Use | None = None,
 ) -> None:
-    """Print how long the model takes for its calls, as the last line of a plan.
+    """Print the memory of what is done, and how long the model takes for its calls, as the last lines of a plan.
 
     Parameters
     ----------
@@ -30,7 +34,10 @@ def tell_time(
     steps : denoising steps of the run
     estimate : whether to measure; without, only the calls are counted
     extra : work that the estimate leaves out, added to the line
+    use : what is done with the model, for the memory that it takes; None to leave that out
     """
+    if use is not None and calls:
+        tell_memory(model, max((size for size, _ in calls), key=lambda size: size[0] * size[1] * size[2]), use)
     total = round(sum(count for _, count in calls))
     if model.device.type == "meta":
         say("  weights   not loaded: planned from the configuration")
@@ -45,6 +52,43 @@ def tell_time(
     seconds = sum(count * measured.seconds(all_tokens(model.layout(*size))) for size, count in calls)
     say(f"  time      about {duration(seconds)} for {counted(total, 'call')} of the model{extra}")
     say(f"            {measured.how}")
+
+
+def tell_memory(model: Backbone, size: Size, use: Use) -> None:
+    """Print the memory that a use of a model takes beside its weights and activations, and that of decoding a clip.
+
+    Parameters
+    ----------
+    model : as it was loaded, or planned
+    size : of the largest clip
+    use : what is done
+    """
+    from ditprobe.planning.memory import free_bytes
+    from ditprobe.planning.model_plan import ModelPlan
+    from probe.loading.model_facts import facts_of_backbone
+
+    plan = ModelPlan(facts_of_backbone(model), model.layout(*size))
+    beside = {
+        "sweep": plan.sweep_bytes,
+        "track": plan.tracking_bytes,
+        "heads": plan.heads_bytes,
+        "record": plan.recorder_bytes[0],
+        "transfer": plan.transfer_bytes + plan.capture_bytes,
+    }.get(use.split()[0])
+    waiting = f", and {format_bytes(plan.recorder_bytes[1])} of the CPU's" if use.startswith("record") else ""
+    if beside is not None:
+        say(f"  memory    at most about {format_bytes(beside)}{waiting} in addition to the model")
+    if use in ("sweep", "track", "heads", "record"):
+        return
+    whole, tiled = plan.decoding_bytes(), bool(getattr(model.pipeline.vae, "use_tiling", False))
+    free = free_bytes("cuda" if model.device.type == "meta" else model.device.type)
+    if whole is None or tiled:
+        say(f"  decoding  in tiles{'' if whole is None else f'; {format_bytes(whole)} in one piece'}")
+        return
+    advice = ""
+    if free is not None and whole > free:
+        advice = f", of which {format_bytes(free)} are free: pass --vae-tiling on"
+    say(f"  decoding  {format_bytes(whole)} in one piece{advice}")
 
 
 def run_cost(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:

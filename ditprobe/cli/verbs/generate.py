@@ -62,7 +62,8 @@ def generate(
     if dry_run:
         say(f"{model!r}\n  clips     {', '.join(map(str, paths.values()))}")
         say(f"  prompt    {prompt!r}\n  run       {how}")
-        tell_time(model, [run_cost(model, arguments, count)], steps=generation.steps, estimate=not no_estimate)
+        calls = [run_cost(model, arguments, count)]
+        tell_time(model, calls, steps=generation.steps, estimate=not no_estimate, use="generate")
         return
     with progress("generating") as bar:
         for number, (each, path) in enumerate(paths.items()):

@@ -85,7 +85,7 @@ def guide(
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {how}")
         say(f"  guidance  {what} at {len(at_steps)} of {steps} steps, one pass more at each")
         shape, calls = run_cost(model, arguments)
-        tell_time(model, [(shape, calls + len(at_steps))], steps=steps, estimate=not no_estimate)
+        tell_time(model, [(shape, calls + len(at_steps))], steps=steps, estimate=not no_estimate, use="guide")
         return
     with save_latents_on_divergence(path), progress("guiding") as bar:
         clip = sample(model, prompt, strategy, seed=seed, on_step=bar, **run)

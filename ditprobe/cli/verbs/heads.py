@@ -88,7 +88,7 @@ def heads(
         passes = draws * pass_count(selection, noise=noise, steps=steps)
         say(f"{model!r}\n  {counted(len(windows), 'window')} of {counted(len(sources), 'clip')}")
         calls = [(window.size, float(passes)) for window in windows]
-        tell_time(model, calls, steps=steps, estimate=not no_estimate)
+        tell_time(model, calls, steps=steps, estimate=not no_estimate, use="heads")
         return
 
     from analyses.heads.decide import decide_heads

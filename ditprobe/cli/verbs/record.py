@@ -12,7 +12,7 @@ from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import check_layers, layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
-from ditprobe.cli.text.estimates import tell_time
+from ditprobe.cli.text.estimates import Use, tell_time
 from store.bfloat16 import StoredDtype
 from store.clips.clip import Clip
 from store.clips.encoding import check_clip_path
@@ -117,7 +117,8 @@ def record(
     job = recording.plan_recording(model, source, chosen, noise=noise, steps=steps, window=window, **shape, **limits)
     say(job)
     if dry_run:
-        tell_time(model, [(job.size, job.passes)], steps=steps, estimate=not no_estimate)
+        use: Use = "record a prompt" if isinstance(source, str) else "record"
+        tell_time(model, [(job.size, job.passes)], steps=steps, estimate=not no_estimate, use=use)
         return
     with progress("recording") as bar:
         done = recording.record(

@@ -309,7 +309,7 @@ def _dry_run(
         calls.append((job.size, draws * job.passes * len(windows)))
         each = f"{', each' * (len(windows) > 1)} of {counted(job.passes, 'forward pass', 'forward passes')}"
         say(f"  {name!r}: {counted(len(windows), 'window')}{each} at {job.size} (height x width)")
-    tell_time(model, calls, steps=run["steps"], estimate=estimate)
+    tell_time(model, calls, steps=run["steps"], estimate=estimate, use="sweep")
 
 
 def _finish(

@@ -127,7 +127,7 @@ def track(
             model, run["options"], (len(shown), shown.height, shown.width), queries, run["size"], run["layer"]
         )
         extra = "; encoding the images and matching come on top"
-        tell_time(model, [calls], steps=matching.steps, estimate=not no_estimate, extra=extra)
+        tell_time(model, [calls], steps=matching.steps, estimate=not no_estimate, extra=extra, use="track")
         return
 
     from analyses.tracking.track import track_points

@@ -175,7 +175,7 @@ def transfer(
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {job.how}\n  motion    {motion}")
         if picture is not None:
             say(f"  picture   {picture}: reference and result next to their flow by layer {layer}")
-        tell_time(model, [job.calls], steps=steps, estimate=not no_estimate)
+        tell_time(model, [job.calls], steps=steps, estimate=not no_estimate, use="transfer")
         return
     with save_latents_on_divergence(path), progress("transferring") as bar:
         found = job.run(bar)

@@ -115,8 +115,9 @@ def test_the_table_of_the_documents_is_what_the_plans_say() -> None:
             f"{layout.frames} x {layout.height} x {layout.width}",
             f"{layout.video_tokens + layout.text_tokens:,}",
         ], name
-        memory = (plan.weight_bytes, plan.capture_bytes, plan.sweep_bytes, plan.transfer_bytes)
-        assert cells[4:8] == [format_bytes(count) for count in memory], name
+        memory = (plan.weight_bytes, plan.capture_bytes, plan.sweep_bytes, plan.tracking_bytes, plan.heads_bytes)
+        more = (*plan.recorder_bytes, plan.transfer_bytes)
+        assert cells[4:12] == [format_bytes(count) for count in (*memory, *more)], name
 
 
 def test_other_sizes_and_bad_ones() -> None:

@@ -1,7 +1,8 @@
 """Costs on a GPU at the full shapes of CogVideoX-2B and -5B, random weights: ``python -m benchmarks.gpu``.
 
 One transformer block in bfloat16 and, in turn, what ditprobe does with its queries and keys, beside each other's times
-and the most memory that each takes. ``--dry-run`` lists what would be measured, and needs no GPU.
+and the most memory that each takes; then whole runs (:mod:`benchmarks.gpu_runs`) and the disk. ``--dry-run`` lists what
+would be measured and about how long it takes, and needs no GPU.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBloc
 from analyses.flow.attention_flow import MovingFlowLoss
 from analyses.layers.ground_truth import Target
 from analyses.layers.measures import fetch, measure_on_device
-from benchmarks.true_shapes import MOVING, TEXT, layout_of, moving_points
+from benchmarks import gpu_runs
+from benchmarks.gpu_runs import FLOPS, TEXT, Model
+from benchmarks.true_shapes import MOVING, moving_points
 from generators.guidance.cross_attention import within_frames
 from probe.attention.edit import Attention
 from probe.recording.staging import Staging
@@ -27,8 +31,6 @@ from store.layout import TokenLayout
 from store.plan import format_bytes
 
 CHANNELS = 64
-MODELS = {"CogVideoX-2B": 30, "CogVideoX-5B": 48}
-"""Heads of each."""
 AIMS = {
     "CAG, exact": "1.3 x attention",
     "sweep, 100 points and features": "0.05 x layer",
@@ -143,21 +145,45 @@ def table(found: dict[str, tuple[float, float]]) -> str:
     return "\n".join(lines)
 
 
+def layer_estimates(model: Model, rounds: int) -> dict[str, float]:
+    """Seconds of all rounds of each of :data:`NAMES`, from counted operations at the assumed speed."""
+    layout, layer = model.layout, model.layer_operations()
+    tokens = layout.video_tokens + TEXT
+    attention = 4.0 * tokens**2 * model.width
+    pairs = 2.0 * layout.frames**2 * (layout.height * layout.width) ** 2 * model.width
+    each = (layer, attention, 2 * attention, attention, 0.1 * layer, 0.01 * layer, 4 * MOVING * pairs)
+    return {name: (rounds + 1) * count / FLOPS for name, count in zip(NAMES, each, strict=True)}
+
+
+def dry_run(model: Model, rounds: int) -> str:
+    """What would be measured, with its aim and the seconds that it is expected to take, most of them the model's."""
+    lines = ["| | about s | aim |", "|---|---:|---|"]
+    found = layer_estimates(model, rounds) | gpu_runs.estimates(model)
+    lines += [f"| {name} | {took:.1f} | {AIMS.get(name, '')} |" for name, took in found.items()]
+    return "\n".join([*lines, f"| all | {sum(found.values()):.0f} | |"])
+
+
 def main() -> None:
-    """Print a table of each model, or what would be in them."""
+    """Print tables of each model, or what would be in them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dry-run", action="store_true", help="list what would be measured")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--dry-run", action="store_true", help="list what would be measured, and about how long")
+    parser.add_argument("--rounds", type=int, default=10, help="of what one layer takes; whole runs are made once")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure")
     given = parser.parse_args()
     if not given.dry_run and not torch.cuda.is_available():
         parser.error("there is no GPU here; --dry-run lists what would be measured")
-    for name, heads in MODELS.items():
-        shapes = Shapes(heads, layout_of(13))
-        print(f"\n### {name}\n\n{shapes}; bfloat16, best of {given.rounds}\n", flush=True)
+    for model in gpu_runs.MODELS:
+        shapes = Shapes(int(model.transformer["num_attention_heads"]), model.layout)
+        print(f"\n### {model.name}\n\n{shapes}; bfloat16, best of {given.rounds}\n", flush=True)
         if given.dry_run:
-            print("\n".join(f"* {each}" + (f" (aim: {AIMS[each]})" if each in AIMS else "") for each in NAMES))
-        else:
-            print(table(measured(shapes, torch.device("cuda"), torch.bfloat16, given.rounds)))
+            print(dry_run(model, given.rounds))
+            print(f"\nAt {FLOPS / 1e12:.0f} TFLOP/s and {gpu_runs.DISK / 1e9:g} GB/s; loading and warming up aside.")
+            continue
+        device, dtype = torch.device("cuda"), torch.bfloat16
+        print(table(measured(shapes, device, dtype, given.rounds)), flush=True)
+        torch.cuda.empty_cache()
+        print(f"\n{gpu_runs.table(gpu_runs.measured(model, device, dtype, folder=given.folder))}", flush=True)
+        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from tiny_families import FAMILIES
 import ditprobe as dp
 from analyses.kernels.matching_cost import cost_blocks
 from analyses.kernels.products import attention_with_lse
-from benchmarks.gpu import NAMES, Shapes, measured, table
+from benchmarks import gpu_runs
+from benchmarks.gpu import NAMES, Shapes, dry_run, measured, table
 from probe.recording.staging import Staging
 from store.layout import TokenLayout
 
@@ -75,3 +76,36 @@ def test_the_benchmark_measures_what_it_lists() -> None:
     found = measured(Shapes(2, layout), torch.device("cpu"), torch.float32, 1)
     assert tuple(found) == NAMES
     assert table(found).count("\n") == len(NAMES) + 1
+
+
+def test_the_benchmark_makes_the_whole_runs_that_it_lists(tmp_path: Path) -> None:
+    """With a tiny model on the CPU; the same calls as of the released ones on a GPU."""
+    tiny = gpu_runs.Model(
+        "tiny",
+        {
+            "num_attention_heads": 2,
+            "attention_head_dim": 16,
+            "num_layers": 2,
+            "in_channels": 4,
+            "out_channels": 4,
+            "text_embed_dim": 32,
+            "max_text_seq_length": gpu_runs.TEXT,
+            "sample_height": 10,
+            "sample_width": 14,
+            "sample_frames": 9,
+        },
+        {"block_out_channels": (4, 4, 4, 4), "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 2},
+        (80, 112, 9),
+        layer=1,
+    )
+    found = gpu_runs.measured(tiny, torch.device("cpu"), torch.float32, records=2, folder=tmp_path)
+    assert set(found) == set(gpu_runs.NAMES)
+    assert all(each.seconds > 0 for each in found.values())
+    assert gpu_runs.table(found).count("\n") == len(gpu_runs.NAMES) + 1
+    printed = dry_run(tiny, 2)
+    assert all(name in printed for name in (*NAMES, *gpu_runs.NAMES))
+
+
+def test_an_hour_of_a_gpu_is_enough() -> None:
+    for model in gpu_runs.MODELS:
+        assert sum(gpu_runs.estimates(model).values()) < 900

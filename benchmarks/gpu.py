@@ -156,8 +156,8 @@ def layer_estimates(model: Model, rounds: int) -> dict[str, float]:
 
 
 def dry_run(model: Model, rounds: int) -> str:
-    """What would be measured, with its aim and the seconds that it is expected to take, most of them the model's."""
-    lines = ["| | about s | aim |", "|---|---:|---|"]
+    """Table of the measurements to come, with their aims and the seconds that they take at the least."""
+    lines = ["| | at least s | aim |", "|---|---:|---|"]
     found = layer_estimates(model, rounds) | gpu_runs.estimates(model)
     lines += [f"| {name} | {took:.1f} | {AIMS.get(name, '')} |" for name, took in found.items()]
     return "\n".join([*lines, f"| all | {sum(found.values()):.0f} | |"])

@@ -121,11 +121,12 @@ class MovingFlowLoss:
 
     def __init__(self, reference_flow: torch.Tensor, *, temperature: float = 2.0) -> None:
         check_temperature(temperature)
-        moving = (reference_flow != 0).any(-1).flatten(2)
+        flow, device = reference_flow.cpu(), reference_flow.device  # the one wait for the device
+        moving = (flow != 0).any(-1).flatten(2)
         if not bool(moving.any()):
             raise InvalidInputError(_NOTHING_MOVES)
-        self._wanted, self._temperature = reference_flow.flatten(2, 3)[moving], temperature
-        self._chosen = ChosenRows.of(moving)
+        self._wanted, self._temperature = flow.flatten(2, 3)[moving].to(device), temperature
+        self._chosen = ChosenRows.of(moving, device)
 
     @outside_autocast()
     def __call__(self, query: torch.Tensor, key: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
@@ -183,10 +184,11 @@ def amf_loss(reference_flow: Array, flow: torch.Tensor, *, static: bool = False)
             "reference_flow and flow need one shape (frame, frame_to, y, x, 2); got "
             f"{tuple(reference.shape)} and {tuple(flow.shape)}."
         )
-    if not bool(torch.isfinite(reference).all()):
-        raise InvalidInputError("reference_flow holds NaN or infinite values.")
     counted = torch.ones_like(reference[..., 0], dtype=torch.bool) if static else (reference != 0).any(-1)
-    if not bool(counted.any()):
+    finite, moves = torch.stack([torch.isfinite(reference).all(), counted.any()]).tolist()
+    if not finite:
+        raise InvalidInputError("reference_flow holds NaN or infinite values.")
+    if not moves:
         raise InvalidInputError(_NOTHING_MOVES)
     return (flow - reference)[counted].square().mean()
 

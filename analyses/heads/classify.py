@@ -157,7 +157,8 @@ def _bands(
     place = (order % cells) * frames + order // cells  # of each token in the order (y, x, frame)
     permuted = torch.argsort(place)
     sums = torch.zeros(3, len(asked), dtype=torch.float64, device=asked.device)
-    for head, rows, weights in attention_rows(asked.flatten(1, 2), keys.flatten(1, 2), None, budget_bytes):
+    for head, here, weights in attention_rows(asked.flatten(1, 2), keys.flatten(1, 2), None, budget_bytes):
+        rows = torch.arange(here.start, here.stop, device=weights.device)
         weights = weights.double()
         sums[0, head] += _within_band(weights, rows, block, width)
         sums[1, head] += _within_band(weights[..., permuted], place[rows], block, width)

@@ -12,6 +12,7 @@ import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES, as_tensor, compute_dtype, query_and_key, text_tokens
 from analyses.kernels.attention_weights import attention_weights
+from analyses.token_checks import TokenChecks
 from store.arguments import Array, checked
 from store.checks import integer
 from store.errors import InvalidInputError
@@ -107,7 +108,7 @@ def _at_frames(tracks: np.ndarray, visible: np.ndarray, layout: TokenLayout) -> 
 
 def attention_rows(
     query: torch.Tensor, key: torch.Tensor, text_key: torch.Tensor | None, budget_bytes: int
-) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[slice, range, torch.Tensor]]:
     """The attention of video tokens in blocks of rows within the budget.
 
     Parameters
@@ -119,7 +120,7 @@ def attention_rows(
     Yields
     ------
     heads : slice
-    rows : (row,) int64, video tokens
+    rows : range of video tokens
     weights : (head, row, token), video tokens first, then text; each row adds up to one
     """
     heads, tokens, _ = query.shape
@@ -136,7 +137,7 @@ def attention_rows(
     for first in range(0, heads, several):
         head = slice(first, min(first + several, heads))
         for start in range(0, tokens, step):
-            rows = torch.arange(start, min(start + step, tokens), device=query.device)
+            rows = range(start, min(start + step, tokens))
             yield head, rows, attention_weights(query[head, start : start + step], keys[head], dtype=dtype)
 
 
@@ -198,8 +199,10 @@ def head_masses(
     integer(radius, "radius")
     if (tracks is None) != (visibility is None):
         raise InvalidInputError("tracks and visibility go together: pass both, or neither.")
-    asked, keys = query_and_key(query, key, layout)
-    text = None if text_key is None else text_tokens(text_key, keys)
+    checks = TokenChecks()
+    asked, keys = query_and_key(query, key, layout, checks)
+    text = None if text_key is None else text_tokens(text_key, keys, checks=checks)
+    checks.finish()
     pairs = None if tracks is None or visibility is None else MovingPairs.of_tracks(tracks, visibility, layout, radius)
     sums = _Sums.zeros(len(asked), layout, asked, radius, pairs)
     for head, rows, weights in attention_rows(asked.flatten(1, 2), keys.flatten(1, 2), text, budget_bytes):
@@ -207,18 +210,19 @@ def head_masses(
     everything = layout.video_tokens + (0 if text is None else text.shape[1])
     alike = _Sums.zeros(1, layout, asked, radius, pairs)
     for start in range(0, layout.video_tokens, 256):
-        rows = torch.arange(start, min(start + 256, layout.video_tokens), device=asked.device)
+        rows = range(start, min(start + 256, layout.video_tokens))
         alike.add(slice(0, 1), rows, sums.total.new_full((1, len(rows), everything), 1 / everything))
+    totals = torch.cat([sums.total, alike.total]).cpu().numpy()  # the one wait for the device but for the checks
     return xr.Dataset(
         {
             "mass": (
                 ("head", "target"),
-                sums.means(text is not None),
+                sums.means(totals[:-1], text is not None),
                 {"long_name": "attention mass", "units": "1"},
             ),
             "uniform": (
                 "target",
-                alike.means(text is not None)[0],
+                sums.means(totals[-1:], text is not None)[0],
                 {"long_name": "attention mass of a head that attends to everything alike", "units": "1"},
             ),
         },
@@ -235,14 +239,12 @@ class _Sums:
     layout: TokenLayout
     around: torch.Tensor  # (cell, neighbour) int64, the cell itself in place of those outside the frame
     inside: torch.Tensor  # (cell, neighbour) bool
-    pairs: MovingPairs | None
+    pairs: MovingPairs | None  # in the memory of the CPU, where those of a block of rows are found
 
     @classmethod
     def zeros(
         cls, heads: int, layout: TokenLayout, like: torch.Tensor, radius: int, pairs: MovingPairs | None
     ) -> _Sums:
-        if pairs is not None:
-            pairs = MovingPairs(*(part.to(like.device) for part in (pairs.source, pairs.frame, pairs.target)))
         total = torch.zeros(heads, len(TARGETS), dtype=torch.float64, device=like.device)
         y, x = torch.meshgrid(
             *(torch.arange(length, device=like.device) for length in (layout.height, layout.width)), indexing="ij"
@@ -254,8 +256,9 @@ class _Sums:
         cells = torch.arange(layout.height * layout.width, device=like.device)[:, None]
         return cls(total, layout, torch.where(inside, rows * layout.width + columns, cells), inside, pairs)
 
-    def add(self, head: slice, rows: torch.Tensor, weights: torch.Tensor) -> None:
+    def add(self, head: slice, block: range, weights: torch.Tensor) -> None:
         """Add a block of rows, (head, row, token) weights."""
+        rows = torch.arange(block.start, block.stop, device=weights.device)
         frames, cells = self.layout.frames, self.layout.height * self.layout.width
         video = weights[..., : frames * cells].unflatten(-1, (frames, cells))
         frame, cell = rows // cells, rows % cells
@@ -269,16 +272,18 @@ class _Sums:
         self.total[head, 2] += (by_frame[..., 0] * (frame > 0)).sum(-1).double()
         self.total[head, 3] += weights[..., frames * cells :].sum((-1, -2)).double()
         if self.pairs is not None:
-            mine = (self.pairs.source >= rows[0]) & (self.pairs.source <= rows[-1])
-            row, other, target = self.pairs.source[mine] - rows[0], self.pairs.frame[mine], self.pairs.target[mine]
+            mine = (self.pairs.source >= block.start) & (self.pairs.source < block.stop)
+            found = self.pairs.source[mine] - block.start, self.pairs.frame[mine], self.pairs.target[mine]
+            row, other, target = torch.stack(found).to(weights.device, non_blocking=True)
             near = video[:, row[:, None], other[:, None], self.around[target]] * self.inside[target]
             self.total[head, 4] += near.sum((-1, -2)).double()
             self.total[head, 5] += at_place[:, row, other].sum(-1).double()
 
-    def means(self, text: bool) -> np.ndarray:
-        """(head, target) means over the rows or pairs that count; NaN where none does."""
+    def means(self, total: np.ndarray, text: bool) -> np.ndarray:
+        """(head, target) means over the rows or pairs that count, from fetched sums; NaN where none does."""
         rows, frames = self.layout.video_tokens, self.layout.frames
         pairs = math.nan if self.pairs is None or not len(self.pairs) else len(self.pairs)
         later = rows * (frames - 1) / frames or math.nan
         counts = np.array([rows, rows, later, rows if text else math.nan, pairs, pairs], np.float64)
-        return self.total.cpu().numpy() / counts
+        found: np.ndarray = total / counts
+        return found

@@ -30,14 +30,15 @@ class ChosenRows:
     cells: torch.Tensor
 
     @classmethod
-    def of(cls, mask: torch.Tensor) -> ChosenRows:
-        """Those of a mask (frame, frame_to, cell), in its order."""
-        pairs, count = [], 0
-        for frame, frame_to in mask.any(-1).nonzero().tolist():
-            cells = mask[frame, frame_to].nonzero()[:, 0]
-            pairs.append((frame, frame_to, cells, slice(count, count + len(cells))))
-            count += len(cells)
-        return cls(pairs, torch.cat([cells for _, _, cells, _ in pairs]))
+    def of(cls, mask: torch.Tensor, device: torch.device) -> ChosenRows:
+        """Those of a mask (frame, frame_to, cell), in its order, on a device; the mask is that of the CPU."""
+        cells = mask.nonzero()[:, 2].to(device)
+        counts, pairs, count = mask.sum(-1), list[tuple[int, int, torch.Tensor, slice]](), 0
+        for frame, frame_to in counts.nonzero().tolist():
+            place = slice(count, count + int(counts[frame, frame_to]))
+            pairs.append((frame, frame_to, cells[place], place))
+            count = place.stop
+        return cls(pairs, cells)
 
 
 class ExpectedCells(torch.autograd.Function):

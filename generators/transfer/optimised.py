@@ -207,6 +207,7 @@ class Optimisation(Strategy):
     history: dict[int, list[float]] = field(default_factory=dict)
     positions: dict[int, Positions] = field(default_factory=dict)
     timesteps: dict[int, float] = field(default_factory=dict)
+    _losses: list[Tensor] = field(default_factory=list, repr=False)
 
     def start(self, run: Run) -> None:
         """Forget an earlier run."""
@@ -219,7 +220,15 @@ class Optimisation(Strategy):
         if step.number >= len(rates):
             return
         self.timesteps[step.number] = step.timestep
-        schedule = [rates[step.number]] * self.method.iterations
+        try:
+            self._optimise(step, rates[step.number])
+        finally:
+            losses, self._losses = self._losses, []
+            if losses:  # fetched together, so that an accelerator is waited for once
+                self.history[step.number] = torch.stack(losses).tolist()
+
+    def _optimise(self, step: Step, rate: float) -> None:
+        schedule = [rate] * self.method.iterations
         if self.method.optimise == "latents":
             found = minimise(
                 step,
@@ -243,5 +252,5 @@ class Optimisation(Strategy):
             losses = [loss(reading) for loss in self.losses_of.values()]
             device = losses[0].device  # layers may be on several
             mean = torch.stack([each.to(device) for each in losses]).mean()
-        self.history.setdefault(step.number, []).append(float(mean.detach()))
+        self._losses.append(mean.detach())
         return mean

@@ -1,4 +1,4 @@
-"""What is computed from a model's tensors keeps its own precision while the caller runs the model under autocast."""
+"""Own precision for computations with a model's tensors, while the caller runs the model under autocast."""
 
 from __future__ import annotations
 

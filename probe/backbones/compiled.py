@@ -27,7 +27,7 @@ def uncompiled(module: nn.Module, hook: Hook) -> Hook:
 
 
 class CompilerHold:
-    """A context manager in which nothing is compiled anew: what was changed meanwhile runs as plain Python.
+    """A context manager in which nothing is compiled: what is not compiled yet, or was changed, runs as plain Python.
 
     What is compiled already and was not changed still runs as compiled. Contexts may be closed in any order, from
     several threads; the compiler works again when the last one is closed.

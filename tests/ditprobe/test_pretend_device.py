@@ -138,6 +138,44 @@ def test_a_record_that_would_be_lost_is_refused_with_its_own_error(device: Prete
         )  # fmt: skip
 
 
+def test_classified_heads_wait_twice_however_many_tracks(device: PretendCUDA) -> None:
+    """Once for the check of what is given, once for the sums."""
+    mini, found = FAMILIES["mini"], list[dp.Capture]()
+    clip = moving_clip(mini.size)
+    backbone = dp.load_backbone(mini.make(), device="cuda")
+    dp.run_clip(backbone, clip, dp.Selection([0], [1]), found.append, steps=3, prompt=mini.prompt)
+    seen = found[0]
+    given = (seen.query, seen.key, seen.layout, seen.text_key)
+    for call in (
+        lambda: dp.classify_heads(*given),
+        lambda: dp.head_masses(*given, tracks=clip.tracks, visibility=clip.visibility, budget_bytes=2**14),
+    ):
+        device.reset()
+        call()
+        assert sum(device.waits.values()) == 2, device.waits
+
+
+def test_an_iteration_of_a_transfer_waits_once(device: PretendCUDA) -> None:
+    """For the check of its loss; frame pairs that move are looked up once a run."""
+    mini = FAMILIES["mini"]
+    backbone, clip = dp.load_backbone(mini.make(), device="cuda"), moving_clip(mini.size)
+    given = mini.options()
+    given["conditioning"] = on_device(given["conditioning"], "cuda", torch.float32)
+
+    def waits(iterations: int) -> int:
+        method = dp.DiTFlow(layers=[1], iterations=iterations)
+        device.reset()
+        transferred = dp.transfer_motion(backbone, clip, mini.prompt, method=method, **given)
+        assert [len(losses) for losses in transferred.losses.values()] == [iterations] * len(transferred.losses)
+        looked_up = [count for where, count in device.waits.items() if where.startswith("analyses/kernels")]
+        assert not looked_up, device.waits
+        return sum(device.waits.values())
+
+    waits(1)
+    guided_steps = 2
+    assert waits(4) - waits(2) == 2 * guided_steps
+
+
 def test_parts_on_several_devices(device: PretendCUDA) -> None:
     """A device map leaves parts on devices of their own, as accelerate's hooks do: what is given is moved to each."""
     device.devices = 2

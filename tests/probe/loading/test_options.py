@@ -250,7 +250,7 @@ def test_a_configuration_of_diffusers_is_passed_on(saved: Path, monkeypatch: pyt
     assert asked["quantization_config"] is given
 
 
-@pytest.mark.filterwarnings("ignore:`QuantoConfig` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`Quanto(Config|Quantizer)` is deprecated:FutureWarning")
 def test_int8_weights_of_quanto_from_a_folder(saved: Path, clip: Clip) -> None:
     quanto = pytest.importorskip("optimum.quanto")
     backbone = load_backbone(saved, device="cpu", dtype="float32", quantization="quanto-int8")

@@ -127,13 +127,14 @@ def _changed_bfloat16(source: Tensor, cast: Tensor) -> int:
     """Values that float16 holds differently: some of those between 0 and 2 ** -17, which are looked for in the bits."""
     source, cast = source.view(-1), cast.reshape(-1)
     bits = source.view(torch.int16).numpy().view(np.uint16)
-    changed = 0
+    changed, least = 0, _EXACT_FROM - np.uint16(1)
+    scratch = np.empty(_BLOCK, np.uint16)
     for start in range(0, len(bits), _BLOCK):
-        size = bits[start : start + _BLOCK] << np.uint16(1)
+        block = bits[start : start + _BLOCK]
+        size = np.left_shift(block, np.uint16(1), out=scratch[: len(block)])
         size -= np.uint16(1)  # 0 becomes the largest
-        small = size < _EXACT_FROM - np.uint16(1)
-        if np.count_nonzero(small):
-            places = torch.from_numpy(np.flatnonzero(small) + start)
+        if size.min() < least:
+            places = torch.from_numpy(np.flatnonzero(size < least) + start)
             changed += int(torch.count_nonzero(cast[places].float() != source[places].float()))
     return changed
 

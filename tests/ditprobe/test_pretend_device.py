@@ -165,8 +165,7 @@ def test_an_iteration_of_a_transfer_waits_once(device: PretendCUDA) -> None:
     def waits(iterations: int) -> int:
         method = dp.DiTFlow(layers=[1], iterations=iterations)
         device.reset()
-        transferred = dp.transfer_motion(backbone, clip, mini.prompt, method=method, **given)
-        assert [len(losses) for losses in transferred.losses.values()] == [iterations] * len(transferred.losses)
+        dp.transfer_motion(backbone, clip, mini.prompt, method=method, **given)
         looked_up = [count for where, count in device.waits.items() if where.startswith("analyses/kernels")]
         assert not looked_up, device.waits
         return sum(device.waits.values())

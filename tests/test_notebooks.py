@@ -31,8 +31,16 @@ SHORTER = {  # what only repeats work; `make notebooks` runs them whole, and the
         "dp.Selection(steps=[16, 33, 49]": "dp.Selection(steps=[33, 49]",
     },
     "03_track_points": {"for seed in range(10)}": "for seed in range(4)}"},
-    "04_transfer_motion": {"steps = 20\n": "steps = 5\n", "enumerate(cases)": "enumerate(cases[:1])"},
-    "05_adapt": {"Training(steps=40": "Training(steps=12", "Training(steps=20": "Training(steps=6"},
+    "04_transfer_motion": {
+        "steps = 20\n": "steps = 3\n",
+        "enumerate(cases)": "enumerate(cases[:1])",
+        "for seed in range(8)}": "for seed in range(4)}",
+    },
+    "05_adapt": {
+        "steps=40, learning_rate=3e-3, warm_up=10": "steps=6, learning_rate=3e-3, warm_up=2",
+        "steps=20, learning_rate=3e-3, warm_up=5": "steps=4, learning_rate=3e-3, warm_up=2",
+        '"steps": 20': '"steps": 8',
+    },
     "06_explore": {},
 }
 FIGURES = {

@@ -47,10 +47,14 @@ def export_page(explorer: Explorer, view: View, *, most_bytes: int = MOST_BYTES)
     store.add(view, heads=True, path=True)
     records = store.add_all(_other_records(explorer, view))
     points = 0 if view.token is not None else store.add_all(_other_points(explorer, view), path=True)
-    store.add_all(_tokens(explorer, view))
+    words = store.add_all(_tokens(explorer, view))
+    if view.token is None:
+        held, kept, click = counted(points + 1, "point"), "for the first of them", " A click takes the nearest point."
+    else:
+        held, kept, click = counted(max(words, 1), "text token"), "for the chosen one", ""
     note = (
-        f"An exported view: it holds {counted(points + 1, 'point')} of layer {view.layer}, step {view.step}, and "
-        f"{counted(records, 'other record')} for the first of them. A click takes the nearest point."
+        f"An exported view: it holds {held} of layer {view.layer}, step {view.step}, and "
+        f"{counted(records, 'other record')} {kept}.{click}"
     )
     overview = explorer.overview().head()
     overview["start"] = {name: value for name, value in asdict(view).items() if name != "recording"}

@@ -2,7 +2,7 @@
 
 const KEYS = [
   ["← → ↑ ↓", "move the point by a cell (in a picture)"], ["[ ]", "layer before, after"], [", .", "step before, after"],
-  ["b", "other branch"], ["h H", "head after, before"], ["m", "mean over heads"], ["t", "of a word: what it looks at, or what looks at it"], ["j k", "image before, after"],
+  ["b", "other branch"], ["h H", "head after, before"], ["m", "mean over heads"], ["t", "attention from or to the word"], ["j k", "image before, after"],
   ["space", "play"], ["f", "scale of all frames or of each"], ["c", "Python code"], ["?", "these keys"],
 ];
 
@@ -89,7 +89,7 @@ function buildPage(app) {
   const which = state.compare ? keep(segmented("Heads of", [[0, "A"], [1, "B"]], () => state.headsOf, (value) => app.set({ headsOf: value }, { load: false }))) : null;
   ui.textTitle = h("h2", {});
   ui.text = h("div", { class: "dpx-chips" });
-  ui.direction = h("div", { class: "dpx-row" }, keep(segmented("Direction", [[false, "what it looks at"], [true, "what looks at it"]],
+  ui.direction = h("div", { class: "dpx-row dpx-direction" }, keep(segmented("Direction", [[false, "from the word", "What the text token looks at"], [true, "to the word", "How much every cell looks at the text token"]],
     () => state.towards, (value) => app.set({ towards: value }))));
   ui.textPanel = h("section", { class: "dpx-panel dpx-text" }, ui.textTitle, ui.direction, ui.text);
   ui.dialog = h("dialog", { class: "dpx-dialog" });

@@ -71,7 +71,7 @@ def test_click_slide_and_keys_show_another_attention(browser: Any, paths: tuple[
         settled = watched.settled(settled)
         page.locator(".dpx-text h2", has_text="Attention of the text token “disc”").wait_for()
         from_word = shares(page)
-        page.locator(".dpx-segments button", has_text="what looks at it").click()
+        page.locator(".dpx-segments button", has_text="to the word").click()
         settled = watched.settled(settled)
         page.locator(".dpx-text h2", has_text="Attention of all cells on the text token “disc”").wait_for()
         assert shares(page) != from_word

@@ -41,7 +41,7 @@ def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int]) -> 
 
     Parameters
     ----------
-    levels : tracks of every level; the first closer one counts in addition to the whole image
+    levels : tracks of every level; the first one with smaller cells counts in addition to the whole image
     clip : (height, width) in pixels
 
     Notes
@@ -60,8 +60,9 @@ def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int]) -> 
     border = np.minimum(last.tracks, np.array(clip[::-1]) - last.tracks).min(-1) / whole.cell[0]
     features = [np.ones_like(border), np.log1p(whole.cycle_error), whole.mass, np.clip(border, -1, 1)]
     weights = _WHOLE
-    if len(levels) > 1:
-        closer, weights = levels[1], _CLOSER
+    closer = next((level for level in levels[1:] if (level.cell < whole.cell).all()), None)
+    if closer is not None:
+        weights = _CLOSER
         features += [np.log1p(closer.cycle_error), np.log1p(closer.correction), closer.looked.astype(float)]
     found: np.ndarray = 1 / (1 + np.exp(-np.tensordot(weights, np.stack(features), 1)))
     return found

@@ -17,13 +17,13 @@ from store.scenes.scene import make_scene
 CLIP = (40, 60)
 
 
-def level(error=0.0, mass=0.8, place=20.0, correction=0.0, looked=True):
+def level(error=0.0, mass=0.8, place=20.0, correction=0.0, looked=True, cell=4.0):
     shape = (3, 4)
     return LevelTracks(
         np.full((*shape, 2), place),
         np.full(shape, mass),
         np.full(shape, error),
-        np.array([4.0, 4.0]),
+        np.array([cell, cell]),
         np.full(shape, correction),
         np.full(shape, looked),
     )
@@ -41,9 +41,11 @@ def test_what_speaks_against_a_match_lowers_the_probability():
     assert probability(level(error=3.0)) < sure
     assert probability(level(mass=0.2)) < sure
     assert probability(level(place=-6.0)) < 0.2
-    both = probability(level(), level())
-    assert probability(level(), level(error=4.0)) < both
-    assert probability(level(), level(correction=2.0)) < both
+    both = probability(level(), level(cell=2.0))
+    assert probability(level(), level(error=4.0, cell=2.0)) < both
+    assert probability(level(), level(correction=2.0, cell=2.0)) < both
+    assert probability(level(), level(error=9.0), level(cell=2.0)) == both  # the whole image again is not a closer look
+    assert probability(level(), level(error=9.0)) == sure
 
 
 def test_limits_are_those_of_the_whole_image():

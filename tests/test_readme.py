@@ -67,7 +67,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}: {result.output}"
         ran += 1
-    assert ran == 13
+    assert ran == 14
     assert (tmp_path / "view.html").stat().st_size < 8_000_000
     assert (tmp_path / "again.html").exists()
     assert 'id="table-trackers"' in (tmp_path / "trackers.html").read_text()

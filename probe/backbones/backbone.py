@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from probe.attention.retarget import check_multiplies
 from probe.attention.tap import check_no_cache
 from probe.backbones.arguments import PipelineArguments
-from probe.backbones.codec import decode_latents, encode_images
 from probe.backbones.family import Family
 from probe.backbones.finite import check_latents, check_values
 from probe.backbones.geometry import Size, TokenGeometry
-from probe.backbones.pipeline_call import OnStep, call_pipeline, quiet_pipeline
+from probe.backbones.pipeline_call import OnStep, call_pipeline, decode_latents, encode_images, quiet_pipeline
 from probe.backbones.schedule import ScheduleReader
 from probe.backbones.settings import RunSettings, requested_size
 from store.arguments import checked, checked_but

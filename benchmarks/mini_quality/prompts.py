@@ -33,16 +33,18 @@ def scenes_of(first: int, count: int, objects: int | None = None) -> list[tuple[
     return found
 
 
-def generated(backbone: Backbone, prompts: Sequence[str], scale: float) -> Iterator[np.ndarray]:
+def generated(
+    backbone: Backbone, prompts: Sequence[str], scale: float, images: int | None = None
+) -> Iterator[np.ndarray]:
     """uint8 (image, y, x, 3) for each prompt, a batch at a time through the pipeline itself."""
     pipeline = backbone.pipeline
-    height, width, images = backbone.default_size
+    height, width, usual = backbone.default_size
     for start in range(0, len(prompts), _BATCH):
         video = pipeline(
             prompt=list(prompts[start : start + _BATCH]),
             height=height,
             width=width,
-            num_frames=images,
+            num_frames=images or usual,
             num_inference_steps=STEPS,
             guidance_scale=scale,
             generator=torch.Generator().manual_seed(start),
@@ -55,7 +57,7 @@ def _row(label: str, found: xr.Dataset) -> str:
     return f"| {label} | " + " | ".join(interval(100 * found[name].astype(float)) for name in _NAMES) + " |"
 
 
-def _measured(clips: Sequence[np.ndarray], prompts: Sequence[str]) -> xr.Dataset:
+def measured(clips: Sequence[np.ndarray], prompts: Sequence[str]) -> xr.Dataset:
     return agreement_dataset([prompt_agreement(clip, prompt) for clip, prompt in zip(clips, prompts, strict=True)])
 
 
@@ -69,12 +71,12 @@ def prompt_rows(backbone: Backbone, *, first: int, count: int, scales: Sequence[
     )
     single = scenes_of(first, count, 1)
     prompts, drawn = [prompt for prompt, _ in single], [images for _, images in single]
-    yield _row("drawn scenes (how good the measurement is)", _measured(drawn, prompts))
-    yield _row("drawn scenes, prompts of others (chance)", _measured(drawn, prompts[1:] + prompts[:1]))
+    yield _row("drawn scenes (how good the measurement is)", measured(drawn, prompts))
+    yield _row("drawn scenes, prompts of others (chance)", measured(drawn, prompts[1:] + prompts[:1]))
     for scale in scales:
-        yield _row(f"guidance {scale:g}", _measured(list(generated(backbone, prompts, scale)), prompts))
+        yield _row(f"guidance {scale:g}", measured(list(generated(backbone, prompts, scale)), prompts))
     several = scenes_of(first, count)
     mixed = [prompt for prompt, _ in several]
-    yield _row("one to three objects, drawn scenes", _measured([images for _, images in several], mixed))
+    yield _row("one to three objects, drawn scenes", measured([images for _, images in several], mixed))
     clips = list(generated(backbone, mixed, GUIDANCE_SCALE))
-    yield _row(f"one to three objects, guidance {GUIDANCE_SCALE:g}", _measured(clips, mixed))
+    yield _row(f"one to three objects, guidance {GUIDANCE_SCALE:g}", measured(clips, mixed))

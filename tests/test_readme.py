@@ -81,7 +81,7 @@ def test_the_python_of_every_page_has_a_test_here() -> None:
     assert {page: count for page, count in found.items() if count} == {
         "README.md": 5,  # of which one downloads; tests/ditprobe/test_own_pipeline.py has its like
         "docs/errors.md": 1,
-        "docs/format.md": 1,
+        "docs/format.md": 2,
         "docs/scenes.md": 1,
         "probe/mini/MODEL_CARD.md": 1,
     }
@@ -110,9 +110,13 @@ def test_the_python_of_the_format_reads_a_recording(tmp_path: Path, monkeypatch:
     backbone = load_backbone(new_pipeline(mini), device="cpu")
     run = record(backbone, make_scene(0, 2, 16, 24), Selection([49], [17]), "run.zarr", noise="forward")
     names: dict[str, object] = {}
-    (block,) = python_of("docs/format.md")
-    exec(block, names)
+    usual, in_bfloat16 = python_of("docs/format.md")
+    exec(usual, names)
     assert names["query"].shape == (1, 2, 4, 6, 16)
+    np.testing.assert_array_equal(names["query"], run.read(step=49, layer=17)[0])
+    options = {"noise": "forward", "stored_dtype": "bfloat16", "overwrite": True}
+    run = record(backbone, make_scene(0, 2, 16, 24), Selection([49], [17]), "run.zarr", **options)
+    exec(in_bfloat16, names)
     np.testing.assert_array_equal(names["query"], run.read(step=49, layer=17)[0])
 
 

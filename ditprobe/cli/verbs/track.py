@@ -21,7 +21,6 @@ from ditprobe.cli.trackers import MATCHING, MatchingOptions, tracking_cost
 from store.clips.clip import Clip
 from store.errors import InvalidInputError
 from store.text import counted, duration, pixels
-from store.tracks.queries import grid_queries
 
 if TYPE_CHECKING:
     from store.tracks.point_tracks import PointTracks
@@ -112,6 +111,8 @@ def track(
     _check_paths(clip, tracks_path, overlay_path)
     if not dry_run:
         _check_free(tracks_path, overlay_path, overwrite)
+    from store.tracks.queries import grid_queries
+
     wanted = np.zeros((0, 3)) if points is None else read_points(points)
     shown = inputs.read_part(clip, first, last, stride)
     queries = wanted if grid is None else grid_queries(grid, shown.height, shown.width, image)

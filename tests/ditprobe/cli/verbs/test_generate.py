@@ -132,7 +132,9 @@ def test_a_dry_run_says_what_would_be_made_and_writes_nothing(run: Run) -> None:
         f"  prompt    '{PROMPT}'",
         "  run       2 steps with guidance 4",
     ]
-    assert printed[4].startswith("  time      about ")
+    assert printed[4].startswith("  decoding  ")
+    assert printed[4].endswith(" in one piece")
+    assert printed[5].startswith("  time      about ")
     assert sorted(path.name for path in Path().iterdir()) == [NAME, "small"]
 
 

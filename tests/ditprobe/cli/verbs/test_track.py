@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -151,8 +152,9 @@ def test_the_bundled_backbone_knows_its_layer_and_a_dry_run_writes_nothing(run: 
         "  overlay   clip.tracks.mp4",
         f"  run       layer {known.layer} at step {known.step} of 50",
     ]
-    assert lines[6].startswith("  time      about ")
-    assert float(lines[6].split()[2]) >= 0  # a fast machine rounds to nothing
+    assert re.fullmatch(r"  memory    at most about [0-9.]+ MB in addition to the model", lines[6])
+    assert lines[7].startswith("  time      about ")
+    assert float(lines[7].split()[2]) >= 0  # a fast machine rounds to nothing
     assert files() == ["clip.mp4"]
 
 

@@ -106,7 +106,9 @@ def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
     assert plan == (
         "Mini('mini': 6 layers of 4 heads x 32 channels, 40 x 40 px and 6 images, float32 on cpu)\n"
         f"  clip      {NAME}\n  prompt    '{PROMPT}'\n  run       50 steps with guidance 4\n"
-        "  motion    SMM on latents (exact) by layer 5 at 10 of 50 steps, 5 iterations each, from ref.mkv"
+        "  motion    SMM on latents (exact) by layer 5 at 10 of 50 steps, 5 iterations each, from ref.mkv\n"
+        "  memory    at most about 1.5 MB in addition to the model\n"
+        "  decoding  115.2 kB in one piece"
     )
     assert re.fullmatch(
         r"about [0-9.]+ (s|min) for 251 calls of the model\n +measured at 340 and 640 tokens, .*\n", time
@@ -149,7 +151,7 @@ def test_a_dry_run_names_the_page(run: Run, no_model: None) -> None:
     write_clip("ref.mkv", Clip(make_scene(4).images, fps=8))
     words = ["--method", "injection", "--device", "cpu", "--picture", "a.html", "--dry-run"]
     printed = run("transfer", "ref.mkv", PROMPT, *words).stdout
-    assert "\n  picture   a.html: reference and result next to their flow by layer 5\n  time " in printed
+    assert "\n  picture   a.html: reference and result next to their flow by layer 5\n  memory " in printed
     assert not Path("a.html").exists()
 
 

@@ -43,7 +43,7 @@ class Compensation:
         return cKDTree(self.places[self.sites])
 
     def sources(self, places: np.ndarray, image: int) -> np.ndarray:
-        """Return where in an image (..., 2) that is found which is shown at places (..., 2).
+        """Return the positions (..., 2) in an image of the content shown at places (..., 2).
 
         Examples
         --------
@@ -73,22 +73,22 @@ class CompensatedWindows(CropWindows):
     motion: Compensation
 
     def places(self, positions: np.ndarray, image: int, points: np.ndarray) -> np.ndarray:
-        """Return where positions (point, 2) of the clip are shown, each moved as its point is."""
+        """Return the places at which positions (point, 2) of the clip are shown, each moved with its point."""
         motion = self.motion
         return super().places(positions - motion.paths[image, points] + motion.places[points], image, points)
 
     def positions(self, places: np.ndarray, anchor: int, image: int, points: np.ndarray) -> np.ndarray:
-        """Return the positions (point, 2) in an image of what was found at places (point, 2) of the crop."""
+        """Return the positions (point, 2) in an image of matches at places (point, 2) of the crop."""
         motion = self.motion
         found = super().positions(places, anchor, image, points)
         return found + motion.paths[image, points] - motion.places[points]
 
     def key(self, image: int, origin: np.ndarray) -> tuple[object, ...]:
-        """Return what tells this view of an image from others."""
+        """Return a key that identifies this view of an image."""
         return image, self
 
     def show(self, video: np.ndarray, image: int, origin: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Return what the model is shown of an image, (height, width, 3) uint8; beyond it, its border is repeated.
+        """Return an image as the model sees it, (height, width, 3) uint8; beyond the image, its border is repeated.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class Compensator:
     def groups(
         self, tracks: np.ndarray, trusted: np.ndarray, anchors: np.ndarray, kept: np.ndarray | None = None
     ) -> list[PointGroup]:
-        """Return the points of each crop, with the motion that is taken out of it.
+        """Return the points of each crop, with the motion that is removed from it.
 
         Parameters
         ----------
@@ -205,7 +205,7 @@ class Compensator:
 
 
 def _tiles(places: np.ndarray, extent: np.ndarray) -> list[PointGroup]:
-    """Return the fewest crops in rows and columns that hold places (point, 2), those that hold none left out."""
+    """Return the fewest crops in rows and columns that hold places (point, 2), without empty ones."""
     if not len(places):
         return []
     low, span = places.min(0), places.max(0) - places.min(0)
@@ -217,7 +217,7 @@ def _tiles(places: np.ndarray, extent: np.ndarray) -> list[PointGroup]:
 
 
 def _places(paths: np.ndarray, trusted: np.ndarray, image: int, cell: np.ndarray) -> np.ndarray:
-    """Return where points (point, 2) are in an image, or would be if they went with a neighbour.
+    """Return the positions (point, 2) of points in an image, or where they would be if they moved with a neighbour.
 
     A point that is not known there is taken along, from the nearest image in which it is, with the point that is
     nearest to it and moves most as it does. It may come to lie outside the clip.
@@ -264,6 +264,6 @@ def _together(paths: np.ndarray, places: np.ndarray, trusted: np.ndarray, alike:
 
 
 def _apart(moved: np.ndarray, others: np.ndarray, alike: np.ndarray) -> np.ndarray:
-    """Return (point,) how far motions (image, point, 2) are apart in nine of ten images, in units of ``alike``."""
+    """Return the distance (point,) between motions (image, point, 2) in units of ``alike``, its 0.9 quantile."""
     found: np.ndarray = np.quantile(np.linalg.norm((moved - others) / alike, axis=-1), 0.9, axis=0)
     return found

@@ -147,7 +147,7 @@ def free_bytes(device: str) -> int | None:
     if device == "cuda" and torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     try:
-        told = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:  # not on Linux
         return None
-    return next((1024 * int(line.split()[1]) for line in told if line.startswith("MemAvailable:")), None)
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)

@@ -30,9 +30,11 @@ def python_of(page: str) -> list[str]:
 BLOCKS = python_of("README.md")
 FEWER = {  # scenes and steps than a reader's; what the commands do is the same
     "--scenes 0:16": "--scenes 0:6",
+    "--scenes 0:8": "--scenes 0:3",
     "ditprobe generate ": "ditprobe generate --steps 8 ",
     "ditprobe transfer ": "ditprobe transfer --steps 8 ",
 }
+FEWER_IN_PYTHON = {"range(16)": "range(6)", "range(0, 50, 7)": "range(0, 50, 21)", "steps=20": "steps=6"}
 COMMANDS = [line.split("  #")[0] for line in re.findall(r"^ditprobe .*$", README, flags=re.MULTILINE)]
 
 
@@ -42,7 +44,10 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(go.Figure, "show", lambda figure: shown.append(figure))
     names: dict[str, object] = {}
     bundled = [block for block in BLOCKS if "from_pretrained" not in block]
+    assert [written for written in FEWER_IN_PYTHON if written not in "".join(bundled)] == []
     for block in bundled:
+        for written, fewer in FEWER_IN_PYTHON.items():
+            block = block.replace(written, fewer)
         exec(block, names)
     assert len(bundled) == 4
     assert len(shown) == 1
@@ -124,5 +129,6 @@ def test_the_python_of_the_model_card_generates_a_clip(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     (block,) = python_of("probe/mini/MODEL_CARD.md")
-    exec(block, names)
+    assert "num_frames=6)" in block
+    exec(block.replace("num_frames=6)", "num_frames=6, num_inference_steps=8)"), names)
     assert [image.size for image in names["video"]] == 6 * [(40, 40)]

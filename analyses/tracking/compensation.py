@@ -88,14 +88,9 @@ class CompensatedWindows(CropWindows):
         return image, self
 
     def show(self, video: np.ndarray, image: int, origin: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Return an image as the model sees it, (height, width, 3) uint8; beyond the image, its border is repeated.
+        """Return an image as the model sees it, with the arguments of :meth:`CropWindows.show`.
 
-        Parameters
-        ----------
-        video : (image, y, x, 3) uint8
-        image : int
-        origin : (x, y) of the crop in this image
-        size : (height, width) of the crop
+        Beyond the image, its border is repeated.
         """
         x, y = (edge + self.scale * (np.arange(count) + 0.5) for edge, count in zip(origin, size[::-1], strict=True))
         sources = self.motion.sources(np.stack(np.meshgrid(x, y), -1), image)

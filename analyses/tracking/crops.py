@@ -45,7 +45,7 @@ class CropWindows:
         return found
 
     def places(self, positions: np.ndarray, image: int, points: np.ndarray) -> np.ndarray:
-        """Return where in a crop positions (point, 2) of the clip are shown, in pixels of the model.
+        """Return the places in a crop of positions (point, 2) of the clip, in pixels of the model.
 
         Parameters
         ----------
@@ -57,7 +57,7 @@ class CropWindows:
         return found
 
     def positions(self, places: np.ndarray, anchor: int, image: int, points: np.ndarray) -> np.ndarray:
-        """Return the positions (point, 2) in an image of the clip, in its pixels, of what was found in a crop of it.
+        """Return the positions (point, 2) in an image of the clip, in its pixels, of matches in a crop of it.
 
         Parameters
         ----------
@@ -70,11 +70,11 @@ class CropWindows:
         return found
 
     def key(self, image: int, origin: np.ndarray) -> tuple[object, ...]:
-        """Return what tells this view of an image from others."""
+        """Return a key that identifies this view of an image."""
         return image, *origin.tolist(), self.scale
 
     def show(self, video: np.ndarray, image: int, origin: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Return what the model is shown of an image, (height, width, 3) uint8.
+        """Return an image as the model sees it, (height, width, 3) uint8.
 
         Parameters
         ----------

@@ -40,9 +40,9 @@ PLANNED = (
     "Wan-AI/Wan2.1-T2V-14B-Diffusers",
 )
 STEP_VIDEO = {"layers": 48, "channels": 48 * 128, "weights": 30 * 10**9 * 2, "width": 256, "kernel": 5}
-"""Step-Video-T2V as its report and DeT have it: 30 billion parameters in bfloat16, 48 layers of 48 heads x 128
-channels; its VAE makes 3 latent frames of 17 images and a cell of 16 x 16 px, each of which is a token; text goes by
-cross-attention."""
+"""Step-Video-T2V as its report (arXiv:2502.10248) and DeT have it: 30 billion parameters in bfloat16, 48 layers of 48
+heads x 128 channels; its VAE makes 3 latent frames of 17 images and a cell of 16 x 16 px, each of which is a token;
+text goes by cross-attention."""
 STEP_VIDEO_CLIP = (51, 512, 768)
 """Images, height and width: DeT's 49 images, as many as the model takes."""
 

@@ -110,15 +110,22 @@ def set_vae_tiling(backbone: Any, tiling: str | bool) -> bool:
         if device.type != "cuda":
             return bool(getattr(vae, "use_tiling", False))
         tiling = _decoding_bytes(backbone) > torch.cuda.mem_get_info(device)[0]
-    switch = getattr(vae, "enable_tiling" if tiling else "disable_tiling", _no_tiles)
-    try:
-        switch()
-    except NotImplementedError as error:  # diffusers' own VAEs have the method, but not all have tiles
-        if tiling:
-            raise InvalidInputError(
-                f"vae_tiling=True was asked for, but {type(vae).__name__} has no tiles. Pass vae_tiling=False."
-            ) from error
+    if not _switched(vae, "enable_tiling" if tiling else "disable_tiling") and tiling:
+        raise InvalidInputError(
+            f"vae_tiling=True was asked for, but {type(vae).__name__} has no tiles. Pass vae_tiling=False."
+        )
     return bool(tiling)
+
+
+def _switched(vae: Any, name: str) -> bool:
+    """Call a method of a VAE without arguments; False where it does not have it."""
+    if not hasattr(vae, name):
+        return False
+    try:
+        getattr(vae, name)()
+    except NotImplementedError:  # diffusers' own VAEs have the methods of tiles, but not all have tiles
+        return False
+    return True
 
 
 def _decoding_bytes(backbone: Any) -> float:
@@ -134,7 +141,3 @@ def _decoding_bytes(backbone: Any) -> float:
         return decoding_bytes(backbone, backbone.default_size)
     except NotImplementedError:
         return math.inf
-
-
-def _no_tiles() -> None:
-    raise NotImplementedError

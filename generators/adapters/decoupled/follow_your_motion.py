@@ -10,7 +10,7 @@ from typing import Any, Literal
 from generators.adapters.adapter import MotionAdapter
 from generators.adapters.decoupled.groups import SPATIAL, TEMPORAL, Split, Undecided, head_groups
 from generators.adapters.decoupled.lora import DecoupledLoRA
-from generators.adapters.decoupled.losses import MotionPreset
+from generators.adapters.decoupled.losses import MotionLossPreset
 from generators.adapters.decoupled.objectives import (
     ImageObjective,
     MotionOf,
@@ -76,7 +76,7 @@ class FollowYourMotion(TrainedMethod):
     'FollowYourMotion (paper): 3000 steps on images, then 2000 on 3 of 6 frames, at adaptive positions'
     """
 
-    preset: MotionPreset = "exact"
+    preset: MotionLossPreset = "exact"
     spatial_training: Training | None = None
     split: Split | None = None
     undecided: Undecided = "nearest"

@@ -13,11 +13,13 @@ from store.arguments import checked
 from store.checks import one_of
 from store.errors import InvalidInputError
 
-MotionPreset = Literal["exact", "paper", "code"]
+MotionLossPreset = Literal["exact", "paper", "code"]
 
 
 @checked
-def motion_loss(prediction: Tensor, target: Tensor, *, frame_axis: int = 2, preset: MotionPreset = "exact") -> Tensor:
+def motion_loss(
+    prediction: Tensor, target: Tensor, *, frame_axis: int = 2, preset: MotionLossPreset = "exact"
+) -> Tensor:
     """Distance in direction between two changes from each latent frame to the next.
 
     Parameters
@@ -53,7 +55,7 @@ def motion_loss(prediction: Tensor, target: Tensor, *, frame_axis: int = 2, pres
     >>> round(float(motion_loss(-frames, frames, preset="code")), 3)
     0.0
     """
-    one_of(preset, get_args(MotionPreset), "preset")
+    one_of(preset, get_args(MotionLossPreset), "preset")
     one_of(frame_axis, (1, 2), "frame_axis")
     if prediction.shape != target.shape or prediction.ndim != 5 or prediction.shape[frame_axis] < 2:
         raise InvalidInputError(
@@ -74,7 +76,7 @@ def _changes(video: Tensor, frame_axis: int) -> Tensor:
     return video[:, 1:] - video[:, :-1]
 
 
-def training_weight(schedule: Schedule, step: int, preset: MotionPreset) -> float:
+def training_weight(schedule: Schedule, step: int, preset: MotionLossPreset) -> float:
     """Return the factor of both losses at a step: 1, and for preset "code" and flow models a bell over the timesteps.
 
     The released trainer takes the weights of DiffSynth's flow scheduler: exp(-2 ((t - T/2) / T)^2) less its least

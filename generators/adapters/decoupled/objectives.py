@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators.adapters.decoupled.losses import MotionPreset, implied_motion, motion_loss, training_weight
+from generators.adapters.decoupled.losses import MotionLossPreset, implied_motion, motion_loss, training_weight
 from generators.adapters.training.losses import denoising_loss
 from generators.adapters.training.settings import Training
 from generators.adapters.training.stages import PlainlyShown
@@ -56,7 +56,7 @@ class ImageObjective(PlainlyShown):
         *,
         prompt: str | None = None,
         conditioning: Mapping[str, Any] | None = None,
-        preset: MotionPreset = "exact",
+        preset: MotionLossPreset = "exact",
     ) -> None:
         check_sizes(backbone)
         backbone.check_size(clip.height, clip.width, 1)
@@ -131,7 +131,7 @@ class SparseObjective:
         ends: bool = False,
         motion_weight: float = 1.0,
         motion_of: MotionOf = "prediction",
-        preset: MotionPreset = "exact",
+        preset: MotionLossPreset = "exact",
         prompt: str | None = None,
         conditioning: Mapping[str, Any] | None = None,
     ) -> None:

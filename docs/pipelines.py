@@ -91,7 +91,7 @@ def reason(pipeline: VideoPipeline) -> str | None:
         return text[0].upper() + text[1:]
     called = re.search(r"its transformer is of the (.+?) family\..*? ((?:\w+)\.from_pipe)", text)
     assert called is not None, text
-    return f"It is called otherwise than the {called[1]} pipelines that are probed; `{called[2]}` may make it one."
+    return f"Its call differs from those of the supported {called[1]} pipelines; `{called[2]}` may convert it into one."
 
 
 def listing() -> str:
@@ -106,10 +106,10 @@ def listing() -> str:
     kept = {family.family: [name for name in family.pipelines if name in names] for family in families()}
     count, missing = sum(map(len, kept.values())), sum(map(len, refused.values()))
     lines = [
-        f"Of the {len(pipelines)} pipelines of diffusers {diffusers.__version__} that make clips, {count} are loaded "
-        f"and {missing} refused, each with its reason:",
+        f"Of the {len(pipelines)} pipelines of diffusers {diffusers.__version__} that make clips, {count} are supported "
+        f"and {missing} rejected:",
         "",
-        "| why it is refused | pipelines |",
+        "| reason for rejecting | pipelines |",
         "| --- | --- |",
         *(f"| {why} | {', '.join(found)} |" for why, found in sorted(refused.items(), key=lambda each: -len(each[1]))),
     ]

@@ -1,12 +1,25 @@
-"""All tests: the longest first, so that no worker is left with them at the end; registries as they were."""
+"""All tests: the longest first, so that no worker is left with them at the end; registries as they were.
+
+Docstring examples are looked for in the packages alone: to look for them here takes longer than to run them there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from _pytest.doctest import DoctestModule
 
 LONGEST = ("test_notebooks.py", "test_readme.py", "test_website.py", "test_demo.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Iterator[Any]:
+    """Collect no docstring examples from the tests."""
+    found = yield
+    return [each for each in found if not isinstance(each, DoctestModule)]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,1 +1,1 @@
-"""An explorer of recordings with a pointer: one front end for JupyterLab, a local page and a file without a network."""
+"""The explorer of recordings: one front end for JupyterLab, a local page and a file that needs no network."""

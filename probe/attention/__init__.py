@@ -1,1 +1,1 @@
-"""Attention modules seen, edited and given other positions while a context is open."""
+"""Attention modules: observed, edited or given other positions while a context is open."""

@@ -11,11 +11,11 @@ from probe.families.registry import families
 _COLUMNS = (
     "family",
     "pipelines",
-    "given in addition to text",
+    "input besides text",
     "text in the self-attention",
     "branches of guidance",
-    "schedule by size",
-    "positions replaced",
+    "schedule depends on size",
+    "positions can be replaced",
     "self-attention",
 )
 

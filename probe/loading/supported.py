@@ -102,8 +102,8 @@ def check_pipeline(pipeline: Any) -> None:
 def _check_no_unet(kind: str, unet: Any) -> None:
     if unet not in (None, [None, None]):
         raise UnsupportedBackboneError(
-            f"{kind} cannot be probed: it denoises with a UNet, whose attention is in layers of several resolutions, "
-            "over space or over time alone, so its tokens have no one grid of frames and cells."
+            f"{kind} cannot be probed: it denoises with a UNet, whose attention layers have several resolutions and "
+            "attend over space or time alone, so its tokens do not form one grid of frames and cells."
         )
 
 

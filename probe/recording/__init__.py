@@ -1,1 +1,1 @@
-"""Recordings, planned and made."""
+"""Planning and making recordings."""

@@ -1,1 +1,1 @@
-"""Files written atomically, with detection of damage, read without trusting their content."""
+"""Files: written atomically, checked for damage, and read without trusting their content."""

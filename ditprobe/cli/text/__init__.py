@@ -1,1 +1,1 @@
-"""Text that the command line prints: plans, tables, files described, published figures."""
+"""Text that the command line prints: plans, tables, descriptions of files, published figures."""

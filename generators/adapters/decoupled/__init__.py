@@ -1,1 +1,1 @@
-"""Follow-Your-Motion: a LoRA for the heads that carry space, and another for those that carry time."""
+"""Follow-Your-Motion: one LoRA for the spatial heads and another for the temporal heads."""

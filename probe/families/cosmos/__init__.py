@@ -1,4 +1,4 @@
-"""Cosmos Predict 1, 2 and 2.5: one transformer, shown latents at noise levels of their own."""
+"""Cosmos Predict 1, 2 and 2.5: one transformer, with latents at noise levels of its own."""
 
 from probe.families.cosmos.predict1 import Cosmos1
 from probe.families.cosmos.predict2 import Cosmos2

@@ -48,7 +48,7 @@ TITLES = {
     "motion_fidelity": ("motion fidelity, box", 3),
     "motion_fidelity_all": ("motion fidelity, image", 3),
     "hybrid": ("hybrid fidelity", 3),
-    "same_way": ("reference's way, %", 1),
+    "same_way": ("reference's direction, %", 1),
     "agreement": ("prompt agreement, %", 1),
     "object_leak": ("object towards the reference's colour, %", 1),
     "background_leak": ("background towards the reference's colour, %", 1),

@@ -132,7 +132,7 @@ def main() -> None:
         check_same(results[name][0].result, baseline.result, points)
     print(f"{HEADS} heads x {CHANNELS} channels, {LAYOUT.frames} frames of {LAYOUT.height} x {LAYOUT.width} cells,")
     print(f"float32, one thread, torch {torch.__version__}; {POINTS} points need {sources} source cells.\n")
-    print("| formulation | seconds | times faster | extra memory | share of matmul limit |")
+    print("| formulation | seconds | times faster | extra memory | fraction of matmul limit |")
     print("|---|---:|---:|---:|---:|")
     limit = limits[len(dense)].seconds
     print(row("plain einsum, all cells", baseline, 1.0, limit))

@@ -35,6 +35,18 @@ def tracked_clips() -> dict[str, Clip]:
     return {name: clip for name, clip in found.items() if name not in PAINTED}
 
 
+def every(stride: int) -> str:
+    """A stride in words.
+
+    Examples
+    --------
+    >>> every(1), every(4), every(12)
+    ('every image', 'every fourth image', 'every 12th image')
+    """
+    words = {1: "", 2: "second ", 3: "third ", 4: "fourth "}
+    return f"every {words.get(stride, f'{stride}th ')}image"
+
+
 def left_out() -> str:
     """Reason why a table of real clips lacks some, as a sentence."""
     return f"Left out: {', '.join(PAINTED)}, whose published video has its tracks painted on it."

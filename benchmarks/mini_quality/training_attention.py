@@ -173,7 +173,9 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, one thread;")
     print(f"{ROUNDS} rounds of attention, {STEP_ROUNDS} of steps.\n")
-    print("| attention | fused, ms | plain, ms | times faster | its page faults | matmul limit, ms | share of limit |")
+    print(
+        "| attention | fused, ms | plain, ms | times faster | its page faults | matmul limit, ms | fraction of limit |"
+    )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for dtype in (torch.float32, torch.bfloat16):
         for height, width in SIZES:

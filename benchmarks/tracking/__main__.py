@@ -15,7 +15,7 @@ from analyses.trackers.optical_flow import FlowTracker
 from analyses.trackers.patches import PatchTracker
 from analyses.trackers.static import StaticTracker
 from analyses.tracking.track import PUBLISHED
-from benchmarks.mini_quality.real import SIZE, data_folder, left_out
+from benchmarks.mini_quality.real import SIZE, data_folder, every, left_out
 from benchmarks.tracking.ablation import OURS, ablation_report, layer_of, real_ablation_report
 from benchmarks.tracking.clips import IMAGES, measure_all, real_clips, scene_clips
 from benchmarks.tracking.closer import (
@@ -82,7 +82,7 @@ def real_report(backbone: Backbone, layer: int | None, step: int | None) -> str:
         clips = real_clips(stride)
         found = measure_all(trackers_of(backbone, layer, step, SIZE), clips, image_0_only=True)
         length = "; ".join(f"{name}: {len(clip)} images" for name, clip in clips.items())
-        parts.append(f"Every {stride}. image ({length}), {SIZE[1]} x {SIZE[0]} px, points of image 0.")
+        parts.append(f"{every(stride).capitalize()} ({length}), {SIZE[1]} x {SIZE[0]} px, points of image 0.")
         parts += [clip_table(found), difference_table(found, OURS, _BESIDE)]
     return "\n\n".join(parts)
 

@@ -11,7 +11,7 @@ import xarray as xr
 from analyses.selection.defaults import tracking_defaults
 from analyses.trackers.backbone import BackboneTracker
 from analyses.tracking.track import PUBLISHED, TrackingOptions
-from benchmarks.mini_quality.real import SIZE, data_folder, left_out
+from benchmarks.mini_quality.real import SIZE, data_folder, every, left_out
 from benchmarks.tracking.clips import measure_all, real_clips, scene_clips
 from benchmarks.tracking.tables import clip_table, difference_table, main_table
 from probe import Backbone
@@ -79,7 +79,7 @@ def real_ablation_report(backbone: Backbone, layer: int | None, step: int | None
     if not clips:
         return f"No real clips: {data_folder()} is absent. Set DITPROBE_DATA."
     found = measure_all(variants(backbone, layer, step, SIZE), clips, image_0_only=True)
-    head = f"Every {stride}. image of the real clips, {SIZE[1]} x {SIZE[0]} px, points of image 0. {left_out()}"
+    head = f"{every(stride).capitalize()} of the real clips, {SIZE[1]} x {SIZE[0]} px, points of image 0. {left_out()}"
     return "\n\n".join([head, clip_table(found), difference_table(found, OURS, _others(found))])
 
 

@@ -23,7 +23,7 @@ from analyses.tracking.grouping import PointGroup
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens
 from analyses.tracking.tokens import LayerTokens
-from benchmarks.mini_quality.real import data_folder, left_out, tracked_clips
+from benchmarks.mini_quality.real import data_folder, every, left_out, tracked_clips
 from benchmarks.tracking.ablation import FIRST
 from benchmarks.tracking.clips import measure_all, scene_clips
 from benchmarks.tracking.kept import KeptScores
@@ -156,7 +156,7 @@ def real_closer_report(backbone: Backbone, layer: int | None, step: int | None, 
     measured = measure_all(found, clips, image_0_only=True)
     return "\n\n".join(
         [
-            f"Every {stride}. image of the real clips at their own size, points of image 0. {left_out()}",
+            f"{every(stride).capitalize()} of the real clips at their own size, points of image 0. {left_out()}",
             clip_table(measured),
             difference_table(measured, CLOSER, [name for name in found if name != CLOSER]),
         ]

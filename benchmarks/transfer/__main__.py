@@ -46,7 +46,7 @@ TITLES = {
     "motion_error": ("motion error", 2),
     "motion_fidelity": ("motion fidelity, box", 3),
     "motion_fidelity_all": ("motion fidelity, image", 3),
-    "same_way": ("reference's way, %", 1),
+    "same_way": ("reference's direction, %", 1),
     "agreement": ("prompt agreement, %", 1),
 }
 ACROSS = (PLAIN, "MotionClone", LATENTS, DEFAULT, RESTING, POSITIONS)

@@ -98,7 +98,7 @@ class Case:
 
         ``motion_error``: relative to the reference's motion; NaN where no object is seen.
         ``motion_fidelity``: in the box of the reference's object; ``motion_fidelity_all``: in the whole image.
-        ``same_way``: whether the object goes the reference's way by the end of its path, in percent (within 45 degrees;
+        ``same_way``: whether the object ends in the reference's direction, in percent (within 45 degrees;
         not where it rests or is not seen). ``agreement``: the mean over object and background of whether they have the
         prompt's colour, in percent.
         """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 _LINEAR = "its self-attention is linear, so queries are never multiplied with keys and there is nothing to see."
 _IN_PIECES = "it makes a clip in pieces, one after the other, so a step of the run occurs several times."
-_HISTORY = "it makes a clip in sections, each preceded by tokens of earlier ones, so a step of the run occurs several times."
+_HISTORY = (
+    "it makes a clip in sections, each preceded by tokens of earlier ones, so a step of the run occurs several times."
+)
 _KEYFRAMES = "keyframes are additional tokens among those of the video, so its tokens do not form one grid."
 _NO_STEPS = "it enlarges or decodes the latents of another pipeline and does not denoise a clip."
 _UNDESCRIBED = "no family describes its calls yet, though its attention can be tapped."

@@ -10,6 +10,7 @@ import pytest
 import torch
 from device_paths import on_device
 from pretend_cuda import PretendCUDA
+from remembered import remember
 from restored import same_state, state_of
 from tiny_pipelines import SIZE
 from torch import Tensor
@@ -67,7 +68,8 @@ class FamilyContract:
     @classmethod
     def backbone(cls) -> Backbone:
         backbone = load_backbone(cls.make_pipeline())
-        backbone.encode = functools.cache(backbone.encode)  # the VAE is the slowest part of these tests
+        remember(backbone.pipeline.vae)
+        backbone.encode = functools.cache(backbone.encode)
         return backbone
 
     @pytest.fixture
@@ -141,6 +143,7 @@ class FamilyContract:
         return torch.randn((batch, *latents.shape[1:]), generator=torch.Generator().manual_seed(3)).to(latents)
 
     def test_a_capture_on_another_device_waits_for_nothing(self, fresh: Backbone) -> None:
+        remember(fresh.pipeline.vae)
         with PretendCUDA() as device:
             backbone = load_backbone(fresh.pipeline, device="cuda")
             own = self.conditioning

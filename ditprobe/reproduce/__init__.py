@@ -1,1 +1,1 @@
-"""Published experiments, from the data to the figures, next to the published figures and any differences in protocol."""
+"""Published experiments, from the data to the figures, with the published figures and any differences in protocol."""

@@ -106,8 +106,8 @@ def listing() -> str:
     kept = {family.family: [name for name in family.pipelines if name in names] for family in families()}
     count, missing = sum(map(len, kept.values())), sum(map(len, refused.values()))
     lines = [
-        f"Of the {len(pipelines)} pipelines of diffusers {diffusers.__version__} that make clips, {count} are supported and "
-        f"{missing} rejected:",
+        f"Of the {len(pipelines)} pipelines of diffusers {diffusers.__version__} that make clips, "
+        f"{count} are supported and {missing} rejected:",
         "",
         "| reason for rejecting | pipelines |",
         "| --- | --- |",

@@ -24,7 +24,7 @@ VaeDtype = Annotated[
     typer.Option(
         "--vae-dtype",
         metavar="NAME",
-        help="dtype of the VAE; auto is float32 where the model stores it so.",
+        help="Data type of the VAE; auto is float32 if the model stores it so.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -38,7 +38,7 @@ Offloading = Annotated[
 ]
 DeviceMap = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Spread the parts over several GPUs: balanced.", rich_help_panel=MODEL),
+    typer.Option(metavar="NAME", help="balanced: spread the parts over several GPUs.", rich_help_panel=MODEL),
 ]
 Quantization = Annotated[
     str | None,
@@ -46,7 +46,7 @@ Quantization = Annotated[
 ]
 VaeTiling = Annotated[
     Literal["auto", "on", "off"],
-    typer.Option(help="Encode and decode in tiles; auto where memory is short.", rich_help_panel=MODEL),
+    typer.Option(help="Encode and decode in tiles; auto does so if memory is short.", rich_help_panel=MODEL),
 ]
 Variant = Annotated[
     str | None, typer.Option(metavar="NAME", help="Variant of the weight files, such as fp16.", rich_help_panel=MODEL)

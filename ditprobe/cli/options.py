@@ -133,12 +133,12 @@ Levels = Annotated[
 MaxCrops = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="NUMBER", help="Most crops of a closer look, whose time grows with them; any by default."
+        min=1, metavar="NUMBER", help="Maximum number of crops of a closer look; more take longer. No limit by default."
     ),
 ]
 Crops = Annotated[
     Literal["auto", "compensate", "follow"],
-    typer.Option(help="Whether closer looks take the coarse motion out, or follow points that move alike."),
+    typer.Option(help="Take the coarse motion out of closer looks, or follow points that move alike."),
 ]
 ClipNoise = Annotated[Noise, typer.Option(help="Noise added to the clip.", rich_help_panel=RUN)]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="Prompt for the model.", rich_help_panel=RUN)]

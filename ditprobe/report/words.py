@@ -38,7 +38,7 @@ STILL = "'nothing moves'"
 # Where the harmonic mean is named first.
 RANKING_MEANS = (
     ", each scaled from 0 to 1 over this sweep. It rewards sharp and strong attention as much as being right, so it "
-    "puts layers in order and tests none"
+    "ranks layers but does not test them"
 )
 # Told elsewhere: in the table of clips, or by the recorded steps and layers.
 ELSEWHERE = ("clips", "selected_steps", "selected_layers")

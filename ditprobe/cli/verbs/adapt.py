@@ -50,22 +50,22 @@ def adapt(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Caption while learning; the clip's own by default. One that leaves the motion open transfers best.",
+            help="Caption during training; the clip's own by default. One that leaves the motion open transfers best.",
             show_default=False,
         ),
     ] = None,
     preset: Annotated[
         Literal["exact", "paper", "det", "code"],
         typer.Option(
-            help="Of the losses and what is not given: exact, paper and det of --method det, exact, paper and code of "
-            "--method follow-your-motion."
+            help="Preset of the losses and of options not given: exact, paper or det for --method det; exact, paper or "
+            "code for --method follow-your-motion."
         ),
     ] = "exact",
     training_steps: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Steps of the optimiser.")] = None,
     spatial_steps: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="NUMBER", help="Steps of the spatial heads before that, of --method follow-your-motion."
+            min=1, metavar="NUMBER", help="Steps for the spatial heads of follow-your-motion, which come first."
         ),
     ] = None,
     split: Annotated[
@@ -81,24 +81,24 @@ def adapt(
             min=2, metavar="NUMBER", help="Latent frames that follow-your-motion learns from.", show_default=False
         ),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Of AdamW.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Learning rate of AdamW.")] = None,
     tracking_weight: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Weight of the tracking loss, added to the denoising loss.")
     ] = None,
     tracks: Annotated[
-        Literal["auto", "clip", "backbone", "flow"], typer.Option(help="Whose tracks the tracking loss follows.")
+        Literal["auto", "clip", "backbone", "flow"], typer.Option(help="Source of the tracks for the tracking loss.")
     ] = "auto",
     keep: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", help="Fraction of the layers that keep it at inference, from the first on."),
+        typer.Option(metavar="NUMBER", help="Fraction of the layers, from the first, that keep it at inference."),
     ] = None,
-    mixed_precision: Annotated[Literal["no", "bf16", "fp16"], typer.Option(help="Of the passes.")] = "no",
+    mixed_precision: Annotated[Literal["no", "bf16", "fp16"], typer.Option(help="Precision of the passes.")] = "no",
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Compute layers again: less memory, more time.")
+        bool, typer.Option("--gradient-checkpointing", help="Recompute layers: less memory, more time.")
     ] = False,
     sample: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Generate this prompt on the way and in the end.", show_default=False),
+        typer.Option(metavar="TEXT", help="Generate this prompt during training and at the end.", show_default=False),
     ] = None,
     sample_every: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Training steps between samples.")] = 100,
     picture: Annotated[

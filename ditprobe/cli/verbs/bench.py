@@ -36,12 +36,12 @@ Examples:
 @takes_groups
 def bench(
     benchmark: Annotated[
-        Literal["mtbench", "motionbench"], typer.Argument(help="Which benchmark: mtbench (DeT) or motionbench (FYM).")
+        Literal["mtbench", "motionbench"], typer.Argument(help="mtbench (DeT) or motionbench (Follow-Your-Motion).")
     ],
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="The benchmark, or a folder of its layout; drawn scenes of the same format by default.",
+            help="The benchmark's data or a folder with its layout; synthetic scenes by default.",
             show_default=False,
         ),
     ] = None,
@@ -58,12 +58,12 @@ def bench(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="As of ditprobe transfer; give it several times. none and ditflow."),
+        typer.Option(metavar="NAME", help="A method of ditprobe transfer; repeatable. none and ditflow by default."),
     ] = None,
-    entries: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Drawn scenes of each level or category.")] = 2,
-    prompts: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Prompts of each clip.")] = None,
+    entries: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Synthetic scenes per level or category.")] = 2,
+    prompts: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Prompts per clip.")] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Also the figures of the paper, which are of other models.")
+        bool, typer.Option("--published", help="Also print the figures of the paper, which are for other models.")
     ] = False,
     clip_model: Annotated[
         str | None, typer.Option(metavar="NAME", help="CLIP, for edit fidelity: a hub id or folder.")

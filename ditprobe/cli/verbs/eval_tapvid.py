@@ -81,7 +81,7 @@ def eval_tapvid(
         Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline, to evaluate it too.")
     ] = None,
     cotracker_code: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, where it is not installed.")
+        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, if it is not installed.")
     ] = None,
     metric: Annotated[
         list[str] | None,
@@ -101,7 +101,7 @@ def eval_tapvid(
         typer.Option(metavar="HEIGHTxWIDTH", help="Resize clips before they are tracked; 256x256 is usual."),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only clips of this name or pattern: goat, 'dog*'.")
+        list[str] | None, typer.Option(metavar="NAME", help="Only clips with this name or pattern: goat, 'dog*'.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Maximum number of clips.")] = None,
     out: Annotated[

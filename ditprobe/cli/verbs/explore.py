@@ -37,7 +37,7 @@ def explore(
         typer.Option(
             "--clips",
             metavar="PATH",
-            help="Its video: the recorded one or that of --save-clip. X.mp4 next to X.zarr is found.",
+            help="The recorded video or that of --save-clip; X.mp4 next to X.zarr is found.",
         ),
     ] = None,
     beside: Annotated[
@@ -45,7 +45,7 @@ def explore(
     ] = None,
     beside_clip: Annotated[Path | None, typer.Option(metavar="PATH", help="The video of the second recording.")] = None,
     sweep: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="A sweep, whose map of layers and steps serves to navigate.")
+        Path | None, typer.Option(metavar="PATH", help="A sweep; its map of layers and steps is used to navigate.")
     ] = None,
     port: Annotated[int, typer.Option(metavar="NUMBER", help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,

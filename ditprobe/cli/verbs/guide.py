@@ -51,7 +51,7 @@ def guide(
     at: options.At = "all",
     preset: Annotated[
         GuidancePreset,
-        typer.Option(help="difftrack follows its released code, which differs where --guidance-scale is 1."),
+        typer.Option(help="difftrack follows its released code, which differs if --guidance-scale is 1."),
     ] = "exact",
     generation: GenerationOptions = GENERATION,
     loading: LoadingOptions = DEFAULTS,

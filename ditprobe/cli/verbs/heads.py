@@ -37,7 +37,7 @@ def heads(
     ] = Path("heads.nc"),
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="A page with the classes too.", rich_help_panel=options.OUTPUT),
+        typer.Option(metavar="PATH", help="Also write a page with the classes.", rich_help_panel=options.OUTPUT),
     ] = None,
     backbone: options.BackboneName = "mini",
     clips: options.Clips = None,
@@ -49,10 +49,10 @@ def heads(
     steps: options.Steps = 50,
     draws: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Noise draws for each clip.")] = 1,
     radius: Annotated[
-        int, typer.Option(min=0, metavar="CELLS", help="Cells that count as the same place, in y and in x.")
+        int, typer.Option(min=0, metavar="CELLS", help="Distance, in y and in x, that counts as the same place.")
     ] = 1,
     margin: Annotated[
-        float, typer.Option(min=1, metavar="NUMBER", help="How many times one density has to exceed the other.")
+        float, typer.Option(min=1, metavar="NUMBER", help="Factor by which one density must exceed the other.")
     ] = 1.25,
     size: options.SizeText = None,
     images: options.Images = None,

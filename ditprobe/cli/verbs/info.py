@@ -53,10 +53,10 @@ def info(
     height: options.Height = None,
     width: options.Width = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of the clip, in pixels.", rich_help_panel=PLAN)
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Size of the clip in pixels.", rich_help_panel=PLAN)
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=1, metavar="NUMBER", help="Of the clip.", rich_help_panel=PLAN)
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Number of images of the clip.", rich_help_panel=PLAN)
     ] = None,
     layers: Annotated[
         str | None,

@@ -69,7 +69,7 @@ def record(
     features: Annotated[bool, typer.Option("--features", help="Also record the attention output.")] = False,
     values: Annotated[bool, typer.Option("--values", help="Also record the values of each head.")] = False,
     stored_dtype: Annotated[
-        StoredDtype, typer.Option(help="What is written; bfloat16 keeps a model in bfloat16 to the bit.")
+        StoredDtype, typer.Option(help="Data type on disk; bfloat16 keeps the values of a bfloat16 model exactly.")
     ] = "float16",
     save_clip: Annotated[
         Path | None,

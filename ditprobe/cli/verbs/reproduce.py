@@ -89,16 +89,16 @@ def reproduce(
     ] = Path("reproduction"),
     backbone: options.BackboneName = "mini",
     cotracker: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline; else optical flow tracks.")
+        Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline; optical flow without.")
     ] = None,
     cotracker_code: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, where it is not installed.")
+        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, if it is not installed.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="NUMBER", help="No more than this many prompts, clips or references.")
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Maximum number of prompts, clips or references.")
     ] = None,
     layer: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="difftrack-davis: the layer to match; the published one.")
+        int | None, typer.Option(metavar="NUMBER", help="difftrack-davis: layer; by default the published one.")
     ] = None,
     at: Annotated[
         str, typer.Option(metavar="NUMBERS", help="difftrack-analysis: steps to measure: all or 0:50:7.")
@@ -109,11 +109,9 @@ def reproduce(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="ditflow: a method of transfer; several times for several. All published."),
+        typer.Option(metavar="NAME", help="ditflow: a transfer method; repeatable. All published ones by default."),
     ] = None,
-    grid: Annotated[
-        int, typer.Option(min=2, metavar="NUMBER", help="ditflow: points along each axis that are tracked.")
-    ] = 55,
+    grid: Annotated[int, typer.Option(min=2, metavar="NUMBER", help="ditflow: tracked points along each axis.")] = 55,
     steps: Annotated[
         int | None,
         typer.Option(

@@ -98,7 +98,7 @@ def sweep(
         Path | None, typer.Option(metavar="PATH", help="Weights of CoTracker3 offline, for --truth cotracker.")
     ] = None,
     cotracker_code: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, where it is not installed.")
+        Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, if it is not installed.")
     ] = None,
     count: options.Count = None,
     by: options.By = "last",

@@ -70,7 +70,7 @@ def transfer(
         ),
     ] = None,
     fraction: Annotated[
-        float, typer.Option(metavar="NUMBER", help="Fraction of the steps that are guided, from the noisiest on.")
+        float, typer.Option(metavar="NUMBER", help="Fraction of the steps, from the noisiest, that are guided.")
     ] = 0.2,
     iterations: Annotated[
         int, typer.Option(min=1, metavar="NUMBER", help="Iterations of Adam at each guided step.")

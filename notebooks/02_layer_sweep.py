@@ -158,7 +158,8 @@ chosen = dp.select_heads(sweep)
 chosen
 
 # %% [markdown]
-# Each head is tested against "nothing moves" as a layer is, all of them at once; a carrier has both lower ends above 0.
+# Each head is tested against "nothing moves" in the same way as a layer, and all heads at once. For a carrier, the
+# lower ends of both intervals are above 0.
 
 # %%
 best = chosen.table()[0]
@@ -173,9 +174,9 @@ print(f"all heads of that layer together: {together:.1f} %")
 # ## Spatial and temporal heads
 #
 # Another question is *where* a head attends. `sweep_heads` sums the attention of each head over its own frame, the same
-# place of other frames, the first frame, the text, and along the true motion; no attention matrix is kept. A head is
-# **spatial** if a cell of its own frame has more attention on average than a cell at the same place of another frame,
-# **temporal** if it has less, and undecided if the interval over clips does not leave the margin (1.25 times).
+# place in other frames, the first frame, the text, and along the true motion; no attention matrix is kept. A head is
+# **spatial** if a cell of its own frame gets more attention on average than a cell at the same place in another frame,
+# **temporal** if it gets less, and undecided if the interval over clips overlaps the margin (a factor of 1.25).
 
 # %%
 masses = dp.sweep_heads(backbone, clips, dp.Selection(steps=[22, 49], layers="all"), progress=False)
@@ -183,7 +184,7 @@ decided = dp.decide_heads(masses)
 dp.plot_head_classes(decided)
 
 # %% [markdown]
-# How sure that is: the same heads at another step, and whether temporal heads are those that match best.
+# How certain this is: the same heads at another step, and whether the temporal heads are the ones that match best.
 
 # %%
 stable = dp.head_stability(masses)
@@ -194,8 +195,8 @@ correlation, low, high = dp.head_rank_correlation(ratio, moving)
 print(f"temporal over spatial density and accuracy on moving points: {correlation:.2f} ({low:.2f} to {high:.2f})")
 
 # %% [markdown]
-# And what it looks like: the attention of the point of a scene that moves farthest, in the surest head of each class.
-# The same figures are a section of the report (`ditprobe heads`, then `ditprobe report --heads heads.nc`).
+# What it looks like: the attention of the point that moves farthest in a scene, in the most certain head of each class.
+# The report has a section with the same figures (`ditprobe heads`, then `ditprobe report --heads heads.nc`).
 
 # %%
 shown_heads = dp.make_head_examples(backbone, clips["scene 0"], masses, points=1)

@@ -207,7 +207,8 @@ dp.plot_accuracy_per_threshold(evaluation["within"])
 
 # %% [markdown]
 # When a chain loses a point behind an object, it continues with the object; matching with the image of the query can
-# find the point again. The same comparison, only for points that were hidden in between and are visible again:
+# find the point again. Here is the same comparison for only those points that were hidden in between and are visible
+# again:
 
 # %%
 again = {name: [] for name in trackers}

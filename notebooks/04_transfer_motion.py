@@ -160,9 +160,9 @@ found.mean("clip").round(2).to_pandas()
 found.sel(metric="motion error", drop=True).round(2).to_pandas()
 
 # %% [markdown]
-# Guidance by the worst layer can move the object too, because gradients pass through all layers below. Its cost shows
-# with forty references (`python -m benchmarks.transfer`): the layer that selection chose brings the object closest to
-# the reference's path *and* keeps the colours of the prompt, and no other layer does both.
+# Guidance by the worst layer can move the object too, because gradients pass through all layers below it. With forty
+# references (`python -m benchmarks.transfer`) its cost becomes clear: the layer that the selection chose brings the
+# object closest to the reference's path *and* keeps the colours of the prompt, and no other layer does both.
 
 # %% [markdown]
 # ## Reusable motion: optimised positions

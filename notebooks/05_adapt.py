@@ -20,7 +20,7 @@
 # * **Follow-Your-Motion** (Ma et al., 2025): a LoRA of the spatial heads learns how single images look; then one of the
 #   temporal heads learns how they move, from a few frames at their places in time.
 #
-# Everything is short here, so that it runs on a laptop in two minutes; the tables of the benchmarks have longer trainings.
+# The trainings are short here, so that everything runs on a laptop in two minutes; the benchmarks train for longer.
 
 # %%
 import shutil
@@ -45,8 +45,8 @@ reference
 # %% [markdown]
 # ## Adapt
 #
-# The caption leaves the motion open: what the text explains, the adapter need not learn. `fit` returns a method for
-# `transfer_motion`; its adapter changes nothing until it is attached, and leaves the model as it was.
+# The caption leaves the motion open, because the adapter does not learn what the text already explains. `fit` returns a
+# method for `transfer_motion`; its adapter changes nothing until it is attached, and leaves the model as it was.
 
 # %%
 caption = "a red disc over blue stripes"
@@ -55,8 +55,8 @@ fitted = dp.DeT(width=64, training=training, keep=0.5).fit(backbone, reference, 
 fitted.adapter
 
 # %% [markdown]
-# The loss of a step depends on the noise level that was drawn for it, so 40 of them do not show a trend; what was learnt
-# shows in the clips.
+# The loss of a step depends on the noise level that was drawn for it, so 40 steps do not show a trend; the clips show
+# what was learnt.
 
 # %% [markdown]
 # ## Look
@@ -82,9 +82,9 @@ dp.plot_transfer(reference, adapted, *flows, title="Reference and adapted clip")
 # %% [markdown]
 # ## Compare
 #
-# *Motion error* is the distance of the object's path from the reference's, over how far that one moves: 0 is the same path,
-# 1 as wrong as an object at rest. *Colour leak* is how far the clip is tinted towards the reference's colours, in percent
-# of the way; compare it with the plain clip, since textures vary in tint by themselves.
+# *Motion error* is the distance of the object's path from the reference's, divided by how far the reference's object
+# moves: 0 is the same path, 1 is as wrong as an object at rest. *Colour leak* is how far the clip is tinted towards the
+# reference's colours, in percent; compare it with the plain clip, since textures vary in tint anyway.
 
 
 # %%
@@ -102,7 +102,7 @@ compare("DeT", adapted)
 # %% [markdown]
 # ## Keep it
 #
-# The file knows the backbone, the layers and the reference it was made for, and is refused on another model.
+# The file records the backbone, the layers and the reference it was made for, and is rejected on another model.
 
 # %%
 folder = Path(tempfile.mkdtemp())  # choose a folder of your own
@@ -114,8 +114,8 @@ shutil.rmtree(folder)
 # %% [markdown]
 # ## Follow-Your-Motion
 #
-# Heads are classified on the reference first. The B matrices of a group have the rows of its own heads alone, so neither
-# LoRA can change what the other group's heads compute from their input.
+# First, the heads are classified on the reference. The B matrices of each group have rows only for its own heads, so
+# neither LoRA can change what the other group's heads compute from their input.
 
 # %%
 few = dp.Training(steps=20, learning_rate=3e-3, warm_up=5, tracking_weight=0.0)
@@ -128,6 +128,7 @@ by_heads.adapter
 compare("by heads", dp.sample(backbone, prompt, AttachAdapter(by_heads.adapter), **settings))
 
 # %% [markdown]
-# Forty steps are few: these numbers show that it runs, not how good a method is. At the command line the same is
-# `ditprobe adapt reference.mp4 --method follow-your-motion --out motion.safetensors`, and
-# `ditprobe transfer --adapter motion.safetensors PROMPT`; `--dry-run` tells time and memory for a model of your own first.
+# Forty steps are few: these numbers show that it runs, not how good a method is. On the command line,
+# `ditprobe adapt reference.mp4 --method follow-your-motion --out motion.safetensors` and
+# `ditprobe transfer --adapter motion.safetensors PROMPT` do the same; `--dry-run` first estimates time and memory for
+# your own model.

@@ -121,8 +121,9 @@ pd.DataFrame(off.round(2), columns=[f"frame {n}" for n in range(6)]).rename_axis
 # %% [markdown]
 # ## Two recordings
 #
-# Another seed of the noise, side by side with the first and their difference: `dp.explore(run, beside=other)`. Prompts, and
-# a model before and after a change, compare the same way. Here it goes to a file, which opens without a network.
+# `dp.explore(run, beside=other)` shows another noise seed side by side with the first, and their difference. Prompts,
+# or a model before and after a change, can be compared in the same way. Here the result is written to a file, which
+# opens without a network.
 
 # %%
 other = dp.record(backbone, scene, dp.Selection(steps=[-1], layers=[4]), folder / "other.zarr", noise="forward", seed=1)

@@ -16,6 +16,7 @@ from generators.adapters.decoupled.objectives import (
     MotionOf,
     PositionsOf,
     SparseObjective,
+    SparseSettings,
     default_sampled,
     sampled_images,
 )
@@ -61,7 +62,7 @@ class FollowYourMotion(TrainedMethod):
         Latent frames that are shown to the temporal LoRA; by default 5 of 21, as published, at least 3. All of them is
         no sampling.
     positions, ends, motion_weight, motion_of
-        As of :class:`generators.adapters.decoupled.objectives.SparseObjective`.
+        As of :class:`generators.adapters.decoupled.objectives.SparseSettings`.
     trained : "both", "spatial" or "temporal"
         Which of them are trained and used.
     keep_spatial : bool
@@ -204,17 +205,16 @@ class FollowYourMotion(TrainedMethod):
             images = ImageObjective(backbone, clip, training, preset=self.preset, **shown)
             return Stage(training, parameters, images, name, {"preset": self.preset})
         training = self.resolve_training(backbone)
-        settings: dict[str, Any] = {
-            "sampled": self.resolve_sampled(backbone, Size(clip.height, clip.width, len(clip))),
-            "positions": self.positions,
-            "ends": self.ends,
-            "motion_weight": self.motion_weight,
-            "motion_of": self.motion_of,
-            "preset": self.preset,
-        }
-        return Stage(
-            training, parameters, SparseObjective(backbone, clip, training, **settings, **shown), name, settings
+        settings = SparseSettings(
+            sampled=self.resolve_sampled(backbone, Size(clip.height, clip.width, len(clip))),
+            positions=self.positions,
+            ends=self.ends,
+            motion_weight=self.motion_weight,
+            motion_of=self.motion_of,
+            preset=self.preset,
         )
+        sparse = SparseObjective(backbone, clip, training, settings, **shown)
+        return Stage(training, parameters, sparse, name, asdict(settings))
 
     def training_details(self, backbone: Backbone) -> dict[str, Any]:
         """The settings of both trainings, and those of the method."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -85,6 +85,44 @@ class ImageObjective(PlainlyShown):
         return loss, torch.zeros_like(loss), self.schedule.timesteps[level]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SparseSettings:
+    """Frames that a :class:`SparseObjective` shows, and its motion loss.
+
+    Parameters
+    ----------
+    sampled : int
+        Number of latent frames that are shown, spread evenly over the clip.
+    positions : "adaptive", "plain" or "random"
+        Frame positions of the shown frames among the F of the clip: "adaptive" i F / ``sampled``, "plain" 0, 1, 2 and
+        so on, "random" ascending positions anywhere in the clip, drawn again at each step.
+    ends : bool
+        Whether "adaptive" reaches the last frame: i (F - 1) / (``sampled`` - 1).
+    motion_weight : float
+        Weight of the motion loss.
+    motion_of : "prediction" or "clean"
+        Change over frames that the loss compares: that of the model's prediction and its target, or that of the clean
+        latents that the prediction implies and the true ones. The target of a noisy state changes mostly by its noise.
+    preset : "exact", "paper" or "code"
+        Of the motion loss and the weight of a noise level.
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown value of ``positions``.
+    """
+
+    sampled: int
+    positions: PositionsOf = "adaptive"
+    ends: bool = False
+    motion_weight: float = 1.0
+    motion_of: MotionOf = "prediction"
+    preset: MotionLossPreset = "exact"
+
+    def __post_init__(self) -> None:
+        one_of(self.positions, ("adaptive", "plain", "random"), "positions")
+
+
 class SparseObjective:
     """Denoising and motion loss of a few frames of a clip at their places in time (stage 3 of the paper).
 
@@ -93,20 +131,7 @@ class SparseObjective:
     backbone : Backbone
     clip : Clip
     training : Training
-    sampled : int
-        Latent frames that are shown; the images between are left out evenly.
-    positions : "adaptive", "plain" or "random"
-        Frame positions of the shown ones among the F of the clip: "adaptive" i F / ``sampled``, "plain" 0, 1, 2 and so
-        on, "random" ascending ones of the whole clip, others at each step.
-    ends : bool
-        "adaptive" then reaches the last frame: i (F - 1) / (``sampled`` - 1).
-    motion_weight : float
-        Of the motion loss.
-    motion_of : "prediction" or "clean"
-        What changes from frame to frame: the model's prediction and its target, or the clean latents that it implies
-        and the true ones. The target of a noisy state changes mostly by its noise.
-    preset : "exact", "paper" or "code"
-        Of the motion loss and the weight of a noise level.
+    settings : SparseSettings
     prompt, conditioning
         As of :class:`ImageObjective`.
 
@@ -115,7 +140,7 @@ class SparseObjective:
     InvalidInputError
         For more frames than the clip has, fewer than two, or a number that the backbone does not take.
     UnsupportedBackboneError
-        Where the rates at which positions turn are not known, or a learned table holds for one size.
+        If the rates at which positions rotate are not known, or a learned table holds for one size only.
     """
 
     second: ClassVar[Literal["tracking", "motion"]] = "motion"
@@ -125,27 +150,19 @@ class SparseObjective:
         backbone: Backbone,
         clip: Clip,
         training: Training,
+        settings: SparseSettings,
         *,
-        sampled: int,
-        positions: PositionsOf = "adaptive",
-        ends: bool = False,
-        motion_weight: float = 1.0,
-        motion_of: MotionOf = "prediction",
-        preset: MotionLossPreset = "exact",
         prompt: str | None = None,
         conditioning: Mapping[str, Any] | None = None,
     ) -> None:
-        one_of(positions, ("adaptive", "plain", "random"), "positions")
-        self.backbone, self.training = backbone, training
+        self.backbone, self.training, self.settings = backbone, training, settings
         self.frames = backbone.layout(clip.height, clip.width, len(clip)).frames
-        part = images_of(clip, sampled_images(backbone, clip, sampled))
-        self.sampled, self._positions, self._ends = sampled, positions, ends
-        self._motion_weight, self._motion_of, self._preset = motion_weight, motion_of, preset
+        part = images_of(clip, sampled_images(backbone, clip, settings.sampled))
         self.clean = backbone.encode(part)
         self._forward = forward_pass(backbone, part, prompt, conditioning)
         self.schedule = self._forward.schedule
         self._whole: Positions | None = None
-        if positions != "plain" and sampled < self.frames:
+        if settings.positions != "plain" and settings.sampled < self.frames:
             check_sizes(backbone)
             self._whole = forward_pass(backbone, clip, prompt, conditioning).positions()
             if backbone.rotary is None and not isinstance(self._whole, AddedPositions):
@@ -156,12 +173,12 @@ class SparseObjective:
 
     def places(self, step: int) -> tuple[float, ...]:
         """The frame positions that are shown in a training step."""
-        if self._positions == "random":
-            rng = np.random.default_rng([self.training.seed, step, self.sampled])
-            return tuple(np.sort(rng.uniform(0, self.frames - 1, self.sampled)).tolist())
-        if self._positions == "plain":
-            return tuple(float(number) for number in range(self.sampled))
-        return adaptive_positions(self.frames, self.sampled, ends=self._ends)
+        if self.settings.positions == "random":
+            rng = np.random.default_rng([self.training.seed, step, self.settings.sampled])
+            return tuple(np.sort(rng.uniform(0, self.frames - 1, self.settings.sampled)).tolist())
+        if self.settings.positions == "plain":
+            return tuple(float(number) for number in range(self.settings.sampled))
+        return adaptive_positions(self.frames, self.settings.sampled, ends=self.settings.ends)
 
     def shown(self, step: int) -> AbstractContextManager[None]:
         """Return the context in which the model sees these positions."""
@@ -180,16 +197,16 @@ class SparseObjective:
         level, noise = self.draw(step)
         noised = self.schedule.noised(self.clean, noise, level)
         prediction = self._forward.predict(noised, level, branches=("cond",), capture=False)["cond"].float()
-        weight = training_weight(self.schedule, level, self._preset)
+        weight = training_weight(self.schedule, level, self.settings.preset)
         denoising = weight * denoising_loss(self.schedule, self.clean, noise, prediction, level)
         timestep = self.schedule.timesteps[level]
-        if not self._motion_weight:
+        if not self.settings.motion_weight:
             return denoising, torch.zeros_like(denoising), timestep
         pair = prediction, self.schedule.target(self.clean, noise, level)
-        if self._motion_of == "clean":
+        if self.settings.motion_of == "clean":
             pair = implied_motion(self.schedule, self.clean, noise, prediction, level)
-        motion = motion_loss(*pair, frame_axis=self.backbone.frame_axis, preset=self._preset)
-        return denoising, self._motion_weight * weight * motion, timestep
+        motion = motion_loss(*pair, frame_axis=self.backbone.frame_axis, preset=self.settings.preset)
+        return denoising, self.settings.motion_weight * weight * motion, timestep
 
 
 def adaptive_positions(frames: int, sampled: int, *, ends: bool = False) -> tuple[float, ...]:

@@ -24,6 +24,7 @@ from generators.adapters.decoupled.losses import motion_loss, training_weight
 from generators.adapters.decoupled.objectives import (
     ImageObjective,
     SparseObjective,
+    SparseSettings,
     adaptive_positions,
     sampled_images,
 )
@@ -209,22 +210,24 @@ def test_images_are_drawn_at_random_and_alone(mini: Any, scene: Clip) -> None:
 
 
 def test_sparse_objective_shows_its_positions_and_weighs_its_motion_loss(mini: Any, scene: Clip) -> None:
-    options: dict[str, Any] = {"sampled": 3, "prompt": PROMPT}
+    def sparse(**settings: Any) -> SparseObjective:
+        return SparseObjective(mini, scene, QUICK, SparseSettings(sampled=3, **settings), prompt=PROMPT)
+
     found = {}
     with torch.no_grad():
         for positions in ("adaptive", "plain", "random"):
-            objective = SparseObjective(mini, scene, QUICK, positions=positions, **options)
+            objective = sparse(positions=positions)
             with objective.shown(0):
                 found[positions] = [float(each) for each in objective.losses(0)]
         assert len({values[0] for values in found.values()}) == 3
         assert all(values[1] > 0 for values in found.values())
-        half = SparseObjective(mini, scene, QUICK, motion_weight=0.5, **options)
-        none = SparseObjective(mini, scene, QUICK, motion_weight=0.0, **options)
+        half = sparse(motion_weight=0.5)
+        none = sparse(motion_weight=0.0)
         with half.shown(0):
             assert float(half.losses(0)[1]) == pytest.approx(0.5 * found["adaptive"][1])
         with none.shown(0):
             assert float(none.losses(0)[1]) == 0.0
-    random = SparseObjective(mini, scene, QUICK, positions="random", **options)
+    random = sparse(positions="random")
     assert random.places(0) != random.places(1)
     assert sorted(random.places(0)) == list(random.places(0))
 

@@ -42,7 +42,7 @@ class Results:
         self._known = dict(_kept(path))
 
     def get(self, run: Measured) -> dict[str, Any] | None:
-        """Measurements of a run, None where it was not made."""
+        """Measurements of a run, None if it was not made."""
         return self._known.get(run.key)
 
     def __getitem__(self, run: Measured) -> dict[str, Any]:

@@ -14,7 +14,7 @@ LESS_GUIDANCE = "Lower the learning rate or the scale, or guide fewer steps."
 
 
 class GuidanceDivergedError(NotFiniteError):
-    """Guidance made a number that is not finite; the run was ended.
+    """Guidance made a number that is not finite; the run was stopped.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class GuidanceDivergedError(NotFiniteError):
 
 
 class TrainingDivergedError(NotFiniteError):
-    """The training of an adapter met a loss or a gradient that is not finite; it was ended.
+    """The training of an adapter met a loss or a gradient that is not finite; it was stopped.
 
     Attributes
     ----------

@@ -107,7 +107,7 @@ class ProbeStateError(DitprobeError, RuntimeError):
 
 
 class NotFiniteError(DitprobeError, FloatingPointError):
-    """A run met numbers that are not finite, or far beyond any that a model makes, and was ended.
+    """A run met numbers that are not finite, or far larger than any a model produces, and was stopped.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ def in_python(name: str, value: Any) -> str:
     Parameters
     ----------
     name : of the argument
-    value : ``...`` for one that the reader chooses, None where the argument is only named
+    value : ``...`` for one that the reader chooses, None if the argument is only named
 
     Examples
     --------

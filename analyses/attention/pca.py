@@ -1,4 +1,4 @@
-"""The directions in which the tokens of a layer differ most: principal components of queries or keys."""
+"""Principal components of queries or keys: the directions in which the tokens of a layer differ most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of how much every cell attends to each text token."""
+"""Maps of the attention of every cell to each text token."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def map_attention_to_text(
     scale: float | None = None,
     by_head: bool = False,
 ) -> xr.DataArray:
-    """The attention of every cell of every frame on each text token: where in the video a word is looked up.
+    """The attention of every cell of every frame on each text token: where in the video a word is attended to.
 
     The other direction, what the tokens themselves look at, is :func:`attention_of_text`.
 

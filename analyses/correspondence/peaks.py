@@ -1,4 +1,4 @@
-"""The best few matches of each source cell in one frame, and the way through them that moves least."""
+"""The best few matches of each source cell in one frame, and the path through them that moves least."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def smoothest_path(found: Candidates, start: torch.Tensor, smoothness: float, *,
     -------
     (frame, source) int64
     """
-    gain = found.costs.log()  # minus infinity where there is no candidate, so that none is taken for a short move
+    gain = found.costs.log()  # minus infinity if there is no candidate, so that none is taken for a short move
     before, total = start[:, None], gain.new_zeros(len(start), 1)
     back = []
     for places, here in zip(found.places, gain, strict=True):

@@ -72,7 +72,7 @@ class _Keeping:
 
 @checked
 def usual_trackers(backbone: Backbone) -> dict[str, Tracker]:
-    """A backbone as :func:`analyses.tracking.track.track_points` uses it and as published, and what to hold it against.
+    """A backbone as :func:`analyses.tracking.track.track_points` uses it and as published, and its baselines.
 
     Optical flow is among them where OpenCV is installed.
 

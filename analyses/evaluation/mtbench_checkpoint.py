@@ -62,7 +62,7 @@ class FinishedTransfers:
         self.finished: dict[str, dict[str, Any]] = dict(rows)
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """Return what was measured, None where it was not yet."""
+        """Return what was measured, None if it was not yet."""
         return self.finished.get(key)
 
     def add(self, key: str, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Difficulty of a motion to transfer: the number of groups in which its points move (MTBench, DeT section 3.3.1)."""
+"""Difficulty of transferring a motion: the number of groups in which its points move (MTBench, DeT section 3.3.1)."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class _Asking:
     first_image_only: bool
 
     def of(self, name: str, clip: Clip) -> _Asked | None:
-        """Return what is asked of a clip, None where that is nothing."""
+        """Return what is asked of a clip; None if nothing is."""
         if clip.tracks is None or clip.visibility is None:
             raise ClipError(f"clip {name!r} has no tracks, so nothing can be evaluated on it. Leave it out.")
         from analyses.metrics.tapvid import tapvid_queries

@@ -1,4 +1,4 @@
-"""Attention motion flow: which way every cell of a frame looks for itself in every other frame (DiTFlow)."""
+"""Attention motion flow: displacement from every cell to where its attention lies in every other frame (DiTFlow)."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def layer_flows(
 
 
 def default_layer(backbone: Backbone, preset: FlowPreset = "exact") -> int:
-    """The layer whose flow is taken where none is asked for.
+    """Default layer of the flow.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def default_layer(backbone: Backbone, preset: FlowPreset = "exact") -> int:
 
 
 def default_step(backbone: Backbone, preset: FlowPreset = "exact", steps: int = 50) -> int | None:
-    """The step of a run at which a clip is shown where none is asked for; None is the clean end, timestep 0.
+    """Default step at which a clip is shown; None is the clean end, timestep 0.
 
     Examples
     --------

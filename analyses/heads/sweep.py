@@ -45,7 +45,7 @@ def sweep_heads(
     budget_bytes: int = BUDGET_BYTES,
     progress: Tell | bool | None = None,
 ) -> xr.Dataset:
-    """Attention masses of every selected layer and head at every selected step; nothing is stored on the way.
+    """Attention masses of every selected layer and head at every selected step, without storing queries or keys.
 
     Parameters
     ----------

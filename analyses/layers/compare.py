@@ -44,7 +44,7 @@ def compare(
     first, second : Datasets of :func:`analyses.layers.sweep.sweep`; Recordings, paths of them, or lists; or prompts
         The difference is ``first`` minus ``second``.
     measure : a measure of a sweep, such as "accuracy", "head_accuracy", "confidence"
-        By default the accuracy, and the confidence where there is none: prompts and recordings without clips have no
+        By default the accuracy, and the confidence if there is none: prompts and recordings without clips have no
         truth. Of several targets, the cross target is compared.
     names : of both, as pictures call them
     pair : "name" pairs clips of the same name, "order" the first with the first; recordings and prompts pair by order

@@ -76,7 +76,7 @@ def sweep(
 ) -> xr.Dataset:
     """Accuracy, confidence and attention score of every selected layer at every selected step.
 
-    Nothing is stored on the way: each query and key is measured where it is made.
+    Queries and keys are not stored: each is measured as soon as it is computed.
 
     Parameters
     ----------

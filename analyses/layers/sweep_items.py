@@ -36,7 +36,7 @@ class SweepItem:
     ----------
     name : its label; the source's name where there is only one window
     source, window, first_image : where it comes from
-    draw : which draw of the noise it is shown with; None where there is one draw
+    draw : which draw of the noise it is shown with; None if there is one draw
     truth : query points and, where known, their tracks
     details : its entry in the attributes of the sweep
     """

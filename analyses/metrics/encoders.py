@@ -114,7 +114,7 @@ def load_clip_model(
     Parameters
     ----------
     name : a hub id, or a folder that ``save_pretrained`` of model, image processor and tokenizer wrote
-    device : "auto" is the GPU where there is one
+    device : "auto" is the GPU if there is one
     revision : branch, tag or commit of a hub id
     local_files_only : do not ask the hub, use what was downloaded before
 
@@ -135,7 +135,7 @@ def load_clip_model(
         source = _Source(name, "CLIP", ("clip",), {"revision": revision, "local_files_only": local_files_only})
         model = source.model(CLIPModel, device)
         tokenizer = AutoTokenizer.from_pretrained(name, **source.options)
-        if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers 5 makes one up where there is none
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers 5 makes one up if there is none
             raise OSError("it has no tokenizer")
         return ClipEncoder(str(name), model, source.processor(), tokenizer)
 

@@ -1,4 +1,4 @@
-"""Motion fidelity: do the points of a generated clip move as those of its reference do?"""
+"""Motion fidelity: how well the points of a generated clip move like those of its reference."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def track_pair(a: Any, b: Any, *, paired_for: str | None = None) -> tuple[np.nda
     Parameters
     ----------
     a, b : (image, point, 2) torch or numpy, (x, y) in pixels
-    paired_for : what needs as many points in ``a`` as in ``b``, for the message; None where the numbers may differ
+    paired_for : what needs as many points in ``a`` as in ``b``, for the message; None if the numbers may differ
 
     Raises
     ------

@@ -69,7 +69,7 @@ def headline(values: xr.DataArray) -> str:
 
 
 def unit(values: xr.DataArray) -> str:
-    """The unit for a colour bar, which is too short for a name: ``%``, or the name where there is no unit."""
+    """The unit for a colour bar, which is too short for a name: ``%``, or the name if there is no unit."""
     text = label(values)
     return text.split(" [")[1].removesuffix("]") if " [" in text else text
 

@@ -1,4 +1,4 @@
-"""Predicted tracks drawn on the images of a clip, against the truth where there is one."""
+"""Predicted tracks drawn on the images of a clip, against the truth if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reference and the clip that took on its motion as a video, each next to how far its parts have come."""
+"""A reference and the clip with its motion as a video, each next to the displacement of its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does an object stay itself through a clip of a synthetic scene? Measured by plain computer vision."""
+"""Coherence of an object through a clip of a synthetic scene, measured by plain computer vision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CONSISTENT = 1.0  # pixels between a flow and the way back
 
 @dataclass(frozen=True)
 class ObjectCoherence:
-    """Measures of whether the largest object of a clip, and its pixels, stay what they are.
+    """Coherence of the largest object of a clip: its outline, its area, its pixels, and copies of it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Colour that a generated clip takes from its reference, as a tint too: a share of the way from one to the other."""
+"""Colour leak: how far the colours of a generated clip are tinted towards those of its reference."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def colour_leak(images: Array, prompt: str | ScenePrompt, reference: str | Scene
 
 
 def _share(pixels: np.ndarray, own: str, other: str) -> float:
-    """Share of the way from a colour to another at which the mean of pixels (pixel, 3) lies; NaN for none."""
+    """Fraction of the way from one colour to another at which the mean of pixels (pixel, 3) lies; NaN for none."""
     if not len(pixels):
         return math.nan
     start, end = np.array(COLOURS[own]), np.array(COLOURS[other])

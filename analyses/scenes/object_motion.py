@@ -26,7 +26,7 @@ class ObjectMotion:
     path : (image, 2) float, (x, y) in pixels, y pointing down: the object's centre less that in image 0; NaN where no
         object is seen
     shown : (image,) bool, whether a part of it is seen
-    colour, shape : what it looks like, words of the scene grammar; None where no object is seen
+    colour, shape : what it looks like, words of the scene grammar; None if no object is seen
     size : (height, width) of the clip in pixels
     """
 
@@ -60,7 +60,7 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
     ----------
     clip : Clip, or (image, y, x, 3) uint8 images
     colour : one of :data:`store.scenes.texture.COLOURS`, optional
-        Take the object of this colour where there is one. By default, and where there is none, the one that is largest
+        Take the object of this colour if there is one. By default, and if there is none, the one that is largest
         and looks most like a shape.
 
     Raises

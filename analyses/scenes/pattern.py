@@ -1,4 +1,4 @@
-"""The pattern of the background of a synthetic scene, by matched filters; no prompt is read."""
+"""The pattern of the background of a synthetic scene, by matched filters, without its prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a generated clip of a synthetic scene show what its prompt says? Measured by plain computer vision."""
+"""Agreement of a generated clip of a synthetic scene with its prompt, measured by plain computer vision."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ObjectAgreement:
 
     @property
     def shape_right(self) -> bool | None:
-        """Return whether the region has the named shape, whatever its colour; None where the prompt leaves it open."""
+        """Return whether the region has the named shape, whatever its colour; None if the prompt leaves it open."""
         return None if self.words.shape is None else self.shape_seen == self.words.shape
 
     @property
@@ -117,7 +117,7 @@ class PromptAgreement:
 
     @property
     def pattern_right(self) -> bool | None:
-        """Return whether the background has the named pattern; None where the prompt leaves it open."""
+        """Return whether the background has the named pattern; None if the prompt leaves it open."""
         word = self.prompt.background_pattern
         return None if word is None else self.pattern_seen == word
 
@@ -129,7 +129,7 @@ class PromptAgreement:
 
     @property
     def pan_right(self) -> bool | None:
-        """Return whether the camera pans within :data:`RIGHT_WITHIN` degrees of what is named; None where no pan is."""
+        """Return whether the camera pans within :data:`RIGHT_WITHIN` degrees of what is named; None if no pan is."""
         word = self.prompt.camera.pan
         return _is_right(self.pan, word, self.least_motion) if word else None
 
@@ -206,7 +206,7 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
         ``colour``, ``shape``, ``direction`` and ``right`` (all three): the share, 0 to 1, of the clip's objects that
         are right, NaN where the prompt leaves that open for all of them; ``background`` (its colour), ``pattern`` and
         ``pan``: 0 or 1, NaN where the prompt names none; ``angle`` (degrees): mean over the objects whose motion was
-        measured, NaN where there is none. The coordinate ``prompt`` holds the
+        measured, NaN if there is none. The coordinate ``prompt`` holds the
         prompts.
 
     Raises

@@ -1,4 +1,4 @@
-"""Colours, shapes and motion in a clip of a synthetic scene, by plain computer vision; no prompt is read."""
+"""Colours, shapes and motion in a clip of a synthetic scene, by plain computer vision, without its prompt."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def check_not_empty(selection: LayerSelection) -> None:
 
 
 def selected_step(selection: LayerSelection, steps: int) -> int | None:
-    """Return the step of a selection at about the same noise in a run of ``steps`` steps; None where it has no step.
+    """Return the step of a selection at about the same noise in a run of ``steps`` steps; None if it has no step.
 
     Examples
     --------

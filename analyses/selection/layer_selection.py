@@ -44,9 +44,9 @@ class LayerSelection:
     criterion : "harmonic" or "accuracy": what layers are ranked by
     accuracy : "all" or "moving": which points the ranking looks at
     note : why layers are not ranked as asked; "" where they are
-    steps : denoising steps of the run that ``step`` counts in; None where the sweep does not say
-    heads : the heads that were measured together; None where the sweep does not say
-    threshold_cells : what counted as found, in cells; None where the sweep does not say
+    steps : denoising steps of the run that ``step`` counts in; None if the sweep does not say
+    heads : the heads that were measured together; None if the sweep does not say
+    threshold_cells : what counted as found, in cells; None if the sweep does not say
     backbone, config_hash : the model; "" where the sweep does not say
 
     Examples

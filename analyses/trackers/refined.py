@@ -1,4 +1,4 @@
-"""Attention with pixels: tracks of a backbone refined by Lucas-Kanade, as a tracker of its own name."""
+"""Attention with pixels: tracks of a backbone refined by Lucas-Kanade, as a separate tracker."""
 
 from __future__ import annotations
 

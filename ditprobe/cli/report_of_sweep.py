@@ -54,7 +54,7 @@ def build(
 
 
 def _of_heads(model: Backbone, heads: xr.Dataset, sources: Mapping[str, Clip | str]) -> list[Any]:
-    """Attention of a spatial and of a temporal head in the first clip, shown as the heads were measured."""
+    """Attention of a spatial and of a temporal head in the first clip, run as the heads were measured."""
     from ditprobe.report.heads import make_head_examples
     from probe.run.windows import cut_windows
 

@@ -1,4 +1,4 @@
-"""The explorer without a browser: what is asked for goes in, values and arrays come out."""
+"""The explorer without a browser: requests go in, values and arrays come out."""
 
 from __future__ import annotations
 

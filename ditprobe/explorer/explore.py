@@ -35,7 +35,7 @@ def explore(
     selection: Selection | None = None,
     seed: int = 0,
 ) -> ExplorerWidget:
-    """Look at a recording with a pointer, in a notebook: click a point to see what it attends to and where it is found.
+    """Explore a recording in a notebook: click a point to see what it attends to and where it is found.
 
     Parameters
     ----------

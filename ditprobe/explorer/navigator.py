@@ -26,7 +26,7 @@ def layer_step_map(sweep: xr.Dataset) -> dict[str, Any]:
     -------
     dict
         ``layers``, ``steps``; ``measures``, of ``name``, ``title``, ``units``, ``values`` (layer, step) with None
-        where nothing was measured, and ``baseline``, the same of "nothing moves" where there is one; and ``best``, the
+        where nothing was measured, and ``baseline``, the same of "nothing moves" if there is one; and ``best``, the
         (step, layer) of the highest moving accuracy, or accuracy, or None.
 
     Raises

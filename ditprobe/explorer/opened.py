@@ -142,7 +142,7 @@ class OpenedRecording:
         )
 
     def track_near(self, image: int, point: np.ndarray) -> int | None:
-        """The nearest visible track, no farther than half the diagonal of a cell; None where there is none."""
+        """The nearest visible track, no farther than half the diagonal of a cell; None if there is none."""
         if self.clip is None or self.clip.tracks is None or self.clip.visibility is None:
             return None
         cell = np.array(self.layout.cell_size[::-1])
@@ -219,7 +219,7 @@ def opened(recording: Recording | str | Path, clip: Clip | None = None, name: st
 
 
 def _clip_beside(recording: Recording) -> Clip | None:
-    """The clip of the same name, where there is one that fits."""
+    """The clip of the same name, if there is one that fits."""
     from store.clips.video import read_clip
 
     for suffix in (".mp4", ".mov", ".mkv", ".webm"):

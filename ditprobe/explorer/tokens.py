@@ -40,7 +40,7 @@ def attention_to_token(
     record : arrays by name
     token : its position among the text tokens
     scale : of the products, by default ``1 / sqrt(channel)``
-    kept : returns what divides each row of the record, computed where it is not kept; None where it was stopped
+    kept : returns what divides each row of the record, computed where it is not kept; None if it was stopped
 
     Returns
     -------

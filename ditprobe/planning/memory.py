@@ -137,7 +137,7 @@ def recorder_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int) -> tupl
 
 
 def free_bytes(device: str) -> int | None:
-    """Return the memory that is free on a kind of device, "cuda" or another; None where that is not known.
+    """Return the memory that is free on a kind of device, "cuda" or another; None if that is not known.
 
     Examples
     --------

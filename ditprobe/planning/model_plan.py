@@ -85,7 +85,7 @@ class ModelPlan:
         return max(flow_bytes(layer, self.layout, size, backward=True) for layer in self.facts.layers)
 
     def decoding_bytes(self) -> int | None:
-        """Return the memory of decoding the clip in one piece, weights aside; None where that is not known.
+        """Return the memory of decoding the clip in one piece, weights aside; None if that is not known.
 
         It is counted by running the decoder on the meta device, which takes seconds.
         """

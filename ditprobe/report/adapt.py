@@ -1,4 +1,4 @@
-"""Figures of a training: its loss, and the clips that were generated on the way next to the reference."""
+"""Figures of a training: its loss, and the clips generated during it next to the reference."""
 
 from __future__ import annotations
 

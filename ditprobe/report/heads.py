@@ -79,7 +79,7 @@ def make_head_examples(
     steps: int = 50,
     prompt: str | None = None,
 ) -> list[HeadExample]:
-    """Attention of the surest spatial and the surest temporal head, in one pass of a clip.
+    """Attention of the most certain spatial and temporal head, in one pass of a clip.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def make_head_examples(
     points : int
         How many points of image 0: those that move farthest where the clip has tracks, else of a grid.
     noise, seed, steps, prompt
-        With which the clip is shown, at the last step of ``masses``.
+        Text with which the clip is shown, at the last step of ``masses``.
 
     Returns
     -------

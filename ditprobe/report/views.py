@@ -190,7 +190,7 @@ def _attention(attention: xr.DataArray, points: list[int], shown: list[int], ima
 
 
 def rounded(values: np.ndarray, digits: int = 4) -> list[float | None]:
-    """Return all values in order, with a number of digits; None where nothing was recorded.
+    """Return all values in order, with a number of digits; None if nothing was recorded.
 
     Examples
     --------
@@ -250,7 +250,7 @@ def transfer_data(
     layers: Sequence[str],
     steps: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the data of a reference and a result, each next to how far its parts have come since image 0.
+    """Return the data of a reference and a result, each next to the displacement of its parts since image 0.
 
     Parameters
     ----------

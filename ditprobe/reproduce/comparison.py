@@ -24,7 +24,7 @@ class Row:
     quantity : what it is
     published : None where nothing was
     measured : None for a published figure that this run did not measure
-    low, high : ends of the interval; NaN where there is none
+    low, high : ends of the interval; NaN if there is none
     note : a word on the measured figure
     """
 
@@ -37,7 +37,7 @@ class Row:
 
     @property
     def difference(self) -> tuple[float, float, float] | None:
-        """Measured minus published, and the ends of its interval; None where one of them is missing."""
+        """Measured minus published, and the ends of its interval; None if one of them is missing."""
         if self.published is None or self.measured is None:
             return None
         ends = self.measured, self.low, self.high
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of an experiment, its source, and everything that this run did otherwise.
+    """The figures of an experiment, its source, and everything in which this run differed.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Comparison:
             lines += ["", "This run keeps to the published protocol."]
         else:
             lines += self._table(published=False, measured=True)
-            lines += ["", "This run does otherwise than the published one, so that no difference is given:"]
+            lines += ["", "This run differs from the published one, so no differences are printed:"]
             lines += [f"  - {each}" for each in self.deviations]
             if any(row.published is not None for row in self.rows):
                 lines += ["", "PUBLISHED", *self._table(published=True, measured=False)]

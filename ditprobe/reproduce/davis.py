@@ -104,7 +104,7 @@ def reproduce_davis(
 
 
 def deviations_of(found: xr.Dataset, tracker: BackboneTracker, data: str) -> tuple[str, ...]:
-    """Return what a run did otherwise than the published one."""
+    """Return the differences between a run and the published one."""
     notes = []
     card, size = model_card(tracker.backbone), tracker.size or tuple(tracker.backbone.default_size[:2])
     if _label(tracker.backbone) is None:

@@ -69,7 +69,7 @@ def published_figures(evaluation: xr.Dataset, *, clip_size: tuple[int, int] | No
 
 
 def differences(evaluation: xr.Dataset, clip_size: tuple[int, int] | None) -> list[str]:
-    """Return what a run does otherwise than the published evaluation, in words.
+    """Return the differences between a run and the published evaluation, in words.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def linked(text: str, module: str) -> str:
 
 
 def resolve(name: str, module: str) -> str | None:
-    """Return the dotted path of what a role names from within a module; None where nothing public is found.
+    """Return the dotted path of what a role names from within a module; None if nothing public is found.
 
     Examples
     --------

@@ -65,7 +65,7 @@ class AttachAdapter(Strategy):
 
 @dataclass(frozen=True, eq=False)
 class FittedMotion(TransferMethod):
-    """A motion that was learnt: transfers it to any number of prompts without further training.
+    """A learnt motion, which transfers to any number of prompts without further training.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class TrainedMethod(TransferMethod):
         backbone : Backbone
         clip : Clip
         prompt, conditioning
-            With which the clip is shown, where it is shown.
+            Text with which the clip is shown, if it is shown.
         """
         return self.new_adapter(backbone, Size(clip.height, clip.width, len(clip)))
 
@@ -226,7 +226,7 @@ class TrainedMethod(TransferMethod):
         tracks, prompt, conditioning, checkpoint, resume, on_step
             As of :func:`generators.adapters.training.train.train_adapter`.
         adapter : MotionAdapter, optional
-            The one that is trained, to look at it on the way; by default a new one of :meth:`new_adapter`.
+            Adapter to train, so that it can be inspected meanwhile; by default a new one of :meth:`new_adapter`.
 
         Returns
         -------

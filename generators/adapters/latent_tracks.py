@@ -195,7 +195,7 @@ def sample_foreground(mask: Array, count: int, *, radius: float = 5.0, seed: int
 
 
 def mask_of(clip: Clip, mask: Any = None) -> np.ndarray | None:
-    """Return where the foreground is in image 0, (y, x) bool; None where it is not known.
+    """Return where the foreground is in image 0, (y, x) bool; None if it is not known.
 
     Parameters
     ----------

@@ -108,7 +108,7 @@ class CrossAttentionGuidance(Strategy):
 
 @checked
 def within_frames(renormalise: bool = False, *, chunk_bytes: int = CHUNK_BYTES) -> Editor:
-    """An editor in which a video token attends to its own frame and to text alone; text attends as before.
+    """An editor in which a video token attends only to its own frame and to text; text attends as before.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def within_frames(renormalise: bool = False, *, chunk_bytes: int = CHUNK_BYTES) 
 
 
 def _fused(attention: Attention, renormalise: bool) -> Tensor | None:
-    """Output (batch, head, video token, channel) by fused attentions; None where they do not do."""
+    """Output (batch, head, video token, channel) by fused attentions; None if they do not apply."""
     mask, layout = attention.mask, attention.layout
     if mask is not None and (mask.ndim != 4 or mask.shape[-2] != 1):
         return None

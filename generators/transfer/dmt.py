@@ -1,4 +1,4 @@
-"""DMT: a run that starts from the inverted reference and is drawn to its spatial marginal mean features."""
+"""DMT: starts from the inverted reference and pulls the run towards its spatial marginal mean features."""
 
 from __future__ import annotations
 

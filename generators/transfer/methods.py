@@ -134,7 +134,7 @@ def make_method(name: str, **options: Any) -> TransferMethod:
 
 
 def method_options(name: str) -> tuple[str, ...] | None:
-    """Return the options of a method, without those that its name fixes; None where it takes any.
+    """Return the options of a method, without those that its name fixes; None if it takes any.
 
     Examples
     --------

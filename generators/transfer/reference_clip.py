@@ -39,7 +39,7 @@ class Reference:
     steps : int
         Of the run that it guides.
     prompt : str or None
-        Text for the model; empty as published, None where ``conditioning`` has ``prompt_embeds``.
+        Text for the model; empty as published, None if ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping
         Further arguments of the pipeline for the reference. Image-to-video is shown image 0 of ``clip`` unless they
         have another ``image``.

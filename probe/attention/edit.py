@@ -1,4 +1,4 @@
-"""Attention with something of ours in its place: in chosen layers, while a context is open, and nowhere else.
+"""Edits of attention: chosen layers attend through editors while a context is open; nothing else changes.
 
 Where :class:`probe.AttentionTap` watches, an editor may change queries, keys and values, or compute the output by
 itself. A tap that was open before sees what is multiplied in the end.
@@ -51,7 +51,7 @@ class Attention:
 
     @property
     def text(self) -> slice | None:
-        """Place of the other tokens: before the video tokens or after them; None where there are none."""
+        """Place of the other tokens: before the video tokens or after them; None if there are none."""
         if self.video.start > 0:
             return slice(0, self.video.start)
         tokens = self.key.shape[2]

@@ -35,7 +35,7 @@ class AttentionFunction:
     operands : three names
         Parameters of the function for the query, the key and the value; they may be passed by position too.
     mask, scale : str or None
-        Its parameters for an attention mask and for what the products are multiplied by; None where it has none.
+        Its parameters for an attention mask and for what the products are multiplied by; None if it has none.
 
     Examples
     --------

@@ -15,7 +15,7 @@ _NAMES = {
 
 
 def name_of_projection(attention: Any, name: str) -> str | None:
-    """Return the path of a projection within an attention module; None where it has none.
+    """Return the path of a projection within an attention module; None if it has none.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def name_of_projection(attention: Any, name: str) -> str | None:
 
 
 def projection(attention: Any, name: str) -> Any:
-    """Return a projection of an attention module; None where it has none.
+    """Return a projection of an attention module; None if it has none.
 
     Parameters
     ----------

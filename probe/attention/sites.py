@@ -1,4 +1,4 @@
-"""Places of an attention function in a module: in a processor, in a forward of its own, or held as an attribute."""
+"""Places of an attention function in a module: in a processor, in the module's forward, or held as an attribute."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class ForwardSite:
         return f"{type(self).__name__}({', '.join(each.name for each in self.functions)} in {self.method})"
 
     def held(self, module: Any) -> Any:
-        """Return the method as the module has it of its own, None where it is that of its class."""
+        """Return the module's own method; None if it is that of its class."""
         return vars(module).get(self.method)
 
     def put(self, module: Any, held: Any) -> None:
@@ -174,7 +174,7 @@ class AttributeSite:
     function: AttentionFunction
 
     def held(self, module: Any) -> Any:
-        """Return the attribute as the module has it of its own, None where it is a method of its class."""
+        """Return the module's own attribute; None if it is a method of its class."""
         return vars(module).get(self.function.name)
 
     def put(self, module: Any, held: Any) -> None:

@@ -1,4 +1,4 @@
-"""The attention tap: sees the queries and keys that chosen attention modules multiply, and changes nothing."""
+"""The attention tap: observes the queries and keys that chosen attention modules multiply, and changes nothing."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class Backbone(Family):
     # What a call of the transformer is ----------------------------------------------------------------------------
 
     def layouts_of_call(self, call: Mapping[str, Any]) -> list[TokenLayout]:
-        """Return the layout of each batch element of a transformer call, from the call's own arguments."""
+        """Return the layout of each batch element of a transformer call, from the arguments of the call."""
         return self.geometry.layouts_of_call(call, self.running_images)
 
     @contextmanager

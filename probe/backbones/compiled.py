@@ -58,7 +58,7 @@ class CompilerHold:
 
 
 def _stopped() -> Any:
-    """The compiler stopped; None where the caller has chosen what it does, or calls us from code that it traces."""
+    """The compiler stopped; None if the caller has chosen what it does, or calls us from code that it traces."""
     set_stance: Any = getattr(torch.compiler, "set_stance", None)  # from torch 2.6 on
     if set_stance is None:
         return None

@@ -66,7 +66,7 @@ class FamilyCalls(FamilyTokens):
         return count
 
     def calls_a_step(self, *, guided: bool) -> int | None:
-        """Return the transformer calls of a step where they tell steps apart; None where the scheduler is stepped."""
+        """Return the transformer calls of a step where they tell steps apart; None if the scheduler is stepped."""
         return None
 
     def check_latents_edited(self) -> None:

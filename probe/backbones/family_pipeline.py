@@ -190,7 +190,7 @@ class FamilyPipeline(FamilyTokens):
 
     @property
     def clip_argument(self) -> str | None:
-        """Argument of the pipeline in which it is given a whole clip, None where it is not."""
+        """Argument of the pipeline in which it is given a whole clip, None if it is not."""
         names = (self.clip_arguments.get(kind.__name__) for kind in type(self.pipeline).__mro__)
         return next((name for name in names if name is not None), None)
 
@@ -213,7 +213,7 @@ class FamilyPipeline(FamilyTokens):
 
     @property
     def strength_argument(self) -> str | None:
-        """Argument of the pipeline for the share of the steps that is run, None where all of them are.
+        """Argument of the pipeline for the share of the steps that is run, None if all of them are.
 
         A pipeline with both names gives the strength of its conditions in the other.
         """

@@ -149,7 +149,7 @@ class FamilyTokens(ABC):
         return 0
 
     def token_names(self, prompt: str | None) -> tuple[str, ...] | None:
-        """Return the text tokens of a prompt by name, in the order of the attention; None where they are unknown."""
+        """Return the text tokens of a prompt by name, in the order of the attention; None if they are unknown."""
         return None
 
     def order_of_tokens(self, call: Mapping[str, Any], layout: TokenLayout, tokens: int, layer_name: str) -> TokenOrder:
@@ -204,7 +204,7 @@ class FamilyTokens(ABC):
 
     @property
     def rotary(self) -> RotaryAxes | None:
-        """Channels of a head that rotary positions turn, and their rates; None where positions are added."""
+        """Channels of a head that rotary positions turn, and their rates; None if positions are added."""
         return None
 
     def positions(self, denoiser: nn.Module, call: Mapping[str, Any], layout: TokenLayout) -> Positions:

@@ -1,4 +1,4 @@
-"""Values that end a run: not finite, or so large that the model has diverged."""
+"""Values that stop a run: not finite, or so large that the model has diverged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REMEDY = Wording(
 def check_values(
     values: Tensor, what: str | Callable[[], str], *, step: int | None = None, remedy: Wording | str = _REMEDY
 ) -> None:
-    """End a run on values that are not finite, or beyond :data:`LARGEST`.
+    """Stop a run on values that are not finite, or beyond :data:`LARGEST`.
 
     Parameters
     ----------

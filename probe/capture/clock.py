@@ -27,7 +27,7 @@ class SamplerClock:
     ----------
     calls_a_step : int or None
         Calls of the transformer after which a step ends, where the pipeline does not step this scheduler but copies of
-        it; None where the calls of its ``step`` are counted.
+        it; None if the calls of its ``step`` are counted.
     call : int
         Calls of the transformer made so far in this step.
 

@@ -1,4 +1,4 @@
-"""Allegro text-to-video: video tokens attend among themselves, text in a cross-attention of its own.
+"""Allegro text-to-video: self-attention of the video tokens, and a separate cross-attention for the text.
 
 Its VAE works in tiles alone and blends them where they overlap, so the sizes that it takes are those that whole tiles
 cover, and each latent frame stands for four images from the first on.
@@ -44,7 +44,7 @@ class Allegro(Backbone):
 
     @property
     def rotary(self) -> RotaryAxes | None:
-        """A third of the channels turns by frame, by row and by column each."""
+        """A third of the channels each rotates by frame, by row and by column."""
         third = self.pipeline.transformer.config.attention_head_dim // 3
         return RotaryAxes(third, third, third)
 

@@ -70,7 +70,7 @@ class EasyAnimate(Backbone):
 
     @property
     def rotary(self) -> RotaryAxes:
-        """A quarter of the channels turns by frame, three eighths by row and by column each, fitted to a base size."""
+        """A quarter of the channels rotates by frame, three eighths each by row and column, fitted to a base size."""
         eighth = self.pipeline.transformer.config.attention_head_dim // 8
         return RotaryAxes(2 * eighth, 3 * eighth, 3 * eighth)
 

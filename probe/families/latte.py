@@ -1,4 +1,4 @@
-"""Latte: factorised self-attention, within each frame and along the frames of each cell in turn; text apart.
+"""Latte: factorised self-attention, alternately within each frame and along the frames of each cell; text apart.
 
 Its layers alternate: a spatial one attends among the cells of a frame, with the frames in the batch, and the temporal
 one after it among the frames of a cell, with the cells in the batch. The VAE is one of images.

@@ -1,4 +1,4 @@
-"""Mochi: text and video attend together, text last, and every batch element has an attention call of its own.
+"""Mochi: text and video attend together, text last, with a separate attention call for each batch element.
 
 Timesteps count upwards: at 0 there is noise alone, at 1000 the clip. The model predicts the velocity towards the clip.
 """

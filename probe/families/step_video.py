@@ -1,4 +1,4 @@
-"""Step-Video-T2V, whose code is not in diffusers: attention of its own, a pipeline whose text and VAE run on servers.
+"""Step-Video-T2V, which is not in diffusers: its own attention, and a pipeline whose text and VAE run on servers.
 
 The transformer holds its attention function as an attribute (``core_attention``) and projects queries, keys and values
 at once; the published forward and pipeline run in inference mode, which would stop gradients.

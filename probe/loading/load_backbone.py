@@ -61,7 +61,7 @@ def load_backbone(
         as ``"THUDM/CogVideoX-2b"``, or a pipeline object. An object may be compiled, LoRA-adapted, quantized or
         offloaded.
     device : str or torch.device
-        "auto" is the GPU where there is one; a pipeline object stays where it is, and one whose parts are offloaded
+        "auto" is the GPU if there is one; a pipeline object stays where it is, and one whose parts are offloaded
         is never moved.
     dtype : str or torch.dtype
         "auto" is float32 on a CPU, elsewhere what the model's authors ran it in and bfloat16 where that is not known;
@@ -186,7 +186,7 @@ def _load_bundled(source: str | Path, loading: Loading) -> Backbone:
     weights = BUNDLED[str(source)] if source in MINIS else expanded(source)
     pipeline: Any = load_mini(weights, dtype=precision.model)
     if precision.vae != precision.model:
-        torch.nn.Module.to(pipeline.vae, precision.vae)  # diffusers' own method warns where there is no reason
+        torch.nn.Module.to(pipeline.vae, precision.vae)  # diffusers' own method warns if there is no reason
     placed = place_pipeline(pipeline, loading, target)
     return _wrap(placed, name=str(source), revision=digest_of_weights(weights / "transformer"))
 
@@ -262,7 +262,7 @@ def _check_linear(pipeline: Any) -> None:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """A device that is there; "auto" is the GPU where there is one.
+    """A device that is there; "auto" is the GPU if there is one.
 
     Raises
     ------

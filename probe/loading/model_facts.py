@@ -35,7 +35,7 @@ class ModelFacts:
     size : the default size of a clip
     steps : the usual number of denoising steps
     dtype, vae_dtype : the data types that it is planned in
-    vae : class and configuration of the VAE; None where it is not known
+    vae : class and configuration of the VAE; None if it is not known
     """
 
     name: str

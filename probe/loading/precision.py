@@ -91,7 +91,7 @@ def warn_if_slow(transformer: Any, device: torch.device, dtype: torch.dtype) -> 
 
 
 def slow_precision(device: str, dtype: torch.dtype, flags: Collection[str]) -> Wording | None:
-    """Return why a data type is slow on a kind of device and what to use instead; None where it is not.
+    """Return why a data type is slow on a kind of device and what to use instead; None if it is not.
 
     Parameters
     ----------

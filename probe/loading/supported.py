@@ -1,4 +1,4 @@
-"""Support of a pipeline, by its class and that of its transformer, and the remedy where there is none."""
+"""Support of a pipeline, by its class and that of its transformer, and the remedy if there is none."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class ForwardPass:
         return tuple(self._calls)
 
     def condition(self, branch: str) -> Tensor | None:
-        """Channels (1, ...) that a branch is given after the latents (image-to-video), None where there are none.
+        """Channels (1, ...) that a branch is given after the latents (image-to-video), None if there are none.
 
         Raises
         ------

@@ -174,7 +174,7 @@ def layers_of_clip(
     layers : list of int, not negative
         Layers after the last of them are not evaluated.
     step : int, optional
-        At whose timestep the latents are shown; by default at timestep 0, the clean end of a run.
+        Step at whose timestep the latents are shown; by default timestep 0, the clean end of a run.
     steps : int
         Of the run that ``step`` belongs to.
     prompt : str

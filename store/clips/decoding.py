@@ -120,7 +120,7 @@ def _from_the_beginning(path: Path, wanted: Wanted) -> _Found:
 
 
 def _sought(path: Path, wanted: Wanted) -> _Found | None:
-    """Read the wanted images from the key image before them; None where the file does not tell where they are."""
+    """Read the wanted images from the key image before them; None if the file does not tell where they are."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.video or _ends_early(path, container.streams.video[0]):

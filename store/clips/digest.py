@@ -1,4 +1,4 @@
-"""Digests of clips, by which saved results tell whether a clip is still the one that they were made from."""
+"""Digests of clips, which tell whether a saved result was made from a given clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images to a video file, one after the other, so that a long video is never whole in memory."""
+"""Images to a video file, one after the other, so that a long video is never held in memory as a whole."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ _PLAIN = _Value("value")
 
 
 def scan_pickle(content: mmap.mmap, check_name: Callable[[str, str], None]) -> None:
-    """Raise for a pickle that is larger, deeper or other than what it may be, before anything of it is built.
+    """Raise for a pickle that is too large, too deep or not allowed, before anything in it is built.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ class AppendedFile:
             raise RecordingError(f"{self.kind.file.kind} cannot be kept in {self.path}: {error}.") from error
 
     def read(self, parse: Callable[[dict[str, Any]], Any]) -> list[Any]:
-        """Return what ``parse`` makes of each line, and go on after them; nothing where there is no file.
+        """Return what ``parse`` makes of each line, and go on after them; nothing if there is no file.
 
         A last line that was cut by a kill is left out.
 
@@ -167,7 +167,7 @@ def _line(values: Mapping[str, Any]) -> bytes:
 
 
 def _checked(values: dict[str, Any] | None) -> dict[str, Any]:
-    """The values of a line without its digest, which they must fit where there is one."""
+    """The values of a line without its digest, which they must fit if there is one."""
     if values is None:
         raise ValueError("it is not whole")
     plain = {name: value for name, value in values.items() if name != DIGEST}

@@ -48,7 +48,7 @@ def append_digest(path: Path, suffix: str) -> None:
 
 
 def has_changed(path: Path) -> bool:
-    """Tell whether a file differs from the digest at its end; False where there is none."""
+    """Tell whether a file differs from the digest at its end; False if there is none."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(size - _PART, 0))

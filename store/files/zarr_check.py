@@ -1,4 +1,4 @@
-"""A look at the files of a Zarr 3 folder before any codec acts on what they say."""
+"""Inspection of the files of a Zarr 3 folder before any codec acts on their content."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class CastPart:
     largest: float = 0.0
 
     def check(self, what: str, dtype: bfloat16.StoredDtype = "float16") -> None:
-        """Refuse what a recording of a dtype would lose.
+        """Raise for values that a recording of a dtype would lose.
 
         Raises
         ------

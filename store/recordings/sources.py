@@ -205,7 +205,7 @@ def nan_in(values: np.ndarray) -> np.ndarray:
 
 
 def _attributes_in(folder: Path) -> dict[str, Any] | None:
-    """Attributes of a group, None where there is no group."""
+    """Attributes of a group, None if there is no group."""
     file = folder / "zarr.json"
     if not file.is_file():
         return None

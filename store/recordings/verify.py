@@ -32,7 +32,7 @@ class Damage:
         The array, or "attributes".
     problem : str
     step, branch, layer
-        The record; None where the damage is not in a record.
+        The record; None if the damage is not in a record.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class Opened:
         return int(self.attributes["schema_version"])
 
     def inexact_casts(self) -> int | None:
-        """Values that the cast changed, of all records that are done; None where format 1 does not say."""
+        """Values that the cast changed, of all records that are done; None if format 1 does not say."""
         if self.version == 1:
             return None if self.attributes["state"] == "open" else self.attributes.get("inexact_casts")
         return int(self.source.small("inexact_casts", self.status.shape, "<i8")[self.status == DONE].sum())

@@ -1,4 +1,4 @@
-"""The same on a real GPU: run by ``make test-gpu``, skipped where there is none."""
+"""The same on a real GPU: run by ``make test-gpu``, skipped if there is none."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ function drawText(app) {
   panel.replaceChildren(...chips);
 }
 
-// Rows are layers, columns steps: of the sweep where there is one, else what was recorded.
+// Rows are layers, columns steps: of the sweep if there is one, else what was recorded.
 function mapOf(app) {
   const recording = app.recording(0), map = app.overview.map;
   const union = (a, b) => [...new Set([...a, ...b])].sort((x, y) => x - y);

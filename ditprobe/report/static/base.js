@@ -127,7 +127,7 @@ function player(labels, perSecond, show, { start = 0, name = "image" } = {}) {
   return { element, go, stop, play, redraw: () => show(now), get now() { return now; } };
 }
 
-// A slider over some labels, hidden where there is one alone.
+// A slider over some labels, hidden if there is one alone.
 function chooser(name, labels, start, chosen) {
   const told = h("output", {}, labels[start]);
   const slider = h("input", { type: "range", min: 0, max: labels.length - 1, value: start, "aria-label": name, "aria-valuetext": labels[start],

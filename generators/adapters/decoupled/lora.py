@@ -1,4 +1,4 @@
-"""A LoRA for each group of heads, which changes the rows of its own heads alone."""
+"""A LoRA for each group of heads, which changes only the rows of that group."""
 
 from __future__ import annotations
 

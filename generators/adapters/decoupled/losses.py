@@ -1,4 +1,4 @@
-"""Losses of Follow-Your-Motion: how latent frames differ from one to the next, and the weight of a noise level."""
+"""Losses of Follow-Your-Motion: the change from one latent frame to the next, and the weight of a noise level."""
 
 from __future__ import annotations
 

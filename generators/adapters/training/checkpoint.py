@@ -205,7 +205,7 @@ def _copied(adapter: MotionAdapter) -> dict[str, Tensor]:
 
 
 def _difference(before: Any, now: Any, name: str = "settings") -> tuple[str, Any, Any] | None:
-    """The first setting that differs, by its own name, with both values; None where all are alike.
+    """The first setting that differs, by its own name, with both values; None if all are alike.
 
     Examples
     --------

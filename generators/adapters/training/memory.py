@@ -48,7 +48,7 @@ def _encoders(pipeline: Any) -> list[nn.Module]:
 
 
 def _device(part: nn.Module) -> torch.device | None:
-    """Device of the parameters of a module; None where there are several places, or none."""
+    """Device of the parameters of a module; None if there are several places, or none."""
     devices = {each.device for each in (*part.parameters(), *part.buffers())}
     return devices.pop() if len(devices) == 1 else None
 

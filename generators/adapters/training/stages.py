@@ -1,4 +1,4 @@
-"""Stages of a training: which parameters change, by which objective, and with which settings."""
+"""Stages of a training: the parameters that change, their objective, and the settings."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Objective(PlainlyShown):
     tracks : MotionTracks, optional
         Needed where the tracking loss counts.
     prompt : str or None
-        What the model reads; None where ``conditioning`` has embeddings.
+        What the model reads; None if ``conditioning`` has embeddings.
     conditioning : mapping, optional
         Further keyword arguments of the pipeline.
     """
@@ -122,7 +122,7 @@ def train_adapter(
     checkpoint : path, optional
         Where the state is kept when the training is interrupted or ends with an error; removed when it is done.
     resume : bool
-        Go on from ``checkpoint`` where there is one; the numbers are those of an uninterrupted training.
+        Go on from ``checkpoint`` if there is one; the numbers are those of an uninterrupted training.
     on_step : callable, optional
         Called with the :class:`Losses` of each step. What it raises ends the training.
 

@@ -70,7 +70,7 @@ class CogVideoX(Backbone):
 
     @property
     def rotary(self) -> RotaryAxes | None:
-        """A quarter of the channels turns by frame, three eighths by row and by column each; none in 2B."""
+        """A quarter of the channels rotates by frame, three eighths each by row and by column; none in 2B."""
         config = self.pipeline.transformer.config
         if not config.use_rotary_positional_embeddings:
             return None
@@ -103,7 +103,7 @@ class CogVideoX(Backbone):
         return int(self.pipeline.transformer.config.max_text_seq_length)
 
     def token_names(self, prompt: str | None) -> tuple[str, ...] | None:
-        """The text tokens of a prompt by name, padding included; None where the pipeline has no tokenizer."""
+        """The text tokens of a prompt by name, padding included; None if the pipeline has no tokenizer."""
         tokenizer = getattr(self.pipeline, "tokenizer", None)
         if tokenizer is None or prompt is None:
             return None

@@ -1,4 +1,4 @@
-"""Cosmos Predict 2.5, from text, and from an image or a clip where one is given: a rectified flow."""
+"""Cosmos Predict 2.5, from text, and from an image or a clip if one is given: a rectified flow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from probe.families.registry import register_family
 
 @register_family
 class Cosmos25(Cosmos):
-    """A Cosmos Predict 2.5 pipeline; an ``image`` or a ``video`` of ``conditioning`` is gone on from."""
+    """A Cosmos Predict 2.5 pipeline; it continues an ``image`` or a ``video`` of ``conditioning``."""
 
     family = "Cosmos 2.5"
     pipelines = ("Cosmos2_5_PredictBasePipeline",)

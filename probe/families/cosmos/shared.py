@@ -90,7 +90,7 @@ class Cosmos(Backbone):
 
     @property
     def rotary(self) -> RotaryAxes:
-        """A third of the channels turns by row, a third by column, and what is left by frame, in two halves."""
+        """A third of the channels rotates by row, a third by column, and the rest by frame, in two halves."""
         config = self.pipeline.transformer.config
         third = config.attention_head_dim // 6 * 2
         counts = (config.attention_head_dim - 2 * third, third, third)

@@ -1,4 +1,4 @@
-"""SkyReels V2 by diffusion forcing: every latent frame has a timestep and a scheduler of its own."""
+"""SkyReels V2 by diffusion forcing: every latent frame has its own timestep and scheduler."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SkyReelsForcing(SkyReelsV2):
         return 1 + guided
 
     def check_latents_edited(self) -> None:
-        """Raise: each frame is stepped by a scheduler of its own.
+        """Raise: each frame has its own scheduler.
 
         Raises
         ------

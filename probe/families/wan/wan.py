@@ -119,7 +119,7 @@ class Wan(Backbone):
 
     @property
     def rotary(self) -> RotaryAxes:
-        """A third of the channels turns by row, a third by column, and what is left by frame."""
+        """A third of the channels rotates by row, a third by column, and the rest by frame."""
         transformer: Any = self.denoisers[0]
         channels = transformer.config.attention_head_dim
         third = 2 * (channels // 6)

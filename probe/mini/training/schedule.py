@@ -24,7 +24,7 @@ class TrainConfig:
     with probability ``all_open``; a share ``bent`` of the scenes moves along any path of
     :data:`store.scenes.draws.PATHS`. Timesteps are 1000 u^e for uniform u, so that an exponent e below one leans
     towards much noise, where the prompt decides most; it is ``small_exponent`` for the small clips, then ``exponent``,
-    and for single images ``still_exponent``, where one is given.
+    and for single images ``still_exponent``, if one is given.
     ``start_from`` is a folder of weights that the training begins with instead of random ones: a training that is over
     is continued by another one.
 

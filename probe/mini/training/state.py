@@ -140,7 +140,7 @@ def _settings(mini: MiniConfig, config: TrainConfig) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path, device: torch.device, mini: MiniConfig, config: TrainConfig) -> dict[str, Any] | None:
-    """A checkpoint of these settings, or None where there is none.
+    """A checkpoint of these settings, or None if there is none.
 
     Raises
     ------

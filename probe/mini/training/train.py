@@ -61,7 +61,7 @@ def train(
     out : folder
         Receives ``checkpoint.pt``, ``log.csv`` (step, loss, learning rate, seconds) and ``weights/``, the averaged
         weights that :func:`probe.mini.load_mini` reads; all three are renewed every ``save_every`` steps.
-    device : "auto" is a GPU where there is one.
+    device : "auto" is a GPU if there is one.
     workers : int
         Processes that draw scenes.
     on_save : callable, optional

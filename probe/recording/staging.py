@@ -16,7 +16,7 @@ from store.recordings.writer import Ready
 
 _EXACT_FROM = np.uint16(0x3700 << 1)
 """Bits of 2 ** -17 in bfloat16 without the sign: from here on float16 holds what bfloat16 holds."""
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 _BEYOND = {torch.float16: 65520.0, torch.bfloat16: (2 - 2.0**-8) * 2.0**127}
 """The least number that is rounded to infinity."""
 
@@ -104,43 +104,56 @@ def _room(tensor: Tensor, part: np.ndarray) -> Tensor:
 
 def _cast(tensor: Tensor, room: Tensor) -> CastPart:
     """Cast a tensor on the CPU, head by head: each is made contiguous once and then stays in the cache."""
-    count = _COUNTS.get((tensor.dtype, room.dtype), _changed)
+    cast_head = _CASTS.get((tensor.dtype, room.dtype), _any_cast)
     head = torch.empty(tensor.shape[1:], dtype=tensor.dtype)
     inexact, sizes = 0, []
     for source, cast in zip(tensor, room, strict=True):
         head.copy_(source)
-        cast.copy_(head)
-        low, high = torch.aminmax(head)
-        sizes.append(float(torch.maximum(low.abs(), high.abs())))
-        inexact += count(head, cast)
+        changed, size = cast_head(head, cast)
+        inexact += changed
+        sizes.append(size)
     largest = float(np.max(sizes))  # NaN where one is
     if largest < _BEYOND[room.dtype]:
         return CastPart(inexact, largest=largest)
     return CastPart(0, int((~torch.isfinite(tensor)).sum()), int(torch.isinf(room).sum()), largest)
 
 
-def _changed(source: Tensor, cast: Tensor) -> int:
-    return int(torch.count_nonzero(cast.to(source.dtype) != source))
+def _any_cast(head: Tensor, cast: Tensor) -> tuple[int, float]:
+    """Cast one head; return how many values changed and the largest size."""
+    changed, largest = _copied(head, cast)
+    return int(torch.count_nonzero(cast.to(head.dtype) != head)), largest
 
 
-def _changed_bfloat16(source: Tensor, cast: Tensor) -> int:
-    """Values that float16 holds differently: some of those between 0 and 2 ** -17, which are looked for in the bits."""
-    source, cast = source.view(-1), cast.reshape(-1)
-    bits = source.view(torch.int16).numpy().view(np.uint16)
-    changed, least = 0, _EXACT_FROM - np.uint16(1)
-    scratch = np.empty(_BLOCK, np.uint16)
-    for start in range(0, len(bits), _BLOCK):
-        block = bits[start : start + _BLOCK]
-        size = np.left_shift(block, np.uint16(1), out=scratch[: len(block)])
-        size -= np.uint16(1)  # 0 becomes the largest
-        if size.min() < least:
-            places = torch.from_numpy(np.flatnonzero(size < least) + start)
-            changed += int(torch.count_nonzero(cast[places].float() != source[places].float()))
-    return changed
+def _copied(head: Tensor, cast: Tensor) -> tuple[int, float]:
+    """As :func:`_any_cast` where no value changes."""
+    cast.copy_(head)
+    low, high = torch.aminmax(head)
+    return 0, float(torch.maximum(low.abs(), high.abs()))
 
 
-_COUNTS = {
-    (torch.bfloat16, torch.float16): _changed_bfloat16,
-    (torch.bfloat16, torch.bfloat16): lambda source, cast: 0,
-    (torch.float16, torch.float16): lambda source, cast: 0,
+def _bfloat16_to_float16(head: Tensor, cast: Tensor) -> tuple[int, float]:
+    """As :func:`_any_cast`. Only values between 0 and 2 ** -17 can change; they are looked for in the bits.
+
+    By way of float32 the cast is vectorised.
+    """
+    source, target = head.view(-1), cast.view(-1)
+    wide = torch.empty(min(len(source), _BLOCK))
+    scratch = wide.numpy().view(np.uint16)
+    changed, largest, least = 0, 0, _EXACT_FROM - np.uint16(1)
+    for block, half in zip(source.split(_BLOCK), target.split(_BLOCK), strict=True):
+        half.copy_(wide[: len(block)].copy_(block))
+        bits = block.view(torch.int16).numpy().view(np.uint16)
+        sizes = np.left_shift(bits, np.uint16(1), out=scratch[: len(bits)])
+        largest = max(largest, int(sizes.max()))
+        sizes -= np.uint16(1)  # 0 becomes the largest
+        if sizes.min() < least:
+            places = torch.from_numpy(np.flatnonzero(sizes < least))
+            changed += int(torch.count_nonzero(half[places].float() != block[places].float()))
+    return changed, float(np.uint32(largest << 15).view(np.float32))
+
+
+_CASTS = {
+    (torch.bfloat16, torch.float16): _bfloat16_to_float16,
+    (torch.bfloat16, torch.bfloat16): _copied,
+    (torch.float16, torch.float16): _copied,
 }

@@ -6,17 +6,33 @@ import contextlib
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from store.errors import CorruptRecordingError, RecordingError
-from store.files.atomic import sync_folder
+from store.files.atomic import sync_all, sync_folder
 from store.plan import Plan
 from store.recordings.schema import DONE, DROPPED, LEDGER, MISSING, OPTIONAL, fingerprint
 from store.recordings.shards import ShardFormat, crc32c
 from store.recordings.sources import LocalSource, Position, positions, write_small
+
+
+_MOST_FILES = 32
+"""Open files that wait to be synced, at which a commit is no longer put off."""
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A record that is done or dropped and not yet written down."""
+
+    position: Position
+    state: int
+    checksums: list[int]
+    inexact: int
+    files: list[int]
 
 
 class Ledger:
@@ -37,7 +53,7 @@ class Ledger:
             "status": np.zeros(counts, np.uint8),
         }
         self._times_changed = False
-        self._finished: list[tuple[Position, int, list[int], int]] = []
+        self._finished: list[_Finished] = []
         self._next_commit = 0.0
         self._lock, self._commit_lock = threading.Lock(), threading.Lock()
 
@@ -80,13 +96,22 @@ class Ledger:
                 self._values[name][row] = value
                 self._times_changed = True
 
-    def finish(self, position: Position, state: int, checksums: list[int], inexact: int = 0) -> None:
-        """Remember a record for the next commit."""
+    def finish(
+        self,
+        position: Position,
+        state: int,
+        checksums: list[int],
+        inexact: int = 0,
+        files: list[int] | None = None,
+    ) -> None:
+        """Remember a record for the next commit, which syncs and closes its open files."""
         with self._lock:
-            self._finished.append((position, state, checksums, inexact))
+            self._finished.append(_Finished(position, state, checksums, inexact, files or []))
 
     def commit(self, *, lazily: bool = False) -> None:
         """Write down every finished record; lazily: not when that takes over a twentieth of the time, or is under way.
+
+        A commit is not put off when many files are open.
 
         What is finished and not yet written down is recorded again after a kill, no more.
         """
@@ -94,10 +119,12 @@ class Ledger:
             return
         try:
             start = time.monotonic()
-            if lazily and start < self._next_commit:
+            if lazily and start < self._next_commit and self._open_files() < _MOST_FILES:
                 return
             with self._lock:
                 finished, self._finished = self._finished, []
+            sync_all([descriptor for record in finished for descriptor in record.files])
+            start = time.monotonic()  # what the files take is no cost of writing the records down
             if self._times_changed:
                 self._times_changed = False
                 for name in ("timestep", "sigma"):
@@ -108,15 +135,19 @@ class Ledger:
         finally:
             self._commit_lock.release()
 
-    def _mark(self, finished: list[tuple[Position, int, list[int], int]]) -> None:
+    def _open_files(self) -> int:
+        with self._lock:
+            return sum(len(record.files) for record in self._finished)
+
+    def _mark(self, finished: list[_Finished]) -> None:
         if self._sync:
             for array in self._plan.arrays:
                 sync_folder(self._path / array.name)
         status = self.status.copy()
-        for position, state, checksums, inexact in finished:
-            status[position] = state
-            self._values["checksum"][position] = checksums
-            self._values["inexact_casts"][position] = inexact
+        for record in finished:
+            status[record.position] = record.state
+            self._values["checksum"][record.position] = record.checksums
+            self._values["inexact_casts"][record.position] = record.inexact
         self._write("checksum")
         self._write("inexact_casts")
         write_small(self._path, "status", status, sync=self._sync)
@@ -140,7 +171,7 @@ class Ledger:
     def done(self) -> int:
         """Number of records that are done, written down or about to be."""
         with self._lock:
-            waiting = sum(state == DONE for _, state, *_ in self._finished)
+            waiting = sum(record.state == DONE for record in self._finished)
         return int((self.status == DONE).sum()) + waiting
 
 

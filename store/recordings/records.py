@@ -12,7 +12,7 @@ from store.errors import InvalidInputError
 from store.files.atomic import aligned_empty
 from store.plan import Plan
 from store.recordings.casting import BeyondFloat16Error, CastPart, to_bfloat16, to_float16
-from store.recordings.shards import ShardFormat
+from store.recordings.shards import Allocate, ShardFormat, Slab
 from store.recordings.sources import Position
 from store.selection import resolve_number
 
@@ -31,8 +31,8 @@ class Record:
         float16, or uint16 for the bits of bfloat16.
     inexact : int
         Values that the cast changed.
-    owned : frozenset of str
-        Names of the parts whose memory is not shared, so that a later record can reuse it.
+    slabs : dict of str to Slab
+        Memory of the parts that are not shared, which a later record can reuse.
     ready : callable, optional
         Waits until the parts are filled, and returns how each was cast.
     """
@@ -41,7 +41,7 @@ class Record:
     what: str
     parts: dict[str, np.ndarray]
     inexact: int
-    owned: frozenset[str]
+    slabs: dict[str, Slab]
     ready: Callable[[], Mapping[str, CastPart]] | None = None
 
 
@@ -64,8 +64,8 @@ class RecordFormat:
         self.plan = plan
         self.shards = {array.name: ShardFormat(array) for array in plan.arrays}
         self.overflowing: set[Position] = set()
-        self._spare: dict[str, list[np.ndarray]] = {name: [] for name in self.shards}
-        self.allocate: Callable[[tuple[int, ...]], np.ndarray] = aligned_empty
+        self._spare: dict[str, list[Slab]] = {name: [] for name in self.shards}
+        self.allocate: Allocate = aligned_empty
 
     def position(self, step: int, layer: int, branch: str) -> tuple[Position, str]:
         """Position of a record, and its step, layer and branch in words.
@@ -95,26 +95,30 @@ class RecordFormat:
             When a planned array is missing, one was not planned, a shape is wrong, or values are not finite or beyond
             what is stored.
         """
-        parts, inexact = {}, 0
+        parts, inexact, slabs = {}, 0, dict[str, Slab]()
         for name in self.shards:
             values = given[name]
             if values is None:
                 raise InvalidInputError(f"{what}: {name} is planned but was not given.")
-            parts[name], changed = self._cast(name, np.asarray(values), position, what, copy)
+            slab = self._slab(name)
+            parts[name], changed = self._cast(name, np.asarray(values), position, what, copy, slab.payload)
             inexact += changed
+            if parts[name] is slab.payload:
+                slabs[name] = slab
+            else:
+                self._spare[name].append(slab)
         for name, values in given.items():
             if values is not None and name not in parts:
                 raise InvalidInputError(f"{what}: {name} was given but is not planned.")
-        owned = frozenset(name for name in parts if not np.may_share_memory(parts[name], np.asarray(given[name])))
-        return Record(position, what, parts, inexact, owned)
+        return Record(position, what, parts, inexact, slabs)
 
-    def lend(self) -> dict[str, np.ndarray]:
+    def lend(self) -> dict[str, Slab]:
         """Memory for the parts of one record, used again when it is written: no more than wait for the disk."""
-        spare = self._spare
-        return {
-            name: spare[name].pop() if spare[name] else self.allocate(shard.shape).view(shard.dtype)
-            for name, shard in self.shards.items()
-        }
+        return {name: self._slab(name) for name in self.shards}
+
+    def _slab(self, name: str) -> Slab:
+        spare = self._spare[name]
+        return spare.pop() if spare else self.shards[name].slab(self.allocate)
 
     def check(self, casts: Mapping[str, CastPart], position: Position, what: str) -> int:
         """Raise for parts that a recording would lose; return the number of values that the casts changed.
@@ -133,16 +137,18 @@ class RecordFormat:
 
     def give_back(self, record: Record, name: str) -> None:
         """Keep the memory of a written part for a later record, unless it is shared."""
-        if name in record.owned:
-            self._spare[name].append(record.parts[name])
+        if name in record.slabs:
+            self._spare[name].append(record.slabs[name])
 
-    def _cast(self, name: str, values: np.ndarray, position: Position, what: str, copy: bool) -> tuple[np.ndarray, int]:
+    def _cast(
+        self, name: str, values: np.ndarray, position: Position, what: str, copy: bool, out: np.ndarray
+    ) -> tuple[np.ndarray, int]:
         shard, values = self.shards[name], self._selected(name, values)
         shape, tokens = shard.shape, 0
         if name.startswith("text_") and values.ndim == 3:
             tokens = shape[1] - values.shape[1]
             shape = (shape[0], min(values.shape[1], shape[1]), shape[2])
-        spare = self._spare[name].pop() if self._spare[name] and shape == shard.shape else None
+        spare = out if shape == shard.shape else None
         try:
             if self.plan.stored_dtype == "bfloat16":
                 cast, inexact = to_bfloat16(values, shape, f"{what}: {name}", out=spare)

@@ -7,6 +7,7 @@ the C-order array: it is written with one call and read through a memory map.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,11 @@ import google_crc32c
 import numpy as np
 
 from store.errors import CorruptRecordingError
+from store.files.atomic import ALIGNMENT, aligned_empty
 from store.plan import PlannedArray
+
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+"""Makes empty float16 arrays of a shape at an aligned address."""
 
 # Leading dims of each array that are cut into inner chunks of one; the rest of the dims is whole in every chunk.
 _CHUNKED_DIMS = {
@@ -50,6 +55,25 @@ def inner_chunk(array: PlannedArray) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class Slab:
+    """Memory of one shard file, in whole blocks, so that it is written with one call.
+
+    Parameters
+    ----------
+    payload : array
+        What is recorded, at the start.
+    blocks : uint8 array
+        Payload, index and zeros to the end of the last block.
+    nbytes : int
+        Of the file: payload and index.
+    """
+
+    payload: np.ndarray
+    blocks: np.ndarray
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class ShardFormat:
     """Layout of the shard files of one array."""
 
@@ -77,6 +101,15 @@ class ShardFormat:
         offsets = np.arange(0, self.payload_nbytes, size, dtype="<u8")
         table = np.stack([offsets, np.full_like(offsets, size)], axis=1).tobytes()
         return table + crc32c(table).to_bytes(4, "little")
+
+    def slab(self, allocate: Allocate = aligned_empty) -> Slab:
+        """Memory of one file, its index in place."""
+        nbytes = self.payload_nbytes + len(self.index)
+        blocks = allocate((-(-nbytes // ALIGNMENT) * ALIGNMENT // 2,)).view(np.uint8)
+        blocks[self.payload_nbytes : nbytes] = np.frombuffer(self.index, np.uint8)
+        blocks[nbytes:] = 0
+        payload = blocks[: self.payload_nbytes].view(self.dtype).reshape(self.shape)
+        return Slab(payload, blocks, nbytes)
 
     def path(self, group: Path, record: tuple[int, int, int]) -> Path:
         """The file of one record, by its position along step, branch and layer."""

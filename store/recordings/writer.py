@@ -15,7 +15,7 @@ import numpy as np
 from store.arguments import checked
 from store.checks import flag, integer, one_of
 from store.errors import DitprobeError, InvalidInputError, RecordingError
-from store.files.atomic import write_atomically
+from store.files.atomic import sync_all, write_atomically
 from store.files.outputs import check_modes
 from store.plan import Plan
 from store.recordings.casting import CastPart
@@ -262,8 +262,9 @@ class RecordingWriter:
         begun = self._begin(step, layer, branch, timestep, sigma)
         if begun is not None:
             position, what = begun
-            parts = self._records.lend()
-            record = Record(position, what, parts, 0, frozenset(parts), fill(parts))
+            slabs = self._records.lend()
+            parts = {name: slab.payload for name, slab in slabs.items()}
+            record = Record(position, what, parts, 0, slabs, fill(parts))
             self._taken.add(position)
             self._queue.put(record)
 
@@ -320,16 +321,27 @@ class RecordingWriter:
                 self._fail(record.what, failure)
 
     def _write_record(self, record: Record) -> None:
-        checksums, inexact = [], record.inexact
+        checksums, inexact, held = [], record.inexact, list[int]()
         if record.ready is not None:
             inexact = self._records.check(record.ready(), record.position, record.what)
-        for name, values in record.parts.items():
-            shard = self._records.shards[name]
-            write_atomically(shard.path(self.path, record.position), values, shard.index, sync=self._sync)
-            checksums.append(crc32c(values))
-            self._records.give_back(record, name)
-        self._ledger.finish(record.position, DONE, checksums, inexact)
+        try:
+            for name, values in record.parts.items():
+                self._write_part(record, name, held)
+                checksums.append(crc32c(values))
+                self._records.give_back(record, name)
+        except BaseException:
+            sync_all(held)
+            raise
+        self._ledger.finish(record.position, DONE, checksums, inexact, held)
         self._ledger.commit(lazily=True)
+
+    def _write_part(self, record: Record, name: str, held: list[int]) -> None:
+        shard, slab = self._records.shards[name], record.slabs.get(name)
+        path = shard.path(self.path, record.position)
+        if slab is None:
+            write_atomically(path, record.parts[name], shard.index, sync=self._sync, held=held)
+        else:
+            write_atomically(path, slab.blocks, sync=self._sync, length=slab.nbytes, held=held)
 
     def _fail(self, what: str, failure: Exception) -> None:
         if isinstance(failure, InvalidInputError):  # what was handed over cannot be recorded; the disk is well

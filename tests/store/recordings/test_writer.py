@@ -16,6 +16,7 @@ import pytest
 import store.recordings.writer
 from store import RecordingWriter, Selection, TokenLayout, open_recording
 from store.errors import CorruptRecordingError, NotRecordedError, RecordingError
+from store.files.atomic import ALIGNMENT
 
 LAYOUT = TokenLayout(3, 5, 7, 80, 84, 9)
 STEPS = 8
@@ -144,11 +145,11 @@ def test_kill_9_leaves_every_record_that_is_marked_done_whole(tmp_path):
 
 
 def test_a_full_disk_is_a_typed_error_and_finished_records_stay_readable(tmp_path, monkeypatch):
-    path, payload, calls, real = tmp_path / "run.zarr", 2 * 2 * 3 * 5 * 7 * 4, [], os.write
+    path, block, calls, real = tmp_path / "run.zarr", ALIGNMENT, [], os.write
 
     def full_after_three_records(descriptor, data):
-        if len(data) == payload:
-            calls.append(payload)
+        if len(data) == block:  # a payload and its index, filled up
+            calls.append(block)
             if len(calls) > 6:
                 real(descriptor, data[:100])
                 raise OSError(errno.ENOSPC, "No space left on device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -94,6 +95,11 @@ class Provenance:
 
 def library_versions() -> dict[str, str]:
     """Versions of the installed libraries that take part in a run (without importing them)."""
+    return dict(_installed())
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
     versions = {}
     for name in _LIBRARIES:
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES, as_tensor, compute_dtype, query_and_key, text_tokens
 from analyses.kernels.attention_weights import attention_weights
-from analyses.token_checks import TokenChecks
+from analyses.token_checks import TokenChecks, to_host
+from probe.backbones.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import integer
 from store.errors import InvalidInputError
@@ -196,13 +198,45 @@ def head_masses(
     >>> found["mass"].sel(target=["own_frame", "same_place"]).values.round(3).tolist()
     [[0.333, 0.667]]
     """
+    options: dict[str, Any] = {
+        "tracks": tracks,
+        "visibility": visibility,
+        "radius": radius,
+        "budget_bytes": budget_bytes,
+    }
+    return fetch_masses([masses_on_device(query, key, layout, text_key, **options)])[0]
+
+
+@dataclass(frozen=True, eq=False)
+class PendingMasses:
+    """Sums that are computed, or still being computed, on a device, and the checks of what they were made from."""
+
+    totals: torch.Tensor  # (head + 1, target) float64; the last row is a head that attends to everything alike
+    checks: TokenChecks
+    sums: _Sums
+    has_text: bool
+
+
+@torch.no_grad()
+@outside_autocast()
+def masses_on_device(
+    query: Array,
+    key: Array,
+    layout: TokenLayout,
+    text_key: Array | None = None,
+    *,
+    tracks: Array | None = None,
+    visibility: Array | None = None,
+    radius: int = 1,
+    budget_bytes: int = BUDGET_BYTES,
+) -> PendingMasses:
+    """Sum as :func:`head_masses` does and leave the result on the device; shapes are checked at once."""
     integer(radius, "radius")
     if (tracks is None) != (visibility is None):
         raise InvalidInputError("tracks and visibility go together: pass both, or neither.")
     checks = TokenChecks()
     asked, keys = query_and_key(query, key, layout, checks)
     text = None if text_key is None else text_tokens(text_key, keys, checks=checks)
-    checks.finish()
     pairs = None if tracks is None or visibility is None else MovingPairs.of_tracks(tracks, visibility, layout, radius)
     sums = _Sums.zeros(len(asked), layout, asked, radius, pairs)
     for head, rows, weights in attention_rows(asked.flatten(1, 2), keys.flatten(1, 2), text, budget_bytes):
@@ -212,22 +246,44 @@ def head_masses(
     for start in range(0, layout.video_tokens, 256):
         rows = range(start, min(start + 256, layout.video_tokens))
         alike.add(slice(0, 1), rows, sums.total.new_full((1, len(rows), everything), 1 / everything))
-    totals = torch.cat([sums.total, alike.total]).cpu().numpy()  # the one wait for the device but for the checks
+    return PendingMasses(torch.cat([sums.total, alike.total]), checks, sums, text is not None)
+
+
+def fetch_masses(pending: Sequence[PendingMasses]) -> list[xr.Dataset]:
+    """Fetch the masses of several captures in one copy.
+
+    Raises
+    ------
+    InvalidInputError
+        For tokens that hold NaN, or whose products overflow.
+    """
+    if not pending:
+        return []
+    found = iter(to_host([part for one in pending for part in (one.checks.extremes(), one.totals)]))
+    masses = []
+    for one in pending:
+        one.checks.raise_for(next(found))
+        masses.append(_dataset(next(found), one))
+    return masses
+
+
+def _dataset(totals: np.ndarray, found: PendingMasses) -> xr.Dataset:
+    sums, pairs = found.sums, found.sums.pairs
     return xr.Dataset(
         {
             "mass": (
                 ("head", "target"),
-                sums.means(totals[:-1], text is not None),
+                sums.means(totals[:-1], found.has_text),
                 {"long_name": "attention mass", "units": "1"},
             ),
             "uniform": (
                 "target",
-                sums.means(totals[-1:], text is not None)[0],
+                sums.means(totals[-1:], found.has_text)[0],
                 {"long_name": "attention mass of a head that attends to everything alike", "units": "1"},
             ),
         },
-        {"head": np.arange(len(asked)), "target": list(TARGETS)},
-        {"radius": radius, "moving_pairs": 0 if pairs is None else len(pairs)},
+        {"head": np.arange(len(totals) - 1), "target": list(TARGETS)},
+        {"radius": sums.radius, "moving_pairs": 0 if pairs is None else len(pairs)},
     )
 
 
@@ -240,6 +296,7 @@ class _Sums:
     around: torch.Tensor  # (cell, neighbour) int64, the cell itself in place of those outside the frame
     inside: torch.Tensor  # (cell, neighbour) bool
     pairs: MovingPairs | None  # in the memory of the CPU, where those of a block of rows are found
+    radius: int
 
     @classmethod
     def zeros(
@@ -254,7 +311,7 @@ class _Sums:
         rows, columns = y.reshape(-1, 1) + down, x.reshape(-1, 1) + right
         inside = (rows >= 0) & (rows < layout.height) & (columns >= 0) & (columns < layout.width)
         cells = torch.arange(layout.height * layout.width, device=like.device)[:, None]
-        return cls(total, layout, torch.where(inside, rows * layout.width + columns, cells), inside, pairs)
+        return cls(total, layout, torch.where(inside, rows * layout.width + columns, cells), inside, pairs, radius)
 
     def add(self, head: slice, block: range, weights: torch.Tensor) -> None:
         """Add a block of rows, (head, row, token) weights."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES
-from analyses.heads.masses import TARGETS, head_masses
+from analyses.heads.masses import TARGETS, PendingMasses, fetch_masses, masses_on_device
 from probe.backbones.backbone import Backbone
+from probe.backbones.pipeline_call import OnStep
 from probe.capture.capture import Capture
 from probe.run.run import pass_count, run_clip
 from probe.run.windows import cut_windows
@@ -127,8 +127,9 @@ def sweep_heads(
                 guidance_scale=guidance_scale,
                 negative_prompt=negative_prompt,
                 conditioning=conditioning,
-                on_step=None if tell is None else partial(_tell, tell, number * passes, len(runs) * passes, name),
+                on_step=found.after_step(tell, number * passes, len(runs) * passes, name),
             )
+            found.take()
             label = f"{name}, window {window.index}" + (f", draw {draw}" if draws > 1 else "")
             entries.append(found.entry(label if len(clips) < len(runs) else name, name, draw))
     attrs = {
@@ -146,19 +147,16 @@ def sweep_heads(
     return xr.concat(entries, "clip").assign_attrs(attrs)
 
 
-def _tell(tell: Tell, before: int, total: int, name: str, done: int, _: int) -> None:
-    tell(before + done, total, name)
-
-
 class _Found:
-    """A sink that keeps the masses of each step and layer of one window."""
+    """A sink that keeps the masses of each step and layer of one window, fetched once a step."""
 
     def __init__(self, clip: Clip, radius: int, budget_bytes: int) -> None:
         self.clip, self.radius, self.budget_bytes = clip, radius, budget_bytes
         self.masses: dict[tuple[int, int], xr.Dataset] = {}
+        self._waiting: dict[tuple[int, int], PendingMasses] = {}
 
     def __call__(self, capture: Capture) -> None:
-        self.masses[capture.step, capture.layer] = head_masses(
+        self._waiting[capture.step, capture.layer] = masses_on_device(
             capture.query,
             capture.key,
             capture.layout,
@@ -168,6 +166,21 @@ class _Found:
             radius=self.radius,
             budget_bytes=self.budget_bytes,
         )
+
+    def take(self) -> None:
+        """Fetch what waits on the device."""
+        self.masses.update(zip(self._waiting, fetch_masses(list(self._waiting.values())), strict=True))
+        self._waiting.clear()
+
+    def after_step(self, tell: Tell | None, before: int, total: int, name: str) -> OnStep:
+        """A callback that fetches, then tells how far all clips are."""
+
+        def call(done: int, _: int) -> None:
+            self.take()
+            if tell is not None:
+                tell(before + done, total, name)
+
+        return call
 
     def entry(self, label: str, source: str, draw: int) -> xr.Dataset:
         """The masses as one entry along ``clip``."""

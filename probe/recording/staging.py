@@ -120,7 +120,7 @@ def _cast(tensor: Tensor, room: Tensor) -> CastPart:
 
 def _any_cast(head: Tensor, cast: Tensor) -> tuple[int, float]:
     """Cast one head; return how many values changed and the largest size."""
-    changed, largest = _copied(head, cast)
+    largest = _copied(head, cast)[1]
     return int(torch.count_nonzero(cast.to(head.dtype) != head)), largest
 
 

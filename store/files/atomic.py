@@ -64,7 +64,7 @@ def write_atomically(
     parts : a large array that comes first, at an address from :func:`aligned_empty`, is written past the page cache
     sync : survive a power failure too, not only the end of the process
     length : bytes of the file where the parts hold more, such as the rest of a block; by default all of them
-    held : takes the open descriptor of the file, which the caller syncs and closes later (see :func:`sync_all`): several
+    held : takes the open descriptor of the file, which the caller syncs and closes later (:func:`sync_all`): several
         files at once take less time than one after the other
 
     Raises

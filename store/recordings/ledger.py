@@ -19,7 +19,6 @@ from store.recordings.schema import DONE, DROPPED, LEDGER, MISSING, OPTIONAL, fi
 from store.recordings.shards import ShardFormat, crc32c
 from store.recordings.sources import LocalSource, Position, positions, write_small
 
-
 _MOST_FILES = 32
 """Open files that wait to be synced, at which a commit is no longer put off."""
 

@@ -14,6 +14,7 @@ from pretend_cuda import PretendCUDA
 from tiny_families import FAMILIES, Family
 
 import ditprobe as dp
+from analyses.heads.sweep import sweep_heads
 from store.errors import InvalidInputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -138,8 +139,8 @@ def test_a_record_that_would_be_lost_is_refused_with_its_own_error(device: Prete
         )  # fmt: skip
 
 
-def test_classified_heads_wait_twice_however_many_tracks(device: PretendCUDA) -> None:
-    """Once for the check of what is given, once for the sums."""
+def test_classified_heads_wait_once_however_many_tracks(device: PretendCUDA) -> None:
+    """For the check of what is given and the sums together."""
     mini, found = FAMILIES["mini"], list[dp.Capture]()
     clip = moving_clip(mini.size)
     backbone = dp.load_backbone(mini.make(), device="cuda")
@@ -152,7 +153,23 @@ def test_classified_heads_wait_twice_however_many_tracks(device: PretendCUDA) ->
     ):
         device.reset()
         call()
-        assert sum(device.waits.values()) == 2, device.waits
+        assert sum(device.waits.values()) == 1, device.waits
+
+
+def test_heads_of_all_layers_are_fetched_once_a_step(device: PretendCUDA) -> None:
+    """Beside the model's own check of latents and predictions."""
+    mini = FAMILIES["mini"]
+    backbone = dp.load_backbone(mini.make(), device="cuda")
+
+    def waits(layers: Any, steps: list[int]) -> int:
+        device.reset()
+        given = {"steps": 4, "prompt": mini.prompt, "progress": False}
+        sweep_heads(backbone, {"clip": moving_clip(mini.size)}, dp.Selection(steps, layers), **given)
+        return sum(device.waits.values())
+
+    one, both, three_steps = waits([0], [0]), waits("all", [0]), waits("all", [0, 1, 3])
+    assert one == both
+    assert three_steps - both == 2 * 2
 
 
 def test_an_iteration_of_a_transfer_waits_once(device: PretendCUDA) -> None:

@@ -78,7 +78,7 @@ def test_notebooks_and_pictures_are_on_the_site(site: Path) -> None:
         assert [each for each in pictures if not (site / "notebooks" / each).is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["reference", "roles"])
+@pytest.mark.parametrize("name", ["reference", "roles", "signatures"])
 def test_examples_of_the_scripts_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     module = load(name)

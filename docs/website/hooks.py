@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 from mkdocs.structure.files import File, Files
+from mkdocstrings_handlers.python._internal import rendering
 from nbconvert import MarkdownExporter
 from traitlets.config import Config
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import reference  # noqa: E402
+import signatures  # noqa: E402
 
 PAGES = {
     "README.md": "index.md",
@@ -25,6 +27,11 @@ PAGES = {
 }
 """Pages of the repository that lie outside of ``docs``, and their places on the site."""
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
+
+
+def on_startup(**_: Any) -> None:
+    """Break the lines of signatures without a process for each."""
+    signatures.install(rendering)
 
 
 def on_config(config: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Limits of the house: modules in a folder, lines of a test module."""
+"""Limits of the house: modules in a folder, circles, writers of files, lines of a test module."""
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("store", "probe", "analyses", "generators", "ditprobe", "benchmarks")
 MAX_MODULES, MAX_LINES = 16, 500
+COUNTS = runpy.run_path(str(ROOT / "docs" / "counts.py"))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -21,3 +23,11 @@ def test_a_folder_holds_few_modules(package: str) -> None:
 def test_a_test_module_is_short() -> None:
     lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in (ROOT / "tests").rglob("*.py")}
     assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_no_modules_import_each_other() -> None:
+    assert COUNTS["circles"](ROOT) == 0
+
+
+def test_files_are_replaced_in_one_place() -> None:
+    assert COUNTS["modules_that_replace_files"](ROOT) == 1

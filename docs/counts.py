@@ -31,15 +31,44 @@ def modules_of_the_fullest_folder(root: Path) -> int:
     return max(sum(path.name != "__init__.py" for path in folder.glob("*.py")) for folder in folders)
 
 
-def circles(root: Path) -> int:
-    """Return the number of groups of modules that import each other, imports within functions included."""
+def imports(root: Path) -> dict[str, set[str]]:
+    """Return the modules that each module imports, also within functions, but not for type checkers alone."""
     sys.path.insert(0, str(root))
     graph = grimp.build_graph(*FLOORS, exclude_type_checking_imports=True, cache_dir=None)
-    reached = {module: graph.find_downstream_modules(module) for module in graph.modules}
-    groups = {
-        frozenset({module, *(other for other in reached[module] if module in reached[other])})
-        for module in graph.modules
-    }
+    return {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+
+
+def circles(root: Path) -> int:
+    """Return the number of groups of modules that import each other."""
+    return _groups(imports(root))
+
+
+def circles_of_packages(root: Path) -> int:
+    """Return the number of groups of packages that import each other; a package and those inside it count as none."""
+    found: dict[str, set[str]] = {}
+    for module, imported in imports(root).items():
+        package = _package(root, module)
+        others = {_package(root, each) for each in imported}
+        apart = {each for each in others if not f"{each}.".startswith(f"{package}.")}
+        found.setdefault(package, set()).update(each for each in apart if not f"{package}.".startswith(f"{each}."))
+    return _groups(found)
+
+
+def _package(root: Path, module: str) -> str:
+    return module if (root / module.replace(".", "/")).is_dir() else module.rpartition(".")[0]
+
+
+def _groups(edges: dict[str, set[str]]) -> int:
+    """Number of strongly connected components of more than one node."""
+    reached: dict[str, set[str]] = {}
+    for start in edges:
+        seen, waiting = set(), [start]
+        while waiting:
+            for each in edges.get(waiting.pop(), set()) - seen:
+                seen.add(each)
+                waiting.append(each)
+        reached[start] = seen
+    groups = {frozenset(other for other in reached[node] if node in reached.get(other, ())) for node in edges}
     return sum(len(group) > 1 for group in groups)
 
 
@@ -91,6 +120,7 @@ def main(arguments: list[str]) -> None:
     clauses, docstrings = docstrings_of_a_clause(root)
     print(f"modules of the fullest folder              {modules_of_the_fullest_folder(root)}")
     print(f"groups of modules that import each other   {circles(root)}")
+    print(f"groups of packages that import each other  {circles_of_packages(root)}")
     print(f"functions of more than {MOST_PARAMETERS} parameters        {many} of {functions}, {verbs} of them verbs")
     print(f"docstrings that open with a clause         {clauses} of {docstrings}")
     print(f"modules that replace files                 {modules_that_replace_files(root)}")

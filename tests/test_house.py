@@ -29,5 +29,9 @@ def test_no_modules_import_each_other() -> None:
     assert COUNTS["circles"](ROOT) == 0
 
 
+def test_no_packages_import_each_other() -> None:
+    assert COUNTS["circles_of_packages"](ROOT) == 0
+
+
 def test_files_are_replaced_in_one_place() -> None:
     assert COUNTS["modules_that_replace_files"](ROOT) == 1

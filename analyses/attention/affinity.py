@@ -19,7 +19,7 @@ from analyses.arrays import (
     text_tokens,
 )
 from analyses.kernels.attention_weights import attention_weights
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 from store.arguments import Array, check_fields, checked
 from store.errors import InvalidInputError
 from store.layout import GeometryPreset, TokenLayout

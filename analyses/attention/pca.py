@@ -9,7 +9,7 @@ import scipy.linalg
 import xarray as xr
 
 from analyses.arrays import as_tensor, check_finite
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.errors import InvalidInputError
 

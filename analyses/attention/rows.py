@@ -10,7 +10,7 @@ import xarray as xr
 
 from analyses.arrays import as_points, query_and_key, text_tokens, video_tokens
 from analyses.kernels.attention_weights import attention_weights
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import finite, integer
 from store.errors import InvalidInputError

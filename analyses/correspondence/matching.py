@@ -22,7 +22,7 @@ from analyses.arrays import (
 from analyses.correspondence.bilinear import Corners
 from analyses.correspondence.peaks import neighbourhood_mean
 from analyses.kernels.matching_cost import CostBlock, cost_blocks, sources_within
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import integer, one_of
 from store.errors import InvalidInputError

@@ -13,7 +13,7 @@ import xarray as xr
 
 from analyses.arrays import as_tensor, compute_dtype, query_and_key, restore_kind
 from analyses.kernels.expected_cells import ChosenRows, ExpectedCells, best_cells
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.arrays import as_array
 from store.checks import finite

@@ -11,7 +11,7 @@ import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES, query_and_key
 from analyses.heads.masses import attention_rows, head_masses
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import finite, one_of
 from store.errors import InvalidInputError

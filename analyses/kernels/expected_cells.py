@@ -10,7 +10,7 @@ import torch
 
 from analyses.arrays import compute_dtype
 from analyses.kernels.products import product
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 
 TILE_BYTES = 32 * 2**20
 """The most that one tile of the attention between two frames takes."""

@@ -17,7 +17,7 @@ import torch
 
 from analyses.arrays import compute_dtype
 from analyses.kernels.products import log_sum_exp, multiplies_half, product
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 from store.errors import InvalidInputError
 
 # Larger products only leave the processor's cache; an accelerator wants all that the budget allows.

@@ -27,10 +27,10 @@ from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
 from probe.attention.wrapping import check_closed, named_arguments
 from probe.backbones.backbone import Backbone
-from probe.backbones.compiled import CompilerHold, uncompiled
 from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import RunSettings, requested_size
 from probe.capture.clock import SamplerClock
+from probe.execution.compiled import CompilerHold, uncompiled
 from store.arguments import checked, checked_but
 from store.checks import integer
 from store.clips.clip import Clip

@@ -22,8 +22,8 @@ from generators.transfer.injection import InjectReference, check_fraction
 from generators.transfer.method import TransferMethod, guided_steps
 from generators.transfer.reference_clip import Reference
 from probe.attention.positions import Positions
-from probe.backbones.autocast import outside_autocast
 from probe.backbones.backbone import Backbone
+from probe.execution.autocast import outside_autocast
 from probe.families.published import model_card
 from probe.run.layers_of_clip import Reading
 from store.arguments import check_fields, check_kind

@@ -19,7 +19,7 @@ from torch import nn
 
 from probe.attention.sites import AttentionSite, ProcessorSite
 from probe.attention.wrapping import check_closed
-from probe.backbones.compiled import CompilerHold
+from probe.execution.compiled import CompilerHold
 
 PROCESSOR: AttentionSite = ProcessorSite()
 _serial = itertools.count()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from probe.attention.functions import mask_and_scale
 from probe.attention.retarget import PROCESSOR, RetargetedAttention
 from probe.attention.sites import AttentionSite
-from probe.backbones.autocast import outside_autocast
+from probe.execution.autocast import outside_autocast
 from store.arguments import checked
 from store.errors import UnsupportedBackboneError
 

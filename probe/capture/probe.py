@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from probe.attention.tap import AttentionCall, AttentionTap
 from probe.attention.wrapping import check_closed, named_arguments
 from probe.backbones.backbone import Backbone
-from probe.backbones.compiled import uncompiled
 from probe.backbones.indices import take
 from probe.capture.capture import Capture, Sink
 from probe.capture.clock import SamplerClock
+from probe.execution.compiled import uncompiled
 from store.arguments import checked
 from store.errors import InvalidInputError
 from store.layout import TokenLayout

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.backbones.compiled import unwrapped
+from probe.execution.compiled import unwrapped
 from store.checks import one_of
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from probe.attention.functions import AttentionFunction
 from probe.attention.sites import AttentionSite, AttributeSite
 from probe.attention.wrapping import wrapped_method
 from probe.backbones.backbone import Backbone
-from probe.backbones.compiled import unwrapped
 from probe.backbones.schedule import Schedule
+from probe.execution.compiled import unwrapped
 from probe.families.registry import register_family
 from store.errors import InvalidInputError, UnsupportedBackboneError
 

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from store.errors import BackboneNotFoundError, UnsupportedBackboneError
-from store.files.damaged import damage_as, shown
+from store.errors import UnsupportedBackboneError
+from store.files.damaged import shown
+from store.files.pipeline_json import read_json
 
 _LIBRARIES = ("diffusers", "transformers")
 _OWN = (("probe.mini.codec", "PixelCodec"), ("probe.mini.text", "SceneTokenizer"))
 _SAFE = "model*.safetensors", "diffusion_pytorch_model*.safetensors"
 _PICKLED = "pytorch_model*.bin", "diffusion_pytorch_model*.bin"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The values of a JSON file of a saved pipeline.
-
-    Raises
-    ------
-    BackboneNotFoundError
-        It is damaged, or holds something else than named values.
-    """
-    with damage_as(BackboneNotFoundError, f"{path} is damaged", "Save or copy the pipeline again."):
-        values = json.loads(path.read_bytes())
-        if not isinstance(values, dict):
-            raise ValueError("it does not hold named values")
-        return values
 
 
 def read_model_index(path: Path) -> dict[str, Any]:

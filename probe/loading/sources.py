@@ -8,12 +8,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from probe.loading.model_index import read_json, read_model_index
+from probe.loading.model_index import read_model_index
 from probe.loading.options import Loading
 from probe.loading.supported import check_index
 from store.errors import BackboneNotFoundError
 from store.files.damaged import reason
 from store.files.digest import digest_of_bytes
+from store.files.pipeline_json import read_json
 from store.wording import Wording
 
 MINIS = ("mini", "mini-rope")

@@ -11,9 +11,9 @@ import torch
 from packaging.version import Version
 
 from probe.families import families, family_of_transformer
-from probe.loading.model_index import read_json
 from probe.loading.refused import REFUSED
 from store.errors import UnsupportedBackboneError
+from store.files.pipeline_json import read_json
 
 
 def check_supported(kind: str, transformer: str | None = None, config: Mapping[str, Any] | None = None) -> None:

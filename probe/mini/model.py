@@ -17,11 +17,11 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
-from probe.loading.model_index import read_json
 from probe.mini.codec import PixelCodec
 from probe.mini.text import SceneTokenizer, new_text_encoder, new_tokenizer
 from store.errors import BackboneNotFoundError
 from store.files.damaged import damage_as, shown
+from store.files.pipeline_json import read_json
 
 WEIGHTS = Path(__file__).parent / "weights"
 BUNDLED = {name: WEIGHTS / name for name in ("mini", "mini-rope")}

@@ -14,9 +14,9 @@ from probe.attention.positions import Positions, check_positions
 from probe.attention.token_order import TokenOrder
 from probe.attention.wrapping import named_arguments
 from probe.backbones.backbone import Backbone
-from probe.backbones.compiled import CompilerHold, uncompiled
 from probe.backbones.finite import ValueChecks, check_latents
 from probe.backbones.settings import RequestedSize, RunSettings
+from probe.execution.compiled import CompilerHold, uncompiled
 from store.arguments import checked, checked_but
 from store.errors import InvalidInputError, UnknownLayerError
 from store.wording import Wording

@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
 
 from probe import load_backbone, run_clip
-from probe.backbones.compiled import unwrapped
+from probe.execution.compiled import unwrapped
 from probe.families import Wan, register_family
 from probe.families.published import find_card, model_cards
 from probe.families.registry import REGISTRY

@@ -1,0 +1,1 @@
+"""Execution of a model by torch: under autocast, and compiled."""

@@ -50,14 +50,14 @@ class ObjectAgreement:
     words : what the prompt says
     colour_seen, shape_seen : words, or None where no region is left for this object
     motion : (x, y) pixels from the first to the last image, y pointing down; NaN where nothing was measured
-    least_motion : pixels below which a motion counts as none
+    min_motion : pixels below which a motion counts as none
     """
 
     words: ObjectWords
     colour_seen: str | None
     shape_seen: str | None
     motion: tuple[float, float]
-    least_motion: float
+    min_motion: float
 
     @property
     def colour_right(self) -> bool:
@@ -81,7 +81,7 @@ class ObjectAgreement:
         None where the prompt leaves the direction open.
         """
         word = self.words.direction
-        return None if word is None else _is_right(self.motion, word, self.least_motion)
+        return None if word is None else _is_right(self.motion, word, self.min_motion)
 
     @property
     def right(self) -> bool:
@@ -99,7 +99,7 @@ class PromptAgreement:
     objects : one for each object of the prompt, in its order
     background_seen : the commonest colour
     pan : (x, y) pixels that the camera moves, y pointing down; NaN where the clip has one image
-    least_motion : pixels below which a motion counts as none
+    min_motion : pixels below which a motion counts as none
     pattern_seen : the pattern of the background that fits best
     """
 
@@ -107,7 +107,7 @@ class PromptAgreement:
     objects: tuple[ObjectAgreement, ...]
     background_seen: str
     pan: tuple[float, float]
-    least_motion: float
+    min_motion: float
     pattern_seen: str
 
     @property
@@ -131,7 +131,7 @@ class PromptAgreement:
     def pan_right(self) -> bool | None:
         """Return whether the camera pans within :data:`RIGHT_WITHIN` degrees of what is named; None if no pan is."""
         word = self.prompt.camera.pan
-        return _is_right(self.pan, word, self.least_motion) if word else None
+        return _is_right(self.pan, word, self.min_motion) if word else None
 
 
 @checked

@@ -91,7 +91,7 @@ def _answer(seen: PromptAgreement, part: str) -> str | None:
     if part == "shape":
         return seen.objects[0].shape_seen
     motion = np.array(seen.pan if part == "camera" else seen.objects[0].motion)
-    if not np.isfinite(motion).all() or np.hypot(*motion) < seen.least_motion:
+    if not np.isfinite(motion).all() or np.hypot(*motion) < seen.min_motion:
         return None
     return direction_word(motion)
 

@@ -33,17 +33,17 @@ _SOON_READ = 4000
 """Tokens of a video."""
 
 
-def export_page(explorer: Explorer, view: View, *, most_bytes: int = MOST_BYTES) -> str:
+def export_page(explorer: Explorer, view: View, *, max_bytes: int = MOST_BYTES) -> str:
     """The page of a view: with its heads, its point in the other records, and other points in its record.
 
     Parameters
     ----------
     explorer : Explorer
     view : what the page opens with
-    most_bytes : of arrays before they are packed. The view is always stored; what else fits is, the other layers, steps
+    max_bytes : of arrays before they are packed. The view is always stored; what else fits is, the other layers, steps
         and branches of its point first, then a grid of points in its frame, then the text tokens.
     """
-    store = _Store(explorer, most_bytes)
+    store = _Store(explorer, max_bytes)
     store.add(view, heads=True, path=True)
     records = store.add_all(_other_records(explorer, view))
     points = 0 if view.token is not None else store.add_all(_other_points(explorer, view), path=True)
@@ -75,12 +75,12 @@ def export_page(explorer: Explorer, view: View, *, most_bytes: int = MOST_BYTES)
 class _Store:
     """The answers of a file, up to a number of bytes."""
 
-    def __init__(self, explorer: Explorer, most_bytes: int) -> None:
+    def __init__(self, explorer: Explorer, max_bytes: int) -> None:
         self._explorer = explorer
         self.parts: list[bytes] = []
         self.answers: list[dict[str, Any]] = []
         self.size = 0
-        self._most = most_bytes
+        self._most = max_bytes
 
     def add_all(self, views: Iterable[View], *, path: bool = False) -> int:
         """Store views one after the other while there is room; how many were stored."""

@@ -62,4 +62,4 @@ def test_an_open_pattern_is_neither_right_nor_wrong() -> None:
     found = prompt_agreement(make_scene(3).images, "a red disc moves left over blue")
     assert found.pattern_right is None
     assert found.pattern_seen in PATTERNS
-    assert math.isclose(found.least_motion, 2.0)
+    assert math.isclose(found.min_motion, 2.0)

@@ -180,7 +180,7 @@ def test_an_object_at_rest_has_no_direction() -> None:
 
 def test_the_shortest_motion_that_counts_is_a_share_of_the_shorter_side() -> None:
     words, prompt = ObjectWords("red", "disc", "left"), parse_prompt("a red disc moves left over blue clouds")
-    least = prompt_agreement(paint(height=40, width=48), prompt).least_motion
+    least = prompt_agreement(paint(height=40, width=48), prompt).min_motion
     assert least == pytest.approx(40 * LEAST_MOTION)
     assert ObjectAgreement(words, "red", "disc", (-1.01 * least, 0.0), least).direction_right
     assert not ObjectAgreement(words, "red", "disc", (-0.99 * least, 0.0), least).direction_right

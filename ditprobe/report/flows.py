@@ -26,14 +26,14 @@ _READ_FLOW = (
     "lengths are true.",
     "Beside it the same as colours: the hue is the direction, as on the wheel; white is at rest, and full colour "
     f"has the length of the rim, the {RIM}th percentile of all lengths. Longer ones are darker.",
-    "Arrows that agree over an object are a motion that the layer sees. Arrows every which way mean that it matches "
-    "nothing there, and none at all that it repeats the position: compare layers and steps.",
+    "Arrows that agree over an object are a motion that the layer sees. Arrows in all directions mean that it "
+    "matches nothing there, and no arrows that it repeats the position: compare layers and steps.",
 )
 _READ_TRANSFER = (
-    "Beside each clip: how far what a cell shows has come since image 0, in cells, as the layer sees it. The hue is "
-    "the direction, as on the wheel; white has not moved.",
+    "Beside each clip: the displacement of what each cell shows since image 0, in cells, as the layer sees it. The "
+    "hue is the direction, as on the wheel; white has not moved.",
     "Where the result follows the reference, the same place has the same colour in both. A method that optimises the "
-    "flow of this layer makes the two alike by design: the images show whether the object moves so.",
+    "flow of this layer makes the two alike by design; only the images show whether the object really moves so.",
 )
 
 

@@ -24,13 +24,13 @@ from store.errors import InvalidInputError
 from store.selection import Noise, Selection
 
 _INTRO = (
-    "A head is spatial where a cell of its own frame has more attention, on average, than a cell at the same place of "
-    "another frame, and temporal where it has less; undecided where the interval over clips does not leave the margin."
+    "A head is spatial if a cell of its own frame gets more attention, on average, than a cell at the same place in "
+    "another frame, and temporal if it gets less; it is undecided if the interval over clips overlaps the margin."
 )
 _NOTES = (
-    "Densities are over what uniform attention would give, so large frames and long clips do not decide.",
-    "A temporal head attends to the same place at other times. That it follows what moves is another question: see the "
-    "accuracy of single heads.",
+    "Densities are relative to uniform attention, so large frames and long clips have no influence.",
+    "A temporal head attends to the same place at other times. Whether it follows what moves is a different "
+    "question: see the accuracy of single heads.",
 )
 
 

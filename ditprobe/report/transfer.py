@@ -27,10 +27,10 @@ _INTRO = (
 _NOTES = (
     "Motion fidelity: how well points that optical flow follows find one of the same directions in the other clip, -1 "
     "to 1. The background counts as the object does.",
-    "Motion error, of synthetic scenes: how far the object strays from the path of the reference's, over how far that "
-    "one moves: 0 is the same path, 1 as wrong as an object at rest.",
+    "Motion error (synthetic scenes): how far the object strays from the path of the reference's object, divided by "
+    "how far that one moves. 0 is the same path, 1 is as wrong as an object at rest.",
     "Flow: the attention motion flow of one layer, read from the finished clips. A method that optimises the flow of "
-    "the same layer makes the two alike by design: the images show whether the object moves so.",
+    "the same layer makes the two alike by design; only the images show whether the object really moves so.",
 )
 
 

@@ -133,7 +133,7 @@ function flowView(root, data) {
   to.go(state.to);
 }
 
-// A reference and a result, each beside how far its parts have come since image 0.
+// A reference and a result, each beside the displacement of its parts since image 0.
 function transferView(root, data) {
   const { width, height, layers, steps } = data;
   const [rows, columns] = data.cells, cells = rows * columns;
@@ -145,7 +145,7 @@ function transferView(root, data) {
   const marked = (c, w, t) => { if (state.over) markCell(c, w, t, rows, columns, ...state.over); };
   const panels = sides.flatMap((side) => [
     panel(side.name, width, height, (c, w, t) => { drawPicture(c, side.loaded[state.image], w, t); marked(c, w, t); }, hover),
-    panel("how far its parts have come", width, height, (c, w, t) => { drawColours(c, w, t, vectors(side), rows, columns, data.rim); marked(c, w, t); }, hover),
+    panel("displacement of its parts", width, height, (c, w, t) => { drawColours(c, w, t, vectors(side), rows, columns, data.rim); marked(c, w, t); }, hover),
   ]);
   function draw() {
     panels.forEach((each) => each.draw());

@@ -89,7 +89,7 @@ def plot_transfer(
     figure.add_trace(image_trace(wheel_picture(largest), (-1, -1, 1, 1)), 1, 5)
     if len(shown) > 1:
         _animate(figure, sides, shown, largest, images_per_second)
-    note = "flow: how far what a cell shows came since image 0"
+    note = "flow: displacement of what a cell shows since image 0"
     note += f"; {len(shown)} of {count} images" if len(shown) < count else ""
     height, width = sides[0].pictures.shape[1:3]
     heading = escape(title) if title else "Motion of a reference and of the result"

@@ -68,7 +68,7 @@ def was_tested(selection: LayerSelection) -> bool:
 
 
 def remarks(selection: LayerSelection) -> list[str]:
-    """Remarks: why layers are ranked otherwise than asked, which are tied, and what would help where none is shown."""
+    """Remarks: why layers are not ranked as asked, which are tied, and what would help if none is shown."""
     found = [selection.note] if selection.note else []
     found += _ties(selection)
     if selection.sources == 1:

@@ -237,8 +237,8 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
         "Means are over whole clips that have a value; the windows of a clip are averaged first. Intervals resample "
         "whole clips: they say how much another choice of clips would change the numbers, not how another model, "
         "another noise or a fresh choice of the best step and layer would.",
-        "A layer is said to beat “nothing moves” if two lower ends lie above 0: that of its lead over this guess on all "
-        "points, and that of its lead on moving points over the best score of a guess without direction. They belong "
+        "A layer is said to beat “nothing moves” if two lower ends lie above 0: of its lead over that guess on all "
+        "points, and of its lead on moving points over the best score of a guess without direction. They belong "
         "to one-sided intervals (Student, over whole clips) that hold for all layers at once with 95 % confidence.",
         "The harmonic mean scales each measure to 0-1 over this sweep's own layers and steps: it compares layers "
         "within this report and is not an absolute score.",

@@ -29,6 +29,7 @@ SHORTER = {  # what only repeats work; `make notebooks` runs them whole, and the
     "02_layer_sweep": {
         "steps = [0, 5, 11, 16, 22, 27, 33, 38, 44, 49]": "steps = [0, 22, 49]",
         "dp.Selection(steps=[16, 33, 49]": "dp.Selection(steps=[33, 49]",
+        "threshold_cells=(1.0, 0.5, 2.0)": "threshold_cells=(1.0, 0.5)",
     },
     "03_track_points": {"for seed in range(10)}": "for seed in range(4)}"},
     "04_transfer_motion": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from store.plan import format_bytes
 
 Run = Callable[..., Result]
 ROOT = Path(__file__).parents[3]
+planned = functools.cache(plan_model)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_published_models_are_what_arithmetic_says(name: str) -> None:
-    expected, plan = BY_HAND[name], plan_model(name)
+    expected, plan = BY_HAND[name], planned(name)
     first, layout = plan.facts.layers[0], plan.layout
     assert (len(plan.facts.layers), first.heads, first.channels) == (expected.layers, expected.heads, expected.channels)
     assert (layout.frames, layout.height, layout.width) == expected.cells
@@ -107,7 +109,7 @@ def test_the_table_of_the_documents_is_what_the_plans_say() -> None:
     assert set(BY_HAND) <= set(table)
     assert set(table) == set(published_models())
     for name, cells in table.items():
-        plan = plan_model(name)
+        plan = planned(name)
         layout, first = plan.layout, plan.facts.layers[0]
         assert cells[:4] == [
             f"{layout.pixel_height} x {layout.pixel_width} x {layout.images}",
@@ -188,7 +190,7 @@ def test_a_card_says_what_the_backbone_of_its_family_says(name: str) -> None:
 def test_every_card_with_a_configuration_can_be_planned() -> None:
     for card in model_cards():
         if card.released is not None:
-            assert plan_model(card.name).transfer_bytes > plan_model(card.name).flow_bytes > 0
+            assert planned(card.name).transfer_bytes > planned(card.name).flow_bytes > 0
 
 
 def test_the_command_prints_the_plan(run: Run) -> None:

@@ -44,7 +44,7 @@ def map_attention_to_text(
     tokens : positions of text tokens, optional
         All by default.
     scale : float, optional
-        Of the products, by default ``1 / sqrt(channel)``.
+        Scale of the products, by default ``1 / sqrt(channel)``.
     by_head : bool
         Heads apart rather than their mean.
 

@@ -130,9 +130,9 @@ def motion_scene_entries(
     ----------
     categories : of :data:`DRAWN`
     entries : int
-        Of each category.
+        Number of entries of each category.
     prompts : int
-        Of each entry, at most 5.
+        Number of prompts of each entry, at most 5.
 
     Raises
     ------

@@ -43,9 +43,9 @@ class Measures:
     tracker : Tracker
         Follows, in the transferred clip, the points in which the entry's tracks begin.
     text : ClipEncoder, optional
-        Of edit fidelity, which is left out without it.
+        Model for edit fidelity, which is left out without it.
     images : ImageEncoder, optional
-        Of temporal consistency, which is left out without it.
+        Model for temporal consistency, which is left out without it.
     """
 
     tracker: Tracker
@@ -127,7 +127,7 @@ def evaluate_mtbench(
     checkpoint : path, optional
         JSON lines, one for each finished clip.
     resume, overwrite : bool
-        Of the checkpoint.
+        Whether to continue or to replace the checkpoint.
     progress : callable, optional
         Called with (clips done, in all).
 
@@ -142,7 +142,7 @@ def evaluate_mtbench(
     InvalidInputError
         Without entries or methods; for a checkpoint of other settings.
     OutputExistsError, RecordingError
-        Of the checkpoint.
+        As of the checkpoint.
 
     Notes
     -----

@@ -61,14 +61,14 @@ def motion_difficulty(
     Parameters
     ----------
     tracks : (image, point, 2), (x, y) in pixels
-        Of the foreground.
+        Tracks of the foreground.
     min_spread : float
         Pixels. Tracks whose root-mean-square distance from their mean position in each image is smaller are one
         cluster; 16 is a cell of CogVideoX.
     max_clusters : int
         Most clusters that are tried; fewer where there are fewer distinct tracks.
     seed : int
-        Of k-means.
+        Seed of k-means.
 
     Returns
     -------

@@ -135,9 +135,9 @@ def scene_entries(*, levels: Sequence[Level] = LEVELS, entries: int = 2, prompts
     ----------
     levels : of "easy", "medium" and "hard", by the same rule as the clips of MTBench
     entries : int
-        Of each level, at most as many as :data:`SCENE_SEEDS` has.
+        Number of entries of each level, at most as many as :data:`SCENE_SEEDS` has.
     prompts : int
-        Of each entry, at most 5.
+        Number of prompts of each entry, at most 5.
 
     Examples
     --------

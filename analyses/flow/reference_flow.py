@@ -45,7 +45,7 @@ def reference_flow(
     ----------
     backbone : Backbone
     clip : Clip
-        Of a size that the backbone takes; :func:`probe.run.windows.cut_windows` makes others fit.
+        A clip of a size that the backbone takes; :func:`probe.run.windows.cut_windows` makes others fit.
     layer : int or LayerSelection, optional
         By default that of the preset; the best of a selection. Negative ones count from the end.
     step : int, optional
@@ -60,7 +60,7 @@ def reference_flow(
         (:func:`analyses.selection.defaults.tracking_defaults`), at the last step where nothing is known; "ditflow" the
         layer of the DiTFlow release (CogVideoX-2B and 5B) at timestep 0.
     steps : int
-        Of the run that ``step`` belongs to.
+        Number of steps of the run that ``step`` belongs to.
     hard, temperature
         As in :func:`analyses.flow.attention_flow.attention_motion_flow`; the published reference is hard.
 

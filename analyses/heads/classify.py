@@ -64,7 +64,7 @@ def classify_heads(
     margin : above 0, optional
         By default 1.25, and 1.3 for "code".
     radius : cells
-        Of "exact" only.
+        Used by "exact" only.
     budget_bytes : working memory beyond input and result
 
     Returns

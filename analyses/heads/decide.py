@@ -65,7 +65,7 @@ def decide_heads(masses: xr.Dataset, *, step: int | None = None, margin: float |
     ----------
     masses : Dataset of :func:`analyses.heads.sweep.sweep_heads`
     step : int, optional
-        Of the measured ones, the last by default.
+        One of the measured ones, the last by default.
     margin : at least 1, optional
         How many times one density has to exceed the other; 1.25 by default.
 

@@ -37,7 +37,7 @@ def classify_clip_heads(
     ----------
     backbone : Backbone
     clip : Clip
-        Of a size that the backbone takes, with several latent frames.
+        A clip of a size that the backbone takes, with several latent frames.
     preset, margin, radius
         As of :func:`analyses.heads.classify.classify_heads`.
     step, steps : int

@@ -57,7 +57,7 @@ def sweep_heads(
         Steps, layers and one branch; all heads and frames.
     noise : "clean", "forward" or "inversion", see :func:`probe.run.run.run_states`
     seed : int
-        Of the noise.
+        Seed of the noise.
     draws : int
         Draws of the noise for each window; each is an entry of ``clip`` with a coordinate ``draw``.
     steps : denoising steps of the run

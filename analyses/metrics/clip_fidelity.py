@@ -31,7 +31,7 @@ def clip_motion_fidelity(
     Parameters
     ----------
     generated, reference : Clip, or (image, y, x, 3) uint8 images
-        Of the same size and the same number of images.
+        Clips of the same size and the same number of images.
     tracker : any :class:`store.tracks.point_tracks.Tracker`
         Points count at their predicted positions, visible or not, as published.
     grid : points along each axis; the published evaluations use 50 (DeT) and 55 (DiTFlow)

@@ -52,7 +52,7 @@ def plot_transfer(
     Parameters
     ----------
     reference, clip : Clip, or (image, y, x, 3) uint8 images
-        Of the same size and the same number of images.
+        Clips of the same size and the same number of images.
     reference_flow, flow : DataArray (frame, frame_to, y, x, xy) with the coordinate ``image`` (frame), in cells
         Of ``reference`` and of ``clip``, as :func:`analyses.flow.reference_flow.reference_flow` returns them, of the
         same shape.

@@ -136,7 +136,7 @@ def motion_error(generated: Array | Clip | ObjectMotion, reference: Array | Clip
     Parameters
     ----------
     generated, reference : Clip, (image, y, x, 3) uint8 images, or what :func:`object_motion` returned
-        Of the same size and the same number of images.
+        Clips of the same size and the same number of images.
 
     Returns
     -------

@@ -79,7 +79,7 @@ def with_tracks_of(clip: Clip, tracks: PointTracks, *, name: str = "") -> Clip:
     ----------
     clip : Clip
     tracks : PointTracks
-        Of this clip, or of the whole video that it is a part of (``Clip.part``).
+        Tracks of this clip, or of the whole video that it is a part of (``Clip.part``).
     name : str
         What to call them where they do not say whose they are, such as the name of their file.
 

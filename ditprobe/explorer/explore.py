@@ -56,7 +56,7 @@ def explore(
     selection : Selection, optional
         What is recorded of a clip or a prompt: by default all layers at the first, the middle and the last of 50 steps.
     seed : int
-        Of the noise with which a clip is recorded or a prompt sampled.
+        Seed of the noise with which a clip is recorded or a prompt sampled.
 
     Returns
     -------

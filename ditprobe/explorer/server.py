@@ -27,7 +27,7 @@ class ExplorerServer:
     port : int
         0 takes a free one.
     title : str
-        Of the page.
+        Title of the page.
 
     Raises
     ------

@@ -18,7 +18,7 @@ class View:
     Parameters
     ----------
     step, layer : int
-        Of the run and the backbone, not negative.
+        Step and layer of the run and the backbone, not negative.
     branch : "cond" or "uncond"
     image : int
         The image in which the point is.

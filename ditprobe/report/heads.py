@@ -85,7 +85,7 @@ def make_head_examples(
     ----------
     backbone : Backbone
     clip : Clip
-        Of a size that the backbone takes.
+        A clip of a size that the backbone takes.
     masses : Dataset of :func:`analyses.heads.sweep.sweep_heads` on the same backbone
     margin : float, optional
         As of :func:`analyses.heads.decide.decide_heads`.

@@ -90,7 +90,7 @@ def transferred_clip(
     backbone : Backbone
     name : str
     reference, clip : Clip
-        Of a size that the backbone takes.
+        Clips of a size that the backbone takes.
     layer, step, steps : as of :func:`analyses.flow.reference_flow.reference_flow`
     method : how its motion was transferred, in words
     plain : what the backbone makes of the same prompt and seed without a method, optional; measured too

@@ -38,9 +38,9 @@ class MotionAdapter(nn.Module, ABC):
     layers : iterable of int or "all", optional
         Layers that get parameters; negative ones count from the end. All by default.
     size : Size, optional
-        Of the clip, for adapters whose parameters depend on it (:attr:`of_size`).
+        Size of the clip, for adapters whose parameters depend on it (:attr:`of_size`).
     seed : int
-        Of the initial values.
+        Seed of the initial values.
     settings
         What else decides the parameters, JSON values; subclasses name them.
 

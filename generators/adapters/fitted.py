@@ -72,7 +72,7 @@ class FittedMotion(TransferMethod):
     adapter : MotionAdapter
         Trained.
     keep : float, 0 to 1
-        Of the layers, from the first one on, that add at inference.
+        Fraction of the layers, from the first one on, that add at inference.
     layers : iterable of int, optional
         Those layers instead of a fraction.
 

@@ -67,7 +67,7 @@ def latent_tracks(
     ----------
     backbone : Backbone
     latents : (1, ...) tensor
-        Of the clip, as ``backbone.encode`` gives them.
+        Latents of the clip, as ``backbone.encode`` gives them.
     clip : Clip
     tracks : (image, point, 2), (x, y) in pixels of the clip, pixel centres at +0.5
     visibility : (image, point) bool

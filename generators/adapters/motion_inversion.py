@@ -27,7 +27,7 @@ class MotionInversion(MotionAdapter):
     backbone, layers, seed
         As of :class:`generators.adapters.adapter.MotionAdapter`.
     size : Size, optional
-        Of the clip, which decides the numbers of frames and cells; the backbone's default size.
+        Size of the clip, which decides the numbers of frames and cells; the backbone's default size.
 
     Raises
     ------

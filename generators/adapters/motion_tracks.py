@@ -77,9 +77,9 @@ def tracks_of(
     points : int
         At most.
     seed : int
-        Of the points that are drawn.
+        Seed of the points that are drawn.
     conditioning : mapping, optional
-        Of the backbone's passes.
+        Conditioning of the passes of the backbone.
 
     Returns
     -------

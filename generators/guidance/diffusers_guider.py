@@ -41,7 +41,7 @@ class CrossAttentionGuider(BaseGuidance):
     layers : sequence of int or LayerSelection
         Self-attention layers to perturb; negative ones count from the end.
     guidance_scale : float
-        Of classifier-free guidance, which is on at all steps; 1 switches it off.
+        Scale of classifier-free guidance, which is on at all steps; 1 switches it off.
     cross_attention_scale : float
         0 switches it off.
     renormalise : bool

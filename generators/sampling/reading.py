@@ -91,7 +91,7 @@ def read_layers(
     call : keyword arguments of one batch element
     layers : ascending list of int
     label : CallLabel
-        Of the captures; its step and its number of steps are given.
+        Label of the captures; its step and its number of steps are given.
     edit : AttentionEdit
         Not entered yet.
     features, blocks : bool

@@ -30,7 +30,7 @@ class Run:
     ----------
     backbone : Backbone
     layout : TokenLayout
-        Of the clip to be made; its ``text_tokens`` is the most there can be.
+        Layout of the clip to be made; its ``text_tokens`` is the most there can be.
     steps : int
         Denoising steps.
     guided : bool
@@ -54,7 +54,7 @@ class Step:
     timestep : float
         The scheduler's value.
     layout : TokenLayout
-        Of the conditional branch, with the actual number of text tokens.
+        Layout of the conditional branch, with the actual number of text tokens.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Step:
         latents, positions
             As for :meth:`read`.
         editors : mapping from layer to editor, optional
-            Of this pass alone, after those of :meth:`edit_attention`.
+            Editors of this pass alone, after those of :meth:`edit_attention`.
         """
         with self._own_pass(latents, positions, editors or {}) as (call, edit), edit:
             output = self._denoiser(**call)

@@ -29,7 +29,7 @@ class DiTFlow(OptimisedMethod):
     static : bool
         Whether vectors that do not move in the reference count in the loss; as published they do not.
     temperature : float above 0
-        Of the sample's soft flow.
+        Temperature of the sample's soft flow.
 
     Examples
     --------

@@ -26,9 +26,9 @@ class MotionEmbedding:
     backbone : str
         Its name.
     size : (height, width, images)
-        Of the clip.
+        Size of the clip.
     steps : int
-        Of the whole run.
+        Number of steps of the whole run.
     positions : mapping from step to Positions
     details : mapping that JSON can hold
         How it was made: prompt, method, the reference's digest, versions.

@@ -35,7 +35,7 @@ class Injection(TransferMethod):
     layer : int or LayerSelection
         Negative ones count from the end; of a selection the best one.
     fraction : float
-        Of the steps that inject, from the noisiest on.
+        Fraction of the steps that inject, from the noisiest on.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def inject_video(key: Tensor, value: Tensor) -> Editor:
     Parameters
     ----------
     key, value : (1, head, token, channel)
-        Of another pass of the same branch and size; its text tokens are not used.
+        Key and value of another pass of the same branch and size; its text tokens are not used.
 
     Examples
     --------

@@ -58,7 +58,7 @@ def motion_channels(features: Tensor, fraction: float = 0.04) -> Tensor:
     ----------
     features : (frame, y, x, channel)
     fraction : float
-        Of all channels; at least one is found.
+        Fraction of all channels; at least one is found.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def moft_loss(features: Tensor, reference: Tensor, channels: Tensor) -> Tensor:
     Parameters
     ----------
     features, reference : (frame, y, x, channel)
-        Of the sample and of the reference.
+        Features of the sample and of the reference.
     channels : (count,) int64
         See :func:`motion_channels`.
 

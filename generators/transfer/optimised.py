@@ -60,7 +60,7 @@ class OptimisedMethod(TransferMethod):
         optimising. Negative ones count from the end. Under the preset "exact" a selection also says at which step the
         reference is seen.
     fraction : float
-        Of the steps that are optimised, from the noisiest on.
+        Fraction of the steps that are optimised, from the noisiest on.
     iterations : int
         Adam steps at each of them, with a new optimiser each time.
     learning_rate : (first, last), optional

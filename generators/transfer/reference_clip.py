@@ -35,9 +35,9 @@ class Reference:
     ----------
     backbone : Backbone
     clip : Clip
-        Of the size of what is generated; :func:`fit_reference` makes others fit.
+        A clip of the size of what is generated; :func:`fit_reference` makes others fit.
     steps : int
-        Of the run that it guides.
+        Number of steps of the run that it guides.
     prompt : str or None
         Text for the model; empty as published, None if ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping

@@ -50,7 +50,7 @@ def smm_loss(features: Tensor, reference: Tensor, *, preset: FlowPreset = "exact
     Parameters
     ----------
     features, reference : (frame, y, x, channel)
-        Of the sample and of the reference; their heights and widths may differ.
+        Features of the sample and of the reference; their heights and widths may differ.
     preset : "exact" or "ditflow"
         "exact": 1 - the cosine, over channels, of the change from each frame to each other one. "ditflow", as
         released: the sample's changes are taken from the *reference's* frame, the cosine is over frames for each

@@ -24,7 +24,7 @@ def positions_at(positions: Positions, frames: Sequence[float]) -> Positions:
     Parameters
     ----------
     positions : Positions
-        Of all frames of a clip, at the frames 0, 1, 2 ...
+        Positions of all frames of a clip, at the frames 0, 1, 2 ...
     frames : sequence of float, 0 to the number of frames - 1
 
     Returns

@@ -58,7 +58,7 @@ def wrapped_method(owner: Any, name: str, around: Around) -> Iterator[None]:
     ----------
     owner : object
     name : str
-        Of one of its methods.
+        Name of one of its methods.
     around : callable
         See :data:`Around`. The last one opened is called first.
 

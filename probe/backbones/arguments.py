@@ -45,7 +45,7 @@ class PipelineArguments:
         ----------
         prompt : str or None
         settings : RunSettings, optional
-            Of the run; or its values as keywords, as in :meth:`probe.Backbone.generate`.
+            Settings of the run; or its values as keywords, as in :meth:`probe.Backbone.generate`.
 
         Raises
         ------

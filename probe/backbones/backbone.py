@@ -217,7 +217,7 @@ class Backbone(Family):
             None: the calls are not to be captured.
         timestep : float
         branch : "cond" or "uncond"
-            Of the whole batch.
+            Branch of the whole batch.
         steps : int, optional
             Steps of the run, which negative steps of a selection count from.
         """
@@ -269,7 +269,7 @@ class Backbone(Family):
         prompt : str
             Kept in the clip; optional where ``conditioning`` has ``prompt_embeds``.
         seed : int
-            Of a generator on the CPU, so that the noise does not depend on the device.
+            Seed of a generator on the CPU, so that the noise does not depend on the device.
         steps : int
             Denoising steps.
         size : (height, width) in pixels, optional

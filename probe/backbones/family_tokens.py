@@ -159,7 +159,7 @@ class FamilyTokens(ABC):
         ----------
         call : keyword arguments of the transformer call under way
         layout : TokenLayout
-            Of the batch element.
+            Layout of the batch element.
         tokens : int
             All tokens of the attention.
         layer_name : str

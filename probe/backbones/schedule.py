@@ -207,7 +207,7 @@ class ScheduleReader:
         ----------
         steps : int
         size : Size, optional
-            Of the clip, :attr:`probe.Backbone.default_size` where not given; matters where the family shifts the
+            Size of the clip, :attr:`probe.Backbone.default_size` where not given; matters where the family shifts the
             noise levels by the number of tokens (LTX-Video).
 
         Raises

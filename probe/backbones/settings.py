@@ -51,7 +51,7 @@ class RunSettings:
     Parameters
     ----------
     seed : int
-        Of a generator on the CPU, so that the noise does not depend on the device.
+        Seed of a generator on the CPU, so that the noise does not depend on the device.
     steps : int
         Denoising steps.
     size : RequestedSize

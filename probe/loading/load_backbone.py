@@ -82,7 +82,7 @@ def load_backbone(
     revision : str, optional
         Branch, tag or commit of a hub id.
     variant : str, optional
-        Of the weights' files, such as "fp16" or "bf16".
+        Variant of the weights' files, such as "fp16" or "bf16".
     family : str or subclass of Backbone, optional
         The family of a pipeline whose class none of the families names, such as one of your own.
     local_files_only : bool

@@ -131,7 +131,7 @@ def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch
     ----------
     name_or_folder : "mini", "mini-rope", or a folder that :func:`save_mini` wrote
     dtype : torch.dtype
-        Of the transformer, the text encoder and the codec.
+        Data type of the transformer, the text encoder and the codec.
 
     Raises
     ------

@@ -107,7 +107,7 @@ def record(
     noise : "clean", "forward" or "inversion"
         How a clip is noised, see :func:`probe.run.run.run_states`. Does not apply to a prompt.
     seed : int
-        Of the sampling, or of the noise.
+        Seed of the sampling, or of the noise.
     steps : int
         Denoising steps of the run.
     window, size, images, stride

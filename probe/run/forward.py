@@ -148,7 +148,7 @@ class ForwardPass:
         Parameters
         ----------
         positions : Positions
-            Of the kind and size of :meth:`positions`, for example of other frames
+            Positions of the kind and size of :meth:`positions`, for example of other frames
             (:func:`probe.attention.frame_positions.positions_at`).
 
         Raises

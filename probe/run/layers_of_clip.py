@@ -73,9 +73,9 @@ def kept_layers(
         The one of its transformers that is called.
     layers : sequence of int, not negative
     step, branch : int, str
-        Of the call, which is labelled (:meth:`probe.Backbone.label_calls`) or made by the pipeline.
+        Step and branch of the call, which is labelled (:meth:`probe.Backbone.label_calls`) or made by the pipeline.
     steps : int, optional
-        Of the run.
+        Number of steps of the run.
     heads : sequence of int, optional
         Heads of the captures; all by default.
     keep : collection of "features", "attention", "blocks"
@@ -170,13 +170,13 @@ def layers_of_clip(
     ----------
     backbone : Backbone
     clip : Clip
-        Of a size that the backbone takes.
+        A clip of a size that the backbone takes.
     layers : list of int, not negative
         Layers after the last of them are not evaluated.
     step : int, optional
         Step at whose timestep the latents are shown; by default timestep 0, the clean end of a run.
     steps : int
-        Of the run that ``step`` belongs to.
+        Number of steps of the run that ``step`` belongs to.
     prompt : str
         None where ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping, optional

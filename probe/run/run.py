@@ -52,7 +52,7 @@ def run_states(
         the state from which the deterministic sampler would come back to the clip (DDIM inversion, Song et al. 2021;
         Euler for flow matching), found along the conditional branch without guidance.
     seed : int
-        Of the added noise, drawn on the CPU.
+        Seed of the added noise, drawn on the CPU.
 
     Yields
     ------
@@ -138,7 +138,7 @@ def run_clip(
     ----------
     backbone : Backbone
     clip : Clip
-        Of a size that the backbone takes (see :meth:`Backbone.nearest_size`).
+        A clip of a size that the backbone takes (see :meth:`Backbone.nearest_size`).
     selection : Selection
     sinks : callable, or several
         Each takes a :class:`Capture`.

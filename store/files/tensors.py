@@ -26,7 +26,7 @@ class TensorFile(OutputFile):
     ----------
     kind, example, suffixes, damage, remedy : see :class:`store.files.outputs.OutputFile`
     key : str
-        Of the metadata that holds the header.
+        Key of the metadata that holds the header.
     version : int
         That is written, and the latest that is read.
     entry : str

@@ -68,7 +68,7 @@ class FollowYourMotion(TrainedMethod):
     keep_spatial : bool
         Whether the spatial LoRA is used at inference too, as in the released code.
     seed : int
-        Of the classes and of random groups; that of the noise is a training's own.
+        Seed of the classes and of random groups; that of the noise is a training's own.
 
     Examples
     --------

@@ -52,11 +52,11 @@ def head_groups(
         almost pure noise, as released, the others at the last of 50 steps. "random": as many heads of each group as by
         "exact", drawn from all layers. "none": all heads in both groups.
     margin : float, optional
-        Of the rule.
+        Margin of the rule.
     undecided : "nearest" or "neither"
         Group of a head to which the exact rule gives none: that of its larger density, or no group.
     seed : int
-        Of the noise, and of "random".
+        Seed of the noise, and of "random".
     prompt : str, optional
         Shown with the clip; its own by default.
     conditioning : mapping, optional

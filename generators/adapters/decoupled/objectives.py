@@ -38,7 +38,7 @@ class ImageObjective(PlainlyShown):
     prompt : str or None
     conditioning : mapping, optional
     preset : "exact", "paper" or "code"
-        Of the weight of a noise level.
+        Preset of the weight of a noise level.
 
     Raises
     ------
@@ -104,7 +104,7 @@ class SparseSettings:
         Change over frames that the loss compares: that of the model's prediction and its target, or that of the clean
         latents that the prediction implies and the true ones. The target of a noisy state changes mostly by its noise.
     preset : "exact", "paper" or "code"
-        Of the motion loss and the weight of a noise level.
+        Preset of the motion loss and the weight of a noise level.
 
     Raises
     ------

@@ -34,7 +34,7 @@ def denoising_loss(
     Parameters
     ----------
     schedule : Schedule
-        Of the training; its prediction type says what ``prediction`` is.
+        Schedule of the training; its prediction type says what ``prediction`` is.
     clean, noise : (1, ...) tensors of one shape
         Latents of the clip, and the gaussian noise that was added.
     prediction : tensor of the same shape
@@ -90,7 +90,7 @@ def point_tracking_loss(
         Predicted clean latents in the pipeline's layout: frames on ``frame_axis``, channels on the other one of 1
         and 2, then rows and columns.
     tracks : LatentTracks
-        Of the same frames and size.
+        Tracks of the same frames and size.
     frame_axis : 1 or 2
     preset : "exact", "paper" or "det"
         "exact": latents between cell centres are interpolated, and the mean is over the pairs of frames in which a

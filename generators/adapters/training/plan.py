@@ -24,10 +24,10 @@ class TrainingPlan:
     Parameters
     ----------
     parameters : int
-        Of the adapter.
+        Number of parameters of the adapter.
     steps : int
     passes : float
-        Of one branch at the size of the clip; a backward pass counts as two.
+        Passes of one branch at the size of the clip; a backward pass counts as two.
     weights : int
         Bytes of the transformers.
     adapter : int
@@ -72,7 +72,7 @@ class TrainingPlan:
         layers, channels : int
             Layers of the transformer, and channels of a token in it.
         tokens : int
-            Of the clip and the text in a layer.
+            Number of tokens of the clip and the text in a layer.
         item : int
             Bytes of a number.
 
@@ -129,7 +129,7 @@ def plan_training(method: TrainedMethod, backbone: Backbone, size: Size | None =
     backbone : Backbone
         Loaded, or planned (:func:`probe.loading.planning.plan_backbone`).
     size : Size, optional
-        Of the clip; by default the backbone's.
+        Size of the clip; by default the backbone's.
 
     Raises
     ------

@@ -20,28 +20,28 @@ class Training:
     Parameters
     ----------
     steps : int
-        Of the optimiser, each with one noise level and one noise.
+        Number of steps of the optimiser, each with one noise level and one noise.
     learning_rate : float
     weight_decay : float
-        Of AdamW.
+        Weight decay of AdamW.
     betas : (float, float)
-        Of AdamW.
+        Betas of AdamW.
     warm_up : int
         Steps over which the rate rises linearly.
     max_norm : float
         Gradients are scaled down to this norm.
     tracking_weight : float, at least 0
-        Of the tracking loss beside the denoising loss; 0 needs no tracks.
+        Weight of the tracking loss beside the denoising loss; 0 needs no tracks.
     points : int
         Tracked points.
     preset : "exact", "paper" or "det"
-        Of the losses: :mod:`generators.adapters.training.losses`.
+        Preset of the losses: :mod:`generators.adapters.training.losses`.
     mixed_precision : "no", "bf16" or "fp16"
-        Of the passes; parameters and optimiser stay float32.
+        Precision of the passes; parameters and optimiser stay float32.
     gradient_checkpointing : bool
         Compute layers again in the backward pass instead of keeping what they computed.
     seed : int
-        Of the noise; with the number of a step it decides what the step sees.
+        Seed of the noise; with the number of a step it decides what the step sees.
 
     Raises
     ------

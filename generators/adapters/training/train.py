@@ -36,7 +36,7 @@ class Objective(PlainlyShown):
     ----------
     backbone : Backbone
     clip : Clip
-        Of the size that the backbone is trained at.
+        A clip of the size that the backbone is trained at.
     training : Training
     tracks : MotionTracks, optional
         Needed where the tracking loss counts.
@@ -111,10 +111,10 @@ def train_adapter(
         Made for ``backbone``.
     backbone : Backbone
     clip : Clip
-        Of a size that the backbone takes, two images at least.
+        A clip of a size that the backbone takes, two images at least.
     training : Training, optional
     tracks : MotionTracks, optional
-        Of the tracking loss; by default :func:`generators.adapters.motion_tracks.tracks_of` of the clip.
+        Tracks of the tracking loss; by default :func:`generators.adapters.motion_tracks.tracks_of` of the clip.
     prompt : str, optional
         The caption that the model reads while it learns; by default the clip's own.
     conditioning : mapping, optional

@@ -108,7 +108,9 @@ def by_seed(sweep: xr.Dataset) -> xr.Dataset:
         names = [str(name).removesuffix(f", draw {draw}") for name in part["clip"].values]
         parts.append(part.assign_coords(clip=names))
     if any(part["clip"].values.tolist() != parts[0]["clip"].values.tolist() for part in parts):
-        raise InvalidInputError("the draws of this sweep do not have the same clips, so they make no dim of their own.")
+        raise InvalidInputError(
+            "the draws of this sweep do not have the same clips, so they cannot become a dimension."
+        )
     over = [str(name) for name, each in sweep.data_vars.items() if "clip" in each.dims]
     apart = xr.concat([part[over] for part in parts], xr.Variable("seed", [seeds[int(draw)] for draw in draws]))
     rest = sweep.drop_vars(over).drop_dims("clip")

@@ -145,12 +145,16 @@ class ForwardSite:
             raise UnsupportedBackboneError(f"{where} was replaced by a {type(own).__name__}, which cannot be tapped.")
         function = self._function(module) if own is None else own.__func__
         if not isinstance(function, types.FunctionType) or hasattr(function, "__wrapped__"):
-            raise UnsupportedBackboneError(f"{where} is decorated or no plain Python function, and cannot be tapped.")
+            raise UnsupportedBackboneError(
+                f"{where} is decorated or not a plain Python function, and cannot be tapped."
+            )
         for used, target in (found := _used(function, self.functions)).values():
             used.check(getattr(target, used.name, target), where)
         if not found:
             names = ", ".join(each.name for each in self.functions)
-            raise UnsupportedBackboneError(f"{where} calls no {names}, which its family declares as its attention.")
+            raise UnsupportedBackboneError(
+                f"{where} does not call {names}, which its family declares as its attention."
+            )
 
     def _function(self, module: Any) -> Any:
         return getattr(type(module), self.method, None)

@@ -128,7 +128,7 @@ class _Array(np.ndarray):
 def _array(raw: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
     """A view of bytes as an array, after a look at everything that describes it."""
     if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
-        raise ValueError("an array is described by something else than bytes, a dtype and a shape")
+        raise ValueError("an array is described by something other than bytes, a dtype and a shape")
     if not isinstance(shape, tuple) or len(shape) > _MOST_DIMS or not all(type(size) is int for size in shape):
         raise ValueError("an array has a shape that is not a few whole numbers")
     if any(abs(size) >= _LARGEST for size in shape):

@@ -43,11 +43,11 @@ def read_difftrack(
     >>> read_difftrack("nowhere")
     Traceback (most recent call last):
     ...
-    store.errors.ClipError: nowhere has not the DiffTrack layout: it needs tracks/*.npy and visibility/*.npy.
+    store.errors.ClipError: nowhere does not have the DiffTrack layout: it needs tracks/*.npy and visibility/*.npy.
     """
     folder = Path(folder)
     if not is_difftrack(folder):
-        raise ClipError(f"{folder} has not the DiffTrack layout: it needs tracks/*.npy and visibility/*.npy.")
+        raise ClipError(f"{folder} does not have the DiffTrack layout: it needs tracks/*.npy and visibility/*.npy.")
     missing = tracks_without_video(folder)
     names = [name for name in track_names(folder) if name not in missing]
     if not names:

@@ -61,7 +61,7 @@ def read_mtbench(
         return _mtbench_entry(folder, part)
     entries = [child for child in children(folder) if is_mtbench(child)]
     if not entries:
-        raise ClipError(f"{folder} has not the MTBench layout: neither it nor a folder in it has a videos.txt.")
+        raise ClipError(f"{folder} does not have the MTBench layout: neither it nor a folder in it has a videos.txt.")
     return merge_folders(folder, entries, lambda entry: _mtbench_entry(entry, part))
 
 

@@ -143,7 +143,7 @@ class _Scan:
         elif name == "STACK_GLOBAL":
             module, called = (value.text for value in taken)
             if module is None or called is None:
-                raise ValueError("it asks for something by another thing than a name")
+                raise ValueError("it asks for something by something other than a name")
             self._check_name(module, called)
         elif name in ("PERSID", "BINPERSID"):
             given = argument if name == "PERSID" else taken[0].text

@@ -55,7 +55,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise ValueError("its members are larger than they can be")
         for member in members:
             if member.compress_type not in _COMPRESSED:
-                raise ValueError(f"{member.filename} is compressed as numpy does not")
+                raise ValueError(f"{member.filename} is compressed in a way that numpy does not use")
             with archive.open(member) as file:
                 arrays[member.filename.removesuffix(".npy")] = _read(path, file, member.file_size)
     check_digest(arrays.pop(DIGEST, None), digest_of_arrays(arrays))

@@ -138,7 +138,7 @@ class PointTracks:
         try:
             details = json.loads(dataset.attrs.get("details", "{}"))
         except (TypeError, ValueError) as error:
-            raise InvalidInputError("the dataset's attribute 'details' is no JSON.") from error
+            raise InvalidInputError("the dataset's attribute 'details' is not JSON.") from error
         return cls(
             queries,
             dataset["tracks"].values,

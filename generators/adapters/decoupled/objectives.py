@@ -299,7 +299,7 @@ def sampled_images(backbone: Backbone, clip: Clip, sampled: int) -> list[int]:
     images = _images_for(backbone, sampled)
     if images != backbone.nearest_images(images) or images < 2:
         raise InvalidInputError(
-            f"{backbone.name} takes no clip of {sampled} latent frames, which are {images} images: it takes "
+            f"{backbone.name} does not take a clip of {sampled} latent frames, which are {images} images: it takes "
             f"{backbone.images_rule}. Sample {default_sampled(backbone, frames)} frames."
         )
     return np.linspace(0, len(clip) - 1, images).round().astype(int).tolist()

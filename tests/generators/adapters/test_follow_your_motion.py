@@ -381,7 +381,7 @@ def test_clips_without_motion_are_refused(mini: Any, scene: Clip) -> None:
 def test_numbers_of_frames_that_a_model_does_not_take_are_refused() -> None:
     backbone = backbone_of("cogvideox rotary")
     clip = clip_of("cogvideox rotary")
-    with pytest.raises(InvalidInputError, match="takes no clip of 2 latent frames"):
+    with pytest.raises(InvalidInputError, match="does not take a clip of 2 latent frames"):
         sampled_images(backbone, clip, 2)
 
 

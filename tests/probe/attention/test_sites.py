@@ -163,13 +163,13 @@ def tapped(module: nn.Module, site: AttentionSite | None = None) -> Any:
     ("module", "site", "message"),
     [
         (Named, None, r"^layer 0 is a Named without a processor, .* attention_site of its family"),
-        (Plain, ForwardSite(KERNEL), r"^layer 0 \(Plain\.forward\) calls no fused, which its family declares"),
+        (Plain, ForwardSite(KERNEL), r"^layer 0 \(Plain\.forward\) does not call fused, which its family declares"),
         (
             Named,
             ForwardSite(AttentionFunction("fused", False)),
             r"attends with fused\(q, k, v, softmax_scale\), which has no query, key, value\.",
         ),
-        (Decorated, ForwardSite(KERNEL), r"Decorated\.forward\) is decorated or no plain Python function"),
+        (Decorated, ForwardSite(KERNEL), r"Decorated\.forward\) is decorated or not a plain Python function"),
         (Held, AttributeSite(AttentionFunction("other", False)), r"has no function other, which its family declares"),
         (Packed, ForwardSite(KERNEL), r"^fused was called with a query of shape \(105, 2, 4\); batch, head, token and"),
     ],

@@ -203,7 +203,7 @@ def test_the_handmade_array_is_right_before_it_is_spoilt(tmp_path):
             "the dtype float32 has the state",
         ),
         (array(b"(I1\nt", bytes(4), DTYPE + STATE.replace(b"NNN", b"N(" + text("a") + b"tN") + b"b"), "has fields"),
-        (array(b"(I1\nt", bytes(4), text("f4")), "described by something else than bytes, a dtype and a shape"),
+        (array(b"(I1\nt", bytes(4), text("f4")), "described by something other than bytes, a dtype and a shape"),
     ],
 )
 def test_arrays_that_cannot_be_are_refused(tmp_path, content, message):

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from probe.backbones.autocast import outside_autocast
 
 from analyses.arrays import BUDGET_BYTES, as_tensor, compute_dtype, query_and_key, text_tokens
 from analyses.kernels.attention_weights import attention_weights
 from analyses.token_checks import TokenChecks, to_host
+from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import integer
 from store.errors import InvalidInputError

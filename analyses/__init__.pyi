@@ -30,6 +30,8 @@ from analyses.layers.sweep_files import (
     save_sweep as save_sweep,
     load_sweep as load_sweep,
 )
+from analyses.layers.sweep_closer import sweep_closer as sweep_closer
+from analyses.layers.closer_ranks import closer_ranks as closer_ranks
 from analyses.layers.differences import difference as difference
 from analyses.layers.compare import compare as compare
 from analyses.layers.sweep_draws import by_seed as by_seed
@@ -197,6 +199,7 @@ from analyses.plots.comparison import plot_comparison as plot_comparison
 from analyses.plots.images import plot_images as plot_images
 from analyses.plots.selection import plot_selection as plot_selection
 from analyses.plots.tracks import plot_tracks as plot_tracks
+from analyses.plots.closer import plot_closer as plot_closer
 from analyses.plots.evaluation import (
     plot_accuracy_per_threshold as plot_accuracy_per_threshold,
     plot_clip_scores as plot_clip_scores,

@@ -10,6 +10,7 @@ import torch
 
 from analyses.tracking.chunks import Chunk
 from analyses.tracking.compensation import CompensatedWindows, Compensator
+from analyses.tracking.covering import cover_pairs
 from analyses.tracking.crops import CropWindows, crop_scale, follow
 from analyses.tracking.grouping import PointGroup, group_points
 from analyses.tracking.options import TrackingOptions
@@ -32,6 +33,7 @@ class LevelTracks:
     cell : (2,) width and height of a cell of this level in pixels of the clip
     correction : (image, point), cells of the level before by which this one moved a point; 0 at the first level
     looked : (image, point) bool, whether this level speaks of the point there; elsewhere the level before is kept
+    middle : (image, point), how far from the border of its crop a point was looked at, as a fraction of the crop
     """
 
     tracks: np.ndarray
@@ -40,6 +42,7 @@ class LevelTracks:
     cell: np.ndarray
     correction: np.ndarray
     looked: np.ndarray
+    middle: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,7 @@ class CloserLook:
     plans : callable
         Returns the chunks that lead from anchors (point,) to all other images.
     layout : the cells of a chunk
+    length : images of a chunk
     device : of the tokens
     clip : (height, width) of the clip in pixels
     options : TrackingOptions
@@ -62,6 +66,7 @@ class CloserLook:
     tokens: Callable[[Chunk, CropWindows], ChunkTokens]
     plans: Callable[[np.ndarray], Plans]
     layout: TokenLayout
+    length: int
     device: torch.device
     clip: tuple[int, int]
     options: TrackingOptions
@@ -75,12 +80,16 @@ class CloserLook:
         trusted = self._trusted(coarse)
         lost = np.flatnonzero(trusted.sum(0) < 2)  # but for the image of the query
         kept = np.setdiff1d(np.arange(trusted.shape[1]), lost)
-        margin = options.crop_margin * cell
+        margin, most = options.crop_margin * cell, options.crops_at(level)
         if options.compensates(level, anchors):
-            compensator = Compensator(self.clip, extent, margin, cell * level, coarse.cell, options.max_crops)
+            compensator = Compensator(self.clip, extent, margin, cell * level, coarse.cell, most)
             return compensator.groups(coarse.tracks, trusted, anchors, kept)
         tracks, known = coarse.tracks[:, kept], anchors[kept]
-        groups = group_points(tracks, trusted[:, kept], extent, margin, anchors=known, most=options.max_crops)
+        if options.shares_chunks:
+            most = None if most is None else most * count_chunks(self.plans(anchors))
+            groups = cover_pairs(tracks, trusted[:, kept], known, extent, margin, self.length, most=most)
+        else:
+            groups = group_points(tracks, trusted[:, kept], extent, margin, anchors=known, most=most)
         return [replace(group, members=kept[group.members]) for group in groups]
 
     def refine(self, coarse: LevelTracks, anchors: np.ndarray, level: int, crops: list[PointGroup]) -> LevelTracks:
@@ -93,35 +102,54 @@ class CloserLook:
         level : how many times closer
         crops : of :meth:`crops`
         """
-        scale = self._scale(level)
-        found = LevelTracks(
+        found = self.unlooked(coarse, level)
+        for crop in crops:
+            self.look_into(crop, self.windows_of(crop, level), coarse, anchors, found)
+        return found
+
+    def unlooked(self, coarse: LevelTracks, level: int) -> LevelTracks:
+        """Return the tracks of a level before anything was looked at: those of the level before."""
+        return LevelTracks(
             coarse.tracks.copy(),
             coarse.mass.copy(),
             coarse.cycle_error.copy(),
-            scale * np.array(self.layout.cell_size[::-1]),
+            self._scale(level) * np.array(self.layout.cell_size[::-1]),
             np.zeros(coarse.mass.shape),
             np.zeros(coarse.mass.shape, bool),
+            np.full(coarse.mass.shape, -np.finfo(float).eps),
         )
-        for crop in crops:
-            windows = self._windows(crop, level)
-            propagator = Propagator(
-                lambda chunk, windows=windows: self.tokens(chunk, windows),  # type: ignore[misc]
-                self.layout,
-                self.device,
-                self.options,
-                self.budget_bytes,
-            )
-            for groups, images in self.plans(anchors[crop.members]):
-                members = {anchor: crop.members[anchors[crop.members] == anchor] for anchor in images}
-                points = {
-                    anchor: windows.places(coarse.tracks[anchor, mine], anchor, mine)
-                    for anchor, mine in members.items()
-                }
-                for anchor, states in propagator.propagate(groups, points).items():
-                    self._put(found, coarse, windows, anchor, members[anchor], states)
-        return found
 
-    def _windows(self, crop: PointGroup, level: int) -> CropWindows:
+    def look_into(
+        self, crop: PointGroup, windows: CropWindows, coarse: LevelTracks, anchors: np.ndarray, found: LevelTracks
+    ) -> None:
+        """Look at the points of one crop, and put what counts of it into the tracks of its level.
+
+        Parameters
+        ----------
+        crop : of :meth:`crops`
+        windows : of :meth:`windows_of`
+        coarse : LevelTracks of the level before
+        anchors : (point,) the image in which each point is known
+        found : of :meth:`unlooked`, with what other crops gave
+        """
+        propagator = Propagator(
+            lambda chunk: self.tokens(chunk, windows), self.layout, self.device, self.options, self.budget_bytes
+        )
+        for groups, images in self.plans_of(crop, anchors):
+            members = {anchor: crop.members[anchors[crop.members] == anchor] for anchor in images}
+            points = {
+                anchor: windows.places(coarse.tracks[anchor, mine], anchor, mine) for anchor, mine in members.items()
+            }
+            for anchor, states in propagator.propagate(groups, points).items():
+                self._put(found, coarse, windows, anchor, members[anchor], states)
+
+    def plans_of(self, crop: PointGroup, anchors: np.ndarray) -> Plans:
+        """Return the chunks in which a crop is shown, for points known in images (point,)."""
+        if crop.chunk is not None:
+            return [(((crop.chunk,),), crop.chunk.anchors)]
+        return self.plans(anchors[crop.members])
+
+    def windows_of(self, crop: PointGroup, level: int) -> CropWindows:
         """Return what the model is shown of a crop."""
         windows = follow(crop.centres, self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
         if crop.motion is None:
@@ -137,19 +165,25 @@ class CloserLook:
         mine: np.ndarray,
         states: Mapping[int, PointState],
     ) -> None:
-        """Put what was found of some points where it belongs, as far as it counts."""
+        """Put what was found of some points where it belongs, as far as it counts.
+
+        Of several crops that show a point in an image, the one counts in whose middle it lies most.
+        """
         size = np.array([self.layout.pixel_width, self.layout.pixel_height])
+        start = _within(windows.places(coarse.tracks[anchor, mine], anchor, mine), size)
         for image, state in states.items():
             there = windows.positions(state.points, anchor, image, mine)
-            seen = np.stack([windows.places(each, image, mine) for each in (there, coarse.tracks[image, mine])])
-            inside = ((seen >= 0) & (seen <= size)).all((0, -1))
+            middle = np.minimum(start, _within(windows.places(coarse.tracks[image, mine], image, mine), size))
+            inside = (middle > found.middle[image, mine]) & (_within(windows.places(there, image, mine), size) >= 0)
             moved = np.linalg.norm((there - coarse.tracks[image, mine]) / coarse.cell, axis=-1)
             taken = inside & (moved <= self.options.max_correction)
             taken &= state.cycle_error <= self.options.max_crop_cycle_error
-            found.tracks[image, mine[taken]] = there[taken]
-            found.mass[image, mine[taken]] = state.mass[taken]
-            found.cycle_error[image, mine] = state.cycle_error
-            found.correction[image, mine], found.looked[image, mine] = moved, taken
+            told = taken | ~found.looked[image, mine]
+            found.cycle_error[image, mine[told]] = state.cycle_error[told]
+            found.correction[image, mine[told]] = moved[told]
+            best = mine[taken]
+            found.tracks[image, best], found.mass[image, best] = there[taken], state.mass[taken]
+            found.looked[image, best], found.middle[image, best] = True, middle[taken]
 
     def _trusted(self, coarse: LevelTracks) -> np.ndarray:
         trusted: np.ndarray = coarse.cycle_error <= self.options.trusted_cycle_error
@@ -157,3 +191,14 @@ class CloserLook:
 
     def _scale(self, level: int) -> float:
         return crop_scale(self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
+
+
+def count_chunks(plans: Plans) -> int:
+    """Return how many chunks plans hold."""
+    return sum(len(group) for groups, _ in plans for group in groups)
+
+
+def _within(places: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return how far places (point, 2) lie from the border of a crop, as a fraction of it; negative outside."""
+    found: np.ndarray = (np.minimum(places, size - places) / size).min(-1)
+    return found

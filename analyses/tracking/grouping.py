@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from analyses.tracking.chunks import Chunk
     from analyses.tracking.compensation import Compensation
 
 _MOST_TIMES = 16
@@ -24,11 +25,14 @@ class PointGroup:
     centres : (image, 2) float, the path that the crop follows, (x, y) in pixels of the clip
     motion : Compensation, optional
         What is taken out of the images; the crop itself then stays where it is.
+    chunk : Chunk, optional
+        The images in which the crop is shown; by default all, in the chunks of the whole image.
     """
 
     members: np.ndarray
     centres: np.ndarray
     motion: Compensation | None = None
+    chunk: Chunk | None = None
 
 
 def group_points(
@@ -81,7 +85,7 @@ def group_points(
         return []
     paths = np.stack([filled(tracks[:, point], trusted[:, point]) for point in range(points)], 1)
     times = np.unique(np.linspace(0, images - 1, min(images, _MOST_TIMES)).astype(int))
-    candidates = np.concatenate([paths, _middles(paths, times, extent)], 1)
+    candidates = np.concatenate([paths, middles(paths, times, extent)], 1)
     margin = np.minimum(margin, 0.4 * extent)  # so that every point fits in a crop of its own
     slack = _slack(paths[times], trusted[times], candidates[times], extent, margin)
     open_points = np.ones(points, bool)
@@ -118,10 +122,17 @@ def filled(path: np.ndarray, trusted: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(images, known, path[known, axis]) for axis in range(2)], -1)
 
 
-def _middles(paths: np.ndarray, times: np.ndarray, extent: np.ndarray) -> np.ndarray:
-    """Return (image, point, 2), the mean path of the points that stay within half a crop of each point."""
+def middles(paths: np.ndarray, times: np.ndarray, extent: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
+    """Return (image, point, 2), the mean path of what stays within half a crop of each of some points (all by default).
+
+    Examples
+    --------
+    >>> paths = np.array([[[1.0, 1.0], [3.0, 1.0], [30.0, 1.0]]])
+    >>> middles(paths, np.array([0]), np.array([8.0, 8.0])).tolist()
+    [[[2.0, 1.0], [2.0, 1.0], [30.0, 1.0]]]
+    """
     found = []
-    for point in range(paths.shape[1]):
+    for point in range(paths.shape[1]) if points is None else points:
         near = (np.abs(paths[times] - paths[times, point, None]) <= extent / 2).all((0, -1))
         found.append(paths[:, near].mean(1))
     return np.stack(found, 1)

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+import torch
 
 from analyses.tracking.chunks import Chunk, chunk_groups, shared_chunks
-from analyses.tracking.closer import CloserLook, LevelTracks, Plans
-from analyses.tracking.compensation import Compensator
-from analyses.tracking.crops import CropWindows, crop_scale
-from analyses.tracking.grouping import group_points
+from analyses.tracking.closer import CloserLook, LevelTracks, Plans, count_chunks
+from analyses.tracking.crops import CropWindows
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens, Propagator
-from analyses.tracking.tokens import LayerTokens
+from probe.backbones.backbone import Backbone
 from store.layout import TokenLayout
 
 Tell = Callable[[int, int], object]
+
+
+class TokenSource(Protocol):
+    """What gives the tokens of chunks, such as :class:`LayerTokens`; ``chunks`` counts the passes of the model."""
+
+    backbone: Backbone
+    size: tuple[int, int]
+    chunks: int
+
+    def layout(self, frames: int) -> TokenLayout:
+        """Return where the tokens of at least this many latent frames lie."""
+
+    def tokens(self, chunk: Chunk, windows: CropWindows | None = None) -> ChunkTokens:
+        """Return the queries and keys of a chunk, whole or in crops."""
 
 
 @dataclass(eq=False)
@@ -26,17 +40,18 @@ class LeveledTracking:
 
     Parameters
     ----------
-    model : LayerTokens
+    model : TokenSource
     options : TrackingOptions
     clip : (height, width) in pixels
     images : of the clip
     length : images of a chunk
     budget_bytes : working memory of one matching
     tell : called with (chunks done, in all); while no crops are known, those of points that do not move are counted
-    crops : how many crops each level took (a level that comes twice, in both), counted while it runs
+    crops : how many crops each level took (a level that comes twice, in both), counted while it runs; a crop that is
+        shown in a chunk of its own counts as one
     """
 
-    model: LayerTokens
+    model: TokenSource
     options: TrackingOptions
     clip: tuple[int, int]
     images: int
@@ -51,18 +66,16 @@ class LeveledTracking:
         anchors = queries[:, 0].astype(int)
         plans = self._plans(anchors)
         levels = levels_for(self.options, anchors)
-        expected = [
-            _chunks(plans) * crops for crops in expected_crops(queries, self.clip, self.model.layout(2), self.options)
-        ]
+        expected = expected_chunks(queries, self.clip, self.images, self.model.layout(2), self.length, self.options)
         self._ahead = sum(expected)
-        found = [self._whole(plans, queries)]
+        found = [self.track_whole(queries)]
         for number, level in enumerate(levels[1:] if plans else (), start=1):
-            crops = self._look.crops(found[-1], anchors, level)
+            crops = self.look.crops(found[-1], anchors, level)
             self.crops[level] = self.crops.get(level, 0) + len(crops)
             # what the level is expected to cost is replaced by what it costs once its crops are known
-            expected[number] = sum(_chunks(self._plans(anchors[crop.members])) for crop in crops)
+            expected[number] = sum(count_chunks(self.look.plans_of(crop, anchors)) for crop in crops)
             self._ahead = sum(expected)
-            found.append(self._look.refine(found[-1], anchors, level, crops))
+            found.append(self.look.refine(found[-1], anchors, level, crops))
         return found
 
     def _plans(self, anchors: np.ndarray) -> Plans:
@@ -75,11 +88,12 @@ class LeveledTracking:
         height, width = self.model.layout(2).cell_size
         cell = np.array([width, height]) * self._stretch
         tracks = np.repeat(queries[None, :, 1:], self.images, axis=0)
-        return LevelTracks(tracks, np.ones(shape), np.zeros(shape), cell, np.zeros(shape), np.zeros(shape, bool))
+        zeros = np.zeros(shape)
+        return LevelTracks(tracks, np.ones(shape), zeros, cell, zeros.copy(), np.zeros(shape, bool), zeros.copy())
 
-    def _whole(self, plans: Plans, queries: np.ndarray) -> LevelTracks:
-        """Return the tracks that the whole image gives."""
-        found = self._unmoved(queries)
+    def track_whole(self, queries: np.ndarray) -> LevelTracks:
+        """Return the tracks that the whole image gives, for queries as of :meth:`track`."""
+        found, plans = self._unmoved(queries), self._plans(queries[:, 0].astype(int))
         propagator = Propagator(
             self._tokens, self.model.layout(2), self.model.backbone.device, self.options, self.budget_bytes
         )
@@ -101,12 +115,14 @@ class LeveledTracking:
         return np.array([self.clip[1] / width, self.clip[0] / height])
 
     @property
-    def _look(self) -> CloserLook:
+    def look(self) -> CloserLook:
+        """The closer look that a level takes."""
         model = self.model
         return CloserLook(
             self._tokens,
             self._plans,
             model.layout(2),
+            self.length,
             model.backbone.device,
             self.clip,
             self.options,
@@ -139,36 +155,46 @@ def levels_for(options: TrackingOptions, anchors: np.ndarray) -> tuple[int, ...]
     return (1, *sorted([*again, *(level for level in once if level > 1)]))
 
 
-def expected_crops(
-    queries: np.ndarray, clip: tuple[int, int], layout: TokenLayout, options: TrackingOptions
+def expected_chunks(
+    queries: np.ndarray, clip: tuple[int, int], images: int, layout: TokenLayout, length: int, options: TrackingOptions
 ) -> list[int]:
-    """Return how many crops each level takes if no point moves away from its neighbours; 1 for the whole image.
+    """Return how many chunks each level takes, the whole image first, if no point moves away from its neighbours.
 
     Parameters
     ----------
     queries : (point, 3), (image, x, y) in pixels
     clip : (height, width) in pixels
+    images : of the clip
     layout : the cells that the model sees
+    length : images of a chunk
     options : TrackingOptions
 
     Examples
     --------
     >>> queries = np.array([[0, x, y] for x in (5.0, 15.0, 25.0, 35.0) for y in (5.0, 15.0, 25.0, 35.0)])
-    >>> expected_crops(queries, (40, 40), TokenLayout(2, 10, 10, 40, 40, 2), TrackingOptions(levels=(1, 1, 2)))
-    [1, 1, 4]
+    >>> options = TrackingOptions(levels=(1, 1, 2))
+    >>> expected_chunks(queries, (40, 40), 12, TokenLayout(2, 10, 10, 40, 40, 2), 6, options)
+    [3, 3, 12]
     """
-    places, sure, anchors = queries[None, :, 1:], np.ones((1, len(queries)), bool), np.zeros(len(queries), int)
-    found = [1]
-    for level in levels_for(options, queries[:, 0])[1:]:
-        scale = crop_scale(clip, (layout.pixel_height, layout.pixel_width), level)
-        extent = scale * np.array([layout.pixel_width, layout.pixel_height])
-        cell = scale * np.array(layout.cell_size[::-1])
-        margin = options.crop_margin * cell
-        if options.compensates(level, queries[:, 0]):
-            compensator = Compensator(clip, extent, margin, cell * level, cell * level, options.max_crops)
-            found.append(len(compensator.groups(places, sure, anchors)))
-        else:
-            found.append(len(group_points(places, sure, extent, margin, most=options.max_crops)))
+    anchors = queries[:, 0].astype(int)
+    plans = chunk_plans(images, np.unique(anchors).tolist(), length, options)
+    chunks = count_chunks(plans)
+    places = np.repeat(queries[None, :, 1:], images, axis=0)
+    zeros = np.zeros(places.shape[:2])
+    size = np.array([clip[1], clip[0]]) / [layout.pixel_width, layout.pixel_height]
+    still = LevelTracks(places, zeros + 1, zeros, size * layout.cell_size[::-1], zeros, zeros.astype(bool), zeros)
+
+    def no_tokens(chunk: Chunk, windows: CropWindows) -> ChunkTokens:
+        raise NotImplementedError  # nothing is looked at
+
+    def plans_of(known: np.ndarray) -> Plans:
+        return chunk_plans(images, np.unique(known).tolist(), length, options)
+
+    look = CloserLook(no_tokens, plans_of, layout, length, torch.device("cpu"), clip, options, 0)
+    found = [chunks]
+    for level in levels_for(options, anchors)[1:] if plans else ():
+        crops = look.crops(still, anchors, level)
+        found.append(sum(count_chunks(look.plans_of(crop, anchors)) for crop in crops))
     return found
 
 
@@ -192,12 +218,8 @@ def chunk_plans(images: int, anchors: list[int], length: int, options: TrackingO
     """
     if images < 2 or not anchors:
         return []
-    few = not options.overlapping and options.interleaved and options.encode == "images"
+    few = options.shares_chunks
     if few and len(anchors) > 1:
         return [(tuple((chunk,) for chunk in shared_chunks(images, anchors, length)), tuple(anchors))]
     how = {"interleaved": options.interleaved, "anchored": options.anchored, "overlapping": not few}
     return [(chunk_groups(images, anchor, length, **how), (anchor,)) for anchor in anchors]
-
-
-def _chunks(plans: Plans) -> int:
-    return sum(len(group) for groups, _ in plans for group in groups)

@@ -82,8 +82,9 @@ class TrackingOptions:
     crop_margin : float
         Cells that a point keeps from the border of its crop.
     max_crops : int, optional
-        Crops of a level, those with the most points first; the time grows with their number. A point that is in none
-        of them is looked at where another crop shows it, and keeps its coarse track elsewhere. None sets no limit.
+        Crops of level 2 for each chunk of the whole image, those that show the most points first; of other levels as
+        many more or fewer as their crops show less or more. So the time of level 2 is at most this times that of the
+        whole image; more than 5 hardly helped. A point that is in none keeps its coarse track. None sets no limit.
     trusted_cycle_error : float
         Crops follow the coarse track where its cycle error is at most this, in cells.
     max_correction : float
@@ -121,7 +122,7 @@ class TrackingOptions:
     levels: tuple[int, ...] = (1,)
     crops: Literal["auto", "compensate", "follow"] = "auto"
     crop_margin: float = 1.0
-    max_crops: int | None = None
+    max_crops: int | None = 5
     trusted_cycle_error: float = 1.0
     max_correction: float = 1.0
     max_crop_cycle_error: float = math.inf
@@ -136,6 +137,21 @@ class TrackingOptions:
                 f"support={self.support} adds up costs at exact places, which geometry={self.geometry!r} does not "
                 "have. Use support=0, or geometry='exact'."
             )
+
+    @property
+    def shares_chunks(self) -> bool:
+        """Whether as few images as possible are shown: no image but those of queries is in two chunks."""
+        return not self.overlapping and self.interleaved and self.encode == "images"
+
+    def crops_at(self, level: int) -> int | None:
+        """Return the most crops of a level for each chunk of the whole image; None where there is no limit.
+
+        Examples
+        --------
+        >>> [TrackingOptions(max_crops=5).crops_at(level) for level in (1, 2, 4)]
+        [2, 5, 20]
+        """
+        return None if self.max_crops is None else math.ceil(self.max_crops * level**2 / 4)
 
     def compensates(self, level: int, anchors: np.ndarray) -> bool:
         """Return whether the coarse motion is taken out of the crops of a level, for points known in images (point,).

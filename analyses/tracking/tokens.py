@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +134,6 @@ class LayerTokens:
             self._forwards[key] = ForwardPass.of(self.backbone, self.run.prompt, settings)
         return self._forwards[key]
 
-    @torch.no_grad()
     def tokens(self, chunk: Chunk, windows: CropWindows | None = None) -> ChunkTokens:
         """Run the model on a chunk and return the queries and keys of the layer.
 
@@ -144,22 +143,39 @@ class LayerTokens:
         windows : CropWindows, optional
             What the model is shown of each image; by default all of it.
         """
+        return self.tokens_of([self.run.layer], chunk, windows)[self.run.layer]
+
+    @torch.no_grad()
+    def tokens_of(
+        self, layers: Sequence[int], chunk: Chunk, windows: CropWindows | None = None
+    ) -> dict[int, ChunkTokens]:
+        """Run the model on a chunk once, up to the last of some layers, and return the queries and keys of each.
+
+        Parameters
+        ----------
+        layers : sequence of int, not negative
+        chunk, windows : as of :meth:`tokens`
+        """
         began = time.perf_counter()
         view = chunk, windows
         latents, layout, origins = self._latents(view)
         run = self.run
         forward = self._forward(layout.images, view)
         denoiser = self.backbone.denoiser_at(forward.schedule.timesteps[run.step])
-        with kept_layers(self.backbone, denoiser, [run.layer], run.step, steps=run.steps, heads=run.heads) as found:
+        with kept_layers(self.backbone, denoiser, layers, run.step, steps=run.steps, heads=run.heads) as kept:
             for _ in run_states(forward, latents, [run.step], noise=self.options.noise, seed=run.seed):
                 pass
-        capture = found.captures[run.layer]
-        query, key = (part[..., self._channels].flatten(2, 3).clone() for part in (capture.query, capture.key))
+        found = {}
+        for layer in layers:
+            capture = kept.captures[layer]
+            query, key = (part[..., self._channels].flatten(2, 3).clone() for part in (capture.query, capture.key))
+            offsets = _offsets(origins, windows, query.device)
+            found[layer] = ChunkTokens(query, key, capture.layout, offsets)
         if query.device.type == "cuda":
             torch.cuda.synchronize(query.device)
         self.seconds += time.perf_counter() - began
         self.chunks += 1
-        return ChunkTokens(query, key, capture.layout, _offsets(origins, windows, query.device))
+        return found
 
 
 def _key(windows: CropWindows | None, image: int, origin: np.ndarray | None) -> tuple[object, ...]:

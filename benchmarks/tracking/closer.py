@@ -26,15 +26,16 @@ from analyses.tracking.tokens import LayerTokens
 from benchmarks.mini_quality.real import data_folder, every, left_out, tracked_clips
 from benchmarks.tracking.ablation import FIRST
 from benchmarks.tracking.clips import measure_all, scene_clips
-from benchmarks.tracking.kept import KeptScores
-from benchmarks.tracking.tables import clip_table, difference_table, main_table
+from benchmarks.tracking.kept import KeptScores, weights_of
+from benchmarks.tracking.tables import clip_table, difference_table, main_table, threshold_table
 from probe import Backbone
 from store.clips.clip import Clip
 from store.tracks.point_tracks import PointTracks, Tracker
 
-OURS, AGAIN, CLOSER = "ours", "ours, levels 1, 1", "ours, levels 1, 1, 2"
-FEW_CROPS = "ours, levels 1, 1, 2, 4 crops"
-COMPENSATED, FOLLOWING = "ours, levels 1, 1, 2, compensated", "ours, levels 1, 2"
+OURS, FOLLOWING, CLOSEST = "ours", "ours, levels 1, 2", "ours, levels 1, 2, 4"
+AGAIN, CLOSER, BOTH = "ours, levels 1, 1", "ours, levels 1, 1, 2", "ours, levels 1, 1, 2, 4"
+ALL_CROPS, COMPENSATED = "ours, levels 1, 2, all crops", "ours, levels 1, 1, 2, compensated"
+WHOLE_CLIPS = "ours, levels 1, 2, all crops in all images"
 _FLOW = "optical flow, chained"
 
 
@@ -78,7 +79,7 @@ def _still_crops() -> Iterator[None]:
         size = self.layout.pixel_height, self.layout.pixel_width
         return closer.follow(np.broadcast_to(crop.centres[:1], crop.centres.shape), self.clip, size, level)
 
-    with mock.patch.object(CloserLook, "_windows", still):
+    with mock.patch.object(CloserLook, "windows_of", still):
         yield
 
 
@@ -105,14 +106,25 @@ def _shuffled(motion: Compensation) -> Compensation:
 def closer_trackers(
     backbone: Backbone, layer: int | None, step: int | None, size: tuple[int, int] | None = None
 ) -> dict[str, Tracker]:
-    """Ours with a look at what motion is left; with closer crops, all or few; each compensated; and following alone."""
+    """Ours with following crops, as the tables on unseen scenes and on real clips have them."""
     plain = BackboneTracker(backbone, layer, step, size=size)
     return {
+        FOLLOWING: replace(plain, options=TrackingOptions(levels=(1, 2))),
+        CLOSEST: replace(plain, options=TrackingOptions(levels=(1, 2, 4))),
+    }
+
+
+def choices(backbone: Backbone, layer: int | None, step: int | None) -> dict[str, Tracker]:
+    """What the defaults of a closer look were chosen from: levels, numbers of crops, and how they are taken."""
+    plain = BackboneTracker(backbone, layer, step)
+    every = {"max_crops": None}
+    return {
+        ALL_CROPS: replace(plain, options=TrackingOptions(levels=(1, 2), **every)),
+        WHOLE_CLIPS: replace(plain, options=TrackingOptions(levels=(1, 2), overlapping=True, average=False, **every)),
         AGAIN: replace(plain, options=TrackingOptions(levels=(1, 1))),
         CLOSER: replace(plain, options=TrackingOptions(levels=(1, 1, 2))),
-        FEW_CROPS: replace(plain, options=TrackingOptions(levels=(1, 1, 2), max_crops=4)),
+        BOTH: replace(plain, options=TrackingOptions(levels=(1, 1, 2, 4))),
         COMPENSATED: replace(plain, options=TrackingOptions(levels=(1, 1, 2), crops="compensate")),
-        FOLLOWING: replace(plain, options=TrackingOptions(levels=(1, 2))),
     }
 
 
@@ -122,11 +134,11 @@ def trackers_of(
     """Flow, ours, the levels, and the controls of the closest look."""
     found: dict[str, Tracker] = {_FLOW: FlowTracker(), OURS: BackboneTracker(backbone, layer, step, size=size)}
     found |= closer_trackers(backbone, layer, step, size)
-    return found | (control_trackers(backbone, layer, step) if controls else {})
+    return found | (choices(backbone, layer, step) | control_trackers(backbone, layer, step) if controls else {})
 
 
 def control_trackers(backbone: Backbone, layer: int | None, step: int | None) -> dict[str, Tracker]:
-    """The closest look with something otherwise: its pixels matched instead, its motion left in, or a wrong one out."""
+    """A closer look with something otherwise: its pixels matched instead, crops that stay, or a wrong motion out."""
     look = BackboneTracker(backbone, layer, step, options=TrackingOptions(levels=(1, 1, 2)))
     return {
         "raw patches in the crops": _Control(look, _raw_patches),
@@ -141,10 +153,13 @@ def control_report(
     """The tables on tuning scenes as Markdown."""
     trackers = trackers_of(backbone, layer, step, None, controls=True)
     clips = scene_clips(FIRST, count)
-    found = measure_all(trackers, clips, image_0_only=True, kept=kept, backbone=f"{backbone.name}, image 0", made=made)
+    found = measure_all(
+        trackers, clips, image_0_only=True, kept=kept, backbone=f"{weights_of(backbone)}, image 0", made=made
+    )
     others = [name for name in trackers if name != CLOSER]
     head = f"{found.sizes['clip']} of {count} tuning scenes (seeds {FIRST} and up), points of image 0."
-    return "\n\n".join([head, main_table(found), difference_table(found, CLOSER, others)])
+    tables = main_table(found), threshold_table(found), difference_table(found, CLOSER, others)
+    return "\n\n".join([head, *tables])
 
 
 def real_closer_report(backbone: Backbone, layer: int | None, step: int | None, *, stride: int = 4) -> str:
@@ -158,6 +173,6 @@ def real_closer_report(backbone: Backbone, layer: int | None, step: int | None, 
         [
             f"{every(stride).capitalize()} of the real clips at their own size, points of image 0. {left_out()}",
             clip_table(measured),
-            difference_table(measured, CLOSER, [name for name in found if name != CLOSER]),
+            difference_table(measured, CLOSEST, [name for name in found if name != CLOSEST]),
         ]
     )

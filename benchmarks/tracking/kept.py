@@ -5,6 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from probe import Backbone
+from store.files.digest import digest_of_arrays
+
+
+def weights_of(backbone: Backbone) -> str:
+    """The name of a backbone with a digest of its weights, so that what was measured with others is not mixed in."""
+    parameters = {
+        f"{number} {name}": value.detach().float().cpu().numpy()
+        for number, denoiser in enumerate(backbone.denoisers)
+        for name, value in denoiser.named_parameters()
+    }
+    return f"{backbone.name} {digest_of_arrays(parameters)[:12]}"
+
 
 class KeptScores:
     """Metrics in percent by backbone, tracker and clip: a line of JSON each, appended as soon as it is measured.

@@ -92,3 +92,15 @@ def load_backbone_option(name: str, loading: LoadingOptions, *, plan: bool = Fal
     from probe.loading.load_backbone import load_backbone
 
     return load_backbone(name, **loading.arguments())
+
+
+def plan_backbone_option(name: str, loading: LoadingOptions) -> Backbone:
+    """Plan a published model from its bundled configuration, any other from its own; no weights are loaded."""
+    from probe.families.published import find_card
+
+    card = find_card(name)
+    if card is None or card.released is None or card.released.vae is None:
+        return load_backbone_option(name, loading, plan=True)
+    from probe.loading.released import plan_released
+
+    return plan_released(name)

@@ -133,7 +133,9 @@ Levels = Annotated[
 MaxCrops = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="NUMBER", help="Maximum number of crops of a closer look; more take longer. No limit by default."
+        min=1,
+        metavar="NUMBER",
+        help="Maximum number of crops at level 2 for each chunk of images; more take longer. 5 by default.",
     ),
 ]
 Crops = Annotated[

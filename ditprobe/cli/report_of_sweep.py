@@ -31,9 +31,10 @@ def build(
     *,
     examples: int = 3,
     heads: xr.Dataset | None = None,
+    levels: tuple[int, ...] | None = None,
     **parts: Any,
 ) -> Path:
-    """Write the report of a sweep, with examples if there is a model to run them.
+    """Write the report of a sweep, with examples if there is a model to run them, looked at closer by ``levels``.
 
     ``parts`` are further arguments of :func:`ditprobe.report.report.write_report`; None leaves one at its default.
     """
@@ -47,6 +48,11 @@ def build(
             settings = SweepSettings.of_sweep(found.attrs)
             swept = {name: _as_swept(found, name, source) for name, source in sources.items()}
             made = make_examples(model, swept, layer=layer, step=step, settings=settings, count=examples, progress=bar)
+    if levels is not None and made:
+        from ditprobe.report.closer import closer_clip
+
+        # at the clean end of a run, whatever noise the sweep had, as the tracking of whole clips reads them
+        parts["closer"] = [closer_clip(model, one.name, one.clip, levels=levels, layer=layer, step=-1) for one in made]
     parts = {name: value for name, value in parts.items() if value is not None}
     if heads is not None and model is not None and sources:
         parts["head_examples"] = _of_heads(model, heads, sources)

@@ -50,7 +50,8 @@ def tracking_options(
     from analyses.tracking.options import PUBLISHED, TrackingOptions
 
     if preset == "exact":
-        return TrackingOptions(encode=encode, noise=noise, levels=levels, max_crops=max_crops, crops=crops)
+        limit = {} if max_crops is None else {"max_crops": max_crops}
+        return TrackingOptions(encode=encode, noise=noise, levels=levels, crops=crops, **limit)
     return replace(PUBLISHED, noise=noise)
 
 
@@ -266,7 +267,7 @@ def tracking_cost(
     >>> tracking_cost(mini, tracking_options("exact", "images", "clean"), (11, 40, 40), queries, None, 2)
     (Size(height=40, width=40, images=6), 1.0)
     """
-    from analyses.tracking.levels import chunk_plans, expected_crops
+    from analyses.tracking.levels import expected_chunks
     from analyses.tracking.tokens import chunk_length
 
     default, (images, *extent) = model.default_size, clip
@@ -278,7 +279,5 @@ def tracking_cost(
         shown += stride
     model.check_size(height, width, shown)
     layout = model.layout(height, width, shown)
-    plans = chunk_plans(images, sorted({int(each) for each in queries[:, 0]}), length, procedure)
-    chunks = sum(len(group) for groups, _ in plans for group in groups)
-    count = chunks * sum(expected_crops(queries, (extent[0], extent[1]), layout, procedure))
+    count = sum(expected_chunks(queries, (extent[0], extent[1]), images, layout, length, procedure))
     return type(default)(height, width, shown), count * (range(len(model.layers))[layer] + 1) / len(model.layers)

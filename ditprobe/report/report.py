@@ -12,6 +12,7 @@ from analyses.evaluation.compare import TrackedClip
 from analyses.plots.selection import plot_selection, selection_panels
 from analyses.selection.layer_selection import LayerSelection
 from ditprobe.report import words
+from ditprobe.report.closer import CloserClip, closer_part
 from ditprobe.report.heads import HeadExample, heads_part
 from ditprobe.report.linked import linked_data
 from ditprobe.report.page import REPORT_FILE, plotly_script
@@ -44,6 +45,7 @@ def write_report(
     examples: Sequence[Example] = (),
     tracking: xr.Dataset | None = None,
     tracked: Sequence[TrackedClip] = (),
+    closer: Sequence[CloserClip] = (),
     transfers: Sequence[TransferredClip] = (),
     head_masses: xr.Dataset | None = None,
     head_examples: Sequence[HeadExample] = (),
@@ -62,6 +64,7 @@ def write_report(
         Where it also holds the variables of :func:`analyses.metrics.track_errors.gather_errors`, as that of
         :func:`analyses.evaluation.compare.compare_trackers` does, the error over time is drawn too.
     tracked : clips with what a tracker found in them
+    closer : clips with coarse tracks and those of a closer look, of :func:`ditprobe.report.closer.closer_clip`
     transfers : clips that took on the motion of a reference, of :func:`ditprobe.report.transfer.transferred_clip`
     head_masses : Dataset of :func:`analyses.heads.sweep.sweep_heads`, optional
         For a section on spatial and temporal heads.
@@ -106,6 +109,7 @@ def write_report(
         examples=examples,
         tracking=tracking,
         tracked=tracked,
+        closer=closer,
         transfers=transfers,
         head_masses=head_masses,
         head_examples=head_examples,
@@ -122,6 +126,7 @@ def render_report(
     examples: Sequence[Example] = (),
     tracking: xr.Dataset | None = None,
     tracked: Sequence[TrackedClip] = (),
+    closer: Sequence[CloserClip] = (),
     transfers: Sequence[TransferredClip] = (),
     head_masses: xr.Dataset | None = None,
     head_examples: Sequence[HeadExample] = (),
@@ -149,6 +154,7 @@ def render_report(
         "classes": heads_part(head_masses, head_examples, names),
         "examples": [show_example(example, names) for example in examples],
         "tracking": tracking_part(tracking, tracked, names),
+        "closer": closer_part(closer, names),
         "transfer": transfer_part(transfers, names),
         "tables": _tables(sweep, selection),
         "notes": words.notes(sweep, selection),
@@ -176,12 +182,13 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("classes", "Spatial and temporal heads"),
         ("examples", "Example clips"),
         ("tracking", "Tracking points"),
+        ("closer", "Looking closer"),
         ("transfer", "Motion transfer"),
         ("tables", "Figures and tables"),
         ("notes", "Notes and limits"),
         ("run", "What was run"),
     ]
-    optional = ("curves", "classes", "examples", "tracking", "transfer")
+    optional = ("curves", "classes", "examples", "tracking", "closer", "transfer")
     return [(key, text) for key, text in parts if key not in optional or page[key]]
 
 

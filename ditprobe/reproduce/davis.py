@@ -18,6 +18,7 @@ from ditprobe.reproduce.figures import DIFFTRACK, TRACKERS, TRACKING_SETTINGS
 from probe.backbones.backbone import Backbone
 from probe.families.published import model_card
 from store.clips.clip import Clip
+from store.selection import Selection
 
 CLIP_SIZE = (256, 256)
 """Height and width that clips are brought to before the model sees them, as published."""
@@ -40,6 +41,8 @@ def published_tracker(
     ------
     InvalidInputError
         For a backbone without a known layer, where none is given.
+    UnknownLayerError
+        For a layer that it does not have.
 
     Examples
     --------
@@ -55,7 +58,8 @@ def published_tracker(
         chosen, step = setting.layer if layer is None else layer, run - 1
     else:
         chosen, step, _ = matched_with(backbone, layer, steps=run)
-    return BackboneTracker(backbone, chosen, step % run, options=PUBLISHED, steps=run, size=size)
+    resolved = Selection([step % run], [chosen]).resolve(len(backbone.layers), run, 1)
+    return BackboneTracker(backbone, resolved.layers[0], step % run, options=PUBLISHED, steps=run, size=size)
 
 
 def reproduce_davis(
@@ -101,6 +105,18 @@ def reproduce_davis(
     return Comparison(
         "difftrack-davis", "position accuracy on TAP-Vid DAVIS, %", rows, DIFFTRACK, PROTOCOL, deviations
     ), found
+
+
+def has_queries(clip: Clip) -> bool:
+    """Return whether image 0 shows a tracked point, which is what is asked for.
+
+    Examples
+    --------
+    >>> from store.scenes.scene import make_scene
+    >>> has_queries(make_scene(0))
+    True
+    """
+    return clip.visibility is not None and bool(clip.visibility[0].any())
 
 
 def deviations_of(found: xr.Dataset, tracker: BackboneTracker, data: str) -> tuple[str, ...]:

@@ -54,6 +54,9 @@ CALLS: dict[str, Callable[[Backbone, dict[str, Any], Path], object]] = {
     "sweeping scene": sweep_of_recording,
     "recording": record,
     "transferring": transfer,
+    "looking closer": lambda backbone, how, _: dp.sweep_closer(
+        backbone, {"scene": SCENE}, follow=1, max_crops=1, **how
+    ),
     "tracking": track,
     "tracking scene (small)": evaluate,
 }

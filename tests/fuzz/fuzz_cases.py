@@ -21,7 +21,7 @@ NOT_CALLED = {
     "BadRecord Damage Transferred": "made by the library",
     "HeadSelection SweepSummary LayerSelection EndPointError PromptAgreement ObjectMotion": "made by the library",
     "ObjectCoherence": "made by the library",
-    "Example HeadExample TrackedClip TransferredClip": "checked where they are shown",
+    "CloserClip Example HeadExample TrackedClip TransferredClip": "checked where they are shown",
     "AddedPositions RotaryPositions Positions": "checked where they are used",
     "Strategy TransferMethod OptimisedMethod PlainBackbone Editor Noise Sink Size": "no arguments, or a kind",
     "GuidanceDivergedError TransferWarning": "an error, a warning",

@@ -362,6 +362,36 @@ plain(
     dp.sweep_recording,
     lambda w: {"recordings": {"scene": w.recording}, "clips": {"scene": w.clip}, "branch": "cond", **_MEASURED},
 )
+_CLOSER = xr.Dataset(
+    {name: (("clip", "layer"), [[40.0, 50.0]]) for name in ("accuracy", "closer_accuracy")}
+    | {"coarse_accuracy": ("clip", [45.0])},
+    {"clip": ["scene"], "layer": [0, 1]},
+)
+plain("closer_ranks", dp.closer_ranks, lambda w: {"found": _CLOSER})
+plain(
+    "sweep_closer",
+    dp.sweep_closer,
+    lambda w: {
+        "backbone": w.mini,
+        "clips": {"scene": w.clip},
+        "layers": [1],
+        "step": -1,
+        "follow": 1,
+        "level": 2,
+        "max_crops": 1,
+        "per_head": False,
+        "options": dp.TrackingOptions(),
+        "prompt": PROMPT,
+        "steps": 2,
+        "seed": 0,
+        "size": None,
+        "stride": 1,
+        "min_points": 1,
+        "conditioning": None,
+        "budget_bytes": 2**20,
+        "progress": False,
+    },
+)
 plain(
     "PointTracks",
     dp.PointTracks,

@@ -116,6 +116,19 @@ plain(
     },
 )
 plain(
+    "plot_closer",
+    dp.plot_closer,
+    lambda w: {
+        "images": w.images,
+        "coarse": w.still,
+        "closer": w.still,
+        "tracks": w.still.tracks,
+        "visibility": w.still.visibility,
+        "max_points": 1,
+        "title": "a title",
+    },
+)
+plain(
     "plot_transfer",
     dp.plot_transfer,
     lambda w: {
@@ -380,6 +393,21 @@ plain(
     },
 )
 plain(
+    "closer_clip",
+    dp.closer_clip,
+    lambda w: {
+        "backbone": w.mini,
+        "name": "a scene",
+        "clip": w.clip,
+        "levels": (1, 2),
+        "max_crops": 1,
+        "layer": 1,
+        "step": 1,
+        "steps": 3,
+        "grid": 2,
+    },
+)
+plain(
     "make_head_examples",
     dp.make_head_examples,
     lambda w: {
@@ -403,6 +431,7 @@ plain(
         "examples": [dp.Example("scene", w.tracked, w.tracks, 1, 49, w.attention)],
         "tracking": None,
         "tracked": [dp.TrackedClip("goat", w.tracked, w.still)],
+        "closer": [],
         "transfers": [],
         "head_masses": w.head_masses,
         "head_examples": [],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from analyses.layers.closer_ranks import closer_ranks
 from analyses.selection.layer_selection import By, Criterion, LayerSelection, Pairs
 from analyses.selection.select import select_layers
 from analyses.selection.verdict import against_baselines
@@ -64,6 +65,48 @@ def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
         lines += ["", f"accuracy on moving points{pairs}{within}, %"]
         lines += _rows(sweep["moving_accuracy"], steps, ".1f")
         lines.append(f"nothing moves: 0.0 %; a guess without direction: at most {blind:.1f} %")
+    return "\n".join(lines)
+
+
+def closer_table(found: xr.Dataset) -> str:
+    """Layers (rows) in whole images and in following crops as text, with their ranks, and heads below.
+
+    Examples
+    --------
+    >>> over = ("clip", "layer")
+    >>> found = xr.Dataset({"accuracy": (over, [[30.0, 40.0]]), "closer_accuracy": (over, [[60.0, 50.0]])})
+    >>> found = found.assign(coarse_accuracy=("clip", [40.0])).assign_coords(clip=["a"], layer=[3, 4])
+    >>> print(closer_table(found.assign_attrs(level=2, follow=4)))
+    position accuracy, %, mean over 1 clip; crops 2 times closer that follow layer 4
+     layer    whole   rank    crops   rank                   gain
+         3     30.0      2     60.0      1                  +20.0
+         4     40.0      1     50.0      2                  +10.0
+    the tracks that the crops follow: 40.0 %
+    """
+    sources = len(np.unique(found["source"])) if "source" in found.coords else found.sizes["clip"]
+    ranks = closer_ranks(found)
+    lines = [
+        f"position accuracy, %, mean over {counted(sources, 'clip')}; crops {found.attrs['level']} times closer that "
+        f"follow layer {found.attrs['follow']}"
+    ]
+    rows = []
+    for layer in ranks["layer"].values:
+        one = ranks.sel(layer=layer)
+        numbers = [float(one[name]) for name in ("accuracy", "rank", "closer_accuracy", "closer_rank")]
+        whole, rank, crops, closer_rank = numbers
+        ends = [float(one[name]) for name in ("gain_lower", "gain_upper")]
+        interval = "" if np.isnan(ends[0]) else f" ({ends[0]:+.1f} to {ends[1]:+.1f})"
+        gain = f"{float(one['gain']):+.1f}{interval}"
+        rows.append((str(int(layer)), f"{whole:.1f}", f"{rank:.0f}", f"{crops:.1f}", f"{closer_rank:.0f}", gain))
+        if "head_accuracy" in found:
+            for head in found["head"].values:
+                of_head = found.sel(layer=layer, head=head)
+                means = [float(mean_over_clips(of_head[f"head_{name}accuracy"])) for name in ("", "closer_")]
+                rows.append((f"h{int(head)}", f"{means[0]:.1f}", "", f"{means[1]:.1f}", "", ""))
+    columns = [("layer", 6), ("whole", 7), ("rank", 5), ("crops", 7), ("rank", 5), ("gain", 21)]
+    lines += plain_table(columns, rows, left=())
+    coarse = float(mean_over_clips(found["coarse_accuracy"]))
+    lines.append(f"the tracks that the crops follow: {coarse:.1f} %")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ import typer
 from ditprobe.cli import inputs, options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option, plan_backbone_option
 from ditprobe.cli.text.estimates import tell_time
 from store.errors import InvalidInputError, RecordingError
 
@@ -132,7 +132,7 @@ def adapt(
     from generators.adapters.training.train import check_moving
 
     check_moving(source)
-    model = _planned(backbone, loading) if dry_run else load_backbone_option(backbone, loading)
+    model = plan_backbone_option(backbone, loading) if dry_run else load_backbone_option(backbone, loading)
     changes = {"steps": training_steps, "learning_rate": learning_rate, "tracking_weight": tracking_weight}
     own = {"spatial_steps": spatial_steps, "split": split, "sampled": sampled_frames}
     chosen = _method(method, preset, keep, model, own)
@@ -189,18 +189,6 @@ def adapt(
         write_page(picture, f"{out.name}: {clip}", training_figures(losses, source, samples, sample), width=1000)
         say(f"{picture}: the loss and {len(samples)} samples")
     say(f"{model.name}, {chosen.describe(model, 50)}. Use it: ditprobe transfer --adapter {out} PROMPT")
-
-
-def _planned(name: str, loading: LoadingOptions) -> Any:
-    """A published model from its bundled configuration, any other from its own."""
-    from probe.families.published import find_card
-
-    card = find_card(name)
-    if card is None or card.released is None or card.released.vae is None:
-        return load_backbone_option(name, loading, plan=True)
-    from probe.loading.released import plan_released
-
-    return plan_released(name)
 
 
 def _save(adapter: Any, out: Path, *, overwrite: bool) -> None:

@@ -13,8 +13,9 @@ from ditprobe.cli.console import say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
 from ditprobe.cli.report_of_sweep import best_layer, build
+from ditprobe.cli.trackers import MatchingOptions
 from store.clips.clip import Clip
-from store.errors import OutputExistsError
+from store.errors import InvalidInputError, OutputExistsError
 from store.text import counted
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ EXAMPLES = """
 \b
 Examples:
   ditprobe report sweep.nc --out sweep.html
-  ditprobe report sweep.nc --scenes 0:3 --backbone mini --out sweep.html
+  ditprobe report sweep.nc --scenes 0:3 --backbone mini --levels 1,2 --out sweep.html
   ditprobe report sweep.nc --tracking tapvid.nc --heads heads.nc
   ditprobe report sweep.nc --transfer reference.mp4 transferred.mp4
 """
@@ -51,6 +52,10 @@ def report(
     ] = None,
     scenes: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Synthetic scenes to show as examples.")] = None,
     examples: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Number of examples.")] = 3,
+    levels: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Also track the examples coarsely and by a closer look: 1,2."),
+    ] = None,
     tracking: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Trackers to compare: the .nc of ditprobe eval-tapvid.")
     ] = None,
@@ -85,6 +90,7 @@ def report(
     inputs.check_exists(clips, "a video or of a folder of clips")
     if scenes is not None:
         parsing.scene_seeds(scenes)
+    looks = _levels(levels, clips is not None or scenes is not None)
     from analyses.layers.sweep_files import load_sweep
     from ditprobe.cli.text.sweep import select_from_sweep
     from ditprobe.report.page import REPORT_FILE
@@ -133,10 +139,23 @@ def report(
             tracking=trackers,
             transfers=transfers,
             heads=masses,
+            levels=looks,
             title=title,
             overwrite=overwrite,
         )
     )
+
+
+def _levels(text: str | None, examples: bool) -> tuple[int, ...] | None:
+    """Return the levels of a closer look; None where none was asked for."""
+    if text is None:
+        return None
+    found = MatchingOptions(levels=text).level_numbers
+    if len(found) < 2:
+        raise InvalidInputError(f"--levels {text!r} takes no closer look. Write '1,2'.")
+    if not examples:
+        raise InvalidInputError("--levels looks closer at examples, which need --clips or --scenes.")
+    return found
 
 
 def _evaluation(path: Path) -> xr.Dataset:

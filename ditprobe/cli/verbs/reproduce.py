@@ -13,12 +13,12 @@ import typer
 from ditprobe.cli import inputs, options, parsing
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
-from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option, plan_backbone_option
 from ditprobe.cli.text.estimates import tell_time
 from ditprobe.cli.trackers import trackers_named, tracking_cost
 from store.errors import InvalidInputError, OutputExistsError
 from store.files.outputs import check_modes
-from store.text import counted
+from store.text import counted, listed
 
 if TYPE_CHECKING:
     from ditprobe.reproduce.comparison import Comparison
@@ -150,7 +150,7 @@ def reproduce(
         not no_estimate,
         {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": loading.device},
     )
-    model = load_backbone_option(backbone, loading, plan=dry_run)
+    model = plan_backbone_option(backbone, loading) if dry_run else load_backbone_option(backbone, loading)
     if dry_run:
         _tell_plan(model, work)
     else:
@@ -237,11 +237,21 @@ def _clips(work: _Work) -> Iterator[tuple[str, Clip]]:
 
 
 def _tell_tracking(model: Backbone, tracker: Any, work: _Work) -> None:
-    shapes = [clip.images.shape[:3] for _, clip in _clips(work)]
+    from ditprobe.reproduce.davis import has_queries
+
+    asked = {name: (clip.images.shape[:3], has_queries(clip)) for name, clip in _clips(work)}
+    shapes = [shape for shape, has in asked.values() if has]
+    without = [name for name, (_, has) in asked.items() if not has]
+    if not shapes:
+        raise InvalidInputError(
+            f"no clip of {work.data} has a point that is visible in image 0, so there is nothing to evaluate."
+        )
     lengths, queries = [shape[0] for shape in shapes], np.zeros((1, 3))  # a published query is of image 0
     calls = [tracking_cost(model, tracker.options, shape, queries, tracker.size, tracker.layer) for shape in shapes]
     where = f"layer {tracker.layer} at step {tracker.step} of {tracker.steps}"
     say(f"  experiment  {counted(len(lengths), 'clip')} of {counted(sum(lengths), 'image')}, {where}")
+    if without:
+        say(f"  left out    {listed(without)}: no point is visible in image 0")
     extra = "; encoding the images and matching come on top"
     tell_time(model, calls, steps=tracker.steps, estimate=work.estimate, extra=extra)
 

@@ -34,6 +34,7 @@ Examples:
   ditprobe sweep --clips my.mp4 --last 95 --stride 4 --truth flow
   ditprobe sweep -b THUDM/CogVideoX-2b --prompt "a dog runs" --at 0:50:7 --dry-run
   ditprobe sweep --recording a.zarr --recording b.zarr --out stored.nc
+  ditprobe sweep --scenes 0:8 --closer 2 --max-crops 5 --out closer.nc
 """
 
 
@@ -45,6 +46,11 @@ NOT_OF_RECORDINGS = (
     "resume",
 )
 NOT_OF_PROMPTS = ("noise", "stride")
+# A closer look measures tracking: one step, by default that of tracking, all heads, and no features.
+NOT_OF_CLOSER = (
+    *("at", "branches", "heads", "noise", "draws", "threshold_cells", "preset", "features", "images"),
+    *("prompt", "recording", "count", "by", "report", "csv", "resume", "no_estimate"),
+)
 
 
 @verb
@@ -100,6 +106,13 @@ def sweep(
     cotracker_code: Annotated[
         Path | None, typer.Option(metavar="PATH", help="CoTracker's repository, if it is not installed.")
     ] = None,
+    closer: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=8, metavar="NUMBER", help="Measure in crops this many times closer, which follow the points."
+        ),
+    ] = None,
+    max_crops: options.MaxCrops = None,
     count: options.Count = None,
     by: options.By = "last",
     report: Annotated[
@@ -130,6 +143,19 @@ def sweep(
     options.check_size(wanted, backbone)
     if scenes is not None:
         parsing.scene_seeds(scenes)
+    if closer is not None:
+        check_truth(truth, cotracker)
+        _check_output(out, None, overwrite, False, dry_run)
+        model = load_backbone_option(backbone, loading, plan=dry_run)
+        check_layers(wanted_layers, model)
+        layout = options.resolve_layout(model, wanted, None)
+        sources = inputs.read_sources(clips, scenes, layout, stride, first=first, last=last)
+        weights = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": loading.device}
+        sources = sources if dry_run else with_truth(sources, truth, window=layout.images * stride, **weights)
+        look: dict[str, Any] = {"level": closer, "max_crops": max_crops or 5, "per_head": per_head, "seed": seed}
+        look |= {"layers": wanted_layers, "steps": steps, "size": wanted, "stride": stride}
+        _sweep_closer(model, sources, look, out, dry_run)
+        return
     if "," in branches:
         raise InvalidInputError(f"--branches {branches!r} names several; a sweep measures one.")
     check_truth(truth, cotracker)
@@ -166,6 +192,25 @@ def sweep(
     swept = set(found["source"].values.tolist())
     _finish(found, out, count, by, report, model, {name: sources[name] for name in sources if name in swept})
     _write_tables(found, tables)
+
+
+def _sweep_closer(model: Backbone, sources: dict[str, Any], look: dict[str, Any], out: Path, dry_run: bool) -> None:
+    """Measure layers in crops that follow the points, and print their order."""
+    if dry_run:
+        say(repr(model))
+        most = max(1, look["max_crops"] * look["level"] ** 2 // 4)
+        crops = f"at most {counted(most, 'pass', 'passes')} for its crops"
+        say(f"  {counted(len(sources), 'clip')}: one pass of the model for each window of a clip, and {crops}")
+        return
+    from analyses.layers.sweep_closer import sweep_closer
+    from analyses.layers.sweep_files import save_sweep
+    from ditprobe.cli.text.sweep import closer_table
+
+    with progress("looking closer") as bar:
+        found = sweep_closer(model, sources, progress=bar, **look)
+    save_sweep(found, out)
+    say(closer_table(found))
+    say(f"\nwritten to {out}")
 
 
 def _tables(csv: Path | None, per_head: bool) -> dict[bool, Path]:
@@ -226,6 +271,10 @@ def _check_output(out: Path, report: Path | None, overwrite: bool, resume: bool,
 def _check_given(ctx: typer.Context) -> None:
     """Raise if there is nothing to sweep, and for options without effect on the given sources."""
     given = ctx.params
+    if given["closer"] is not None:
+        options.reject_options(ctx, NOT_OF_CLOSER, "has no use with --closer. Leave it out.")
+    elif given["max_crops"] is not None:
+        raise InvalidInputError("--max-crops counts the crops of a closer look. Add --closer 2.")
     if given["recording"]:
         options.reject_options(
             ctx, NOT_OF_RECORDINGS, "does not apply to recordings, which are finished runs. Leave it out."

@@ -124,7 +124,13 @@ def coarse(points, images=4, cell=4.0, errors=0.0):
     tracks = np.repeat(np.asarray(points, float)[None], images, 0)
     shape = tracks.shape[:2]
     return LevelTracks(
-        tracks, np.ones(shape), np.full(shape, errors), np.array([cell, cell]), np.zeros(shape), np.zeros(shape, bool)
+        tracks,
+        np.ones(shape),
+        np.full(shape, errors),
+        np.array([cell, cell]),
+        np.zeros(shape),
+        np.zeros(shape, bool),
+        np.zeros(shape),
     )
 
 
@@ -133,6 +139,7 @@ def look(shift, **options):
         lambda chunk, windows: planted(windows, chunk, shift),
         lambda anchors: chunk_plans(4, np.unique(anchors).tolist(), 4, TrackingOptions()),
         LAYOUT,
+        4,
         torch.device("cpu"),
         (32, 32),
         replace(TrackingOptions(scale="channels", smoothness=0.0, candidates=1, crops="follow"), **options),
@@ -231,5 +238,5 @@ def test_every_family_looks_closer(name, encode, crops):
     found = track_points(video, asked, backbone, options=options, conditioning=family.conditioning, **how)
     assert found.tracks.shape == (images, 2, 2)
     assert np.isfinite(found.tracks).all()
-    assert found.details["crops"]["2"] in (1, 2)
+    assert 1 <= found.details["crops"]["2"] <= 2 * (images - 1)  # at worst one for each pair
     np.testing.assert_array_equal(found.tracks[-1], asked[:, 1:])

@@ -138,10 +138,10 @@ def test_a_look_corrects_every_point_from_its_own_path():
     start, moves = np.array([[14.0, 16.0], [18.0, 14.0]]), np.array([[2.0, 0.0], [-2.0, 1.0]])
     tracks = start + np.arange(4)[:, None, None] * moves
     ones = np.ones((4, 2))
-    before = LevelTracks(tracks, ones, 0 * ones, FOUR, 0 * ones, ones < 0)
+    before = LevelTracks(tracks, ones, 0 * ones, FOUR, 0 * ones, ones < 0, 0 * ones)
     options = TrackingOptions(scale="channels", smoothness=0.0, candidates=1, crops="compensate")
     plans = chunk_plans(4, [0], 4, TrackingOptions())
-    look = CloserLook(tokens, lambda anchors: plans, LAYOUT, torch.device("cpu"), (32, 32), options, 2**24)
+    look = CloserLook(tokens, lambda anchors: plans, LAYOUT, 4, torch.device("cpu"), (32, 32), options, 2**24)
     crops = look.crops(before, np.zeros(2, int), 2)
     assert len(crops) == 1
     found = look.refine(before, np.zeros(2, int), 2, crops)

@@ -26,6 +26,7 @@ def level(error=0.0, mass=0.8, place=20.0, correction=0.0, looked=True, cell=4.0
         np.array([cell, cell]),
         np.full(shape, correction),
         np.full(shape, looked),
+        np.zeros(shape),
     )
 
 

@@ -54,6 +54,7 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     ),
     "plot_best_layers": lambda: dp.plot_best_layers(SWEEP, [2]),
     "plot_clip_scores": lambda: dp.plot_clip_scores(SCORES),
+    "plot_closer": lambda: dp.plot_closer(IMAGES, *[dp.PointTracks.still(np.array([[0, 8.0, 24.0]]), 9)] * 2),
     "plot_comparison": lambda: dp.plot_comparison(dp.compare(MEASURED, MEASURED)),
     "plot_images": lambda: dp.plot_images(IMAGES, count=3),
     "plot_error_over_time": lambda: dp.plot_error_over_time(LAGS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,22 @@ def test_the_tracking_runs_on_other_clips_and_is_not_compared(run: Run) -> None:
     dry = run("reproduce", "difftrack-davis", "--data", "davis.pkl", "--dry-run", "--no-estimate").output
     assert "  experiment  1 clip of 6 images, layer 5 at step 46 of 50" in dry
     assert "  capture " in dry
+
+
+def test_a_plan_of_the_tracking_refuses_what_the_run_would(run: Run) -> None:
+    scene = make_scene(0, images=3)
+    hidden = replace(scene, visibility=np.zeros_like(scene.visibility))
+    write_tapvid("davis.pkl", {"goat": scene, "india": hidden})
+    write_tapvid("hidden.pkl", {"india": hidden})
+    Path("broken.pkl").write_bytes(Path("davis.pkl").read_bytes()[:1000])
+    words = ("reproduce", "difftrack-davis", "--dry-run", "--no-estimate", "--data")
+    printed = run(*words, "davis.pkl").output
+    assert "  experiment  1 clip of 3 images" in printed
+    assert "  left out    india: no point is visible in image 0" in printed
+    assert "no clip of hidden.pkl has a point that is visible in image 0" in run(*words, "hidden.pkl", code=2).output
+    assert "broken.pkl is damaged" in run(*words, "broken.pkl", code=2).output
+    assert "layer 99" in run(*words, "davis.pkl", "--layer", 99, code=2).output
+    assert not Path("reproduction").exists()
 
 
 def test_transfers_are_measured_kept_and_resumed(run: Run) -> None:

@@ -1,0 +1,147 @@
+"""Visibility as a probability: fitted on tuning scenes, its curve and Brier score on others and on real clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from analyses.arrays import BUDGET_BYTES
+from analyses.selection.defaults import matched_with
+from analyses.tracking.levels import LeveledTracking
+from analyses.tracking.options import TrackingOptions
+from analyses.tracking.tokens import LayerTokens, TrackingRun, chunk_length
+from analyses.tracking.visibility import WEIGHTS, visibility_features, within_limits
+from benchmarks.mini_quality.real import SIZE, left_out
+from benchmarks.tracking.ablation import FIRST
+from benchmarks.tracking.clips import real_clips, scene_clips
+from probe import Backbone
+from store import Clip
+
+TUNING, OTHERS, OTHERS_FIRST = 16, 16, 3000
+_LEVELS = {4: (1,), 7: (1, 2)}
+_RIDGE = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Pairs of a point and a later image: features (feature, pair), whether it is visible, and what the limits say."""
+
+    features: np.ndarray
+    visible: np.ndarray
+    limits: np.ndarray
+
+
+def visibility_report(backbone: Backbone, layer: int | None, step: int | None) -> str:
+    """The tables as Markdown, in whole images and with a closer look."""
+    parts = []
+    for count, levels in _LEVELS.items():
+        tuning = _gathered(backbone, layer, step, scene_clips(FIRST, TUNING), levels)
+        fitted = fit(tuning.features, tuning.visible)
+        numbers = ", ".join(f"{value:.2f}" for value in fitted)
+        parts.append(f"Levels {levels}, fitted on {TUNING} tuning scenes (seeds {FIRST} and up): `[{numbers}]`.")
+        others = _gathered(backbone, layer, step, scene_clips(OTHERS_FIRST, OTHERS), levels)
+        known = WEIGHTS[count]
+        parts.append(f"{OTHERS} other scenes (seeds {OTHERS_FIRST} and up), {others.visible.size} pairs:")
+        parts += [_table(others, known, fitted), _curve(others, fitted)]
+        for name, clip in real_clips(4).items():
+            real = _gathered(backbone, layer, step, {name: clip}, levels, SIZE)
+            parts.append(f"{name}, every 4. image, {SIZE[1]} x {SIZE[0]} px, {real.visible.size} pairs:")
+            parts += [_table(real, known, fitted), _areas(real)]
+    return "\n\n".join([*parts, left_out()])
+
+
+def fit(features: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Weights (feature,) of a logistic regression, with a small ridge."""
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = weights @ features
+        value = np.logaddexp(0, np.where(visible, -logits, logits)).sum() + _RIDGE * (weights**2).sum() / 2
+        return float(value), features @ (expit(logits) - visible) + _RIDGE * weights
+
+    found: np.ndarray = minimize(loss, np.zeros(len(features)), jac=True, method="BFGS").x
+    return found
+
+
+def _gathered(
+    backbone: Backbone,
+    layer: int | None,
+    step: int | None,
+    clips: Mapping[str, Clip],
+    levels: tuple[int, ...],
+    size: tuple[int, int] | None = None,
+) -> _Pairs:
+    """All points of image 0 in all later images of clips."""
+    number, at, heads = matched_with(backbone, layer, step)
+    size, options = size or backbone.default_size[:2], TrackingOptions(levels=levels, crops="follow")
+    found = []
+    for clip in clips.values():
+        if clip.tracks is None or clip.visibility is None:
+            raise ValueError("a clip without tracks cannot be measured")
+        extent = clip.height, clip.width
+        inside = ((clip.tracks[0] >= 0) & (clip.tracks[0] <= extent[::-1])).all(-1)
+        mine = np.flatnonzero(clip.visibility[0] & inside)
+        queries = np.column_stack([np.zeros(len(mine)), clip.tracks[0, mine]])
+        run = TrackingRun("", 50, at % 50, number % len(backbone.layers), heads, 0)
+        model = LayerTokens(backbone, clip.images, size, options, run)
+        length = chunk_length(backbone, options, size)
+        tracks = LeveledTracking(model, options, extent, len(clip), length, BUDGET_BYTES).track(queries)
+        features = visibility_features(tracks, extent)[:, 1:].reshape(_count(levels), -1)
+        limits = within_limits(tracks, options, extent)[1:].ravel()
+        found.append((features, clip.visibility[1:, mine].ravel(), limits))
+    parts = zip(*found, strict=True)
+    return _Pairs(*(np.concatenate(part, -1) for part in parts))
+
+
+def _count(levels: tuple[int, ...]) -> int:
+    return next(count for count, known in _LEVELS.items() if known == levels)
+
+
+def _table(pairs: _Pairs, known: np.ndarray, fitted: np.ndarray) -> str:
+    """Accuracy and Brier score of constants, of the limits, and of the probabilities."""
+    share, visible = pairs.visible.mean(), pairs.visible
+    ways = {
+        "all visible": np.ones(visible.size),
+        f"the majority ({100 * max(share, 1 - share):.0f} %), a constant of its share": np.full(visible.size, share),
+        "limits": pairs.limits.astype(float),
+        "calibrated, as it is": expit(known @ pairs.features),
+        "calibrated, fitted here": expit(fitted @ pairs.features),
+    }
+    lines = ["| | accuracy, % | Brier score |", "|---|---:|---:|"]
+    for name, probability in ways.items():
+        right = ((probability >= 0.5) == visible).mean()
+        lines.append(f"| {name} | {100 * right:.1f} | {np.square(probability - visible).mean():.3f} |")
+    return "\n".join(lines)
+
+
+def _curve(pairs: _Pairs, weights: np.ndarray) -> str:
+    """Mean stated probability and true share in fifths of its range."""
+    probability = expit(weights @ pairs.features)
+    bins = np.clip((5 * probability).astype(int), 0, 4)
+    columns = [
+        (100 * probability[bins == n].mean(), 100 * pairs.visible[bins == n].mean())
+        for n in range(5)
+        if (bins == n).any()
+    ]
+    stated, true = (" | ".join(f"{column[row]:.0f}" for column in columns) for row in range(2))
+    return f"| stated probability, mean % | {stated} |\n|---|{'---:|' * len(columns)}\n| truly visible, % | {true} |"
+
+
+def _areas(pairs: _Pairs) -> str:
+    """How well each feature alone tells visible pairs from hidden ones: the area under its curve, 0.5 is chance."""
+    names = ("cycle error", "mass", "border", "closer cycle error", "correction", "taken")
+    cells = [
+        f"{name} {_area(values, pairs.visible):.2f}" for name, values in zip(names, pairs.features[1:], strict=False)
+    ]
+    return f"Area under the curve of each feature alone, by its sign or the other: {', '.join(cells)}."
+
+
+def _area(values: np.ndarray, visible: np.ndarray) -> float:
+    if visible.all() or not visible.any():
+        return float("nan")
+    ranks = np.searchsorted(np.sort(values), values, "left") + np.searchsorted(np.sort(values), values, "right")
+    area = ((ranks[visible] / 2).mean() - (visible.sum() / 2)) / (~visible).sum()
+    return float(max(area, 1 - area))

@@ -128,7 +128,7 @@ def track_points(
     tracks, confidence = found[-1].tracks, found[-1].mass
     visibility = within_limits(found, options, (height, width))
     if options.visibility == "calibrated":
-        confidence = visibility_probability(found, (height, width))
+        confidence = visibility_probability(found, (height, width), asked[:, 0].astype(int))
         visibility = confidence >= 0.5
     own = asked[:, 0].astype(int), np.arange(len(asked))
     visibility[own], confidence[own] = True, 1.0

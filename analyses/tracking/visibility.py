@@ -10,8 +10,8 @@ from analyses.tracking.closer import LevelTracks
 from analyses.tracking.options import TrackingOptions
 
 WEIGHTS = {
-    4: np.array([-3.10, -1.19, 4.73, 2.43]),
-    7: np.array([-0.29, -0.90, 3.45, 1.98, -1.55, -2.02, -0.88]),
+    6: np.array([-3.05, -0.68, 1.24, 2.67, -0.53, 3.32]),
+    9: np.array([-0.63, -0.09, 1.39, 1.49, -0.55, 2.43, -1.79, -0.70, -0.33]),
 }
 """Of the features of :func:`visibility_features`, by how many there are."""
 
@@ -33,44 +33,66 @@ def within_limits(levels: list[LevelTracks], options: TrackingOptions, clip: tup
     return visible
 
 
-def visibility_features(levels: list[LevelTracks], clip: tuple[int, int]) -> np.ndarray:
-    """Return (feature, image, point), what tells visible points from hidden ones: 4 features, 7 with a closer look.
+def visibility_features(levels: list[LevelTracks], clip: tuple[int, int], anchors: np.ndarray) -> np.ndarray:
+    """Return (feature, image, point), what tells visible points from hidden ones: 6 features, 9 with a closer look.
 
     Parameters
     ----------
     levels : tracks of every level; the first one with smaller cells counts in addition to the whole image
     clip : (height, width) in pixels
+    anchors : (point,) the image in which each point is known
 
     Returns
     -------
-    1, log(1 + cycle error), the fraction of the cost at the match, and cells inside the border, -1 to 1; of the closer
-    look log(1 + cycle error), log(1 + correction), and whether it was taken.
+    1; in the whole image log(1 + cycle error), the fraction of the cost at the match, and cells inside the border, -1
+    to 1; the largest and the least of the first two since the image of the query; of the closer look
+    log(1 + cycle error), log(1 + correction), and whether it was taken.
 
     Examples
     --------
-    >>> tracks = np.full((2, 1, 2), 20.0)
-    >>> sure = LevelTracks(tracks, np.ones((2, 1)), np.zeros((2, 1)), np.array([4.0, 4.0]), *np.zeros((3, 2, 1)))
-    >>> visibility_features([sure], (40, 40))[:, 1, 0].tolist()
-    [1.0, 0.0, 1.0, 1.0]
+    A match that is poor in image 1 counts in image 2 too:
+
+    >>> tracks, zeros = np.full((3, 1, 2), 20.0), np.zeros((3, 1))
+    >>> mass = np.array([[1.0], [0.25], [0.75]])
+    >>> level = LevelTracks(tracks, mass, zeros, np.array([4.0, 4.0]), zeros, zeros > 0, zeros)
+    >>> visibility_features([level], (40, 40), np.zeros(1, int))[:, 2, 0].tolist()
+    [1.0, 0.0, 0.75, 1.0, 0.0, 0.25]
     """
     whole, last = levels[0], levels[-1]
     border = np.minimum(last.tracks, np.array(clip[::-1]) - last.tracks).min(-1) / whole.cell[0]
-    features = [np.ones_like(border), np.log1p(whole.cycle_error), whole.mass, np.clip(border, -1, 1)]
+    error = np.log1p(whole.cycle_error)
+    worst = [_worst_since(error, anchors), -_worst_since(-whole.mass, anchors)]
+    features = [np.ones_like(border), error, whole.mass, np.clip(border, -1, 1), *worst]
     closer = next((level for level in levels[1:] if (level.cell < whole.cell).all()), None)
     if closer is not None:
         features += [np.log1p(closer.cycle_error), np.log1p(closer.correction), closer.looked.astype(float)]
     return np.stack(features)
 
 
-def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int]) -> np.ndarray:
+def _worst_since(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Return (image, point), the largest value in the images between that of the query and each, forward and backward.
+
+    Examples
+    --------
+    >>> _worst_since(np.array([[3.0], [1.0], [0.0], [2.0], [1.0]]), np.array([2])).ravel().tolist()
+    [3.0, 1.0, 0.0, 2.0, 2.0]
+    """
+    images = np.arange(len(values))[:, None]
+    forward = np.maximum.accumulate(np.where(images >= anchors, values, -np.inf), axis=0)
+    backward = np.maximum.accumulate(np.where(images <= anchors, values, -np.inf)[::-1], axis=0)[::-1]
+    return np.where(images >= anchors, forward, backward)
+
+
+def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int], anchors: np.ndarray) -> np.ndarray:
     """Return (image, point), the probability that points are visible.
 
     A logistic regression on how consistent the matches are: the cycle error and the sharpness of the match in the
-    whole image, and, where a closer look was taken, its cycle error and by how much it disagrees.
+    whole image, there and at worst since the image of the query, and, where a closer look was taken, its cycle error
+    and by how much it disagrees.
 
     Parameters
     ----------
-    levels, clip : as of :func:`visibility_features`
+    levels, clip, anchors : as of :func:`visibility_features`
 
     Notes
     -----
@@ -81,12 +103,11 @@ def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int]) -> 
 
     Examples
     --------
-    >>> tracks = np.full((2, 1, 2), 20.0)
-    >>> sure = LevelTracks(tracks, np.ones((2, 1)), np.zeros((2, 1)), np.array([4.0, 4.0]), *np.zeros((3, 2, 1)))
-    >>> bool(visibility_probability([sure], (40, 40))[1, 0] > 0.9)
+    >>> tracks, ones = np.full((2, 1, 2), 20.0), np.ones((2, 1))
+    >>> sure = LevelTracks(tracks, ones, 0 * ones, np.array([4.0, 4.0]), 0 * ones, ones < 0, 0 * ones)
+    >>> bool(visibility_probability([sure], (40, 40), np.zeros(1, int))[1, 0] > 0.9)
     True
     """
-    features = visibility_features(levels, clip)
-    weights = WEIGHTS[len(features)]
-    found: np.ndarray = 1 / (1 + np.exp(-np.tensordot(weights, features, 1)))
+    features = visibility_features(levels, clip, anchors)
+    found: np.ndarray = 1 / (1 + np.exp(-np.tensordot(WEIGHTS[len(features)], features, 1)))
     return found

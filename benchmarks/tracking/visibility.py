@@ -22,7 +22,7 @@ from probe import Backbone
 from store import Clip
 
 TUNING, OTHERS, OTHERS_FIRST = 16, 16, 3000
-_LEVELS = {4: (1,), 7: (1, 2)}
+_LEVELS = {6: (1,), 9: (1, 2)}
 _RIDGE = 1.0
 
 
@@ -89,7 +89,7 @@ def _gathered(
         model = LayerTokens(backbone, clip.images, size, options, run)
         length = chunk_length(backbone, options, size)
         tracks = LeveledTracking(model, options, extent, len(clip), length, BUDGET_BYTES).track(queries)
-        features = visibility_features(tracks, extent)[:, 1:].reshape(_count(levels), -1)
+        features = visibility_features(tracks, extent, queries[:, 0].astype(int))[:, 1:].reshape(_count(levels), -1)
         limits = within_limits(tracks, options, extent)[1:].ravel()
         found.append((features, clip.visibility[1:, mine].ravel(), limits))
     parts = zip(*found, strict=True)
@@ -132,7 +132,8 @@ def _curve(pairs: _Pairs, weights: np.ndarray) -> str:
 
 def _areas(pairs: _Pairs) -> str:
     """How well each feature alone tells visible pairs from hidden ones: the area under its curve, 0.5 is chance."""
-    names = ("cycle error", "mass", "border", "closer cycle error", "correction", "taken")
+    names = ("cycle error", "mass", "border", "largest cycle error", "least mass")
+    names += ("closer cycle error", "correction", "taken")
     cells = [
         f"{name} {_area(values, pairs.visible):.2f}" for name, values in zip(names, pairs.features[1:], strict=False)
     ]

@@ -31,7 +31,7 @@ def level(error=0.0, mass=0.8, place=20.0, correction=0.0, looked=True, cell=4.0
 
 
 def probability(*levels):
-    found = visibility_probability(list(levels), CLIP)
+    found = visibility_probability(list(levels), CLIP, np.zeros(4, int))
     assert found.shape == (3, 4)
     return found[0, 0]
 

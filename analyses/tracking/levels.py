@@ -21,7 +21,7 @@ Tell = Callable[[int, int], object]
 
 
 class TokenSource(Protocol):
-    """What gives the tokens of chunks, such as :class:`LayerTokens`; ``chunks`` counts the passes of the model."""
+    """Source of the tokens of chunks, such as :class:`LayerTokens`; ``chunks`` counts the passes of the model."""
 
     backbone: Backbone
     size: tuple[int, int]

@@ -140,7 +140,7 @@ class TrackingOptions:
 
     @property
     def shares_chunks(self) -> bool:
-        """Whether as few images as possible are shown: no image but those of queries is in two chunks."""
+        """True if as few images as possible are shown: no image but those of queries is in two chunks."""
         return not self.overlapping and self.interleaved and self.encode == "images"
 
     def crops_at(self, level: int) -> int | None:

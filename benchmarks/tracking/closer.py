@@ -115,7 +115,7 @@ def closer_trackers(
 
 
 def choices(backbone: Backbone, layer: int | None, step: int | None) -> dict[str, Tracker]:
-    """What the defaults of a closer look were chosen from: levels, numbers of crops, and how they are taken."""
+    """Trackers from which the defaults of a closer look are chosen: levels, numbers of crops, and kinds of them."""
     plain = BackboneTracker(backbone, layer, step)
     every = {"max_crops": None}
     return {

@@ -131,7 +131,7 @@ def _curve(pairs: _Pairs, weights: np.ndarray) -> str:
 
 
 def _areas(pairs: _Pairs) -> str:
-    """How well each feature alone tells visible pairs from hidden ones: the area under its curve, 0.5 is chance."""
+    """Area under the curve of each feature alone as a sign of visible pairs, 0.5 being chance."""
     names = ("cycle error", "mass", "border", "largest cycle error", "least mass")
     names += ("closer cycle error", "correction", "taken")
     cells = [

@@ -48,7 +48,7 @@ def build(
             settings = SweepSettings.of_sweep(found.attrs)
             swept = {name: _as_swept(found, name, source) for name, source in sources.items()}
             made = make_examples(model, swept, layer=layer, step=step, settings=settings, count=examples, progress=bar)
-    if levels is not None and made:
+    if levels is not None and model is not None and made:
         from ditprobe.report.closer import closer_clip
 
         # at the clean end of a run, whatever noise the sweep had, as the tracking of whole clips reads them

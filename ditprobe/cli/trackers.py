@@ -50,7 +50,7 @@ def tracking_options(
     from analyses.tracking.options import PUBLISHED, TrackingOptions
 
     if preset == "exact":
-        limit = {} if max_crops is None else {"max_crops": max_crops}
+        limit: dict[str, Any] = {} if max_crops is None else {"max_crops": max_crops}
         return TrackingOptions(encode=encode, noise=noise, levels=levels, crops=crops, **limit)
     return replace(PUBLISHED, noise=noise)
 

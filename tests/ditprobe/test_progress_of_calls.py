@@ -74,4 +74,4 @@ def test_long_calls_have_a_bar_where_somebody_waits(
     CALLS[name](small, {}, tmp_path)
     shown = capsys.readouterr().err
     assert f"{name}:   0%" in shown or f"{name} scene:" in shown
-    assert shown.count("0%|") == 1  # one bar, not one for each clip or tracker
+    assert shown.count(" 0%|") == 1  # one bar, not one for each clip or tracker

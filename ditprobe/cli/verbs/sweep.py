@@ -143,6 +143,7 @@ def sweep(
     options.check_size(wanted, backbone)
     if scenes is not None:
         parsing.scene_seeds(scenes)
+    weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": loading.device}
     if closer is not None:
         check_truth(truth, cotracker)
         _check_output(out, None, overwrite, False, dry_run)
@@ -150,7 +151,6 @@ def sweep(
         check_layers(wanted_layers, model)
         layout = options.resolve_layout(model, wanted, None)
         sources = inputs.read_sources(clips, scenes, layout, stride, first=first, last=last)
-        weights = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": loading.device}
         sources = sources if dry_run else with_truth(sources, truth, window=layout.images * stride, **weights)
         look: dict[str, Any] = {"level": closer, "max_crops": max_crops or 5, "per_head": per_head, "seed": seed}
         look |= {"layers": wanted_layers, "steps": steps, "size": wanted, "stride": stride}
@@ -182,7 +182,6 @@ def sweep(
     if dry_run:
         _dry_run(model, sources, chosen, run, draws, estimate=not no_estimate)
         return
-    weights: dict[str, Any] = {"cotracker": cotracker, "cotracker_code": cotracker_code, "device": loading.device}
     sources = with_truth(sources, truth, window=layout.images * stride, **weights)
     from analyses.layers.sweep import sweep as run_sweep
 

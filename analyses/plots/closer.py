@@ -103,7 +103,7 @@ def _path(name: str, path: np.ndarray, shown: np.ndarray, points: np.ndarray) ->
     x, y = np.round(lines.transpose(1, 0, 2).reshape(-1, 2), 2).T
     shared = {"x": x, "y": y, "mode": "lines", "hoverinfo": "skip", "showlegend": False, "legendgroup": name}
     last = np.array([np.flatnonzero(seen)[-1] if seen.any() else 0 for seen in shown.T])
-    ever: np.ndarray = shown.any(0)
+    ever = np.array([seen.any() for seen in shown.T])
     ends = np.round(np.where(ever[:, None], path[last, np.arange(path.shape[1])], np.nan), 2)
     marks = go.Scatter(
         x=ends[:, 0],

@@ -3,10 +3,8 @@
 # Models
 from probe.loading.load_backbone import load_backbone as load_backbone
 from probe.families.registry import register_family as register_family
-from probe.backbones.backbone import (
-    Backbone as Backbone,
-    LayerInfo as LayerInfo,
-)
+from probe.backbones.backbone import Backbone as Backbone
+from probe.backbones.layers import LayerInfo as LayerInfo
 from probe.backbones.schedule import Schedule as Schedule
 from probe.backbones.settings import RunSettings as RunSettings
 from probe.backbones.geometry import Size as Size

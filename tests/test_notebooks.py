@@ -170,8 +170,10 @@ def test_building_twice_gives_the_same_bytes(
 
 
 def test_build_that_fails_keeps_the_earlier_notebook(
-    build: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    build: ModuleType, kernel: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    execute = build.execute
+    monkeypatch.setattr(build, "execute", lambda source, folder: execute(source, folder, kernel))
     (tmp_path / "small.ipynb").write_text("earlier")
     source = write_source(tmp_path, "1 / 0")
     assert build.main([str(source), "--out", str(tmp_path)]) == 1

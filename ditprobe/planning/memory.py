@@ -8,7 +8,7 @@ import torch
 
 from analyses.arrays import BUDGET_BYTES
 from analyses.kernels.expected_cells import TILE_BYTES
-from probe.backbones.backbone import LayerInfo
+from probe.backbones.layers import LayerInfo
 from store.layout import TokenLayout
 
 _FLOAT32 = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from probe.backbones.arguments import PipelineArguments
 from probe.backbones.family import Family
 from probe.backbones.finite import check_latents, check_values
 from probe.backbones.geometry import Size, TokenGeometry
+from probe.backbones.layers import LayerInfo, modules_at
 from probe.backbones.pipeline_call import OnStep, call_pipeline, decode_latents, encode_images, quiet_pipeline
 from probe.backbones.schedule import ScheduleReader
 from probe.backbones.settings import RunSettings, requested_size
@@ -25,16 +26,6 @@ from store.errors import UnsupportedBackboneError
 from store.files.digest import digest_of_json
 from store.layout import TokenLayout
 from store.text import counted
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """A self-attention layer: its number in execution order, module path, heads and channels per head."""
-
-    index: int
-    name: str
-    heads: int
-    channels: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,7 @@ class Backbone(Family):
         UnsupportedBackboneError
             When there are none, or one cannot be tapped.
         """
-        found = [item for path in cls.attention_paths for item in _expand(denoiser, path)]
+        found = [item for path in cls.attention_paths for item in modules_at(denoiser, path)]
         if not found:
             raise UnsupportedBackboneError(
                 f"{type(denoiser).__name__} has no self-attention layers at {', '.join(cls.attention_paths)}, where "
@@ -374,13 +365,3 @@ class Backbone(Family):
         copied.geometry, copied.arguments = TokenGeometry(copied), PipelineArguments(copied)
         copied.schedule = ScheduleReader(copied)
         return copied
-
-
-def _expand(root: nn.Module, path: str) -> Sequence[tuple[str, nn.Module]]:
-    """Named modules at a path such as ``blocks.*.attn1``."""
-    container, _, leaf = path.partition(".*.")
-    blocks: Any = root
-    for name in container.split("."):
-        blocks = getattr(blocks, name, ())
-    found = [(f"{container}.{i}.{leaf}", getattr(block, leaf, None)) for i, block in enumerate(blocks)]
-    return [(name, module) for name, module in found if isinstance(module, nn.Module)]

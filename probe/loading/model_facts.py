@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from probe.backbones.backbone import Backbone, LayerInfo
+from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
+from probe.backbones.layers import LayerInfo
 from probe.families.published import ModelCard, Release
 from probe.families.registry import families
 from probe.loading.planning import on_meta

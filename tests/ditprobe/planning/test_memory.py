@@ -14,7 +14,7 @@ from analyses.layers.ground_truth import Target
 from analyses.layers.measures import fetch, measure_on_device
 from benchmarks.true_shapes import moving_points
 from ditprobe.planning.memory import capture_bytes, free_bytes, heads_bytes, recorder_bytes, sweep_bytes, tracking_bytes
-from probe.backbones.backbone import LayerInfo
+from probe.backbones.layers import LayerInfo
 from probe.loading.vae_memory import peak_bytes
 from probe.recording.staging import Staging
 from store.layout import TokenLayout

@@ -18,8 +18,8 @@ from analyses.kernels.expected_cells import ExpectedCells
 from ditprobe.planning.memory import flow_bytes
 from ditprobe.planning.model_plan import find_facts, plan_model, published_models
 from probe import load_backbone
-from probe.backbones.backbone import LayerInfo
 from probe.backbones.geometry import Size
+from probe.backbones.layers import LayerInfo
 from probe.families.published import find_card, model_cards
 from probe.loading.model_facts import facts_of_backbone, meta_transformer
 from probe.loading.planning import on_meta

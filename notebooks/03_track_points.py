@@ -93,7 +93,7 @@ dp.plot_tracks(scene.images, tracks, tracks=truth, visibility=visible, title="Tr
 # much is known within it. Attention matches best what stays where it is. So with `levels=(1, 1, 2)` the model looks again
 # at the images with the coarse motion taken out, and then at crops of half the side that follow points that move alike. The
 # time grows with the number of crops, which `max_crops` limits. These are the distances from the truth in pixels, and the
-# closer tracks next to their truth:
+# paths of some points: the true ones, the coarse ones, and those of the closer look.
 
 # %%
 closer = dp.track_points(scene, queries, backbone, options=dp.TrackingOptions(levels=(1, 1, 2), max_crops=5))
@@ -106,7 +106,7 @@ print(closer.details["crops"], "crops;", closer.details["chunks"], "chunks inste
 pd.DataFrame(distances).quantile([0.25, 0.5, 0.75, 0.9]).rename_axis("quantile").round(2)
 
 # %%
-dp.plot_tracks(scene.images, closer, tracks=truth, visibility=visible, title="Tracks of mini, looked at closer")
+dp.plot_closer(scene.images, tracks, closer, tracks=truth, visibility=visible, title="Tracks of mini, looked at closer")
 
 # %% [markdown]
 # ## What confidence and visibility mean

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ AIMS = {
     "CAG, exact": "1.3 x attention",
     "sweep, 100 points and features": "0.05 x layer",
     "record queries and keys": "hidden behind the next layers",
-}
+} | gpu_runs.AIMS
 Calls = Iterator[tuple[str, Callable[[], object]]]
 
 
@@ -179,10 +180,20 @@ def main() -> None:
             print(dry_run(model, given.rounds))
             print(f"\nAt {FLOPS / 1e12:.0f} TFLOP/s and {gpu_runs.DISK / 1e9:g} GB/s; loading and warming up aside.")
             continue
-        device, dtype = torch.device("cuda"), torch.bfloat16
-        print(table(measured(shapes, device, dtype, given.rounds)), flush=True)
-        torch.cuda.empty_cache()
-        print(f"\n{gpu_runs.table(gpu_runs.measured(model, device, dtype, folder=given.folder))}", flush=True)
+        _print_tables(model, shapes, given.rounds, given.folder)
+
+
+def _print_tables(model: Model, shapes: Shapes, rounds: int, folder: Path | None) -> None:
+    """Both tables of a model; one that fails does not cost the others."""
+    device, dtype = torch.device("cuda"), torch.bfloat16
+    for part in (
+        lambda: table(measured(shapes, device, dtype, rounds)),
+        lambda: gpu_runs.table(gpu_runs.measured(model, device, dtype, folder=folder)),
+    ):
+        try:
+            print(f"\n{part()}", flush=True)
+        except Exception:
+            traceback.print_exc()
         torch.cuda.empty_cache()
 
 

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from analyses.arrays import as_tensor, query_and_key, text_tokens
+from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import finite, integer
 from store.errors import InvalidInputError
@@ -91,6 +92,7 @@ def map_attention_to_text(
     return found if by_head else found.isel(head=0, drop=True)
 
 
+@outside_autocast()
 def row_normalisers(
     query: Any,
     key: Any,
@@ -134,6 +136,7 @@ def row_normalisers(
     return found.numpy()
 
 
+@outside_autocast()
 def text_shares(query: Any, text_key: Any, normalisers: np.ndarray, *, scale: float | None = None) -> np.ndarray:
     """The share of every video token's row that each text token gets.
 

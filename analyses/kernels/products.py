@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from probe.execution.autocast import outside_autocast
+
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -14,6 +16,7 @@ def multiplies_half(*tensors: torch.Tensor) -> bool:
     return all(tensor.device.type == "cuda" and tensor.dtype in HALF for tensor in tensors)
 
 
+@outside_autocast()
 def product(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype, scale: float) -> torch.Tensor:
     """Scaled product (..., row, column) of (..., row, channel) and (..., column, channel), in a data type.
 

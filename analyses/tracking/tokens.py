@@ -168,7 +168,10 @@ class LayerTokens:
         found = {}
         for layer in layers:
             capture = kept.captures[layer]
-            query, key = (part[..., self._channels].flatten(2, 3).clone() for part in (capture.query, capture.key))
+            query, key = (  # of any layer on one device, where the points are
+                part[..., self._channels].flatten(2, 3).to(self.backbone.device, copy=True)
+                for part in (capture.query, capture.key)
+            )
             offsets = _offsets(origins, windows, query.device)
             found[layer] = ChunkTokens(query, key, capture.layout, offsets)
         if query.device.type == "cuda":

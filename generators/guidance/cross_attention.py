@@ -17,6 +17,7 @@ from generators.sampling.step import Run, Step
 from generators.sampling.strategy import Strategy
 from probe.attention.edit import Attend, Attention, Editor
 from probe.backbones.backbone import Backbone
+from probe.execution.autocast import outside_autocast
 from store.arguments import check_fields, checked
 from store.checks import finite
 from store.selection import Selection
@@ -210,6 +211,7 @@ def _chunks(attention: Attention, chunk_bytes: int) -> Iterator[tuple[slice, sli
             yield slice(start, start + cells), slice(first, min(first + count, start + cells))
 
 
+@outside_autocast()
 def _kept(attention: Attention, frame: slice, renormalise: bool) -> Tensor:
     """Output (batch, head, query, channel) of queries of one frame from that frame and the text."""
     kept = [frame] if attention.text is None else [frame, attention.text]

@@ -9,6 +9,7 @@ from torch import Tensor
 from analyses.arrays import check_axes
 from generators.transfer.optimised import LossOf, OptimisedMethod
 from generators.transfer.reference_clip import Reference
+from probe.execution.autocast import outside_autocast
 from store.arguments import checked
 from store.checks import integer
 from store.errors import InvalidInputError
@@ -51,6 +52,7 @@ class MotionClone(OptimisedMethod):
 
 
 @checked
+@outside_autocast()
 def temporal_attention(query: Tensor, key: Tensor) -> Tensor:
     """Attention of each cell to itself in all frames.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -63,13 +64,16 @@ class _FusedAttention(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def peak_bytes(function: Callable[[], object]) -> int:
+def peak_bytes(function: Callable[[], object], *, simulate_fused: bool = True) -> int:
     """Return the most bytes that the tensors made by a function take at one time.
 
     Parameters
     ----------
     function : callable without arguments
         What it computes on the meta device takes no memory. Tensors that exist before are not counted.
+    simulate_fused : bool
+        Count attention as fused kernels compute it, with nothing in its output; False runs it, so that it can be
+        differentiated.
 
     Examples
     --------
@@ -78,7 +82,7 @@ def peak_bytes(function: Callable[[], object]) -> int:
     8000
     """
     counter = _Peak()
-    with counter, _FusedAttention():
+    with counter, _FusedAttention() if simulate_fused else nullcontext():
         function()
     return counter.peak
 

@@ -209,8 +209,44 @@ def test_parts_on_several_devices(device: PretendCUDA) -> None:
         backbone, clip, mini.prompt, method=dp.DiTFlow(layers=[0, 1], iterations=1), **mini.options()
     )
     assert transferred.images.shape == clip.images.shape
-    measured = dp.sweep(backbone, clip, dp.Selection([0, 1], "all"), steps=3, prompt=mini.prompt, min_points=1)
+    every = dp.Selection([0, 1], "all")
+    measured = dp.sweep(backbone, clip, every, steps=3, prompt=mini.prompt, min_points=1)
     assert np.isfinite(measured["accuracy"]).all()
+
+
+@pytest.mark.parametrize("preset", ["exact", "renormalised"])
+def test_guidance_with_parts_on_several_devices(device: PretendCUDA, preset: Any) -> None:
+    """The clips are those of one device."""
+    device.devices = 2
+    mini, guided = FAMILIES["mini"], dp.CrossAttentionGuidance(layers=[0, 1], preset=preset)
+    made = []
+    for parts in (False, True):
+        torch.manual_seed(0)
+        pipeline: Any = mini.make()
+        pipeline.to("cuda:0")
+        if parts:
+            _on(pipeline.transformer.transformer_blocks[1], "cuda:1", back="cuda:0")
+        backbone = dp.load_backbone(pipeline)
+        for on in (True, False):
+            made.append(dp.sample(backbone, mini.prompt, guided, **mini.options(guided=on)).images)
+    np.testing.assert_array_equal(made[0], made[2])
+    np.testing.assert_array_equal(made[1], made[3])
+
+
+def test_tracking_heads_and_recordings_with_parts_on_several_devices(device: PretendCUDA, tmp_path: Path) -> None:
+    device.devices = 2
+    mini, clip = FAMILIES["mini"], moving_clip(FAMILIES["mini"].size)
+    pipeline: Any = mini.make()
+    pipeline.to("cuda:0")
+    _on(pipeline.transformer.transformer_blocks[1], "cuda:1", back="cuda:0")
+    backbone, given = dp.load_backbone(pipeline), {"steps": 3, "prompt": mini.prompt}
+    every = dp.Selection([0], "all")
+    heads = sweep_heads(backbone, {"clip": clip}, every, **given)
+    assert np.isfinite(heads["mass"].sel(target="own_frame")).all()
+    recording = dp.record(backbone, clip, every, tmp_path / "run.zarr", **given)
+    assert recording.state == "complete"
+    tracks = dp.track_points(clip, [[0, 12.0, 12.0]], backbone, layer=1, step=-1, **given)
+    assert np.isfinite(tracks.tracks).all()
 
 
 def _on(module: torch.nn.Module, device: str, *, back: str) -> None:

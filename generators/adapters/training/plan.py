@@ -12,9 +12,14 @@ from store.plan import format_bytes
 _FLOAT = 4
 _STATE = 5 * _FLOAT
 """Bytes a parameter: itself, its gradient, two moments of Adam, and the last good value."""
-_KEPT = 15
+_KEPT = 17
 """Numbers that autograd keeps of a token and channel in a layer whose weights are frozen: on mini 12.4 beside a kernel
-of width 8, 14.1 of width 128 and 14.6 beside a LoRA of rank 8, counted by the saved tensors of diffusers' blocks."""
+of width 8, 14.1 of width 128 and 14.6 beside a LoRA of rank 8, counted by the saved tensors of diffusers' blocks; in a
+CogVideoX 12.6 beside a kernel and 16 to 17 beside a LoRA, counted by all tensors that live at one time."""
+_AROUND = 3
+"""The same of what is made before the first and behind the last layer, once."""
+_WORKING = 6
+"""The same of what the backward pass makes in a layer: with gradient checkpointing it comes on top of what is kept."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class TrainingPlan:
         ...     parameters=1000, weights=2000, layers=4, channels=8, tokens=16, steps=5, passes=15.0
         ... )
         >>> plan.adapter, plan.activations, plan.checkpointed
-        (20000, 15360, 4864)
+        (20000, 18176, 6912)
         """
         kept = tokens * channels * item
         return cls(
@@ -91,8 +96,8 @@ class TrainingPlan:
             passes=passes,
             weights=weights,
             adapter=parameters * _STATE,
-            activations=layers * _KEPT * kept,
-            checkpointed=(layers + _KEPT) * kept,
+            activations=(layers * _KEPT + _AROUND) * kept,
+            checkpointed=(layers + _KEPT + _WORKING) * kept,
             checkpointing=checkpointing,
         )
 
@@ -120,8 +125,9 @@ class TrainingPlan:
 def plan_training(method: TrainedMethod, backbone: Backbone, size: Size | None = None) -> TrainingPlan:
     """Return what a training needs; also of a backbone whose weights are not loaded.
 
-    The memory is an estimate from the sizes of the model: about 15 numbers of a token and channel are kept in each
-    layer, one with gradient checkpointing, and those of one layer. The measured figures are in docs/benchmarks.md.
+    The memory is an estimate from the sizes of the model: about 17 numbers of a token and channel are kept in each
+    layer; with gradient checkpointing one, and those of one layer with what its backward pass makes. Measured figures
+    are in docs/benchmarks.md.
 
     Parameters
     ----------

@@ -89,9 +89,11 @@ def execute(source: Path, folder: Path, kernel: Any = None) -> Any:
     with tempfile.TemporaryDirectory() as sockets:
         if kernel is None:
             own_sockets(client.create_kernel_manager(), Path(sockets))
-        client.execute(env=kernel_environment())
-        if kernel is not None:
-            client.kc.stop_channels()  # which the client leaves open for a kernel that it did not start
+        try:
+            client.execute(env=kernel_environment())
+        finally:
+            if kernel is not None and client.kc is not None:
+                client.kc.stop_channels()  # which the client leaves open for a kernel that it did not start
     notebook.metadata.pop("jupytext", None)
     return notebook
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from probe.families.cogvideox import CogVideoX
-from probe.mini.text import PAD, UNKNOWN
+from probe.mini.text import known_tokens
 from store.clips.clip import Clip
-from store.scenes.prompt import ANY_SHAPE, PromptError, PromptWarning, parse_prompt, scene_words
+from store.scenes.prompt import ANY_SHAPE, PromptError, PromptWarning, parse_prompt
 
 GUIDANCE_SCALE = 4.0
 """Of classifier-free guidance where none is asked for; the model card has what was measured."""
@@ -29,7 +29,8 @@ def reads_scenes(pipeline: Any) -> bool:
     tokenizer = pipeline.tokenizer
     if not hasattr(tokenizer, "get_vocab"):
         return False
-    return {*tokenizer.get_vocab(), ANY_SHAPE} == {PAD, UNKNOWN, *scene_words()}
+    slots = bool(getattr(tokenizer, "slots", False))
+    return {*tokenizer.get_vocab(), ANY_SHAPE} == set(known_tokens(slots))
 
 
 class Mini(CogVideoX):

@@ -37,7 +37,8 @@ _PARTS = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
 class MiniConfig:
     """Sizes of a mini backbone. Images are pixels; a cell is 4 x 4 pixels (2 x 2 codec, patch 2).
 
-    ``rotary`` chooses rotary positions (as CogVideoX-5B), otherwise sinusoids are added to the tokens (as 2B).
+    ``rotary`` chooses rotary positions (as CogVideoX-5B), otherwise sinusoids are added to the tokens (as 2B). With
+    ``slots`` each part of a prompt has its place among the tokens (:class:`probe.mini.text.SceneTokenizer`).
     """
 
     images: int = 6
@@ -49,6 +50,7 @@ class MiniConfig:
     text_tokens: int = 40
     text_channels: int = 128
     rotary: bool = False
+    slots: bool = True
 
 
 def new_scheduler() -> CogVideoXDDIMScheduler:
@@ -96,7 +98,7 @@ def new_pipeline(config: MiniConfig | None = None) -> CogVideoXPipeline:
     1
     """
     config = config or MiniConfig()
-    tokenizer = new_tokenizer(config.text_tokens)
+    tokenizer = new_tokenizer(config.text_tokens, slots=config.slots)
     return CogVideoXPipeline(
         tokenizer=tokenizer,
         text_encoder=new_text_encoder(len(tokenizer), config.text_channels, config.text_tokens),

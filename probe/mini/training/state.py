@@ -165,6 +165,7 @@ def _check_settings(path: Path, state: dict[str, Any], mini: MiniConfig, config:
             f"{path} was written before checkpoints kept their settings, so whether they are the same is unknown. "
             "Train into another folder."
         )
+    before = {"slots": False, **before}  # checkpoints from before there were slots
     changed = sorted(name for name in {*before, *now} - {"steps"} if before.get(name) != now.get(name))
     if changed:
         difference = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in changed)

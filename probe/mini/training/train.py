@@ -125,6 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="python -m probe.mini.training")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     parser.add_argument("--rotary", action="store_true", help="rotary positions (mini-rope) instead of added sinusoids")
+    parser.add_argument(
+        "--slots",
+        action=argparse.BooleanOptionalAction,
+        default=MiniConfig.slots,
+        help="a token and a place for each part of a prompt, or its words in their order",
+    )
     parser.add_argument("--steps", type=int, default=TrainConfig.steps)
     parser.add_argument("--batch", type=int, default=TrainConfig.batch)
     parser.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
@@ -149,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     try:
         config = TrainConfig(**{name: options.pop(name) for name in asdict(TrainConfig()) if name in options})
-        out, mini = options.pop("out"), MiniConfig(rotary=options.pop("rotary"))
+        out, mini = options.pop("out"), MiniConfig(rotary=options.pop("rotary"), slots=options.pop("slots"))
         every = options.pop("page_every") or 1
         train(out, mini, config, on_save=partial(_measure, out, every, config.steps), **options)
     except DitprobeError as error:

@@ -27,11 +27,11 @@ from probe.loading.load_backbone import MINIS
 from probe.mini import BUNDLED, MiniConfig, load_mini, new_pipeline, save_mini
 from probe.mini.codec import PixelCodec
 from probe.mini.family import GUIDANCE_SCALE, Mini
-from probe.mini.text import UNKNOWN, new_text_encoder, new_tokenizer
+from probe.mini.text import NOTHING, UNKNOWN, SceneTokenizer, new_text_encoder, new_tokenizer
 from probe.recording.record import record
 from store import Clip, Selection, make_scene, open_recording
 from store.errors import BackboneNotFoundError, InvalidInputError
-from store.scenes.prompt import ANY_SHAPE, PromptError, PromptWarning, scene_words
+from store.scenes.prompt import ANY_SHAPE, DIRECTIONS, SHAPES, PromptError, PromptWarning, scene_words
 
 SMALL = MiniConfig(images=3, height=16, width=24, layers=1, heads=2, channels=16)
 PROMPT = "a red disc moves left over blue stripes"
@@ -285,7 +285,7 @@ def test_weights_from_before_open_prompts_warn_of_them_and_refuse_their_word(min
 
 
 def test_the_tokenizer_pads_cuts_and_marks_what_it_does_not_know() -> None:
-    tokenizer = new_tokenizer(5)
+    tokenizer = new_tokenizer(5, slots=False)
     red, disc = (tokenizer.get_vocab()[word] for word in ("red", "disc"))
     found = tokenizer(["Red purpel", "disc."], padding="max_length").input_ids
     assert found == [[red, 1, 0, 0, 0], [disc, 0, 0, 0, 0]]
@@ -295,9 +295,33 @@ def test_the_tokenizer_pads_cuts_and_marks_what_it_does_not_know() -> None:
     assert tokenizer("red " * 9, truncation=True, max_length=2).input_ids == [red] * 2
 
 
+def test_a_tokenizer_with_slots_has_a_place_for_each_part_of_a_prompt(tmp_path: Path) -> None:
+    new_tokenizer(40).save_pretrained(tmp_path)
+    tokenizer = SceneTokenizer.from_pretrained(tmp_path)
+    places: list[set[str]] = [set() for _ in range(17)]
+    for seed in range(60):
+        prompt = make_scene(seed, 1, 8, 8).prompt
+        tokens = tokenizer.convert_ids_to_tokens(tokenizer(prompt, padding="max_length").input_ids)
+        assert len(tokens) == 40 and set(tokens[17:]) == {"<pad>"} and UNKNOWN not in tokens
+        objects = [" ".join(word for word in tokens[at : at + 4] if word != NOTHING) for at in (0, 4, 8)]
+        background = " ".join(word for word in tokens[12:14] if word != NOTHING)
+        camera = " and ".join(word for word in tokens[14:17] if word != NOTHING)
+        said = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in objects if each)
+        assert f"{said} over {background}{' while the camera ' + camera if camera else ''}" == prompt
+        for place, token in zip(places, tokens[:17], strict=True):
+            place.add(token)
+    assert places[3] | places[7] | places[11] <= {NOTHING, *(f"moves {word}" for word in DIRECTIONS)}
+    assert places[14] <= {NOTHING, *(f"pans {word}" for word in DIRECTIONS)}
+    assert places[2] - {NOTHING} == set(SHAPES)
+    moves = "a red object over blue while the camera moves"
+    assert tokenizer.convert_ids_to_tokens(tokenizer(moves).input_ids)[12:] == ["blue", NOTHING, "moves", *2 * [NOTHING]]
+    other = tokenizer(["Disc, red!", "red purpel", ""], padding=True).input_ids
+    assert [tokenizer.convert_ids_to_tokens(ids) for ids in other] == [["disc", "red"], ["red", UNKNOWN], ["<pad>"] * 2]
+
+
 def test_the_encoder_tells_words_and_their_places_apart() -> None:
     torch.manual_seed(0)
-    tokenizer = new_tokenizer(12)
+    tokenizer = new_tokenizer(12, slots=False)
     encoder = new_text_encoder(len(tokenizer), 32, 12).eval()
     texts = ["a red disc moves left over blue dots", "a blue disc moves left over red dots"]
     ids = tokenizer(texts, padding="max_length", return_tensors="pt").input_ids

@@ -112,7 +112,7 @@ def test_it_plays_and_stops_and_a_slider_chooses_the_image(reference_flow: xr.Da
     assert play.args[1]["frame"] == {"duration": 200, "redraw": True}
     assert pause.args[0] == (None,)
     assert figure.layout.title.text.startswith("&lt;b&gt;one&lt;/b&gt; &amp; two<br>")
-    assert "came since image 0; 3 of 9 images" in figure.layout.title.text
+    assert "since image 0; 3 of 9 images" in figure.layout.title.text
 
 
 def test_one_image_has_nothing_to_play() -> None:

@@ -46,31 +46,24 @@ class LevelTracks:
 
 
 @dataclass(frozen=True, eq=False)
-class CloserLook:
-    """Look at points again in crops of a clip.
+class CropChoice:
+    """Choose the crops of a clip in which points are looked at again.
 
     Parameters
     ----------
-    tokens : callable
-        Returns the :class:`ChunkTokens` of a chunk in crops.
     plans : callable
         Returns the chunks that lead from anchors (point,) to all other images.
     layout : the cells of a chunk
     length : images of a chunk
-    device : of the tokens
     clip : (height, width) of the clip in pixels
     options : TrackingOptions
-    budget_bytes : working memory of one matching
     """
 
-    tokens: Callable[[Chunk, CropWindows], ChunkTokens]
     plans: Callable[[np.ndarray], Plans]
     layout: TokenLayout
     length: int
-    device: torch.device
     clip: tuple[int, int]
     options: TrackingOptions
-    budget_bytes: int
 
     def crops(self, coarse: LevelTracks, anchors: np.ndarray, level: int) -> list[PointGroup]:
         """Return the crops in which points are looked at again; a point that is trusted nowhere has none."""
@@ -91,6 +84,43 @@ class CloserLook:
         else:
             groups = group_points(tracks, trusted[:, kept], extent, margin, anchors=known, most=most)
         return [replace(group, members=kept[group.members]) for group in groups]
+
+    def plans_of(self, crop: PointGroup, anchors: np.ndarray) -> Plans:
+        """Return the chunks in which a crop is shown, for points known in images (point,)."""
+        if crop.chunk is not None:
+            return [(((crop.chunk,),), crop.chunk.anchors)]
+        return self.plans(anchors[crop.members])
+
+    def windows_of(self, crop: PointGroup, level: int) -> CropWindows:
+        """Return what the model is shown of a crop."""
+        windows = follow(crop.centres, self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
+        if crop.motion is None:
+            return windows
+        return CompensatedWindows(windows.origins, windows.scale, crop.motion)
+
+    def _trusted(self, coarse: LevelTracks) -> np.ndarray:
+        trusted: np.ndarray = coarse.cycle_error <= self.options.trusted_cycle_error
+        return trusted & ((coarse.tracks >= 0) & (coarse.tracks <= np.array(self.clip[::-1]))).all(-1)
+
+    def _scale(self, level: int) -> float:
+        return crop_scale(self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
+
+
+@dataclass(frozen=True, eq=False)
+class CloserLook(CropChoice):
+    """Look at points again in crops of a clip.
+
+    Parameters
+    ----------
+    tokens : callable
+        Returns the :class:`ChunkTokens` of a chunk in crops.
+    device : of the tokens
+    budget_bytes : working memory of one matching
+    """
+
+    tokens: Callable[[Chunk, CropWindows], ChunkTokens]
+    device: torch.device
+    budget_bytes: int
 
     def refine(self, coarse: LevelTracks, anchors: np.ndarray, level: int, crops: list[PointGroup]) -> LevelTracks:
         """Return the tracks of a closer level, those of the level before where this one does not speak.
@@ -143,19 +173,6 @@ class CloserLook:
             for anchor, states in propagator.propagate(groups, points).items():
                 self._put(found, coarse, windows, anchor, members[anchor], states)
 
-    def plans_of(self, crop: PointGroup, anchors: np.ndarray) -> Plans:
-        """Return the chunks in which a crop is shown, for points known in images (point,)."""
-        if crop.chunk is not None:
-            return [(((crop.chunk,),), crop.chunk.anchors)]
-        return self.plans(anchors[crop.members])
-
-    def windows_of(self, crop: PointGroup, level: int) -> CropWindows:
-        """Return what the model is shown of a crop."""
-        windows = follow(crop.centres, self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
-        if crop.motion is None:
-            return windows
-        return CompensatedWindows(windows.origins, windows.scale, crop.motion)
-
     def _put(
         self,
         found: LevelTracks,
@@ -184,13 +201,6 @@ class CloserLook:
             best = mine[taken]
             found.tracks[image, best], found.mass[image, best] = there[taken], state.mass[taken]
             found.looked[image, best], found.middle[image, best] = True, middle[taken]
-
-    def _trusted(self, coarse: LevelTracks) -> np.ndarray:
-        trusted: np.ndarray = coarse.cycle_error <= self.options.trusted_cycle_error
-        return trusted & ((coarse.tracks >= 0) & (coarse.tracks <= np.array(self.clip[::-1]))).all(-1)
-
-    def _scale(self, level: int) -> float:
-        return crop_scale(self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
 
 
 def count_chunks(plans: Plans) -> int:

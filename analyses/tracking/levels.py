@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from analyses.tracking.chunks import Chunk, chunk_groups, shared_chunks
-from analyses.tracking.closer import CloserLook, LevelTracks, Plans, count_chunks
+from analyses.tracking.closer import CloserLook, CropChoice, LevelTracks, Plans, count_chunks
 from analyses.tracking.crops import CropWindows
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.propagate import ChunkTokens, Propagator
@@ -117,15 +116,14 @@ class LeveledTracking:
     @property
     def look(self) -> CloserLook:
         """The closer look that a level takes."""
-        model = self.model
         return CloserLook(
-            self._tokens,
             self._plans,
-            model.layout(2),
+            self.model.layout(2),
             self.length,
-            model.backbone.device,
             self.clip,
             self.options,
+            self._tokens,
+            self.model.backbone.device,
             self.budget_bytes,
         )
 
@@ -184,17 +182,14 @@ def expected_chunks(
     size = np.array([clip[1], clip[0]]) / [layout.pixel_width, layout.pixel_height]
     still = LevelTracks(places, zeros + 1, zeros, size * layout.cell_size[::-1], zeros, zeros.astype(bool), zeros)
 
-    def no_tokens(chunk: Chunk, windows: CropWindows) -> ChunkTokens:
-        raise NotImplementedError  # nothing is looked at
-
     def plans_of(known: np.ndarray) -> Plans:
         return chunk_plans(images, np.unique(known).tolist(), length, options)
 
-    look = CloserLook(no_tokens, plans_of, layout, length, torch.device("cpu"), clip, options, 0)
+    choice = CropChoice(plans_of, layout, length, clip, options)
     found = [chunks]
     for level in levels_for(options, anchors)[1:] if plans else ():
-        crops = look.crops(still, anchors, level)
-        found.append(sum(count_chunks(look.plans_of(crop, anchors)) for crop in crops))
+        crops = choice.crops(still, anchors, level)
+        found.append(sum(count_chunks(choice.plans_of(crop, anchors)) for crop in crops))
     return found
 
 

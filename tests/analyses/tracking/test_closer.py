@@ -136,13 +136,13 @@ def coarse(points, images=4, cell=4.0, errors=0.0):
 
 def look(shift, **options):
     return CloserLook(
-        lambda chunk, windows: planted(windows, chunk, shift),
         lambda anchors: chunk_plans(4, np.unique(anchors).tolist(), 4, TrackingOptions()),
         LAYOUT,
         4,
-        torch.device("cpu"),
         (32, 32),
         replace(TrackingOptions(scale="channels", smoothness=0.0, candidates=1, crops="follow"), **options),
+        lambda chunk, windows: planted(windows, chunk, shift),
+        torch.device("cpu"),
         2**24,
     )
 

@@ -141,7 +141,7 @@ def test_a_look_corrects_every_point_from_its_own_path():
     before = LevelTracks(tracks, ones, 0 * ones, FOUR, 0 * ones, ones < 0, 0 * ones)
     options = TrackingOptions(scale="channels", smoothness=0.0, candidates=1, crops="compensate")
     plans = chunk_plans(4, [0], 4, TrackingOptions())
-    look = CloserLook(tokens, lambda anchors: plans, LAYOUT, 4, torch.device("cpu"), (32, 32), options, 2**24)
+    look = CloserLook(lambda anchors: plans, LAYOUT, 4, (32, 32), options, tokens, torch.device("cpu"), 2**24)
     crops = look.crops(before, np.zeros(2, int), 2)
     assert len(crops) == 1
     found = look.refine(before, np.zeros(2, int), 2, crops)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -79,6 +80,39 @@ class TokenChecks:
     def finish(self) -> dict[str, float]:
         """Fetch the extremes and raise for them: the device is waited for once."""
         return self.raise_for(self.extremes().cpu().numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class Pending:
+    """Values that are computed, or still being computed, on a device, and the checks of the tokens they come from."""
+
+    values: dict[str, torch.Tensor]
+    checks: TokenChecks
+
+
+def fetch(pending: Sequence[Pending]) -> list[dict[str, np.ndarray]]:
+    """Fetch the values of several captures in one copy, as float64.
+
+    Raises
+    ------
+    InvalidInputError
+        For tokens that hold NaN, or whose products overflow.
+
+    Examples
+    --------
+    >>> checks = TokenChecks()
+    >>> checks.finite(torch.ones(2), "query")
+    >>> fetch([Pending({"sum": torch.ones(2).sum()}, checks)])
+    [{'sum': array(2.)}]
+    """
+    if not pending:
+        return []
+    found = iter(to_host([part for one in pending for part in (one.checks.extremes(), *one.values.values())]))
+    fetched = []
+    for one in pending:
+        one.checks.raise_for(next(found))
+        fetched.append({name: next(found) for name in one.values})
+    return fetched
 
 
 def to_host(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:

@@ -21,7 +21,8 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBloc
 
 from analyses.flow.attention_flow import MovingFlowLoss
 from analyses.layers.ground_truth import Target
-from analyses.layers.measures import fetch, measure_on_device
+from analyses.layers.measures import measure_on_device
+from analyses.token_checks import fetch
 from benchmarks import gpu_runs
 from benchmarks.gpu_runs import FLOPS, TEXT, Model
 from benchmarks.true_shapes import MOVING, moving_points

@@ -18,7 +18,8 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBloc
 
 from analyses.flow.attention_flow import MovingFlowLoss, amf_loss, attention_motion_flow
 from analyses.layers.ground_truth import Target, Truth
-from analyses.layers.measures import fetch, measure_on_device
+from analyses.layers.measures import measure_on_device
+from analyses.token_checks import fetch
 from benchmarks.memory import forget_peak, memory
 from generators.guidance.cross_attention import within_frames
 from probe.attention.edit import Attention

@@ -288,7 +288,7 @@ def _scalar(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
 
 
 _SIMPLE: dict[Any, Callable[[Any, str], Any]] = {
-    int: _scalar(functools.partial(integer, least=-(2**64), most=2**64)),
+    int: _scalar(functools.partial(integer, min_value=-(2**64), max_value=2**64)),
     float: _scalar(number),
     bool: flag,
     str: text,

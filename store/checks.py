@@ -54,7 +54,7 @@ def one_of(value: Choice, known: Iterable[Any], name: str) -> Choice:
     return value
 
 
-def integer(value: Any, name: str, *, least: int | None = None, most: int | None = None) -> int:
+def integer(value: Any, name: str, *, min_value: int | None = None, max_value: int | None = None) -> int:
     """Return a count or a number in a row as ``int``: Python and NumPy integers, never a flag or a fraction.
 
     Raises
@@ -63,7 +63,7 @@ def integer(value: Any, name: str, *, least: int | None = None, most: int | None
 
     Examples
     --------
-    >>> integer(3, "steps", least=1)
+    >>> integer(3, "steps", min_value=1)
     3
     """
     if isinstance(value, _FLAGS) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool"):
@@ -72,16 +72,16 @@ def integer(value: Any, name: str, *, least: int | None = None, most: int | None
         found = operator.index(value)
     except (TypeError, ValueError, RuntimeError) as error:  # tensors: of floats, of several values, without data
         raise must_be(name, "an int", value) from error
-    _in_range(found, name, least, most)
+    _in_range(found, name, min_value, max_value)
     return found
 
 
-def number(value: Any, name: str, *, least: float | None = None, most: float | None = None) -> float:
+def number(value: Any, name: str, *, min_value: float | None = None, max_value: float | None = None) -> float:
     """Return a number as ``float``, infinities included; never a flag, a text, an array or NaN.
 
     Parameters
     ----------
-    least, most : inclusive bounds
+    min_value, max_value : inclusive bounds
 
     Raises
     ------
@@ -100,18 +100,18 @@ def number(value: Any, name: str, *, least: float | None = None, most: float | N
             found = math.nan
     if math.isnan(found):
         raise must_be(name, "a number", value)
-    _in_range(found, name, least, most)
+    _in_range(found, name, min_value, max_value)
     return found
 
 
 def finite(
-    value: Any, name: str, *, least: float | None = None, most: float | None = None, above: float | None = None
+    value: Any, name: str, *, min_value: float | None = None, max_value: float | None = None, above: float | None = None
 ) -> float:
     """Return a finite number as ``float``; never a flag, a text or NaN.
 
     Parameters
     ----------
-    least, most : inclusive bounds
+    min_value, max_value : inclusive bounds
     above : exclusive lower bound
 
     Raises
@@ -131,7 +131,7 @@ def finite(
         raise must_be(name, "a finite number", value)
     if above is not None and not found > above:
         raise InvalidInputError(f"{name} must be above {above:g}; got {found:g}.")
-    _in_range(found, name, least, most)
+    _in_range(found, name, min_value, max_value)
     return found
 
 
@@ -208,16 +208,16 @@ def height_and_width(
         raise InvalidInputError("size=(height, width) was given, and height= or width= too. Give one of them.")
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise InvalidInputError(f"size must be (height, width) in pixels; got {shown(size)}.")
-    return integer(size[0], "height", least=1), integer(size[1], "width", least=1)
+    return integer(size[0], "height", min_value=1), integer(size[1], "width", min_value=1)
 
 
-def _in_range(number: float, name: str, least: float | None, most: float | None) -> None:
-    if least is not None and most is not None and not least <= number <= most:
-        raise InvalidInputError(f"{name} must lie between {least:g} and {most:g}; got {_number(number)}.")
-    if least is not None and number < least:
-        raise InvalidInputError(f"{name} must be at least {least:g}; got {_number(number)}.")
-    if most is not None and number > most:
-        raise InvalidInputError(f"{name} must be at most {most:g}; got {_number(number)}.")
+def _in_range(number: float, name: str, min_value: float | None, max_value: float | None) -> None:
+    if min_value is not None and max_value is not None and not min_value <= number <= max_value:
+        raise InvalidInputError(f"{name} must lie between {min_value:g} and {max_value:g}; got {_number(number)}.")
+    if min_value is not None and number < min_value:
+        raise InvalidInputError(f"{name} must be at least {min_value:g}; got {_number(number)}.")
+    if max_value is not None and number > max_value:
+        raise InvalidInputError(f"{name} must be at most {max_value:g}; got {_number(number)}.")
 
 
 def _number(number: float) -> str:

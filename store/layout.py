@@ -112,9 +112,9 @@ class TokenLayout:
 
     def __post_init__(self) -> None:
         for name in ("frames", "height", "width", "pixel_height", "pixel_width", "images"):
-            object.__setattr__(self, name, integer(getattr(self, name), name, least=1))
-            integer(getattr(self, name), name, most=_MOST)
-        if integer(self.text_tokens, "text_tokens", most=_MOST) < 0:
+            object.__setattr__(self, name, integer(getattr(self, name), name, min_value=1))
+            integer(getattr(self, name), name, max_value=_MOST)
+        if integer(self.text_tokens, "text_tokens", max_value=_MOST) < 0:
             raise InvalidInputError(f"text_tokens must not be negative; got {self.text_tokens}.")
         check_fields(self)
         spans = _causal_spans(self.frames, self.images) if self.spans is None else tuple(self.spans)

@@ -44,7 +44,7 @@ def resolve_number(kind: str, number: int, count: int, owner: str = "backbone") 
 
 
 def _check_count(kind: str, count: int, owner: str) -> None:
-    if integer(count, f"{kind}s", most=_MOST) < 1:
+    if integer(count, f"{kind}s", max_value=_MOST) < 1:
         raise InvalidInputError(f"a {owner} needs at least 1 {kind}; got {kind}s={count}.")
 
 

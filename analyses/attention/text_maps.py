@@ -71,7 +71,9 @@ def map_attention_to_text(
         finite(scale, "scale")
     video, keys = query_and_key(query, key, layout)
     text = text_tokens(text_key, keys)
-    chosen = list(range(text.shape[1])) if tokens is None else [integer(token, "tokens", least=0) for token in tokens]
+    chosen = (
+        list(range(text.shape[1])) if tokens is None else [integer(token, "tokens", min_value=0) for token in tokens]
+    )
     for token in chosen:
         if token >= text.shape[1]:
             raise InvalidInputError(f"text token {token} does not exist: there are {text.shape[1]}.")

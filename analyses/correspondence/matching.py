@@ -235,7 +235,7 @@ def match_sources(
 ) -> Matches:
     """The matched cell of each source cell; ``query`` and ``key`` are checked (head, frame, cell, channel) tensors."""
     one_of(refine, (None, "soft"), "refine")
-    integer(integer(window, "window", most=1000), "window", least=1)
+    integer(integer(window, "window", max_value=1000), "window", min_value=1)
     dtype = compute_dtype(query, key)
     divisor = math.sqrt(query.shape[0] if preset == "difftrack-tracking" else query.shape[-1])
     most = sources_within(budget_bytes, query.shape[2], dtype.itemsize)

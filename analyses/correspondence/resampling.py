@@ -55,7 +55,7 @@ def to_image_rate(tracks: Array, layout: TokenLayout, images: int, preset: Geome
         raise InvalidInputError(
             f"tracks need the shape (frame, point, 2) with {layout.frames} frames; got {tuple(tensor.shape)}."
         )
-    integer(integer(images, "images", most=10**6), "images", least=1)
+    integer(integer(images, "images", max_value=10**6), "images", min_value=1)
     if not tensor.is_floating_point():
         tensor = tensor.double()
     return restore_kind(tracks)(Resampling.of(layout, images, preset, tensor.device)(tensor))

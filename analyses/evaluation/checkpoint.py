@@ -66,9 +66,9 @@ class FinishedClip:
         found = cls(**{**values, "metrics": {name: metrics[name] for name in METRICS}, "further": further})
         if not all(isinstance(text, str) for text in (found.tracker, found.clip, found.digest)):
             raise ValueError("its names are not texts")
-        integer(found.images, "images", least=1)
-        integer(found.queries, "queries", least=1)
-        finite(found.seconds, "seconds", least=0)
+        integer(found.images, "images", min_value=1)
+        integer(found.queries, "queries", min_value=1)
+        finite(found.seconds, "seconds", min_value=0)
         return found
 
 

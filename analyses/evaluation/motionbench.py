@@ -145,8 +145,8 @@ def motion_scene_entries(
     >>> len(entry.prompts), entry.details["path"]
     (2, 'curved')
     """
-    integer(entries, "entries", least=1, most=1000)
-    integer(prompts, "prompts", least=1, most=5)
+    integer(entries, "entries", min_value=1, max_value=1000)
+    integer(prompts, "prompts", min_value=1, max_value=5)
     for category in categories:
         one_of(category, DRAWN, "category")
     return {

@@ -43,7 +43,7 @@ def level_of(clusters: int) -> Level:
     >>> [level_of(clusters) for clusters in (1, 3, 4, 6, 7)]
     ['easy', 'easy', 'medium', 'medium', 'hard']
     """
-    return "easy" if integer(clusters, "clusters", least=1) <= 3 else "medium" if clusters <= 6 else "hard"
+    return "easy" if integer(clusters, "clusters", min_value=1) <= 3 else "medium" if clusters <= 6 else "hard"
 
 
 @checked
@@ -98,8 +98,8 @@ def motion_difficulty(
         raise InvalidInputError(f"tracks need the shape (image, point, 2); got {paths.shape}.")
     if not np.isfinite(paths).all():
         raise InvalidInputError("tracks hold values that are not finite.")
-    finite(min_spread, "min_spread", least=0)
-    integer(max_clusters, "max_clusters", least=2)
+    finite(min_spread, "min_spread", min_value=0)
+    integer(max_clusters, "max_clusters", min_value=2)
     spread = np.sqrt(((paths - paths.mean(1, keepdims=True)) ** 2).sum(-1).mean())
     vectors = paths.transpose(1, 0, 2).reshape(paths.shape[1], -1)
     most = min(max_clusters, len(np.unique(vectors, axis=0)) - 1)

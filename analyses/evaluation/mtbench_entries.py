@@ -145,8 +145,8 @@ def scene_entries(*, levels: Sequence[Level] = LEVELS, entries: int = 2, prompts
     >>> len(entry.prompts), entry.difficulty.level
     (2, 'easy')
     """
-    integer(entries, "entries", least=1, most=len(SCENE_SEEDS["easy"]))
-    integer(prompts, "prompts", least=1, most=5)
+    integer(entries, "entries", min_value=1, max_value=len(SCENE_SEEDS["easy"]))
+    integer(prompts, "prompts", min_value=1, max_value=5)
     return {
         f"{level}-{number}": scene_entry(f"{level}-{number}", seed, prompts)
         for level in levels

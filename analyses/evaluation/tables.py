@@ -168,7 +168,7 @@ def latex_table(
 
     if not isinstance(table, pd.DataFrame):
         raise InvalidInputError(f"table must be a pandas DataFrame; got {type(table).__name__}. tidy(sweep) makes one.")
-    integer(digits, "digits", least=0, most=12)
+    integer(digits, "digits", min_value=0, max_value=12)
     shown = table.reset_index() if index else table
     unnamed = table.index.names == [None]
     header = ["" if index and unnamed and place == 0 else _tex(name) for place, name in enumerate(shown.columns)]

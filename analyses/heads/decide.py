@@ -91,7 +91,7 @@ def decide_heads(masses: xr.Dataset, *, step: int | None = None, margin: float |
     >>> decide_heads(xr.Dataset({"mass": (dims, mass), "uniform": uniform}, coords))["class"].values.tolist()
     [['temporal', 'spatial']]
     """
-    margin = finite(MARGINS["exact"] if margin is None else margin, "margin", least=1)
+    margin = finite(MARGINS["exact"] if margin is None else margin, "margin", min_value=1)
     ratio = head_log_ratio(masses)
     known = ratio["step"].values.tolist()
     chosen = known[-1] if step is None else step

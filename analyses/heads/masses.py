@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES, as_tensor, compute_dtype, query_and_key, text_tokens
 from analyses.kernels.attention_weights import attention_weights
-from analyses.token_checks import TokenChecks, to_host
+from analyses.token_checks import Pending, TokenChecks, fetch
 from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
 from store.checks import integer
@@ -198,21 +197,17 @@ def head_masses(
     >>> found["mass"].sel(target=["own_frame", "same_place"]).values.round(3).tolist()
     [[0.333, 0.667]]
     """
-    options: dict[str, Any] = {
-        "tracks": tracks,
-        "visibility": visibility,
-        "radius": radius,
-        "budget_bytes": budget_bytes,
-    }
-    return fetch_masses([masses_on_device(query, key, layout, text_key, **options)])[0]
+    integer(radius, "radius")
+    if (tracks is None) != (visibility is None):
+        raise InvalidInputError("tracks and visibility go together: pass both, or neither.")
+    pairs = None if tracks is None or visibility is None else MovingPairs.of_tracks(tracks, visibility, layout, radius)
+    return fetch_masses([masses_on_device(query, key, layout, text_key, pairs, radius, budget_bytes)])[0]
 
 
 @dataclass(frozen=True, eq=False)
-class PendingMasses:
-    """Sums that are computed, or still being computed, on a device, and the checks of what they were made from."""
+class PendingMasses(Pending):
+    """``totals``, (head + 1, target) float64 sums of which the last row is a head that attends to everything alike."""
 
-    totals: torch.Tensor  # (head + 1, target) float64; the last row is a head that attends to everything alike
-    checks: TokenChecks
     sums: _Sums
     has_text: bool
 
@@ -223,21 +218,18 @@ def masses_on_device(
     query: Array,
     key: Array,
     layout: TokenLayout,
-    text_key: Array | None = None,
-    *,
-    tracks: Array | None = None,
-    visibility: Array | None = None,
-    radius: int = 1,
-    budget_bytes: int = BUDGET_BYTES,
+    text_key: Array | None,
+    pairs: MovingPairs | None,
+    radius: int,
+    budget_bytes: int,
 ) -> PendingMasses:
-    """Sum as :func:`head_masses` does and leave the result on the device; shapes are checked at once."""
-    integer(radius, "radius")
-    if (tracks is None) != (visibility is None):
-        raise InvalidInputError("tracks and visibility go together: pass both, or neither.")
+    """Sum as :func:`head_masses` does, with its moving pairs, and leave the result on the device.
+
+    Shapes are checked at once.
+    """
     checks = TokenChecks()
     asked, keys = query_and_key(query, key, layout, checks)
     text = None if text_key is None else text_tokens(text_key, keys, checks=checks)
-    pairs = None if tracks is None or visibility is None else MovingPairs.of_tracks(tracks, visibility, layout, radius)
     sums = _Sums.zeros(len(asked), layout, asked, radius, pairs)
     for head, rows, weights in attention_rows(asked.flatten(1, 2), keys.flatten(1, 2), text, budget_bytes):
         sums.add(head, rows, weights)
@@ -246,7 +238,7 @@ def masses_on_device(
     for start in range(0, layout.video_tokens, 256):
         rows = range(start, min(start + 256, layout.video_tokens))
         alike.add(slice(0, 1), rows, sums.total.new_full((1, len(rows), everything), 1 / everything))
-    return PendingMasses(torch.cat([sums.total, alike.total]), checks, sums, text is not None)
+    return PendingMasses({"totals": torch.cat([sums.total, alike.total])}, checks, sums, text is not None)
 
 
 def fetch_masses(pending: Sequence[PendingMasses]) -> list[xr.Dataset]:
@@ -257,14 +249,7 @@ def fetch_masses(pending: Sequence[PendingMasses]) -> list[xr.Dataset]:
     InvalidInputError
         For tokens that hold NaN, or whose products overflow.
     """
-    if not pending:
-        return []
-    found = iter(to_host([part for one in pending for part in (one.checks.extremes(), one.totals)]))
-    masses = []
-    for one in pending:
-        one.checks.raise_for(next(found))
-        masses.append(_dataset(next(found), one))
-    return masses
+    return [_dataset(values["totals"], one) for values, one in zip(fetch(pending), pending, strict=True)]
 
 
 def _dataset(totals: np.ndarray, found: PendingMasses) -> xr.Dataset:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES
-from analyses.heads.masses import TARGETS, PendingMasses, fetch_masses, masses_on_device
+from analyses.heads.masses import TARGETS, MovingPairs, PendingMasses, fetch_masses, masses_on_device
 from probe.backbones.backbone import Backbone
 from probe.backbones.pipeline_call import OnStep
 from probe.capture.capture import Capture
@@ -19,6 +19,7 @@ from store.arguments import checked
 from store.checks import integer
 from store.clips.clip import Clip
 from store.errors import EmptySelectionError, InvalidInputError
+from store.layout import TokenLayout
 from store.progress import Tell, progress_bar
 from store.recordings.provenance import library_versions
 from store.selection import Noise, Selection
@@ -97,7 +98,8 @@ def sweep_heads(
         raise InvalidInputError(
             "heads are measured on one branch, with all heads and frames: pass Selection(steps=..., layers=...)."
         )
-    integer(draws, "draws", least=1)
+    integer(draws, "draws", min_value=1)
+    integer(radius, "radius")
     backbone.check_ready()
     runs = [
         (name, window, draw)
@@ -154,6 +156,7 @@ class _Found:
         self.clip, self.radius, self.budget_bytes = clip, radius, budget_bytes
         self.masses: dict[tuple[int, int], xr.Dataset] = {}
         self._waiting: dict[tuple[int, int], PendingMasses] = {}
+        self._pairs: MovingPairs | None = None
 
     def __call__(self, capture: Capture) -> None:
         self._waiting[capture.step, capture.layer] = masses_on_device(
@@ -161,11 +164,16 @@ class _Found:
             capture.key,
             capture.layout,
             capture.text_key,
-            tracks=self.clip.tracks,
-            visibility=self.clip.visibility,
-            radius=self.radius,
-            budget_bytes=self.budget_bytes,
+            self._moving_pairs(capture.layout),
+            self.radius,
+            self.budget_bytes,
         )
+
+    def _moving_pairs(self, layout: TokenLayout) -> MovingPairs | None:
+        """The pairs of the clip's points, which are the same in every capture; None for a clip without tracks."""
+        if self._pairs is None and self.clip.tracks is not None and self.clip.visibility is not None:
+            self._pairs = MovingPairs.of_tracks(self.clip.tracks, self.clip.visibility, layout, self.radius)
+        return self._pairs
 
     def take(self) -> None:
         """Fetch what waits on the device."""

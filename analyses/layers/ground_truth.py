@@ -75,15 +75,15 @@ class Truth:
         return cls(tracks[0, kept], tracks[:, kept], visibility[:, kept])
 
     @classmethod
-    def of_grid(cls, layout: TokenLayout, most: int = 400) -> Truth:
-        """Points at cell centres, at most ``most``, of which nothing is known.
+    def of_grid(cls, layout: TokenLayout, max_points: int = 400) -> Truth:
+        """Points at cell centres, at most ``max_points``, of which nothing is known.
 
         Examples
         --------
         >>> Truth.of_grid(TokenLayout(3, 5, 7, 80, 112, 9)).points.shape
         (35, 2)
         """
-        stride = max(1, int(np.ceil(np.sqrt(layout.height * layout.width / most))))
+        stride = max(1, int(np.ceil(np.sqrt(layout.height * layout.width / max_points))))
         rows, columns = (np.arange((size - 1) % stride // 2, size, stride) for size in (layout.height, layout.width))
         cells = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2).astype(np.float64)
         points = layout.to_pixels(cells)

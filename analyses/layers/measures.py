@@ -13,7 +13,7 @@ from analyses.arrays import BUDGET_BYTES, as_tensor, query_and_key, text_tokens
 from analyses.attention.affinity import affinity_values
 from analyses.correspondence.matching import match_feature_sources, match_sources, tracks_of
 from analyses.layers.ground_truth import Target, Truth, check_threshold
-from analyses.token_checks import TokenChecks, to_host
+from analyses.token_checks import Pending, TokenChecks, fetch
 from store.arguments import check_fields
 from store.checks import flag
 from store.errors import InvalidInputError
@@ -59,7 +59,7 @@ class Measuring:
         """:func:`measure` with these settings."""
         return fetch([self.pending(query, key, target, text_key, features)])[0]
 
-    def pending(self, query: Any, key: Any, target: Target, text_key: Any, features: Any) -> PendingMeasures:
+    def pending(self, query: Any, key: Any, target: Target, text_key: Any, features: Any) -> Pending:
         """:func:`measure_on_device` with these settings."""
         return measure_on_device(
             query,
@@ -159,32 +159,6 @@ def measure(
     return fetch([pending])[0]
 
 
-@dataclass(frozen=True, eq=False)
-class PendingMeasures:
-    """Measures that are computed, or still being computed, on a device, and the checks of what they were made from."""
-
-    values: dict[str, torch.Tensor]
-    checks: TokenChecks
-
-
-def fetch(pending: Sequence[PendingMeasures]) -> list[dict[str, np.ndarray]]:
-    """Fetch the measures of several captures in one copy.
-
-    Raises
-    ------
-    InvalidInputError
-        For tokens that hold NaN, or whose products overflow.
-    """
-    if not pending:
-        return []
-    found = iter(to_host([part for one in pending for part in (one.checks.extremes(), *one.values.values())]))
-    measured = []
-    for one in pending:
-        one.checks.raise_for(next(found))
-        measured.append({name: next(found) for name in one.values})
-    return measured
-
-
 @torch.no_grad()
 def measure_on_device(
     query: Any,
@@ -196,7 +170,7 @@ def measure_on_device(
     per_head: bool = False,
     thresholds: Sequence[float] = (),
     budget_bytes: int = BUDGET_BYTES,
-) -> PendingMeasures:
+) -> Pending:
     """Measure as :func:`measure` does and leave the result on the device; shapes are checked at once."""
     checks = TokenChecks()
     video_query, video_key = query_and_key(query, key, target.layout, checks)
@@ -209,7 +183,7 @@ def measure_on_device(
     if heads is not None:
         values |= {"head_confidence": heads[0], "head_attention_score": heads[1]}
     values |= _accuracies(video_query, video_key, tokens, target, per_head, thresholds, budget_bytes)
-    return PendingMeasures(values, checks)
+    return Pending(values, checks)
 
 
 def _accuracies(

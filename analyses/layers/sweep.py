@@ -13,7 +13,7 @@ import xarray as xr
 
 from analyses.arrays import BUDGET_BYTES
 from analyses.layers.ground_truth import Target
-from analyses.layers.measures import Measuring, PendingMeasures, fetch, measuring
+from analyses.layers.measures import Measuring, measuring
 from analyses.layers.sweep_dataset import Entry, Grid, concatenate
 from analyses.layers.sweep_draws import check_draws, check_run, check_selection, draw_seeds, repeat_for_draws
 from analyses.layers.sweep_files import save_sweep
@@ -29,6 +29,7 @@ from analyses.layers.sweep_items import (
 from analyses.layers.sweep_recording import sweep_recording
 from analyses.layers.sweep_resume import assemble_sweep, saved_sources
 from analyses.layers.sweep_run import SweepRun
+from analyses.token_checks import Pending, fetch
 from probe.backbones.backbone import Backbone
 from probe.backbones.pipeline_call import OnStep
 from probe.backbones.settings import RunSettings, requested_size
@@ -200,7 +201,7 @@ def _run_item(
 ) -> xr.Dataset:
     targets: dict[torch.device, Target] = {}  # of each device that holds layers
     entries: list[Entry] = []
-    waiting: list[tuple[int, int, PendingMeasures]] = []
+    waiting: list[tuple[int, int, Pending]] = []
 
     def sink(capture: Capture) -> None:
         device = capture.query.device

@@ -108,9 +108,9 @@ def sweep_closer(
     >>> dict(found["closer_accuracy"].sizes)
     {'clip': 1, 'layer': 2}
     """
-    integer(level, "level", least=2, most=8)
-    integer(stride, "stride", least=1)
-    integer(min_points, "min_points", least=1)
+    integer(level, "level", min_value=2, max_value=8)
+    integer(stride, "stride", min_value=1)
+    integer(min_points, "min_points", min_value=1)
     settings = {"levels": (1, level), "crops": "follow", "max_crops": max_crops, "encode": "images"}
     matching = TrackingOptions(**{**vars(options or TrackingOptions()), **settings})
     known, at, _ = matched_with(backbone, follow, step, steps=steps)

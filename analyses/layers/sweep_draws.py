@@ -23,12 +23,12 @@ from store.wording import Wording
 
 def check_run(seed: Any, steps: Any, draws: Any) -> None:
     """Raise for a seed, a number of steps or of noise draws that no run has."""
-    integer(steps, "steps", least=1)
-    integer(draws, "draws", least=1)
+    integer(steps, "steps", min_value=1)
+    integer(draws, "draws", min_value=1)
     if not (isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str)):
-        integer(seed, "seed", least=0)
+        integer(seed, "seed", min_value=0)
         return
-    seeds = [integer(each, "seed", least=0) for each in seed]
+    seeds = [integer(each, "seed", min_value=0) for each in seed]
     if not seeds or len(set(seeds)) < len(seeds):
         raise InvalidInputError(f"seeds must be one or several, each once; got {seeds}.")
     if draws not in (1, len(seeds)):

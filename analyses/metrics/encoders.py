@@ -51,7 +51,7 @@ class ImageEncoder:
 
         Each image is resized, cropped and normalised as the model's own processor does; nothing else is.
         """
-        integer(batch, "batch", least=1)
+        integer(batch, "batch", min_value=1)
         starts = range(0, len(images), batch)
         features = [self._features(self._pixels(images[start : start + batch])) for start in starts]
         return torch.nn.functional.normalize(torch.cat(features).float().cpu(), dim=-1)

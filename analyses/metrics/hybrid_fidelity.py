@@ -74,7 +74,7 @@ def hybrid_motion_fidelity(
     0.889
     """
     check_tolerance(tolerance)
-    number(alpha, "alpha", least=0, most=1)
+    number(alpha, "alpha", min_value=0, max_value=1)
     paired_for = "Point n of a is paired with point n of b, which" if preset == "exact" else None
     first, second = track_pair(a, b, paired_for=paired_for)
     scale = _scale(size, first, second)

@@ -31,9 +31,9 @@ _OVER_IMAGES = [
 """Opacity by weight: what gets no attention is the image itself."""
 
 
-def _grid(frames: int, height: int, width: int, rows_of: int = 1, most: int = 7) -> tuple[int, int, int]:
+def _grid(frames: int, height: int, width: int, rows_of: int = 1, max_columns: int = 7) -> tuple[int, int, int]:
     """Rows, columns and figure height for frames set side by side; ``rows_of`` rows belong together."""
-    rows = -(-frames // most)
+    rows = -(-frames // max_columns)
     columns = -(-frames // rows)
     tall = min(240.0, 820 / columns * height / width)
     return rows * rows_of, columns, int(128 + rows * rows_of * (tall + 34))
@@ -64,7 +64,7 @@ def frame_panels(titles: list[str], cells: tuple[int, int], *, rows: int = 1) ->
     (2, 1)
     """
     each = len(titles) // rows
-    down, columns, tall = _grid(each, *cells, rows, most=each if rows > 1 else 7)
+    down, columns, tall = _grid(each, *cells, rows, max_columns=each if rows > 1 else 7)
     return _frames_figure(titles, down, columns, tall, cells), columns
 
 

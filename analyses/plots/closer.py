@@ -61,7 +61,7 @@ def plot_closer(
     ['coarse', 'closer look']
     """
     pictures = as_images(images)
-    integer(max_points, "max_points", least=1)
+    integer(max_points, "max_points", min_value=1)
     shape = coarse.tracks.shape
     if not np.array_equal(coarse.queries, closer.queries) or shape[0] != len(pictures):
         raise InvalidInputError(

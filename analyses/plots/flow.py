@@ -172,7 +172,7 @@ def plot_flow_arrows(
             f"'image' (frame), within 0 to {len(pictures) - 1}; labelled_flow writes it."
         )
     if every is not None:
-        integer(every, "every", least=1)
+        integer(every, "every", min_value=1)
     every = every or -(-max(values.shape[:2]) // 24)
     picture = pictures[int(flow["image"].values[frame])]
     height, width = picture.shape[:2]

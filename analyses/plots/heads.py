@@ -61,7 +61,7 @@ def plot_head_classes(decided: xr.Dataset, *, title: str | None = None) -> go.Fi
         raise InvalidInputError(f"decided lacks {', '.join(missing)}: pass what decide_heads returns.")
     for name in sorted(needed - {"class"}):
         need_dims(name, decided[name], ("layer", "head"))
-    border = math.log(finite(decided.attrs.get("margin", 1.0), "margin", least=1))
+    border = math.log(finite(decided.attrs.get("margin", 1.0), "margin", min_value=1))
     kinds, lower, upper = (decided[name].values for name in ("class", "lower", "upper"))
     beyond = np.select([kinds == "temporal", kinds == "spatial"], [lower - border, -border - upper], 0.0)
     sure = np.clip(np.nan_to_num(beyond, posinf=_FULL) / _FULL, 0, 1)

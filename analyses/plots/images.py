@@ -42,7 +42,7 @@ def plot_images(
     >>> [note.text for note in plot_images(np.zeros((9, 40, 40, 3), np.uint8), count=3).layout.annotations]
     ['image 0', 'image 4', 'image 8']
     """
-    integer(count, "count", least=1)
+    integer(count, "count", min_value=1)
     rows = dict(images) if isinstance(images, Mapping) else {"": images}
     if not rows:
         raise InvalidInputError("images holds no clip. Name at least one.")

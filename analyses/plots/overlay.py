@@ -132,7 +132,7 @@ def overlay_strip(
     >>> overlay_strip(images, PointTracks.still(np.array([[0, 20.5, 10.5]]), 9), 3, scale=2).shape
     (98, 248, 3)
     """
-    integer(count, "count", least=1)
+    integer(count, "count", min_value=1)
     pen = _Pen.of(images, tracks, trail=trail, jump=jump, radius=radius, scale=scale)
     asked_in = set(tracks.queries[:, 0].astype(int).tolist())
     parts = []
@@ -173,13 +173,13 @@ class _Pen:
         count, height, width = pictures.shape[:3]
         if len(tracks.tracks) != count:
             raise InvalidInputError(f"images are {count}, but the tracks have {len(tracks.tracks)} images.")
-        if integer(scale, "scale", most=64) < 1:
+        if integer(scale, "scale", max_value=64) < 1:
             raise InvalidInputError(f"scale must be a whole number, at least 1; got {scale}.")
         if trail < 0:
             raise InvalidInputError(f"trail must be at least 0 images; got {trail}.")
         if not jump >= 0:
             raise InvalidInputError(f"jump must be at least 0, a share of the diagonal of the image; got {jump}.")
-        if radius is not None and not finite(radius, "radius", most=scale * (height + width)) > 0:
+        if radius is not None and not finite(radius, "radius", max_value=scale * (height + width)) > 0:
             raise InvalidInputError(f"radius must be a positive number of pixels; got {radius}.")
         radius = radius or max(3.0, scale * min(height, width) / 70)
         colours = [(r, g, b) for r, g, b in start_colours(tracks.queries[:, 1:], height, width).tolist()]

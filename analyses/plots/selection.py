@@ -51,7 +51,7 @@ def plot_selection(
     >>> plot_selection(select_layers(sweep, 2)).data[0].y
     ('8', '5', '3', '2')
     """
-    integer(max_layers, "max_layers", least=1)
+    integer(max_layers, "max_layers", min_value=1)
     table = selection.table()
     rows = table[: max(max_layers, *(1 + place for place, row in enumerate(table) if row["selected"]), 1)]
     drawn = _chosen_panels(selection, panels)

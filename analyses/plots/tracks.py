@@ -205,8 +205,8 @@ def plot_tracks(
     ['0', '4', '8']
     """
     pictures = as_images(images)
-    integer(max_images, "max_images", least=1)
-    integer(max_points, "max_points", least=1)
+    integer(max_images, "max_images", min_value=1)
+    integer(max_points, "max_points", min_value=1)
     finite(images_per_second, "images_per_second", above=0)
     drawn, total = _drawn(pictures, predicted, tracks, visibility, predicted_visibility, max_points)
     shown = strided(len(pictures), max_images)

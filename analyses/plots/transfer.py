@@ -75,7 +75,7 @@ def plot_transfer(
     >>> len(figure.frames), [trace.type for trace in figure.frames[8].data]
     (9, ['image', 'image', 'heatmap', 'image', 'image', 'heatmap'])
     """
-    integer(max_images, "max_images", least=1)
+    integer(max_images, "max_images", min_value=1)
     finite(images_per_second, "images_per_second", above=0)
     sides = _sides(reference, clip, reference_flow, flow)
     if largest is None:

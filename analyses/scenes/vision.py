@@ -119,7 +119,7 @@ def _checked(images: Any, objects: int) -> np.ndarray:
         )
     if min(images.shape[1:3]) < 8:
         raise InvalidInputError(f"images must be at least 8 x 8 pixels; got {images.shape[1]} x {images.shape[2]}.")
-    integer(objects, "objects", least=1)
+    integer(objects, "objects", min_value=1)
     return images
 
 

@@ -88,7 +88,7 @@ def select_layers(
     layers = sweep["layer"].values
     if count is not None and not 1 <= integer(count, "count") <= len(layers):
         raise InvalidInputError(f"count must lie between 1 and the {len(layers)} layers of the sweep; got {count}.")
-    samples, seed = integer(samples, "samples", least=1, most=MOST_SAMPLES), integer(seed, "seed", least=0)
+    samples, seed = integer(samples, "samples", min_value=1, max_value=MOST_SAMPLES), integer(seed, "seed", min_value=0)
     scored = scored_clips(sweep)
     measures, (sources, draws) = _measures(scored, accuracy)
     used, note = _usable(measures, criterion)

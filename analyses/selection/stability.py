@@ -74,7 +74,7 @@ def stability(
                 f"sweep {number} has the layers {sweep['layer'].values.tolist()}, sweep 0 has {layers}. Compare sweeps "
                 f"of the same layers."
             )
-    integer(count, "count", least=1, most=len(layers))
+    integer(count, "count", min_value=1, max_value=len(layers))
     names, chosen = [], []
     for number, sweep in enumerate(listed):
         for setting, part in _settings(sweep):

@@ -66,8 +66,8 @@ def against_baselines(sweep: xr.Dataset, *, by: By = "last", samples: int = 2000
     [True, False]
     """
     _check(sweep)
-    integer(samples, "samples", least=1, most=MOST_SAMPLES)
-    integer(seed, "seed", least=0)
+    integer(samples, "samples", min_value=1, max_value=MOST_SAMPLES)
+    integer(seed, "seed", min_value=0)
     found = xr.Dataset(coords={"layer": sweep["layer"].values})
     for name, lead, pairs, baseline in (
         ("accuracy", "lead", "pairs", _static(sweep)),

@@ -67,7 +67,7 @@ class CoTracker:
     ) -> None:
         if not callable(model):
             raise InvalidInputError(f"model must be a callable or a torch module; got {type(model).__name__}.")
-        number(threshold, "threshold", least=0, most=1)
+        number(threshold, "threshold", min_value=0, max_value=1)
         self.model, self.threshold, self.name = model, threshold, name
         try:
             self._device = None if device is None else torch.device(device)

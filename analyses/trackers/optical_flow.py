@@ -58,7 +58,7 @@ class FlowTracker:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        integer(self.side, "side", most=8192)
+        integer(self.side, "side", max_value=8192)
         if not (self.side > 0 and self.tolerance > 0):
             raise InvalidInputError(
                 f"side and tolerance must be positive numbers of pixels; got {self.side} and {self.tolerance}."

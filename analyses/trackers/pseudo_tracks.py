@@ -56,8 +56,8 @@ def with_pseudo_tracks(
     >>> with_pseudo_tracks(make_scene(0, images=12), grid=4, window=6).tracks_source
     'optical flow'
     """
-    grid, count = integer(integer(grid, "grid", least=1), "grid", most=1000), len(clip)
-    window = count if window is None else integer(window, "window", least=1)
+    grid, count = integer(integer(grid, "grid", min_value=1), "grid", max_value=1000), len(clip)
+    window = count if window is None else integer(window, "window", min_value=1)
     tracker = FlowTracker() if tracker is None else tracker
     starts, points = range(0, count, window), grid_points(grid, clip.height, clip.width)
     tracks = np.repeat(np.tile(points, (len(starts), 1))[None], count, axis=0)

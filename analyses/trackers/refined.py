@@ -61,8 +61,8 @@ class LucasKanadeRefinement:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        integer(self.window, "window", least=3, most=1024)
-        integer(self.side, "side", least=1, most=8192)
+        integer(self.window, "window", min_value=3, max_value=1024)
+        integer(self.side, "side", min_value=1, max_value=8192)
         if not self.reach > 0:
             raise InvalidInputError(f"reach must be a positive number of pixels; got {self.reach}.")
 

@@ -73,16 +73,16 @@ class CropChoice:
         trusted = self._trusted(coarse)
         lost = np.flatnonzero(trusted.sum(0) < 2)  # but for the image of the query
         kept = np.setdiff1d(np.arange(trusted.shape[1]), lost)
-        margin, most = options.crop_margin * cell, options.crops_at(level)
+        margin, max_crops = options.crop_margin * cell, options.crops_at(level)
         if options.compensates(level, anchors):
-            compensator = Compensator(self.clip, extent, margin, cell * level, coarse.cell, most)
+            compensator = Compensator(self.clip, extent, margin, cell * level, coarse.cell, max_crops)
             return compensator.groups(coarse.tracks, trusted, anchors, kept)
         tracks, known = coarse.tracks[:, kept], anchors[kept]
         if options.shares_chunks:
-            most = None if most is None else most * count_chunks(self.plans(anchors))
-            groups = cover_pairs(tracks, trusted[:, kept], known, extent, margin, self.length, most=most)
+            max_chunks = None if max_crops is None else max_crops * count_chunks(self.plans(anchors))
+            groups = cover_pairs(tracks, trusted[:, kept], known, extent, margin, self.length, max_chunks=max_chunks)
         else:
-            groups = group_points(tracks, trusted[:, kept], extent, margin, anchors=known, most=most)
+            groups = group_points(tracks, trusted[:, kept], extent, margin, anchors=known, max_groups=max_crops)
         return [replace(group, members=kept[group.members]) for group in groups]
 
     def plans_of(self, crop: PointGroup, anchors: np.ndarray) -> Plans:

@@ -132,7 +132,7 @@ class Compensator:
     extent : (2,) width and height of a crop in pixels of the clip
     margin : (2,) pixels that a point keeps from the border of its crop; none where a crop holds the whole image
     whole, before : (2,) width and height of a cell of the whole image and of the level before
-    most : int, optional
+    max_groups : int, optional
         Crops that are taken.
     """
 
@@ -141,7 +141,7 @@ class Compensator:
     margin: np.ndarray
     whole: np.ndarray
     before: np.ndarray
-    most: int | None = None
+    max_groups: int | None = None
 
     def groups(
         self, tracks: np.ndarray, trusted: np.ndarray, anchors: np.ndarray, kept: np.ndarray | None = None
@@ -190,10 +190,12 @@ class Compensator:
             inside = ((places >= 0) & (places <= size)).all(-1)
             found = [PointGroup(rest[inside], size[None] / 2)] if inside.any() else []
             rest = rest[~inside]
-        left = None if self.most is None else self.most - len(found)
+        left = None if self.max_groups is None else self.max_groups - len(found)
         if left == 0:
             return found
-        more = group_points(places[None, rest], np.ones((1, len(rest)), bool), self.extent, self.margin, most=left)
+        more = group_points(
+            places[None, rest], np.ones((1, len(rest)), bool), self.extent, self.margin, max_groups=left
+        )
         tiles = _tiles(places[rest], self.extent)
         more = tiles if len(tiles) < len(more) else more
         return found + [PointGroup(rest[group.members], group.centres) for group in more]

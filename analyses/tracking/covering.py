@@ -25,7 +25,7 @@ def cover_pairs(
     margin: np.ndarray,
     length: int,
     *,
-    most: int | None = None,
+    max_chunks: int | None = None,
 ) -> list[PointGroup]:
     """Cover the pairs of a point and an image with few chunks of crops.
 
@@ -43,7 +43,7 @@ def cover_pairs(
     extent : (2,) width and height of a crop in pixels of the clip
     margin : (2,) pixels that a point keeps from the border of its crop
     length : images of a chunk
-    most : int, optional
+    max_chunks : int, optional
         Chunks that are taken.
 
     Returns
@@ -74,12 +74,12 @@ def cover_pairs(
     left = trusted.copy()
     left[anchors, np.arange(points)] = False
     found: list[PointGroup] = []
-    while left.any() and (most is None or len(found) < most):
+    while left.any() and (max_chunks is None or len(found) < max_chunks):
         cover = _Cover(paths, anchors, _centres(paths, np.flatnonzero(left.any(0)), extent), half, length)
         before = len(found)
         for group in cover.groups(left):
             found.append(group)
-            if most is not None and len(found) >= most:
+            if max_chunks is not None and len(found) >= max_chunks:
                 break
         if len(found) == before:  # what is left lies outside its own crop in the image in which it is known
             break

@@ -42,7 +42,7 @@ def group_points(
     margin: np.ndarray,
     *,
     anchors: np.ndarray | None = None,
-    most: int | None = None,
+    max_groups: int | None = None,
 ) -> list[PointGroup]:
     """Cover points with few crops, so that each point lies well inside its crop in every image where it is trusted.
 
@@ -57,14 +57,14 @@ def group_points(
     extent : (2,) width and height of a crop in pixels of the clip
     margin : (2,) pixels that a point keeps from the border of its crop
     anchors : (point,) the image in which each point is known; image 0 by default
-    most : int, optional
+    max_groups : int, optional
         Crops that are taken, those with the most points first. A point that lies well inside none of them joins the one
         that shows it in most images, and in that in which it is known; one that none shows has no crop.
 
     Returns
     -------
     list of PointGroup
-        Every point is in one of them, unless ``most`` leaves it out. A point that is alone has a crop of its own,
+        Every point is in one of them, unless ``max_groups`` leaves it out. A point that is alone has a crop of its own,
         centred on it.
 
     Notes
@@ -90,7 +90,7 @@ def group_points(
     slack = _slack(paths[times], trusted[times], candidates[times], extent, margin)
     open_points = np.ones(points, bool)
     chosen: list[int] = []
-    while open_points.any() and (most is None or len(chosen) < most):
+    while open_points.any() and (max_groups is None or len(chosen) < max_groups):
         inside = slack[:, open_points] >= 0
         best = int(np.argmax(inside.sum(1)))
         chosen.append(best)

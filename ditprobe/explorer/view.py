@@ -51,10 +51,10 @@ class View:
 
     def __post_init__(self) -> None:
         for name in ("step", "layer", "image", "recording"):
-            integer(getattr(self, name), name, least=0)
+            integer(getattr(self, name), name, min_value=0)
         for name in ("token", "head"):
             if getattr(self, name) is not None:
-                integer(getattr(self, name), name, least=0)
+                integer(getattr(self, name), name, min_value=0)
         for name in ("x", "y"):
             object.__setattr__(self, name, finite(getattr(self, name), name))
         one_of(self.branch, BRANCHES, "branch")

@@ -72,7 +72,7 @@ class ExplorerWidget(anywidget.AnyWidget):
         from IPython.display import HTML
 
         page = export_page(self.explorer, View.of({**self.explorer.start(), **view}))
-        frame = f'style="width:100%;height:{integer(height, "height", least=100)}px;border:0"'
+        frame = f'style="width:100%;height:{integer(height, "height", min_value=100)}px;border:0"'
         return HTML(f'<div><iframe title="A view of the explorer" {frame} srcdoc="{escape(page)}"></iframe></div>')
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: list[Any]) -> None:

@@ -74,11 +74,11 @@ def save_figure(
     path = Path(path)
     if not isinstance(figure, go.Figure):
         raise InvalidInputError(f"figure must be a plotly Figure; got {type(figure).__name__}.")
-    width = finite(width_mm, "width_mm", least=10, most=10_000) / _MM * _PIXELS
+    width = finite(width_mm, "width_mm", min_value=10, max_value=10_000) / _MM * _PIXELS
     height = (
         _height(figure, width)
         if height_mm is None
-        else finite(height_mm, "height_mm", least=10, most=10_000) / _MM * _PIXELS
+        else finite(height_mm, "height_mm", min_value=10, max_value=10_000) / _MM * _PIXELS
     )
     dots = finite(dpi, "dpi", above=0)
     _FILE.check(path, overwrite=overwrite)

@@ -116,7 +116,7 @@ def make_head_examples(
     >>> [example.attention.sizes["point"] for example in make_head_examples(mini, scenes["a"], masses, points=1)]
     [1, 1]
     """
-    integer(points, "points", least=1)
+    integer(points, "points", min_value=1)
     decided = decide_heads(masses, margin=margin)
     heads = max(layer.heads for layer in backbone.layers)
     if int(decided["layer"].max()) >= len(backbone.layers) or int(decided["head"].max()) >= heads:

@@ -138,14 +138,20 @@ def figure_html(figure: go.Figure, name: str) -> Markup:
 
 
 def write_page(
-    path: Path, title: str, figures: Sequence[go.Figure | Part], *, width: int = 860, least: int = 0, intro: str = ""
+    path: Path,
+    title: str,
+    figures: Sequence[go.Figure | Part],
+    *,
+    width: int = 860,
+    min_width: int = 0,
+    intro: str = "",
 ) -> None:
     """Write figures and views below one another under a heading.
 
     Parameters
     ----------
     path : the file to write; what is there is replaced
-    title, figures, width, least, intro : as in :func:`render_figures`
+    title, figures, width, min_width, intro : as in :func:`render_figures`
 
     Raises
     ------
@@ -161,7 +167,7 @@ def write_page(
     ...     "<h1>1 &lt; 2</h1>" in (Path(folder) / "page.html").read_text()
     True
     """
-    _FILE.write(path, render_figures(title, figures, width=width, least=least, intro=intro))
+    _FILE.write(path, render_figures(title, figures, width=width, min_width=min_width, intro=intro))
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,7 @@ class Part:
 
 
 def render_figures(
-    title: str, figures: Sequence[go.Figure | Part], *, width: int = 860, least: int = 0, intro: str = ""
+    title: str, figures: Sequence[go.Figure | Part], *, width: int = 860, min_width: int = 0, intro: str = ""
 ) -> str:
     """Return a page with figures and views below one another under a heading; it needs no network.
 
@@ -187,7 +193,7 @@ def render_figures(
     title : plain text
     figures : figures of plotly, and views that the page draws itself
     width : the most pixels that figures take
-    least : on a screen of fewer pixels a figure scrolls sideways in its own frame
+    min_width : on a screen of fewer pixels a figure scrolls sideways in its own frame
     intro : a line below the heading; plain text
 
     Examples
@@ -209,7 +215,7 @@ def render_figures(
         "scripts": scripts(),
         "figures": shown,
         "width": width,
-        "least": least,
+        "min_width": min_width,
     }
     return render_page(values, template="figures.html", package="ditprobe.report")
 

@@ -233,7 +233,7 @@ def first_layers(layers: int, keep: float) -> int:
     >>> first_layers(42, 0.35), first_layers(6, 0.35), first_layers(6, 0.5)
     (15, 2, 3)
     """
-    return layers - round((1 - finite(keep, "keep", least=0, most=1)) * layers)
+    return layers - round((1 - finite(keep, "keep", min_value=0, max_value=1)) * layers)
 
 
 def origin_of(backbone: Backbone) -> dict[str, Any]:

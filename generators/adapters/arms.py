@@ -45,7 +45,7 @@ class SpaceTimeKernel(BesideAttention):
         layers: LayerChoice = None,
         seed: int = 0,
     ) -> None:
-        integer(width, "width", least=1)
+        integer(width, "width", min_value=1)
         check_odd(kernel)
         super().__init__(backbone, layers=layers, seed=seed, place=place, width=width, kernel=kernel)
 
@@ -94,7 +94,7 @@ class TokenMLP(BesideAttention):
         layers: LayerChoice = None,
         seed: int = 0,
     ) -> None:
-        integer(width, "width", least=1)
+        integer(width, "width", min_value=1)
         super().__init__(backbone, layers=layers, seed=seed, place=place, width=width)
 
     def new_motion_block(self, channels: int) -> nn.Module:
@@ -141,10 +141,10 @@ class LocalAttention(BesideAttention):
         layers: LayerChoice = None,
         seed: int = 0,
     ) -> None:
-        integer(width, "width", least=1)
+        integer(width, "width", min_value=1)
         if not isinstance(window, tuple | list) or len(window) != 3:
             raise InvalidInputError(f"window must be (frames, rows, columns); got {window!r}.")
-        sides = [integer(side, "a side of window", least=1) for side in window]
+        sides = [integer(side, "a side of window", min_value=1) for side in window]
         super().__init__(backbone, layers=layers, seed=seed, place=place, width=width, window=sides)
 
     def new_motion_block(self, channels: int) -> nn.Module:

@@ -127,7 +127,7 @@ class TrainedMethod(TransferMethod):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.keep is not None:
-            finite(self.keep, "keep", least=0, most=1)
+            finite(self.keep, "keep", min_value=0, max_value=1)
 
     @abstractmethod
     def new_adapter(self, backbone: Backbone, size: Size | None = None) -> MotionAdapter:

@@ -180,8 +180,8 @@ def sample_foreground(mask: Array, count: int, *, radius: float = 5.0, seed: int
     region = np.asarray(mask, bool)
     if region.ndim != 2:
         raise InvalidInputError(f"mask must be (y, x); got {region.ndim} axes.")
-    integer(count, "count", least=1)
-    reach = int(finite(radius, "radius", least=0))
+    integer(count, "count", min_value=1)
+    reach = int(finite(radius, "radius", min_value=0))
     if not region.any():
         raise ClipError("the mask of image 0 is empty, so no points can be drawn from it. Leave the mask out.")
     offsets = np.arange(-reach, reach + 1)

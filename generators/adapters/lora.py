@@ -63,7 +63,7 @@ class LoRA(MotionAdapter):
         layers: LayerChoice = None,
         seed: int = 0,
     ) -> None:
-        integer(rank, "rank", least=1)
+        integer(rank, "rank", min_value=1)
         names = check_projections(projections)
         alpha = float(rank) if alpha is None else finite(alpha, "alpha", above=0)
         super().__init__(backbone, layers=layers, seed=seed, rank=rank, alpha=alpha, projections=names)

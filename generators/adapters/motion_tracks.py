@@ -92,7 +92,7 @@ def tracks_of(
     InvalidInputError
         For tracks of the clip that leave the image while they are visible.
     """
-    integer(points, "points", least=1)
+    integer(points, "points", min_value=1)
     foreground = mask_of(clip, mask)
     if not callable(source):
         one_of(source, ("auto", "clip", "backbone", "flow"), "source")

@@ -61,7 +61,7 @@ class TemporalKernel(BesideAttention):
         layers: LayerChoice = None,
         seed: int = 0,
     ) -> None:
-        integer(width, "width", least=1)
+        integer(width, "width", min_value=1)
         check_odd(kernel)
         one_of(init, ("exact", "det"), "init")
         super().__init__(backbone, layers=layers, seed=seed, place=place, width=width, kernel=kernel, init=init)
@@ -78,7 +78,7 @@ def check_odd(kernel: int) -> None:
     ------
     InvalidInputError
     """
-    if integer(kernel, "kernel", least=1) % 2 == 0:
+    if integer(kernel, "kernel", min_value=1) % 2 == 0:
         raise InvalidInputError(f"kernel must be odd, so that it has a middle; got {kernel}.")
 
 

@@ -81,7 +81,7 @@ class CrossAttentionGuider(BaseGuidance):
     ) -> None:
         check_kind(layers, Sequence[int] | LayerSelection, "layers")
         for name, number in (("start", start), ("stop", stop)):
-            finite(number, name, least=0, most=1)
+            finite(number, name, min_value=0, max_value=1)
         if start == 1:
             raise InvalidInputError("start must be below 1: guidance would never begin.")
         finite(guidance_scale, "guidance_scale")

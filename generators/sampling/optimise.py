@@ -64,7 +64,7 @@ def minimise(
         raise InvalidInputError("values is empty: name at least one tensor to change.")
     if not len(learning_rates):
         raise InvalidInputError("learning_rates is empty: give one for each iteration.")
-    learning_rates = [finite(rate, "a learning rate", least=0) for rate in learning_rates]
+    learning_rates = [finite(rate, "a learning rate", min_value=0) for rate in learning_rates]
     with torch.enable_grad():
         leaves = {name: value.detach().float().clone().requires_grad_() for name, value in values.items()}
         optimiser = torch.optim.Adam(list(leaves.values()), lr=learning_rates[0])

@@ -159,7 +159,7 @@ class GuidedSampling:
                 f"arguments lacks {', '.join(missing)}. Make it with backbone.arguments(prompt, ...)."
             )
         for name in _NEEDED:
-            integer(arguments[name], name, least=1)
+            integer(arguments[name], name, min_value=1)
         height, width, images = (int(arguments[name]) for name in ("height", "width", "num_frames"))
         self.run = Run(
             backbone,

@@ -55,10 +55,10 @@ class MotionEmbedding:
     def __post_init__(self) -> None:
         check_fields(self)
         for name, number in zip(Size._fields, self.size, strict=True):
-            integer(number, name, least=1)
-        integer(self.steps, "steps", least=1)
+            integer(number, name, min_value=1)
+        integer(self.steps, "steps", min_value=1)
         for step, positions in self.positions.items():
-            integer(step, "the step of a table", least=0, most=self.steps - 1)
+            integer(step, "the step of a table", min_value=0, max_value=self.steps - 1)
             for name, table in positions.tensors().items():
                 if not isinstance(table, torch.Tensor) or not table.is_floating_point() or table.ndim != 4:
                     raise InvalidInputError(

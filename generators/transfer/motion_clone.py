@@ -40,7 +40,7 @@ class MotionClone(OptimisedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        integer(self.count, "count", least=1)
+        integer(self.count, "count", min_value=1)
 
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
         """For each layer the loss between the attention of the reference and of the sample."""
@@ -98,7 +98,7 @@ def motion_clone_loss(attention: Tensor, reference: Tensor, count: int = 1) -> T
     >>> motion_clone_loss(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.2, 0.8]]))
     tensor(0.0900)
     """
-    integer(count, "count", least=1)
+    integer(count, "count", min_value=1)
     for name, each in (("attention", attention), ("reference", reference)):
         if each.ndim < 2 or not each.is_floating_point() or not each.numel():
             raise InvalidInputError(f"{name} must be floats (..., frame, frame_to); got {tuple(each.shape)}.")

@@ -97,7 +97,7 @@ class OptimisedMethod(TransferMethod):
             object.__setattr__(self, "learning_rate", tuple(rate))
         check_fields(self)
         check_fraction(self.fraction)
-        integer(self.iterations, "iterations", least=1)
+        integer(self.iterations, "iterations", min_value=1)
         if not isinstance(self.layers, LayerSelection):
             object.__setattr__(self, "layers", None if self.layers is None else tuple(self.layers))
         if self.layers == ():

@@ -54,7 +54,7 @@ def positions_at(positions: Positions, frames: Sequence[float]) -> Positions:
     if not len(frames):
         raise InvalidInputError("frames must name at least one frame.")
     for frame in frames:
-        finite(frame, "a frame", least=0, most=count - 1)
+        finite(frame, "a frame", min_value=0, max_value=count - 1)
     if count == 1:
         return type(positions)(**{name: table.expand(len(frames), -1, -1, -1) for name, table in tables.items()})
     at = torch.tensor([float(frame) for frame in frames], dtype=torch.float64)

@@ -58,8 +58,8 @@ class TokenGeometry:
         InvalidInputError
             For what is not a size at all.
         """
-        for name, count, most in (("height", height, _SIDE), ("width", width, _SIDE), ("images", images, _IMAGES)):
-            integer(count, name, most=most)
+        for name, count, largest in (("height", height, _SIDE), ("width", width, _SIDE), ("images", images, _IMAGES)):
+            integer(count, name, max_value=largest)
         return Size(*self._family.nearest_sides(height, width), self._family.nearest_images(images))
 
     def check_size(self, height: int, width: int, images: int) -> None:

@@ -116,4 +116,4 @@ def check_seed(seed: int) -> int:
     >>> check_seed(3)
     3
     """
-    return integer(seed, "seed", least=-(2**63), most=2**64 - 1)
+    return integer(seed, "seed", min_value=-(2**63), max_value=2**64 - 1)

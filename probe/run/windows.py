@@ -91,7 +91,7 @@ def cut_windows(
     >>> [str(window) for window in cut_windows(mini, make_scene(0, images=12, height=48, width=40))]
     ['images 0 to 5 of 12, 40 x 40 px, resized from 48 x 40', 'images 6 to 11 of 12, 40 x 40 px, resized from 48 x 40']
     """
-    integer(stride, "stride", least=1)
+    integer(stride, "stride", min_value=1)
     default = backbone.default_size
     of = clip.part or Part(0, 1, len(clip))
     original = Size(clip.height, clip.width, of.images)

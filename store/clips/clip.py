@@ -25,9 +25,9 @@ class Part:
     images: int
 
     def __post_init__(self) -> None:
-        integer(self.first, "first", least=0)
-        integer(self.stride, "stride", least=1)
-        integer(self.images, "images", least=1)
+        integer(self.first, "first", min_value=0)
+        integer(self.stride, "stride", min_value=1)
+        integer(self.images, "images", min_value=1)
 
 
 MOST_PIXELS = 16_384

@@ -129,7 +129,7 @@ def new_video(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[tupl
 def encode(path: Path, images: Iterable[np.ndarray], fps: float, crf: int) -> None:
     """Write images to a path that nothing else reads yet; see :func:`write_video`."""
     try:
-        fps = finite(fps, "fps", above=0, most=100_000)
+        fps = finite(fps, "fps", above=0, max_value=100_000)
     except InvalidInputError as error:
         raise ClipError(f"fps must be a positive number; got {shown(fps)}.") from error
     images = iter(images)

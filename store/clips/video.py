@@ -86,8 +86,8 @@ def wanted_part(first: int, last: int | None, stride: int) -> Wanted:
     >>> wanted_part(3, None, 2)
     Wanted(first=3, last=None, stride=2)
     """
-    first, stride = integer(first, "first", least=0), integer(stride, "stride", least=1)
-    last = None if last is None else integer(last, "last", least=0)
+    first, stride = integer(first, "first", min_value=0), integer(stride, "stride", min_value=1)
+    last = None if last is None else integer(last, "last", min_value=0)
     if last is not None and last < first:
         raise InvalidInputError(f"images {first} to {last} were asked for: last lies before first.")
     return Wanted(first, last, stride)

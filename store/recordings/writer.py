@@ -113,7 +113,7 @@ class RecordingWriter:
         sync: bool = True,
     ) -> None:
         one_of(policy, get_args(Policy), "policy")
-        queue_records = integer(queue_records, "queue_records", least=1)
+        queue_records = integer(queue_records, "queue_records", min_value=1)
         resume, overwrite = flag(resume, "resume"), flag(overwrite, "overwrite")
         check_modes(path, resume=resume, overwrite=overwrite)
         self.path, self.plan = Path(path), plan
@@ -121,7 +121,8 @@ class RecordingWriter:
             provenance = Provenance.from_mapping(provenance or {})
         self.provenance = provenance
         self._stalls = 0
-        self._policy, self._sync, self._threads_wanted = policy, sync, integer(threads, "threads", least=1, most=256)
+        self._policy, self._sync = policy, sync
+        self._threads_wanted = integer(threads, "threads", min_value=1, max_value=256)
         self._records = RecordFormat(plan)
         self._queue: queue.Queue[Record | None] = queue.Queue(queue_records)
         self._threads: list[threading.Thread] = []

@@ -94,13 +94,13 @@ def make_scene(
     'a red disc moves left over blue dots'
     """
     one_of(path, PATHS, "path")
-    finite(spread, "spread", least=0, most=1)
+    finite(spread, "spread", min_value=0, max_value=1)
     if seed < 0:
         raise InvalidInputError(f"seed must not be negative; got {seed}.")
     finite(cell, "cell", above=0)
     finite(fps, "fps", above=0)
     for name, count in (("images", images), ("height", height), ("width", width)):
-        integer(count, name, most=_MOST)
+        integer(count, name, max_value=_MOST)
     if images * height * width > _MOST_PIXELS or height * width > _MOST_POINTS * cell * cell:
         raise InvalidInputError(
             f"a scene of {images} images of {height} x {width} px with cells of {cell:g} px is too large to draw: at "

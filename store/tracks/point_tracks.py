@@ -93,7 +93,7 @@ class PointTracks:
         queries = as_array(queries).astype(np.float64)
         if queries.ndim != 2 or queries.shape[1] != 3:
             raise InvalidInputError(f"queries need the shape (point, 3); got {queries.shape}.")
-        integer(images, "images", least=1, most=10**6)
+        integer(images, "images", min_value=1, max_value=10**6)
         tracks = np.broadcast_to(queries[None, :, 1:], (images, len(queries), 2)).astype(np.float64)
         seen = np.ones(tracks.shape[:2], bool)
         return cls(np.asarray(queries, np.float64), tracks, seen, seen.astype(np.float64), {"tracker": "nothing moves"})

@@ -49,6 +49,6 @@ def grid_queries(count: int, height: int, width: int, image: int = 0) -> np.ndar
     >>> grid_queries(2, height=40, width=80).tolist()
     [[0.0, 20.0, 10.0], [0.0, 60.0, 10.0], [0.0, 20.0, 30.0], [0.0, 60.0, 30.0]]
     """
-    integer(integer(count, "grid", most=1000), "grid", least=1)
+    integer(integer(count, "grid", max_value=1000), "grid", min_value=1)
     points = grid_points(count, height, width)
     return np.column_stack([np.full(len(points), float(image)), points])

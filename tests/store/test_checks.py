@@ -50,9 +50,9 @@ def test_unknown_choices_are_named(value: Any) -> None:
 @pytest.mark.parametrize(
     ("bounds", "value", "message"),
     [
-        ({"least": 1}, 0, "n must be at least 1; got 0."),
-        ({"most": 9}, 10, "n must be at most 9; got 10."),
-        ({"least": 1, "most": 9}, 10, "n must lie between 1 and 9; got 10."),
+        ({"min_value": 1}, 0, "n must be at least 1; got 0."),
+        ({"max_value": 9}, 10, "n must be at most 9; got 10."),
+        ({"min_value": 1, "max_value": 9}, 10, "n must lie between 1 and 9; got 10."),
     ],
 )
 def test_bounds_are_inclusive(bounds: dict[str, int], value: int, message: str) -> None:

@@ -22,13 +22,13 @@ _HEADING = (
 )
 
 
-def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
+def clip_table(evaluation: xr.Dataset, *, max_clips: int = 100) -> str:
     """A row for each clip and tracker: position accuracy, average Jaccard and occlusion accuracy in percent.
 
     Parameters
     ----------
     evaluation : Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`
-    most : clips that are shown
+    max_clips : clips that are shown
 
     Examples
     --------
@@ -45,7 +45,7 @@ def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
     names, trackers = ([str(name) for name in evaluation[dim].values] for dim in ("clip", "tracker"))
     columns = [("clip", 0), ("images", 7), ("queries", 7), ("tracker", 0), *((name, 9) for name in _METRICS)]
     rows = []
-    for number, name in enumerate(names[:most]):
+    for number, name in enumerate(names[:max_clips]):
         one = evaluation.isel(clip=number)
         start = (_short(name), str(int(one["images"])), str(int(one["queries"])))
         for tracker, called in enumerate(trackers):
@@ -53,8 +53,8 @@ def clip_table(evaluation: xr.Dataset, *, most: int = 100) -> str:
             rows.append((*start, called, *cells))
             start = ("", "", "")
     lines = [_HEADING, *plain_table(columns, rows, left=(0, 3))]
-    if len(names) > most:
-        lines.append(f"... and {len(names) - most} more clips")
+    if len(names) > max_clips:
+        lines.append(f"... and {len(names) - max_clips} more clips")
     return "\n".join(lines)
 
 

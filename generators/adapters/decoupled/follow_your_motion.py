@@ -93,11 +93,11 @@ class FollowYourMotion(TrainedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        finite(self.motion_weight, "motion_weight", least=0)
+        finite(self.motion_weight, "motion_weight", min_value=0)
         one_of(self.trained, ("both", SPATIAL, TEMPORAL), "trained")
         for name in ("rank", "sampled"):
             if getattr(self, name) is not None:
-                integer(getattr(self, name), name, least=1 if name == "rank" else 2)
+                integer(getattr(self, name), name, min_value=1 if name == "rank" else 2)
         if self.trained == SPATIAL and not self.keep_spatial:
             raise InvalidInputError("trained='spatial' without keep_spatial leaves nothing to use at inference.")
 

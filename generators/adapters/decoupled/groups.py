@@ -157,7 +157,7 @@ def random_groups(groups: HeadGroups, every: Sequence[Sequence[int]], seed: int)
     [2, 1]
     """
     places = [(layer, head) for layer, heads in enumerate(every) for head in heads]
-    order = np.random.default_rng([integer(seed, "seed", least=0), len(places)]).permutation(len(places))
+    order = np.random.default_rng([integer(seed, "seed", min_value=0), len(places)]).permutation(len(places))
     found: HeadGroups = {}
     start = 0
     for name, layers in groups.items():

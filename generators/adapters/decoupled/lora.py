@@ -71,7 +71,7 @@ class DecoupledLoRA(MotionAdapter):
         layers: LayerChoice = None,
         seed: int = 0,
     ) -> None:
-        integer(rank, "rank", least=1)
+        integer(rank, "rank", min_value=1)
         names = check_projections(projections)
         alpha = float(rank) if alpha is None else finite(alpha, "alpha", above=0)
         self._heads_of = [layer.heads for layer in backbone.layers]
@@ -202,7 +202,7 @@ def _checked_groups(heads: Mapping[str, Sequence[Sequence[int]]], counts: Sequen
             )
         for layer, (chosen, count) in enumerate(zip(layers, counts, strict=True)):
             for head in chosen:
-                integer(head, f"a head of group {name!r} in layer {layer}", least=0, most=count - 1)
+                integer(head, f"a head of group {name!r} in layer {layer}", min_value=0, max_value=count - 1)
             if len(set(chosen)) != len(chosen):
                 raise InvalidInputError(f"group {name!r} names a head of layer {layer} twice.")
         found[name] = [[int(head) for head in chosen] for chosen in layers]

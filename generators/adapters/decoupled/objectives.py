@@ -233,13 +233,13 @@ def adaptive_positions(frames: int, sampled: int, *, ends: bool = False) -> tupl
     >>> adaptive_positions(21, 5, ends=True)
     (0.0, 5.0, 10.0, 15.0, 20.0)
     """
-    check_sampled(sampled, frames, least=1)
+    check_sampled(sampled, frames, min_frames=1)
     if ends:
         return tuple(np.linspace(0, frames - 1, sampled).tolist())
     return tuple(frames / 2 + frames / sampled * (number - sampled / 2) for number in range(sampled))
 
 
-def check_sampled(sampled: int, frames: int, *, least: int = 2) -> None:
+def check_sampled(sampled: int, frames: int, *, min_frames: int = 2) -> None:
     """Raise for more sampled frames than there are, or too few.
 
     Raises
@@ -253,10 +253,11 @@ def check_sampled(sampled: int, frames: int, *, least: int = 2) -> None:
     ...
     store.errors.InvalidInputError: 9 frames cannot be sampled of the 6 latent frames of the clip. Choose 2 to 6.
     """
-    integer(sampled, "sampled", least=least)
+    integer(sampled, "sampled", min_value=min_frames)
     if sampled > frames:
         raise InvalidInputError(
-            f"{sampled} frames cannot be sampled of the {frames} latent frames of the clip. Choose {least} to {frames}."
+            f"{sampled} frames cannot be sampled of the {frames} latent frames of the clip. Choose {min_frames} to "
+            f"{frames}."
         )
 
 

@@ -71,12 +71,12 @@ class Training:
         object.__setattr__(self, "betas", tuple(self.betas))
         check_fields(self)
         for name in ("steps", "points"):
-            integer(getattr(self, name), name, least=1)
-        integer(self.warm_up, "warm_up", least=0)
+            integer(getattr(self, name), name, min_value=1)
+        integer(self.warm_up, "warm_up", min_value=0)
         for name in ("learning_rate", "max_norm"):
             finite(getattr(self, name), name, above=0)
         for name in ("weight_decay", "tracking_weight"):
-            finite(getattr(self, name), name, least=0)
+            finite(getattr(self, name), name, min_value=0)
         if len(self.betas) != 2 or not all(0 <= each < 1 for each in self.betas):
             raise InvalidInputError(f"betas must be two numbers from 0 to below 1; got {self.betas}.")
 

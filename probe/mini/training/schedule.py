@@ -71,13 +71,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "still_batch", "warm_up"):
-            integer(getattr(self, name), name, least=1)
+            integer(getattr(self, name), name, min_value=1)
         for name in ("seed", "centred", "ease_in"):
-            integer(getattr(self, name), name, least=0)
-        finite(self.weight_decay, "weight_decay", least=0)
+            integer(getattr(self, name), name, min_value=0)
+        finite(self.weight_decay, "weight_decay", min_value=0)
         shares = ("decay", "prompt_dropout", "ema", "small", "medium", "wide", "stills", "stills_later")
         for name in (*shares, "left_open", "all_open", "bent", "easy"):
-            finite(getattr(self, name), name, least=0, most=1)
+            finite(getattr(self, name), name, min_value=0, max_value=1)
         for name in ("learning_rate", "small_exponent", "exponent"):
             finite(getattr(self, name), name, above=0)
         if self.still_exponent is not None:

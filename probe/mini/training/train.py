@@ -81,7 +81,7 @@ def train(
     """
     mini, config, out = mini or MiniConfig(), config or TrainConfig(), Path(out)
     for name, value, low in (("workers", workers, 0), ("save_every", save_every, 1)):
-        integer(value, name, least=low)
+        integer(value, name, min_value=low)
     target, saved = resolve_device(device), out / "checkpoint.pt"
     out.mkdir(parents=True, exist_ok=True)
     before = load_checkpoint(saved, target, mini, config)

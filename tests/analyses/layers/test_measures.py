@@ -120,7 +120,7 @@ def test_without_features_only_their_accuracy_is_missing() -> None:
 
 def test_a_grid_has_at_most_so_many_points_at_cell_centres() -> None:
     large = TokenLayout(3, 30, 45, 480, 720, 9)
-    points = Truth.of_grid(large, most=400).points
+    points = Truth.of_grid(large, max_points=400).points
     assert len(points) == 345
     np.testing.assert_array_equal(points % 16, 8)
     assert len(np.unique(points, axis=0)) == 345

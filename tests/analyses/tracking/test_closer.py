@@ -94,11 +94,11 @@ def test_few_crops_are_those_with_the_most_points_and_show_the_others_where_they
     tracks = start + np.arange(5)[:, None, None] * np.array([[0, 0], [0, 0], [0, 0], [6.0, 0], [0, 0]])
     sure, size = np.ones((5, 5), bool), (np.array([24.0, 24.0]), np.array([2.0, 2.0]))
     assert len(group_points(tracks, sure, *size)) == 3
-    (group,) = group_points(tracks, sure, *size, most=1)
+    (group,) = group_points(tracks, sure, *size, max_groups=1)
     assert group.members.tolist() == [0, 1, 2, 3]  # the fourth leaves the crop, the fifth was never in it
     np.testing.assert_allclose(group.centres, np.broadcast_to(group.centres[0], (5, 2)))
     late = np.array([0, 0, 0, 4, 0])  # the fourth is known where the crop no longer shows it
-    (group,) = group_points(tracks, sure, *size, most=1, anchors=late)
+    (group,) = group_points(tracks, sure, *size, max_groups=1, anchors=late)
     assert group.members.tolist() == [0, 1, 2]
 
 

@@ -82,7 +82,7 @@ def test_points_that_part_share_a_crop_and_the_whole_image_is_one():
     assert sorted(np.concatenate([group.members for group in groups])) == list(range(50))
     for group in groups:
         assert (np.abs(start[group.members] - group.centres[0]) <= 10).all()
-    assert len(compensator(2, most=3).groups(tracks, sure, anchors)) == 3
+    assert len(compensator(2, max_groups=3).groups(tracks, sure, anchors)) == 3
     assert compensator(2).groups(tracks, sure, anchors, kept=np.array([], int)) == []
     (few,) = compensator(1).groups(tracks, sure, anchors, kept=np.array([3, 8]))
     assert few.members.tolist() == few.motion.sites.tolist() == [3, 8]

@@ -51,7 +51,7 @@ def test_it_takes_fewer_chunks_than_crops_of_whole_clips():
 def test_a_limit_takes_those_that_cover_most():
     tracks, whole, anchors = moving(), np.ones((12, 40), bool), np.zeros(40, int)
     every = cover_pairs(tracks, whole, anchors, EXTENT, MARGIN, 6)
-    few = cover_pairs(tracks, whole, anchors, EXTENT, MARGIN, 6, most=len(every) // 2)
+    few = cover_pairs(tracks, whole, anchors, EXTENT, MARGIN, 6, max_chunks=len(every) // 2)
     assert len(few) == len(every) // 2
     assert covered(few, tracks, anchors).mean() > 0.75
 

@@ -11,7 +11,8 @@ from pretend_cuda import PretendCUDA
 from analyses.heads.classify import classify_heads
 from analyses.kernels.matching_cost import frame_costs
 from analyses.layers.ground_truth import Target
-from analyses.layers.measures import fetch, measure_on_device
+from analyses.layers.measures import measure_on_device
+from analyses.token_checks import fetch
 from benchmarks.true_shapes import moving_points
 from ditprobe.planning.memory import capture_bytes, free_bytes, heads_bytes, recorder_bytes, sweep_bytes, tracking_bytes
 from probe.backbones.layers import LayerInfo

@@ -12,7 +12,7 @@ from store.errors import RecordingError
 
 
 def test_a_page_holds_its_figures_without_network(tmp_path: Path) -> None:
-    write_page(tmp_path / "deep" / "a.html", "<i>one</i>", [go.Figure(), go.Figure()], width=700, least=321)
+    write_page(tmp_path / "deep" / "a.html", "<i>one</i>", [go.Figure(), go.Figure()], width=700, min_width=321)
     page = (tmp_path / "deep" / "a.html").read_text(encoding="utf-8")
     assert page.count("<title>&lt;i&gt;one&lt;/i&gt;</title>") == page.count("<h1>&lt;i&gt;one&lt;/i&gt;</h1>") == 1
     assert [page.count(f'id="figure-{number}"') for number in (1, 2, 3)] == [1, 1, 0]

@@ -29,10 +29,12 @@ def python_of(page: str) -> list[str]:
 
 BLOCKS = python_of("README.md")
 FEWER = {  # scenes and steps than a reader's; what the commands do is the same
-    "--scenes 0:16": "--scenes 0:6",
+    "--scenes 0:16": "--scenes 0:3",
     "--scenes 0:8": "--scenes 0:3",
-    "ditprobe generate ": "ditprobe generate --steps 8 ",
-    "ditprobe transfer ": "ditprobe transfer --steps 8 ",
+    "--at 0,25,-1": "--steps 12 --at 0,6,-1",
+    "ditprobe generate ": "ditprobe generate --steps 4 ",
+    "ditprobe transfer ": "ditprobe transfer --steps 4 ",
+    "--steps 10": "--steps 4",
 }
 FEWER_IN_PYTHON = {"range(16)": "range(6)", "range(0, 50, 7)": "range(0, 50, 21)", "steps=20": "steps=6"}
 COMMANDS = [line.split("  #")[0] for line in re.findall(r"^ditprobe .*$", README, flags=re.MULTILINE)]

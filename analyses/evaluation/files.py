@@ -13,13 +13,15 @@ import xarray as xr
 from analyses.evaluation.tapvid import in_percent, tapvid_means
 from store.arguments import checked
 from store.datasets.tapvid_raster import THRESHOLDS
-from store.errors import InvalidInputError, RecordingError
-from store.files.damaged import damage_as
+from store.errors import InvalidInputError
 from store.files.labelled import load_netcdf, save_netcdf
 from store.files.outputs import OutputFile
 from store.text import listed
 
 EVALUATION_FILE = OutputFile("evaluation", "tapvid.nc", (".nc", ".csv", ".json"))
+_READ = OutputFile(
+    "evaluation of trackers", "tapvid.nc", remedy="ditprobe eval-tapvid writes them; name its --out with .nc."
+)
 METRICS = {
     "average_pts_within_thresh": "position accuracy",
     "average_jaccard": "average Jaccard",
@@ -155,17 +157,11 @@ def load_evaluation(path: str | os.PathLike[str]) -> xr.Dataset:
     store.errors.RecordingError: nowhere.nc holds no evaluation of trackers: it does not exist.
     """
     path = Path(path)
-    if not path.exists():
-        raise RecordingError(f"{path} holds no evaluation of trackers: it does not exist.")
-    with damage_as(
-        RecordingError,
-        f"{path} holds no evaluation of trackers, or it is damaged",
-        "ditprobe eval-tapvid writes them; name its --out with .nc.",
-    ):
+    with _READ.reading(path):
         found = load_netcdf(path)
         for name in ("settings", "skipped"):
             json.loads(found.attrs.get(name, "null"))
-    check_evaluation(found)
+        check_evaluation(found)
     return in_percent(found)
 
 

@@ -132,8 +132,10 @@ class OutputFile:
         RecordingError
             Nothing is at the path.
         """
-        if path.is_dir() and path.suffix.lower() != ".zarr":
-            raise RecordingError(f"{path} holds no {self.kind}: it is a folder.")
+        if path.is_dir() and not (path.suffix.lower() == ".zarr" and ".zarr" in self.suffixes):
+            raise RecordingError(
+                f"{path} holds no {self.kind}: it is a folder.", remedy=f"Name a file, for example {self.example}."
+            )
         suffix = self.check_suffix(path, "holds no {}")
         if not path.exists():
             raise RecordingError(f"{path} holds no {self.kind}: it does not exist.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from guided import backbone_of, check_same_state, latents_of, state_of
+from guided import backbone_of, check_same_state, latents_of, plain_latents, state_of
 from tiny_families import FAMILIES, Family
 from torch import Tensor
 
@@ -35,8 +36,9 @@ def size_of(family: Family) -> Size:
     return Size(family.size["height"], family.size["width"], family.size["images"])
 
 
+@functools.cache
 def forward_of(name: str) -> tuple[ForwardPass, Tensor]:
-    """A forward pass of a family, and noise that it takes."""
+    """A forward pass of a family, made while nothing is attached, and noise that it takes."""
     family, backbone = FAMILIES[name], backbone_of(name)
     conditioning = {**family.conditioning, **family.unguided}
     forward = ForwardPass(backbone, family.prompt, steps=10, conditioning=conditioning, **family.size)
@@ -70,14 +72,14 @@ class AdapterContract:
 
     def test_untrained_it_changes_nothing_to_the_bit_and_leaves_nothing(self, name: str) -> None:
         family, backbone = FAMILIES[name], backbone_of(name)
-        before, plain = state_of(backbone), latents_of(family, backbone, guided=True, steps=2)
+        plain, before = plain_latents(name, 2, guided=True), state_of(backbone)
         found = latents_of(family, backbone, AttachAdapter(self.new(name)), guided=True, steps=2)
         assert torch.equal(found, plain)
         check_same_state(state_of(backbone), before)
 
     def test_trained_it_changes_the_sample_and_detached_it_does_not(self, name: str) -> None:
         family, backbone = FAMILIES[name], backbone_of(name)
-        plain = latents_of(family, backbone, steps=1)
+        plain = plain_latents(name, 1)
         found = latents_of(family, backbone, AttachAdapter(disturb(self.new(name))), steps=1)
         assert not torch.equal(found, plain)
         assert torch.equal(latents_of(family, backbone, steps=1), plain)

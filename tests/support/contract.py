@@ -315,10 +315,12 @@ class FamilyContract:
         assert sorted((c.branch, c.sample) for c in both) == sorted(
             (branch, sample) for branch in BOTH[: 1 + guided] for sample in (0, 1)
         )
+        single = [
+            self.captures(backbone, selection, guided=guided, prompts=(n,), latents=noise[n : n + 1]) for n in (0, 1)
+        ]
         for capture in both:
             n = capture.sample
-            single = self.captures(backbone, selection, guided=guided, prompts=(n,), latents=noise[n : n + 1])
-            (alone,) = (c for c in single if c.branch == capture.branch)
+            (alone,) = (c for c in single[n] if c.branch == capture.branch)
             assert torch.allclose(capture.query, alone.query, atol=self.batch_tolerance)
             assert capture.layout == alone.layout
             if capture.branch == "cond":

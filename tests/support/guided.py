@@ -50,6 +50,12 @@ def latents_of(
         return run()
 
 
+@functools.cache
+def plain_latents(name: str, steps: int, *, guided: bool = False) -> Tensor:
+    """Latents that a family makes by itself, made once for all tests."""
+    return latents_of({**FAMILIES, **SCHEDULERS}[name], backbone_of(name), guided=guided, steps=steps)
+
+
 def state_of(backbone: Backbone) -> list[Any]:
     """Everything that a guided run touches: objects, not equal copies."""
     scheduler = vars(backbone.pipeline.scheduler)

@@ -153,7 +153,7 @@ def test_loading_refuses_what_is_no_sweep(tmp_path: Path) -> None:
     xr.Dataset({"a": ("x", [1.0])}).to_netcdf(other, engine="scipy")
     with pytest.raises(RecordingError) as error:
         load_sweep(tmp_path)
-    assert str(error.value) == f"{tmp_path} holds no sweep: it is a folder."
+    assert str(error.value) == f"{tmp_path} holds no sweep: it is a folder. Name a file, for example sweep.nc."
     with pytest.raises(RecordingError) as error:
         load_sweep(text)
     assert str(error.value) == f"{text} holds no sweep, or it is damaged: it is not a netCDF 3 file."

@@ -187,7 +187,8 @@ def test_what_is_no_evaluation_is_refused(tmp_path):
     save_sweep(sweep(), tmp_path / "sweep.nc")
     (tmp_path / "tapvid.csv").write_text("clip,tracker\n")
     for name, said in {
-        "sweep.nc": "tracking needs what evaluate_tapvid returns; it lacks the dim tracker.",
+        "sweep.nc": f"{tmp_path / 'sweep.nc'} holds no evaluation of trackers, or it is damaged: tracking needs what "
+        "evaluate_tapvid returns; it lacks the dim tracker. ditprobe eval-tapvid writes them; name its --out with .nc.",
         "none.nc": f"{tmp_path / 'none.nc'} holds no evaluation of trackers: it does not exist.",
         "tapvid.csv": f"{tmp_path / 'tapvid.csv'} holds no evaluation of trackers, or it is damaged: it is not a "
         "netCDF 3 file. ditprobe eval-tapvid writes them; name its --out with .nc.",

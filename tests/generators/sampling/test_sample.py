@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from guided import Doing, backbone_of, check_same_state, latents_of, state_of
+from guided import Doing, backbone_of, check_same_state, latents_of, plain_latents, state_of
 from sampling_helpers import BOTH, _watched_step
 from tiny_families import FAMILIES, SCHEDULERS, Family
 from torch import Tensor
@@ -42,7 +42,7 @@ class TestEveryFamily:
 
     @GUIDED
     def test_changing_nothing_is_the_plain_pipeline_to_the_bit(
-        self, family: Family, backbone: Backbone, guided: bool
+        self, name: str, family: Family, backbone: Backbone, guided: bool
     ) -> None:
         def same(step: Step) -> None:
             step.latents = step.latents.clone()
@@ -51,7 +51,7 @@ class TestEveryFamily:
             step.read([0])
             step.predict()
 
-        before, plain = state_of(backbone), latents_of(family, backbone, guided=guided, steps=2)
+        plain, before = plain_latents(name, 2, guided=guided), state_of(backbone)
         strategy = Doing(same)
         guided_latents = latents_of(family, backbone, [Strategy(), strategy], guided=guided, steps=2)
         assert torch.equal(plain, guided_latents)
@@ -59,8 +59,8 @@ class TestEveryFamily:
         check_same_state(before, state_of(backbone))
         assert torch.equal(plain, latents_of(family, backbone, guided=guided, steps=2))
 
-    def test_everything_is_restored_after_an_exception(self, family: Family, backbone: Backbone) -> None:
-        before, plain = state_of(backbone), latents_of(family, backbone, steps=1)
+    def test_everything_is_restored_after_an_exception(self, name: str, family: Family, backbone: Backbone) -> None:
+        plain, before = plain_latents(name, 1), state_of(backbone)
         block = backbone.denoisers[0].get_submodule(backbone.layers[-1].name.rpartition(".")[0])
 
         def fail(*arguments: Any) -> Any:
@@ -98,9 +98,9 @@ class TestEveryFamily:
 
     @GUIDED
     def test_an_edit_at_step_0_is_as_if_the_pipeline_had_begun_there(
-        self, family: Family, backbone: Backbone, guided: bool
+        self, name: str, family: Family, backbone: Backbone, guided: bool
     ) -> None:
-        start = torch.randn(latents_of(family, backbone, steps=1).shape, generator=torch.Generator().manual_seed(3))
+        start = torch.randn(plain_latents(name, 1).shape, generator=torch.Generator().manual_seed(3))
 
         def begin(step: Step) -> None:
             if step.number == 0:

@@ -175,7 +175,7 @@ def test_files_are_refused_in_full_sentences(tmp_path: Path) -> None:
     )
     save_embedding(small(steps=7), path, overwrite=True)
     assert load_embedding(path).steps == 7
-    with pytest.raises(RecordingError, match=r"holds no motion embedding: it is a folder\.$"):
+    with pytest.raises(RecordingError, match=r"it is a folder\. Name a file, for example"):
         load_embedding(tmp_path)
     later = json.dumps({"version": 2})
     save_file(load_file(path), tmp_path / "later.safetensors", {"ditprobe_motion_embedding": later})

@@ -6,12 +6,16 @@ Docstring examples are looked for in the packages alone: to look for them here t
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.doctest import DoctestModule
+
+# jsonschema, which nbformat imports, compiles grammars of IRIs for more than a second where it finds this package
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 LONGEST = ("test_notebooks.py", "test_readme.py", "test_website.py", "test_demo.py")
 

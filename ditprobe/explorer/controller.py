@@ -34,7 +34,7 @@ class Explorer:
     Raises
     ------
     InvalidInputError
-        For no recording, more than two, or a sweep that is none.
+        For no recording, more than two, or something that is not a sweep.
 
     Notes
     -----
@@ -189,7 +189,7 @@ class Explorer:
         return Answer(told, arrays, scales)
 
     def heads(self, request: Mapping[str, Any]) -> Answer:
-        """The heads of the row that a ``brief`` request for attention has just been told.
+        """The heads of the row of a request, which :meth:`attention` leaves out of a ``brief`` answer.
 
         Arrays: ``heads`` (head, frame, y, x) levels.
         """

@@ -52,7 +52,7 @@ def explore(
     beside, beside_clip : optional
         A second recording, shown side by side with the first and their difference.
     sweep : Dataset, optional
-        Its map of layers and steps is what one navigates by.
+        Its map of layers and steps is used to navigate.
     selection : Selection, optional
         What is recorded of a clip or a prompt: by default all layers at the first, the middle and the last of 50 steps.
     seed : int
@@ -66,7 +66,7 @@ def explore(
     Raises
     ------
     InvalidInputError
-        For a clip or a prompt without a backbone, a prompt beside a recording, and a sweep that is none.
+        For a clip or a prompt without a backbone, a prompt beside a recording, and something that is not a sweep.
     MissingWidgetsError
         Without anywidget, which comes with ``ditprobe[notebooks]``.
     RecordingError, ClipError

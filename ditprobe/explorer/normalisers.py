@@ -26,7 +26,7 @@ class Normalisers:
     def of(
         self, where: tuple[Any, ...], compute: Callable[[Callable[[], bool]], np.ndarray | None]
     ) -> np.ndarray | None:
-        """Those of a place; None if another place of the same recording was asked for meanwhile.
+        """Normalisers of a place; None if another place of the same recording was asked for meanwhile.
 
         Parameters
         ----------

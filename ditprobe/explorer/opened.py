@@ -172,7 +172,7 @@ class OpenedRecording:
 
 
 def fitted_clip(recording: Recording, clip: Clip) -> Clip:
-    """The images that a recording was made of, out of the clip that was recorded or the one that was saved.
+    """The images that a recording was made of, from the clip that was recorded or the one that was saved.
 
     Raises
     ------

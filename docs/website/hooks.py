@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from pathlib import Path
 from typing import Any
+
+# jsonschema, which nbformat imports, compiles grammars of IRIs for more than a second where it finds this package
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import nbformat
 from mkdocs.structure.files import File, Files
@@ -16,8 +20,8 @@ from traitlets.config import Config
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import reference  # noqa: E402
-import signatures  # noqa: E402
+import reference
+import signatures
 
 PAGES = {
     "README.md": "index.md",
@@ -30,8 +34,10 @@ LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 
 
 def on_startup(**_: Any) -> None:
-    """Break the lines of signatures without a process for each."""
+    """Break the lines of signatures without a process for each, and let the garbage collector look less often."""
     signatures.install(rendering)
+    gc.freeze()
+    gc.set_threshold(100_000, 10, 10)
 
 
 def on_config(config: Any) -> Any:

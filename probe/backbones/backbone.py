@@ -270,7 +270,7 @@ class Backbone(Family):
             The pipeline's default where not given.
         negative_prompt : str, optional
         conditioning : mapping, optional
-            Further keyword arguments of the pipeline, such as ``prompt_embeds`` or ``image``; they win.
+            Further keyword arguments of the pipeline, such as ``prompt_embeds`` or ``image``; they take precedence.
         on_step : callable, optional
             Called with (steps done, steps) after each step.
 

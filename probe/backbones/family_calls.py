@@ -110,7 +110,7 @@ class FamilyCalls(FamilyTokens):
         return None
 
     def prediction_for_sampler(self, prediction: Tensor, shown: Tensor, edited: Tensor) -> Tensor:
-        """Return a prediction for edited latents as the pipeline needs it, which may combine it with its own ones.
+        """Return a prediction for edited latents as the pipeline needs it, which may combine it with its own.
 
         Parameters
         ----------

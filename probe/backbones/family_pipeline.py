@@ -41,7 +41,7 @@ class FamilyPipeline(FamilyTokens):
     def check_prompt(
         self, prompt: str | None, negative_prompt: str | None = None, conditioning: Mapping[str, Any] | None = None
     ) -> None:
-        """Raise for what is not one prompt, or has words that the model cannot read; every run begins with it.
+        """Raise for anything but one prompt, or for words that the model cannot read; every run begins so.
 
         Raises
         ------
@@ -195,7 +195,7 @@ class FamilyPipeline(FamilyTokens):
         return next((name for name in names if name is not None), None)
 
     def check_clip_argument(self, arguments: Mapping[str, Any], images: int) -> None:
-        """Raise for a given clip that has not as many images as the run.
+        """Raise for a given clip whose number of images is not that of the run.
 
         Raises
         ------

@@ -116,7 +116,7 @@ def _raise_for(check: _Check) -> None:
 
 
 def check_latents(latents: Any) -> None:
-    """Reject what is not latents of one clip: a float tensor (1, ...) of five axes.
+    """Reject anything but latents of one clip: a float tensor (1, ...) of five axes.
 
     Raises
     ------

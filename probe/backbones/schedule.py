@@ -213,7 +213,7 @@ class ScheduleReader:
         Raises
         ------
         InvalidInputError
-            For less than one step, or more than the scheduler has.
+            For fewer than one step, or more than the scheduler has.
         """
         check_kind(steps, int, "steps")
         self._backbone.arguments.check_steps(steps)

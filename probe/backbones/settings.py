@@ -60,7 +60,7 @@ class RunSettings:
         The pipeline's default where not given.
     negative_prompt : str, optional
     conditioning : mapping, optional
-        Further keyword arguments of the pipeline, such as ``prompt_embeds`` or ``image``; they win.
+        Further keyword arguments of the pipeline, such as ``prompt_embeds`` or ``image``; they take precedence.
 
     Examples
     --------

@@ -127,7 +127,7 @@ def record(
     limit_bytes : int or None
         Reject a larger plan.
     overwrite, resume : bool
-        Replace an existing recording, or complete one of the same run; both replace the file ``save_clip``. To resume
+        Replace an existing recording, or complete one of the same run; both replace the file ``save_clip``. Resuming
         reads what is there once, compares it with its checksums, and records again what is damaged or missing.
     save_clip : path, optional
         Where to write the clip that the model generated or was shown. Where nothing is left to record, a prompt is

@@ -41,14 +41,14 @@ class Wanted:
 def decode(path: Path, wanted: Wanted) -> tuple[np.ndarray, float, Part]:
     """The wanted images of a video, how many of these there are in a second, and which part of the video they are.
 
-    A part of a file whose images are known by their times is sought, and decoding ends behind it. Other files are
+    Where the times of the images are known, the part is found by seeking, and decoding stops after it. Other files are
     decoded to their end, but only what is wanted is converted and kept. Both give the same images.
 
     Parameters
     ----------
     path : of a file
     wanted : Wanted
-        Images beyond the end are not missed, as in a slice; there has to be one.
+        Images beyond the end are ignored, as in a slice; at least one must exist.
 
     Returns
     -------

@@ -40,7 +40,7 @@ def extras_path(path: str | os.PathLike[str]) -> Path:
 def write_video(
     path: str | os.PathLike[str], images: Iterable[np.ndarray], fps: float, *, overwrite: bool = False, crf: int = 8
 ) -> Path:
-    """Write images as H.264 while they come; only a few dozen, those that the encoder looks ahead, are in memory.
+    """Write images as H.264 as they arrive; only the few dozen that the encoder looks ahead at are in memory.
 
     Colour is written at half resolution (yuv420p), which plays everywhere, except for odd sizes and for pictures
     under 128 pixels, where it would be lost: those keep it all (yuv444p), which some players refuse. The small ones
@@ -52,7 +52,7 @@ def write_video(
     Parameters
     ----------
     path : path ending in .mp4, .mov, .m4v, .mkv or .avi
-    images : of (y, x, 3) uint8, RGB, one at least, all of one size
+    images : of (y, x, 3) uint8, RGB, at least one, all of one size
     fps : images per second
     overwrite : bool
         Replace an existing video. What ``<path>.npz`` next to it holds belonged to the old one and is removed.

@@ -13,7 +13,7 @@ Axes = Literal["last", "first"]
 
 
 def to_images(images: Any, *, channels: Axes | None = None) -> np.ndarray:
-    """uint8 RGB images (image, y, x, 3) out of an array or a tensor.
+    """uint8 RGB images (image, y, x, 3) from an array or a tensor.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Detection of truncated video files from the sizes that their container states.
 
-FFmpeg plays what is left of a cut file without a word. The containers themselves know better: each states the sizes
-of its parts at their beginning, so a few headers tell whether the last part is whole.
+FFmpeg plays what is left of a truncated file without a warning. The containers themselves know better: each states the
+sizes of its parts at their beginning, so a few headers tell whether the last part is whole.
 """
 
 from __future__ import annotations

@@ -38,9 +38,9 @@ def read_mtbench(
 
     An entry holds ``videos.txt``, ``prompts.txt``, ``masks.txt`` and ``trajectories.txt``, which name a video, its
     prompt, a folder of masks and a ``.pth`` of (image, point, 3), line by line: x and y in fractions of width and
-    height, and visibility. Masks are used for every image when there are as many as images or more (mask i then
-    belongs to image i); else only the first, for image 0. ``first``, ``last`` and ``stride`` choose images of every
-    clip, as in :func:`store.clips.video.read_clip`.
+    height, and visibility. With at least as many masks as images, mask i belongs to image i; with fewer, only the
+    first is used, for image 0. ``first``, ``last`` and ``stride`` choose images of every clip, as in
+    :func:`store.clips.video.read_clip`.
 
     Raises
     ------

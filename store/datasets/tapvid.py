@@ -46,7 +46,7 @@ def read_tapvid(path: str | os.PathLike[str], *, size: tuple[int, int] | None = 
     Returns
     -------
     dict of str to Clip
-        Clips of a list are called by their number, ``"000"``, in a folder behind the file, ``"0003_of_0010/000"``.
+        Clips of a list are named by number, ``"000"``, and in a folder by file and number, ``"0003_of_0010/000"``.
         Tracks are float64 (image, point, 2) in pixels of the clip, pixel centres at +0.5. Hidden points that are not
         finite come back as (0, 0). ``fps`` is 25, which the files do not state.
 

@@ -64,7 +64,7 @@ def reason(error: BaseException) -> str:
 
 
 def shown(text: str) -> str:
-    """A text out of a file as it can be printed: shortened, and what is not printable as ``?``.
+    """A text from a file, made fit to print: shortened, with ``?`` for each character that is not printable.
 
     Examples
     --------

@@ -108,11 +108,11 @@ class Ledger:
             self._finished.append(_Finished(position, state, checksums, inexact, files or []))
 
     def commit(self, *, lazily: bool = False) -> None:
-        """Write down every finished record; lazily: not when that takes over a twentieth of the time, or is under way.
+        """Save every finished record; ``lazily``, not when that takes over a twentieth of the time or is under way.
 
         A commit is not put off when many files are open.
 
-        What is finished and not yet written down is recorded again after a kill, no more.
+        A record that is finished but not yet saved is recorded again after a kill; nothing more is lost.
         """
         if not self._commit_lock.acquire(blocking=not lazily):
             return

@@ -28,8 +28,8 @@ class WriterLock:
     """The right to write into a recording, from now until :meth:`release` or the end of the process.
 
     An exclusive ``flock`` on a file that holds the process id, for the message to the second writer. The system
-    drops it with the process, so what a killed writer leaves is free. Where the system or its file system has no
-    ``flock`` (Windows, some network disks), writers are not kept apart.
+    drops it with the process, so a recording whose writer was killed is free again. Where the system or its file
+    system has no ``flock`` (Windows, some network disks), writers are not kept apart.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class WriterLock:
     Raises
     ------
     RecordingError
-        Another writer has it; the message names its process. Or the folder is gone.
+        Another writer has it (the message names its process), or the folder is gone.
     """
 
     def __init__(self, folder: Path, path: Path | None = None) -> None:
@@ -96,7 +96,7 @@ def install(path: Path, build: Callable[[Path], object], *, overwrite: bool = Fa
     build : callable
         Makes the recording in an empty folder that it is given.
     overwrite : bool
-        Replace the recording that is there, unless somebody is writing it.
+        Replace the recording that is there, unless another writer has it open.
 
     Returns
     -------

@@ -36,7 +36,7 @@ class Provenance:
     softmax_scale : float
         What the attention multiplies q k^T by.
     source_dtype : str
-        Dtype of the queries and keys before they were cast to float16.
+        Data type of the queries and keys before they were cast to what is stored.
     stage : str
         Where in the attention they were taken.
     extra : mapping

@@ -296,7 +296,7 @@ def _small(
 
 
 def restore(path: Path, plan: Plan, provenance: Provenance) -> None:
-    """Rewrite what :func:`create` wrote where it is damaged, missing or of another library version by now.
+    """Rewrite what :func:`create` wrote where it is damaged or missing, or was written by another version of a library.
 
     What changes while a run is recorded stays as it is.
     """

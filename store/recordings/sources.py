@@ -85,7 +85,7 @@ def write_small(group: Path, name: str, values: np.ndarray, *, sync: bool = True
 
 
 class LocalSource:
-    """Files on this machine: no Zarr on the way.
+    """Files on this machine, read without Zarr.
 
     Raises
     ------

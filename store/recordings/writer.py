@@ -51,7 +51,7 @@ class RecordingWriter:
     Every file is written atomically, and a record is marked done after its files are on the disk: whatever
     kills the process, each record that is marked done can be read. Leaving the ``with`` block by an exception keeps
     what was written; the recording then stays in the state "open" and can be resumed. Within the block no other writer
-    gets at the recording.
+    can open the recording.
 
     Parameters
     ----------
@@ -250,9 +250,9 @@ class RecordingWriter:
         ----------
         fill : callable
             Given the arrays of the planned parts by name (float16, or uint16 for the bits of bfloat16), begins to fill
-            them and returns what waits for the end and says how each was cast: a :data:`Ready`. A writer thread calls
-            that, so that an accelerator may still be copying; what it finds wrong is raised by the next call, or on
-            leaving the block.
+            them and returns a :data:`Ready`, which waits until they are filled and says how each was cast. A writer
+            thread calls it, so that an accelerator may still be copying; what it finds wrong is raised by the next
+            call, or on leaving the block.
         step, layer, branch, timestep, sigma
             As in :meth:`write`.
 

@@ -30,6 +30,7 @@ class Watched:
 
     def __init__(self, browser: Any, *, width: int = 1280, height: int = 900, offline: bool = False) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, offline=offline)
+        self.context.set_default_timeout(120_000)  # milliseconds: the machine may be busy
         self.page = self.context.new_page()
         self.told: list[str] = []
         self.asked: list[str] = []

@@ -55,7 +55,7 @@ def tell_time(
 
 
 def tell_memory(model: Backbone, size: Size, use: Use) -> None:
-    """Print the memory that a use of a model takes beside its weights and activations, and that of decoding a clip.
+    """Print the memory that a use of a model takes on top of its weights and activations, and that of decoding a clip.
 
     Parameters
     ----------

@@ -177,7 +177,7 @@ def _listed(benchmark: str, found: dict[str, Entry]) -> str:
 
 
 def _described(name: str, method: Any, model: Backbone, steps: int) -> str:
-    """The method in words, before anything runs; raise where it has to be told its layers."""
+    """The method in words, before anything runs; raise where its layers must be given."""
     try:
         return str(method.describe(model, steps))
     except InvalidInputError as error:

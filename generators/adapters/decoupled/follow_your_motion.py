@@ -59,8 +59,8 @@ class FollowYourMotion(TrainedMethod):
     rank : int, optional
         Published are 128, and 16 in the code.
     sampled : int, optional
-        Latent frames that are shown to the temporal LoRA; by default 5 of 21, as published, at least 3. All of them is
-        no sampling.
+        Latent frames that are shown to the temporal LoRA; by default 5 of 21, as published, at least 3. With all
+        of them, nothing is sampled.
     positions, ends, motion_weight, motion_of
         As of :class:`generators.adapters.decoupled.objectives.SparseSettings`.
     trained : "both", "spatial" or "temporal"

@@ -31,7 +31,7 @@ class Training:
     max_norm : float
         Gradients are scaled down to this norm.
     tracking_weight : float, at least 0
-        Weight of the tracking loss beside the denoising loss; 0 needs no tracks.
+        Weight of the tracking loss relative to the denoising loss; 0 needs no tracks.
     points : int
         Tracked points.
     preset : "exact", "paper" or "det"

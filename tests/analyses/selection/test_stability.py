@@ -1,5 +1,7 @@
 """How far a choice of layers depends on what nobody has to choose."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -41,9 +43,14 @@ def planted(draws: int = 2) -> xr.Dataset:
     return xr.Dataset(data, coords, {"threshold_cells": 0.5})
 
 
+@cache
+def stability_of_two() -> xr.Dataset:
+    """How stable the two best layers of the planted sweep are; made once, as it is a selection for every setting."""
+    return stability(planted(), 2)
+
+
 def test_every_setting_is_a_selection_of_its_own() -> None:
-    sweep = planted()
-    found = stability(sweep, 2)
+    found = stability_of_two()
     # 2 thresholds, 4 grids of which one is a single step and has no averaging, 2 draws
     assert found.sizes["setting"] == 2 * (3 * 2 + 1) * 2
     assert found["first"].sel(layer=5) == 1
@@ -86,6 +93,6 @@ def test_several_sweeps_are_settings_too_and_must_have_the_same_layers() -> None
 
 
 def test_the_text_counts_orders() -> None:
-    text = stability_text(stability(planted(), 2))
+    text = stability_text(stability_of_two())
     assert text.splitlines()[0] == ("28 settings: 1 sweep, 2 thresholds, 4 step grids, 2 averagings, 2 noise draws")
     assert text.endswith("5, 2: 14 of 28\n  5, 3: 14 of 28")

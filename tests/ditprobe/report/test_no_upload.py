@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import xarray as xr
+from browser import Watched, a_browser
 
 import ditprobe as dp
 from analyses.flow.attention_flow import labelled_flow
@@ -22,7 +21,6 @@ from store import make_scene, write_clip
 from store.layout import TokenLayout
 from store.pages import POLICY, render_page
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 UPLOAD = re.compile(r"Share chart|Plotly Cloud|Edit in Chart Studio|sendChartToCloud", re.IGNORECASE)
 
 rng = np.random.default_rng(0)
@@ -100,28 +98,22 @@ def assert_closed(page: str, count: int | None = None) -> None:
 
 
 @pytest.fixture(scope="module")
-def dom(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """A page as a browser draws it, as HTML; where none is installed, the test is skipped when it asks for that."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    folder = tmp_path_factory.mktemp("browser")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'user'}", "--dump-dom"]
+def dom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """A page as a browser draws it, as HTML without its scripts."""
+    path = tmp_path_factory.mktemp("browser") / "page.html"
+    with a_browser() as browser:
 
-    def drawn(page: str) -> str:
-        path = folder / "page.html"
-        path.write_text(page, encoding="utf-8")
-        words = [str(browser), *options, "--virtual-time-budget=10000", path.as_uri()]
-        run = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-        return re.sub(r"<script.*?</script>", "", run.stdout, flags=re.DOTALL)
+        def draw(page: str) -> str:
+            path.write_text(page, encoding="utf-8")
+            watched = Watched(browser, offline=True)
+            watched.page.goto(path.as_uri())
+            plots = 'class="lazy-figure"' in page or "plotly-graph-div" in page
+            watched.page.wait_for_selector(".modebar-btn" if plots else "canvas", state="attached")
+            drawn = watched.page.content()
+            watched.close()
+            return re.sub(r"<script.*?</script>", "", drawn, flags=re.DOTALL)
 
-    trial = "<body><script>document.body.append('drawn by ' + 'script')</script>"
-    works = browser is not None and "drawn by script" in drawn(trial)
-
-    def draw(page: str) -> str:
-        if not works:
-            pytest.skip(f"{browser} does not run here" if browser else "no Chromium or Chrome is installed")
-        return drawn(page)
-
-    return draw
+        yield draw
 
 
 def buttons(drawn: str) -> set[str]:

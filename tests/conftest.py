@@ -5,6 +5,7 @@ Docstring examples are looked for in the packages alone: to look for them here t
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from _pytest.doctest import DoctestModule
 
 # jsonschema, which nbformat imports, compiles grammars of IRIs for more than a second where it finds this package
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+# typer builds the commands of all verbs for every call of its runner; here once
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 LONGEST = ("test_notebooks.py", "test_readme.py", "test_website.py", "test_demo.py")
 

@@ -77,7 +77,8 @@ def kernel(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 RESET = """
 get_ipython().run_line_magic("reset", "-f")
-import os, sys, warnings
+import gc, os, sys, warnings
+gc.set_threshold(10_000, 10, 10)  # as in conftest.py
 sys.modules.setdefault("rfc3987_syntax", None)  # as in conftest.py
 shell = get_ipython()
 shell.first_filters = getattr(shell, "first_filters", warnings.filters[:])

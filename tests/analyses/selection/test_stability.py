@@ -78,9 +78,9 @@ def test_a_setting_is_the_sweep_at_its_threshold_grid_and_draw() -> None:
 
 
 def test_several_sweeps_are_settings_too_and_must_have_the_same_layers() -> None:
-    sweep = planted()
+    sweep = planted(draws=1)
     found = stability([sweep, sweep], 1)
-    assert found["sweep"].values.tolist() == [0] * 28 + [1] * 28
+    assert found["sweep"].values.tolist() == [0] * 14 + [1] * 14
     with pytest.raises(InvalidInputError) as error:
         stability([sweep, sweep.isel(layer=[0, 1])])
     assert str(error.value) == (

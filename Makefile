@@ -11,13 +11,14 @@ SLOWER := $(addprefix tests/,store/recordings/test_faults.py store/clips/test_tr
 # the tests, takes each worker and each command ten seconds
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test compiled check lint bench notebooks docs clean
+.PHONY: demo test compiled test-devices test-gpu check lint bench notebooks docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       recording, sweep, selection, tracking and report on scenes nobody trained on"
 	@echo "make test       the tests, the notebooks, the linters"
 	@echo "make compiled   the tests of compiled transformers, which take minutes"
+	@echo "make test-devices  every public path of every family on a pretend GPU, which takes minutes"
 	@echo "make test-gpu   the tests that need a GPU"
 	@echo "make check      the linters, the types and the fast tests, in about a minute"
 	@echo "make lint       ruff, mypy, import-linter"
@@ -39,6 +40,9 @@ test: $(READY) lint
 
 compiled: $(READY)
 	DITPROBE_COMPILED=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/probe/families/test_adapted.py -k compiled
+
+test-devices: $(READY)
+	DITPROBE_DEVICES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -rP tests/ditprobe/test_pretend_device.py -k every_path
 
 test-gpu: $(READY)
 	$(BIN)/pytest -q -m gpu tests/gpu

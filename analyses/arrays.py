@@ -168,13 +168,30 @@ def cells_as_xy(cells: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
     return torch.stack([cells % layout.width, cells // layout.width], -1)
 
 
+def need_text(text_key: Any, name: str = "text_key") -> None:
+    """Raise for a capture whose attention has no text tokens.
+
+    Raises
+    ------
+    InvalidInputError
+        For None.
+    """
+    if text_key is None:
+        raise InvalidInputError(
+            f"{name} is None: text is attended to separately, so no text takes part in this attention. Take a backbone "
+            "whose text and video share an attention."
+        )
+
+
 def text_tokens(
     text_key: Any, key: torch.Tensor, name: str = "text_key", checks: TokenChecks | None = None
 ) -> torch.Tensor:
     """Text keys as a checked (head, token, channel) tensor, which fits video keys (head, ..., channel).
 
-    Values that are not finite raise at once, or with the given ``checks``.
+    None raises, since there are then no text tokens in this attention. Values that are not finite raise at once, or
+    with the given ``checks``.
     """
+    need_text(text_key, name)
     text = as_tensor(text_key).to(key.device)
     if text.ndim != 3 or (text.shape[0], text.shape[2]) != (key.shape[0], key.shape[-1]):
         raise InvalidInputError(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analyses.arrays import as_points, query_and_key, text_tokens, video_tokens
+from analyses.arrays import as_points, need_text, query_and_key, text_tokens, video_tokens
 from analyses.kernels.attention_weights import attention_weights
 from probe.execution.autocast import outside_autocast
 from store.arguments import Array, checked
@@ -93,7 +93,7 @@ def attention_of_points(
 def attention_to_text(
     query: Array,
     key: Array,
-    text_key: Array,
+    text_key: Array | None,
     points: Array,
     layout: TokenLayout,
     *,
@@ -114,7 +114,7 @@ def attention_to_text(
     Raises
     ------
     InvalidInputError
-        As :func:`attention_of_points`.
+        As :func:`attention_of_points`, and where there are no text tokens.
 
     Examples
     --------
@@ -123,6 +123,7 @@ def attention_to_text(
     >>> attention_to_text(zero, zero, np.zeros((2, 15, 4)), [[8.0, 24.0]], layout).sum().round(3).item()
     0.125
     """
+    need_text(text_key)
     rows, points, _ = _point_rows(query, key, text_key, points, layout, scale, frame, by_head)
     text = xr.DataArray(
         rows[..., layout.video_tokens :],
@@ -140,9 +141,9 @@ def attention_to_text(
 
 @checked
 def attention_of_text(
-    text_query: Array,
+    text_query: Array | None,
     key: Array,
-    text_key: Array,
+    text_key: Array | None,
     layout: TokenLayout,
     *,
     scale: float | None = None,
@@ -166,7 +167,7 @@ def attention_of_text(
     Raises
     ------
     InvalidInputError
-        For a wrong shape, or values that are not finite.
+        For a wrong shape, values that are not finite, or where there are no text tokens.
 
     Examples
     --------

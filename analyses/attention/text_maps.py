@@ -26,7 +26,7 @@ _AT_ONCE = 2**22
 def map_attention_to_text(
     query: Array,
     key: Array,
-    text_key: Array,
+    text_key: Array | None,
     layout: TokenLayout,
     *,
     tokens: Sequence[int] | None = None,
@@ -57,7 +57,7 @@ def map_attention_to_text(
     Raises
     ------
     InvalidInputError
-        For a wrong shape, values that are not finite, or a text token that does not exist.
+        For a wrong shape, values that are not finite, a text token that does not exist, or where there are none.
 
     Examples
     --------

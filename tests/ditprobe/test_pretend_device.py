@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_paths import device_paths, moving_clip, on_device
+from device_paths import REFUSED, moving_clip, on_device, run_paths
 from pretend_cuda import PretendCUDA
 from tiny_families import FAMILIES, Family
 
@@ -19,12 +20,18 @@ from store.errors import InvalidInputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-IN_DEPTH = {
+CHOSEN = {
     "mini-rope": None,
-    "cogvideox rotary": ("probe a prompt", "sweep, forward", "record a clip", "capture", "match", "track", "DiTFlow"),
+    "mini": ("capture", "sweep, forward", "DeT"),
+    "cogvideox rotary": ("probe a prompt", "record a clip", "capture", "match", "track", "DiTFlow"),
+    "cogvideox added": ("sweep, forward", "Follow-Your-Motion, 2 of 3 frames"),
     "hunyuan": ("sweep, clean", "capture", "affinity", "CAG"),
-    "wan": ("sweep, each head", "record a clip", "capture", "DiTFlow, positions", "CAG"),
+    "wan": ("sweep, each head", "record a clip", "capture", "points to text", "DiTFlow, positions", "CAG"),
 }
+"""Paths that are always run: all of one family, and some of each of the others."""
+EVERY = pytest.mark.skipif(
+    "DITPROBE_DEVICES" not in os.environ, reason="every path of every family takes minutes: make test-devices"
+)
 
 
 @pytest.fixture
@@ -33,17 +40,21 @@ def device() -> Iterator[PretendCUDA]:
         yield pretend
 
 
-@pytest.mark.parametrize("name", IN_DEPTH)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_paths_run_on_another_device(name: str, device: PretendCUDA, tmp_path: Path) -> None:
-    family, wanted = FAMILIES[name], IN_DEPTH[name]
-    backbone = dp.load_backbone(family.make(), device="cuda")
+    backbone = dp.load_backbone(FAMILIES[name].make(), device="cuda")
     assert backbone.device == torch.device("cuda", 0)
-    ran = []
-    for path, call in device_paths(family, backbone, str(tmp_path)):
-        if wanted is None or path in wanted:
-            call()
-            ran.append(path)
-    assert set(wanted or ()) <= set(ran)
+    run_paths(name, backbone, str(tmp_path), CHOSEN[name])
+
+
+@EVERY
+@pytest.mark.parametrize("name", [name for name, chosen in CHOSEN.items() if chosen is not None])
+def test_every_path_runs_on_another_device(name: str, device: PretendCUDA, tmp_path: Path) -> None:
+    backbone = dp.load_backbone(FAMILIES[name].make(), device="cuda")
+    ran = run_paths(name, backbone, str(tmp_path))
+    chosen = set(CHOSEN[name] or ())
+    assert chosen <= {*ran, *(path for family, path in REFUSED if family == name)}
+    print(f"{name}: {len(ran)} paths ran")
 
 
 def test_the_pretend_device_refuses_what_a_real_one_refuses(device: PretendCUDA) -> None:
@@ -190,6 +201,21 @@ def test_an_iteration_of_a_transfer_waits_once(device: PretendCUDA) -> None:
     waits(1)
     guided_steps = 2
     assert waits(4) - waits(2) == 2 * guided_steps
+
+
+def test_a_step_of_a_training_waits_twice(device: PretendCUDA) -> None:
+    """For its losses, and for the norm of its gradients."""
+    mini = FAMILIES["mini"]
+    backbone, clip = dp.load_backbone(mini.make(), device="cuda"), moving_clip(mini.size)
+
+    def waits(steps: int) -> int:
+        training = dp.Training(steps=steps, tracking_weight=0.5, points=4)
+        adapter = dp.DeT(width=4, training=training).new_adapter(backbone)
+        device.reset()
+        dp.train_adapter(adapter, backbone, clip, training, prompt=mini.prompt)
+        return sum(device.waits.values())
+
+    assert waits(4) - waits(2) == 2 * 2, device.waits
 
 
 def test_parts_on_several_devices(device: PretendCUDA) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from device_paths import device_paths
+from device_paths import run_paths
 from tiny_families import FAMILIES
 
 import ditprobe as dp
@@ -33,8 +33,7 @@ def _marked(test):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("name", FAMILIES)
 def test_paths(name: str, dtype: str, tmp_path: Path) -> None:
     backbone = dp.load_backbone(FAMILIES[name].make(), device="cuda", dtype=dtype)
-    for _, call in device_paths(FAMILIES[name], backbone, str(tmp_path)):
-        call()
+    run_paths(name, backbone, str(tmp_path))
 
 
 @_marked

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from tiny_families import Family
+from device_generators import adapter_paths, guided_paths, transfer_paths
+from tiny_families import FAMILIES, Family
 
 import ditprobe as dp
 from probe.run.layers_of_clip import layers_of_clip
+from store.errors import InvalidInputError
 
 Path = tuple[str, Callable[[], Any]]
+_APART = "text is attended to separately"
+REFUSED = {
+    ("wan", "points to text"): _APART,
+    ("wan", "cells to text"): _APART,
+    ("wan", "text to cells"): _APART,
+    ("mini-rope", "groups of heads"): "finds no spatial heads",
+    **{
+        (name, "Follow-Your-Motion, 2 of 3 frames"): r"does not take a clip of 2 latent frames"
+        for name in ("cogvideox rotary", "cogvideox added")
+    },
+}
+"""Paths that a family cannot take, and what the error says."""
+
+
+def run_paths(name: str, backbone: dp.Backbone, folder: str, wanted: Collection[str] | None = None) -> list[str]:
+    """Run the public paths of a family, all or those of these names; return their names, without those refused."""
+    ran = []
+    for path, call in device_paths(FAMILIES[name], backbone, folder):
+        if wanted is not None and path not in wanted:
+            continue
+        reason = REFUSED.get((name, path))
+        if reason is None:
+            call()
+            ran.append(path)
+        else:
+            with pytest.raises(InvalidInputError, match=reason):
+                call()
+    return ran
 
 
 def moving_clip(size: dict[str, int]) -> dp.Clip:
@@ -61,6 +92,7 @@ def device_paths(family: Family, backbone: dp.Backbone, folder: str) -> Iterator
         "track": dp.TrackingOptions(),
         "track, cell by cell": dp.TrackingOptions(support=0),
         "track, clips encoded": dp.TrackingOptions(encode="clip"),
+        "track, closer": dp.TrackingOptions(levels=(1, 2), max_crops=1),
     }.items():
         yield (
             name,
@@ -69,19 +101,10 @@ def device_paths(family: Family, backbone: dp.Backbone, folder: str) -> Iterator
             ),
         )
     yield from _analyses(backbone, clip, run | text, last)
-    for name, method in {
-        "DiTFlow": dp.DiTFlow(layers=[last], iterations=2),
-        "DiTFlow, positions": dp.DiTFlow(layers=[last], iterations=2, optimise="positions"),
-        "SMM": dp.SMM(layers=[last], iterations=2),
-        "MOFT": dp.MOFT(layers=[last], iterations=2),
-        "MotionClone": dp.MotionClone(layers=[last], iterations=2),
-        "injection": dp.Injection(last),
-    }.items():
-        yield name, lambda method=method: dp.transfer_motion(backbone, clip, family.prompt, method=method, **plain)
-    guided = dp.CrossAttentionGuidance(layers=[last])
-    yield "CAG", lambda: dp.sample(backbone, family.prompt, guided, **plain)
-    renormalised = dp.CrossAttentionGuidance(layers=[last], preset="renormalised")
-    yield "CAG, renormalised", lambda: dp.sample(backbone, family.prompt, renormalised, **options(True))
+    yield from _evaluations(backbone, clip, run | text, last, size)
+    yield from transfer_paths(family, backbone, clip, plain)
+    yield from guided_paths(family, backbone, options)
+    yield from adapter_paths(family, backbone, clip, plain, folder)
 
 
 def _runs(
@@ -106,6 +129,7 @@ def _runs(
             lambda noise=noise: dp.sweep(backbone, clip, steps, noise=noise, features=True, **swept),
         )
     yield "sweep, each head", lambda: dp.sweep(backbone, clip, steps, per_head=True, **swept)
+    yield "sweep, difftrack", lambda: dp.sweep(backbone, clip, steps, preset="difftrack", **swept)
     one_head = dp.Selection([1, -1], "all", heads=[1])
     yield "sweep, one head", lambda: dp.sweep(backbone, clip, one_head, **swept)
     for name, source, more in (("clip", clip, run | size), ("prompt", family.prompt, run | size)):
@@ -142,11 +166,40 @@ def _analyses(backbone: dp.Backbone, clip: dp.Clip, run: dict[str, Any], last: i
         lambda: dp.match_points_by_head(*tokens(), points, found[-1].layout, refine="soft", frame=1),
     )
     yield "match features", lambda: dp.match_features(found[-1].features, points, found[-1].layout)
-    visible = np.ones((found[-1].layout.images, 2), bool)
-    yield "affinity", lambda: dp.affinity(*tokens(), points, visible, found[-1].layout, found[-1].text_key)
+    seen_in = lambda layout: np.ones((layout.images, 2), bool)  # noqa: E731
+    yield (
+        "affinity",
+        lambda: dp.affinity(*tokens(), points, seen_in(found[-1].layout), found[-1].layout, found[-1].text_key),
+    )
     yield (
         "attention of points",
         lambda: dp.attention_of_points(*tokens(), points, found[-1].layout, text_key=found[-1].text_key),
     )
     yield "classify heads", lambda: dp.classify_heads(*tokens(), found[-1].layout, found[-1].text_key)
     yield "principal components", lambda: dp.principal_components(found[-1].query)
+    yield "points to text", lambda: dp.attention_to_text(*tokens(), found[-1].text_key, points, found[-1].layout)
+    yield "cells to text", lambda: dp.map_attention_to_text(*tokens(), found[-1].text_key, found[-1].layout)
+    yield (
+        "text to cells",
+        lambda: dp.attention_of_text(found[-1].text_query, found[-1].key, found[-1].text_key, found[-1].layout),
+    )
+
+
+def _evaluations(
+    backbone: dp.Backbone, clip: dp.Clip, run: dict[str, Any], last: int, size: tuple[int, int]
+) -> Iterator[Path]:
+    """Measures of layers, heads and trackers over clips, where a model runs."""
+    yield "sweep heads", lambda: dp.sweep_heads(backbone, {"clip": clip}, dp.Selection([-1], "all"), size=size, **run)
+    shown = {key: value for key, value in run.items() if key != "prompt"}
+    yield "classify heads of a clip", lambda: dp.classify_clip_heads(backbone, clip, prompt=run.get("prompt"), **shown)
+    given = {"size": size, "min_points": 1, **run}
+    yield (
+        "sweep, closer",
+        lambda: dp.sweep_closer(backbone, clip, layers=[last], follow=last, step=-1, max_crops=1, **given),
+    )
+    yield "reference flow", lambda: dp.reference_flow(backbone, clip, layer=last, prompt=run.get("prompt"), **shown)
+    tracker = dp.BackboneTracker(backbone, last, -1, size=size, **run)
+    yield "TAP-Vid", lambda: dp.evaluate_tapvid({"clip": clip}, {"ours": tracker})
+    yield "trackers compared", lambda: dp.compare_trackers({"clip": clip}, {"ours": tracker})
+    yield "tracks of a clip", lambda: dp.with_pseudo_tracks(clip, tracker)
+    yield "motion fidelity", lambda: dp.clip_motion_fidelity(clip, clip, tracker)

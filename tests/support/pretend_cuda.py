@@ -13,6 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -54,6 +55,11 @@ class PretendTensor(Tensor):
 
     def record_stream(self, stream: Any) -> None:
         """Nothing to remember: memory is freed when nobody holds it."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            plain = self.as_subclass(Tensor)  # type: ignore[arg-type]
+            return plain.__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: Any) -> Any:
         copied = _on(self.as_subclass(Tensor).detach().clone(), self._pretend_index)  # type: ignore[arg-type]
@@ -120,6 +126,7 @@ class PretendCUDA:
             "is_bf16_supported": lambda *args, **kwargs: True,
         }.items():
             self._stack.enter_context(mock.patch.object(torch.cuda, name, value))
+        self._stack.enter_context(mock.patch.object(torch, "load", partial(self._load, torch.load)))
         self._stack.enter_context(_Mode(self))
         self.stream = PretendStream()
         _active.append(self)
@@ -128,6 +135,13 @@ class PretendCUDA:
     def __exit__(self, *exception: object) -> None:
         _active.remove(self)
         self._stack.close()
+
+    def _load(self, load: Callable[..., Any], file: Any, map_location: Any = None, **options: Any) -> Any:
+        """What a file holds, which the pretend device writes as CPU tensors, on the device that is asked for."""
+        device = map_location if isinstance(map_location, str | torch.device) else "cpu"
+        with torch._C.DisableTorchFunction():
+            found = load(file, map_location="cpu", **options)
+        return tree_map(lambda value: value.to(device) if isinstance(value, Tensor) else value, found)
 
     @contextmanager
     def _using(self, stream: Any) -> Iterator[None]:

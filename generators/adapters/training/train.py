@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -234,20 +235,21 @@ def _train_step(adapter: MotionAdapter, backbone: Backbone, state: TrainingState
         with objective.shown(local), adapter.attached(backbone), state.accelerator.autocast():
             denoising, second, timestep = objective.losses(local)
             total = denoising + second
-            _check(total, "the loss is", step, timestep)
+            # fetched together: each fetch waits for the device
+            values = torch.stack([each.detach().float() for each in (total, denoising, second)]).tolist()
+            _check(values[0], "the loss is", step, timestep)
             state.accelerator.backward(total)
-        _check(state.clip_gradients(), "the gradients are", step, timestep)
+        _check(float(state.clip_gradients()), "the gradients are", step, timestep)
     except NotFiniteError as error:
         state.restore_last_good()
         raise TrainingDivergedError(_diverged(error, step, state.steps), step=step, adapter=adapter) from error
-    values = [float(each.detach()) for each in (total, denoising, second)]
     losses = Losses(step, timestep, values[0], values[1], **{objective.second: values[2]})
     state.update(losses)
     return losses
 
 
-def _check(value: Tensor, what: str, step: int, timestep: float) -> None:
-    if not bool(torch.isfinite(value).all()):
+def _check(value: float, what: str, step: int, timestep: float) -> None:
+    if not math.isfinite(value):
         raise NotFiniteError(f"{what} not finite at timestep {timestep:g}.", step=step)
 
 

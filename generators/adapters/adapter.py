@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from generators.adapters.grid import TokenGrid
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
+from probe.execution.compiled import CompilerHold, check_hooks_are_called
 from store.checks import finite
 from store.errors import InvalidInputError, ProbeStateError
 from store.files.digest import digest_of_json
@@ -21,6 +23,8 @@ from store.selection import Selection
 from store.text import counted
 
 LayerChoice = Iterable[int] | Literal["all"] | None
+_SEEDED = threading.Lock()
+"""Held while torch's own generator, which all threads share, draws initial values."""
 
 
 class MotionAdapter(nn.Module, ABC):
@@ -85,12 +89,14 @@ class MotionAdapter(nn.Module, ABC):
         self.origin = origin_of(backbone)
         self.details: dict[str, Any] = {}
         self._open = False
-        with torch.random.fork_rng(devices=[]), torch.device(backbone.device):
-            torch.manual_seed(seed)
+        start = "meta" if backbone.device.type == "meta" else "cpu"  # the same values on any device
+        with _SEEDED, torch.random.fork_rng(devices=[]), torch.device(start):
+            torch.default_generator.manual_seed(seed)
             self.denoisers = nn.ModuleList(
                 nn.ModuleDict({str(layer): self.new_block(layer, modules[layer][1]) for layer in self.layers})
                 for modules in backbone.modules
             )
+        self.to(backbone.device)
 
     def __repr__(self) -> str:
         chosen = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -182,7 +188,8 @@ class MotionAdapter(nn.Module, ABC):
         InvalidInputError, UnknownLayerError
             For another backbone, as :meth:`check`; for layers, as :meth:`kept`.
         UnsupportedBackboneError
-            For projections that are fused where the adapter changes one of them.
+            For projections that are fused where the adapter changes one of them, and for a compiled transformer
+            before torch 2.6.
         ProbeStateError
             While it is attached already.
 
@@ -202,6 +209,8 @@ class MotionAdapter(nn.Module, ABC):
         if self._open:
             raise ProbeStateError(f"this {self.kind} adapter is attached already. Leave its context first.")
         with ExitStack() as stack:
+            check_hooks_are_called(backbone.pipeline, "adapters")
+            stack.enter_context(CompilerHold(everything=True))
             for denoiser, modules, blocks in zip(backbone.denoisers, backbone.modules, self.denoisers, strict=True):
                 grid = TokenGrid(backbone)
                 stack.callback(denoiser.register_forward_pre_hook(grid.note, with_kwargs=True).remove)

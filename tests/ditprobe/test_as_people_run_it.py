@@ -26,6 +26,8 @@ from analyses.attention.text_maps import row_normalisers, text_shares
 from analyses.heads.masses import head_masses
 from analyses.heads.sweep import sweep_heads
 from analyses.kernels.attention_weights import attention_weights
+from generators.adapters.adapter import MotionAdapter
+from generators.adapters.fitted import AttachAdapter
 from generators.guidance.cross_attention import within_frames
 from generators.transfer.motion_clone import temporal_attention
 from probe.attention.edit import Attention
@@ -48,8 +50,20 @@ def run_all(backbone: dp.Backbone) -> Results:
             backbone, clip, FAMILY.prompt, method=dp.DiTFlow(layers=[1], iterations=1), **plain
         ),
     }
+    for name, method in {
+        "SMM": dp.SMM(layers=[1], iterations=1),
+        "MOFT": dp.MOFT(layers=[1], iterations=1),
+        "MotionClone": dp.MotionClone(layers=[1], iterations=1),
+        "injection": dp.Injection(0, fraction=1.0),
+    }.items():
+        made[name] = dp.transfer_motion(backbone, clip, FAMILY.prompt, method=method, **plain)
+    training = dp.Training(steps=1, learning_rate=1e-2, tracking_weight=0.5, points=4)
+    size = (plain["height"], plain["width"], plain["images"])
+    fitted = dp.DeT(width=4, keep=1.0, training=training).fit(backbone, clip, size=size, prompt=FAMILY.prompt)
+    made["adapted"] = dp.sample(backbone, FAMILY.prompt, AttachAdapter(_trained(fitted.adapter)), **plain)
     swept = dp.sweep(backbone, clip, dp.Selection([0, 1], "all"), min_points=1, features=True, **run)
     results = {name: torch.from_numpy(video.images.astype(np.float32)) for name, video in made.items() if video}
+    results["losses"] = torch.tensor(fitted.adapter.details["losses"])
     results["query"] = torch.stack([capture.query.float() for capture in found])
     for name in ("accuracy", "confidence"):
         results[name] = torch.from_numpy(swept[name].values.astype(np.float32))
@@ -62,6 +76,15 @@ def run_all(backbone: dp.Backbone) -> Results:
     tracks = dp.track_points(clip, [[0, 12.0, 12.0], [2, 20.0, 9.0]], backbone, layer=1, step=-1, **run)
     results["tracked"] = torch.from_numpy(tracks.tracks.astype(np.float32))
     return results
+
+
+def _trained(adapter: MotionAdapter) -> MotionAdapter:
+    """As a long training would leave it: so that it changes the clip, whatever one step changes."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return adapter
 
 
 def check_close(found: Results, expected: Results, tolerance: float) -> None:
@@ -79,7 +102,7 @@ def new_pipeline() -> Any:
 @pytest.fixture(scope="module")
 def expected() -> Results:
     results = run_all(dp.load_backbone(new_pipeline(), device="cpu"))
-    for name in ("guided", "transferred"):
+    for name in ("guided", "transferred", "SMM", "MOFT", "MotionClone", "injection", "adapted"):
         assert not torch.equal(results[name], results["plain"])
     return results
 

@@ -203,8 +203,8 @@ def test_an_iteration_of_a_transfer_waits_once(device: PretendCUDA) -> None:
     assert waits(4) - waits(2) == 2 * guided_steps
 
 
-def test_a_step_of_a_training_waits_twice(device: PretendCUDA) -> None:
-    """For its losses, and for the norm of its gradients."""
+def test_a_step_of_a_training_waits_three_times(device: PretendCUDA) -> None:
+    """For the model's own check of its prediction, for the losses, and for the norm of the gradients."""
     mini = FAMILIES["mini"]
     backbone, clip = dp.load_backbone(mini.make(), device="cuda"), moving_clip(mini.size)
 
@@ -213,9 +213,10 @@ def test_a_step_of_a_training_waits_twice(device: PretendCUDA) -> None:
         adapter = dp.DeT(width=4, training=training).new_adapter(backbone)
         device.reset()
         dp.train_adapter(adapter, backbone, clip, training, prompt=mini.prompt)
-        return sum(device.waits.values())
+        # torch's C++ groups gradients by device, and takes those of the pretend one for the CPU
+        return sum(count for where, count in device.waits.items() if "clip_grad.py" not in where)
 
-    assert waits(4) - waits(2) == 2 * 2, device.waits
+    assert waits(3) - waits(2) == 3, device.waits
 
 
 def test_parts_on_several_devices(device: PretendCUDA) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from generators.adapters.adapter import MotionAdapter
+from generators.adapters.training.precision import MixedPrecision
 from generators.adapters.training.settings import Losses
 from generators.adapters.training.stages import Stage
 from generators.errors import TrainingDivergedError
@@ -51,8 +50,8 @@ class TrainingState:
     def __init__(self, adapter: MotionAdapter, stages: Sequence[Stage], path: Path | None, *, resume: bool) -> None:
         self.adapter, self.stages, self._path = adapter, stages, path
         self.losses: list[Losses] = []
-        self.accelerator = new_accelerator(stages[0].training.mixed_precision, next(adapter.parameters()).device)
-        optimiser = torch.optim.AdamW(
+        self.precision = MixedPrecision(stages[0].training.mixed_precision, next(adapter.parameters()).device)
+        self._optimiser = torch.optim.AdamW(
             [
                 {
                     "params": list(stage.parameters),
@@ -63,7 +62,6 @@ class TrainingState:
                 for stage in stages
             ]
         )
-        self._optimiser: Any = self.accelerator.prepare_optimizer(optimiser)
         self._last_good = _copied(adapter)
         if resume and path is None:
             raise InvalidInputError(
@@ -103,14 +101,14 @@ class TrainingState:
     def clip_gradients(self) -> Tensor:
         """Scale gradients down to the largest norm, and return the norm that they had."""
         stage = self.stages[self.place[0]]
-        return torch.as_tensor(self.accelerator.clip_grad_norm_(stage.parameters, stage.training.max_norm))
+        return self.precision.clip(self._optimiser, stage.parameters, stage.training.max_norm)
 
     def update(self, losses: Losses) -> None:
         """Change the parameters by their gradients; those that gave these losses are kept as the last good ones."""
         self._last_good = _copied(self.adapter)
         number, step = self.place
         self._optimiser.param_groups[number]["lr"] = self.stages[number].training.rate(step)
-        self._optimiser.step()
+        self.precision.step(self._optimiser)
         self._optimiser.zero_grad(set_to_none=True)
         self.losses.append(losses)
 
@@ -146,6 +144,7 @@ class TrainingState:
             "settings": self._settings(),
             "adapter": self.adapter.state_dict(),
             "optimiser": self._optimiser.state_dict(),
+            "scale": self.precision.state_dict(),
             "losses": [asdict(each) for each in self.losses],
         }
         try:
@@ -184,6 +183,7 @@ class TrainingState:
             if changed is None:
                 self.adapter.load_state_dict(saved["adapter"])
                 self._optimiser.load_state_dict(saved["optimiser"])
+                self.precision.load_state_dict(saved.get("scale", {}))
                 self.losses = [Losses(**each) for each in saved["losses"]]
                 self._last_good = _copied(self.adapter)
         if changed is not None:
@@ -192,12 +192,6 @@ class TrainingState:
                 f"{path} keeps a training with {name} {before!r} instead of {now!r}. Resume it as it was begun, or "
                 "remove the file."
             )
-
-
-def new_accelerator(mixed_precision: str, device: torch.device) -> Accelerator:
-    """Return an accelerator of this precision, whatever one before it had."""
-    AcceleratorState._reset_state()  # it keeps the precision of the first one in a process
-    return Accelerator(mixed_precision=mixed_precision, cpu=device.type == "cpu")
 
 
 def _copied(adapter: MotionAdapter) -> dict[str, Tensor]:

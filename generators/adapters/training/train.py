@@ -232,14 +232,16 @@ def _train_step(adapter: MotionAdapter, backbone: Backbone, state: TrainingState
     for parameter in stage.parameters:
         parameter.requires_grad_(True)
     try:
-        with objective.shown(local), adapter.attached(backbone), state.accelerator.autocast():
+        with objective.shown(local), adapter.attached(backbone), state.precision.autocast():
             denoising, second, timestep = objective.losses(local)
             total = denoising + second
             # fetched together: each fetch waits for the device
             values = torch.stack([each.detach().float() for each in (total, denoising, second)]).tolist()
             _check(values[0], "the loss is", step, timestep)
-            state.accelerator.backward(total)
-        _check(float(state.clip_gradients()), "the gradients are", step, timestep)
+            state.precision.backward(total)
+        norm = float(state.clip_gradients())
+        if not state.precision.retries:
+            _check(norm, "the gradients are", step, timestep)
     except NotFiniteError as error:
         state.restore_last_good()
         raise TrainingDivergedError(_diverged(error, step, state.steps), step=step, adapter=adapter) from error

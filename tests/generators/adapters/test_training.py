@@ -89,7 +89,9 @@ def test_training_fits_one_noise_level() -> None:
     assert losses[-1].denoising < 0.85 * losses[0].denoising
 
 
-@pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"mixed_precision": "bf16"}])
+@pytest.mark.parametrize(
+    "changes", [{"gradient_checkpointing": True}, {"mixed_precision": "bf16"}, {"mixed_precision": "fp16"}]
+)
 def test_checkpointing_gives_the_same_numbers_and_mixed_precision_about_the_same(changes: dict[str, Any]) -> None:
     _, plain = fitted("cogvideox rotary")
     _, found = fitted("cogvideox rotary", dataclasses.replace(QUICK, **changes))

@@ -28,7 +28,7 @@ class MixedPrecision:
     >>> optimiser, precision = torch.optim.SGD([weight], lr=0.5), MixedPrecision("bf16", torch.device("cpu"))
     >>> with precision.autocast():
     ...     precision.backward((weight * 2).sum())
-    >>> float(precision.clip(optimiser, [weight], 1.0)), precision.step(optimiser), round(float(weight), 3)
+    >>> float(precision.clip(optimiser, [weight], 1.0)), precision.step(optimiser), round(weight.tolist()[0], 3)
     (2.0, None, 0.5)
     """
 

@@ -42,24 +42,6 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
-    if "diffusers.hooks.group_offloading" in sys.modules:
-        sys.modules["diffusers.hooks.group_offloading"]._get_top_level_group_offload_hook = group_offloading_of
-
-
-def group_offloading_of(module: Any) -> Any:
-    """The same hook as diffusers', found without asking every module for an attribute that it lacks.
-
-    Every property of a pipeline that names its device looks for it, which takes a tenth of the time of tiny models.
-    """
-    waiting = [module]
-    while waiting:
-        each = waiting.pop()
-        registry = vars(each).get("_diffusers_hook")
-        hook = None if registry is None else registry.get_hook("group_offloading")
-        if hook is not None:
-            return hook
-        waiting.extend(child for child in reversed(each._modules.values()) if child is not None)
-    return None
 
 
 @pytest.fixture

@@ -76,6 +76,8 @@ def kernel(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 RESET = """
+import os
+os.chdir({folder!r})  # first: the folder of the notebook before may be gone
 get_ipython().run_line_magic("reset", "-f")
 import gc, os, sys, warnings
 gc.set_threshold(10_000, 10, 10)  # as in conftest.py
@@ -83,7 +85,6 @@ sys.modules.setdefault("rfc3987_syntax", None)  # as in conftest.py
 shell = get_ipython()
 shell.first_filters = getattr(shell, "first_filters", warnings.filters[:])
 warnings.filters[:] = shell.first_filters
-os.chdir({folder!r})
 os.environ["DITPROBE_DATA"] = {data!r}
 get_ipython().run_line_magic("reset", "-f")
 get_ipython().execution_count = 0

@@ -3,7 +3,7 @@
 ``explorer.png`` is the explorer as playwright drives it in headless Chromium or Chrome. ``report.png`` is the first
 screen of the demo's report, as such a browser draws it, at two pixels for each of the page. The demo is run for it,
 which takes minutes, unless a folder that it has filled is given. The others are drawn from the bundled models:
-``generated.png``, ``heads.png``, ``tracked.png``, ``transferred.png`` and ``adapted.png``, whose four trainings take minutes.
+``generated.png``, ``heads.png``, ``tracked.png``, ``transferred.png`` and ``adapted.png`` (four trainings, minutes).
 All are PNGs in true colour: a palette would change the colours that a colour bar explains.
 """
 
@@ -120,7 +120,7 @@ def transferred(_: Path | None) -> Image.Image:
 
 
 def adapted(_: Path | None) -> Image.Image:
-    """A reference, what mini makes of another prompt, and the same noise with what four methods learnt of the reference."""
+    """A reference, what mini makes of another prompt, and the same noise with the motion that four methods learnt."""
     backbone, reference = dp.load_backbone("mini"), dp.make_scene(21, prompt=REFERENCE)
     trained = {
         "DeT": dp.DeT(),

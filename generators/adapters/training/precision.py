@@ -38,7 +38,7 @@ class MixedPrecision:
 
     @property
     def retries(self) -> bool:
-        """Whether gradients that are not finite are due to the loss scale, which the next step lowers."""
+        """True while gradients that are not finite may be due to the loss scale, which the next step lowers."""
         return self._scaler.is_enabled() and self._scaler.get_scale() > _LEAST_SCALE
 
     def autocast(self) -> AbstractContextManager[Any]:

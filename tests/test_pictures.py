@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-NAMES = ("explorer", "report", "generated", "heads", "tracked", "transferred")
+NAMES = ("explorer", "report", "generated", "heads", "tracked", "transferred", "adapted")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from probe.loading.precision import Precision, choose_precision, warn_if_slow
 from probe.loading.quantization import check_not_quantized, quantization_config
 from probe.loading.sources import (
     CODEC,
-    MINIS,
     check_name,
     commit_of,
     digest_of_weights,
@@ -57,9 +56,9 @@ def load_backbone(
     Parameters
     ----------
     name_or_path_or_pipeline : str, path or diffusers pipeline
-        ``"mini"`` or ``"mini-rope"`` (bundled, need no network), a folder that ``save_pretrained`` wrote, a hub id such
-        as ``"THUDM/CogVideoX-2b"``, or a pipeline object. An object may be compiled, LoRA-adapted, quantized or
-        offloaded.
+        ``"mini"`` or ``"mini-rope"`` (bundled, need no network; ``"mini@1"`` has the weights that ``"mini"`` had
+        first), a folder that ``save_pretrained`` wrote, a hub id such as ``"THUDM/CogVideoX-2b"``, or a pipeline
+        object. An object may be compiled, LoRA-adapted, quantized or offloaded.
     device : str or torch.device
         "auto" is the GPU if there is one; a pipeline object stays where it is, and one whose parts are offloaded
         is never moved.
@@ -183,7 +182,7 @@ def _load_bundled(source: str | Path, loading: Loading) -> Backbone:
     )
     target = resolve_device(loading.device)
     precision = choose_precision(loading, target, None)
-    weights = BUNDLED[str(source)] if source in MINIS else expanded(source)
+    weights = BUNDLED[source] if isinstance(source, str) and source in BUNDLED else expanded(source)
     pipeline: Any = load_mini(weights, dtype=precision.model)
     if precision.vae != precision.model:
         torch.nn.Module.to(pipeline.vae, precision.vae)  # diffusers' own method warns if there is no reason

@@ -20,6 +20,9 @@ from store.wording import Wording
 MINIS = ("mini", "mini-rope")
 """Names of the bundled backbones."""
 
+EARLIER_MINIS = ("mini@1",)
+"""Names of bundled weights that others have replaced, kept so that results on them can be repeated."""
+
 _BUNDLED = f"{' or '.join(map(repr, MINIS))}, which are bundled"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # Ends of names that are files or recordings, never hub ids, although owner/name.mp4 could be one.
@@ -32,7 +35,7 @@ def is_bundled_kind(source: str | Path) -> bool:
     """Tell whether this names a bundled backbone, or a folder that holds one like it."""
     if isinstance(source, str):
         check_name(source)
-    return source in MINIS or _is_mini(expanded(source))
+    return source in (*MINIS, *EARLIER_MINIS) or _is_mini(expanded(source))
 
 
 def find_index(source: str | Path, loading: Loading) -> tuple[str, Path, dict[str, Any]]:
@@ -118,7 +121,7 @@ def check_name(name: str) -> None:
     remedy = f"Give a folder that exists, {_BUNDLED}, or a hub id, which is owner/name."
     if not name.strip():
         raise BackboneNotFoundError(f"no backbone was named: the name is empty. {remedy}")
-    if name in MINIS or expanded(name).exists() or _is_explicit_path(name):
+    if name in (*MINIS, *EARLIER_MINIS) or expanded(name).exists() or _is_explicit_path(name):
         return
     if not _HUB_ID.fullmatch(name) or Path(name).suffix.lower() in _FILE_SUFFIXES:
         raise BackboneNotFoundError(f"no file, folder or bundled backbone named {name!r}. {remedy}")

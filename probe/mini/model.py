@@ -22,10 +22,11 @@ from probe.mini.text import SceneTokenizer, new_text_encoder, new_tokenizer
 from store.errors import BackboneNotFoundError
 from store.files.damaged import damage_as, shown
 from store.files.pipeline_json import read_json
+from store.text import listed
 
 WEIGHTS = Path(__file__).parent / "weights"
-BUNDLED = {name: WEIGHTS / name for name in ("mini", "mini-rope")}
-"""Folders of the weights in the package: added sinusoidal positions, and rotary ones."""
+BUNDLED = {name: WEIGHTS / name for name in ("mini", "mini-rope", "mini@1")}
+"""Folders of the weights in the package: added sinusoidal positions, rotary ones, and the first weights of mini."""
 
 _CONFIG = {"scheduler": "scheduler_config.json"}
 _POSITIONS = ("sample_frames", "sample_height", "sample_width", "num_attention_heads", "attention_head_dim")
@@ -131,7 +132,7 @@ def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch
 
     Parameters
     ----------
-    name_or_folder : "mini", "mini-rope", or a folder that :func:`save_mini` wrote
+    name_or_folder : "mini", "mini-rope", "mini@1" (the first weights of mini), or a folder that :func:`save_mini` wrote
     dtype : torch.dtype
         Data type of the transformer, the text encoder and the codec.
 
@@ -150,7 +151,7 @@ def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch
     missing = [name for name in _PARTS if not (folder / name).is_dir()]
     if missing:
         raise BackboneNotFoundError(
-            f"no mini backbone at {folder}: {', '.join(missing)} missing. Bundled are {' and '.join(BUNDLED)}; train "
+            f"no mini backbone at {folder}: {', '.join(missing)} missing. Bundled are {listed(list(BUNDLED))}; train "
             "another with python -m probe.mini.training."
         )
     remedy = "Save or copy it again."

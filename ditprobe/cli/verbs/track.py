@@ -37,7 +37,7 @@ Examples:
 """
 
 _COLUMNS = ("image", "x", "y")
-MINIS, SEEN = ("mini", "mini-rope"), (40, 40)
+MINIS, SEEN = ("mini", "mini-rope", "mini@1"), (40, 40)
 """Backbones that have seen scenes of one size only, and that size (height, width)."""
 
 

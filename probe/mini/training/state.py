@@ -19,6 +19,7 @@ from store.wording import Wording
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 _TRAINED = ("transformer", "text_encoder")
+_POSITIONS = "use_rotary_positional_embeddings"
 
 
 def _average(modules: nn.ModuleDict, decay: float) -> AveragedModel:
@@ -67,9 +68,10 @@ class TrainingState:
         return cls(pipeline, _optimisers(pipeline, config), trained, _average(trained, config.ema))
 
     def start_from(self, folder: str) -> None:
-        """Take over the weights of a mini backbone of the same configuration.
+        """Take over the weights of a mini backbone of the same configuration, positions aside.
 
-        Words are matched by name: one that the other backbone did not know keeps its random embedding.
+        Words are matched by name: one that the other backbone did not know keeps its random embedding. Neither added
+        nor rotary positions have weights, so a training of the one kind can start from the other.
 
         Raises
         ------
@@ -79,7 +81,8 @@ class TrainingState:
         """
         before: Any = load_mini(folder)
         old, new = before.transformer.config, self.pipeline.transformer.config
-        changed = sorted(name for name in new if not name.startswith("_") and old.get(name) != new[name])
+        compared = (name for name in new if not name.startswith("_") and name != _POSITIONS)
+        changed = sorted(name for name in compared if old.get(name) != new[name])
         if changed:
             difference = "; ".join(f"{name} is {old.get(name)!r}, not {new[name]!r}" for name in changed)
             raise InvalidInputError(f"this training cannot start from {folder}: its {difference}.")

@@ -13,7 +13,7 @@ from typer.testing import Result
 
 from ditprobe.cli import options
 from probe import load_backbone
-from probe.loading.load_backbone import MINIS
+from probe.mini import BUNDLED
 
 ROOT = Path(__file__).parents[3]
 Run = Callable[..., Result]
@@ -90,7 +90,7 @@ def test_selecting_and_describing_a_sweep_need_no_torch(run: Run, tmp_path: Path
         assert "torch" not in imported, words
 
 
-@pytest.mark.parametrize("name", MINIS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_the_sizes_known_without_a_model_are_those_of_the_bundled_backbones(name: str) -> None:
     step = options._PIXEL_STEP_OF_MINIS[name]
     assert load_backbone(name).pixel_steps == (step, step)

@@ -23,7 +23,7 @@ from analyses.layers.sweep import sweep
 from probe import ForwardPass, load_backbone, run_clip, run_prompt
 from probe.backbones.backbone import Backbone
 from probe.families import CogVideoX
-from probe.loading.load_backbone import MINIS
+from probe.loading.sources import EARLIER_MINIS, MINIS
 from probe.mini import BUNDLED, MiniConfig, load_mini, new_pipeline, save_mini
 from probe.mini.codec import PixelCodec
 from probe.mini.family import GUIDANCE_SCALE, Mini
@@ -38,7 +38,7 @@ PROMPT = "a red disc moves left over blue stripes"
 DATA = Path(os.environ.get("DITPROBE_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
-@pytest.fixture(scope="module", params=sorted(BUNDLED))
+@pytest.fixture(scope="module", params=sorted(MINIS))
 def mini(request: pytest.FixtureRequest) -> Backbone:
     return load_backbone(request.param, device="cpu")
 
@@ -59,7 +59,7 @@ def small_pipeline(**changed: Any) -> Any:
 
 
 def test_they_are_small_and_have_their_names() -> None:
-    assert set(BUNDLED) == {"mini", "mini-rope"} == set(MINIS)
+    assert set(BUNDLED) == {"mini", "mini-rope", "mini@1"} == {*MINIS, *EARLIER_MINIS}
     there = [folder for folder in BUNDLED.values() if folder.is_dir()]
     folders = [sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in there]
     assert all(1_000_000 < size < 20_000_000 for size in folders)
@@ -205,8 +205,8 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(BackboneNotFoundError) as caught:
         load_mini(tmp_path)
     assert str(caught.value) == (
-        f"no mini backbone at {tmp_path}: tokenizer, text_encoder, transformer, scheduler missing. Bundled are mini "
-        "and mini-rope; train another with python -m probe.mini.training."
+        f"no mini backbone at {tmp_path}: tokenizer, text_encoder, transformer, scheduler missing. Bundled are mini, "
+        "mini-rope and mini@1; train another with python -m probe.mini.training."
     )
 
 
@@ -267,21 +267,30 @@ def test_latents_are_blocks_of_two_by_two_pixels() -> None:
 
 def test_every_scene_prompt_is_known_to_the_bundled_tokenizers(mini: Backbone) -> None:
     tokenizer = mini.pipeline.tokenizer
-    # the bundled weights are older than open prompts, whose one word of their own they refuse
-    assert {*tokenizer.get_vocab(), ANY_SHAPE} - {"<pad>", UNKNOWN} == set(scene_words())
+    # the first weights are older than open prompts, and refuse their additional word
+    assert {*tokenizer.get_vocab(), ANY_SHAPE} >= {*scene_words()}
     for seed in range(50):
         prompt = make_scene(seed, 1, 8, 8).prompt
         ids = tokenizer(prompt).input_ids
         assert tokenizer.unk_token_id not in ids
-        assert tokenizer.decode(ids) == prompt
+        assert tokenizer.slots or tokenizer.decode(ids) == prompt
 
 
-def test_weights_from_before_open_prompts_warn_of_them_and_refuse_their_word(mini: Backbone) -> None:
+def test_weights_from_before_open_prompts_warn_of_them_and_refuse_their_word() -> None:
+    mini = load_backbone("mini@1", device="cpu")
+    assert (type(mini), mini.pipeline.tokenizer.slots) == (Mini, False)
     assert ANY_SHAPE not in mini.pipeline.tokenizer.get_vocab()
     with pytest.warns(PromptWarning, match="it leaves the motion and the pattern open, and these weights were trained"):
         mini.check_prompt("a red disc over blue")
     with pytest.raises(PromptError, match="it leaves the shape open"):
         mini.check_prompt("a red object moves left over blue stripes")
+
+
+def test_the_weights_of_mini_take_open_prompts_without_a_warning() -> None:
+    mini = load_backbone("mini", device="cpu")
+    assert mini.pipeline.tokenizer.slots
+    for prompt in ("a red disc over blue", "a red object moves left over blue stripes", "an object over grey"):
+        mini.check_prompt(prompt)
 
 
 def test_the_tokenizer_pads_cuts_and_marks_what_it_does_not_know() -> None:

@@ -30,6 +30,7 @@ from benchmarks.tables import against_table, means_table
 from generators.guidance.cross_attention import CrossAttentionGuidance
 from generators.sampling.sample import sample
 from probe import Backbone, load_backbone
+from probe.mini import BUNDLED
 from probe.mini.family import GUIDANCE_SCALE
 from store import Selection
 from store.tracks.queries import grid_queries
@@ -172,7 +173,7 @@ def report(name: str, *, first: int, count: int, guidance: float, workers: int) 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbones", nargs="+", default=["mini"], choices=["mini", "mini-rope"])
+    parser.add_argument("--backbones", nargs="+", default=["mini"], choices=list(BUNDLED))
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--first", type=int, default=5000, help="seed of the first scene whose prompt is taken")
     parser.add_argument("--guidance", type=float, default=GUIDANCE_SCALE, help="classifier-free guidance")

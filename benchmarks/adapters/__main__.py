@@ -41,6 +41,7 @@ from benchmarks.results import Results, weights_digest
 from benchmarks.tables import against_table, means_table
 from benchmarks.transfer.clips import Case, cases
 from benchmarks.transfer.runs import STEPS
+from probe.mini import BUNDLED
 from store.scenes.prompt import PromptWarning
 
 TITLES = {
@@ -174,7 +175,7 @@ def _told(made: int, of: int) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=["mini", "mini-rope"])
+    parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=list(BUNDLED))
     parser.add_argument("--parts", nargs="+", default=["table", "kept"], choices=PARTS)
     parser.add_argument("--references", type=int, help="by default 24, of the ablations 12")
     parser.add_argument("--first", type=int, default=FIRST, help="seed of the first reference")

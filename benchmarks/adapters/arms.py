@@ -60,8 +60,10 @@ class Trained:
 Arm = Trained | TransferMethod
 
 _TRAINING = Training(steps=STEPS, warm_up=20, tracking_weight=0.0)
+_TUNED = {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 1e-1}
 RATES = {
-    "mini": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 1e-1},
+    "mini": _TUNED,
+    "mini@1": _TUNED,
     "mini-rope": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2},
 }
 """Chosen by the part "tune" on mini: the lowest motion error among rates that keep the prompt's colours. Not tuned on

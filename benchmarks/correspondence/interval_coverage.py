@@ -19,6 +19,7 @@ from analyses.layers.sweep import sweep
 from analyses.selection.select import select_layers
 from analyses.statistics import bootstrap_mean
 from probe import load_backbone
+from probe.mini import BUNDLED
 from store import Selection, make_scene
 
 FIRST, LATE = 2000, 49
@@ -64,7 +65,7 @@ def coverage(population: xr.Dataset, clips: int, repeats: int, rng: np.random.Ge
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", default="mini", choices=["mini", "mini-rope"])
+    parser.add_argument("--backbone", default="mini", choices=list(BUNDLED))
     parser.add_argument("--scenes", type=int, default=300, help="size of the population")
     parser.add_argument("--first", type=int, default=FIRST, help="seed of its first scene")
     parser.add_argument("--repeats", type=int, default=300, help="samples of each size")

@@ -14,6 +14,7 @@ import xarray as xr
 
 from analyses.statistics import bootstrap_mean
 from probe import Backbone, load_backbone
+from probe.mini import BUNDLED
 from probe.run.forward import ForwardPass
 from probe.run.run import run_states
 from store import make_scene
@@ -42,7 +43,7 @@ def round_trip(backbone: Backbone, seed: int, to: int) -> list[float]:
 def main(arguments: list[str] | None = None) -> None:
     """Print a table for each backbone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=["mini", "mini-rope"])
+    parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=list(BUNDLED))
     parser.add_argument("--scenes", type=int, default=16)
     parser.add_argument("--first", type=int, default=6000, help="seed of the first scene")
     parser.add_argument("--to", type=int, nargs="+", default=[0, 1, 5, 25], help="steps, 0 = most noise")

@@ -40,6 +40,7 @@ from generators.transfer.ditflow import DiTFlow
 from generators.transfer.method import PlainBackbone, TransferMethod
 from generators.transfer.optimised import OptimisedMethod
 from probe import load_backbone
+from probe.mini import BUNDLED
 
 PARTS = ("tune", "table", "across", "layers", "iterations", "share", "open", "cost")
 TITLES = {
@@ -128,7 +129,7 @@ def _tables(title: str, found: xr.DataArray, clips: Sequence[Case], *bases: str)
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=["mini", "mini-rope"])
+    parser.add_argument("--backbones", nargs="+", default=["mini", "mini-rope"], choices=list(BUNDLED))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--references", type=int, default=40)
     parser.add_argument("--tuned-on", type=int, default=12, help="references of the part 'tune'")

@@ -16,7 +16,7 @@ from store import Selection, make_scene
 @pytest.fixture(scope="module", params=["mini", "mini-rope"])
 def swept(request: pytest.FixtureRequest) -> xr.Dataset:
     clips = {f"scene {seed}": make_scene(seed) for seed in range(100, 108)}
-    steps = Selection(steps=[0, 43, 46, 49], layers="all")
+    steps = Selection(steps=[0, 40, 43, 46], layers="all")
     return sweep(load_backbone(request.param, device="cpu"), clips, steps, threshold_cells=1.0)
 
 

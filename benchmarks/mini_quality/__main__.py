@@ -39,7 +39,15 @@ def codec_report(backbone: Backbone) -> str:
 
 
 def report(
-    backbone: Backbone, parts: list[str], *, first: int, scenes: int, prompts: int, scales: list[float], cells: float
+    backbone: Backbone,
+    parts: list[str],
+    *,
+    first: int,
+    scenes: int,
+    prompts: int,
+    scales: list[float],
+    cells: float,
+    seed: int,
 ) -> None:
     """Print the tables of one backbone as they are finished."""
     print(f"\n## {backbone.name}\n\n{backbone!r}", flush=True)
@@ -57,7 +65,10 @@ def report(
     tables = {
         "coherence": ("Coherence", coherence_rows(backbone, first=first, count=prompts)),
         "open": ("Open prompts", open_rows(backbone, first=first, count=max(1, prompts // 5))),
-        "memory": ("Distance to training scenes", memory_rows(backbone, first=first, count=prompts, training=20_000)),
+        "memory": (
+            "Distance to training scenes",
+            memory_rows(backbone, first=first, count=prompts, training=20_000, training_seed=seed),
+        ),
     }
     for part, (title, rows) in tables.items():
         if part in parts:
@@ -75,6 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--guidance", type=float, nargs="+", default=list(SCALES), help="scales for the prompts")
     parser.add_argument("--first", type=int, default=1000, help="seed of the first scene")
+    parser.add_argument("--training-seed", type=int, default=7, help="whose scenes the part 'memory' compares to")
     parser.add_argument("--threshold-cells", type=float, default=1.0)
     options = parser.parse_args(arguments)
     began = time.perf_counter()
@@ -87,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
             prompts=options.prompts,
             scales=options.guidance,
             cells=options.threshold_cells,
+            seed=options.training_seed,
         )
     if "seeds" in options.parts:
         print(f"\n## Three trainings of mini\n\n{seeds_report()}")

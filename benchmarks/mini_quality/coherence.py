@@ -11,7 +11,7 @@ import xarray as xr
 from analyses.scenes.coherence import object_coherence
 from analyses.scenes.prompt_agreement import PromptAgreement, agreement_dataset, prompt_agreement
 from benchmarks.mini_quality.accuracy import interval
-from benchmarks.mini_quality.prompts import generated, scenes_of
+from benchmarks.mini_quality.prompts import clips_of, generated, scenes_of
 from probe import Backbone
 from probe.mini.family import GUIDANCE_SCALE
 from store import make_scene
@@ -38,7 +38,7 @@ def coherence_rows(backbone: Backbone, *, first: int, count: int) -> Iterator[st
         "| clips | outline kept | area drift | warping error | second copy |\n|---|---|---|---|---|"
     )
     yield coherence_row("drawn scenes", [images for _, images in single])
-    yield coherence_row(backbone.name, list(generated(backbone, [prompt for prompt, _ in single], GUIDANCE_SCALE)))
+    yield coherence_row(backbone.name, clips_of(backbone, tuple(prompt for prompt, _ in single), GUIDANCE_SCALE))
 
 
 def open_rows(backbone: Backbone, *, first: int, count: int, draws: int = 4) -> Iterator[str]:
@@ -105,7 +105,7 @@ def memory_rows(backbone: Backbone, *, first: int, count: int, training: int, tr
     single = scenes_of(first, count, 1)
     start = FIRST_TRAINING_SEED + training_seed * 2**32
     seen = np.stack([_small(make_scene(start + seed, 1).images[0]) for seed in range(training)])
-    clips = list(generated(backbone, [prompt for prompt, _ in single], GUIDANCE_SCALE))
+    clips = clips_of(backbone, tuple(prompt for prompt, _ in single), GUIDANCE_SCALE)
     yield (
         f"First images of {count} clips against those of {training} scenes from seed {start} on: root mean squared "
         "difference to the nearest, grey levels of 255, after averaging 2 x 2 pixels.\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -53,6 +54,12 @@ def generated(
         yield from np.round(np.asarray(video) * 255).astype(np.uint8)
 
 
+@lru_cache(maxsize=2)
+def clips_of(backbone: Backbone, prompts: tuple[str, ...], scale: float) -> list[np.ndarray]:
+    """:func:`generated` as a list, made once for all the tables of one run."""
+    return list(generated(backbone, prompts, scale))
+
+
 def _row(label: str, found: xr.Dataset) -> str:
     return f"| {label} | " + " | ".join(interval(100 * found[name].astype(float)) for name in _NAMES) + " |"
 
@@ -74,7 +81,7 @@ def prompt_rows(backbone: Backbone, *, first: int, count: int, scales: Sequence[
     yield _row("drawn scenes (how good the measurement is)", measured(drawn, prompts))
     yield _row("drawn scenes, prompts of others (chance)", measured(drawn, prompts[1:] + prompts[:1]))
     for scale in scales:
-        yield _row(f"guidance {scale:g}", measured(list(generated(backbone, prompts, scale)), prompts))
+        yield _row(f"guidance {scale:g}", measured(clips_of(backbone, tuple(prompts), scale), prompts))
     several = scenes_of(first, count)
     mixed = [prompt for prompt, _ in several]
     yield _row("one to three objects, drawn scenes", measured([images for _, images in several], mixed))

@@ -183,10 +183,10 @@ def _other_points(explorer: Explorer, view: View) -> Iterator[View]:
 
 
 def _tokens(explorer: Explorer, view: View) -> Iterator[View]:
-    """The text tokens that are not padding, where they have names."""
+    """The text tokens that are neither padding nor an empty slot of a scene prompt, where they have names."""
     names = explorer.recordings[0].token_names(view.branch) or []
     for token, name in enumerate(names):
-        if name not in ("<pad>", "</s>", "[PAD]", ""):
+        if name not in ("<pad>", "<nothing>", "</s>", "[PAD]", ""):
             yield view.at(token=token)
 
 

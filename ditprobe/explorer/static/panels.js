@@ -71,7 +71,7 @@ function drawHeads(app) {
   }
 }
 
-function isPadding(word) { return /^(<pad>|<\/s>|\[PAD\]|<\|endoftext\|>|)$/.test(word); }
+function isPadding(word) { return /^(<pad>|<nothing>|<\/s>|\[PAD\]|<\|endoftext\|>|)$/.test(word); }
 
 function drawText(app) {
   const { text: panel } = app.ui;

@@ -7,6 +7,7 @@ noise of each is its number.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from probe import Backbone, load_backbone
 from store import make_scene
 
 _SCALE, _LINE, _GAP, _COLUMNS = 2, 14, 8, 2
+_LETTERS, _LINES = 80, 2
+"""Letters of a prompt in a line, and lines above a clip."""
 
 
 def contact_sheet(backbone: Backbone, *, first: int = 1000, count: int = 24, steps: int = 25) -> Image.Image:
@@ -26,16 +29,17 @@ def contact_sheet(backbone: Backbone, *, first: int = 1000, count: int = 24, ste
         clips.append(backbone.generate(prompt, seed=number, steps=steps))
     height, width = clips[0].images.shape[1:3]
     wide = _SCALE * width * len(clips[0].images) + _GAP
-    tall = _SCALE * height + _LINE + _GAP
+    above = _LINES * _LINE
+    tall = _SCALE * height + above + _GAP
     rows = -(-count // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * wide, rows * tall), "white")
     draw = ImageDraw.Draw(sheet)
     for number, clip in enumerate(clips):
         x, y = number // rows * wide, number % rows * tall
-        draw.text((x, y), str(clip.prompt), fill="black")
+        draw.text((x, y), textwrap.fill(str(clip.prompt), _LETTERS), fill="black")
         strip = Image.fromarray(np.concatenate(list(clip.images), axis=1))
         enlarged = strip.resize((strip.width * _SCALE, strip.height * _SCALE), Image.Resampling.NEAREST)
-        sheet.paste(enlarged, (x, y + _LINE))
+        sheet.paste(enlarged, (x, y + above))
     return sheet
 
 

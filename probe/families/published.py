@@ -120,7 +120,7 @@ def model_cards() -> tuple[ModelCard, ...]:
     Examples
     --------
     >>> [card.name for card in model_cards()][:3]
-    ['mini', 'mini-rope', 'THUDM/CogVideoX-2b']
+    ['mini', 'mini-rope', 'mini@1']
     """
     return tuple(_card(entry) for entry in json.loads(_CARDS.read_text(encoding="utf-8")))
 

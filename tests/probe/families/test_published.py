@@ -45,13 +45,13 @@ def test_a_folder_with_the_configuration_of_a_known_model_has_its_card(card: Mod
     found = model_card(standing_for("./a-folder", dict(card.architecture)))
     first = next(one for one in model_cards() if one.architecture == card.architecture)  # Wan 2.2 has that of 2.1
     assert found == dataclasses.replace(first, by_configuration=True)
-    known = card.tracking or card.guided
+    known = first.tracking or first.guided
     if known is None:
         return
-    assert card.source_of(known) == known.source
+    assert first.source_of(known) == known.source
     assert found is not None
     assert found.source_of(known) == (
-        f"{known.source}; of {card.name}, whose configuration this backbone has: other weights may differ"
+        f"{known.source}; of {first.name}, whose configuration this backbone has: other weights may differ"
     )
 
 

@@ -289,7 +289,11 @@ def test_weights_from_before_open_prompts_warn_of_them_and_refuse_their_word() -
 def test_the_weights_of_mini_take_open_prompts_without_a_warning() -> None:
     mini = load_backbone("mini", device="cpu")
     assert mini.pipeline.tokenizer.slots
-    for prompt in ("a red disc over blue", "a red object moves left over blue stripes", "a red object over blue while the camera moves"):
+    for prompt in (
+        "a red disc over blue",
+        "a red object moves left over blue stripes",
+        "a red object over blue while the camera moves",
+    ):
         mini.check_prompt(prompt)
 
 

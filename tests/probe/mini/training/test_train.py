@@ -394,9 +394,17 @@ def test_a_training_begins_with_no_other_kind_of_backbone(one_step: Path, tmp_pa
     with pytest.raises(InvalidInputError) as rejected:
         train(tmp_path / "other", dataclasses.replace(SMALL, layers=2, rotary=True), config, device="cpu", workers=0)
     assert str(rejected.value) == (
-        f"this training cannot start from {one_step / 'weights'}: its num_layers is 1, not 2; "
-        "use_rotary_positional_embeddings is False, not True."
+        f"this training cannot start from {one_step / 'weights'}: its num_layers is 1, not 2."
     )
+
+
+def test_a_training_with_rotary_positions_can_begin_with_weights_of_added_ones(one_step: Path, tmp_path: Path) -> None:
+    state = TrainingState.new(dataclasses.replace(SMALL, rotary=True), config_of(), torch.device("cpu"))
+    state.start_from(str(one_step / "weights"))
+    assert_same(
+        dict(state.pipeline.transformer.state_dict()), dict(load_mini(one_step / "weights").transformer.state_dict())
+    )
+    assert state.pipeline.transformer.config.use_rotary_positional_embeddings
 
 
 def test_a_finished_training_says_so_and_keeps_its_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -158,12 +157,10 @@ def transfer(backbone: Backbone, out: Path) -> TransferredClip:
     """Transfer the motion of a scene to a prompt, write the clip, and compare it with the plain backbone."""
     import ditprobe as dp
     from ditprobe.report.transfer import transfer_in_words, transferred_clip
-    from store.scenes.prompt import PromptWarning
 
     reference = dp.make_scene(TRANSFERRED_SCENE)
     method, clips = dp.DiTFlow(), []
-    with warnings.catch_warnings(), progress("transferring") as bar:
-        warnings.simplefilter("ignore", PromptWarning)  # that the prompt names no direction is meant
+    with progress("transferring") as bar:
         for each in (method, dp.PlainBackbone()):
             clips.append(
                 dp.transfer_motion(backbone, reference, TRANSFER_PROMPT, method=each, steps=TRANSFER_STEPS, on_step=bar)

@@ -23,7 +23,6 @@
 # %%
 import shutil
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +31,6 @@ import xarray as xr
 from IPython.display import Video
 
 import ditprobe as dp
-
-warnings.filterwarnings("ignore", message=".*another kind of prompt.*")  # prompts below leave the direction out
 
 folder = Path(tempfile.mkdtemp())  # the last cell removes it
 backbone = dp.load_backbone("mini")

@@ -25,7 +25,6 @@
 # %%
 import shutil
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +32,6 @@ from PIL import Image
 
 import ditprobe as dp
 from generators import AttachAdapter
-from store.scenes.prompt import PromptWarning
-
-warnings.simplefilter("ignore", PromptWarning)  # prompts that leave the motion open, on purpose
 
 backbone = dp.load_backbone("mini")
 reference = dp.make_scene(4000, prompt="a red disc moves left over blue stripes")

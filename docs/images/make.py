@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -105,12 +104,10 @@ def tracked(_: Path | None) -> Image.Image:
 def transferred(_: Path | None) -> Image.Image:
     """A reference, what mini makes of another prompt, and the same noise with the reference's motion."""
     backbone, reference = dp.load_backbone("mini"), dp.make_scene(21, prompt=REFERENCE)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the prompt names no direction is meant
-        plain, moved = (
-            dp.transfer_motion(backbone, reference, OTHER, method=method, steps=20, on_step=False)
-            for method in (dp.PlainBackbone(), dp.DiTFlow(fraction=0.4))
-        )
+    plain, moved = (
+        dp.transfer_motion(backbone, reference, OTHER, method=method, steps=20, on_step=False)
+        for method in (dp.PlainBackbone(), dp.DiTFlow(fraction=0.4))
+    )
     rows = {
         f"reference: “{REFERENCE}”": reference.images,
         f"mini alone: “{OTHER}”": plain.images,
@@ -129,13 +126,11 @@ def adapted(_: Path | None) -> Image.Image:
         "Follow-Your-Motion": dp.FollowYourMotion(),
     }
     rows = {f"reference: “{REFERENCE}”": reference.images}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the prompt names no direction is meant
-        # a caption that names the motion would leave nothing of it to learn
-        fitted = {name: method.fit(backbone, reference, prompt=CAPTION) for name, method in trained.items()}
-        for name, method in {"mini alone": dp.PlainBackbone(), **fitted}.items():
-            clip = dp.transfer_motion(backbone, reference, OTHER, method=method, on_step=False)
-            rows[f"{name}: “{OTHER}”"] = clip.images
+    # a caption that names the motion would leave nothing of it to learn
+    fitted = {name: method.fit(backbone, reference, prompt=CAPTION) for name, method in trained.items()}
+    for name, method in {"mini alone": dp.PlainBackbone(), **fitted}.items():
+        clip = dp.transfer_motion(backbone, reference, OTHER, method=method, on_step=False)
+        rows[f"{name}: “{OTHER}”"] = clip.images
     return sheet({name: large(images) for name, images in rows.items()}, numbers(len(reference)))
 
 

@@ -202,7 +202,7 @@ def default_step(backbone: Backbone, preset: FlowPreset = "exact", steps: int = 
     --------
     >>> from probe import load_backbone
     >>> default_step(load_backbone("mini")), default_step(load_backbone("mini"), "ditflow")
-    (40, None)
+    (49, None)
     """
     if preset == "ditflow":
         return None
@@ -219,7 +219,7 @@ def shown_step(layers: object, backbone: Backbone, preset: FlowPreset, steps: in
     --------
     >>> from probe import load_backbone
     >>> shown_step((5,), load_backbone("mini"), "exact", 50)
-    40
+    49
     """
     if preset == "exact" and isinstance(layers, LayerSelection):
         found = selected_step(layers, steps)

@@ -176,7 +176,7 @@ def matched_with(
     --------
     >>> from probe import load_backbone
     >>> matched_with(load_backbone("mini"), None), matched_with(load_backbone("mini"), 3)
-    ((5, 40, None), (3, -1, None))
+    ((5, 49, None), (3, -1, None))
     """
     if isinstance(layer, LayerSelection):
         number = chosen_layers(layer, backbone)[0]

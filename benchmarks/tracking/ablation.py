@@ -51,7 +51,7 @@ def variants(
     found = {OURS: BackboneTracker(backbone, layer, step, size=size)}
     for name, how in _OPTIONS.items():
         found[name] = replace(found[OURS], options=replace(TrackingOptions(), **how))
-    for other in (40, 49):
+    for other in (40, 46, 48, 49):
         found[f"step {other}"] = replace(found[OURS], step=other, layer=layer_of(backbone, layer))
     for head in range(backbone.layers[0].heads):
         found[f"head {head} alone"] = replace(found[OURS], heads=(head,))

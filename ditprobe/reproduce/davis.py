@@ -49,7 +49,7 @@ def published_tracker(
     >>> from probe import load_backbone
     >>> tracker = published_tracker(load_backbone("mini"))
     >>> tracker.layer, tracker.step, tracker.steps
-    (5, 40, 50)
+    (5, 49, 50)
     """
     card = model_card(backbone)
     setting = None if card is None else TRACKING_SETTINGS.get(card.name)

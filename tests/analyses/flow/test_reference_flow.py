@@ -114,7 +114,7 @@ def named(name: str) -> Backbone:
         ("THUDM/CogVideoX-5b", "ditflow", 20, None),
         ("THUDM/CogVideoX-2b", "ditflow", 15, None),
         ("THUDM/CogVideoX-2b/", "exact", 17, -1),
-        ("mini", "exact", 5, 40),
+        ("mini", "exact", 5, 49),
     ],
 )
 def test_presets_have_their_layers_and_steps(name: str, preset: Any, layer: int, step: int | None) -> None:

@@ -93,7 +93,7 @@ def test_the_tracking_runs_on_other_clips_and_is_not_compared(run: Run) -> None:
     assert printed.index("PUBLISHED") < printed.index("46.3")
     assert Path("b/tapvid.nc").is_file()
     dry = run("reproduce", "difftrack-davis", "--data", "davis.pkl", "--dry-run", "--no-estimate").output
-    assert "  experiment  1 clip of 6 images, layer 5 at step 40 of 50" in dry
+    assert "  experiment  1 clip of 6 images, layer 5 at step 49 of 50" in dry
     assert "  capture " in dry
 
 

@@ -1,6 +1,6 @@
 """Analyses of queries and keys: attention maps, correspondence, layer selection, tracking and metrics.
 
-Functions on labelled arrays. Few of them drive a model: sweeps, tracking and the flow of a reference clip.
+Functions on labelled arrays. Only sweeps, tracking and the flow of a reference clip run a model.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""Torch or numpy in, the same kind out; and the checks that every analysis makes of its tokens."""
+"""Conversion between torch and numpy, and the checks that every analysis makes of its tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 BUDGET_BYTES = 256 * 2**20
-"""Working memory of one analysis call beyond its input and its result, by default."""
+"""Default working memory of one analysis call, in bytes, beyond its input and its result."""
 
 
 def as_tensor(array: Any) -> torch.Tensor:
@@ -57,7 +57,7 @@ def restore_kind(like: Any) -> Callable[[torch.Tensor], Any]:
 
 
 def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
-    """float64 where an input is, else float32: half precision is slow on a CPU and loses near ties everywhere."""
+    """Return float64 if an input has it, else float32: half precision is slow on CPUs and cannot resolve near ties."""
     return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
@@ -73,14 +73,14 @@ def as_points(points: Any, layout: TokenLayout, device: torch.device) -> torch.T
 
 
 def check_finite(tensor: torch.Tensor, name: str) -> float:
-    """The largest size of a value; a tensor that holds NaN or infinite values is rejected."""
+    """Return the largest absolute value; a tensor that holds NaN or infinite values is rejected."""
     checks = TokenChecks()
     checks.finite(tensor, name)
     return checks.finish()[name]
 
 
 def check_visibility(visibility: Any) -> torch.Tensor:
-    """Visibility as a bool tensor; shares and numbers are rejected, since half visible has no meaning here."""
+    """Visibility as a bool tensor; numbers are rejected, since half visible has no meaning here."""
     visibility = as_tensor(visibility)
     if visibility.dtype != torch.bool:
         raise InvalidInputError(
@@ -111,7 +111,7 @@ def query_and_key(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Query and key as (head, frame, cell, channel) tensors of one shape.
 
-    Their values are checked now, or, where ``checks`` are given, when these are fetched.
+    Their values are checked at once or, if ``checks`` is given, when it is fetched.
     """
     noted = TokenChecks() if checks is None else checks
     query, key = video_tokens(query, "query", layout, noted), video_tokens(key, "key", layout, noted)
@@ -127,7 +127,7 @@ def query_and_key(
 
 
 def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataArray:
-    """The array in the asked order of dims, or an error that lists what is there.
+    """Return the array with its dims in the given order, or raise an error that lists the dims that it has.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def need_dims(name: str, values: xr.DataArray, dims: Sequence[str]) -> xr.DataAr
 
 
 def as_images(images: Any) -> np.ndarray:
-    """Images checked: uint8 (image, y, x, 3)."""
+    """Checked images, uint8 (image, y, x, 3)."""
     array = as_array(images)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or not array.size:
         raise InvalidInputError(

@@ -35,9 +35,9 @@ class Affinity:
     Attributes
     ----------
     confidence : DataArray (target)
-        Mean over points of the largest attention weight; in cross over the frames after the first as well.
+        Mean over points of the largest attention weight; for ``cross``, over the later frames as well.
     attention_score : DataArray (target)
-        Mean over points of the attention weight's sum. The three add up to one.
+        Mean over points of the summed attention weight. The three targets add up to one.
     """
 
     confidence: xr.DataArray
@@ -214,7 +214,7 @@ def _over_points(values: torch.Tensor, rows: QueriedRows) -> torch.Tensor:
 
 
 def _mean_over(values: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-    """Mean over the points that count, by weights 0 and 1: a mask as an index would wait for the device."""
+    """Mean over the points that count, with weights 0 and 1: indexing with a mask would wait for the device."""
     return (values * counted).sum(-1) / counted.sum()
 
 

@@ -20,8 +20,8 @@ from analyses.kernels.attention_weights import attention_weights
 from store.layout import TokenLayout
 
 _PIECE = 2**15
-"""Numbers that torch works through in the calling thread. More are split between threads, and waiting for those takes
-far longer than the arithmetic where other programs keep the processor busy."""
+"""Most numbers that torch processes in the calling thread. Larger tensors are split between threads, and waiting for
+those takes much longer than the arithmetic when other programs keep the processor busy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +69,18 @@ def rows_of_token(
 def backward_normalisers(
     query: np.ndarray, key: np.ndarray, frame: int, *, stopped: Callable[[], bool] = lambda: False
 ) -> np.ndarray | None:
-    """Return what divides the second direction of the matching cost: it is the same for every point of a frame.
+    """Return the normalisers of the backward direction of the matching cost, which all points of a frame share.
 
     Parameters
     ----------
     query, key : (head, frame, y, x, channel)
     frame : the frame whose points are matched
-    stopped : asked once for each head and frame; true ends the work
+    stopped : called once for each head and frame; a true result ends the work
 
     Returns
     -------
-    (head, frame, cell) float32, the log of the sum over the cells of ``frame`` of each token's exponentials; None when
-    it was stopped.
+    (head, frame, cell) float32, the log of the sum over the cells of ``frame`` of each token's exponentials; None if
+    stopped.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def backward_normalisers(
             if stopped():
                 return None
             asked = as_tensor(query[head, other].reshape(cells, channels)).float()
-            torch.mm(asked, keys.T, out=product)  # in place from here on: fresh memory costs as much as the arithmetic
+            torch.mm(asked, keys.T, out=product)  # in place from here on: allocating costs as much as the arithmetic
             largest = product.amax(-1, keepdim=True)
             found[head, other] = product.sub_(largest).exp_().sum(-1).log_().add_(largest[:, 0])
     return found.numpy()
@@ -128,7 +128,7 @@ def match_point(
     query, key : (head, frame, y, x, channel)
     normalisers : of ``frame``, made by :func:`backward_normalisers`
     point : (x, y) in pixels
-    frame : where the point is; there the match is the point itself
+    frame : frame of the point, in which the match is the point itself
     layout : TokenLayout
 
     Examples

@@ -92,7 +92,7 @@ def component_colours(components: xr.DataArray) -> np.ndarray:
 
     Returns
     -------
-    (frame, y, x, 3) uint8; a component that is not there is 0
+    (frame, y, x, 3) uint8; missing components are 0
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Attention rows of a few points of one frame over every frame, and only those rows."""
+"""Attention rows of a few points of one frame over every frame; no other rows are computed."""
 
 from __future__ import annotations
 

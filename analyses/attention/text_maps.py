@@ -47,7 +47,7 @@ def map_attention_to_text(
     scale : float, optional
         Scale of the products, by default ``1 / sqrt(channel)``.
     by_head : bool
-        Heads apart rather than their mean.
+        Keep each head's own map instead of the mean over heads.
 
     Returns
     -------
@@ -103,18 +103,18 @@ def row_normalisers(
     scale: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> np.ndarray | None:
-    """Return what divides the softmax of every video token; it is the same for every token that is attended to.
+    """Return the softmax normaliser of every video token, the same for all tokens that it attends to.
 
     Parameters
     ----------
     query, key : (head, ..., channel), the video tokens
     text_key : (head, token, channel)
     scale : of the products, by default ``1 / sqrt(channel)``
-    stopped : asked before each block of rows; true ends the work
+    stopped : called before each block of rows; a true result ends the work
 
     Returns
     -------
-    (head, video token) float32, the log of the sum of the exponentials of a row; None when it was stopped.
+    (head, video token) float32, the log of the sum of the exponentials of a row; None if stopped.
 
     Examples
     --------

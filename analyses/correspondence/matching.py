@@ -35,7 +35,7 @@ _PRESETS = ("exact", "difftrack", "difftrack-tracking")
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The matched cell (x, y) of every source cell: the head mean's, and each head's when it was asked for.
+    """The matched cell (x, y) of every source cell, by the mean over heads and, if requested, by each head.
 
     ``mean`` is (frame, source, 2) over the frames after the first; ``heads`` is (head, frame, source, 2) or None.
     """
@@ -69,7 +69,7 @@ def match_points(
     preset : "exact" interpolates displacements at the true cell centres. "difftrack" reproduces the released generation
         analysis, "difftrack-tracking" the released tracking evaluation, which divides by sqrt(heads).
     refine : None takes the best cell; "soft" the mean cell around it, weighted by the matching cost
-    window : cells on each side of the best one that "soft" looks at
+    window : cells on each side of the best one that "soft" averages over
     frame : the latent frame in which the points are
     budget_bytes : working memory beyond input and result
 
@@ -204,7 +204,7 @@ def _frame_first(query: torch.Tensor, key: torch.Tensor, frame: int) -> tuple[to
 
 
 def _in_order(tracks: torch.Tensor, frame: int) -> torch.Tensor:
-    """(..., frame, point, 2) tracks with the first frame put back to its place."""
+    """(..., frame, point, 2) tracks with the first frame moved back to its place."""
     first, others = tracks[..., :1, :, :], tracks[..., 1:, :, :]
     return torch.cat([others[..., :frame, :, :], first, others[..., frame:, :, :]], -3)
 

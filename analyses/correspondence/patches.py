@@ -1,4 +1,4 @@
-"""Cells of raw pixels as features: what a model's own features should beat."""
+"""Cells of raw pixels as features, a baseline that a model's features should beat."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def patch_features(images: np.ndarray, layout: TokenLayout) -> torch.Tensor:
 
     Parameters
     ----------
-    images : (image, y, x, 3) uint8, of the layout's size in pixels, of which its cells take whole ones
-    layout : TokenLayout; how many images it has does not matter
+    images : (image, y, x, 3) uint8, of the layout's size in pixels; cells cover whole pixels
+    layout : TokenLayout; its number of images is not used
 
     Returns
     -------
@@ -45,7 +45,7 @@ def match_patches(images: Array, points: Array, layout: TokenLayout) -> np.ndarr
     images : uint8 (image, y, x, 3), the clip of the layout
     points : (point, 2) float, (x, y) in pixels, in image 0
     layout : TokenLayout
-        A frame of several images is compared by the middle one.
+        A frame that covers several images is represented by the middle one.
 
     Returns
     -------

@@ -20,7 +20,7 @@ class Candidates:
     ----------
     places : (..., source, candidate, 2) float, (x, y) in cells, refined where that was asked for
     costs : (..., source, candidate) float, the cost at the peak; 0 for a candidate that is not there
-    mass : (..., source, candidate) float, the cost summed over the peak's window, which is what confidence is made of
+    mass : (..., source, candidate) float, the cost summed over the peak's window, from which confidence is computed
     """
 
     places: torch.Tensor
@@ -39,9 +39,9 @@ def find_candidates(
     layout : TokenLayout
     count : candidates kept for each source; the first is the plain best cell
     radius : cells on each side of a peak that belong to it
-    refine : put each at the cost-weighted mean of its window, which is what ``refine="soft"`` of matching does
-    sharpness : power to which the costs are raised for that mean, the highest of each source counting 1. Above 1 the
-        mean is pulled less to the middle of the window by cells that hold nothing
+    refine : move each peak to the cost-weighted mean of its window, as ``refine="soft"`` does in matching
+    sharpness : power to which the costs, divided by the highest of each source, are raised for that mean. Above 1,
+        cells of low cost pull the mean less towards the middle of the window
     """
     grid = cost.view(len(cost), 1, layout.height, layout.width)
     peaks = cost
@@ -65,14 +65,14 @@ def smoothest_path(found: Candidates, start: torch.Tensor, smoothness: float, *,
     """Return which candidate each source takes in each frame, so that costs are high and moves are short (Viterbi).
 
     The path maximises the sum of log costs minus ``smoothness`` times the squared move between one frame and the next,
-    in cells, of which no more than ``reach`` squared counts: an object may be lost and found elsewhere.
+    in cells, capped at ``reach`` squared: an object may be lost and found elsewhere.
 
     Parameters
     ----------
     found : Candidates with a leading frame axis, in the order of time away from the query
     start : (source, 2) float, the source cells themselves as (x, y)
     smoothness : 0 takes the best candidate of each frame
-    reach : cells beyond which a move costs no more
+    reach : distance in cells beyond which the penalty of a move no longer grows
 
     Returns
     -------
@@ -108,7 +108,7 @@ def neighbourhood_mean(
     Returns
     -------
     mean : (..., 2) the mean (x, y) of those cells, weighted by their cost
-    mass : (...) the sum of their cost; cells outside the grid count nothing
+    mass : (...) the sum of their cost; cells outside the grid do not count
 
     Examples
     --------

@@ -63,7 +63,7 @@ def to_image_rate(tracks: Array, layout: TokenLayout, images: int, preset: Geome
 
 @dataclass(frozen=True, eq=False)
 class Resampling:
-    """Frames before and after each image, and how far it lies between them, on a device.
+    """Frames before and after each image, and its position between them, on a device.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Resampling:
 
     @classmethod
     def of(cls, layout: TokenLayout, images: int, preset: GeometryPreset, device: torch.device) -> Resampling:
-        """That of checked arguments of :func:`to_image_rate`."""
+        """Return the resampling for checked arguments of :func:`to_image_rate`."""
         lower, upper, share = _times(layout, images, preset)
         share = share.astype(np.float32) if device.type == "mps" else share
         return cls(*(torch.as_tensor(part, device=device) for part in (lower, upper, share)))
@@ -90,7 +90,7 @@ class Resampling:
 
 
 def _times(layout: TokenLayout, images: int, preset: GeometryPreset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each image the frames before and after it, and how far it lies between them."""
+    """For each image the frames before and after it, and its position between them."""
     frames = layout.frames
     if preset == "difftrack":
         place = np.maximum((np.arange(images) + 0.5) * frames / images - 0.5, 0)

@@ -24,7 +24,7 @@ def attention_weights(
     query : (..., row, channel)
     key : (..., token, channel), of the video
     text_key : (..., text token, channel), optional. Text tokens that share the softmax.
-    dtype : in which the products are taken
+    dtype : data type of the products
     scale : of the products, by default ``1 / sqrt(channel)``
 
     Returns

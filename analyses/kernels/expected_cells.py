@@ -1,4 +1,4 @@
-"""Attention whose values are cell coordinates, frame pair by frame pair: no (frame x cell) squared matrix, ever."""
+"""Attention whose values are cell coordinates, computed by frame pair, never as a (frame x cell) squared matrix."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from analyses.kernels.products import product
 from probe.execution.autocast import outside_autocast
 
 TILE_BYTES = 32 * 2**20
-"""The most that one tile of the attention between two frames takes."""
+"""Largest size in bytes of one tile of the attention between two frames."""
 
 
 @dataclass(frozen=True, eq=False)
 class ChosenRows:
-    """Source cells of which the attention is computed, for each frame pair that has any; all others cost nothing.
+    """Source cells for which attention is computed, for each frame pair that has any; other cells are skipped.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class ChosenRows:
 
     @classmethod
     def of(cls, mask: torch.Tensor, device: torch.device) -> ChosenRows:
-        """Those of a mask (frame, frame_to, cell), in its order, on a device; the mask is that of the CPU."""
+        """Return the cells of a mask (frame, frame_to, cell), in its order, on a device; the mask is on the CPU."""
         cells = mask.nonzero()[:, 2].to(device)
         counts, pairs, count = mask.sum(-1), list[tuple[int, int, torch.Tensor, slice]](), 0
         for frame, frame_to in counts.nonzero().tolist():

@@ -20,10 +20,10 @@ from analyses.kernels.products import log_sum_exp, multiplies_half, product
 from probe.execution.autocast import outside_autocast
 from store.errors import InvalidInputError
 
-# Larger products only leave the processor's cache; an accelerator wants all that the budget allows.
+# Larger products do not fit the processor's cache; an accelerator is fastest with all that the budget allows.
 _CPU_BLOCK_BYTES = 3 * 2**18
 _SAFE_LOGIT = 80.0
-"""Below it no exponential overflows float32 or is rounded to 0, so that the largest logit need not be subtracted."""
+"""Bound on logits below which no exponential leaves the range of float32, so the largest need not be subtracted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class CostBlock:
 
 @dataclass(frozen=True, slots=True)
 class _Blocking:
-    """Numbers of heads, frames and target rows that are taken at once."""
+    """Numbers of heads, frames and target rows that are processed at once."""
 
     heads: int
     frames: int
@@ -82,7 +82,7 @@ def sources_within(budget_bytes: int, cells: int, itemsize: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Scratch:
-    """Memory that every block reuses: fresh pages cost as much as the arithmetic."""
+    """Memory that every block reuses: allocating pages costs as much as the arithmetic."""
 
     forward: torch.Tensor
     backward: torch.Tensor
@@ -142,7 +142,7 @@ def _backward(
 def _by_pair(tokens: torch.Tensor, frames: int, dtype: torch.dtype) -> torch.Tensor:
     """(head, frame or 1, cell, channel) as (head * frame, cell, channel) of the dtype.
 
-    Contiguous, so that a live capture and its recording take the same path to the last bit.
+    Contiguous, so that a live capture and its recording give the same result to the last bit.
     """
     return tokens.to(dtype).contiguous().expand(-1, frames, -1, -1).flatten(0, 1)
 
@@ -163,11 +163,11 @@ def cost_blocks(
     ----------
     query, key : (head, frame, cell, channel) tensors
     sources : (source,) int64, cells of frame 0
-    divisor : what the logits are divided by, sqrt(channel) by definition
-    dtype : what is computed in
+    divisor : of the logits, sqrt(channel) by definition
+    dtype : data type of the computation
     budget_bytes : memory that one block and its temporaries may take
     fused : normalise by the log-sum-exp of a fused attention instead of writing the product of all cells; by default
-        for half precision on CUDA, whose products are then taken of the numbers as captured
+        for half precision on CUDA, where the captured values are multiplied without conversion
 
     Yields
     ------
@@ -199,7 +199,7 @@ def cost_blocks(
 
 
 def _largest_logit(query: torch.Tensor, key: torch.Tensor, divisor: float) -> float:
-    """A bound of the size of all logits: the product of the largest norms. NaN where a number is."""
+    """An upper bound on the absolute logits: the product of the largest norms. NaN if a value is NaN."""
     norms = [torch.linalg.vector_norm(part, dim=-1, dtype=compute_dtype(part)) for part in (query, key)]
     bound = float(norms[0].amax() * norms[1].amax()) / divisor
     return math.inf if math.isnan(bound) else bound

@@ -1,4 +1,4 @@
-"""Products of queries and keys, and attention with its log-sum-exp, by what a device does best."""
+"""Products of queries and keys, and attention with its log-sum-exp, by the fastest way that a device offers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def multiplies_half(*tensors: torch.Tensor) -> bool:
-    """Tell whether products are taken of half-precision numbers as they are, accumulated in float32 (CUDA)."""
+    """Tell whether half-precision numbers are multiplied without conversion, accumulated in float32 (CUDA)."""
     return all(tensor.device.type == "cuda" and tensor.dtype in HALF for tensor in tensors)
 
 
@@ -20,8 +20,8 @@ def multiplies_half(*tensors: torch.Tensor) -> bool:
 def product(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype, scale: float) -> torch.Tensor:
     """Scaled product (..., row, column) of (..., row, channel) and (..., column, channel), in a data type.
 
-    On CUDA, numbers of half precision are multiplied as they were captured and accumulated in float32: the same numbers
-    as those of products of their float32 copies, but for the order of the sums.
+    On CUDA, numbers of half precision are multiplied as they were captured and accumulated in float32: the result is
+    that of their float32 copies except for the order of the sums.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def product(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype, scale
 def attention_with_lse(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float, mask: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Attention by torch's fused kernels, with the logarithm of the sum of each query's weights.
+    """Attention by torch's fused kernels, with the log-sum-exp of each query's logits.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def attention_with_lse(
     -------
     output : (batch, head, query, channel)
     lse : (batch, head, query) float32 or wider
-        Or None where no kernel gives both: where gradients are needed, and for devices and types without one.
+        None where no kernel returns both: when gradients are needed, and for devices and data types without one.
 
     Examples
     --------
@@ -79,13 +79,13 @@ def attention_with_lse(
             output, lse = efficient(*operands, mask, True, 0.0, False, scale=scale)[:2]
         else:
             return None
-    except (RuntimeError, AttributeError, TypeError):  # a head size, a build or a version without the kernel
+    except (RuntimeError, AttributeError, TypeError):  # the head size, build or version has no such kernel
         return None
     return output, lse[..., : query.shape[2]]
 
 
 def _aligned(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """The mask over all queries and keys, with rows at the addresses that the kernel asks for."""
+    """The mask over all queries and keys, with rows aligned as the kernel requires."""
     keys = key.shape[2]
     room = mask.new_empty(*mask.shape[:-1], -(-keys // 16) * 16)
     room[..., :keys] = mask
@@ -93,6 +93,6 @@ def _aligned(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torc
 
 
 def log_sum_exp(query: torch.Tensor, key: torch.Tensor, scale: float) -> torch.Tensor | None:
-    """Logarithm of each query's sum of weights, (batch, head, query); None as :func:`attention_with_lse` says."""
+    """Log-sum-exp of each query's logits, (batch, head, query); None as from :func:`attention_with_lse`."""
     found = attention_with_lse(query, key, key, scale=scale)
     return None if found is None else found[1]

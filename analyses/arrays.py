@@ -84,8 +84,8 @@ def check_visibility(visibility: Any) -> torch.Tensor:
     visibility = as_tensor(visibility)
     if visibility.dtype != torch.bool:
         raise InvalidInputError(
-            f"visibility must be bool; got {str(visibility.dtype).removeprefix('torch.')}. Say from where on a point "
-            "counts as visible, e.g. visibility > 0.5."
+            f"visibility must be bool; got {str(visibility.dtype).removeprefix('torch.')}. Choose a threshold, "
+            "e.g. visibility > 0.5."
         )
     return visibility
 
@@ -158,7 +158,7 @@ def as_images(images: Any) -> np.ndarray:
     array = as_array(images)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or not array.size:
         raise InvalidInputError(
-            f"images needs uint8 (image, y, x, 3), one image at least; got {array.dtype} {array.shape}."
+            f"images must be uint8 (image, y, x, 3) with at least one image; got {array.dtype} {array.shape}."
         )
     return array
 

@@ -213,7 +213,7 @@ def _point_rows(
         raise InvalidInputError(f"frame {frame} does not exist: the layout has frames 0 to {layout.frames - 1}.")
     points = np.asarray(as_points(points, layout, torch.device("cpu")), dtype=np.float64)
     if not len(points):
-        raise InvalidInputError("points holds no point. Pass one (x, y) at least.")
+        raise InvalidInputError("points is empty. Pass at least one (x, y).")
     cells = layout.cell_at(points)
     text = None if text_key is None else text_tokens(text_key, query)
     rows = query[:, frame, cells[:, 0] * layout.width + cells[:, 1]]

@@ -78,7 +78,7 @@ def map_attention_to_text(
         if token >= text.shape[1]:
             raise InvalidInputError(f"text token {token} does not exist: there are {text.shape[1]}.")
     if not chosen:
-        raise InvalidInputError("tokens holds no token. Pass one at least, or leave it out for all.")
+        raise InvalidInputError("tokens is empty. Pass at least one, or leave it out for all.")
     normalisers = row_normalisers(video, keys, text, scale=scale)
     assert normalisers is not None  # nothing stops them
     maps = text_shares(video, text[:, chosen], normalisers, scale=scale).swapaxes(1, 2)

@@ -31,9 +31,9 @@ class FinishedClip:
     ----------
     tracker, clip : names
     digest : :func:`store.clips.digest.digest_of_clip` of the clip
-    images, queries : how many there were
+    images, queries : their numbers
     metrics : of :func:`analyses.metrics.tapvid.tapvid_metrics`
-    seconds : that the tracker took
+    seconds : time that the tracker took
     further : metrics of :data:`analyses.metrics.registry.TRACKING_METRICS` by name
     """
 
@@ -47,7 +47,7 @@ class FinishedClip:
     further: Mapping[str, float] = field(default_factory=dict)
 
     def to_values(self) -> dict[str, Any]:
-        """Return values of JSON, which has no NaN."""
+        """Return the scores as JSON values; NaN, which JSON lacks, becomes null."""
         values = asdict(self) | {"metrics": _without_nan(self.metrics), "further": _without_nan(self.further)}
         return values if self.further else {name: values[name] for name in values if name != "further"}
 
@@ -65,7 +65,7 @@ class FinishedClip:
             raise ValueError("its metrics are not those of TAP-Vid, or not fractions")
         found = cls(**{**values, "metrics": {name: metrics[name] for name in METRICS}, "further": further})
         if not all(isinstance(text, str) for text in (found.tracker, found.clip, found.digest)):
-            raise ValueError("its names are not texts")
+            raise ValueError("its names are not strings")
         integer(found.images, "images", min_value=1)
         integer(found.queries, "queries", min_value=1)
         finite(found.seconds, "seconds", min_value=0)
@@ -81,14 +81,14 @@ def _with_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 
 class EvaluationCheckpoint:
-    """Finished clips in a file that is only ever added to, so that a killed run loses no more than the current clip.
+    """Finished clips in an append-only file, so that a killed run loses no more than the current clip.
 
     Nothing is written before the first clip is finished. The first line holds the settings.
 
     Parameters
     ----------
     path : the file; None keeps nothing
-    settings : JSON values by name; only a file of the same ones is resumed
+    settings : JSON values by name; only a file with the same settings is resumed
     resume : continue the file if it exists; a last line cut off by a kill is dropped
     overwrite : replace the file
 
@@ -127,17 +127,17 @@ class EvaluationCheckpoint:
         self.finished = {(clip.tracker, clip.clip): clip for clip in clips}
 
     def find(self, tracker: str, clip: str, digest: str) -> FinishedClip | None:
-        """Return what the tracker scored on the clip, or None where that is not known yet.
+        """Return the tracker's scores on the clip, or None if they are not known yet.
 
         Raises
         ------
         InvalidInputError
-            When the clip of that name was another one.
+            When the file has scores of another clip of that name.
         """
         found = self.finished.get((tracker, clip))
         if found is not None and found.digest != digest:
             raise InvalidInputError(
-                f"{self.path} holds clip {clip!r}, which is another clip now. "
+                f"{self.path} holds clip {clip!r}, which is now a different clip. "
                 f"Pass the same clips, or name another checkpoint."
             )
         return found
@@ -155,10 +155,10 @@ class EvaluationCheckpoint:
 
 
 def described(value: Any) -> Any:
-    """Return what a tracker is, as JSON values that are the same in another process.
+    """Return a description of a tracker as JSON values that are the same in another process.
 
-    Of a dataclass every field; of a function its name; of a pipeline's arguments a hash of each; of other objects their
-    kind, and the name, revision, configuration and threshold that they state.
+    A dataclass gives every field, a function its name, the arguments of a pipeline a hash each, and any other object
+    its type and the name, revision, configuration and threshold that it states.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Trackers compared on the same clips: the figures of all, and every track they found."""
+"""Comparison of trackers on the same clips: their scores, and every track that they found."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class _Keeping:
 
 @checked
 def usual_trackers(backbone: Backbone) -> dict[str, Tracker]:
-    """A backbone as :func:`analyses.tracking.track.track_points` uses it and as published, and its baselines.
+    """Return the trackers of a backbone with ditprobe's and with the published options, and the baselines.
 
-    Optical flow is among them where OpenCV is installed.
+    Optical flow is one of the baselines if OpenCV is installed.
 
     Examples
     --------
@@ -100,12 +100,12 @@ def usual_trackers(backbone: Backbone) -> dict[str, Tracker]:
 def compare_trackers(
     clips: Mapping[str, Clip], trackers: Mapping[str, Tracker], *, progress: Progress | bool | None = None
 ) -> Compared:
-    """Evaluate trackers as TAP-Vid does in mode "first", and keep their errors and tracks; each runs once a clip.
+    """Evaluate trackers as TAP-Vid does in mode "first", and keep their errors and tracks; each runs once per clip.
 
     Parameters
     ----------
     clips : Clips with tracks and visibility, by name
-    trackers : by the name that the result has for them
+    trackers : by the name that they have in the result
     progress : as in :func:`analyses.evaluation.tapvid.evaluate_tapvid`
 
     Raises

@@ -29,7 +29,7 @@ METRICS = {
 }
 """Metrics of an evaluation that tables show, and their names."""
 WITHIN = tuple(f"pts_within_{pixels}" for pixels in THRESHOLDS)
-"""Names of the shares of points within each threshold."""
+"""Names of the metrics that are the percentage of points within a threshold."""
 
 
 @checked
@@ -42,8 +42,8 @@ def save_evaluation(evaluation: xr.Dataset, path: str | os.PathLike[str], *, ove
     path : path ending in .nc, .csv or .json
         Metrics are in percent. A .nc holds the Dataset and its digest; a .csv a line for each clip and tracker; a
         .json the same lines as ``clips``, the ``units``, the ``means`` with their intervals
-        (:func:`analyses.evaluation.tapvid.tapvid_means`), the ``settings`` and the ``skipped`` clips. What is NaN is
-        empty in a .csv and null in a .json. Variables over further dims, such as errors over time, are in a .nc alone.
+        (:func:`analyses.evaluation.tapvid.tapvid_means`), the ``settings`` and the ``skipped`` clips. NaN is empty in a
+        .csv and null in a .json. Variables over further dims, such as errors over time, are only in a .nc.
     overwrite : replace what is there
 
     Returns
@@ -103,7 +103,7 @@ def check_evaluation_path(path: str | os.PathLike[str], *, overwrite: bool = Fal
 
 
 def _table(evaluation: xr.Dataset) -> pd.DataFrame:
-    """A row for each clip and tracker, clip by clip; what is known of a clip alone in integers."""
+    """A row for each clip and tracker, clip by clip; values of a clip alone are integers."""
     counts = [str(name) for name in evaluation if "tracker" not in evaluation[name].dims]
     metrics = [str(name) for name in evaluation if "tracker" in evaluation[name].dims]
     rows = evaluation.drop_vars(set(evaluation.coords) - {"clip", "tracker"}).to_dataframe(["clip", "tracker"])
@@ -142,7 +142,7 @@ def load_evaluation(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Returns
     -------
-    Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`, in percent whatever version wrote it
+    Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`, in percent, whichever version wrote it
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""MotionBench: motions of cameras, of one and of several objects, and of people, in folders of MTBench's layout."""
+"""MotionBench: motions of cameras, of one or several objects and of people, in folders laid out as MTBench's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FOLDERS: Mapping[Category, tuple[str, ...]] = {
 }
 """Names of the folders of a category; upper case, hyphens and underscores do not matter."""
 DRAWN: tuple[Category, ...] = CATEGORIES[:3]
-"""The categories that drawn scenes have."""
+"""Categories that drawn scenes can have."""
 SOURCE = 'Ma et al., "Follow-Your-Motion" (2025), on all clips of MotionBench, with Wan2.1'
 PUBLISHED: Mapping[str, tuple[float, float, float, float]] = {
     "DiTFlow": (0.375, 0.807, 0.941, 712.0),
@@ -47,7 +47,7 @@ _PATHS = ("curved", "accelerating")
 
 @checked
 def read_motionbench_entries(folder: str | os.PathLike[str], *, min_spread: float = 16.0) -> dict[str, Entry]:
-    """Entries of MotionBench, or of folders laid out alike, by name.
+    """Entries of MotionBench, or of folders with the same layout, by name.
 
     The data is not public, so the layout is ours: a folder for each category (:data:`FOLDERS`; some may be missing),
     and in each what :func:`analyses.evaluation.mtbench_entries.read_mtbench_entries` reads.
@@ -66,8 +66,8 @@ def read_motionbench_entries(folder: str | os.PathLike[str], *, min_spread: floa
     Raises
     ------
     ClipError
-        For a folder without categories, one that has another name but holds videos, two folders of one category, and
-        as :func:`analyses.evaluation.mtbench_entries.read_mtbench_entries`.
+        For a folder without categories, a subfolder that holds videos but has another name, two folders of one
+        category, and as :func:`analyses.evaluation.mtbench_entries.read_mtbench_entries`.
     MissingScikitLearnError
 
     Examples
@@ -85,7 +85,7 @@ def read_motionbench_entries(folder: str | os.PathLike[str], *, min_spread: floa
         category = category_of(part.name)
         if category is None:
             if any(part.rglob("videos.txt")):
-                raise ClipError(f"{part} holds videos but is not named as a category: {_names()}. Rename it.")
+                raise ClipError(f"{part} holds videos but is not named after a category: {_names()}. Rename it.")
             continue
         if category in found:
             raise ClipError(f"{found[category]} and {part} are both of the category {category!r}. Merge them.")
@@ -120,11 +120,11 @@ def category_of(name: str) -> Category | None:
 def motion_scene_entries(
     *, categories: Sequence[Category] = DRAWN, entries: int = 2, prompts: int = 2
 ) -> dict[str, Entry]:
-    """Drawn scenes in the categories of MotionBench but people: deterministic, with exact tracks.
+    """Drawn scenes in all categories of MotionBench except people: deterministic, with exact tracks.
 
-    Motions are curved in every other entry, and accelerate or slow down in the others. Cameras pan over a background
-    whose points are the tracks; objects move under a static camera, several of them each on a path of its
-    own, and the tracks are those of their points. Prompts name other colours and keep the motions.
+    Motions are curved in every second entry, and speed up or slow down in the others. Cameras pan over a background
+    whose points are the tracks; objects move under a static camera, each on a separate path, and the tracks are those
+    of their points. Prompts name other colours and keep the motions.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def motion_scene_entries(
     Raises
     ------
     InvalidInputError
-        If people are asked for, which are not drawn.
+        For the category of people, which cannot be drawn.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def _scene_entry(category: Category, number: int, prompts: int) -> Entry:
 
 
 def _words(category: Category, seed: int) -> ScenePrompt:
-    """The prompt of a scene: that of the first seeds from here on with as many objects, its camera replaced."""
+    """Return the prompt of the first seed from this one on that has as many objects as needed, its camera replaced."""
     rng = np.random.default_rng([seed, 3])
     camera = CameraWords(pan=DIRECTIONS[int(rng.integers(len(DIRECTIONS)))] if category == "camera" else None)
     several = category == "several objects"
@@ -211,7 +211,7 @@ def motionbench_table(evaluation: xr.Dataset, *, published: bool = False) -> str
     ----------
     evaluation : Dataset of :func:`analyses.evaluation.mtbench.evaluate_mtbench` on entries with categories
     published : bool
-        Also the published figures, which are of other models and clips; they are not given by category.
+        Add the published figures, which are of other models and clips and not given by category.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""MTBench: methods of motion transfer over entries and prompts, with DeT's metrics; every result is kept at once."""
+"""MTBench: methods of motion transfer over entries and prompts, with DeT's metrics; every result is saved at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from store.scenes.prompt import PromptError, parse_prompt
 from store.tracks.point_tracks import Tracker
 
 Transfer = Callable[[Clip, str], Clip]
-"""From a reference and a prompt to a clip of the prompt that moves as the reference does."""
+"""Function of a reference and a prompt that returns a clip of the prompt which moves as the reference does."""
 MOTION, EDIT, CONSISTENCY, AGREEMENT = "motion_fidelity", "edit_fidelity", "temporal_consistency", "prompt_agreement"
 METRICS = (MOTION, EDIT, CONSISTENCY, AGREEMENT)
 
@@ -41,7 +41,7 @@ class Measures:
     Parameters
     ----------
     tracker : Tracker
-        Follows, in the transferred clip, the points in which the entry's tracks begin.
+        Follows the points at which the entry's tracks begin in the transferred clip.
     text : ClipEncoder, optional
         Model for edit fidelity, which is left out without it.
     images : ImageEncoder, optional
@@ -55,9 +55,9 @@ class Measures:
     def of(self, entry: Entry, prompt: str, clip: Clip) -> dict[str, float]:
         """Values of :data:`METRICS`; NaN for those that are left out.
 
-        Hybrid motion fidelity is between the entry's tracks and those of the tracker, at the images and in fractions
-        of the size of the transferred clip. Prompt agreement, for prompts of drawn scenes alone, is the share of its
-        objects and background that have the named colours, 0 to 1.
+        Hybrid motion fidelity is between the entry's tracks and those of the tracker, at the images of the transferred
+        clip and in fractions of its size. Prompt agreement is measured only for prompts of drawn scenes: the fraction
+        of objects and backgrounds that have the named colours, 0 to 1.
         """
         found = dict.fromkeys(METRICS, math.nan)
         theirs, queries = entry_tracks(entry, clip)
@@ -123,13 +123,14 @@ def evaluate_mtbench(
         It is called with the prompts of an entry one after the other, so that one that trains can train once.
     measures : Measures
     settings : mapping, optional
-        JSON values that say what the methods are, such as backbone and seed; a checkpoint of others is not resumed.
+        JSON values that describe the methods, such as backbone and seed; a checkpoint with other settings is not
+        resumed.
     checkpoint : path, optional
         JSON lines, one for each finished clip.
     resume, overwrite : bool
         Whether to continue or to replace the checkpoint.
     progress : callable, optional
-        Called with (clips done, in all).
+        Called with (clips done, total).
 
     Returns
     -------
@@ -208,7 +209,7 @@ def mtbench_means(evaluation: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     Dataset over ``level`` ("all", "hard", "medium", "easy") and ``transfer``
-        The metrics, each with ``<metric>_low`` and ``<metric>_high``, and ``clips``, how many there are.
+        The metrics, each with ``<metric>_low`` and ``<metric>_high``, and ``clips``, their number.
 
     Raises
     ------

@@ -25,7 +25,7 @@ class FinishedTransfers:
     Parameters
     ----------
     path : the file; None keeps nothing
-    settings : JSON values by name; only a file of the same ones is resumed
+    settings : JSON values by name; only a file with the same settings is resumed
     resume : continue the file if it exists; a last line cut off by a kill is dropped
     overwrite : replace the file
 
@@ -62,11 +62,11 @@ class FinishedTransfers:
         self.finished: dict[str, dict[str, Any]] = dict(rows)
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """Return what was measured, None if it was not yet."""
+        """Return the measurements of a clip, or None if there are none yet."""
         return self.finished.get(key)
 
     def add(self, key: str, values: Mapping[str, Any]) -> None:
-        """Keep what was measured; NaN is null in the file.
+        """Save the measurements of a clip; NaN is null in the file.
 
         Raises
         ------

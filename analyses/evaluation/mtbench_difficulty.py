@@ -21,13 +21,13 @@ LEAST_SILHOUETTE = 0.25
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Groups of tracks and what follows from their number.
+    """Groups of tracks, and the difficulty that follows from their number.
 
     Parameters
     ----------
     clusters : int
     level : "easy" for 1 to 3 clusters, "medium" for 4 to 6, "hard" for more
-    silhouettes : mean silhouette of each number of clusters that was tried; empty where nothing was
+    silhouettes : mean silhouette of each number of clusters that was tried; empty if none was
     """
 
     clusters: int
@@ -54,7 +54,7 @@ def motion_difficulty(
     max_clusters: int = 12,
     seed: int = 0,
 ) -> Difficulty:
-    """Group tracks by k-means and count the groups, as many as give the best silhouette.
+    """Group tracks by k-means, with the number of groups that has the best silhouette.
 
     Each track is one vector of its 2 x images coordinates in pixels.
 
@@ -64,9 +64,9 @@ def motion_difficulty(
         Tracks of the foreground.
     min_spread : float
         Pixels. Tracks whose root-mean-square distance from their mean position in each image is smaller are one
-        cluster; 16 is a cell of CogVideoX.
+        cluster; 16 is the size of a CogVideoX cell.
     max_clusters : int
-        Most clusters that are tried; fewer where there are fewer distinct tracks.
+        Largest number of clusters that is tried; fewer if there are fewer distinct tracks.
     seed : int
         Seed of k-means.
 

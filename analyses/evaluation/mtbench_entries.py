@@ -1,4 +1,4 @@
-"""Entries of MTBench: a clip, its evaluation prompts and the difficulty of its motion; also ones of drawn scenes."""
+"""Entries of MTBench: a clip, its evaluation prompts and its difficulty; and such entries made from drawn scenes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SCENE_SEEDS: Mapping[Level, tuple[int, ...]] = {
     "medium": (3001, 3003, 3005, 3007, 3010, 3011),
     "hard": (3004, 3071, 3081, 3136, 3149, 3194),
 }
-"""Seeds of the scenes of each level: the first ones from 3000 on to which the rule gives it."""
+"""Seeds of the scenes of each level: the first from 3000 upwards whose scene has that level by the rule."""
 SCENE_CELL = 4.0
-"""Pixels of a cell of the bundled backbones, below which the tracks of a scene do not spread."""
+"""Size in pixels of a cell of the bundled backbones; tracks of a scene that spread less are one group."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +42,10 @@ class Entry:
     clip : Clip
         With tracks of its foreground.
     prompts : tuple of str
-        What is to be shown instead.
+        Prompts of the clips to which the motion is transferred.
     difficulty : Difficulty
     details : mapping
-        What else is known, such as the ``category`` of MotionBench.
+        Further details, such as the ``category`` of MotionBench.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class Entry:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.prompts:
-            raise ClipError(f"entry {self.name!r} has no evaluation prompts. Write them to its {PROMPTS}, one a line.")
+            raise ClipError(f"entry {self.name!r} has no evaluation prompts. Write its {PROMPTS}, one per line.")
         if self.clip.tracks is None:
             raise ClipError(f"entry {self.name!r} has no tracks, so its motion cannot be compared.")
 
@@ -74,8 +74,9 @@ def read_mtbench_entries(folder: str | os.PathLike[str], *, min_spread: float = 
     Parameters
     ----------
     folder : an entry, or a folder of entries
-        In addition to what :func:`store.read_mtbench` reads, each holds ``eval_prompts.txt``: as many prompts for each
-        video of the entry, in the order of ``videos.txt``; blank lines and blanks around a prompt do not count.
+        In addition to what :func:`store.read_mtbench` reads, each holds ``eval_prompts.txt``: the same number of
+        prompts for each video of the entry, in the order of ``videos.txt``; blank lines and whitespace around a prompt
+        are ignored.
     min_spread : float
         Pixels, as of :func:`analyses.evaluation.mtbench_difficulty.motion_difficulty`.
 
@@ -111,15 +112,15 @@ def _prompts(folder: Path) -> list[tuple[str, ...]]:
     """The prompts of each video of an entry."""
     path = folder / PROMPTS
     if not path.is_file():
-        raise ClipError(f"{folder} has no {PROMPTS}, the evaluation prompts of MTBench, one a line.")
+        raise ClipError(f"{folder} has no {PROMPTS}, the evaluation prompts of MTBench, one per line.")
     with damage_as(ClipError, f"{path} cannot be read as UTF-8 text", "Save it as UTF-8."):
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         videos = [line for line in (folder / "videos.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
     each, rest = divmod(len(lines), len(videos))
     if rest or not each:
         raise ClipError(
-            f"{path} has {len(lines)} prompts for {len(videos)} videos. Give each video as many, in the order of "
-            "videos.txt."
+            f"{path} has {len(lines)} prompts for {len(videos)} videos. Give each video the same number, in the "
+            "order of videos.txt."
         )
     return [tuple(lines[each * number : each * (number + 1)]) for number in range(len(videos))]
 
@@ -128,7 +129,7 @@ def _prompts(folder: Path) -> list[tuple[str, ...]]:
 def scene_entries(*, levels: Sequence[Level] = LEVELS, entries: int = 2, prompts: int = 2) -> dict[str, Entry]:
     """Drawn scenes as entries of the benchmark: deterministic, with exact tracks, for the bundled backbones.
 
-    The foreground are the points that do not move as most do. Prompts name other colours for every object and the
+    The foreground is the points that do not move as most points do. Prompts name other colours for every object and the
     background, and keep their motions, as MTBench keeps the verb.
 
     Parameters
@@ -160,7 +161,7 @@ def scene_entry(name: str, seed: int, prompts: int) -> Entry:
     Raises
     ------
     ClipError
-        For a scene of which nothing moves by itself.
+        For a scene in which nothing moves by itself.
     """
     scene = make_scene(seed)
     tracks, visibility = np.asarray(scene.tracks), np.asarray(scene.visibility)

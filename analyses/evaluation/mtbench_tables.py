@@ -38,7 +38,7 @@ def mtbench_table(evaluation: xr.Dataset, *, published: bool = False) -> str:
     ----------
     evaluation : Dataset of :func:`analyses.evaluation.mtbench.evaluate_mtbench`
     published : bool
-        Also the published figures as further rows. They are of other models and clips than those of a scene benchmark.
+        Add the published figures as further rows. They are of other models and clips than those of a scene benchmark.
 
     Examples
     --------

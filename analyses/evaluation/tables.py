@@ -37,11 +37,11 @@ def tidy(measured: xr.Dataset, *, heads: bool = False) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        First what tells the rows apart (``clip``, ``step``, ``layer``, ``head``; ``clip``, ``tracker``), then their
-        coordinates (``source``, ``timestep`` ...), then the measures, in their units. What is over targets has a column
-        for each, such as ``confidence_cross``. What belongs to a clip as a whole, such as ``static_accuracy``, stands
-        in every row of the clip, and the ``harmonic_mean`` of a step and layer in that of every clip. What was not
-        recorded is NaN. Left out is what has further dims, such as errors over time.
+        The first columns identify the row (``clip``, ``step``, ``layer``, ``head``; ``clip``, ``tracker``), then come
+        its coordinates (``source``, ``timestep`` ...) and the measures, in their units. Measures over targets have a
+        column for each, such as ``confidence_cross``. Measures of a whole clip, such as ``static_accuracy``, are
+        repeated in every row of the clip, and the ``harmonic_mean`` of a step and layer in the row of every clip.
+        Values that were not recorded are NaN. Variables with further dims, such as errors over time, are left out.
 
     Raises
     ------
@@ -145,11 +145,11 @@ def latex_table(
     Raises
     ------
     InvalidInputError
-        For what is not a DataFrame.
+        For anything but a DataFrame.
 
     Notes
     -----
-    It needs ``\\usepackage{booktabs}``. Text is escaped; what is missing is a dash.
+    It needs ``\\usepackage{booktabs}``. Text is escaped; missing values are a dash.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def write_table(
     Parameters
     ----------
     measured, heads : as in :func:`tidy`
-    path : path ending in .csv; what is NaN is empty in it
+    path : path ending in .csv; NaN is left empty
     overwrite : replace what is there
 
     Returns
@@ -259,20 +259,20 @@ def check_table_path(path: str | os.PathLike[str], *, overwrite: bool = False) -
 
 
 def _rows_of(measured: xr.Dataset, heads: bool) -> list[str]:
-    """The dims that a row stands for."""
+    """The dims that identify a row."""
     if not isinstance(measured, xr.Dataset):
         raise InvalidInputError(f"a Dataset is needed; got {type(measured).__name__}. Pass the whole sweep.")
     for dims in (_SWEEP, _EVALUATION):
         if set(dims) <= set(measured.dims):
             return [*dims, "head"] if heads and "head" in measured.dims else list(dims)
     raise InvalidInputError(
-        f"a table is of a sweep over ({', '.join(_SWEEP)}) or of an evaluation over ({', '.join(_EVALUATION)}); got "
+        f"a table needs a sweep over ({', '.join(_SWEEP)}) or an evaluation over ({', '.join(_EVALUATION)}); got "
         f"({', '.join(map(str, measured.dims))})."
     )
 
 
 def _wide(measured: xr.Dataset) -> xr.Dataset:
-    """The dataset with a variable for each target of what is over targets."""
+    """The dataset with a variable for each target in place of each variable over targets."""
     found: dict[str, xr.DataArray] = {}
     for name, values in measured.items():
         dim = next((dim for dim in _WIDENED if dim in values.dims), None)

@@ -56,26 +56,26 @@ def evaluate_tapvid(
     ----------
     clips : Clips with tracks and visibility by name, or pairs of name and Clip
         Taken one at a time, so that :func:`store.datasets.tapvid.iter_tapvid` keeps one in memory.
-    trackers : by the name that the result has for them
+    trackers : by the name that they have in the result
         Each is called with the images and (point, 3) queries as (image, x, y) in pixels of the clip. A true position
-        beyond the border of the image is asked for at the border.
+        beyond the border of the image is queried at the border.
     mode, stride : which queries, see :func:`analyses.metrics.tapvid.tapvid_queries`
-    first_image_only : ask only for the points that image 0 shows, as DiffTrack's released evaluation does
+    first_image_only : query only points that are visible in image 0, as DiffTrack's released evaluation does
     metrics : names of further metrics, of :data:`analyses.metrics.registry.TRACKING_METRICS`
-    data : what the clips are called, kept with the result
-    checkpoint : a file that every finished clip is added to
-    resume : continue that file; what is finished is not tracked again
+    data : name of the set of clips, kept with the result
+    checkpoint : a file to which every finished clip is appended
+    resume : continue that file; finished clips are not tracked again
     overwrite : replace that file once the first clip is finished
-    progress : called with (clips tracked, in all or None where that is not known, what is tracked next); a clip counts
-        once for each tracker. By default a bar in notebooks and interactive sessions; False for none.
+    progress : called with (clips tracked, total or None if unknown, what is tracked next); a clip counts once for each
+        tracker. By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
     Dataset over ``tracker`` and ``clip``
         A variable for each metric of :func:`analyses.metrics.tapvid.tapvid_metrics`, here in percent, for each further
         one, and ``seconds``;
-        over ``clip`` how many ``images`` and ``queries`` it has. Attributes, as JSON: ``settings`` and ``skipped``, the
-        names of the clips that have no query.
+        over ``clip`` the numbers of its ``images`` and ``queries``. Attributes, as JSON: ``settings`` and ``skipped``,
+        the names of the clips that have no query.
 
     Raises
     ------
@@ -159,7 +159,7 @@ class _Asking:
     first_image_only: bool
 
     def of(self, name: str, clip: Clip) -> _Asked | None:
-        """Return what is asked of a clip; None if nothing is."""
+        """Return the queries of a clip; None if there are none."""
         if clip.tracks is None or clip.visibility is None:
             raise ClipError(f"clip {name!r} has no tracks, so nothing can be evaluated on it. Leave it out.")
         from analyses.metrics.tapvid import tapvid_queries
@@ -189,7 +189,7 @@ def _tracked(
     shape = (len(clip), len(asked.queries), 2)
     if not isinstance(found, PointTracks) or found.tracks.shape != shape:
         got = found.tracks.shape if isinstance(found, PointTracks) else type(found).__name__
-        raise InvalidInputError(f"tracker {label!r} should answer with PointTracks of the shape {shape}; got {got}.")
+        raise InvalidInputError(f"tracker {label!r} must return PointTracks of the shape {shape}; got {got}.")
     from analyses.metrics.tapvid import tapvid_metrics
 
     metrics = tapvid_metrics(
@@ -252,7 +252,7 @@ def _dataset(finished: list[FinishedClip], trackers: list[str]) -> xr.Dataset:
 
 
 def in_percent(evaluation: xr.Dataset) -> xr.Dataset:
-    """An evaluation with its metrics in percent; older files have fractions, and say so by their units.
+    """An evaluation with its metrics in percent; older files hold fractions, as their units state.
 
     Examples
     --------

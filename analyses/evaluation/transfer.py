@@ -41,8 +41,8 @@ width), so they cannot be compared image by image. Cut or resize one of them.
 def fit_pair(reference: Clip, clip: Clip) -> tuple[Clip, Clip]:
     """Return both clips at the size of the smaller one, where the larger one is a multiple of it.
 
-    A clip that was enlarged to be looked at, or a reference that a model saw smaller, is so compared with the other.
-    The smaller clip keeps its pixels.
+    So a clip that was enlarged for viewing, or a reference that the model saw at a smaller size, can be compared with
+    the other clip. The smaller clip keeps its pixels.
 
     Raises
     ------
@@ -65,12 +65,11 @@ def fit_pair(reference: Clip, clip: Clip) -> tuple[Clip, Clip]:
 
 
 def measure_transfer(clip: Clip, reference: Clip) -> dict[str, float]:
-    """Return how alike the motion of a clip is to that of its reference; empty where OpenCV is not installed.
+    """Return the similarity of the motion of a clip to that of its reference; empty if OpenCV is not installed.
 
     "motion fidelity" is :func:`analyses.metrics.clip_fidelity.clip_motion_fidelity` through optical flow. "motion
-    error" is
-    ``relative`` of :func:`analyses.scenes.object_motion.motion_error`, only where one of the prompts is that of a
-    scene; NaN where an object is not seen.
+    error" is ``relative`` of :func:`analyses.scenes.object_motion.motion_error`, measured only if one of the prompts is
+    that of a scene; NaN where no object is seen.
 
     Examples
     --------

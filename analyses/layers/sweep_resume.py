@@ -46,7 +46,7 @@ def finished_clips(
     for clip in saved.attrs["clips"]:
         name = clip["source"]
         if digests.get(name) != clip["digest"]:
-            what = "is another clip now" if name in digests else "was not asked for"
+            what = "is now a different clip" if name in digests else "was not asked for"
             raise InvalidInputError(
                 f"{os.fspath(path)} holds clip {name!r}, which {what}. Pass the same clips, or save to another path."
             )

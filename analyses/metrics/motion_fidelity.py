@@ -118,7 +118,7 @@ def track_pair(a: Any, b: Any, *, paired_for: str | None = None) -> tuple[np.nda
         )
     if paired_for is not None and first.shape[1] != second.shape[1]:
         raise InvalidInputError(
-            f"a has {first.shape[1]} points and b has {second.shape[1]}. {paired_for} needs as many in both."
+            f"a has {first.shape[1]} points and b has {second.shape[1]}. {paired_for} needs equal numbers."
         )
     return first, second
 

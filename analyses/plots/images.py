@@ -45,14 +45,14 @@ def plot_images(
     integer(count, "count", min_value=1)
     rows = dict(images) if isinstance(images, Mapping) else {"": images}
     if not rows:
-        raise InvalidInputError("images holds no clip. Name at least one.")
+        raise InvalidInputError("images is empty. Name at least one clip.")
     pictures = {name: as_images(each.images if isinstance(each, Clip) else each) for name, each in rows.items()}
     shapes = {each.shape for each in pictures.values()}
     if len(shapes) > 1:
         sizes = "; ".join(
             f"{name}: {len(each)} of {each.shape[1]} x {each.shape[2]} px" for name, each in pictures.items()
         )
-        raise InvalidInputError(f"rows need as many images of the same size; got {sizes}. Cut or resize them.")
+        raise InvalidInputError(f"rows need equal numbers of images of one size; got {sizes}. Cut or resize them.")
     total, height, width = next(iter(shapes))[:3]
     shown = evenly(total, count)
     numbers = [f"image {number}" for number in shown]

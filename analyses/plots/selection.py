@@ -87,7 +87,7 @@ def _chosen_panels(selection: LayerSelection, wanted: Sequence[str] | None) -> l
     known = [name for name, *_ in found]
     for name in wanted or ():
         if name not in known:
-            raise InvalidInputError(f"panels has no {name!r} for this selection. There are: {', '.join(known)}.")
+            raise InvalidInputError(f"panels has no {name!r} for this selection; it has: {', '.join(known)}.")
     return [panel for panel in found if wanted is None or panel[0] in wanted]
 
 

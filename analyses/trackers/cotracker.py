@@ -183,14 +183,14 @@ class CoTracker:
         places = asked - [0, _PIXEL_CENTRE, _PIXEL_CENTRE]
         answer = self.model(pixels, queries=torch.from_numpy(places[None]).float().to(device), backward_tracking=True)
         if not isinstance(answer, tuple | list) or len(answer) < 2:
-            raise InvalidInputError(f"{self.name} should answer with tracks and visibility; got {shown(answer)}.")
+            raise InvalidInputError(f"{self.name} must return tracks and visibility; got {shown(answer)}.")
         tracks, visibility = (torch.as_tensor(part).detach().cpu().double() for part in answer[:2])
         wanted = (1, len(video), len(asked))
         if tuple(visibility.shape) == (*wanted, 1):
             visibility = visibility[..., 0]
         if tuple(tracks.shape) != (*wanted, 2) or tuple(visibility.shape) != wanted:
             raise InvalidInputError(
-                f"{self.name} should answer with tracks {(*wanted, 2)} and visibility {wanted}; "
+                f"{self.name} must return tracks {(*wanted, 2)} and visibility {wanted}; "
                 f"got {tuple(tracks.shape)} and {tuple(visibility.shape)}."
             )
         return tracks[0].numpy() + _PIXEL_CENTRE, np.clip(visibility[0].numpy(), 0, 1)

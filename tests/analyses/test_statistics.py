@@ -58,5 +58,5 @@ def test_queries_whose_products_overflow_are_refused() -> None:
 
 def test_half_visible_points_are_refused() -> None:
     tracks = np.zeros((3, 2, 2))
-    with pytest.raises(InvalidInputError, match=r"^visibility must be bool; got float64\. Say from where on"):
+    with pytest.raises(InvalidInputError, match=r"^visibility must be bool; got float64\. Choose a threshold"):
         matching_accuracy(tracks, tracks, np.full((3, 2), 0.2))

@@ -56,7 +56,7 @@ def test_refusals_of_attention_say_what_is_wrong():
     query = tokens(0)
     with pytest.raises(InvalidInputError) as error:
         attention_of_points(query, query, np.zeros((0, 2)), LAYOUT)
-    assert str(error.value) == "points holds no point. Pass one (x, y) at least."
+    assert str(error.value) == "points is empty. Pass at least one (x, y)."
     with pytest.raises(InvalidInputError) as error:
         attention_of_points(query, query, POINTS, LAYOUT, text_key=np.zeros((3, 6, 4)))
     assert str(error.value) == (

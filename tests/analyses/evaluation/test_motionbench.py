@@ -58,7 +58,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
         read_motionbench_entries(tmp_path)
     write_entry(tmp_path / "camera" / "one")
     write_entry(tmp_path / "cats" / "one")
-    with pytest.raises(ClipError, match="not named as a category: camera, single object"):
+    with pytest.raises(ClipError, match="not named after a category: camera, single object"):
         read_motionbench_entries(tmp_path)
     (tmp_path / "cats").rename(tmp_path / "camera motion")
     with pytest.raises(ClipError, match="both of the category 'camera'"):

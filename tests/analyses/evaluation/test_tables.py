@@ -126,7 +126,7 @@ def test_differences_have_tables_too(sweep: xr.Dataset) -> None:
 def test_what_is_no_table_and_no_place_for_one_is_refused(sweep: xr.Dataset, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"^a Dataset is needed; got DataArray\."):
         tidy(sweep["accuracy"])
-    with pytest.raises(InvalidInputError, match=r"^a table is of a sweep over \(clip, step, layer\) or of an eval"):
+    with pytest.raises(InvalidInputError, match=r"^a table needs a sweep over \(clip, step, layer\) or an eval"):
         tidy(xr.Dataset({"a": ("clip", [1])}))
     with pytest.raises(InvalidInputError, match=r"Name it sweep\.csv\.$"):
         write_table(sweep, "sweep.xlsx")

@@ -291,7 +291,7 @@ def test_another_run_s_finished_clips_are_refused(tmp_path):
     )
     refused(
         InvalidInputError,
-        f"{path} holds clip 'goat', which is another clip now. Pass the same clips, or name another checkpoint.",
+        f"{path} holds clip 'goat', which is now a different clip. Pass the same clips, or name another checkpoint.",
         *({"goat": CLIPS["dog"]}, patches),
         checkpoint=path,
         resume=True,
@@ -386,7 +386,7 @@ def test_bad_input_is_refused_before_anything_is_tracked(tmp_path):
 
 def test_an_answer_of_another_shape_is_refused():
     short = CLIPS["swan"]
-    text = "tracker 'short' should answer with PointTracks of the shape (7, 6, 2); got (6, 6, 2)."
+    text = "tracker 'short' must return PointTracks of the shape (7, 6, 2); got (6, 6, 2)."
     refused(
         InvalidInputError,
         text,

@@ -140,7 +140,7 @@ def test_resuming_refuses_what_does_not_go_together(mini: Backbone, tmp_path: Pa
         ),
         (
             {"clips_or_prompts": {**clips, "b": make_scene(32)}},
-            f"{path} holds clip 'b', which is another clip now. Pass the same clips, or save to another path.",
+            f"{path} holds clip 'b', which is now a different clip. Pass the same clips, or save to another path.",
         ),
         (
             {"clips_or_prompts": {"b": clips["b"]}},

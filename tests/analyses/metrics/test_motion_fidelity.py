@@ -223,7 +223,7 @@ def test_motion_fidelity_refuses_what_cannot_be_compared() -> None:
         "image."
     )
     assert refused(a, a[:, :6], preset="ditflow") == (
-        "a has 7 points and b has 6. Preset 'ditflow' subtracts an identity matrix, which needs as many in both."
+        "a has 7 points and b has 6. Preset 'ditflow' subtracts an identity matrix, which needs equal numbers."
     )
     assert refused(a, a, preset="smm") == "unknown preset 'smm'. Known: 'exact', 'ditflow'."
     assert refused(a, a, tolerance=-1) == "tolerance must be a number of pixels, zero or more; got -1."
@@ -235,7 +235,7 @@ def test_hybrid_refuses_unpaired_points_and_wrong_sizes() -> None:
         (
             (a, b[:, :6]),
             {"size": SIZE},
-            "a has 7 points and b has 6. Point n of a is paired with point n of b, which needs as many in both.",
+            "a has 7 points and b has 6. Point n of a is paired with point n of b, which needs equal numbers.",
         ),
         ((a, b), {"size": 40}, "size must be 2 values; got 40."),
         ((a, b), {"size": (40, 0)}, "size must be (height, width), two positive numbers of pixels; got (40, 0)."),

@@ -171,7 +171,7 @@ def test_torch_gives_the_same_numbers():
         ),
         (
             {"predicted_visibility": np.ones((6, 2))},
-            "visibility must be bool; got float64. Say from where on a point counts as visible, e.g. visibility > 0.5.",
+            "visibility must be bool; got float64. Choose a threshold, e.g. visibility > 0.5.",
         ),
         (
             {"tracks": np.full((6, 2, 2), np.nan)},

@@ -296,7 +296,7 @@ def test_attention_refuses_what_it_cannot_show():
         images=IMAGES[:4],
     )
     refused(
-        "images needs uint8 (image, y, x, 3), one image at least; got float64 (9, 80, 112, 3).",
+        "images must be uint8 (image, y, x, 3) with at least one image; got float64 (9, 80, 112, 3).",
         plot_attention,
         rows(),
         images=IMAGES / 255,

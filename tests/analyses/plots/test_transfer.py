@@ -163,7 +163,7 @@ NO_IMAGE = (
         ),
         (
             lambda: plot_transfer(IMAGES / 255, IMAGES, still(), still()),
-            "images needs uint8 (image, y, x, 3), one image at least; got float64 (9, 80, 112, 3).",
+            "images must be uint8 (image, y, x, 3) with at least one image; got float64 (9, 80, 112, 3).",
         ),
         (
             lambda: plot_transfer(IMAGES, IMAGES, still(), still().isel(frame_to=0)),

@@ -87,7 +87,7 @@ def test_one_image_and_no_points_never_reach_the_model():
 def test_answers_that_do_not_fit_are_refused():
     good = torch.zeros(1, 4, 1, 2)
     for tracks, visibility in ((good[:, :3], good[..., 0]), (good, good[0, ..., 0]), (good.mT, good[..., 0])):
-        with pytest.raises(InvalidInputError, match=r"should answer with tracks \(1, 4, 1, 2\)"):
+        with pytest.raises(InvalidInputError, match=r"must return tracks \(1, 4, 1, 2\)"):
             answering(tracks, visibility)(spot(), [[0, 3.0, 5.0]])
     with pytest.raises(InvalidInputError, match="not finite"):
         answering(good + torch.nan, good[..., 0])(spot(), [[0, 3.0, 5.0]])

@@ -33,8 +33,8 @@ def attention_motion_flow(
     query, key : (head, frame, y, x, channel) torch or numpy, post-norm and post-RoPE; any float dtype
     layout : TokenLayout
     temperature : float above 0
-        What the head-averaged logits are multiplied by before the softmax over the cells of the other frame. A hard
-        flow does not depend on it.
+        Factor of the head-averaged logits before the softmax over the cells of the other frame. A hard flow does not
+        depend on it.
     hard : bool
         The displacement to the cell of the largest logit, the first of equal ones, instead of the expected
         displacement. It has no gradient.
@@ -55,8 +55,8 @@ def attention_motion_flow(
     DiTFlow (Pondaven et al., CVPR 2025); docs/definitions.md, section 7.
     The attention is softmax(temperature mean_heads(q k^T) / sqrt(channel)).
     The mean over heads is one product of length heads x channel, and the soft flow is attention whose values are
-    coordinates. Neither it nor its backward pass holds more of the attention than a tile of one pair of frames; what
-    comes in half precision is computed, and its gradients are summed, in float32.
+    coordinates. Neither it nor its backward pass holds more of the attention than a tile of one pair of frames. Inputs
+    in half precision are processed in float32, as are their summed gradients.
 
     Examples
     --------
@@ -95,8 +95,8 @@ def _factor(query: torch.Tensor, temperature: float) -> float:
 class MovingFlowLoss:
     """:func:`amf_loss` of the soft flow against a reference, computed only where the reference moves.
 
-    Nothing is computed for the cells and frame pairs that do not count, neither forward nor backward: a frame with
-    itself, and whatever rests. The queries and keys are not checked again.
+    Cells and frame pairs that do not count (a frame with itself, and cells that do not move) are computed neither in
+    the forward nor in the backward pass. The queries and keys are not checked again.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ _NOTHING_MOVES = (
 
 @checked
 def amf_loss(reference_flow: Array, flow: torch.Tensor, *, static: bool = False) -> torch.Tensor:
-    """The mean squared difference of a flow from that of a reference.
+    """The mean squared difference between a flow and that of a reference.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def labelled_flow(flow: Array, layout: TokenLayout, *, details: Mapping[str, Any
     flow : (frame, frame_to, y, x, 2) torch or numpy, (dx, dy) in cells
     layout : TokenLayout
     details : mapping that JSON can hold, optional
-        Where it came from; kept as text in the attribute ``details``.
+        Origin of the flow, kept as text in the attribute ``details``.
 
     Returns
     -------

@@ -77,7 +77,7 @@ def load_flow(path: str | os.PathLike[str]) -> xr.DataArray:
 
 
 def check_flow_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Raise for a path that no flow can be written to, before the work that would be lost.
+    """Raise for a path to which no flow can be written, before any work that would be lost.
 
     Raises
     ------

@@ -45,19 +45,19 @@ def reference_flow(
     ----------
     backbone : Backbone
     clip : Clip
-        A clip of a size that the backbone takes; :func:`probe.run.windows.cut_windows` makes others fit.
+        A clip of a size that the backbone takes; :func:`probe.run.windows.cut_windows` fits other clips.
     layer : int or LayerSelection, optional
-        By default that of the preset; the best of a selection. Negative ones count from the end.
+        By default that of the preset; of a selection, its best layer. Negative layers count from the end.
     step : int, optional
         The step at whose timestep the clean latents are shown; by default that of a selection under the preset
         "exact", else that of the preset.
     prompt : str
-        Empty as published. None where ``conditioning`` has ``prompt_embeds``.
+        Empty by default, as published. None if ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping, optional
         Further arguments of the pipeline, as in :meth:`probe.backbones.backbone.Backbone.generate`.
     preset : "exact" or "ditflow"
-        Whose layer and timestep: "exact" has those that are known to hold correspondence on this backbone
-        (:func:`analyses.selection.defaults.tracking_defaults`), at the last step where nothing is known; "ditflow" the
+        Source of the default layer and step. "exact": those known to hold correspondence on this backbone
+        (:func:`analyses.selection.defaults.tracking_defaults`), and the last step if none is known. "ditflow": the
         layer of the DiTFlow release (CogVideoX-2B and 5B) at timestep 0.
     steps : int
         Number of steps of the run that ``step`` belongs to.
@@ -166,12 +166,12 @@ def layer_flows(
 
 
 def default_layer(backbone: Backbone, preset: FlowPreset = "exact") -> int:
-    """Default layer of the flow.
+    """Default layer of the flow for a preset.
 
     Raises
     ------
     InvalidInputError
-        Where nothing is known of the backbone.
+        If no layer is known for the backbone.
 
     Examples
     --------

@@ -21,7 +21,7 @@ HeadPreset = Literal["exact", "paper", "code"]
 
 CLASSES = ("spatial", "temporal", "undecided")
 MARGINS = {"exact": 1.25, "paper": 1.25, "code": 1.3}
-"""Factor by which one weight has to exceed the other; "paper" and "code" as published."""
+"""Factor by which one weight must exceed the other; those of "paper" and "code" are the published ones."""
 
 BLOCK = 128
 """Tokens in a block of the released code."""
@@ -43,8 +43,8 @@ def classify_heads(
 ) -> xr.Dataset:
     """Class of each head of one layer, from the queries and keys of one clip at one step.
 
-    One clip tells little of how stable a class is: :func:`analyses.heads.sweep.sweep_heads` measures several, and
-    :func:`analyses.heads.decide.decide_heads` gives intervals.
+    A single clip says little about how stable a class is: :func:`analyses.heads.sweep.sweep_heads` measures several,
+    and :func:`analyses.heads.decide.decide_heads` gives intervals.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ def classify_heads(
     text_key : (head, token, channel), optional
         Keys of the text tokens; the published presets leave text out.
     preset : "exact", "paper" or "code"
-        * "exact": ``spatial`` is the mean weight on a cell of the own frame, ``temporal`` that on a cell of another
-          frame at the same place (``radius``), each over its mean under uniform attention. A head is temporal where
-          ``temporal > margin * spatial``, spatial where ``spatial > margin * temporal``, else undecided.
+        * "exact": ``spatial`` is the mean weight on a cell of the same frame, ``temporal`` that on a cell of another
+          frame at the same place (``radius``), each divided by its mean under uniform attention. A head is temporal
+          where ``temporal > margin * spatial``, spatial where ``spatial > margin * temporal``, else undecided.
         * "paper": cosine between the attention matrix and a band mask, over tokens in the order (frame, y, x) for
           ``spatial`` and (y, x, frame) for ``temporal``; temporal where ``margin * temporal > spatial``, else spatial.
           The width of the band is not stated; one frame of tokens is used, as in the released code.
@@ -80,8 +80,8 @@ def classify_heads(
 
     Notes
     -----
-    Follow-Your-Motion (Ma et al., 2025), stage 1. Paper and released code lean to opposite sides: a head whose two
-    weights are equal is temporal for "paper" and spatial for "code".
+    Follow-Your-Motion (Ma et al., 2025), stage 1. The paper and the released code are biased in opposite directions: a
+    head whose two weights are equal is temporal for "paper" and spatial for "code".
 
     Examples
     --------
@@ -154,7 +154,7 @@ def _bands(
             f"not empty; the layout has {cells}. Use preset='exact' or 'paper'."
         )
     order = torch.arange(tokens, device=asked.device)
-    place = (order % cells) * frames + order // cells  # of each token in the order (y, x, frame)
+    place = (order % cells) * frames + order // cells  # place of each token in the order (y, x, frame)
     permuted = torch.argsort(place)
     sums = torch.zeros(3, len(asked), dtype=torch.float64, device=asked.device)
     for head, here, weights in attention_rows(asked.flatten(1, 2), keys.flatten(1, 2), None, budget_bytes):

@@ -1,4 +1,4 @@
-"""Classes of heads over several clips, with intervals, so that a head can be undecided; and how stable they are."""
+"""Classes of heads over several clips, with intervals, so that a head can be undecided, and their stability."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from store.errors import InvalidInputError
 
 @checked
 def head_log_ratio(masses: xr.Dataset) -> xr.DataArray:
-    """ln of the temporal over the spatial density of each head, as the exact rule of :func:`classify_heads` takes them.
+    """Logarithm of the temporal over the spatial density of each head, by the exact rule of :func:`classify_heads`.
 
     Parameters
     ----------
@@ -65,16 +65,16 @@ def decide_heads(masses: xr.Dataset, *, step: int | None = None, margin: float |
     ----------
     masses : Dataset of :func:`analyses.heads.sweep.sweep_heads`
     step : int, optional
-        One of the measured ones, the last by default.
+        One of the measured steps, the last by default.
     margin : at least 1, optional
-        How many times one density has to exceed the other; 1.25 by default.
+        Factor by which one density must exceed the other; 1.25 by default.
 
     Returns
     -------
     Dataset over ``layer`` and ``head``
         ``log_ratio``, its 95 % interval over clips ``lower`` and ``upper``, ``class`` ("temporal" where ``lower`` is
         above ln(margin), "spatial" where ``upper`` is below -ln(margin), else "undecided"), and ``agreement``, the
-        fraction of clips of which the exact rule alone gives the same class. The interval is of each head by itself.
+        fraction of clips for which the exact rule gives the same class. Each interval holds for one head at a time.
         With a single clip there is no interval, and every head is undecided.
 
     Raises
@@ -112,7 +112,7 @@ def decide_heads(masses: xr.Dataset, *, step: int | None = None, margin: float |
 
 @checked
 def head_stability(masses: xr.Dataset, *, margin: float | None = None) -> xr.Dataset:
-    """Return how far classes and their order depend on the step of the run and on the draw of the noise.
+    """Return how much classes and their order depend on the step of the run and on the draw of the noise.
 
     Parameters
     ----------
@@ -181,13 +181,13 @@ def head_rank_correlation(
     a, b : DataArray (clip, layer, head)
         Two measures, for example the log ratio and the accuracy of moving points; the mean over clips is ranked.
         Clips are matched by ``source`` (or ``clip``); others are left out.
-    resamples, seed : bootstrap samples, and the seed that makes them repeat
+    resamples, seed : number of bootstrap samples, and their seed
 
     Returns
     -------
     correlation, lower, upper : float
-        The interval resamples whole clips and keeps the heads: it covers how far other clips would move the
-        correlation of these heads, not of another model's.
+        The interval resamples whole clips and keeps the heads: it covers the effect of other clips on the correlation
+        of these heads, not of another model's.
 
     Raises
     ------

@@ -166,13 +166,13 @@ def head_masses(
     tracks, visibility : (image, point, 2) float in pixels (x, y), and (image, point) bool; optional
         True or predicted motion, for ``motion`` and ``still``.
     radius : cells
-        Two cells are at the same place where they are at most so far apart in y and in x.
+        Two cells are at the same place if they are at most this far apart in y and in x.
     budget_bytes : working memory beyond input and result
 
     Returns
     -------
     Dataset over ``head`` and ``target``
-        ``mass`` (head, target), and ``uniform`` (target), the mass of a head that attends to everything alike. Targets:
+        ``mass`` (head, target), and ``uniform`` (target), the mass of a head that attends uniformly. Targets:
 
         * ``own_frame``: mean over rows of the weight on their own frame
         * ``same_place``: mean over rows of the weight on other frames, at the same place
@@ -180,7 +180,7 @@ def head_masses(
         * ``text``: mean over rows of the weight on text; NaN without text keys
         * ``motion``: mean over moving pairs (a point visible in two frames, its places more than ``2 * radius`` cells
           apart) of the weight from its token in one frame on its place in the other; NaN without such pairs
-        * ``still``: the same pairs, the weight on the place where it was
+        * ``still``: for the same pairs, the weight on the place that the point had before
 
         ``attrs["moving_pairs"]`` counts the pairs.
 
@@ -206,7 +206,7 @@ def head_masses(
 
 @dataclass(frozen=True, eq=False)
 class PendingMasses(Pending):
-    """``totals``, (head + 1, target) float64 sums of which the last row is a head that attends to everything alike."""
+    """``totals``, (head + 1, target) float64 sums; the last row is that of a head that attends uniformly."""
 
     sums: _Sums
     has_text: bool
@@ -274,13 +274,13 @@ def _dataset(totals: np.ndarray, found: PendingMasses) -> xr.Dataset:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Sums of weights by head and target, and where each row counts."""
+    """Sums of weights by head and target, and the targets for which each row counts."""
 
     total: torch.Tensor  # (head, target) float64
     layout: TokenLayout
     around: torch.Tensor  # (cell, neighbour) int64, the cell itself in place of those outside the frame
     inside: torch.Tensor  # (cell, neighbour) bool
-    pairs: MovingPairs | None  # in the memory of the CPU, where those of a block of rows are found
+    pairs: MovingPairs | None  # in CPU memory, where the pairs of a block of rows are looked up
     radius: int
 
     @classmethod
@@ -322,7 +322,7 @@ class _Sums:
             self.total[head, 5] += at_place[:, row, other].sum(-1).double()
 
     def means(self, total: np.ndarray, text: bool) -> np.ndarray:
-        """(head, target) means over the rows or pairs that count, from fetched sums; NaN where none does."""
+        """(head, target) means over the rows or pairs that count, from fetched sums; NaN if there are none."""
         rows, frames = self.layout.video_tokens, self.layout.frames
         pairs = math.nan if self.pairs is None or not len(self.pairs) else len(self.pairs)
         later = rows * (frames - 1) / frames or math.nan

@@ -1,4 +1,4 @@
-"""Classes of all heads of a model, from one clip at one step: the published rules as they were published."""
+"""Classes of all heads of a model from one clip at one step, as the published rules are applied."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def classify_clip_heads(
     preset, margin, radius
         As of :func:`analyses.heads.classify.classify_heads`.
     step, steps : int
-        At which step of a run of how many the clip is shown.
+        The step at which the clip is shown, and the number of steps of the run.
     noise, seed
         As of :func:`analyses.heads.sweep.sweep_heads`.
     prompt : str, optional

@@ -57,8 +57,7 @@ def sweep_heads(
     selection : Selection
         Steps, layers and one branch; all heads and frames.
     noise : "clean", "forward" or "inversion", see :func:`probe.run.run.run_states`
-    seed : int
-        Seed of the noise.
+    seed : int Seed of the noise.
     draws : int
         Draws of the noise for each window; each is an entry of ``clip`` with a coordinate ``draw``.
     steps : denoising steps of the run
@@ -66,8 +65,8 @@ def sweep_heads(
     size, images, stride : how clips are cut
     prompt : the text shown with every clip; by default the clip's own
     guidance_scale, negative_prompt, conditioning : as in :meth:`probe.backbones.backbone.Backbone.generate`
-    budget_bytes : working memory of the measuring
-    progress : called with (steps of the model done, in all, name of the clip); a bar by default, False for none
+    budget_bytes : working memory of the measurements
+    progress : called with (model steps done, total, name of the clip); a bar by default, False for none
 
     Returns
     -------
@@ -176,12 +175,12 @@ class _Found:
         return self._pairs
 
     def take(self) -> None:
-        """Fetch what waits on the device."""
+        """Fetch the masses that are still on the device."""
         self.masses.update(zip(self._waiting, fetch_masses(list(self._waiting.values())), strict=True))
         self._waiting.clear()
 
     def after_step(self, tell: Tell | None, before: int, total: int, name: str) -> OnStep:
-        """A callback that fetches, then tells how far all clips are."""
+        """A callback that fetches the masses, then reports the progress over all clips."""
 
         def call(done: int, _: int) -> None:
             self.take()

@@ -1,4 +1,4 @@
-"""Classes of heads in words: counts, the table, and what would help."""
+"""Classes of heads in words: the counts and the table."""
 
 from __future__ import annotations
 

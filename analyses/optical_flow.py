@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 from store.errors import MissingOpenCVError
 
 DIS_SIDE = 160
-"""Pixels of the shorter side that images are enlarged to, since DIS compares patches of a fixed size."""
+"""Shorter side in pixels to which images are enlarged, since DIS compares patches of a fixed size."""
 
 
 def opencv() -> ModuleType:
@@ -41,7 +41,8 @@ class DISFlow:
     Parameters
     ----------
     size : (height, width) of the images in pixels
-    side : pixels. Images whose shorter side is smaller are enlarged by the whole number that brings it nearest to this
+    side : pixels. Images whose shorter side is smaller are enlarged by the integer factor that brings it nearest to
+        this
 
     Attributes
     ----------
@@ -82,14 +83,14 @@ class DISFlow:
         return flow
 
     def reduced(self, flow: np.ndarray) -> np.ndarray:
-        """Return an enlarged flow at the size, and in the pixels, of the images themselves."""
+        """Return an enlarged flow at the original size, in pixels of the original images."""
         size = (flow.shape[1] // self.scale, flow.shape[0] // self.scale)
         small: np.ndarray = self._cv2.resize(flow, size, interpolation=self._cv2.INTER_AREA) / self.scale
         return small
 
 
 def flow_at(flow: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Read a flow at points, bilinearly; outside the image it is that of the border.
+    """Read a flow at points, bilinearly; outside the image the flow is that of the nearest border pixel.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Two sweeps, recordings or prompts compared: paired differences with their intervals."""
+"""Comparison of two sweeps, recordings or prompts: paired differences with their intervals."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def compare(
         The difference is ``first`` minus ``second``.
     measure : a measure of a sweep, such as "accuracy", "head_accuracy", "confidence"
         By default the accuracy, and the confidence if there is none: prompts and recordings without clips have no
-        truth. Of several targets, the cross target is compared.
-    names : of both, as pictures call them
+        truth. Where there are several targets, the cross target is compared.
+    names : names of both in pictures
     pair : "name" pairs clips of the same name, "order" the first with the first; recordings and prompts pair by order
-    clips : of recordings, as in :func:`analyses.layers.sweep_recording.sweep_recording`; the same for both
-    backbone, selection : of prompts: each is sampled with every seed, and both with the same seeds
-    seed : of prompts
+    clips : clips of recordings, as in :func:`analyses.layers.sweep_recording.sweep_recording`; the same for both
+    backbone, selection : for prompts; both prompts are sampled with the same seeds
+    seed : seed or seeds with which prompts are sampled
     progress, options : as in :func:`analyses.layers.sweep.sweep`, for recordings and prompts
 
     Returns
     -------
     Dataset over (step, layer), and head for measures of heads
         ``difference``, the mean over pairs; ``lower`` and ``upper``, its 95 % interval, which resamples whole pairs;
-        ``apart``, whether the interval leaves 0 out. Attributes: ``measure``, ``first``, ``second``, ``pairs``.
+        ``apart``, whether the interval excludes 0. Attributes: ``measure``, ``first``, ``second``, ``pairs``.
 
     Raises
     ------
@@ -67,7 +67,8 @@ def compare(
 
     Notes
     -----
-    The interval is of each cell by itself: of 300 cells about 15 leave 0 out by chance. With one pair there is none.
+    Each interval holds for one cell at a time: of 300 cells, about 15 exclude 0 by chance. A single pair gives no
+    interval.
 
     Examples
     --------
@@ -108,7 +109,7 @@ class _Sampling:
 def _swept(
     first: Any, second: Any, pair: Pairing, clips: Any, sampling: _Sampling, progress: Any, options: dict[str, Any]
 ) -> tuple[tuple[xr.Dataset, xr.Dataset], Pairing]:
-    """Both as sweeps, and how they are paired."""
+    """Both as sweeps, and the way they are paired."""
     backbone, selection = sampling.backbone, sampling.selection
     kinds = [isinstance(each, xr.Dataset) for each in (first, second)]
     if all(kinds):
@@ -159,7 +160,7 @@ def _values(swept: xr.Dataset, measure: str) -> xr.DataArray:
 
 
 def _renamed(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
-    """The second with the clips' names of the first."""
+    """The second sweep with the clip names of the first."""
     if one.sizes["clip"] != other.sizes["clip"]:
         raise InvalidInputError(
             f"entries are paired in order, but there are {one.sizes['clip']} and {other.sizes['clip']}. Give as many "

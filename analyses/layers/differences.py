@@ -1,4 +1,4 @@
-"""Differences of measures: what one model, prompt or seed scores above another, clip by clip, and labelled as such."""
+"""Differences of measures between two models, prompts or seeds, clip by clip and labelled as differences."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ PERCENT = ("%", "percent")
 POINTS = "percentage points"
 # Attribute of differences: what was subtracted.
 MARK = "difference_of"
-# Measures that are never negative: where such an array holds a negative value, it was subtracted from another.
+# Measures that are never negative: an array of one with a negative value must be a difference.
 _MEASURE = re.compile(
     r"(head_)?((moving_|feature_|static_|occlusion_)?accuracy|confidence|attention_score|harmonic_mean)"
     r"|error|within|jaccard|(pts_within|jaccard)_\d+|average_pts_within_thresh|average_jaccard"
 )
 _RELATIVE = "harmonic_mean"
-# What two sweeps must agree on for their accuracies to mean the same.
+# Settings in which two sweeps must agree for their accuracies to be comparable.
 _SETTINGS = {"threshold_cells": "threshold in cells", "preset": "preset"}
-_LONGEST = 30  # letters of a name in a title; longer ones give way to the variable's own
+_LONGEST = 30  # longest name in a title, in letters; a longer one is replaced by the variable's own
 
 
 def difference(first: Measured, second: Measured) -> Measured:
-    """Return ``first`` minus ``second``, marked as a difference, which the pictures then draw as one.
+    """Return ``first`` minus ``second``, marked as a difference, so that pictures draw it as one.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def difference(first: Measured, second: Measured) -> Measured:
     Returns
     -------
     DataArray or Dataset, as given
-        Percent become percentage points. Coordinates that are not alike, such as timesteps of two schedules, are left
-        out. A Dataset holds the measures of both that are per clip, step and layer.
+        Percent become percentage points. Coordinates that differ, such as timesteps of two schedules, are left out. A
+        Dataset holds the measures per clip, step and layer that both have.
 
     Raises
     ------
     InvalidInputError
-        For two measures, other clips, steps or layers, sweeps of different thresholds or presets, and the harmonic
-        mean, which each sweep scales to its own range.
+        For different measures, clips, steps, layers, thresholds or presets, and for the harmonic mean, which each sweep
+        scales to its own range.
 
     Examples
     --------
@@ -100,7 +100,8 @@ def has_negative(values: xr.DataArray) -> bool:
 
 
 def mark_difference(values: xr.DataArray) -> xr.DataArray:
-    """Return an array marked as a difference where it must be one: negative values of what is never negative.
+    """Return an array, marked as a difference if it must be one: if a measure that is never negative has negative
+    values.
 
     ``a - b`` of xarray keeps the name and the unit of ``a``: without the mark, a picture would call it an accuracy.
 
@@ -144,7 +145,7 @@ def marked(values: xr.DataArray) -> xr.DataArray:
 
 
 def quantity(values: xr.DataArray) -> str:
-    """Return what an array holds, short enough for a title: its long name, or its own.
+    """Return the quantity of an array, short enough for a title: its long name, or its own.
 
     Examples
     --------
@@ -158,7 +159,7 @@ def quantity(values: xr.DataArray) -> str:
 
 
 def check_settings(first: xr.Dataset, second: xr.Dataset) -> None:
-    """Raise where two sweeps were measured with other thresholds or presets.
+    """Raise if two sweeps were measured with different thresholds or presets.
 
     Raises
     ------

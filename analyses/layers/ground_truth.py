@@ -19,12 +19,12 @@ from store.layout import GeometryPreset, TokenLayout
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The query points of a clip and, where known, where they go.
+    """The query points of a clip and, where known, their tracks.
 
     Attributes
     ----------
     points : (point, 2) float, (x, y) in pixels, in image 0
-    tracks : (image, point, 2) float, or None where nothing is known
+    tracks : (image, point, 2) float, or None if they are unknown
     visibility : (image, point) bool
     """
 
@@ -36,7 +36,7 @@ class Truth:
     def of_tracks(cls, tracks: Any, visibility: Any, layout: TokenLayout, preset: GeometryPreset = "exact") -> Truth:
         """The tracked points that can be queried in image 0.
 
-        Those visible in it ("difftrack" takes the hidden ones too) and within it.
+        Points that are visible ("difftrack" takes hidden ones too) and inside the image.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ class Truth:
         Raises
         ------
         InvalidInputError
-            When the shapes do not go with each other and the layout, or a visible pair is not finite.
+            When the shapes do not fit each other and the layout, or a visible pair is not finite.
 
         Examples
         --------
@@ -76,7 +76,7 @@ class Truth:
 
     @classmethod
     def of_grid(cls, layout: TokenLayout, max_points: int = 400) -> Truth:
-        """Points at cell centres, at most ``max_points``, of which nothing is known.
+        """Points at cell centres, at most ``max_points``, whose tracks are unknown.
 
         Examples
         --------
@@ -92,7 +92,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A truth made ready for one device and layout: what is read where, and which pairs count.
+    """A truth prepared for one device and layout: the cells that are read, and the pairs that count.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Target:
     tracks : (image, point, 2) float on the device, or None
     moved : (image, point) float, cells between the query point and the track; 0 without tracks
     counted, moving : (image, point) bool, the pairs of accuracy and of moving accuracy
-    resampling : how tracks are brought to the images of the truth
+    resampling : of predicted tracks to the images of the truth
     """
 
     layout: TokenLayout
@@ -134,7 +134,7 @@ class Target:
         rows = QueriedRows.of(points, visibility, layout, preset)
         counted, moved, tracks = torch.zeros_like(visibility), torch.zeros_like(visibility, dtype=dtype), None
         if truth.tracks is not None:
-            # What is hidden never counts, and must not turn the sums into NaN.
+            # Hidden points never count, and must not turn the sums into NaN.
             tracks = torch.as_tensor(truth.tracks, dtype=dtype, device=device).nan_to_num()
             counted = visibility.clone()
             if preset == "exact":
@@ -173,9 +173,9 @@ class Target:
     def blind_accuracy(self) -> float:
         """The highest moving accuracy that a guess without direction can expect, percent; NaN without moving pairs.
 
-        A point moved by r cells. Of the guesses that know r but not which way, the best lies sqrt(r^2 - t^2) cells away
-        and comes within t of the truth for a share asin(t / r) / pi of all directions. A random cell of the frame does
-        so for a share pi t^2 / cells. The larger of the two counts for each pair.
+        Let a point move by r cells. Of the guesses that know r but not the direction, the best lies sqrt(r^2 - t^2)
+        cells away and comes within t of the truth for the fraction asin(t / r) / pi of all directions. A random cell of
+        the frame does so with probability pi t^2 / cells. The larger of the two counts for each pair.
         """
         moved = self.moved[self.moving].cpu().double()
         threshold = torch.as_tensor(self.threshold_cells, dtype=torch.float64)
@@ -188,7 +188,7 @@ class Target:
         return self.accuracies_on_device(tracks).cpu().numpy()
 
     def accuracies_on_device(self, tracks: torch.Tensor) -> torch.Tensor:
-        """The same as a float64 tensor on the device, which is not waited for."""
+        """The same as a float64 tensor on the device, without waiting for it."""
         if self.tracks is None:
             return torch.full((2, len(tracks)), torch.nan, dtype=torch.float64, device=tracks.device)
         correct = in_cells(self.resampling(tracks) - self.tracks, self.layout) < self.threshold_cells
@@ -198,7 +198,7 @@ class Target:
 
 
 def inside(points: np.ndarray, layout: TokenLayout) -> np.ndarray:
-    """Return which of (..., 2) points, (x, y) in pixels, lie within the image; its edges count."""
+    """Return which of (..., 2) points, (x, y) in pixels, lie within the image, its edges included."""
     within = (points >= 0) & (points <= (layout.pixel_width, layout.pixel_height))
     return np.asarray(within.all(-1))
 

@@ -1,4 +1,4 @@
-"""Everything that a sweep measures on the queries and keys of one layer and step; pure."""
+"""All measures of a sweep on the queries and keys of one layer and step; no model is run here."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Measuring:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """All thresholds where there are several; else none."""
+        """All thresholds if there are several, otherwise none."""
         return (self.threshold_cells, *self.more_thresholds) if self.more_thresholds else ()
 
     def target(self, truth: Truth, layout: TokenLayout, device: torch.device | str = "cpu") -> Target:
-        """The truth, ready for a layout and a device."""
+        """The truth prepared for a layout and a device."""
         return Target.of(truth, layout, preset=self.preset, threshold_cells=self.threshold_cells, device=device)
 
     def values(self, query: Any, key: Any, target: Target, text_key: Any, features: Any) -> dict[str, np.ndarray]:
@@ -73,7 +73,7 @@ class Measuring:
         )
 
     def attrs(self) -> dict[str, Any]:
-        """Return what a sweep's attributes say of it."""
+        """Return the attributes of a sweep that state these settings."""
         return {
             "preset": self.preset,
             "threshold_cells": self.threshold_cells,
@@ -122,16 +122,16 @@ def measure(
     target : Target, on the device of the query
     text_key : (head, token, channel), optional
     features : (frame, y, x, channel), optional; the attention output with its heads concatenated
-    per_head : each head alone as well
-    thresholds : cells; accuracy and moving accuracy within each of them too
+    per_head : also measure each head alone
+    thresholds : in cells; also measure accuracy and moving accuracy within each of them
     budget_bytes : working memory
 
     Returns
     -------
     dict of arrays
         ``accuracy``, ``moving_accuracy``, ``feature_accuracy`` (percent, no dims), ``confidence`` and
-        ``attention_score`` (target); with ``per_head`` the same but features as ``head_...`` with ``head`` first; with
-        ``thresholds`` also ``accuracy_within`` and ``moving_accuracy_within`` (threshold).
+        ``attention_score`` (target); with ``per_head`` the same, without features, as ``head_...`` with ``head`` as the
+        first dim; with ``thresholds`` also ``accuracy_within`` and ``moving_accuracy_within`` (threshold).
 
     Raises
     ------

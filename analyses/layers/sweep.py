@@ -90,28 +90,28 @@ def sweep(
         Steps, layers and heads; one branch. Heads that are left out do not count in the mean over heads.
     noise : "clean", "forward" or "inversion", see :func:`probe.run.run.run_states`
     seed : of the noise, or of the sampling; the same for every clip
-        Several are several draws, with these seeds; :func:`by_seed` gives them a dim of their own.
-    draws : how many times the noise is drawn for each clip, or a prompt sampled; each is an entry of ``clip`` with a
-        coordinate ``draw``, and the draws of a clip are averaged as its windows are. The first has ``seed`` itself
+        Several seeds give several draws; :func:`by_seed` gives them a separate dim.
+    draws : number of noise draws for each clip, or of samples of a prompt; each is an entry of ``clip`` with a
+        coordinate ``draw``, and the draws of a clip are averaged as its windows are. The first uses ``seed`` itself
     steps : denoising steps of the run
-    threshold_cells : what counts as found, in cells; 0.5 is the published 8 px. Of several, the first is the one of
-        every accuracy; ``accuracy_within``, ``moving_accuracy_within``, ``static_accuracy_within``,
+    threshold_cells : distance in cells within which a point counts as found; 0.5 is the published 8 px. Of several, the
+        first applies to every accuracy; ``accuracy_within``, ``moving_accuracy_within``, ``static_accuracy_within``,
         ``blind_accuracy_within`` and ``moving_pairs_within`` hold all, over ``threshold``
     preset : "exact", or "difftrack" for the published geometry, indexing and counting
-    per_head : measure each head alone too, as ``head_...`` variables with a dim ``head``
-    features : match features too
+    per_head : also measure each head alone, as ``head_...`` variables with a dim ``head``
+    features : also match features
     truth : mapping of names of ``clips_or_prompts`` to (tracks, visibility), for prompts; in pixels and images of the
         generated clip
-    min_points : windows with fewer points to query are skipped, as those of one image are; ``attrs["skipped"]`` says so
+    min_points : windows with fewer query points are skipped, as are those of one image; ``attrs["skipped"]`` lists them
     size, images, stride : how clips are cut, and the size of what prompts generate
     prompt : the text shown with every clip; by default the clip's own
     guidance_scale, negative_prompt, conditioning : as in :meth:`Backbone.generate`, the same for all clips and prompts;
         ``attrs["conditioning"]`` keeps a hash of each argument
-    save : file to write after each finished clip, by custom ``.nc``; read it with ``load_sweep``
-    resume : continue that file if its settings and clips are the same
+    save : file to write after each finished clip, usually ``.nc``; read it with ``load_sweep``
+    resume : continue that file, which must have the same settings and clips
     overwrite : replace that file once the first clip is finished
-    budget_bytes : working memory of the measuring
-    progress : called with (steps of the model done, in all, name of the clip)
+    budget_bytes : working memory of the measurements
+    progress : called with (model steps done, total, name of the clip)
         By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
@@ -119,8 +119,8 @@ def sweep(
     Dataset over ``clip``, ``step``, ``layer``, ``target`` (and ``head``)
         ``accuracy``, ``moving_accuracy``, ``feature_accuracy`` in percent; ``confidence`` and ``attention_score``
         (also over target); ``harmonic_mean`` (step, layer); ``static_accuracy`` ("nothing moves"),
-        ``blind_accuracy`` (the most that a guess without direction scores on moving pairs), ``points``, ``pairs``
-        and ``moving_pairs`` (clip). Its attrs say how it was made.
+        ``blind_accuracy`` (the highest score of a guess without direction on moving pairs), ``points``, ``pairs``
+        and ``moving_pairs`` (clip). Its attrs hold the settings.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def _run_item(
         waiting.clear()
 
     def after_step(done: int, total: int) -> None:
-        take()  # the run has just waited for the device itself, to check what it computed
+        take()  # the run has just waited for the device, to check what it computed
         tell(done, total)
 
     run.run(source, sink, after_step, item.draw or 0)

@@ -1,4 +1,4 @@
-"""Layers and heads on the motion that is left inside following crops, where precision below a cell shows."""
+"""Accuracy of layers and heads on the motion left inside following crops, where precision below a cell shows."""
 
 from __future__ import annotations
 
@@ -59,27 +59,27 @@ def sweep_closer(
 ) -> xr.Dataset:
     """Position accuracy of layers and heads in whole images, and on the motion that is left in crops that follow.
 
-    One layer tracks the points coarsely. Crops follow these tracks, the same for every layer, so the closer look alone
-    differs: it is right where a layer tells positions apart below a cell of the whole image. The model passes each
-    chunk of images once for all layers and heads.
+    One layer tracks the points coarsely. Crops follow these tracks and are the same for every layer, so only the closer
+    look differs: it is right where a layer distinguishes positions within a cell of the whole image. The model runs
+    once on each chunk of images for all layers and heads.
 
     Parameters
     ----------
     backbone : Backbone
     clips : mapping of names to Clip, or a sequence, or one of them, with tracks and visibility
-        Longer ones are cut into windows of as many images as tracking shows at once; each is an entry of ``clip``. The
-        points are those that are visible in its first image.
+        Longer ones are cut into windows of the number of images that tracking shows at once; each is an entry of
+        ``clip``. Its points are those visible in its first image.
     layers : numbers, a LayerSelection, or "all"
     step : of the run; by default that of the layer that the crops follow
-    follow : the layer of the coarse tracks, by default the one that is known to track best
-    level : how many times closer, 2 to 8
+    follow : the layer of the coarse tracks, by default the one known to track best
+    level : magnification of the closer look, 2 to 8
     max_crops : as of :class:`TrackingOptions`; None for as many crops as show all points
-    per_head : measure each head alone too
-    options : TrackingOptions, of which the matching counts
+    per_head : also measure each head alone
+    options : TrackingOptions; only those of the matching are used
     prompt, steps, seed, size, conditioning, budget_bytes : as of :func:`analyses.tracking.track.track_points`
     stride : take every n-th image
     min_points : windows with fewer points are skipped; ``attrs["skipped"]`` names them
-    progress : called with (windows done, in all, name of the next)
+    progress : called with (windows done, total, name of the next)
 
     Returns
     -------
@@ -160,7 +160,7 @@ def sweep_closer(
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """A part of a clip with the points (point,) that its first image shows."""
+    """A part of a clip with the points (point,) visible in its first image."""
 
     name: str
     source: str
@@ -170,7 +170,7 @@ class _Window:
 
 
 def _windows(clips: Mapping[str, Any], length: int, stride: int, least: int) -> tuple[list[_Window], list[str]]:
-    """Return the windows of clips, and what is left out."""
+    """Return the windows of clips, and the windows that are left out."""
     found, skipped = [], []
     for name, clip in clips.items():
         if not isinstance(clip, Clip) or clip.tracks is None or clip.visibility is None:
@@ -253,7 +253,7 @@ class _Closer:
     budget_bytes: int
 
     def measured(self, matched: list[_Matched], level: int) -> dict[str, Any]:
-        """Return accuracy and error (matched, 2), in whole images and closer, and those of the coarse tracks (2,)."""
+        """Return accuracy and error (matched, 2), in whole images and closer, and (2,) of the coarse tracks."""
         followed: _Matched = (self.model.run.layer, None)
         layers = tuple(sorted({layer for layer, _ in [*matched, followed]}))
         passes = _Passes(self.model, layers)
@@ -291,7 +291,7 @@ class _Closer:
 def _dataset(
     rows: list[dict[str, Any]], windows: list[_Window], layers: tuple[int, ...], names: list[str], heads: int
 ) -> xr.Dataset:
-    """Return what was measured of all windows as one Dataset."""
+    """Return the measurements of all windows as one Dataset."""
     scores = np.stack([row["scores"] for row in rows]).reshape(len(rows), len(layers), 1 + heads, 2, 2)
     found: dict[str, Any] = {}
     measures = (("accuracy", "%", "position accuracy"), ("error", "cells", "median distance from the truth"))

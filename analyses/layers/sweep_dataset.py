@@ -1,4 +1,4 @@
-"""The dataset of a sweep: its variables, how entries are put together, and what is computed over clips."""
+"""The dataset of a sweep: its variables, how its entries are combined, and the measures over all clips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PERCENT, SHARE = "%", "1"
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """Dims after ``clip``, and what the variable is."""
+    """Dims after ``clip``, and the meaning of the variable."""
 
     dims: tuple[str, ...]
     long_name: str
@@ -93,7 +93,7 @@ class Entry:
     timesteps: dict[int, float] = field(default_factory=dict)
 
     def add(self, step: int, layer: int, measured: Mapping[str, np.ndarray]) -> None:
-        """Put the measures of one record in their place."""
+        """Store the measures of one record."""
         place = self.grid.steps.index(step), self.grid.layers.index(layer)
         shape = (len(self.grid.steps), len(self.grid.layers))
         for name, value in measured.items():
@@ -152,7 +152,7 @@ def combine(entries: Sequence[xr.Dataset], attrs: Mapping[str, Any]) -> xr.Datas
 def with_harmonic_mean(dataset: xr.Dataset) -> xr.Dataset:
     """The dataset with ``harmonic_mean`` (step, layer): means over clips first, then the scaling.
 
-    Only clips with an accuracy count, so that the three measures speak of the same clips.
+    Only clips with an accuracy count, so that the three measures cover the same clips.
     """
     scored = scored_clips(dataset)
     cross = [scored[name].sel(target="cross", drop=True) for name in ("confidence", "attention_score")]

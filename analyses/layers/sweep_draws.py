@@ -1,4 +1,4 @@
-"""Draws of the noise in a sweep, and checks of the settings that belong to no clip."""
+"""Draws of the noise in a sweep, and checks of the settings that do not depend on a clip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from store.wording import Wording
 
 
 def check_run(seed: Any, steps: Any, draws: Any) -> None:
-    """Raise for a seed, a number of steps or of noise draws that no run has."""
+    """Raise for an impossible seed, number of steps or number of noise draws."""
     integer(steps, "steps", min_value=1)
     integer(draws, "draws", min_value=1)
     if not (isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str)):
@@ -36,7 +36,7 @@ def check_run(seed: Any, steps: Any, draws: Any) -> None:
 
 
 def check_draws(draws: int, noise: str, sources: Mapping[str, Any], truths: Mapping[str, Any]) -> None:
-    """Raise for draws that would all be the same, and those of a prompt whose truth holds for one of them alone."""
+    """Raise for draws that would all be the same, and for several draws of a prompt whose truth holds for only one."""
     if draws == 1:
         return
     if noise != "forward" and any(isinstance(source, Clip) for source in sources.values()):
@@ -52,7 +52,7 @@ def check_draws(draws: int, noise: str, sources: Mapping[str, Any], truths: Mapp
 
 
 def draw_seeds(seed: int | Sequence[int], draws: int) -> tuple[int, ...]:
-    """The seed of each draw: the given ones, or ``seed`` itself and then others that follow from it.
+    """The seed of each draw: the given seeds, or ``seed`` itself followed by seeds derived from it.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def draw_seeds(seed: int | Sequence[int], draws: int) -> tuple[int, ...]:
 
 @checked
 def by_seed(sweep: xr.Dataset) -> xr.Dataset:
-    """A sweep with its draws of the noise along a dim of their own, ``seed``.
+    """A sweep with its draws of the noise along the separate dim ``seed``.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def repeat_for_draws(items: Sequence[SweepItem], draws: int) -> list[SweepItem]:
 
 
 def check_selection(selection: Selection) -> None:
-    """Raise for several branches, and frames that are left out."""
+    """Raise for several branches, and for frames that are left out."""
     if len(tuple(selection.branches)) != 1:
         raise InvalidInputError(
             f"a sweep looks at one branch; got {', '.join(selection.branches)}.",

@@ -25,7 +25,7 @@ def save_sweep(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     dataset : Dataset of :func:`analyses.layers.sweep.sweep`
-    path : file, by custom with the ending ``.nc``
+    path : file, usually with the suffix ``.nc``
 
     Raises
     ------
@@ -64,7 +64,7 @@ def load_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
 
 def write_dataset(kind: OutputFile, dataset: xr.Dataset, path: Path) -> None:
     """Write a Dataset whose attributes are values of JSON as one netCDF file, atomically."""
-    # The stored length of names may be too short for those added since.
+    # The stored length of names may be too short for names added later.
     flat = dataset.drop_encoding()
     flat.attrs = _flat(dataset.attrs)
     with kind.writing(path) as partial:
@@ -81,7 +81,7 @@ def read_dataset(kind: OutputFile, path: Path) -> xr.Dataset:
 
 
 def _flat(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes as netCDF takes them: what is not text becomes JSON and is listed."""
+    """Attributes as netCDF takes them: values that are not strings become JSON and are listed."""
     encoded = [name for name, value in attrs.items() if not isinstance(value, str)]
     flat = {name: json.dumps(value) if name in encoded else value for name, value in attrs.items()}
     return {**flat, _ENCODED: json.dumps(encoded)}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TRACKS_SOURCE = "tracks_source"
 Progress = Callable[[int, int, str], object]
-"""Called with how much is done, how much there is in all, and the name of the clip."""
+"""Called with the amount done, the total, and the name of the clip."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class SweepItem:
     Attributes
     ----------
     name : its label; the source's name where there is only one window
-    source, window, first_image : where it comes from
+    source, window, first_image : its origin
     draw : which draw of the noise it is shown with; None if there is one draw
     truth : query points and, where known, their tracks
     details : its entry in the attributes of the sweep
@@ -86,14 +86,14 @@ def named(clips: Any, what: str) -> dict[str, Any]:
 
 
 def check_distinct(names: Sequence[str]) -> None:
-    """Raise for equal names, of which one would replace the other."""
+    """Raise for equal names, since one entry would replace the other."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InvalidInputError(f"{twice[0]!r} names two of what is swept. Rename one of them.")
 
 
 def new_entry(item: SweepItem, grid: Grid, target: Target) -> Entry:
-    """An empty entry of the dataset, with what is known of it before anything is measured."""
+    """An empty entry of the dataset, with what is known before anything is measured."""
     entry = Entry(item.name, item.source, item.window, item.first_image, grid, item.draw)
     entry.state(
         static_accuracy=target.static_accuracy,
@@ -112,7 +112,7 @@ def new_entry(item: SweepItem, grid: Grid, target: Target) -> Entry:
 def item_details(
     truth: Truth, prompt: str | None, digest: str = "", tracks_source: str | None = None
 ) -> dict[str, Any]:
-    """Return what is stated of every item: its prompt, the source of its ground truth, and the number of points."""
+    """Return the details of an item: its prompt, the source of its ground truth, and the number of points."""
     known = "tracks" if truth.tracks is not None else "none: a grid of points"
     if tracks_source and truth.tracks is not None:
         return {
@@ -126,7 +126,7 @@ def item_details(
 def truth_from_clip(
     clip: Clip | None, layout: TokenLayout, preset: GeometryPreset, least: int, first_image: int
 ) -> Truth | str:
-    """The truth of a clip that fits the layout and starts at ``first_image``, or why there is too little of it."""
+    """The truth of a clip that fits the layout and starts at ``first_image``, or why it has too few points."""
     tracks = None if clip is None else (clip.tracks, clip.visibility)
     return truth_from_tracks(
         None if tracks is None or tracks[0] is None else tracks, layout, preset, least, first_image
@@ -136,7 +136,7 @@ def truth_from_clip(
 def truth_from_tracks(
     given: tuple[Any, Any] | None, layout: TokenLayout, preset: GeometryPreset, least: int, first_image: int = 0
 ) -> Truth | str:
-    """The truth of (tracks, visibility), or of a grid where nothing is known; or why there is too little of it."""
+    """The truth of (tracks, visibility), or of a grid if they are unknown, or why it has too few points."""
     if layout.frames < 2:
         images = "it has one image" if layout.images == 1 else f"its {layout.images} images are one frame of the model"
         return f"{images}, so there is nothing to follow"
@@ -157,12 +157,12 @@ def _too_few(
     state = "visible in" if preset == "exact" else "within"
     reason = f"{found} of {tracks.shape[1]} tracked points are {state} image {first}, fewer than {least}"
     outside = int((~inside(tracks[0], layout)).sum())
-    # Not mentioned where enough lie inside but are hidden.
+    # Not mentioned if enough points lie inside but are hidden.
     return f"{reason}; {outside} tracked points lie outside the image" if tracks.shape[1] - outside < least else reason
 
 
 def check_any_left(items: Sequence[SweepItem], skipped: Sequence[Skipped]) -> None:
-    """Raise for a sweep of which nothing is left.
+    """Raise for a sweep whose windows were all skipped.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def check_any_left(items: Sequence[SweepItem], skipped: Sequence[Skipped]) -> No
 
 
 def describe_items(items: Sequence[SweepItem], skipped: Sequence[Skipped]) -> dict[str, Any]:
-    """The attributes that say what was swept: each clip, the windows, the resizing, what was skipped."""
+    """The attributes that describe the data of a sweep: each clip, the windows, the resizing, the skipped windows."""
     sources = {item.source for item in items}
     cut = [item for item in items if item.details.get("of_windows", 1) > 1]
     windows = {(item.source, item.window) for item in cut}
@@ -209,12 +209,12 @@ class SweepProgress:
         self._before = 0
 
     def tell(self, name: str, before: int, done: int, of_piece: int) -> None:
-        """Tell that ``done`` steps of an item are done, after ``before`` steps of the items of its source."""
+        """Report that ``done`` steps of an item are done, after ``before`` steps of the items of its source."""
         if self._progress is not None:
             self._progress(self._before + before + done, sum(self._of_source.values()), name)
 
     def finish(self, source: str) -> None:
-        """All items of a source are done."""
+        """Note that all items of a source are done."""
         self._before += self._of_source[source]
 
 
@@ -227,12 +227,12 @@ def sweep_items(
     ----------
     sources : clips and prompts by name
     truths : (tracks, visibility) of prompts by name, in pixels and images of the generated clip
-    digests : whether details tell clips apart, for a saved sweep
+    digests : whether details hold a digest of each clip, for a saved sweep
 
     Raises
     ------
     InvalidInputError
-        For a source of another type, a text that the model cannot run, and truth that goes with no prompt.
+        For a source of another type, a text that the model cannot take, and truth that belongs to no prompt.
     """
     unknown = [name for name in truths if name not in sources]
     if unknown:

@@ -1,4 +1,4 @@
-"""A layer sweep of recordings: the numbers of a live sweep, from the store."""
+"""A layer sweep of recordings, with the numbers of a live sweep."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ def sweep_recording(
 ) -> xr.Dataset:
     """The same numbers as :func:`sweep`, from recordings.
 
-    Bit for bit where the recorded values were exact in float16 (a model in float16, or in bfloat16 within its range);
-    otherwise those of the queries and keys rounded to float16. A recording that stores bfloat16 holds a model in
-    bfloat16 exactly.
+    They are equal to the bit if the recorded values were exact in float16 (a model in float16, or in bfloat16 within
+    its range); otherwise they are those of the queries and keys rounded to float16. A recording that stores bfloat16
+    holds those of a bfloat16 model exactly.
 
     Parameters
     ----------
     recordings : mapping of names to Recording or path, or a sequence, or one of them
         All of the same steps, layers and heads.
     clips : Clip or None for each recording, by the same names or in the same order
-        The whole clip, of which the recorded window is taken, or that window itself. Without one there is no
-        accuracy. A recording knows the images that the model saw, and another clip is rejected.
+        The whole clip, from which the recorded window is cut, or that window. Without a clip there is no accuracy. A
+        recording has a hash of the images that the model saw, and any other clip is rejected.
     threshold_cells, preset, per_head, min_points, budget_bytes : as in :func:`sweep`
     branch : "cond" or "uncond"
-    progress : called with (records done, in all, name of the recording), or as in :func:`sweep`
+    progress : called with (records done, total, name of the recording), or as in :func:`sweep`
 
     Returns
     -------
@@ -71,7 +71,7 @@ def sweep_recording(
     Raises
     ------
     InvalidInputError
-        When the recordings differ in what they hold, or clips do not go with them.
+        When the recordings differ in what they hold, or the clips do not belong to them.
     NotRecordedError, CorruptRecordingError
         For a record that is missing or damaged.
 

@@ -1,4 +1,4 @@
-"""Finished clips of a sweep that is resumed, and the sweep put together from them and the new ones."""
+"""Finished clips of a resumed sweep, and the sweep assembled from them and the new ones."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from analyses.layers.sweep_files import check_output, load_sweep
 from analyses.layers.sweep_items import Skipped, SweepItem, describe_items
 from store.errors import InvalidInputError
 
-# What follows from the clips, or may differ between two halves of one sweep.
+# Attributes that follow from the clips, or that may differ between two halves of one sweep.
 _NO_SETTINGS = ("clips", "pseudo_truth", "skipped", "resized", "windows", "versions")
 
 
 def finished_clips(
     path: str | os.PathLike[str], attrs: Mapping[str, Any], digests: Mapping[str, str]
 ) -> xr.Dataset | None:
-    """Return what a saved sweep of the same settings already holds, or None where nothing was saved.
+    """Return what a saved sweep of the same settings already holds, or None if nothing was saved.
 
     Raises
     ------
     InvalidInputError
-        When it was made with other settings, of other clips, or of clips that are not asked for now.
+        When it was made with other settings or clips, or holds clips that are not in this sweep.
     """
     if not Path(path).exists():
         return None
     saved = load_sweep(path)
     before = {name: value for name, value in saved.attrs.items() if name not in _NO_SETTINGS}
-    # Through JSON, as the saved ones went: a tuple comes back as a list.
+    # Through JSON, like the saved settings: a tuple comes back as a list.
     now = {name: value for name, value in json.loads(json.dumps(dict(attrs))).items() if name not in _NO_SETTINGS}
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:
@@ -60,7 +60,7 @@ def saved_sources(
     attrs: Mapping[str, Any],
     items: list[SweepItem],
 ) -> dict[str, xr.Dataset]:
-    """The finished clips of a saved sweep by source; those whose every window is there."""
+    """The finished clips of a saved sweep by source: those that have every window."""
     if save is None:
         return {}
     check_output(save, resume=resume, overwrite=overwrite)
@@ -76,7 +76,7 @@ def saved_sources(
 def assemble_sweep(
     done: Mapping[str, xr.Dataset], items: list[SweepItem], skipped: list[Skipped], attrs: Mapping[str, Any]
 ) -> xr.Dataset:
-    """The finished clips in the order asked for."""
+    """The finished clips in the requested order."""
     finished = [item for item in items if item.source in done]
     order = list(dict.fromkeys(item.source for item in finished))
     return combine([done[source] for source in order], dict(attrs) | describe_items(finished, skipped))

@@ -32,7 +32,7 @@ class SweepRun:
     prompt: str | None
 
     def passes(self, source: Any) -> int:
-        """Steps of the model for one item."""
+        """Number of model steps for one item."""
         if isinstance(source, str):
             return 1 + max(self.resolved().steps)
         return pass_count(self.selection, noise=self.noise, steps=self.settings.steps)
@@ -46,7 +46,7 @@ class SweepRun:
 
     @property
     def pixels(self) -> tuple[int, int] | None:
-        """Height and width as asked for, None for the model's own."""
+        """The requested height and width; None for the model's own."""
         height, width, _ = self.settings.size
         return None if height is None or width is None else (height, width)
 
@@ -63,7 +63,7 @@ class SweepRun:
         self.backbone.check_prompt(self.text_of(source), settings.negative_prompt, settings.conditioning)
 
     def text_of(self, source: str | Clip) -> str | None:
-        """Return what the model reads of a prompt or with a clip."""
+        """Return the text that the model reads for a prompt or a clip."""
         if isinstance(source, str):
             return source
         return self.backbone.caption_of(source) if self.prompt is None else self.prompt

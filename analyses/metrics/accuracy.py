@@ -16,7 +16,7 @@ def matching_accuracy(predicted: Array, tracks: Array, visibility: Array, thresh
     Parameters
     ----------
     predicted, tracks : (image, point, 2) torch or numpy, (x, y) in pixels
-    visibility : (image, point) bool; what is hidden does not count, and may be NaN
+    visibility : (image, point) bool; hidden points do not count, and may be NaN
     threshold : pixels; strictly nearer counts. The published 8 px is half a 16 px cell
 
     Returns

@@ -1,4 +1,4 @@
-"""Edit fidelity and temporal consistency: what the images of a clip show, as CLIP and DINO see them."""
+"""Edit fidelity and temporal consistency: similarity of the images of a clip to a text and to each other."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def edit_fidelity(
     local_files_only: bool = False,
     batch: int = 32,
 ) -> float:
-    """Return how well the images of a clip agree with a text: the mean cosine between CLIP's features, -1 to 1.
+    """Return the agreement of the images of a clip with a text: the mean cosine of their CLIP features, -1 to 1.
 
     Parameters
     ----------
     clip : Clip, or (image, y, x, 3) uint8 images
     prompt : str
     model : hub id, folder, or what :func:`analyses.metrics.encoders.load_clip_model` returned, to load it once for
-    many clips device, revision, local_files_only
+        many clips
+    device, revision, local_files_only
         As of :func:`analyses.metrics.encoders.load_clip_model`; without effect on a loaded model.
     batch : images at a time
 
@@ -54,7 +55,7 @@ def edit_fidelity(
 
     Notes
     -----
-    Every image counts the same, and negative cosines count as they are. This is DiTFlow's "image quality" (IQ, of
+    All images have equal weight, and negative cosines are not clipped. This is DiTFlow's "image quality" (IQ, of
     which it publishes .319) and a hundredth of DeT's "edit fidelity" (31.6), whose released code multiplies by CLIP's
     logit scale of 100.
 
@@ -86,15 +87,15 @@ def temporal_consistency(
     local_files_only: bool = False,
     batch: int = 32,
 ) -> float:
-    """Return how alike consecutive images of a clip are: the mean cosine between DINO's features, -1 to 1.
+    """Return the similarity of consecutive images of a clip: the mean cosine of their DINO features, -1 to 1.
 
     Parameters
     ----------
     clip : Clip, or (image, y, x, 3) uint8 images, two at least
     model : hub id, folder, or what :func:`analyses.metrics.encoders.load_image_encoder` returned, to load it only once
     preset : "exact" or "det"
-        "exact", as the paper says: each image with the one before it. "det", as released: also each image with image
-        0, both means averaged, and image 0 counted with itself in both.
+        "exact", as in the paper: each image with the one before it. "det", as in the released code: also each image
+        with image 0; both means are averaged, and both include image 0 with itself.
     device, revision, local_files_only
         As of :func:`analyses.metrics.encoders.load_image_encoder`; without effect on a loaded model.
     batch : images at a time
@@ -115,8 +116,8 @@ def temporal_consistency(
     Notes
     -----
     Shi et al., "Decouple and Track" (DeT, 2025), section 3.3.2, in percent there. A feature is the class token of the
-    last layer. The released code takes the output of transformers' pooling layer, which DINO itself does not have;
-    neither preset does.
+    last layer. The released code uses the output of transformers' pooling layer, which DINO itself does not have;
+    neither preset does so.
 
     Examples
     --------
@@ -138,5 +139,5 @@ def temporal_consistency(
 
 
 def _images(clip: Any) -> np.ndarray:
-    """uint8 (image, y, x, 3), rejected where it is not a clip."""
+    """Return uint8 (image, y, x, 3) images; anything but a clip is rejected."""
     return Clip(clip.images if isinstance(clip, Clip) else as_array(clip), fps=8.0).images

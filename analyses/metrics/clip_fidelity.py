@@ -1,4 +1,4 @@
-"""Motion fidelity of two clips, through any tracker."""
+"""Motion fidelity of two clips, measured with any tracker."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def clip_motion_fidelity(
         Points count at their predicted positions, visible or not, as published.
     grid : points along each axis; the published evaluations use 50 (DeT) and 55 (DiTFlow)
     mask : (y, x) bool, optional
-        Where in image 0 of both clips points start, e.g. the box around the reference's object (DeT). By default
-        everywhere (DiTFlow).
+        Region of image 0 of both clips in which points start, e.g. the box around the reference's object (DeT). By
+        default the whole image (DiTFlow).
     preset, tolerance : as of :func:`analyses.metrics.motion_fidelity.motion_fidelity`
 
     Returns

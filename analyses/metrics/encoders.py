@@ -1,4 +1,4 @@
-"""CLIP and DINO from transformers: images and text to features of unit length."""
+"""CLIP and DINO from transformers, which turn images and text into features of unit length."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ImageEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Return where the model lies."""
+        """Return the device of the model."""
         return next(self.model.parameters()).device
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class ImageEncoder:
     def images(self, images: np.ndarray, *, batch: int = 32) -> torch.Tensor:
         """(image, channel) float32 of unit length on the CPU, for uint8 (image, y, x, 3).
 
-        Each image is resized, cropped and normalised as the model's own processor does; nothing else is.
+        Each image is only resized, cropped and normalised by the model's own processor.
         """
         integer(batch, "batch", min_value=1)
         starts = range(0, len(images), batch)
@@ -70,7 +70,7 @@ class ImageEncoder:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClipEncoder(ImageEncoder):
-    """CLIP: its images and texts are comparable. :func:`load_clip_model` makes one.
+    """CLIP, whose image and text features are comparable. :func:`load_clip_model` makes one.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class ClipEncoder(ImageEncoder):
 
     @torch.inference_mode()
     def text(self, prompt: str) -> torch.Tensor:
-        """(channel,) float32 of unit length on the CPU. What does not fit the model is cut off, with a warning."""
+        """(channel,) float32 of unit length on the CPU. Text too long for the model is cut off, with a warning."""
         most = self.model.config.text_config.max_position_embeddings
         length = len(self.tokenizer(prompt)["input_ids"])
         if length > most:
@@ -116,14 +116,14 @@ def load_clip_model(
     name : a hub id, or a folder that ``save_pretrained`` of model, image processor and tokenizer wrote
     device : "auto" is the GPU if there is one
     revision : branch, tag or commit of a hub id
-    local_files_only : do not ask the hub, use what was downloaded before
+    local_files_only : use only files downloaded before, without asking the hub
 
     Raises
     ------
     BackboneNotFoundError
-        When it is not there; the message says how to get it.
+        When the model is not found; the message says how to get it.
     InvalidInputError
-        For a model of another kind, weights that are not all there, or a device that cannot be used.
+        For a model of another kind, missing weights, or a device that cannot be used.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def load_clip_model(
         source = _Source(name, "CLIP", ("clip",), {"revision": revision, "local_files_only": local_files_only})
         model = source.model(CLIPModel, device)
         tokenizer = AutoTokenizer.from_pretrained(name, **source.options)
-        if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers 5 makes one up if there is none
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers 5 creates one if there is none
             raise OSError("it has no tokenizer")
         return ClipEncoder(str(name), model, source.processor(), tokenizer)
 
@@ -165,7 +165,7 @@ def load_image_encoder(
     with _explained("DINO", name):
         options = {"revision": revision, "local_files_only": local_files_only}
         source = _Source(name, "DINO", _WITH_CLASS_TOKEN, options)
-        # the published DINO has no pooling layer; asked for one, transformers would make it up at random
+        # the published DINO has no pooling layer; transformers would initialise one at random
         more = {"add_pooling_layer": False} if source.kind == "vit" else {}
         return ImageEncoder(str(name), source.model(AutoModel, device, **more), source.processor())
 
@@ -181,7 +181,7 @@ class _Source:
         if isinstance(name, Path) and not name.is_dir():
             raise OSError(f"there is no folder {name}")
         if not Path(name).is_dir():
-            # without a network this fails once; transformers would ask for one file after the other, minutes each
+            # without a network this fails once; transformers would ask for each file in turn, for minutes
             hf_hub_download(str(name), "config.json", **options)
         self.kind = AutoConfig.from_pretrained(name, **options).model_type
         if self.kind not in kinds:
@@ -208,7 +208,7 @@ class _Source:
 
 @contextmanager
 def _explained(what: str, name: str | Path) -> Iterator[None]:
-    """Say what to do where a model is absent, and keep transformers from commenting on what is dealt with here."""
+    """Say what to do if a model is missing, and silence transformers about what is handled here."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -233,6 +233,6 @@ def _device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.empty(0, device=device).device
-    except (AssertionError, RuntimeError, TypeError) as error:  # what torch raises differs by kind of device
+    except (AssertionError, RuntimeError, TypeError) as error:  # the exception that torch raises depends on the device
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise InvalidInputError(f"device {str(device)!r} cannot be used: {reason}.") from error

@@ -1,4 +1,4 @@
-"""End-point error: how far points end up from where they should be."""
+"""End-point error: the distance of points from their true positions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from store.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class EndPointError:
-    """A mean distance, in pixels and in relation to how far the truth moves.
+    """A mean distance, in pixels and relative to the true motion.
 
     Attributes
     ----------
-    pixels : mean distance of the pairs that count; NaN where none does
-    relative : the mean distance over the mean displacement of the truth from image 0; 0 is perfect, 1 what "nothing
-        moves" has, and NaN where the truth does not move
+    pixels : mean distance of the pairs that count; NaN if there are none
+    relative : the mean distance over the mean displacement of the truth from image 0; 0 is perfect, 1 is the value of
+        "nothing moves"; NaN if the truth does not move
     """
 
     pixels: float
@@ -39,7 +39,7 @@ def end_point_error(predicted: Array, truth: Array, visibility: Array | None = N
     ----------
     predicted, truth : (image, point, 2) torch or numpy, (x, y) in pixels
     visibility : (image, point) bool, optional
-        Which pairs count; all by default. What does not count may be NaN. Image 0 never counts, since tracks start
+        The pairs that count, all by default. Other pairs may be NaN. Image 0 never counts, since tracks start
         there, but the truth must be known there for every point that counts later.
 
     Returns
@@ -49,8 +49,7 @@ def end_point_error(predicted: Array, truth: Array, visibility: Array | None = N
     Raises
     ------
     InvalidInputError
-        For shapes that do not belong together, fewer than two images, no points, or values that are not finite where
-        they are needed.
+        For shapes that do not match, fewer than two images, no points, or values that are not finite where they count.
 
     Examples
     --------

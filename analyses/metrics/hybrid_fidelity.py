@@ -26,24 +26,24 @@ def hybrid_motion_fidelity(
     preset: HybridPreset = "exact",
     tolerance: float = 0.1,
 ) -> float:
-    """Return how alike paired tracks are, in shape and in the direction of each step, at most 1.
+    """Return the similarity of paired tracks in shape and in the direction of each step, at most 1.
 
     Parameters
     ----------
     a, b : (image, point, 2) torch or numpy, (x, y) in pixels
-        Tracks of the generated clip and of its reference, of the same images; point n of ``a`` is paired with point n
-        of ``b``.
+        Tracks of the generated clip and of its reference, with the same number of images; point n of ``a`` is paired
+        with point n of ``b``.
     size : (height, width) in pixels of the clips
         Tracks are divided by it: x by the width, y by the height.
     alpha : 0 to 1
-        Weight of the shape; 1 - ``alpha`` is that of the steps.
+        Weight of the shape; the steps have weight 1 - ``alpha``.
     preset : "exact" or "det"
         "exact", the paper's equation: the mean over points of alpha exp(-d) + (1 - alpha) c, d the discrete Fréchet
-        distance, c the mean over steps of the cosine between them, two static steps counting 1 and a static with a
-        moving one 0. "det", as released: every point of ``a`` with every point of ``b`` (whose numbers may differ), d
-        the mean distance of all pairs of positions, 1 / (1 + d) for exp(-d), the position in image 0 counted as a
-        first step; of each of the two matrices the mean over the points of ``a`` of the row's maximum, and NaN as soon
-        as a single step has no length.
+        distance, c the mean over steps of the cosine between them, where two static steps count 1, and a static and a
+        moving one 0. "det", the released code: compares every point of ``a`` with every point of ``b`` (whose numbers
+        may differ); d is the mean distance over all pairs of positions, 1 / (1 + d) replaces exp(-d), and the position
+        in image 0 counts as a first step. Of each of the two matrices it takes the row's maximum, averaged over the
+        points of ``a``, and it is NaN if any step has no length.
     tolerance : pixels
         Steps shorter than this are static ("exact" only).
 
@@ -60,9 +60,9 @@ def hybrid_motion_fidelity(
     Notes
     -----
     Shi et al., "Decouple and Track" (DeT, 2025), section 3.3.2; docs/definitions.md, section 9. Directions are those of
-    the divided tracks, as published. The released script draws 50 random points in each run for the distances, the
-    same numbers in both clips, and leaves the distances out altogether by default; "det" uses every point given. d is
-    at most the square root of 2 within the image, so the shape alone never scores below 0.24.
+    the divided tracks, as published. The released script draws 50 random points per run for the distances, the same
+    indices in both clips, and omits the distances by default; "det" uses all given points. d is at most the square root
+    of 2 within the image, so the shape alone never scores below 0.24.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def hybrid_motion_fidelity(
 
 
 def _scale(size: tuple[int, int], *tracks: np.ndarray) -> np.ndarray:
-    """(width, height), rejected where most positions lie outside."""
+    """Return (width, height); a size is rejected if most positions lie outside it."""
     lengths = np.asarray(size, dtype=np.float64)
     if lengths.shape != (2,) or not (np.isfinite(lengths).all() and (lengths > 0).all()):
         raise InvalidInputError(f"size must be (height, width), two positive numbers of pixels; got {size!r}.")
@@ -107,7 +107,7 @@ def _share_outside(scale: np.ndarray, tracks: tuple[np.ndarray, ...]) -> float:
 
 
 def _det(a: np.ndarray, b: np.ndarray, alpha: float) -> float:
-    """The released code on tracks that are divided by the size already."""
+    """The released code, on tracks already divided by the size."""
     images, points = b.shape[:2]
     positions = b.reshape(-1, 2)
     near = [cdist(track, positions).reshape(-1, images, points).mean((0, 1)).min() for track in a.transpose(1, 0, 2)]
@@ -119,7 +119,7 @@ def _det(a: np.ndarray, b: np.ndarray, alpha: float) -> float:
 
 @checked
 def discrete_frechet_distance(a: Array, b: Array) -> np.ndarray:
-    """Return the largest distance of two walkers, each along its curve without turning back, at the best pace for both.
+    """Return the discrete Fréchet distance between paired curves.
 
     Parameters
     ----------
@@ -138,9 +138,10 @@ def discrete_frechet_distance(a: Array, b: Array) -> np.ndarray:
     Notes
     -----
     Eiter and Mannila, "Computing Discrete Fréchet Distance" (1994): D(i, j) = max(d(i, j), min(D(i-1, j), D(i, j-1),
-    D(i-1, j-1))), by dynamic programming over rows, all points at once. It is zero exactly for curves that visit the
-    same positions in the same order, symmetric, fulfils the triangle inequality, and is at least the distance between
-    the first and between the last positions.
+    D(i-1, j-1))), by dynamic programming over rows, all points at once. It is the largest distance between two walkers
+    who follow the curves without turning back, each at the best pace. It is zero exactly for curves that visit the same
+    positions in the same order, is symmetric, satisfies the triangle inequality, and is at least the distance between
+    the first positions and between the last ones.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Motion fidelity: how well the points of a generated clip move like those of its reference."""
+"""Motion fidelity: similarity of the directions in which the points of a generated clip and its reference move."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ MotionPreset = Literal["exact", "ditflow"]
 
 @checked
 def motion_fidelity(a: Array, b: Array, *, preset: MotionPreset = "exact", tolerance: float = 0.1) -> float:
-    """Return how well each track finds one of the same directions in the other clip, -1 to 1.
+    """Return how well each track is matched by a track with the same directions in the other clip, -1 to 1.
 
-    Two points are as similar as the mean over steps of the cosine between their steps. Each point counts with the most
-    similar one of the other clip, wherever that lies: positions and lengths of steps do not matter.
+    The similarity of two points is the mean over steps of the cosine between their steps. Each point counts with its
+    most similar point in the other clip, wherever that lies: positions and lengths of steps do not matter.
 
     Parameters
     ----------
     a, b : (image, point, 2) torch or numpy, (x, y) in pixels
-        Tracks of the generated clip and of its reference, of the same images.
+        Tracks of the generated clip and of its reference, with the same number of images.
     preset : "exact" or "ditflow"
-        "exact": two static steps agree (1), a static and a moving one do not (0); the mean over the points of ``a``
-        and the mean over those of ``b``, averaged. "ditflow", as released: the mean over the points of ``a`` alone,
-        each point's similarity with the point of ``b`` of the same number lowered by 1 (a left-over of comparing a
-        clip with itself; as many points are needed in both), and NaN as soon as a single step has no length.
+        "exact": two static steps agree (1), a static and a moving one do not (0); the result averages the means over
+        the points of ``a`` and of ``b``. "ditflow", the released code: the mean over the points of ``a`` only, with the
+        similarity of each point to the point of ``b`` with the same index lowered by 1 (a remnant of comparing a clip
+        with itself; both need the same number of points), and NaN if any step has no length.
     tolerance : pixels
         Steps shorter than this are static ("exact" only).
 
@@ -74,7 +74,7 @@ def _ditflow(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _best(a: np.ndarray, b: np.ndarray, steps: int, own: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """The largest mean inner product of each point of ``a`` and of ``b``, less ``own`` where the numbers are equal.
+    """The largest mean inner product of each point of ``a`` and of ``b``, less ``own`` where the indices are equal.
 
     A block of rows at a time: 10,000 points in both would make a matrix of 800 MB.
     """
@@ -91,12 +91,12 @@ def _best(a: np.ndarray, b: np.ndarray, steps: int, own: float = 0.0) -> tuple[n
 
 
 def track_pair(a: Any, b: Any, *, paired_for: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of tracks as float64 numpy, rejected where motion cannot be compared.
+    """Two sets of tracks as float64 numpy arrays; tracks whose motion cannot be compared are rejected.
 
     Parameters
     ----------
     a, b : (image, point, 2) torch or numpy, (x, y) in pixels
-    paired_for : what needs as many points in ``a`` as in ``b``, for the message; None if the numbers may differ
+    paired_for : start of the message if ``a`` and ``b`` have different numbers of points; None if they may differ
 
     Raises
     ------
@@ -148,19 +148,19 @@ def check_tolerance(tolerance: float) -> None:
 
 
 def step_directions(tracks: np.ndarray, tolerance: float, scale: Any = 1.0) -> np.ndarray:
-    """The direction of each step of each point, with rest as a direction of its own.
+    """The direction of each step of each point, with rest as a separate direction.
 
     Parameters
     ----------
     tracks : (image, point, 2) float, (x, y) in pixels
     tolerance : pixels. Shorter steps, and those of no length, are static
-    scale : (x, y) lengths that the tracks are divided by before directions are taken
+    scale : (x, y) lengths by which tracks are divided before directions are computed
 
     Returns
     -------
     (point, 3 x step) float
         Three numbers a step, (x, y, static): a unit vector and 0, or (0, 0, 1). The inner product of two points, over
-        the number of steps, is then their mean cosine, two static steps counting 1 and a static with a moving one 0.
+        the number of steps, is then their mean cosine, where two static steps count 1, and a static and a moving one 0.
 
     Examples
     --------

@@ -25,8 +25,8 @@ class TrackingMetric:
     ----------
     measure : callable
         Called with the ``PointTracks`` found, the true tracks (image, point, 2) float64 as (x, y) in pixels of the
-        clip, the true visibility (image, point) bool, and the (height, width) of the clip. Point n of the truth is
-        that of query n. Returns a float, NaN if nothing counts.
+        clip, the true visibility (image, point) bool, and the (height, width) of the clip. Point n of the truth belongs
+        to query n. Returns a float, NaN if no pair counts.
     long_name : str
         Shown in tables and on axes.
     units : str
@@ -58,7 +58,7 @@ def register_metric(name: str, metric: TrackingMetric, *, replace: bool = False)
     name : str
     metric : TrackingMetric
     replace : bool
-        Whether it may take the place of another metric of this name.
+        Whether it may replace another metric of this name.
 
     Raises
     ------
@@ -95,10 +95,10 @@ def median_error(found: PointTracks, tracks: Any, visibility: Any, size: tuple[i
 
 
 def visibility_brier(found: PointTracks, tracks: Any, visibility: Any, size: tuple[int, int]) -> float:
-    """Return the Brier score of the visibility: the mean squared difference from the truth, 0 at best.
+    """Return the Brier score of the visibility: the mean squared difference from the truth, 0 for a perfect prediction.
 
-    A tracker whose confidence is a probability of being visible, and that declares it by ``details["calibrated"]``, is
-    scored by its confidence; any other one by its visible (1) and hidden (0). The image of each query does not count.
+    A tracker that declares by ``details["calibrated"]`` that its confidence is the probability of being visible is
+    scored by its confidence, any other tracker by visible (1) and hidden (0). The image of each query does not count.
 
     Notes
     -----

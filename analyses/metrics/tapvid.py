@@ -22,7 +22,7 @@ METRICS = (
     "average_jaccard",
     "average_pts_within_thresh",
 )
-"""Names of what :func:`tapvid_metrics` returns."""
+"""Names of the metrics that :func:`tapvid_metrics` returns."""
 
 
 @checked
@@ -40,33 +40,33 @@ def tapvid_metrics(
     Parameters
     ----------
     queries : (point, 3) float, (t, y, x): image, and position on the 256 x 256 raster
-        Only t is used, rounded. It need not be an image where the point is visible.
+        Only t is used, rounded. The point need not be visible in that image.
     tracks, predicted : (image, point, 2) float, (x, y) on the 256 x 256 raster
         As :func:`store.datasets.tapvid_raster.to_raster` returns them. Track n is the truth of query n: a track
         that is queried several times is repeated (:func:`tapvid_queries` says which). Hidden points of ``tracks``
-        may be NaN. A prediction that is NaN counts as one that is too far.
+        may be NaN. A NaN prediction counts as too far.
     visibility, predicted_visibility : (image, point) bool
     mode : "first" or "strided"
-        Which images count for each query: those after its own, or all but its own.
+        The images that count for each query: those after its own, or all except its own.
 
     Returns
     -------
     dict of str to float
-        Fractions 0 to 1. ``occlusion_accuracy``: of the pairs (image, point), those whose visibility is predicted
-        right. ``pts_within_t`` for t = 1, 2, 4, 8, 16: of the truly visible pairs, those predicted nearer than t px,
-        whether or not they are predicted visible. ``jaccard_t``: pairs that are visible, predicted visible and nearer
-        than t px (hits), over the truly visible pairs and those predicted visible that are not hits.
+        Fractions 0 to 1. ``occlusion_accuracy``: the fraction of (image, point) pairs whose visibility is predicted
+        correctly. ``pts_within_t`` for t = 1, 2, 4, 8, 16: of the truly visible pairs, those predicted nearer than t
+        px, whether or not they are predicted visible. ``jaccard_t``: pairs that are visible, predicted visible and
+        nearer than t px (hits), over the truly visible pairs and those predicted visible that are not hits.
         ``average_pts_within_thresh`` and ``average_jaccard``: the means over t. NaN where there is nothing to count.
 
     Raises
     ------
     InvalidInputError
-        Shapes that do not belong together, another mode, a query outside the clip, a visible point that is NaN.
+        For shapes that do not match, another mode, a query outside the clip, or a visible point that is NaN.
 
     Notes
     -----
     Doersch et al., "TAP-Vid: A Benchmark for Tracking Any Point in a Video" (2022), section 4; equal to the published
-    ``compute_tapvid_metrics`` for one clip. The figure of a whole set is the mean over its clips:
+    ``compute_tapvid_metrics`` for one clip. The value of a whole set is the mean over its clips:
     :func:`mean_tapvid_metrics`.
 
     Examples
@@ -143,7 +143,7 @@ def _query_images(queries: Any, shape: torch.Size) -> np.ndarray:
 
 
 def _positions(tracks: Any) -> torch.Tensor:
-    """On the CPU in the precision that is given, at least float32."""
+    """Return positions on the CPU in their own precision, at least float32."""
     tracks = as_tensor(tracks).cpu()
     return tracks if tracks.dtype in (torch.float32, torch.float64) else tracks.double()
 
@@ -160,7 +160,7 @@ def _check_truth(tracks: torch.Tensor, visible: torch.Tensor) -> None:
 
 @checked
 def mean_tapvid_metrics(clips: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The metrics of a set: the mean over its clips, each clip counting the same, as TAP-Vid reports it.
+    """The metrics of a set: the mean over its clips, all with equal weight, as TAP-Vid reports it.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def mean_tapvid_metrics(clips: Iterable[Mapping[str, float]]) -> dict[str, float
     Raises
     ------
     InvalidInputError
-        No clips, or clips with other keys.
+        For no clips, or clips with different metrics.
 
     Examples
     --------
@@ -201,16 +201,17 @@ def _mean_of_known(values: list[float]) -> float:
 
 @checked
 def tapvid_queries(tracks: Array, visibility: Array, mode: QueryMode = "first", stride: int = 5) -> tuple[Any, Any]:
-    """The queries that TAP-Vid asks of a clip whose truth is known, and the track that each belongs to.
+    """TAP-Vid's queries of a clip whose truth is known, and the track to which each belongs.
 
     Parameters
     ----------
     tracks : (image, point, 2) float, (x, y), torch or numpy
-        In any frame of coordinates; for :func:`tapvid_metrics` on the 256 x 256 raster.
+        In any coordinates; for :func:`tapvid_metrics` on the 256 x 256 raster.
     visibility : (image, point) bool
     mode : "first" or "strided"
-        "first" asks for each track once, in the first image that shows it; "strided" in every ``stride``-th image that
-        shows it, counted from image 0. Tracks that are never shown there are no asked for.
+        "first" queries each track once, in the first image in which it is visible; "strided" in every ``stride``-th
+        image, counted from image 0, in which it is visible. Tracks that are visible in none of these images are not
+        queried.
     stride : int
         Images between queries of mode "strided".
 
@@ -225,7 +226,7 @@ def tapvid_queries(tracks: Array, visibility: Array, mode: QueryMode = "first", 
     Raises
     ------
     InvalidInputError
-        Shapes that do not belong together, another mode, a stride below 1, a visible point that is not finite.
+        For shapes that do not match, another mode, a stride below 1, or a visible point that is not finite.
 
     Examples
     --------

@@ -31,7 +31,7 @@ def tracking_errors(
     ----------
     tracks : PointTracks
     truth : (image, point, 2) float, (x, y) in pixels of the clip: the true track of every query
-    visibility : (image, point) bool; what is truly hidden does not count, and its track may be NaN
+    visibility : (image, point) bool, the true visibility; hidden points do not count, and their tracks may be NaN
     size : (height, width) of the clip in pixels
     thresholds : pixels of TAP-Vid's 256 x 256 raster
 
@@ -41,13 +41,13 @@ def tracking_errors(
         ``lag`` is the number of images since the query, forward or backward in time, 1 to the length of the clip
         less one; the image of the query itself never counts. Over lag: ``error``, the mean distance in pixels of the
         clip; ``median_error``; ``relative_error``, the mean distance with each axis as percent of the image's side;
-        ``pairs``, the number of (image, point) pairs that those are means of. Over threshold: ``within``, percent of
-        the pairs of all lags that are strictly nearer. NaN if nothing is visible.
+        ``pairs``, the number of (image, point) pairs in these means. Over threshold: ``within``, the percentage of the
+        pairs of all lags that are strictly nearer. NaN if nothing is visible.
 
     Raises
     ------
     InvalidInputError
-        For shapes that do not belong together, thresholds that are not positive, a visible point that is NaN.
+        For shapes that do not match, thresholds that are not positive, or a visible point that is NaN.
 
     Examples
     --------
@@ -105,16 +105,16 @@ def _by_lag(values: list[np.ndarray], reduce: Any, name: str, units: str) -> tup
 
 @checked
 def gather_errors(errors: Mapping[str, Mapping[str, xr.Dataset]]) -> xr.Dataset:
-    """The errors of many trackers on many clips as one Dataset with the further dims ``tracker`` and ``clip``.
+    """The errors of several trackers on several clips as one Dataset with the further dims ``tracker`` and ``clip``.
 
     Parameters
     ----------
-    errors : by name of the tracker, then by name of the clip, what :func:`tracking_errors` returns; in their order
+    errors : results of :func:`tracking_errors` by name of the tracker, then by name of the clip; their order is kept
 
     Returns
     -------
     Dataset
-        NaN (0 for ``pairs``) where a clip is shorter than the longest, or a tracker did not see it.
+        NaN (0 for ``pairs``) where a clip is shorter than the longest one, or was not given to a tracker.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from store.errors import InvalidInputError
 Normalisation = Literal["frame", "point"]
 MARK = "#D55E00"
 _DIMMED = 0.7
-"""Of the brightness of the images, so that light cells show on white ones."""
+"""Factor of the brightness of the images, so that light cells are visible on white ones."""
 _OVER_IMAGES = [
     [0.0, "rgba(88, 24, 140, 0)"],
     [0.3, "rgba(196, 40, 110, 0.3)"],
@@ -28,7 +28,7 @@ _OVER_IMAGES = [
     [0.85, "rgba(255, 214, 84, 0.8)"],
     [1.0, "rgba(255, 250, 205, 0.9)"],
 ]
-"""Opacity by weight: what gets no attention is the image itself."""
+"""Opacity by weight: cells without attention show the plain image."""
 
 
 def _grid(frames: int, height: int, width: int, rows_of: int = 1, max_columns: int = 7) -> tuple[int, int, int]:
@@ -40,7 +40,7 @@ def _grid(frames: int, height: int, width: int, rows_of: int = 1, max_columns: i
 
 
 def _frames_figure(titles: list[str], rows: int, columns: int, height: int, cells: tuple[int, int]) -> go.Figure:
-    """Empty panels with equal cells, y downwards, nothing but the pictures."""
+    """Empty panels with square cells, y downwards, without axes."""
     figure = make_subplots(
         rows, columns, subplot_titles=titles, horizontal_spacing=0.01, vertical_spacing=0.1 if rows > 1 else 0
     )
@@ -69,7 +69,7 @@ def frame_panels(titles: list[str], cells: tuple[int, int], *, rows: int = 1) ->
 
 
 def _as_percent(attention: np.ndarray, normalise: Normalisation) -> np.ndarray:
-    """uint8 (point, frame, y, x): whole percent of the largest value, so that what hovering shows is what is stored."""
+    """uint8 (point, frame, y, x): whole percent of the largest value, so that hovering shows the stored value."""
     axes = (2, 3) if normalise == "frame" else (1, 2, 3)
     largest = attention.max(axis=axes, keepdims=True)
     return np.round(100 * attention / np.where(largest > 0, largest, 1)).astype(np.uint8)
@@ -84,7 +84,7 @@ def _check_attention(attention: xr.DataArray, normalise: str) -> xr.DataArray:
 
 
 def _backgrounds(figure: go.Figure, attention: xr.DataArray, images: Any, columns: int) -> int:
-    """One image behind each frame; returns how many traces that took."""
+    """Add one image behind each frame; return the number of traces."""
     if images is None:
         return 0
     pictures = as_images(images)
@@ -103,7 +103,7 @@ def _backgrounds(figure: go.Figure, attention: xr.DataArray, images: Any, column
 def _add_rows(
     figure: go.Figure, cells: np.ndarray, largest: np.ndarray, columns: int, *, scale_text: str, over: bool
 ) -> None:
-    """One heat map a frame for one point, hidden until it is chosen; its hover also tells the share of the row."""
+    """One heat map per frame for one point, hidden until it is chosen; its hover text gives its share of the row."""
     for frame, values in enumerate(cells):
         share = f"which is {100 * largest[frame]:.3g} % of the row"
         figure.add_heatmap(
@@ -145,12 +145,12 @@ def _add_source(figure: go.Figure, attention: xr.DataArray, point: int, columns:
 
 
 def _is_map(attention: xr.DataArray) -> bool:
-    """Tell whether each cell's value is of its own row, as of ``map_attention_to_text``."""
+    """Tell whether each cell's value belongs to its own row, as in ``map_attention_to_text``."""
     return attention.attrs.get("units") == OF_EACH_CELL
 
 
 def _frame_titles(attention: xr.DataArray) -> list[list[str]]:
-    """Title of each panel for each point: the frame and the share that it holds, or that its cells give on average."""
+    """Title of each panel for each point: the frame and its share, or the mean share that its cells give."""
     frames = numbers(attention, "frame")
     shares = attention.values.mean((2, 3)) if _is_map(attention) else attention.values.sum((2, 3))
     shares = 100 * shares
@@ -176,13 +176,13 @@ def plot_attention(
     normalise: Normalisation = "frame",
     title: str | None = None,
 ) -> go.Figure:
-    """Return where each point looks: its attention over the cells of every frame, one point at a time from a dropdown.
+    """Return a figure of each point's attention over the cells of every frame; a dropdown chooses the point.
 
     Parameters
     ----------
     attention : DataArray (point, frame, y, x) or (token, frame, y, x), shares of the whole row, as of
-        :func:`analyses.attention.rows.attention_of_points` and ``attention_of_text``. The title of a frame says which
-        share of the row it holds; of ``map_attention_to_text``, what its cells give the text token on average.
+        :func:`analyses.attention.rows.attention_of_points` and ``attention_of_text``. The title of a frame states its
+        share of the row; for ``map_attention_to_text``, the mean share that its cells give to the text token.
     images : uint8 (image, y, x, 3), optional. The clip, dimmed under each frame; opacity is by weight.
     normalise : "frame" colours each frame by percent of its own largest value (far frames stay readable);
         "point" by percent of the largest value over all frames (frames compare).
@@ -226,7 +226,7 @@ def plot_attention(
 
 
 def _choose(figure: go.Figure, names: list[str], titles: list[list[str]], *, behind: int, each: int) -> None:
-    """Show the first point; a dropdown shows the others, with the titles of their frames."""
+    """Show the first point; a dropdown shows the other points, with the titles of their frames."""
     notes = [note.to_plotly_json() for note in figure.layout.annotations]
     updates = []
     for point, texts in enumerate(titles):

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 def add_band(
     figure: go.Figure, x: Sequence[Any] | np.ndarray, lower: np.ndarray, upper: np.ndarray, colour: str
 ) -> None:
-    """Fill the area between two ends, at the places where both are finite; a single place has no area.
+    """Fill the area between two bounds where both are finite; a single place has no area.
 
     Parameters
     ----------

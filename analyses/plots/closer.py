@@ -1,4 +1,4 @@
-"""Coarse tracks and those of a closer look as paths over an image, beside the true ones."""
+"""Paths of coarse tracks, of a closer look and of the truth, drawn over an image."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def plot_closer(
     max_points: int = 16,
     title: str | None = None,
 ) -> go.Figure:
-    """Paths of the same points as the whole image gives them and as a closer look does, over the last image.
+    """Paths of the same points from the whole image and from a closer look, over the last image.
 
-    Each path has its mark where it ends. Where the truth is known, hidden parts of all paths are left out.
+    A mark ends each path. Where the truth is known, hidden parts of all paths are left out.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def plot_closer(
     coarse, closer : PointTracks of the same queries
     tracks : (image, point, 2) float, (x, y) in pixels of the clip, optional: the truth
     visibility : (image, point) bool, optional: the truth
-    max_points : more than these are thinned out; the title states it
+    max_points : larger numbers of points are thinned out to this; the title states it
     title : plain text
 
     Raises
@@ -96,7 +96,7 @@ def _fitting(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _path(name: str, path: np.ndarray, shown: np.ndarray, points: np.ndarray) -> list[go.Scatter]:
-    """Lines with a dark rim, so that they show on any image, and a mark at the end of each."""
+    """Lines with a dark rim, visible on any image, and a mark at the end of each."""
     colour, symbol, dash = _STYLES[name]
     lines = np.where(shown[..., None], path, np.nan)
     lines = np.concatenate([lines, np.full((1, *lines.shape[1:]), np.nan)])  # a gap after each point

@@ -1,4 +1,4 @@
-"""The colour of a point by where it starts: the same in every picture of the same clip."""
+"""Colours of points by their start, the same in every picture of a clip."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-_LEAST_LUMINANCE = 0.235  # that of the full red; five times as light as the dark edges, by WCAG's contrast
+_LEAST_LUMINANCE = 0.235  # luminance of full red; its contrast with the dark edges is 5 to 1 by WCAG
 
 
 def start_colours(starts: Any, height: float, width: float) -> np.ndarray:
-    """The colour of each point by where it starts.
+    """Return the colour of each point by its start.
 
     The hue is the direction from the centre of the image: red to the right, then clockwise on the screen through
-    yellow and green (below), cyan (left) and blue and violet (above). Near the centre colours are pale, at the borders
-    full; blue and violet are paler than the others, so that all are light and show on a dark edge. A start outside the
-    image has the colour of its direction, one that is not finite is white.
+    yellow and green (below), cyan (left) and blue and violet (above). Colours are pale near the centre and saturated at
+    the borders; blue and violet are paler than the others, so that all are light enough to stand out from a dark edge.
+    A start outside the image has the colour of its direction; a start that is not finite is white.
 
     Parameters
     ----------
-    starts : (point, 2) float, (x, y) in pixels of the clip, where each point was asked for
+    starts : (point, 2) float, (x, y) in pixels of the clip, the query position of each point
     height, width : pixels of the clip
 
     Returns
@@ -42,7 +42,7 @@ def start_colours(starts: Any, height: float, width: float) -> np.ndarray:
 
 
 def _colour(right: float, down: float) -> tuple[int, int, int]:
-    """Of a place from -1 to 1 along both axes."""
+    """Return the colour of a place from -1 to 1 along both axes."""
     hue, saturation = math.atan2(down, right) / math.tau % 1.0, 0.8 * min(1.0, math.hypot(right, down)) ** 0.5
     colour = colorsys.hsv_to_rgb(hue, saturation, 1.0)
     while _luminance(colour) < _LEAST_LUMINANCE:
@@ -53,6 +53,6 @@ def _colour(right: float, down: float) -> tuple[int, int, int]:
 
 
 def _luminance(colour: tuple[float, float, float]) -> float:
-    """Relative luminance of sRGB from 0 to 1, its curve taken as a power of 2.2."""
+    """Relative luminance of sRGB values from 0 to 1, with a gamma of 2.2."""
     red, green, blue = (part**2.2 for part in colour)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,4 +1,4 @@
-"""The picture of a comparison: colours that part at 0, and what the pairs do not tell apart from 0 is marked."""
+"""The picture of a comparison: diverging colours around 0, and marks on cells that do not differ from 0 reliably."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from store.text import counted
 def plot_comparison(compared: xr.Dataset, *, step: int | None = None, title: str | None = None) -> go.Figure:
     """A diverging map of a comparison over layer and step, or over layer and head.
 
-    Blue: the first has more; red: the second; white: no difference. A dot marks a cell whose 95 % interval holds 0:
-    the pairs do not tell it apart from no difference.
+    Blue: the first is larger; red: the second; white: no difference. A dot marks a cell whose 95 % interval contains 0.
 
     Parameters
     ----------
     compared : Dataset of :func:`analyses.layers.compare.compare`
-    step : of a comparison of heads, the last one by default
+    step : for a comparison of heads; the last one by default
 
     Raises
     ------
@@ -65,7 +64,7 @@ def plot_comparison(compared: xr.Dataset, *, step: int | None = None, title: str
 
 
 def _marks(compared: xr.Dataset, by_head: bool) -> go.Scatter:
-    """A dot in each cell that is not told apart from 0, next to the number that it holds."""
+    """A dot in each cell whose interval contains 0, next to its number."""
     across = "head" if by_head else "step"
     apart = compared["apart"].transpose("layer", across).values
     ends = [compared[name].transpose("layer", across).values for name in ("lower", "upper")]

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation of trackers: error over time, accuracy over thresholds, and every clip by itself."""
+"""Pictures of an evaluation of trackers: error over time, accuracy over thresholds, and scores of single clips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plot_error_over_time(errors: xr.DataArray, *, title: str | None = None) -> g
     Parameters
     ----------
     errors : DataArray (tracker, clip, lag), such as ``error`` of :func:`analyses.metrics.track_errors.gather_errors`
-        Six trackers at most. Clips that are shorter than a lag take no part there.
+        Six trackers at most. At a lag, only clips that are long enough count.
 
     Raises
     ------
@@ -58,14 +58,14 @@ def plot_error_over_time(errors: xr.DataArray, *, title: str | None = None) -> g
             hovertemplate=_hover("%{x} images since the query"),
         )
     _finish(figure, errors, title or _heading("Error over the time since the query", errors), _note(errors, "bands:"))
-    every = 1 if len(x) <= 12 else None  # half images mean nothing
+    every = 1 if len(x) <= 12 else None  # no ticks between whole images
     figure.update_xaxes(title={"text": "images since the query"}, rangemode="tozero", dtick=every)
     return figure
 
 
 @checked
 def plot_accuracy_per_threshold(within: xr.DataArray, *, title: str | None = None) -> go.Figure:
-    """The share of points nearer than each threshold, one curve for each tracker, with 95 % intervals over clips.
+    """The percentage of points within each threshold, one curve for each tracker, with 95 % intervals over clips.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def plot_accuracy_per_threshold(within: xr.DataArray, *, title: str | None = Non
     within, names = _trackers(within, "threshold")
     x = numbers(within, "threshold")
     figure = go.Figure()
-    # Side by side: intervals at the same place would hide one another.
+    # Side by side, since intervals at the same place would overlap.
     spread = 1.03 ** (np.arange(len(names)) - (len(names) - 1) / 2)
     for index, (name, colour, symbol) in enumerate(zip(names, PALETTE, SYMBOLS, strict=False)):
         mean, lower, upper = _statistics(within.isel(tracker=index))
@@ -113,7 +113,7 @@ def plot_accuracy_per_threshold(within: xr.DataArray, *, title: str | None = Non
 
 @checked
 def plot_clip_scores(scores: xr.DataArray, *, title: str | None = None) -> go.Figure:
-    """One column for each tracker: every clip a dot, joined by thin lines, and the mean with its 95 % interval.
+    """One column for each tracker: a dot for every clip, joined by thin lines, and the mean with its 95 % interval.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def _trackers(values: xr.DataArray, *dims: str) -> tuple[xr.DataArray, list[str]
 
 
 def _statistics(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over clips and the ends of its interval, each place from the clips that have a value there."""
+    """Mean over clips and the bounds of its interval, at each place from the clips that have a value."""
     mean = np.asarray(mean_over_clips(values).values)
     seen = np.isfinite(by_source(values).values)
     if seen.ndim == 1:
@@ -227,12 +227,12 @@ def _heading(text: str, values: xr.DataArray) -> str:
 
 
 def _wrapped(name: object) -> str:
-    """A name in short lines, so that six fit side by side."""
+    """A name broken into short lines, so that six fit side by side."""
     return "<br>".join(escape(line) for line in wrap(str(name), 10, break_long_words=False)) or " "
 
 
 def _chosen(values: xr.DataArray) -> str:
-    """Return what was selected before, with its unit: ``threshold 8 px; ``."""
+    """Return the earlier selection with its unit: ``threshold 8 px; ``."""
     parts = []
     for name, coordinate in values.coords.items():
         if coordinate.ndim == 0:
@@ -243,7 +243,7 @@ def _chosen(values: xr.DataArray) -> str:
 
 
 def _note(values: xr.DataArray, what: str) -> str:
-    """Return how many clips an interval is over, at least and at most."""
+    """Return the smallest and largest number of clips in an interval, in words."""
     scored = values.notnull().any([dim for dim in values.dims if dim != "clip"]).values
     if not scored.any():
         return "no clip has a value"

@@ -1,4 +1,4 @@
-"""Pictures of a flow between two frames: the colours of optical flow with their wheel, and arrows on the clip."""
+"""Pictures of a flow between two frames: optical-flow colours with their wheel, and arrows on the clip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from store.errors import InvalidInputError
 from store.selection import resolve_number
 
 DIMS = ("frame", "frame_to", "y", "x", "xy")
-# Colours from one corner of the wheel to the next, and which channel changes on the way.
+# Number of colours from one corner of the wheel to the next, and the channel that changes.
 _TRANSITIONS = ((15, 1, True), (6, 0, False), (4, 2, True), (11, 1, False), (13, 0, True), (6, 2, False))
 _WHEEL_SIDE = 127  # px; up to 128 pictures keep their exact colours
 
@@ -25,13 +25,13 @@ _WHEEL_SIDE = 127  # px; up to 128 pictures keep their exact colours
 def flow_colours(flow: Any, *, largest: float) -> np.ndarray:
     """The usual colours of optical flow: the hue is the direction, the saturation the length.
 
-    Right is red, down yellow, left cyan, up violet; what does not move is white, a length of ``largest`` is fully
-    saturated, and beyond it colours are darker.
+    Right is red, down yellow, left cyan and up violet. Zero is white, a length of ``largest`` is fully saturated, and
+    longer vectors are darker.
 
     Parameters
     ----------
     flow : (..., 2) float, (dx, dy), y pointing down
-    largest : the length that is fully saturated, in the unit of the flow
+    largest : length with full saturation, in the unit of the flow
 
     Returns
     -------
@@ -67,7 +67,7 @@ def flow_colours(flow: Any, *, largest: float) -> np.ndarray:
 
 
 def _wheel() -> np.ndarray:
-    """(55, 3) in 0 to 1: red, yellow, green, cyan, blue, magenta and what lies between them."""
+    """(55, 3) from 0 to 1: red, yellow, green, cyan, blue, magenta and the colours in between."""
     colour, found = np.array([1.0, 0.0, 0.0]), []
     for count, channel, rises in _TRANSITIONS:
         part = np.arange(count) / count
@@ -82,13 +82,13 @@ def _wheel() -> np.ndarray:
 def plot_flow(
     flow: xr.DataArray, *, frame: int = 0, frame_to: int = -1, largest: float | None = None, title: str | None = None
 ) -> go.Figure:
-    """The flow from one frame to another in colours, cell by cell, with the wheel that explains them.
+    """The flow from one frame to another as colours of cells, with the wheel that explains them.
 
     Parameters
     ----------
     flow : DataArray (frame, frame_to, y, x, xy), such as :func:`analyses.flow.reference_flow.reference_flow` returns
     frame, frame_to : which pair, as positions in the array; negative ones count from the end
-    largest : length that is fully saturated; by default the longest vector of the pair
+    largest : length with full saturation; by default the longest vector of the pair
     title : str, optional
 
     Raises
@@ -140,7 +140,7 @@ def plot_flow_arrows(
     every: int | None = None,
     title: str | None = None,
 ) -> go.Figure:
-    """The flow from one frame to another as arrows on the image that the first one shows, at their true length.
+    """The flow from one frame to another as arrows of true length on the image of the first frame.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def _pair(flow: xr.DataArray, frame: int, frame_to: int) -> tuple[np.ndarray, st
 
 
 def hover_of(values: np.ndarray, length: np.ndarray) -> go.Heatmap:
-    """Return what a cell holds, under the pointer; nothing is drawn."""
+    """Return an invisible trace whose hover text shows the values of a cell."""
     return go.Heatmap(
         z=length,
         customdata=values,
@@ -210,7 +210,7 @@ def hover_of(values: np.ndarray, length: np.ndarray) -> go.Heatmap:
 
 
 def wheel_picture(largest: float) -> np.ndarray:
-    """The colour of every vector up to the longest, as a disc on white."""
+    """The colour of every vector up to the longest one, as a disc on white."""
     line = np.linspace(-1, 1, _WHEEL_SIDE)
     vectors = np.stack(np.meshgrid(line, line), -1)
     outside = np.hypot(*np.moveaxis(vectors, -1, 0)) > 1
@@ -225,7 +225,7 @@ def _explain_wheel(figure: go.Figure, largest: float, text: str) -> None:
 
 
 def _arrows(values: np.ndarray, every: int, height: int, width: int) -> list[go.Scatter]:
-    """Arrows from cell centres in pixels of an image; dark below bright shows on any image. Still cells are dots."""
+    """Arrows from cell centres in pixels of an image, with a dark rim to be visible anywhere. Still cells are dots."""
     rows, columns = values.shape[:2]
     cell = np.array([width / columns, height / rows])
     y, x = np.meshgrid(np.arange(rows)[::every], np.arange(columns)[::every], indexing="ij")
@@ -267,5 +267,5 @@ def _arrows(values: np.ndarray, every: int, height: int, width: int) -> list[go.
 
 
 def _height(height: int, width: int, share: float) -> int:
-    """Figure height in px for a picture that takes this share of the page's width."""
+    """Figure height in px for a picture that takes this fraction of the page's width."""
     return int(100 + min(520, max(200, 800 * share * height / width)))

@@ -1,4 +1,4 @@
-"""Figures of head classes: layer by head, class by colour, certainty by lightness."""
+"""Figure of head classes over layer and head: colour is the class, lightness its certainty."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = {
     "spatial": ("rgb(208, 224, 242)", "rgb(30, 90, 160)"),
     "undecided": ("rgb(232, 234, 238)", "rgb(232, 234, 238)"),
 }
-"""Colours of each class where the interval touches the margin, and at full certainty."""
+"""Colours of each class for an interval that touches the margin, and at full certainty."""
 
 _FULL = math.log(4)
 _HOVER = (
@@ -30,10 +30,9 @@ _HOVER = (
 
 @checked
 def plot_head_classes(decided: xr.Dataset, *, title: str | None = None) -> go.Figure:
-    """Layers by heads: the class by colour, its certainty by lightness.
+    """Class of each head over layer and head, its certainty shown by lightness.
 
-    A cell is as dark as its interval is far from the margin, on a scale that ends at a factor of four; heads that are
-    undecided are grey.
+    A cell is darker the farther its interval lies from the margin, up to a factor of four; undecided heads are grey.
 
     Parameters
     ----------

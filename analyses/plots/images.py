@@ -16,20 +16,20 @@ from store.clips.clip import Clip
 from store.errors import InvalidInputError
 
 _LONGEST = 88
-"""Letters of a title; a longer one would be cut at the border of the figure."""
+"""Most letters of a title; a longer one would be cut off at the border of the figure."""
 
 
 @checked
 def plot_images(
     images: Array | Clip | Mapping[str, Array | Clip], *, count: int = 6, title: str | None = None
 ) -> go.Figure:
-    """Evenly spaced images of a clip side by side, each with its number; several clips are rows below one another.
+    """Evenly spaced images of a clip side by side, each with its number; several clips are stacked as rows.
 
     Parameters
     ----------
-    images : Clip, (image, y, x, 3) uint8, or names to these, all of as many images of the same size
-    count : images of a row; fewer where the clip has fewer, the first and the last among them
-    title : by default the prompt of a clip that has one
+    images : Clip, (image, y, x, 3) uint8, or a mapping of names to these, all with equal numbers of images of one size
+    count : images per row, including the first and the last; fewer if the clip has fewer
+    title : by default the prompt of the clip, if it has one
 
     Raises
     ------

@@ -36,13 +36,13 @@ from store.errors import InvalidInputError, UnknownLayerError
 
 Limits = tuple[float, float]
 MOST_WRITTEN = 14
-"""Rows and columns up to which each cell has its number written in it."""
+"""Largest numbers of rows and columns at which the number of each cell is written in it."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """The ends of a colour scale, its colours, and in words how they were chosen."""
+    """The limits of a colour scale, its colours, and in words how they were chosen."""
 
     low: float
     high: float
@@ -51,7 +51,7 @@ class _Scale:
 
 
 def _scale(values: xr.DataArray, limits: Limits | None) -> _Scale:
-    """A scale from 0, or one round 0 for what can be negative."""
+    """A scale from 0, or one centred on 0 for values that can be negative."""
     if limits is not None and not limits[0] < limits[1]:
         raise InvalidInputError(f"limits must rise from low to high; got {limits}.")
     if is_difference(values) and limits is not None and limits[0] != -limits[1]:
@@ -70,13 +70,13 @@ def _scale(values: xr.DataArray, limits: Limits | None) -> _Scale:
 
 
 def _cell_format(high: float) -> str:
-    """Whole numbers from ten on, else two digits of the largest value, in every cell alike."""
+    """Format of all cells: whole numbers if the largest value is ten or more, otherwise two digits of it."""
     decimals = 0 if high >= 10 else max(2, 1 - int(np.floor(np.log10(high))))
     return f".{decimals}f" if decimals <= 4 else ".1e"
 
 
 def _write_cells(figure: go.Figure, cells: np.ndarray, x: Sequence[str], y: Sequence[str], scale: _Scale) -> None:
-    """The number of each cell in black or white, whichever stands out more from the colour of the cell."""
+    """Write the number of each cell in black or white, whichever contrasts more with the colour of the cell."""
     rows, columns = (places.tolist() for places in np.nonzero(np.isfinite(cells)))
     if not rows:
         return
@@ -98,7 +98,7 @@ def _write_cells(figure: go.Figure, cells: np.ndarray, x: Sequence[str], y: Sequ
 def _matrix(
     values: xr.DataArray, x: Sequence[str], y: Sequence[str], *, limits: Limits | None, title: str | None
 ) -> go.Figure:
-    """A heat map of cells (y, x) with its scale, its normalisation and its missing cells stated."""
+    """A heat map of cells (y, x) that states its scale, normalisation and missing cells."""
     scale = _scale(values, limits)
     cells = values.values.astype(np.float32)
     figure = go.Figure(
@@ -122,7 +122,7 @@ def _matrix(
     heading = title if title is not None else headline(values)
     entitle(figure, heading, scale.note, height=int(min(760, max(230, 140 + 26 * len(y)))), top=62)
     figure.update_layout(legend={"xanchor": "right", "x": 1})
-    # The ends are given, since text and hatches would widen an axis that finds its own.
+    # The range is fixed, since text and hatches would widen an automatic one.
     figure.update_xaxes(showgrid=False, range=[-0.5, len(x) - 0.5])
     figure.update_yaxes(showgrid=False, range=[len(y) - 0.5, -0.5])
     return figure
@@ -132,20 +132,21 @@ def _matrix(
 def plot_layer_step(
     values: xr.DataArray, *, selected: Sequence[int] = (), limits: Limits | None = None, title: str | None = None
 ) -> go.Figure:
-    """A heat map of one quantity over layer and step, one cell for each that was recorded.
+    """A heat map of one quantity over layer and step, with one cell for each recorded pair.
 
     Parameters
     ----------
     values : DataArray (step, layer), with or without ``clip`` (then the mean over clips); any unit, from ``attrs``
-        A difference (:func:`analyses.layers.differences.difference`, or an accuracy that is somewhere negative) has
-        colours that part at 0.
+        A difference (:func:`analyses.layers.differences.difference`, or an accuracy with negative values) has diverging
+        colours around 0.
     selected : layers whose labels are set in bold
-    limits : ends of the colour scale; by default 0 to 100 for percent, else 0 to the largest value
+    limits : of the colour scale; by default 0 to 100 for percent, otherwise 0 to the largest value
 
     Raises
     ------
     InvalidInputError
-        For other dims, an empty array, limits that do not rise, and limits of a difference that are not even about 0.
+        For other dims, an empty array, limits that do not increase, and limits of a difference that are not symmetric
+        around 0.
 
     Examples
     --------
@@ -176,7 +177,7 @@ def plot_heads(
     Raises
     ------
     InvalidInputError
-        For other dims, an empty array or limits that do not rise.
+        For other dims, an empty array or limits that do not increase.
 
     Examples
     --------
@@ -205,13 +206,13 @@ def _position(layers: np.ndarray, layer: int) -> int:
 def plot_best_layers(
     values: xr.DataArray, layers: Sequence[int], *, baseline: xr.DataArray | None = None, title: str | None = None
 ) -> go.Figure:
-    """Curves of the chosen layers over the steps, with 95 % intervals over clips; the other layers thin and grey.
+    """Curves of the chosen layers over the steps, with 95 % intervals over clips; other layers are thin and grey.
 
     Parameters
     ----------
-    values : DataArray (clip, step, layer), any unit; of a difference, paired by clip, with a line at 0
+    values : DataArray (clip, step, layer), any unit; a difference is paired by clip and has a line at 0
     layers : layer numbers, best first (six at most are drawn in colour)
-    baseline : DataArray (clip), optional. What "nothing moves" scores; its mean is a dashed line.
+    baseline : DataArray (clip), optional. Score of "nothing moves"; its mean is a dashed line.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tracks drawn on the images of a clip: videos and strips to look at."""
+"""Tracks drawn on the images of a clip, for videos and strips of images."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from store.checks import finite, integer
 from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 
-_FINE = 4  # strokes are drawn on images enlarged by this and averaged down, which smooths their edges
+_FINE = 4  # factor by which images are enlarged for drawing and then averaged down, which smooths edges
 _DARK, _WHITE = (20, 22, 28), (255, 255, 255)
 _LABEL = 18  # pixels below each image of a strip
 _GAP = 4  # pixels between them
-_VIEWED = 320  # pixels of the shorter side from which on a video is comfortable to look at
+_VIEWED = 320  # shorter side in pixels above which a video is comfortable to watch
 _JUMP = 0.125  # in drawn scenes of six images things move by up to 0.09 of the diagonal, in filmed ones by half of that
 
 
 def viewing_scale(height: int, width: int) -> int:
-    """The whole number by which a small clip should be enlarged to be looked at; 1 for one that is large enough.
+    """The integer factor by which a small clip should be enlarged for viewing; 1 for a clip that is large enough.
 
     Examples
     --------
@@ -47,22 +47,22 @@ def draw_tracks(
     radius: float | None = None,
     scale: int = 1,
 ) -> np.ndarray:
-    """Every image of a clip with the points on it.
+    """Draw the points on every image of a clip.
 
-    A visible point is a disc, a hidden one hollow: a ring through which the image shows. Both have the colour of where
-    the point was asked for (:func:`analyses.plots.colours.start_colours`), a dark edge, and in the image that it was
-    asked for in a white edge. Behind it runs the way that it came, thinner the longer ago. The way is broken where the
-    point was hidden and where it jumps: the trail breaks there.
+    A visible point is a disc, a hidden one a ring through which the image is visible. Both have the colour of the query
+    position (:func:`analyses.plots.colours.start_colours`) and a dark edge; in the image of the query the edge is
+    white. A trail shows the recent path of a point, thinner for earlier images. It is interrupted where the point is
+    hidden and where it jumps.
 
     Parameters
     ----------
     images : (image, y, x, 3) uint8
     tracks : PointTracks of as many images
-    trail : images of the past that the way behind a point covers; 0 draws none
-    jump : share of the diagonal of the image; a longer step from one image to the next is not drawn. By default an
+    trail : number of past images that a trail covers; 0 draws none
+    jump : fraction of the diagonal of the image; longer steps between consecutive images are not drawn. By default an
         eighth; ``math.inf`` draws every step
     radius : of the discs, in pixels of the result; by default 1/70 of its shorter side, at least 3
-    scale : whole number by which the images are enlarged, every pixel to a square: :func:`viewing_scale` proposes one
+    scale : integer factor by which the images are enlarged, each pixel to a square; :func:`viewing_scale` proposes one
 
     Returns
     -------
@@ -71,7 +71,7 @@ def draw_tracks(
     Raises
     ------
     InvalidInputError
-        For images of another kind or number, and options below their least values.
+        For images of another type or number, and options below their minimum.
 
     Examples
     --------
@@ -110,12 +110,12 @@ def overlay_strip(
 ) -> np.ndarray:
     """Evenly spaced images of :func:`draw_tracks` side by side, each with its number below.
 
-    Images in which points were asked for have a dark bar below them.
+    Images with queries have a dark bar below them.
 
     Parameters
     ----------
     images, tracks, trail, jump, radius, scale : as in :func:`draw_tracks`
-    count : images of the strip; fewer where the clip has fewer. The first and the last are among them
+    count : images of the strip, including the first and the last; fewer if the clip has fewer
 
     Returns
     -------
@@ -157,7 +157,7 @@ def _labelled(picture: np.ndarray, number: int, asked: bool) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Pen:
-    """Checked input, in pixels of the upscaled picture where stated."""
+    """Checked input; some fields are in pixels of the enlarged image, as stated."""
 
     images: np.ndarray
     tracks: PointTracks
@@ -199,7 +199,7 @@ class _Pen:
         return np.asarray(picture.reduce(_FINE))
 
     def _trail(self, draw: ImageDraw.ImageDraw, number: int, point: int, fine: int) -> None:
-        """Dark below coloured strokes, so that it shows on any image."""
+        """Draw coloured strokes over dark ones, to be visible on any image."""
         first = max(0, number - self.trail)
         places = self.tracks.tracks[:, point] * fine
         steps = [image for image in range(first, number) if self.followed[image, point]]
@@ -220,7 +220,7 @@ class _Pen:
 
 
 def _followed(tracks: PointTracks, longest: float) -> np.ndarray:
-    """(image - 1, point) bool: whether a point is seen at both ends of a step, and the step is no longer than that."""
+    """(image - 1, point) bool: whether a point is visible at both ends of a step that is not too long."""
     length = np.linalg.norm(np.diff(tracks.tracks, axis=0), axis=-1)
     return tracks.visibility[1:] & tracks.visibility[:-1] & (length <= longest)
 

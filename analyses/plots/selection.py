@@ -1,4 +1,4 @@
-"""The picture of a layer selection: the accuracy of each layer next to guesses without a model, and its rank."""
+"""The picture of a layer selection: each layer's accuracy beside guesses without a model, and its ranking."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ OTHER, BASELINE = "#9aa0ab", PALETTE[1]
 def plot_selection(
     selection: LayerSelection, *, max_layers: int = 16, panels: Sequence[str] | None = None, title: str | None = None
 ) -> go.Figure:
-    """The layers, best first: accuracy on all and on moving points next to the baselines, and what they are ranked by.
+    """The layers, best first: accuracy on all and on moving points beside the baselines, and the ranking measure.
 
-    Each with its 95 % interval. Filled dots are selected; the dashed lines are what guesses without a model score.
+    Each value has its 95 % interval. Filled dots are selected layers; dashed lines are the scores of guesses without a
+    model.
 
     Parameters
     ----------
     selection : LayerSelection, as of :func:`analyses.selection.select.select_layers`
-    max_layers : at most this many layers are drawn, the best ones, never fewer than were chosen
+    max_layers : number of layers to draw, best first; all selected layers are drawn in any case
     panels : which of "accuracy", "moving_accuracy" and "mean" (what the layers are ranked by), all by default
         :func:`selection_panels` lists them.
 
     Raises
     ------
     InvalidInputError
-        For ``max_layers`` below one, and for a panel that there is not.
+        For ``max_layers`` below one, and for an unknown panel.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Theme of every figure: colours, type, labels, checks of arrays, and the look of "not recorded"."""
+"""Theme of every figure: colours, fonts, labels, checks of arrays, and the style of values that were not recorded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ INK, SOFT, FAINT, MISSING, HATCH = "#1f2430", "#5b6270", "#d9dce2", "#e4e6ea", "
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SEQUENTIAL, DIVERGING = "Viridis", "RdBu"
 MAX_TICKS = 16
-# Buttons of plotly's toolbar that send a figure, and with it unpublished frames, to a server. Removed in the layout,
-# they are missing wherever the figure is shown: in a notebook, and in what plotly's own write_html writes.
+# Buttons of plotly's toolbar that send a figure, and with it unpublished images, to a server. They are removed in the
+# layout and so are missing everywhere: in notebooks, and in files of plotly's own write_html.
 UPLOADS = ("sendChartToCloud", "sendDataToCloud")
-# Wider pictures gain nothing in a report but bytes.
+# Wider pictures only add bytes to a report.
 MAX_PIXELS = 384
 
 _AXIS = {
@@ -51,43 +51,43 @@ THEME = go.layout.Template(
 
 
 def escape(text: object) -> str:
-    """Text as plotly shows it literally: its labels read a subset of HTML."""
+    """Escape text so that plotly shows it literally; its labels interpret a subset of HTML."""
     return html.escape(str(text), quote=False)
 
 
 def label(values: xr.DataArray) -> str:
-    """The quantity and its unit as attrs state them, ``accuracy [%]``; the variable's name where that is too long."""
+    """The quantity and its unit from attrs, ``accuracy [%]``; the variable's name if that is too long."""
     name, units = escape(quantity(values)), str(values.attrs.get("units", ""))
     units = "%" if units == "percent" else units
     return f"{name} [{escape(units)}]" if units not in ("", "1") else name
 
 
 def headline(values: xr.DataArray) -> str:
-    """The quantity as a title; that of a difference has its unit with it."""
+    """The quantity as a title; the title of a difference includes its unit."""
     name, _, units = label(values).capitalize().partition(" [")
     return f"{name}, {units.removesuffix(']')}" if units and is_difference(values) else name
 
 
 def unit(values: xr.DataArray) -> str:
-    """The unit for a colour bar, which is too short for a name: ``%``, or the name if there is no unit."""
+    """The unit for a colour bar, which has no room for a name: ``%``, or the name if there is no unit."""
     text = label(values)
     return text.split(" [")[1].removesuffix("]") if " [" in text else text
 
 
 def entitle(figure: go.Figure, heading: str, note: str, *, height: int, top: int) -> None:
-    """Theme, height, and a title with a quiet line below it, always as far from the upper edge; no upload button."""
+    """Set theme, height and a title with a note below it, at a fixed distance from the top; no upload button."""
     text = f"{heading}<br><span style='font-size:12px;color:{SOFT}'>{note}</span>"
     figure.update_layout(template=THEME, height=height, margin={"t": top}, title={"text": text, "y": 1 - 16 / height})
     figure.update_layout(modebar={"remove": list(UPLOADS)})
 
 
 def numbers(values: xr.DataArray | xr.Dataset, dim: str) -> np.ndarray:
-    """The recorded numbers along a dim: its coordinate, or 0, 1, 2 ... without one."""
+    """The recorded numbers along a dim: its coordinate, or 0, 1, 2 ... if it has none."""
     return np.asarray(values[dim].values) if dim in values.coords else np.arange(values.sizes[dim])
 
 
 def step_names(values: xr.DataArray) -> list[str]:
-    """``step 12, timestep 741`` for each recorded step; without a timestep the step alone."""
+    """``step 12, timestep 741`` for each recorded step; only the step if the timestep is unknown."""
     steps = numbers(values, "step")
     if "timestep" not in values.coords or values.timestep.dims != ("step",):
         return [f"step {step}" for step in steps]
@@ -95,7 +95,7 @@ def step_names(values: xr.DataArray) -> list[str]:
 
 
 def layer_names(values: xr.DataArray) -> list[str]:
-    """``layer 4, transformer_blocks.4.attn1`` for each layer; without a module path the layer alone."""
+    """``layer 4, transformer_blocks.4.attn1`` for each layer; only the layer if its module path is unknown."""
     layers = numbers(values, "layer")
     if "layer_name" not in values.coords or values.layer_name.dims != ("layer",):
         return [f"layer {layer}" for layer in layers]
@@ -103,7 +103,7 @@ def layer_names(values: xr.DataArray) -> list[str]:
 
 
 def ink_on(colour: tuple[float, float, float]) -> str:
-    """Black or white, whichever stands out more from a colour (red, green, blue in 0 to 1): at least 4.5 to 1.
+    """Black or white, whichever contrasts more with a colour (red, green, blue from 0 to 1): at least 4.5 to 1.
 
     Notes
     -----
@@ -120,7 +120,7 @@ def ink_on(colour: tuple[float, float, float]) -> str:
 
 
 def ticks(names: Sequence[str], texts: Sequence[str], most: int = MAX_TICKS) -> dict[str, Any]:
-    """Ticks of a category axis at a whole stride, about ``most`` of them, the first and the last among them."""
+    """About ``most`` ticks of a category axis at a whole stride, including the first and the last."""
     keep = strided(len(names), most)
     if len(keep) > 2 and keep[-1] - keep[-2] <= (keep[1] - keep[0]) / 2:
         del keep[-2]
@@ -142,7 +142,7 @@ def step_ticks(values: xr.DataArray) -> dict[str, Any]:
 
 
 def mark_missing(figure: go.Figure, values: np.ndarray, x: Sequence[str], y: Sequence[str], note: str) -> None:
-    """Hatch the cells that are NaN in grey and say so in the legend; zero keeps its colour."""
+    """Hatch NaN cells in grey and explain that in the legend; zero keeps its colour."""
     rows, columns = (places.tolist() for places in np.nonzero(np.isnan(values)))
     if not rows:
         return
@@ -168,7 +168,7 @@ def _picture(image: np.ndarray) -> Image.Image:
 
 
 def _data_uri(picture: Image.Image) -> str:
-    """PNG while small, so that pixels stay exact; JPEG otherwise."""
+    """Encode small pictures as PNG, so that pixels stay exact, and others as JPEG."""
     kind, options = ("png", {}) if max(picture.size) <= 128 else ("jpeg", {"quality": 82})
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
@@ -176,7 +176,7 @@ def _data_uri(picture: Image.Image) -> str:
 
 
 def encoded_image(image: np.ndarray) -> str:
-    """An image (y, x, 3) uint8 as an address that holds it, at most 384 px along its longer side."""
+    """An image (y, x, 3) uint8 as a data URI, at most 384 px along its longer side."""
     return _data_uri(_picture(image))
 
 
@@ -190,7 +190,7 @@ def image_trace(image: np.ndarray, extent: tuple[float, float, float, float], **
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most ``most`` evenly spaced indices of ``count``, both ends among them.
+    """At most ``most`` evenly spaced indices of ``count``, including both ends.
 
     Examples
     --------
@@ -201,7 +201,7 @@ def evenly(count: int, most: int) -> list[int]:
 
 
 def strided(count: int, most: int) -> list[int]:
-    """At most ``most`` indices of ``count`` at a whole stride from 0, and the last one.
+    """At most ``most`` indices of ``count`` at a whole stride from 0, including the last.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Predicted tracks drawn on the images of a clip, against the truth if there is one."""
+"""Predicted tracks drawn on the images of a clip, with the truth if it is known."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _as_flags(name: str, flags: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _errors(drawn: _Drawn, image: int) -> list[go.Scatter]:
-    """Thin lines from the truth to the prediction, for visible points; dark below white shows on any image."""
+    """Thin lines from the truth to the prediction of visible points, with a dark rim to be visible anywhere."""
     lines = np.full((drawn.predicted.shape[1], 3, 2), np.nan)
     if drawn.tracks is not None:
         lines[:, 0], lines[:, 1] = drawn.tracks[image], drawn.predicted[image]
@@ -56,7 +56,7 @@ def _errors(drawn: _Drawn, image: int) -> list[go.Scatter]:
 
 
 def _truth(drawn: _Drawn, image: int) -> go.Scatter:
-    """Crosses where visible points truly are."""
+    """Crosses at the true positions of visible points."""
     places = np.full_like(drawn.predicted[image], np.nan)
     if drawn.tracks is not None:
         places = np.where(drawn.hidden[image][:, None], np.nan, drawn.tracks[image])
@@ -72,7 +72,7 @@ def _truth(drawn: _Drawn, image: int) -> go.Scatter:
 
 
 def _prediction(drawn: _Drawn, image: int) -> list[go.Scatter]:
-    """Discs coloured by start position, hollow where the point is hidden; dark rims, since the colours are light."""
+    """Discs coloured by start position, hollow for hidden points, with dark rims since the colours are light."""
     x, y = np.round(drawn.predicted[image], 2).T
     hidden = drawn.hidden[image]
     symbols = ["circle-open" if flag else "circle" for flag in hidden]
@@ -106,7 +106,7 @@ def _frame(drawn: _Drawn, pictures: np.ndarray, image: int) -> go.Frame:
 
 
 def _legend(drawn: _Drawn) -> list[go.Scatter]:
-    """Entries that explain the marks; they draw nothing themselves."""
+    """Legend entries that explain the marks and draw nothing."""
     entries = {"predicted": "circle"}
     if drawn.hidden.any():
         entries["predicted, hidden"] = "circle-open"
@@ -130,7 +130,7 @@ TIMES_PLAYED = 5
 
 
 def image_slider(shown: list[int], active: int) -> dict[str, Any]:
-    """A slider that stops at the drawn images alone."""
+    """A slider that stops only at the drawn images."""
     options = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"label": str(image), "method": "animate", "args": [[str(image)], options]} for image in shown]
     return {
@@ -148,7 +148,7 @@ def image_slider(shown: list[int], active: int) -> dict[str, Any]:
 def add_player(figure: go.Figure, shown: list[int], images_per_second: float, *, active: int) -> None:
     """Add a slider over the drawn images, and buttons that play them a few times and stop.
 
-    They are placed above the panels, which on a narrow screen are lower than their space.
+    They are placed above the panels, which on a narrow screen do not fill their height.
     """
     still = {"transition": {"duration": 0}}
     play = {"mode": "immediate", "frame": {"duration": 1000 / images_per_second, "redraw": True}}
@@ -176,7 +176,7 @@ def plot_tracks(
     images_per_second: float = 8.0,
     title: str | None = None,
 ) -> go.Figure:
-    """Predicted points on the images of a clip, joined to the truth where it is known; it plays, and a slider stops it.
+    """Animation of predicted points on the images of a clip, joined to the truth if it is known, with a slider.
 
     A click on "errors" in the legend hides the lines between predictions and truth.
 
@@ -184,14 +184,14 @@ def plot_tracks(
     ----------
     images : (image, y, x, 3) uint8
     predicted : PointTracks, or (image, point, 2) float, (x, y) in pixels of the clip
-        Colours are by where a point was asked for (:func:`analyses.plots.colours.start_colours`), as in
-        :func:`analyses.plots.overlay.draw_tracks`; without its query, that is where it is in image 0.
+        Colours depend on the query position (:func:`analyses.plots.colours.start_colours`), as in
+        :func:`analyses.plots.overlay.draw_tracks`; without queries, on the position in image 0.
     tracks : (image, point, 2) float, (x, y) in pixels of the clip, optional: the truth
     visibility, predicted_visibility : (image, point) bool, optional. Hidden points are drawn hollow, by the truth
         where it is given, by the prediction otherwise; the error of a hidden point is not drawn.
-    max_images, max_points : more than these are thinned out; the title states it
+    max_images, max_points : larger numbers are thinned out to these; the title states it
     images_per_second : float
-        At which it plays, above 0.
+        Speed of the animation, above 0.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def plot_tracks(
     finite(images_per_second, "images_per_second", above=0)
     drawn, total = _drawn(pictures, predicted, tracks, visibility, predicted_visibility, max_points)
     shown = strided(len(pictures), max_images)
-    # The last image comes first: in image 0 a tracker has not had to do anything yet.
+    # The last image is shown first: in image 0 a tracker has not done anything yet.
     figure = go.Figure(_layers_of(drawn, pictures, shown[-1]) + _legend(drawn))
     if len(shown) > 1:
         figure.frames = [_frame(drawn, pictures, image) for image in shown]

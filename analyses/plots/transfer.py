@@ -1,4 +1,4 @@
-"""A reference and the clip with its motion as a video, each next to the displacement of its parts."""
+"""A reference and the clip with its motion as a video, each beside the displacement of its parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PANELS = ("reference", "its flow", "result", "its flow")
 
 @dataclass(frozen=True)
 class _Side:
-    """One clip: images (image, y, x, 3), (frame, y, x, 2) how far each cell has come, and the frame of each image."""
+    """One clip: images (image, y, x, 3), displacement of each cell (frame, y, x, 2), and frame of each image."""
 
     pictures: np.ndarray
     come: np.ndarray
@@ -46,8 +46,8 @@ def plot_transfer(
 ) -> go.Figure:
     """A reference, its flow, a result and its flow side by side as a video, with the wheel that explains the colours.
 
-    Each image is shown next to its latent frame, whose cells are coloured by displacement since image 0:
-    minus the flow from that frame back to frame 0. What is coloured so moves along with the object.
+    Each image is shown beside its latent frame, whose cells are coloured by their displacement since image 0: minus the
+    flow from that frame back to frame 0. The colours therefore move along with the object.
 
     Parameters
     ----------
@@ -56,15 +56,15 @@ def plot_transfer(
     reference_flow, flow : DataArray (frame, frame_to, y, x, xy) with the coordinate ``image`` (frame), in cells
         Of ``reference`` and of ``clip``, as :func:`analyses.flow.reference_flow.reference_flow` returns them, of the
         same shape.
-    largest : length that is fully saturated in both flows; by default the longest vector that is drawn
-    max_images : more than these are thinned out; the title states it
-    images_per_second : how fast the video plays
+    largest : length with full saturation in both flows; by default the longest vector that is drawn
+    max_images : larger numbers of images are thinned out to this; the title states it
+    images_per_second : speed of the video
     title : str, optional
 
     Raises
     ------
     InvalidInputError
-        For clips of different sizes or lengths, flows that do not fit one another or the clips, values that are not
+        For clips of different sizes or lengths, flows that do not fit each other or the clips, values that are not
         finite, and a ``largest``, ``max_images`` or ``images_per_second`` that is not above 0.
 
     Examples
@@ -83,7 +83,7 @@ def plot_transfer(
     count = len(sides[0].pictures)
     shown = strided(count, max_images)
     figure = _panels(sides[0], largest)
-    # The last image comes first: in image 0 nothing has moved yet.
+    # The last image is shown first: in image 0 nothing has moved yet.
     for place, trace in enumerate(_traces(sides, shown[-1], largest)):
         figure.add_trace(trace, 1, _column(place))
     figure.add_trace(image_trace(wheel_picture(largest), (-1, -1, 1, 1)), 1, 5)
@@ -99,12 +99,12 @@ def plot_transfer(
 
 
 def checked_pair(reference: Any, clip: Any, reference_flow: xr.DataArray, flow: xr.DataArray) -> None:
-    """Check that two clips and their flows fit one another.
+    """Check that two clips and their flows fit each other.
 
     Raises
     ------
     InvalidInputError
-        For clips of different sizes or lengths, and flows that fit neither one another nor the clips.
+        For clips of different sizes or lengths, and flows that do not fit each other or the clips.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def checked_pair(reference: Any, clip: Any, reference_flow: xr.DataArray, flow: 
 
 
 def _sides(reference: Any, clip: Any, reference_flow: xr.DataArray, flow: xr.DataArray) -> tuple[_Side, _Side]:
-    """Both clips, checked against one another."""
+    """Both clips, checked against each other."""
     ours, theirs = (each.images if isinstance(each, Clip) else as_images(each) for each in (clip, reference))
     if ours.shape != theirs.shape:
         raise InvalidInputError(
@@ -130,7 +130,7 @@ def _sides(reference: Any, clip: Any, reference_flow: xr.DataArray, flow: xr.Dat
             "backbone."
         )
     frames = {name: frames_of_images(name, each, len(ours)) for name, each in flows.items()}
-    # less than zero becomes plain zero, so that no cell reads -0.00
+    # negative zero becomes zero, so that no cell reads -0.00
     come = [0.0 - each.values[:, 0] for each in flows.values()]
     return _Side(theirs, come[0], frames["reference_flow"]), _Side(ours, come[1], frames["flow"])
 
@@ -153,12 +153,12 @@ def _checked(name: str, flow: xr.DataArray) -> xr.DataArray:
 
 
 def frames_of_images(name: str, flow: xr.DataArray, images: int) -> list[int]:
-    """Return the frame of each image: spans of equal length, but for the first, with these middle images.
+    """Return the frame of each image: spans of equal length, except for the first, with these middle images.
 
     Raises
     ------
     InvalidInputError
-        Where the coordinate ``image`` (frame) fits no such spans.
+        If the coordinate ``image`` (frame) fits no such spans.
 
     Examples
     --------
@@ -227,7 +227,7 @@ def _column(place: int) -> int:
 def _animate(
     figure: go.Figure, sides: tuple[_Side, _Side], shown: list[int], largest: float, images_per_second: float
 ) -> None:
-    """A frame an image, a slider over them, and buttons that play them a few times and stop."""
+    """Add an animation frame per image, a slider over them, and buttons that play them a few times and stop."""
     figure.frames = [
         go.Frame(name=str(image), data=_traces(sides, image, largest), traces=list(range(6))) for image in shown
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import sys
 from pathlib import Path
@@ -67,7 +68,12 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Rewrite the links of a page of ``docs`` that lead out of it."""
+    """Rewrite the links of a page of ``docs`` that lead out of it.
+
+    The reference, nearly all of the site, is left out of the search index where ``SEARCH_REFERENCE`` is "no".
+    """
+    if os.environ.get("SEARCH_REFERENCE") == "no" and page.file.src_uri.startswith("reference/"):
+        page.meta["search"] = {"exclude": True}
     source = Path("docs", page.file.src_uri)
     return _moved(markdown, source.as_posix()) if (ROOT / source).exists() else markdown
 

@@ -1,4 +1,4 @@
-"""Means over clips and how far another choice of clips would move them; windows of a clip count as one clip."""
+"""Means over clips, and their intervals under resampling of clips; windows of a clip count as one clip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.errors import InvalidInputError
 
 
 def by_source(values: xr.DataArray) -> xr.DataArray:
-    """The mean over the windows of each whole clip, still along ``clip``; NaN where no window has a value.
+    """The mean over the windows of each whole clip, along ``clip``; NaN if no window has a value.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def mean_over_clips(values: xr.DataArray) -> xr.DataArray:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, of what is finite; NaN where nothing is."""
+    """Mean of the finite values over the first axis; NaN if there are none."""
     seen = np.isfinite(values).sum(0)
     return np.where(seen > 0, np.nansum(values, axis=0) / np.maximum(seen, 1), np.nan)
 
@@ -70,8 +70,8 @@ def interval_levels(clips: int) -> tuple[float, float]:
     """The quantiles of a bootstrap over ``clips`` clips that make a 95 % interval.
 
     Plain 2.5 and 97.5 % quantiles are too narrow for few clips: the resampled spread lacks the factor n / (n - 1) and
-    the tails of Student's t. The expanded levels (Hesterberg, The American Statistician 69, 2015, section 5.3) make
-    good for both.
+    the tails of Student's t. The expanded levels (Hesterberg, The American Statistician 69, 2015, section 5.3)
+    compensate for both.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def interval_levels(clips: int) -> tuple[float, float]:
 
 
 def draw_clips(clips: int, samples: int, seed: int) -> np.ndarray:
-    """(sample, clip) how often each clip is drawn in each bootstrap sample."""
+    """(sample, clip) number of times that each clip is drawn in each bootstrap sample."""
     drawn = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), samples)
     return drawn.astype(np.float64)
 
@@ -96,7 +96,7 @@ def bootstrap_mean(values: xr.DataArray, *, resamples: int = 2000, seed: int = 0
     Parameters
     ----------
     values : DataArray with dim ``clip``; windows of one clip share its ``source`` and count as one
-    resamples, seed : bootstrap samples, and the seed that makes them repeat
+    resamples, seed : number of bootstrap samples, and their seed
 
     Returns
     -------
@@ -147,7 +147,7 @@ def harmonic_mean(accuracy: Array, confidence: Array, attention_score: Array) ->
 
     Notes
     -----
-    DiffTrack (Nam et al., 2025), section 3.3; docs/definitions.md, section 4. Means over clips come before this.
+    DiffTrack (Nam et al., 2025), section 3.3; docs/definitions.md, section 4. Take means over clips first.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def _labelled(accuracy: xr.DataArray, confidence: xr.DataArray, attention_score:
 
 
 def _scaled(matrix: np.ndarray) -> np.ndarray:
-    """Min-max over the last two axes; a constant matrix is 0 and NaN stays NaN."""
+    """Min-max scaling over the last two axes; a constant matrix becomes 0 and NaN stays NaN."""
     finite = np.isfinite(matrix)
     low = np.where(finite, matrix, np.inf).min((-2, -1), keepdims=True)
     high = np.where(finite, matrix, -np.inf).max((-2, -1), keepdims=True)

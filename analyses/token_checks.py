@@ -13,7 +13,7 @@ from store.errors import InvalidInputError
 
 
 class TokenChecks:
-    """Extremes of several tensors, on their device; what is wrong with them is raised when they are fetched.
+    """Extremes of several tensors, on their device; errors are raised when the extremes are fetched.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class TokenChecks:
         Raises
         ------
         InvalidInputError
-            At once for an empty tensor; the rest when fetched.
+            At once for an empty tensor; for other values when fetched.
         """
         if not tensor.numel():
             raise InvalidInputError(f"{name} is empty: shape {tuple(tensor.shape)}.")
@@ -62,7 +62,7 @@ class TokenChecks:
         return torch.stack([extreme.to(dtype) for extreme in self._extremes])
 
     def raise_for(self, extremes: np.ndarray) -> dict[str, float]:
-        """Raise for the first tensor that fails; return the largest size of a value of each.
+        """Raise for the first tensor that fails; return the largest absolute value of each.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class TokenChecks:
         return largest
 
     def finish(self) -> dict[str, float]:
-        """Fetch the extremes and raise for them: the device is waited for once."""
+        """Fetch the extremes, waiting for the device once, and raise for invalid ones."""
         return self.raise_for(self.extremes().cpu().numpy())
 
 

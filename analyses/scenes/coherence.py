@@ -17,15 +17,15 @@ from store.arrays import as_array
 from store.clips.clip import Clip
 
 SECOND_COPY = 0.25
-"""Area of the object in an image from which on another region of its colour is a second copy."""
-_REACH = 2  # pixels around the centres' difference in which outlines are aligned
-_LEAST = 12  # pixels of an outline that can be compared
-_CONSISTENT = 1.0  # pixels between a flow and the way back
+"""Fraction of the object's area in an image above which another region of its colour is a second copy."""
+_REACH = 2  # search range in pixels around the difference of the centres, for aligning outlines
+_LEAST = 12  # smallest outline in pixels that can be compared
+_CONSISTENT = 1.0  # largest difference in pixels between a flow and the backward flow
 
 
 @dataclass(frozen=True)
 class ObjectCoherence:
-    """Coherence of the largest object of a clip: its outline, its area, its pixels, and copies of it.
+    """Coherence of the largest object of a clip: of its outline, area and pixels, and copies of it.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class ObjectCoherence:
         onto the first; 0 to 1, NaN where no two neighbouring images show it
     area_drift : absolute logarithm of the ratio of the object's areas in the last and the first image that show it
         away from the borders; NaN where fewer than two do
-    warping_error : mean absolute difference of an image and the next one, warped back onto it by optical flow, where
-        the flow and the way back agree; shares of the full range, 0 to 1; NaN for a single image
-    second_copy : share of the images in which another region of the object's colour, apart from it, has at least a
+    warping_error : mean absolute difference between an image and the next one, warped back onto it by optical flow,
+        where the forward and backward flows agree; fraction of the full range, 0 to 1; NaN for a single image
+    second_copy : fraction of the images in which another region of the object's colour, apart from it, has at least a
         quarter of its area; NaN where no object is seen
     """
 
@@ -49,10 +49,11 @@ class ObjectCoherence:
 def object_coherence(clip: Array | Clip) -> ObjectCoherence:
     """Measure the coherence of the largest object of a clip of a synthetic scene, drawn or generated.
 
-    The object is found by :func:`analyses.scenes.vision.see_scene`. Drawn scenes turn and grow a little and are hidden
-    in part, so their values, not 1 and 0, are what a generated clip can be compared with. Outlines are compared where
-    neither image's border cuts them off. The warping error is that of Lai et al., "Learning Blind Video Temporal
-    Consistency" (2018), with an absolute instead of a squared difference and occlusions found by going there and back.
+    The object is found by :func:`analyses.scenes.vision.see_scene`. Objects of drawn scenes turn, grow slightly and are
+    partly hidden, so generated clips should be compared with the values of drawn scenes rather than with 1 and 0.
+    Outlines are compared where neither image's border cuts them off. The warping error is that of Lai et al., "Learning
+    Blind Video Temporal Consistency" (2018), with an absolute instead of a squared difference and occlusions found by a
+    forward-backward check.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def _area_drift(mask: np.ndarray) -> float:
 
 
 def _second_copy(mask: np.ndarray, alike: np.ndarray) -> float:
-    """Share of the images that show the object in which a region of its colour that does not touch it is too large."""
+    """Fraction of the images with the object in which a separate region of its colour is too large."""
     copies = []
     for region, same in zip(mask, alike, strict=True):
         if not region.any():

@@ -14,19 +14,19 @@ from store.scenes.prompt import ScenePrompt, parse_prompt
 from store.scenes.texture import COLOURS
 
 _LEAST_HUE = 0.15
-"""Length of the way between two colours apart from brightness, below which brightness counts too (white and grey)."""
+"""Distance of two colours without brightness below which brightness is included as well (white and grey)."""
 
 
 @dataclass(frozen=True)
 class ColourLeak:
-    """Share of the way from the prompt's colour to the reference's at which a clip's colour lies.
+    """Position of a clip's colours between those of the prompt (0) and those of the reference (1).
 
     Attributes
     ----------
     object : float
         0 the prompt's colour, 1 the reference's; NaN where no object is seen.
     background : float
-        The same of all that is not the object.
+        The same for all pixels outside of the object.
     """
 
     object: float
@@ -35,18 +35,18 @@ class ColourLeak:
 
 @checked
 def colour_leak(images: Array, prompt: str | ScenePrompt, reference: str | ScenePrompt) -> ColourLeak:
-    """Return how far object and background of a clip are tinted in the colours of its reference.
+    """Return how far the object and the background of a clip are tinted towards the colours of its reference.
 
-    The mean colour of the largest object's region, and of all else, is projected on the way from the colour that the
-    prompt names to the one that the reference's names, less the part along the prompt's colour, so that brightness
-    (stripes, clouds) does not count. Compare with a clip of the same prompt and noise without the reference: textures
-    vary in tint by themselves.
+    The mean colours of the largest object's region and of all other pixels are projected onto the line from the colour
+    that the prompt names to the colour that the reference's prompt names. The component along the prompt's colour is
+    removed, so that brightness (stripes, clouds) does not count. Compare with a clip of the same prompt and noise
+    without the reference, since textures vary in tint.
 
     Parameters
     ----------
     images : (image, y, x, 3) uint8, rgb
     prompt, reference : prompts of one object in the grammar of :mod:`store.scenes.prompt`
-        With other colours for the object and for the background.
+        They must name different colours for the object and for the background.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def colour_leak(images: Array, prompt: str | ScenePrompt, reference: str | Scene
 
 
 def _share(pixels: np.ndarray, own: str, other: str) -> float:
-    """Fraction of the way from one colour to another at which the mean of pixels (pixel, 3) lies; NaN for none."""
+    """Position of the mean of pixels (pixel, 3) between two colours, 0 (first) to 1 (second); NaN if empty."""
     if not len(pixels):
         return math.nan
     start, end = np.array(COLOURS[own]), np.array(COLOURS[other])

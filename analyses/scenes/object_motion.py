@@ -1,4 +1,4 @@
-"""The path of the object of a clip, by plain computer vision, and how far a generated one is from its reference."""
+"""The path of the object of a clip, by plain computer vision, and its distance from that of a reference."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class ObjectMotion:
 
     Attributes
     ----------
-    path : (image, 2) float, (x, y) in pixels, y pointing down: the object's centre less that in image 0; NaN where no
+    path : (image, 2) float, (x, y) in pixels, y pointing down: the object's centre relative to image 0; NaN where no
         object is seen
     shown : (image,) bool, whether a part of it is seen
-    colour, shape : what it looks like, words of the scene grammar; None if no object is seen
+    colour, shape : words of the scene grammar; None if no object is seen
     size : (height, width) of the clip in pixels
     """
 
@@ -53,8 +53,8 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
     """The path of the object of a clip of a synthetic scene, drawn or generated.
 
     The object is found by :func:`analyses.scenes.vision.see_scene`, and its path is the mean position of the pixels of
-    its region. Between images that show it, it goes straight on; before the first and after the last of them it rests.
-    Parts that are hidden, or outside the image, pull the mean aside.
+    its region. The path is interpolated linearly between images that show the object and constant before the first and
+    after the last of them. Parts that are hidden or outside the image bias the mean.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
 
     Notes
     -----
-    Not by optical flow, which is as good on drawn scenes: the texture and outline of an object that ``mini`` generates
+    Optical flow is as good on drawn scenes but not used: the texture and outline of an object that ``mini`` generates
     change from image to image, and the flow then misses much of its motion.
 
     Examples
@@ -96,9 +96,9 @@ def object_motion(clip: Array | Clip, *, colour: str | None = None) -> ObjectMot
 
 @checked
 def moving_apart(tracks: Array) -> np.ndarray:
-    """The tracks that do not move as most do, so not as the background does, by their motion over the whole clip.
+    """Select tracks that do not move as most of them, and so not as the background, over the whole clip.
 
-    Right for scenes whose camera pans or is static.
+    Valid for scenes whose camera pans or is static.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def moving_apart(tracks: Array) -> np.ndarray:
 
 
 def _path(region: np.ndarray) -> np.ndarray:
-    """(image, 2): the mean (x, y) of a region (image, y, x) less that of image 0; straight on where it is hidden."""
+    """(image, 2): the mean (x, y) of a region (image, y, x) relative to image 0, interpolated where it is hidden."""
     shown = np.flatnonzero(region.any((1, 2)))
     centres = np.array([np.argwhere(region[image]).mean(0)[::-1] for image in shown])
     path = np.stack([np.interp(np.arange(len(region)), shown, axis) for axis in centres.T], -1)
@@ -129,9 +129,9 @@ def _path(region: np.ndarray) -> np.ndarray:
 
 @checked
 def motion_error(generated: Array | Clip | ObjectMotion, reference: Array | Clip | ObjectMotion) -> EndPointError:
-    """Measure how far the object of a generated clip strays from the path of that of the reference.
+    """Measure how far the object of a generated clip deviates from the path of the reference's object.
 
-    Both paths start at zero, so that where the objects are does not matter.
+    Both paths start at zero, so the positions of the objects do not matter.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ def motion_error(generated: Array | Clip | ObjectMotion, reference: Array | Clip
     -------
     EndPointError
         ``pixels``, the mean distance between the paths after image 0; ``relative``, the same over the reference's mean
-        displacement. An object that stays where it is has a relative error of 1; one that goes the other way has 2.
-        NaN where an object is not seen in either clip.
+        displacement. An object that does not move has a relative error of 1; one that moves in the opposite direction
+        has 2. NaN where an object is not seen in either clip.
 
     Raises
     ------

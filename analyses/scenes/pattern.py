@@ -10,13 +10,13 @@ from scipy import ndimage
 
 from store.scenes.texture import PATTERNS, Texture
 
-_SIDE = 20  # samples along an image
+_SIDE = 20  # samples along each side of an image
 _ANGLES, _PERIODS, _PLACES = 16, (9.5, 11.0, 12.5, 14.0), 6
-_LEAST_SEEN = 0.7  # of a sample, that is background
+_LEAST_SEEN = 0.7  # smallest fraction of a sample that is background
 LEAST = {"stripes": 0.25, "checks": 0.16, "dots": 0.20, "waves": 0.25}
-"""Share of the variance that a pattern explains where it is the right one; clouds are where none explains that much.
+"""Fraction of the variance that a pattern must explain to be recognised; if none does, the pattern is clouds.
 
-Chosen on the scenes of seeds 2000 to 2399, of which 90 % are right, as are 90 % of seeds 2500 to 2699.
+Chosen on the scenes of seeds 2000 to 2399, where it is right for 90 %, as for 90 % of seeds 2500 to 2699.
 """
 
 
@@ -24,8 +24,8 @@ def background_pattern(images: np.ndarray, background: np.ndarray) -> str:
     """The word of :data:`store.scenes.texture.PATTERNS` that the background of a clip fits best.
 
     Brightness in the background of the first, the middle and the last image is compared with every pattern at 16
-    angles, 4 periods and 36 places. The pattern whose squared correlation exceeds its own threshold by most is seen,
-    and clouds where none does.
+    angles, 4 periods and 36 places. The pattern whose squared correlation exceeds its own threshold by most is
+    returned, or clouds if none does.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def background_pattern(images: np.ndarray, background: np.ndarray) -> str:
 
 
 def _fits(image: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(pattern,) share of the variance of the background's brightness that the best template explains."""
+    """(pattern,) fraction of the variance of the background's brightness that the best template explains."""
     grey = image.astype(np.float32).mean(-1)
     share = ndimage.uniform_filter(background.astype(np.float32), 2)
     mean = ndimage.uniform_filter(grey * background, 2) / np.maximum(share, 1e-3)

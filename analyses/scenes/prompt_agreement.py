@@ -17,12 +17,12 @@ from store.errors import InvalidInputError
 from store.scenes.prompt import DIRECTIONS, ObjectWords, ScenePrompt, parse_prompt
 
 RIGHT_WITHIN = 45.0
-"""Degrees between a motion and the word for it, below which it is right.
+"""Largest angle in degrees between a motion and its word at which the motion is right.
 
 One direction in four is right by chance. The motions of drawn scenes lie within 22.5 degrees of their words.
 """
 LEAST_MOTION = 0.05
-"""Shortest motion over a clip that has a direction, in sides of the image (the shorter one); drawn scenes: 0.14."""
+"""Shortest motion over a clip that has a direction, relative to the image's shorter side; drawn scenes: 0.14."""
 
 
 def angle_to_word(motion: tuple[float, float], word: str) -> float:
@@ -47,7 +47,7 @@ class ObjectAgreement:
 
     Attributes
     ----------
-    words : what the prompt says
+    words : of the prompt
     colour_seen, shape_seen : words, or None where no region is left for this object
     motion : (x, y) pixels from the first to the last image, y pointing down; NaN where nothing was measured
     min_motion : pixels below which a motion counts as none
@@ -85,13 +85,13 @@ class ObjectAgreement:
 
     @property
     def right(self) -> bool:
-        """Colour, shape and direction, all of them that the prompt names."""
+        """Return whether everything that the prompt names (colour, shape, direction) is right."""
         return False not in (self.colour_right, self.shape_right, self.direction_right)
 
 
 @dataclass(frozen=True)
 class PromptAgreement:
-    """A prompt and what was seen in a clip, side by side.
+    """Comparison of a prompt with what was seen in a clip.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class PromptAgreement:
 
     @property
     def pan_right(self) -> bool | None:
-        """Return whether the camera pans within :data:`RIGHT_WITHIN` degrees of what is named; None if no pan is."""
+        """Return whether the camera pans within :data:`RIGHT_WITHIN` degrees of the named pan; None without one."""
         word = self.prompt.camera.pan
         return _is_right(self.pan, word, self.min_motion) if word else None
 
@@ -138,10 +138,10 @@ class PromptAgreement:
 def prompt_agreement(images: Array, prompt: str | ScenePrompt) -> PromptAgreement:
     """Compare a clip with a prompt.
 
-    What is in the clip is measured without the prompt (:func:`analyses.scenes.vision.see_scene`), but for the number of
-    objects to look for. Regions are then paired with the objects of their colour; the regions left over, largest
-    first, with the objects left over, in the order of the prompt. So shape and direction of an object in a wrong
-    colour still count. An object for which no region is left is wrong in everything.
+    The contents of the clip are measured without the prompt (:func:`analyses.scenes.vision.see_scene`), except for the
+    number of objects to look for. Regions are then paired with the objects of their colour, and the remaining regions,
+    largest first, with the remaining objects, in the order of the prompt. So shape and direction count even if the
+    colour is wrong. An object without a region is wrong in every respect.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def prompt_agreement(images: Array, prompt: str | ScenePrompt) -> PromptAgreemen
 
 
 def _paired(prompt: ScenePrompt, seen: SeenScene) -> list[SeenObject | None]:
-    """For each object of the prompt the region of its colour, or else one that has no object's colour."""
+    """For each object of the prompt the region of its colour, otherwise a region of no object's colour."""
     named = [words.colour for words in prompt.objects]
     of_colour = {region.colour: region for region in seen.objects}
     left = iter([region for region in seen.objects if region.colour not in named])
@@ -203,16 +203,15 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
     Returns
     -------
     Dataset over ``clip``
-        ``colour``, ``shape``, ``direction`` and ``right`` (all three): the share, 0 to 1, of the clip's objects that
-        are right, NaN where the prompt leaves that open for all of them; ``background`` (its colour), ``pattern`` and
+        ``colour``, ``shape``, ``direction`` and ``right`` (all three): the fraction of the clip's objects that are
+        right, 0 to 1, NaN where the prompt leaves it open for all of them; ``background`` (its colour), ``pattern`` and
         ``pan``: 0 or 1, NaN where the prompt names none; ``angle`` (degrees): mean over the objects whose motion was
-        measured, NaN if there is none. The coordinate ``prompt`` holds the
-        prompts.
+        measured, NaN if there is none. The coordinate ``prompt`` holds the prompts.
 
     Raises
     ------
     InvalidInputError
-        For no agreements.
+        For an empty sequence.
 
     Examples
     --------
@@ -238,7 +237,7 @@ def agreement_dataset(agreements: Sequence[PromptAgreement]) -> xr.Dataset:
 
 
 def _share(right: Sequence[bool | None]) -> float:
-    """The share that is right of what the prompt names; NaN where it names nothing."""
+    """The fraction of named properties that are right; NaN if none is named."""
     named = [each for each in right if each is not None]
     return float(np.mean(named)) if named else math.nan
 

@@ -19,12 +19,12 @@ from store.scenes.layers import inside_shape
 from store.scenes.prompt import SHAPES
 from store.scenes.texture import COLOURS, PATTERNS, Texture
 
-_BINS = 32  # of each channel, in the table of colours
-_LEAST_SHARE = 1e-4  # of a clip, that a colour is taken to have before it is looked at
-_ROUNDS = 5  # of estimating the shares
-_LEAST_REGION = 0.005  # of a clip's pixels
-_CANDIDATES = 2  # regions looked at beyond the number asked for, in case they look more like a shape
-_SHAPE_IMAGES = 3  # that show most of a region
+_BINS = 32  # levels of each channel in the table of colours
+_LEAST_SHARE = 1e-4  # fraction of a clip that a colour is assumed to have a priori
+_ROUNDS = 5  # iterations that estimate the fractions
+_LEAST_REGION = 0.005  # smallest fraction of a clip's pixels
+_CANDIDATES = 2  # regions examined beyond the requested number, in case they look more like a shape
+_SHAPE_IMAGES = 3  # images that show most of a region
 _GRID = 32  # cells along the window in which shapes are compared
 _REACH = 2.0  # half of that window, in radii of the disc that has the region's area
 
@@ -53,7 +53,7 @@ class SeenObject:
 class SeenScene:
     """Contents of a clip; objects by area times likeness to a shape, largest first, all of different colours.
 
-    ``pan`` is how far the camera moves, (x, y) pixels: the background's motion with the opposite sign. ``mask`` is
+    ``pan`` is the camera's motion, (x, y) in pixels: the background's motion with the opposite sign. ``mask`` is
     (image, y, x) bool, the pixels of the background's colour.
     """
 
@@ -66,15 +66,15 @@ class SeenScene:
 def see_scene(images: Any, objects: int = 1) -> SeenScene:
     """The background and the largest objects of a clip of a synthetic scene.
 
-    Every pixel is given to one of the ten named colours by how often their textures show its value, together with the
-    shares that the colours have in this clip. The commonest colour is the background. The connected regions (in x, y
-    and time) of the others may be objects, of each colour the largest alone. A shape is the word whose outline, turned,
-    scaled and shifted, has the largest intersection over union with the region; image borders and other regions hide
-    parts of it, which do not count. Regions rank by their area times that overlap. Motion is the median of the optical
-    flow (OpenCV's DIS) in the region, averaged over the images by how much of the region they show, times the number
-    of steps between images. The camera's is that of the background at the centre of the image, by a plane fitted to
-    its flow, so that zooms and turns do not pass for it. The flow follows motions of up to about a tenth of the image
-    from one image to the next.
+    Every pixel is assigned to one of the ten named colours by the frequency of its value in their textures and by the
+    fractions of the colours in this clip. The commonest colour is the background. Connected regions (in x, y and time)
+    of the other colours may be objects; of each colour only the largest is considered. A shape is the word whose
+    outline, turned, scaled and shifted, has the largest intersection over union with the region; parts hidden by image
+    borders and other regions do not count. Regions rank by their area times that overlap. Motion is the median of the
+    optical flow (OpenCV's DIS) in the region, averaged over the images weighted by the visible part of the region,
+    times the number of steps between images. The camera's motion is that of the background at the centre of the image,
+    from a plane fitted to its flow, so that zooms and rotations are not mistaken for it. The flow follows motions of up
+    to about a tenth of the image from one image to the next.
 
     Parameters
     ----------
@@ -127,8 +127,8 @@ def _checked(images: Any, objects: int) -> np.ndarray:
 def _colour_table() -> np.ndarray:
     """(red, green, blue, colour): logarithm of how often textures of a colour have an rgb value.
 
-    Two widths of smoothing: a narrow one for the plane in which a texture varies, a wide one so that a value that no
-    texture has still goes to the nearest colour.
+    The table is smoothed at two widths: a narrow one for the plane in which a texture varies, and a wide one that
+    assigns values of no texture to the nearest colour.
     """
     rng = np.random.default_rng(0)
     tables = []
@@ -187,7 +187,7 @@ def _shape_templates() -> np.ndarray:
 
 
 def _shape(mask: np.ndarray, hidden: np.ndarray) -> tuple[str, float]:
-    """The word for the outline of a region (image, y, x), of which ``hidden`` pixels say nothing."""
+    """The word for the outline of a region (image, y, x); ``hidden`` pixels are ignored."""
     shown = mask.any((1, 2))
     mask, known = mask[shown], ~hidden[shown]
     on_border = mask[:, [0, -1]].sum((1, 2)) + mask[:, :, [0, -1]].sum((1, 2))
@@ -211,7 +211,7 @@ def _overlaps(mask: np.ndarray, known: np.ndarray) -> np.ndarray:
         windows.append(cut.reshape(-1, _GRID * _GRID).T)
     templates = _shape_templates()
     both, shown = (templates.reshape(-1, _GRID * _GRID) @ window for window in windows)
-    area = math.pi * (_GRID / 2 / _REACH) ** 2  # of the region, in cells; parts outside the window count as well
+    area = math.pi * (_GRID / 2 / _REACH) ** 2  # of the region, in cells, including parts outside the window
     return (both / (shown + area - both)).reshape(len(SHAPES), -1).max(1)
 
 
@@ -225,7 +225,7 @@ def _flow(images: np.ndarray) -> np.ndarray:
 
 
 def _motion(flow: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """(x, y) pixels that a region moves over the clip; images that show little of it count little."""
+    """(x, y) motion of a region over the clip in pixels; images are weighted by the part of it that they show."""
     steps, weights = [], []
     for field, region in zip(flow, mask, strict=False):
         inner = ndimage.binary_erosion(region, border_value=1)
@@ -238,7 +238,7 @@ def _motion(flow: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
 
 
 def _centre_motion(flow: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """(x, y) pixels that what is at the centre of the first image moves, by planes fitted to the flow of a region."""
+    """(x, y) motion in pixels at the centre of the first image, by planes fitted to the flow of a region."""
     if not len(flow):
         return math.nan, math.nan
     size = np.array(flow.shape[2:0:-1], dtype=np.float64)

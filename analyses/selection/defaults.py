@@ -1,4 +1,4 @@
-"""Layer, step and heads to match with: those that are asked for, those of a selection, or the published ones."""
+"""Layer, step and heads to match with: those requested, those of a selection, or the published ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEPS = 50
 
 @dataclass(frozen=True)
 class TrackingDefaults:
-    """Layer, step and heads to match with, of 50 steps; ``heads`` None is all; ``source`` states the origin."""
+    """Layer, step (of 50) and heads to match with; ``heads`` None means all; ``source`` states the origin."""
 
     layer: int
     step: int
@@ -24,7 +24,7 @@ class TrackingDefaults:
     source: str
 
     def step_of(self, steps: int) -> int:
-        """The step at about the same noise of a run of another length than 50.
+        """Return the step with about the same noise in a run of another length than 50.
 
         Examples
         --------
@@ -35,7 +35,7 @@ class TrackingDefaults:
 
 
 def step_in_run(step: int, steps: int, run_steps: int) -> int:
-    """The step of a run of ``run_steps`` steps at about the noise of a step of a run of ``steps``.
+    """Return the step of a run of ``run_steps`` steps with about the noise of a step of a run of ``steps``.
 
     Examples
     --------
@@ -48,13 +48,13 @@ def step_in_run(step: int, steps: int, run_steps: int) -> int:
 def tracking_defaults(backbone: Backbone) -> TrackingDefaults:
     """Return the choice for a backbone: by its name, else by the configuration of its transformer.
 
-    A folder with the weights of a known model, and the model under another id, have its defaults; so have other
-    weights of the same configuration, of which ``source`` warns.
+    The weights of a known model in a folder or under another id have its defaults. So do other weights of the same
+    configuration, about which ``source`` warns.
 
     Raises
     ------
     InvalidInputError
-        When nothing is known of it; the message says how to find out.
+        When no defaults are known; the message says how to find some.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def tracking_defaults(backbone: Backbone) -> TrackingDefaults:
 
 
 def chosen_layers(layers: Iterable[int] | LayerSelection, backbone: Backbone) -> tuple[int, ...]:
-    """Return layers as numbers; those of a selection best first, once it is known to be of this backbone.
+    """Return layers as numbers; those of a selection best first, after a check that it belongs to this backbone.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def chosen_layers(layers: Iterable[int] | LayerSelection, backbone: Backbone) ->
     EmptySelectionError
         For a selection without layers.
     InvalidInputError
-        For a selection that was made on another model. The same are a model and its copy in a folder (equal
-        ``config_hash``) and ids of the same weights; a selection that does not say where it was made is taken.
+        For a selection that was made on another model. A model and its copy in a folder (equal ``config_hash``) count
+        as the same, as do ids of the same weights; a selection without an origin is accepted.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def check_not_empty(selection: LayerSelection) -> None:
 
 
 def selected_step(selection: LayerSelection, steps: int) -> int | None:
-    """Return the step of a selection at about the same noise in a run of ``steps`` steps; None if it has no step.
+    """Return the step with about the noise of a selection's step in a run of ``steps`` steps; None if it has none.
 
     Examples
     --------
@@ -162,15 +162,16 @@ def matched_with(
     ----------
     backbone : Backbone
     layer : int, LayerSelection or None
-        The best layer of a selection; None is what :func:`tracking_defaults` knows.
+        Of a selection, its best layer; None takes that of :func:`tracking_defaults`.
     step, heads : optional
-        Where not given, those that came with the layer; of a layer alone the last step and all heads.
+        By default those of the selection or of :func:`tracking_defaults`; for a layer number, the last step and all
+        heads.
     steps : int
 
     Raises
     ------
     InvalidInputError
-        When nothing is known of the backbone, or the selection is of another.
+        When no layer is known for the backbone, or the selection belongs to another one.
 
     Examples
     --------
@@ -196,7 +197,7 @@ def _is_of(selection: LayerSelection, backbone: Backbone) -> bool:
         return True
     made_on, name = selection.backbone.rstrip("/"), backbone.name.rstrip("/")
     if made_on == name:
-        # pipelines without a name of their own go by that of their class, which many share
+        # pipelines without a name use that of their class, which many share
         return not selection.config_hash or name != type(backbone.pipeline).__name__
     card = model_card(backbone)
     known = card is not None and not card.by_configuration and made_on in (card.name, *card.aliases)
@@ -204,7 +205,7 @@ def _is_of(selection: LayerSelection, backbone: Backbone) -> bool:
 
 
 def _of_guiding(card: ModelCard | None) -> str:
-    """Return what else is published of such a model."""
+    """Return a sentence on what else is published about such a model."""
     if card is None or card.guided is None:
         return ""
     layers = ", ".join(map(str, card.guided.layers))

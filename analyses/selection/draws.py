@@ -31,10 +31,10 @@ def by_source_and_draw(values: xr.DataArray) -> xr.DataArray:
 
 
 def draw_weights(clips: int, draws: int, samples: int, seed: int) -> np.ndarray:
-    """(sample, clip x draw) how often each clip in each draw counts.
+    """(sample, clip x draw) weights: how often each clip in each draw counts.
 
-    Clips and draws are resampled apart from each other. The draws of the noise are the same for every clip, so they are
-    drawn for all clips at once (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1, 2007).
+    Clips and draws are resampled independently. The noise draws are the same for every clip, so one resample of them
+    applies to all clips (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1, 2007).
 
     Examples
     --------
@@ -47,7 +47,7 @@ def draw_weights(clips: int, draws: int, samples: int, seed: int) -> np.ndarray:
 
 
 def weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(sample, ...) means of the finite (clip x draw, ...) values under each sample's weights; NaN where none is.
+    """(sample, ...) means of the finite (clip x draw, ...) values under each sample's weights; NaN if there are none.
 
     Examples
     --------

@@ -32,7 +32,7 @@ def save_selection(selection: LayerSelection, path: str | os.PathLike[str], *, o
     Parameters
     ----------
     selection : LayerSelection
-    path : file, by custom with the ending ``.json``
+    path : file, usually with the suffix ``.json``
     overwrite : replace a file that is there
 
     Returns
@@ -42,7 +42,7 @@ def save_selection(selection: LayerSelection, path: str | os.PathLike[str], *, o
     Raises
     ------
     InvalidInputError
-        For something else than a selection.
+        For anything but a selection.
     OutputExistsError
         When the path is taken and ``overwrite`` is False, or is a folder.
     RecordingError
@@ -73,7 +73,7 @@ def load_selection(path: str | os.PathLike[str]) -> LayerSelection:
     Raises
     ------
     RecordingError
-        When there is none at that path, or it was changed or damaged since.
+        When there is none at that path, or it was changed or damaged after saving.
     FormatVersionError
         When it was written in a newer format.
 
@@ -115,7 +115,7 @@ def _content(selection: LayerSelection) -> dict[str, Any]:
 
 
 def _listed(array: xr.Variable) -> Any:
-    """Values as JSON holds them: null for NaN."""
+    """Return values as JSON holds them, with null for NaN."""
     return _without_nan(np.asarray(array.values).tolist())
 
 
@@ -136,7 +136,7 @@ def _scores(table: Mapping[str, Any], attrs: Mapping[str, Any]) -> xr.Dataset:
     variables = {}
     for name, entry in table.items():
         array = np.asarray(entry["values"])
-        # A null stands for NaN, and numbers with nulls among them come as objects.
+        # null stands for NaN; arrays that contain it are read as objects.
         array = array.astype(np.float64) if array.dtype == object else array
         variables[name] = (tuple(entry["dims"]), array, attrs.get(name, {}))
     coords = {name: variables.pop(name) for name in list(variables) if variables[name][0] == (name,)}

@@ -1,4 +1,4 @@
-"""Layers to guide if the caller names none: those that layer selection chose."""
+"""Layers to guide by default: those that layer selection chose."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from store.wording import Wording
 
 @checked
 def guided_layers(backbone: Backbone) -> tuple[int, ...]:
-    """Return the published layers of a published backbone; of another the one that tracks best, where that is known.
+    """Return the published layers of a published backbone; for others the layer that tracks best, if known.
 
-    Published are those that DiffTrack (Nam et al., 2025) selected and guided.
+    The published layers are those that DiffTrack (Nam et al., 2025) selected and guided.
 
     Raises
     ------
     InvalidInputError
-        When nothing is known of the backbone; the message says how to find out.
+        When no layer is known for the backbone; the message says how to find some.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The layers that a sweep chose, as a value: what was chosen, where in a run, and what is known of every layer."""
+"""The layers selected from a sweep, as a value: the choice, its step, and the statistics of every layer."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ COLUMNS = (
     *("accuracy", "accuracy_low", "accuracy_high", "lead", "lead_low"),
     *("moving_accuracy", "moving_accuracy_low", "moving_accuracy_high", "moving_lead", "moving_lead_low"),
 )
-"""Numbers of a layer in ``scores`` and in the rows of :meth:`LayerSelection.table`."""
+"""Statistics of a layer in ``scores`` and in the rows of :meth:`LayerSelection.table`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerSelection:
-    """The chosen layers, best first, and what is known of every layer.
+    """The selected layers, best first, and the statistics of every layer.
 
     Iterating over a selection gives its layers, so it can be passed wherever layers are. It is empty where no layer
     is shown to beat "nothing moves".
 
     Attributes
     ----------
-    layers : the chosen layers, best first
+    layers : the selected layers, best first
     scores : Dataset over ``layer``
-        ``mean`` (what is ranked by), ``low`` and ``high`` (its 95 % interval; NaN with a single clip), ``probability``
-        of being in the top :attr:`top`; and everything of :func:`analyses.selection.verdict.against_baselines`.
-    count : how many layers were asked for, or None for as many as carry correspondence
-    by, samples, seed : what was asked
-    step : the step that was ranked by, 0 = most noise, or None for the mean over steps
-    sources, draws : how many whole clips, and draws of the noise, the bootstrap resampled
+        ``mean`` (the ranking measure), ``low`` and ``high`` (its 95 % interval; NaN with a single clip),
+        ``probability`` of being in the top :attr:`top`; and the variables of
+        :func:`analyses.selection.verdict.against_baselines`.
+    count : requested number of layers, or None for all that carry correspondence
+    by, samples, seed : arguments of the selection
+    step : the step used for ranking, 0 = most noise, or None for the mean over steps
+    sources, draws : numbers of whole clips and of noise draws that the bootstrap resampled
     criterion : "harmonic" or "accuracy": what layers are ranked by
-    accuracy : "all" or "moving": which points the ranking looks at
-    note : why layers are not ranked as asked; "" where they are
-    steps : denoising steps of the run that ``step`` counts in; None if the sweep does not say
-    heads : the heads that were measured together; None if the sweep does not say
-    threshold_cells : what counted as found, in cells; None if the sweep does not say
-    backbone, config_hash : the model; "" where the sweep does not say
+    accuracy : "all" or "moving": the points used for ranking
+    note : why layers are not ranked as requested; "" if they are
+    steps : number of denoising steps of the run; None if the sweep does not state it
+    heads : the heads that were measured together; None if the sweep does not state them
+    threshold_cells : distance in cells within which a point counted as found; None if the sweep does not state it
+    backbone, config_hash : the model; "" if the sweep does not state it
 
     Examples
     --------
@@ -90,7 +91,7 @@ class LayerSelection:
         return layer in self.layers
 
     def __eq__(self, other: object) -> bool:
-        """Return whether the same was chosen from the same measures."""
+        """Return whether the same layers were selected from the same measures."""
         if not isinstance(other, LayerSelection):
             return NotImplemented
         names = (field.name for field in fields(self) if field.name != "scores")
@@ -101,7 +102,7 @@ class LayerSelection:
 
     @property
     def top(self) -> int:
-        """Return how many best layers ``probability`` speaks of: ``count``, or as many as were chosen, at least one."""
+        """Return how many top layers ``probability`` refers to: ``count``, or the number selected, at least one."""
         return max(1, len(self.layers)) if self.count is None else self.count
 
     @property
@@ -150,7 +151,7 @@ class LayerSelection:
 
 
 def ranking(scores: xr.Dataset) -> list[int]:
-    """Positions from the best layer down: by ``mean``, equal ones by accuracy, then in layer order; NaN last."""
+    """Positions from the best layer down: by ``mean``, ties by accuracy, then by layer number; NaN last."""
     second = scores["accuracy"].values if "accuracy" in scores else np.zeros(scores.sizes["layer"])
     order = np.lexsort((np.arange(len(second)), -np.nan_to_num(second, nan=-1.0), -scores["mean"].values))
     return [int(position) for position in order]

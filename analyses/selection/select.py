@@ -16,7 +16,7 @@ from store.checks import integer, one_of
 from store.errors import InvalidInputError
 
 FEWEST_LAYERS = 4
-"""With fewer layers than this, one of the three measures puts most of them at an end of the harmonic mean's scale."""
+"""Fewest layers for the harmonic mean: with fewer, most lie at an end of its scale by one of the three measures."""
 
 
 @checked
@@ -30,25 +30,25 @@ def select_layers(
     samples: int = 2000,
     seed: int = 0,
 ) -> LayerSelection:
-    """The layers that carry temporal correspondence, best first, with the uncertainty of that.
+    """The layers that carry temporal correspondence, best first, with their uncertainty.
 
-    A layer carries correspondence where it is shown to beat "nothing moves" on all points and on moving ones; for the
-    test, see :func:`analyses.selection.verdict.against_baselines`. Without ``count`` these are chosen, all of them and
-    no others.
+    A layer carries correspondence if it is shown to beat "nothing moves" on all points and a guess without direction on
+    moving ones; for the test, see :func:`analyses.selection.verdict.against_baselines`. Without ``count``, exactly
+    these layers are selected.
 
     Parameters
     ----------
     sweep : Dataset of :func:`analyses.layers.sweep.sweep`: ``accuracy`` (clip, step, layer), ``confidence`` and
         ``attention_score`` (clip, step, layer, target)
-    count : number of layers to choose, whether or not they beat the baseline; the selection says which do not
-    by : "last" looks at the last step of the sweep, "mean" at the mean over its steps
+    count : number of layers to select, whether or not they beat the baselines; the selection states which do not
+    by : "last" ranks at the last step of the sweep, "mean" by the mean over its steps
     criterion : what layers are ranked by
-        "harmonic" is :func:`harmonic_mean`, the published one. Fewer than four layers, and measures that are the same
-        everywhere, are ranked by "accuracy" instead, where its scaling is undefined; ``note`` states it.
+        "harmonic" is :func:`harmonic_mean`, the published one. With fewer than four layers, or a measure that is
+        constant, its scaling is undefined and layers are ranked by "accuracy" instead; ``note`` states it.
     accuracy : "all" ranks with the accuracy over all points, "moving" with that over the moving ones
-    samples : bootstrap samples; each draws whole clips with replacement (the windows of a clip, which share the
-        coordinate ``source``, are averaged first), and noise draws where there are several, and recomputes the ranking.
-        Clips without an accuracy do not count. See :func:`analyses.statistics.interval_levels`
+    samples : number of bootstrap samples; each draws whole clips with replacement (the windows of a clip, which share
+        the coordinate ``source``, are averaged first), and noise draws if there are several, and recomputes the
+        ranking. Clips without an accuracy do not count. See :func:`analyses.statistics.interval_levels`
     seed : of the bootstrap
 
     Returns
@@ -63,7 +63,7 @@ def select_layers(
 
     Notes
     -----
-    Ties share the probability of the places they compete for, and a rank. docs/definitions.md, section 4.
+    Tied layers share a rank and the probability of the places they compete for. docs/definitions.md, section 4.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def select_layers(
 
 
 def _origin(sweep: xr.Dataset) -> dict[str, Any]:
-    """Return what the attributes of a sweep say of where its layers were measured."""
+    """Return the model and the run of a sweep from its attributes."""
     attrs = sweep.attrs
     heads = attrs.get("selected_heads")
     return {
@@ -132,7 +132,7 @@ def _origin(sweep: xr.Dataset) -> dict[str, Any]:
 
 
 def scored_clips(sweep: xr.Dataset) -> xr.Dataset:
-    """The clips (or windows) that have an accuracy; all of them where none has."""
+    """The clips (or windows) that have an accuracy; all of them if none has."""
     accuracy = sweep["accuracy"].transpose("clip", ...).values
     scored = np.isfinite(accuracy.reshape(len(accuracy), -1)).any(1)
     return sweep.isel(clip=np.flatnonzero(scored)) if scored.any() else sweep
@@ -178,7 +178,7 @@ def _measures(scored: xr.Dataset, accuracy: Pairs) -> tuple[np.ndarray, tuple[in
 
 
 def _usable(measures: np.ndarray, criterion: Criterion) -> tuple[Criterion, str]:
-    """The criterion that has a meaning for these measures, and why it is not the one asked for."""
+    """The criterion that is defined for these measures, and the reason if it is not the requested one."""
     if criterion == "accuracy":
         return criterion, ""
     layers = measures.shape[-1]
@@ -224,7 +224,7 @@ def _uncertainty(values: np.ndarray, top: int, sources: int, criterion: Criterio
 
 
 def in_top(values: np.ndarray, count: int) -> np.ndarray:
-    """(sample, layer) share of a place in the top ``count``; ties share what is left."""
+    """(sample, layer) fraction of a place in the top ``count``; ties share the remaining places."""
     better = (values[:, None, :] > values[:, :, None]).sum(-1)
     level = (values[:, None, :] == values[:, :, None]).sum(-1)
     return np.clip((count - better) / level, 0, 1)

@@ -1,4 +1,4 @@
-"""Heads that carry temporal correspondence, each tested by itself, with its interval over clips."""
+"""Heads that carry temporal correspondence, each tested alone, with intervals over clips."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _NUMBERS = (
     *("moving_accuracy", "moving_accuracy_low", "moving_accuracy_high", "moving_lead", "moving_lead_low"),
 )
 _SHOWN = 12
-"""Rows of the text of a selection."""
+"""Largest number of rows in the text of a selection."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HeadSelection:
-    """The chosen heads, best first, and what is known of every head.
+    """The selected heads, best first, and the statistics of every head.
 
     Iterating over a selection gives (layer, head).
 
     Attributes
     ----------
-    heads : (layer, head) of the chosen ones, best first
+    heads : (layer, head) of the selected heads, best first
     scores : Dataset over (layer, head)
         ``accuracy`` and ``moving_accuracy`` in percent, each with the ends of its 95 % interval over clips (``_low``,
         ``_high``); ``lead`` and ``moving_lead`` over "nothing moves" and over a guess without direction, each with the
         lower end (``_low``) of an interval that holds for all heads at once; ``carrier``.
-    by, accuracy : what heads are ranked by
-    step : the step that was ranked by, or None for the mean over steps
-    sources : how many whole clips the intervals resample
+    by, accuracy : arguments of the selection
+    step : the step used for ranking, or None for the mean over steps
+    sources : number of whole clips that the intervals resample
 
     Examples
     --------
@@ -62,7 +62,7 @@ class HeadSelection:
         return len(self.heads)
 
     def of_layer(self, layer: int) -> tuple[int, ...]:
-        """Return the chosen heads of a layer, best first."""
+        """Return the selected heads of a layer, best first."""
         return tuple(head for number, head in self.heads if number == layer)
 
     def table(self) -> list[dict[str, Any]]:
@@ -109,16 +109,15 @@ def select_heads(
 ) -> HeadSelection:
     """The heads that carry temporal correspondence, best first, with their intervals.
 
-    A head is tested as a layer is (:func:`analyses.selection.verdict.against_baselines`): it carries correspondence
-    where its queries and keys alone are shown to beat "nothing moves" on all points, and a guess without direction on
-    moving ones. The test holds for all heads of all layers at once. Without ``count`` all of them are chosen, and no
-    others.
+    A head is tested as a layer is (:func:`analyses.selection.verdict.against_baselines`): it carries correspondence if
+    its queries and keys alone are shown to beat "nothing moves" on all points and a guess without direction on moving
+    ones. The test holds for all heads of all layers at once. Without ``count``, exactly these heads are selected.
 
     Parameters
     ----------
     sweep : Dataset of :func:`analyses.layers.sweep.sweep` with ``per_head=True``
-    count : number of heads to choose, whether or not they beat the baselines; the selection says which do not
-    by : "last" looks at the last step of the sweep, "mean" at the mean over its steps
+    count : number of heads to select, whether or not they beat the baselines; the selection states which do not
+    by : "last" ranks at the last step of the sweep, "mean" by the mean over its steps
     accuracy : "all" ranks by the accuracy over all points, "moving" by that over the moving ones
     samples, seed : of the bootstrap over clips
 
@@ -134,7 +133,7 @@ def select_heads(
 
     Notes
     -----
-    Many heads are tested at once, so each needs a clear lead: with few clips, fewer heads pass than are right.
+    Many heads are tested at once, so each needs a clear lead: with few clips, the test misses heads.
 
     Examples
     --------
@@ -169,7 +168,7 @@ def select_heads(
 
 
 def _tested(scored: xr.Dataset, by: By, samples: int, seed: int) -> xr.Dataset:
-    """Every head as if it were a layer of its own."""
+    """Every head as if it were a separate layer."""
     layers, heads = scored["layer"].values, scored["head"].values if "head" in scored.coords else None
     heads = np.arange(scored.sizes["head"]) if heads is None else heads
     apart = scored.drop_dims([dim for dim in ("layer", "head") if dim in scored.dims])
@@ -187,7 +186,7 @@ def _tested(scored: xr.Dataset, by: By, samples: int, seed: int) -> xr.Dataset:
 
 
 def _order(flat: xr.Dataset, accuracy: Pairs) -> list[int]:
-    """Places from the best head down; NaN last."""
+    """Positions from the best head down; NaN last."""
     values = flat["moving_accuracy" if accuracy == "moving" else "accuracy"].values
     return [int(place) for place in np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")]
 

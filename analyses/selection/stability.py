@@ -27,24 +27,25 @@ def stability(
     criterion: Criterion = "harmonic",
     accuracy: Pairs = "all",
 ) -> xr.Dataset:
-    """Count how often each layer is first, among the first ``count`` and a carrier, over arbitrary choices.
+    """Count how often each layer is first, in the top ``count`` and a carrier, over settings that are arbitrary
+    choices.
 
     A setting is one threshold of the sweep (see ``threshold_cells`` of :func:`analyses.layers.sweep.sweep`), one grid
     of its steps (all, every second, the later half, the last alone), the ranking at the last step or by the mean over
-    the grid, and one draw of the noise. Steps and averaging count once where they come to the same.
+    the grid, and one draw of the noise. Combinations of steps and averaging that are equivalent count once.
 
     Parameters
     ----------
     sweeps : a sweep, or several of the same layers
-    count : how many layers are looked at in each setting
+    count : number of top layers in each setting
     criterion, accuracy : as in :func:`analyses.selection.select.select_layers`
 
     Returns
     -------
     Dataset over ``setting`` and ``layer``
-        ``rank`` and ``carrier`` (setting, layer); ``first``, ``top`` and ``carries`` (layer), shares of the settings;
-        ties share what they compete for. Coordinates of ``setting``: ``sweep``, ``threshold_cells``, ``grid``, ``by``,
-        ``draw``.
+        ``rank`` and ``carrier`` (setting, layer); ``first``, ``top`` and ``carries`` (layer), fractions of the
+        settings; tied layers share the places they compete for. Coordinates of ``setting``: ``sweep``,
+        ``threshold_cells``, ``grid``, ``by``, ``draw``.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def stability(
 
 
 def stability_text(found: xr.Dataset) -> str:
-    """The shares of each layer, and which layers come first in how many settings, as text.
+    """The fractions of each layer, and the most frequent orders of the first layers, as text.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def _first(found: xr.Dataset, setting: int, count: int) -> str:
 
 
 def _settings(sweep: xr.Dataset) -> Iterator[tuple[dict[str, Any], xr.Dataset]]:
-    """Each setting of a sweep, and the part of the sweep that it looks at."""
+    """Each setting of a sweep, with the part of the sweep that it uses."""
     draws = [None] if "draw" not in sweep.coords else np.unique(sweep["draw"]).tolist()
     for threshold, within in at_thresholds(sweep):
         for grid, steps in _grids(sweep.sizes["step"]).items():
@@ -144,7 +145,7 @@ def _settings(sweep: xr.Dataset) -> Iterator[tuple[dict[str, Any], xr.Dataset]]:
 
 
 def at_thresholds(sweep: xr.Dataset) -> Iterator[tuple[float, xr.Dataset]]:
-    """A sweep as it would be at each of its thresholds; itself alone where it has one."""
+    """The sweep at each of its thresholds; only the sweep itself if it has one threshold."""
     if "threshold" not in sweep.dims:
         yield float(sweep.attrs.get("threshold_cells", np.nan)), sweep
         return
@@ -156,7 +157,7 @@ def at_thresholds(sweep: xr.Dataset) -> Iterator[tuple[float, xr.Dataset]]:
 
 
 def _grids(steps: int) -> dict[str, list[int]]:
-    """Positions of steps, each ending with the last; those that come to the same once."""
+    """Grids of positions of steps, each ending with the last step; equal grids appear once."""
     every = list(range(steps))
     second, late = every[::-1][::2][::-1], every[steps // 2 :]
     grids = {"all": every, "every second": second, "later half": late, "last": every[-1:]}
@@ -168,11 +169,11 @@ def _grids(steps: int) -> dict[str, list[int]]:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """1 for the largest; equal ones alike, NaN last."""
+    """Ranks from 1 for the largest value; ties share a rank, NaN is last."""
     values = np.where(np.isnan(values), -np.inf, values)
     return 1 + (values[None, :] > values[:, None]).sum(1)
 
 
 def _places(means: np.ndarray, count: int) -> np.ndarray:
-    """The share of settings in which each layer is among the first ``count``; ties share what is left."""
+    """The fraction of settings with each layer in the top ``count``; ties share the remaining places."""
     return np.asarray(in_top(np.where(np.isnan(means), -np.inf, means), count).mean(0))

@@ -25,7 +25,7 @@ class SweepSummary:
     ----------
     heading : the model, the clips, the layers and the steps
     selection : LayerSelection, or None where no clip has true tracks
-    best : for each measure, where its mean is highest, in words
+    best : for each measure, the layer and step with the highest mean, in words
 
     Examples
     --------
@@ -50,7 +50,7 @@ class SweepSummary:
 
 @checked
 def summarise_sweep(sweep: xr.Dataset) -> SweepSummary:
-    """Summarise a sweep: what was run, where each measure is highest, and which layers carry correspondence.
+    """Summarise a sweep: its run, the maximum of each measure, and the layers that carry correspondence.
 
     Parameters
     ----------

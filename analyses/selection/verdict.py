@@ -16,36 +16,37 @@ from store.checks import integer
 from store.errors import InvalidInputError
 
 ERROR = 0.05
-"""Largest rate of sweeps without carriers that name one."""
+"""Error level: the largest fraction of sweeps without carriers in which one is found."""
 
 
 MOST_SAMPLES = 100_000
-"""Of the bootstrap; more only take time."""
+"""Number of bootstrap samples; more only take time."""
 
 
 @checked
 def against_baselines(sweep: xr.Dataset, *, by: By = "last", samples: int = 2000, seed: int = 0) -> xr.Dataset:
     """Each layer against "nothing moves", on all points and on moving ones.
 
-    A layer is a carrier of correspondence where two things are shown at once: on all visible points it is right more
-    often than "nothing moves", and on moving points, where that guess is never right, more often than a guess that does
-    not know the direction can be (``blind_accuracy``). Shown means: the lower end of a one-sided interval lies above
-    zero. The interval holds for all layers together with 95 % confidence: it is Student's over whole clips, paired,
-    each layer at 5 % divided by the number of layers (Bonferroni). Of several noise draws, their variance is added.
+    A layer is a carrier of correspondence if two statements hold together: on all visible points it is right more often
+    than "nothing moves", and on moving points, where that guess is never right, it is right more often than any guess
+    that does not know the direction (``blind_accuracy``). A statement holds if the lower bound of a one-sided interval
+    is above zero. The intervals hold for all layers together with 95 % confidence: they are paired Student's t
+    intervals over whole clips, each at 5 % divided by the number of layers (Bonferroni). If there are several noise
+    draws, their variance is added.
 
     Parameters
     ----------
     sweep : Dataset of :func:`analyses.layers.sweep.sweep` whose clips have an accuracy
-    by : "last" looks at the last step, "mean" at the mean over steps
-    samples, seed : of the bootstrap over clips and noise draws that the 95 % intervals of the two accuracies come from
+    by : "last" tests the last step, "mean" the mean over steps
+    samples, seed : of the bootstrap over clips and noise draws for the 95 % intervals of the two accuracies
 
     Returns
     -------
     Dataset over ``layer``
         ``accuracy`` and ``moving_accuracy``, percent, each with ``..._low`` and ``..._high`` of its 95 % interval;
-        ``lead`` and ``moving_lead``, points above the baseline, each with ``..._low``, the lower end of the interval
-        for all layers; ``carrier``. Without dims: ``static_accuracy`` and ``blind_accuracy``, the baselines; ``pairs``
-        and ``moving_pairs``. What the sweep does not have is NaN.
+        ``lead`` and ``moving_lead``, percentage points above the baseline, each with ``..._low``, the lower bound of
+        the interval for all layers; ``carrier``. Without dims: ``static_accuracy`` and ``blind_accuracy``, the
+        baselines; ``pairs`` and ``moving_pairs``. Values that the sweep lacks are NaN.
 
     Raises
     ------
@@ -54,8 +55,8 @@ def against_baselines(sweep: xr.Dataset, *, by: By = "last", samples: int = 2000
 
     Notes
     -----
-    Both tests must pass, so each has the whole error of its layer (intersection-union test: Berger, Technometrics 24,
-    1982). A sweep from before ``blind_accuracy`` gets the largest value that its threshold allows.
+    Both tests must pass, so each may use the whole error level of its layer (intersection-union test: Berger,
+    Technometrics 24, 1982). An older sweep without ``blind_accuracy`` gets the largest value that its threshold allows.
 
     Examples
     --------
@@ -90,13 +91,13 @@ def against_baselines(sweep: xr.Dataset, *, by: By = "last", samples: int = 2000
 
 
 def lower_end(values: np.ndarray, error: float, grain: float = 0.0) -> np.ndarray:
-    """The lower end of a one-sided interval of the mean of (clip, draw, layer) values, for each layer.
+    """The lower bound of a one-sided interval of the mean of (clip, draw, layer) values, for each layer.
 
     Parameters
     ----------
     values : NaN where a clip has no value
-    error : how often the mean may lie below
-    grain : the smallest difference that a clip's value can show; the spread over clips is taken to be no smaller
+    error : probability that the mean lies below the bound
+    grain : resolution of a clip's value; the spread over clips is assumed to be at least this
 
     Examples
     --------
@@ -106,7 +107,7 @@ def lower_end(values: np.ndarray, error: float, grain: float = 0.0) -> np.ndarra
     clips, of_clips = _spread(values, 0, grain)
     draws, of_draws = _spread(values, 1, 0.0)
     variance = of_clips + np.nan_to_num(of_draws)
-    # Satterthwaite's degrees of freedom of the sum of both.
+    # Satterthwaite's degrees of freedom of the summed variance.
     parts = of_clips**2 / np.maximum(clips - 1, 1) + np.nan_to_num(of_draws) ** 2 / np.maximum(draws - 1, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         freedom = np.where(parts > 0, variance**2 / parts, np.maximum(clips - 1, 1))
@@ -125,7 +126,7 @@ def _check(sweep: xr.Dataset) -> None:
 
 
 def _spread(values: np.ndarray, axis: int, grain: float) -> tuple[np.ndarray, np.ndarray]:
-    """(layer,) how many clips (axis 0) or draws (axis 1) have a value, and the variance of the mean over them."""
+    """(layer,) number of clips (axis 0) or draws (axis 1) with a value, and the variance of the mean over them."""
     means = np.moveaxis(_mean(values, 1 - axis), 0, -1)
     count = np.isfinite(means).sum(-1)
     centred = np.where(np.isfinite(means), means - _mean(means, -1)[..., None], 0.0)
@@ -135,14 +136,14 @@ def _spread(values: np.ndarray, axis: int, grain: float) -> tuple[np.ndarray, np
 
 
 def _mean(values: np.ndarray, axis: int | tuple[int, ...] = (0, 1)) -> np.ndarray:
-    """Of what is finite; NaN where nothing is."""
+    """Mean of the finite values; NaN if there are none."""
     seen = np.isfinite(values)
     total, count = np.where(seen, values, 0.0).sum(axis), seen.sum(axis)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _interval(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(2, layer) ends of the 95 % interval of the mean of (clip, draw, layer) values."""
+    """(2, layer) bounds of the 95 % interval of the mean of (clip, draw, layer) values."""
     with_value = np.isfinite(values).any((1, 2)).sum()
     flat = values.reshape(-1, values.shape[-1])
     ends = np.full((2, values.shape[-1]), np.nan)
@@ -168,7 +169,7 @@ def _static(sweep: xr.Dataset) -> xr.DataArray:
 
 
 def _blind(sweep: xr.Dataset) -> xr.DataArray:
-    """Return the score of a guess without direction on moving points, at most what it can be if the sweep omits it."""
+    """Return the score of a guess without direction on moving points, or an upper bound if the sweep lacks it."""
     threshold = float(sweep.attrs.get("threshold_cells", 1.0))
     most = xr.full_like(_blank(sweep), 100 * math.asin(threshold / max(1.0, threshold)) / math.pi)
     if "blind_accuracy" not in sweep:
@@ -176,7 +177,7 @@ def _blind(sweep: xr.Dataset) -> xr.DataArray:
     known = sweep["blind_accuracy"]
     if "moving_accuracy" not in sweep:
         return known
-    # Clips that an older version measured and this one continued: they are taken to have moving points.
+    # Clips that an older version measured and this one continued are assumed to have moving points.
     older = sweep["moving_accuracy"].notnull().any(("step", "layer")) & known.isnull()
     return known.where(~older, most)
 
@@ -186,7 +187,7 @@ def _blank(sweep: xr.Dataset) -> xr.DataArray:
 
 
 def _first_draw(sweep: xr.Dataset) -> xr.Dataset:
-    """The entries of one draw, whose pairs are those of every other."""
+    """The entries of the first draw; all draws have the same pairs."""
     if "draw" not in sweep.coords:
         return sweep
     draws = sweep["draw"].values
@@ -194,7 +195,7 @@ def _first_draw(sweep: xr.Dataset) -> xr.Dataset:
 
 
 def _grain(sweep: xr.Dataset, pairs: str) -> float:
-    """Return what one pair more or less changes in the percentage of a clip of the middling size."""
+    """Return the change in percentage by one pair in a clip of median size."""
     if pairs not in sweep:
         return 0.0
     counts = sweep[pairs].values[np.isfinite(sweep[pairs].values) & (sweep[pairs].values > 0)]

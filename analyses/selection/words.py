@@ -1,4 +1,4 @@
-"""A layer selection in words: what is shown, what is not, what would help, and the table behind it."""
+"""A layer selection in words: the verdict, its conditions, remedies, and the table of all layers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from analyses.selection.layer_selection import LayerSelection
 
 FEW_CLIPS = 8
-"""Number of clips from which 95 % intervals cover the truth about 95 times in 100 (docs/benchmarks.md)."""
+"""Number of clips above which 95 % intervals cover the truth about 95 times in 100 (docs/benchmarks.md)."""
 SMALL_THRESHOLD = 1.0
 STILL = 0.25
-"""Below this share of moving pairs, a sweep shows little motion."""
+"""Fraction of moving pairs below which a sweep shows little motion."""
 
 
 def described(selection: LayerSelection) -> str:
-    """The verdict, where it holds, notes and the table of all layers, as text."""
+    """The verdict, its conditions, notes and the table of all layers, as text."""
     head = f"LayerSelection: {listed_layers(selection.layers) if selection.layers else 'no layer'}"
     if "layer" not in selection.scores:
         return head
@@ -27,7 +27,7 @@ def described(selection: LayerSelection) -> str:
 
 
 def verdict(selection: LayerSelection) -> str:
-    """One or two sentences: which layers are shown to beat "nothing moves", or that none is.
+    """One or two sentences on the layers that are shown to beat "nothing moves", or that none is.
 
     Examples
     --------
@@ -62,13 +62,13 @@ def _shown(selection: LayerSelection, carriers: Sequence[int]) -> str:
 
 
 def was_tested(selection: LayerSelection) -> bool:
-    """Return whether the sweep holds what a layer is tested against."""
+    """Return whether the sweep holds the baselines of the test."""
     names = ("static_accuracy", "moving_accuracy")
     return all(name in selection.scores and bool(selection.scores[name].notnull().any()) for name in names)
 
 
 def remarks(selection: LayerSelection) -> list[str]:
-    """Remarks: why layers are not ranked as asked, which are tied, and what would help if none is shown."""
+    """Remarks: why layers are not ranked as requested, which are tied, and what would help if none passes."""
     found = [selection.note] if selection.note else []
     found += _ties(selection)
     if selection.sources == 1:
@@ -91,7 +91,7 @@ def _ties(selection: LayerSelection) -> list[str]:
 
 
 def remedies(selection: LayerSelection) -> list[str]:
-    """Return what could show more than these clips do.
+    """Return changes of the sweep that could show more.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def remedies(selection: LayerSelection) -> list[str]:
 
 
 def conditions(selection: LayerSelection) -> list[str]:
-    """Lines on where the table was measured: step, threshold, clips, draws; and on what the baselines score."""
+    """Lines on the conditions of the table (step, threshold, clips, draws) and on the scores of the baselines."""
     place = where(selection) + (f" of {selection.steps}" if selection.steps and selection.step is not None else "")
     threshold = selection.threshold_cells
     parts = [place] + ([] if threshold is None else [f"within {counted(threshold, 'cell')}"])
@@ -128,7 +128,7 @@ def conditions(selection: LayerSelection) -> list[str]:
 
 
 def table_text(selection: LayerSelection) -> str:
-    """All layers, best first, as text; leads are over the baselines, with the lower end for all layers at once.
+    """All layers, best first, as text; leads over the baselines have their lower bound for all layers at once.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def table_text(selection: LayerSelection) -> str:
 
 
 def _legend(selection: LayerSelection) -> list[str]:
-    """Return what the columns mean."""
+    """Return an explanation of the columns."""
     lines = [
         "lead: points above 'nothing moves', and above a guess without direction; in brackets the lower end of a 95 % "
         "interval",
@@ -170,14 +170,14 @@ def _legend(selection: LayerSelection) -> list[str]:
 
 
 def state(row: dict[str, Any]) -> str:
-    """Return what a row of the table is: shown to carry correspondence, or chosen without that, or neither."""
+    """Return the state of a row of the table: carrier of correspondence, selected without being one, or neither."""
     if row["carrier"]:
         return "carrier"
     return "chosen, not above the baseline" if row["selected"] else ""
 
 
 def interval_in_words(low: float, high: float) -> str:
-    """An interval of a harmonic mean; at the bounds of the scale it has zero width, which is not certainty.
+    """An interval of a harmonic mean in words; at the bounds of the scale it has no width, which is not certainty.
 
     Examples
     --------
@@ -192,12 +192,12 @@ def interval_in_words(low: float, high: float) -> str:
 
 
 def where(selection: LayerSelection) -> str:
-    """The step of a selection, or that it is of the mean over them."""
+    """The step of a selection in words, or that it averages over steps."""
     return "averaged over the steps" if selection.step is None else f"at step {selection.step}"
 
 
 def ranked_by(selection: LayerSelection) -> str:
-    """Return what layers are ranked by, as a noun."""
+    """Return the ranking measure as a noun."""
     points = "accuracy on moving points" if selection.accuracy == "moving" else "accuracy"
     if selection.criterion == "accuracy":
         return points

@@ -1,4 +1,4 @@
-"""A backbone's attention as a tracker: evaluations call it next to the baselines."""
+"""A backbone's attention as a tracker, which evaluations call like the baselines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from store.tracks.point_tracks import PointTracks
 
 @dataclass(frozen=True)
 class BackboneTracker:
-    """:func:`analyses.tracking.track.track_points` with everything but the clip decided.
+    """:func:`analyses.tracking.track.track_points` with all arguments except the clip and the queries fixed.
 
     Parameters
     ----------
-    backbone, layer, step, heads, options, prompt, steps, seed, size, conditioning, budget_bytes : as there
+    backbone, layer, step, heads, options, prompt, steps, seed, size, conditioning, budget_bytes : as in that function
         A :class:`LayerSelection` becomes the layer, step and heads that it stands for.
 
     Raises
@@ -80,5 +80,5 @@ class BackboneTracker:
             size=self.size,
             conditioning=self.conditioning,
             budget_bytes=self.budget_bytes,
-            progress=False,  # an evaluation has a bar of its own
+            progress=False,  # an evaluation shows its own progress
         )

@@ -1,4 +1,4 @@
-"""CoTracker, or anything that is called like it, as a tracker."""
+"""CoTracker, or any model with the same interface, as a tracker."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class CoTracker:
     model : callable or torch module
         Called with ``video``, float32 (1, image, 3, y, x) from 0 to 255, and ``queries``, float32 (1, point, 3) as
         (image, x, y). Returns tracks (1, image, point, 2) as (x, y), and visibility (1, image, point), bool or float
-        from 0 to 1, with or without a last axis of one; what else it returns is not looked at. Its pixel centres lie
-        at whole numbers.
-    threshold : a visibility that is a number counts as visible above this
-    device : where video and queries are put; by default where the first parameter of the model lies, or the CPU
-    name : what the tracks say of their origin
+        from 0 to 1, with or without a last axis of size one; further results are ignored. Its pixel centres are at
+        integers.
+    threshold : visibility above which a point counts as visible, if the model returns numbers
+    device : of video and queries; by default that of the model's first parameter, or the CPU
+    name : origin that the tracks state
 
     Raises
     ------
@@ -42,8 +42,8 @@ class CoTracker:
     Notes
     -----
     Karaev et al., "CoTracker3: Simpler and Better Point Tracking by Pseudo-Labelling Real Videos" (2024). The
-    released predictor enlarges videos with their corner pixels kept at the corners, so a position is the number of a
-    pixel: half a pixel less than here, which is taken away from the queries and added to the tracks. It returns bool
+    released predictor enlarges videos with their corner pixels kept at the corners, so a position is a pixel index,
+    half a pixel less than here: half a pixel is subtracted from the queries and added to the tracks. It returns bool
     visibility, cut at 0.9, so that confidence is 0 or 1. A clip of one image and an empty list of queries never reach
     the model.
 
@@ -82,15 +82,15 @@ class CoTracker:
         repository: str = _HUB,
         device: str | torch.device = "cpu",
     ) -> CoTracker:
-        """The released model through ``torch.hub``, which downloads and runs the code of its repository.
+        """Load the released model through ``torch.hub``, which downloads and runs the code of its repository.
 
         torch asks before it runs a repository for the first time.
 
         Parameters
         ----------
-        model : "cotracker3_offline", "cotracker2v1" or "cotracker2"; those that end in "_online" are called otherwise
-            and rejected
-        repository : on GitHub, as "owner/name" or "owner/name:revision"
+        model : "cotracker3_offline", "cotracker2v1" or "cotracker2"; those that end in "_online" have another interface
+            and are rejected
+        repository : on GitHub, given as "owner/name" or "owner/name:revision"
         device : to run on
 
         Raises
@@ -123,7 +123,7 @@ class CoTracker:
         repository: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
     ) -> CoTracker:
-        """CoTracker3 offline with weights from a file, such as ``scaled_offline.pth``; nothing is downloaded.
+        """Load CoTracker3 offline with weights from a file, such as ``scaled_offline.pth``; nothing is downloaded.
 
         Parameters
         ----------
@@ -135,9 +135,9 @@ class CoTracker:
         Raises
         ------
         BackboneNotFoundError
-            When the file, or the code, is not there.
+            When the file or the code is missing.
         InvalidInputError
-            When the file holds something else than weights of this model.
+            When the file does not hold weights of this model.
 
         Examples
         --------
@@ -153,7 +153,7 @@ class CoTracker:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             predictor.model.load_state_dict(state.get("model", state))
-        except Exception as error:  # torch raises its own kinds for damaged files
+        except Exception as error:  # torch raises other exceptions for damaged files
             raise InvalidInputError(f"{path} does not hold weights of CoTracker3 offline: {error}") from error
         return cls(predictor.to(device).eval(), name=f"CoTracker {path.name}")
 
@@ -163,7 +163,7 @@ class CoTracker:
         Raises
         ------
         InvalidInputError
-            When the model answers in other shapes, or with values that are not finite.
+            When the model returns other shapes, or values that are not finite.
         """
         video, asked = clip_and_queries(images, queries)
         details = {"tracker": self.name, "threshold": self.threshold}

@@ -1,4 +1,4 @@
-"""Dense optical flow, followed from image to image, as a tracker."""
+"""Dense optical flow, chained from image to image, as a tracker."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from store.tracks.queries import clip_and_queries
 class FlowTracker:
     """Chain OpenCV's DIS optical flow (medium preset) forward and backward from the image of each query.
 
-    A point moves from image to image by the flow at its position, bilinear between pixels. It is lost where the flow
-    back from the next image does not lead to where it came from, because it is hidden or left the image, and stays
-    lost: the chain then follows whatever hides it. Outside the image it is hidden, and moves on with the flow at the
-    border.
+    A point moves from image to image by the flow at its position, bilinear between pixels. It is lost if the backward
+    flow does not lead back to it, because it is hidden or has left the image. A lost point stays lost, since the chain
+    then follows whatever hides it. Outside the image it is hidden, and moves with the flow at the border.
 
     Parameters
     ----------
-    side : pixels. Images whose shorter side is smaller are enlarged by the whole number that brings it nearest to
+    side : pixels. Images whose shorter side is smaller are enlarged by the integer factor that brings it nearest to
         this, since DIS compares patches of a fixed size
-    tolerance : pixels of the enlarged images that the way back may miss, beyond a tenth of the step
+    tolerance : largest distance between a point and its forward-backward position, in pixels of the enlarged images, in
+        addition to a tenth of the step
 
     Raises
     ------
@@ -94,7 +94,7 @@ class FlowTracker:
         tracks: np.ndarray,
         missed: np.ndarray,
     ) -> None:
-        """Fill in what lies after (in this order of the images) the image of each query."""
+        """Fill in the images after that of each query, in this order of the images."""
         order = list(order)
         reached = np.zeros(len(asked), bool)
         grey = flow.grey(video[order[0]])

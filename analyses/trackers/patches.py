@@ -1,4 +1,4 @@
-"""Raw patches of pixels as a tracker: what any feature of a model should beat on the same grid."""
+"""Raw patches of pixels as a tracker, a baseline that any feature of a model should beat on the same grid."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from store.tracks.queries import clip_and_queries
 
 @dataclass(frozen=True)
 class PatchTracker:
-    """Match cells of pixels by their cosine, every image with the image of the query.
+    """Match cells of pixels by their cosine, between the image of the query and every other image.
 
-    Points between cell centres move by the interpolated displacement of the cells around them, as points matched by
-    attention do, so that a grid of the same cells sees as finely as a backbone: :meth:`on_grid`.
+    Points between cell centres move by the interpolated displacement of the cells around them, like points matched by
+    attention, so that a grid of the same cells is as precise as a backbone: :meth:`on_grid`.
 
     Parameters
     ----------
     cell : side of a cell in pixels of ``size``
     size : (height, width) in pixels that clips are resized to; by default the clip's own, to the nearest whole cells
-    max_cycle_error : a point is hidden where its match leads back further than this from where it came, in cells;
-        ``math.inf`` lets every point count as visible
+    max_cycle_error : largest distance in cells between a point and where its match leads back, above which it is
+        hidden; ``math.inf`` makes every point visible
     budget_bytes : working memory of the matching; two images at a time are compared, whatever the length of the clip
 
     Raises
@@ -68,12 +68,12 @@ class PatchTracker:
 
     @classmethod
     def on_grid(cls, layout: TokenLayout, *, max_cycle_error: float = 1.5) -> PatchTracker:
-        """A tracker that sees what a backbone sees: the cells of its layout, at its size.
+        """Return a tracker with the cells of a backbone's layout, at its size.
 
         Raises
         ------
         InvalidInputError
-            For cells that are not square or no whole pixels.
+            For cells that are not square or not whole pixels.
 
         Examples
         --------
@@ -116,14 +116,14 @@ class PatchTracker:
         return TokenLayout(2, rows, columns, rows * self.cell, columns * self.cell, 2)
 
     def _features(self, image: np.ndarray, layout: TokenLayout) -> torch.Tensor:
-        """(cell, channel) of length one."""
+        """(cell, channel) features of unit length."""
         pixels = Clip(image[None], fps=8.0).resized(layout.pixel_height, layout.pixel_width).images
         return patch_features(pixels, layout)[0]
 
     def _matched(
         self, first: torch.Tensor, other: torch.Tensor, corners: Corners
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of every point: the pixel in the other image, the cosine, and cells that the way back ends away."""
+        """For every point: the pixel in the other image, the cosine, and the cycle error in cells."""
         layout = corners.layout
         (places,) = match_feature_sources(torch.stack([first, other]), corners, budget_bytes=self.budget_bytes)
         cells = (places[:, 1] * layout.width + places[:, 0]).long()

@@ -1,4 +1,4 @@
-"""Tracks for clips that have none: a tracker's, as pseudo-truth that is called so wherever it is measured against."""
+"""Tracks for clips that have none: those of a tracker, labelled as pseudo-truth in all results."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ def with_pseudo_tracks(
 ) -> Clip:
     """Return the clip with the tracks of a grid of points, as a tracker estimates them.
 
-    They replace tracks that the clip has. ``tracks_source`` of the result names the tracker, and a sweep says that its
-    accuracy is against that, not truth.
+    They replace existing tracks. ``tracks_source`` of the result names the tracker, and a sweep states that its
+    accuracy is against that tracker, not truth.
 
     Parameters
     ----------
     clip : Clip
     tracker : Tracker, optional
-        By default :class:`analyses.trackers.optical_flow.FlowTracker`, which calls a point hidden where the flow
-        forward and back does not lead to where it came from; or a :class:`analyses.trackers.cotracker.CoTracker`.
+        By default :class:`analyses.trackers.optical_flow.FlowTracker`, which hides a point if the forward and backward
+        flows do not lead back to it; or a :class:`analyses.trackers.cotracker.CoTracker`.
     grid : int
         Points along each side, at the centres of equal parts of an image.
     window : int, optional
-        Images after which the points are chosen again: those of a window of a sweep, its ``images`` times its
-        ``stride``. Each point is hidden outside its window. By default the points of image 0 last for the whole clip.
+        Number of images after which the points are chosen again: that of a window of a sweep, its ``images`` times its
+        ``stride``. Each point is hidden outside its window. By default the points of image 0 are used for the whole
+        clip.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def with_pseudo_tracks(
 
 @checked
 def with_tracks_of(clip: Clip, tracks: PointTracks, *, name: str = "") -> Clip:
-    """Return the clip with tracks that were made before, such as :func:`store.tracks.files.load_tracks` reads.
+    """Return the clip with existing tracks, such as :func:`store.tracks.files.load_tracks` reads.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def with_tracks_of(clip: Clip, tracks: PointTracks, *, name: str = "") -> Clip:
     tracks : PointTracks
         Tracks of this clip, or of the whole video that it is a part of (``Clip.part``).
     name : str
-        What to call them where they do not say whose they are, such as the name of their file.
+        Origin to state if the tracks do not, such as the name of their file.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def with_tracks_of(clip: Clip, tracks: PointTracks, *, name: str = "") -> Clip:
 
 
 def source_of(tracks: PointTracks, unknown: str = "a tracker") -> str:
-    """Return who made tracks, in words, by their details.
+    """Return the origin of tracks in words, from their details.
 
     Examples
     --------
@@ -119,7 +120,7 @@ def source_of(tracks: PointTracks, unknown: str = "a tracker") -> str:
 
 
 def against_pseudo_truth(sources: Iterable[str | None]) -> str:
-    """Return what accuracy over clips is measured against, where that is not truth; empty where all of it is.
+    """Return in words what accuracy over clips is measured against if that is not truth, otherwise an empty string.
 
     Parameters
     ----------

@@ -19,20 +19,20 @@ from store.tracks.queries import clip_and_queries
 class LucasKanadeRefinement:
     """Refine the tracks of another tracker by matching pixels around them (Lucas-Kanade).
 
-    The patch around a point in the image of its query is searched in every other image, starting from where the other
-    tracker puts the point. Where the search is lost, or ends further away than ``reach``, the point stays where it was.
-    This measures what attention and pixels find together, not what attention knows.
+    The patch around a point in the image of its query is searched in every other image, starting from the position by
+    the other tracker. If the search is lost, or ends further away than ``reach``, that position is kept. This measures
+    attention and pixels together, not attention alone.
 
     Parameters
     ----------
     tracker : Tracker
         Usually a :class:`~analyses.trackers.backbone.BackboneTracker`.
     reach : float
-        Pixels of the enlarged images that a point may be moved by.
+        Largest correction of a point, in pixels of the enlarged images.
     window : int
         Side of the patch in pixels of the enlarged images.
     side : int
-        Images whose shorter side is smaller are enlarged by the whole number that brings it nearest to this.
+        Images whose shorter side is smaller are enlarged by the integer factor that brings it nearest to this.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from store.registry import Registry
 from store.tracks.point_tracks import Tracker
 
 TrackerFactory = Callable[[BackboneTracker | None], Tracker]
-"""Makes a tracker, given the attention tracker of the same evaluation, or None if there is none."""
+"""Factory of a tracker, called with the attention tracker of the same evaluation, or None if there is none."""
 
 
 def _check(name: str, item: object) -> None:
@@ -44,7 +44,7 @@ def register_tracker(name: str, factory: TrackerFactory, *, replace: bool = Fals
         Called with the :class:`~analyses.trackers.backbone.BackboneTracker` of the evaluation, or None; returns a
         :class:`~store.tracks.point_tracks.Tracker`.
     replace : bool
-        Whether it may take the place of another tracker of this name.
+        Whether it may replace another tracker of this name.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def make_tracker(name: str, backbone: BackboneTracker | None = None) -> Tracker:
     name : str
         "backbone", "nothing-moves", "patches", "flow", "backbone+lk" or a name that was registered.
     backbone : BackboneTracker, optional
-        The attention tracker of the same evaluation. "patches" compares raw pixels on its grid, without one on cells
-        of 16 px.
+        The attention tracker of the same evaluation. "patches" compares raw pixels on its grid, or on cells of 16 px
+        without a backbone.
 
     Raises
     ------

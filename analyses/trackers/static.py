@@ -12,7 +12,7 @@ from store.tracks.queries import clip_and_queries
 
 @dataclass(frozen=True)
 class StaticTracker:
-    """Every point stays where it is asked for and is always visible.
+    """Every point stays at its query position and is always visible.
 
     Examples
     --------

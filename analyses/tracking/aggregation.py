@@ -15,15 +15,15 @@ from probe.backbones.indices import constants
 from store.layout import TokenLayout
 
 _REACH = 2
-"""Cells on each side of a point that take part: two standard deviations of the default."""
+"""Number of cells on each side of a point that are used: two standard deviations of the default."""
 
 _PAD = 1
-"""Cells beyond the border that a displaced match may lie in."""
+"""Number of cells beyond the border in which a displaced match may lie."""
 
 
 @dataclass(frozen=True, eq=False)
 class CellByCell:
-    """Match every cell around a point by itself; the point moves by the bilinear mean, as DiffTrack reads it.
+    """Match every cell around a point separately; the point moves by their bilinear mean, as in DiffTrack.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class CellByCell:
         return cost.flatten(0, 1)[_in_frames(self.sources[self.index], frames, cells)].unflatten(0, (frames, -1))
 
     def at_matches(self, found: Candidates, rows: slice) -> CellByCell:
-        """Return the aggregation at the best matches of some rows (of each frame in turn), to match them back."""
+        """Return the aggregation at the best matches of some rows (by frame), to match them back."""
         x, y = found.places[..., 0, :].reshape(-1, 2).round().long().T
         cells = y * self.grid.width + x
         sources, index = torch.unique(cells, return_inverse=True)
@@ -96,12 +96,12 @@ class CellByCell:
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Add up the costs of the cells around a point, each displaced by where it lies: one match for each point.
+    """Add up the costs of the cells around a point, each displaced by its offset: one match for each point.
 
-    What surrounds a point mostly moves with it. So the cost that a point moves by a whole number of cells is the mean,
-    over the cells around it, of the cost that each moves by as much, weighted by a Gaussian of its distance from the
-    point. A match that one cell alone has finds no support. This is the aggregation of costs over a support window of
-    stereo matching (Scharstein and Szeliski, 2002, section 4.2), on the costs of attention.
+    The surroundings of a point mostly move with it. So the cost of moving a point by a whole number of cells is the
+    mean, over the cells around it, of their cost of the same move, weighted by a Gaussian of their distance from the
+    point. A match of a single cell finds no support. This is the aggregation of costs over a support window of stereo
+    matching (Scharstein and Szeliski, 2002, section 4.2), on the costs of attention.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class Support:
         nearest = place.round().long()
         around = nearest[:, None] + _offsets(points.device)
         squared = (around - place[:, None]).square().sum(-1)
-        weights = torch.exp((squared.amin(-1, keepdim=True) - squared) / (2 * spread**2))  # the nearest counts 1
+        weights = torch.exp((squared.amin(-1, keepdim=True) - squared) / (2 * spread**2))  # the nearest has weight 1
         weights = weights * ((around >= 0) & (around < size)).all(-1)
         around = torch.minimum(around.clamp_min(0), size - 1)
         sources, index = torch.unique(around[..., 1] * layout.width + around[..., 0], return_inverse=True)
@@ -161,7 +161,7 @@ class Support:
         return (self.nearest + _PAD).float()
 
     def aggregate(self, cost: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Return (..., point, cell of the grid), what it costs to move the nearest cell there.
+        """Return (..., point, cell of the grid), the cost of moving the nearest cell there.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class Support:
         return total.view(*cost.shape[:-2], -1, total.shape[-1])
 
     def aggregate_by_frame(self, cost: torch.Tensor) -> torch.Tensor:
-        """Return the same as (frame, point, cell of the grid), where the points are those of each frame in turn.
+        """Return the same as (frame, point, cell of the grid), where the points are ordered by frame.
 
         Parameters
         ----------
@@ -196,7 +196,7 @@ class Support:
         return total.flatten(1)
 
     def at_matches(self, found: Candidates, rows: slice) -> Support:
-        """Return the aggregation around the best matches of some points (of each frame in turn), to match them back."""
+        """Return the aggregation around the best matches of some points (by frame), to match them back."""
         there = (self.points[rows] + (found.places[..., 0, :] - self.start[rows]) * self._cell).reshape(-1, 2)
         size = constants((self.layout.pixel_width, self.layout.pixel_height), there.dtype, there.device)
         return Support.around(torch.minimum(there.clamp_min(0), size), self.layout, self.spread)
@@ -227,7 +227,7 @@ Aggregation = CellByCell | Support
 
 
 def _in_frames(index: torch.Tensor, frames: int, each: int) -> torch.Tensor:
-    """Positions (row, ...) of each frame in turn, each of which has ``each`` of them, as positions in all frames."""
+    """Positions (row, ...) by frame, of which each has ``each``, as positions in all frames."""
     first = torch.arange(frames, device=index.device).mul_(each).repeat_interleave(len(index) // max(frames, 1))
     return index + first.view(-1, *[1] * (index.ndim - 1))
 

@@ -1,4 +1,4 @@
-"""Chunks of images that a backbone sees together if a clip is longer than it takes."""
+"""Chunks of images that a backbone sees together when a clip is too long for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Chunk:
     Attributes
     ----------
     images : in the order in which the model sees them
-    anchors : those of the images in which points are known
+    anchors : the images among them in which points are known
     """
 
     images: tuple[int, ...]
@@ -43,25 +43,25 @@ def chunk_groups(
 ) -> tuple[tuple[Chunk, ...], ...]:
     """The chunks that lead from the image of a query to every other image, forward and then backward in time.
 
-    Interleaved chunks hold images that are T // (length - 1) apart, T the images in that direction with the anchor, so
-    that each spans the clip; the next starts one image later, until all are covered. Those that are not interleaved
-    follow one another. Chunks that do not overlap hold images that are as far apart as there are chunks, the fewest
-    possible, so that no image but the anchor is in two of them. All chunks that hold an image are in one group, so that
-    only one group's costs need be kept.
+    Interleaved chunks hold images that are T // (length - 1) apart, where T is the number of images in that direction
+    including the anchor, so that each spans the clip; the next starts one image later, until all are covered. Other
+    chunks follow one another. Chunks that do not overlap hold images that are as far apart as there are chunks, the
+    fewest possible, so that no image but the anchor is in two of them. All chunks that hold an image are in one group,
+    so that only one group's costs need be kept.
 
     Parameters
     ----------
     images : of the clip
     anchor : image of the query, the first of every chunk
     length : images of a chunk, the anchor included
-    interleaved : images apart, otherwise consecutive ones
+    interleaved : whether the images of a chunk are spread over the clip instead of consecutive
     overlapping : whether interleaved chunks may have other images than the anchor in common, as published
-    anchored : the anchor in every chunk; otherwise each chunk begins with the last image of the one before
+    anchored : whether every chunk has the anchor; otherwise each begins with the last image of the one before
 
     Returns
     -------
     tuple of groups of Chunk
-        Within a group in the order of their images. The last ones may be shorter than ``length``.
+        Within a group, chunks are in the order of their images. The last ones may be shorter than ``length``.
 
     Raises
     ------
@@ -124,11 +124,11 @@ def _chained(anchor: int, others: range, length: int) -> list[tuple[Chunk, ...]]
 
 
 def shared_chunks(images: int, anchors: Iterable[int], length: int) -> tuple[Chunk, ...]:
-    """The chunks in which each of several anchors meets every other image, few of them: each serves several anchors.
+    """A small set of chunks in which each of several anchors meets every other image; chunks serve several anchors.
 
     The anchors are dealt into hands, as are the other images, so that each hand spans the clip; each hand of anchors
-    meets each hand of images, and each other hand of anchors. Of the sizes of hands that a chunk holds, the one is
-    taken that shows the model the fewest images in all.
+    meets each hand of images and each other hand of anchors. The sizes of the hands are chosen to show the model the
+    fewest images in total.
 
     Parameters
     ----------
@@ -179,6 +179,6 @@ def _dealt(images: int, known: list[int], length: int, each: int) -> tuple[Chunk
 
 
 def _hands(images: list[int], most: int) -> list[list[int]]:
-    """Deal images into the fewest hands that hold at most ``most``."""
+    """Deal images into the fewest hands of at most ``most`` images."""
     count = -(-len(images) // most)
     return [images[number::count] for number in range(count)]

@@ -18,12 +18,12 @@ from analyses.tracking.propagate import ChunkTokens, Group, PointState, Propagat
 from store.layout import TokenLayout
 
 Plans = list[tuple[tuple[Group, ...], tuple[int, ...]]]
-"""Groups of chunks, and the anchors of which each leads to all other images."""
+"""Groups of chunks, and the anchors from which each leads to all other images."""
 
 
 @dataclass(frozen=True, eq=False)
 class LevelTracks:
-    """Tracks of points, as one level of looking found them.
+    """Tracks of points at one level.
 
     Attributes
     ----------
@@ -32,8 +32,8 @@ class LevelTracks:
     cycle_error : (image, point), cells of this level
     cell : (2,) width and height of a cell of this level in pixels of the clip
     correction : (image, point), cells of the level before by which this one moved a point; 0 at the first level
-    looked : (image, point) bool, whether this level speaks of the point there; elsewhere the level before is kept
-    middle : (image, point), how far from the border of its crop a point was looked at, as a fraction of the crop
+    looked : (image, point) bool, where this level measured the point; elsewhere the level before is kept
+    middle : (image, point), distance of a point from the border of its crop, as a fraction of the crop
     """
 
     tracks: np.ndarray
@@ -66,12 +66,12 @@ class CropChoice:
     options: TrackingOptions
 
     def crops(self, coarse: LevelTracks, anchors: np.ndarray, level: int) -> list[PointGroup]:
-        """Return the crops in which points are looked at again; a point that is trusted nowhere has none."""
+        """Return the crops in which points are looked at again; a point whose track is trusted nowhere has none."""
         options, scale = self.options, self._scale(level)
         extent = scale * np.array([self.layout.pixel_width, self.layout.pixel_height])
         cell = scale * np.array(self.layout.cell_size[::-1])
         trusted = self._trusted(coarse)
-        lost = np.flatnonzero(trusted.sum(0) < 2)  # but for the image of the query
+        lost = np.flatnonzero(trusted.sum(0) < 2)  # except in the image of the query
         kept = np.setdiff1d(np.arange(trusted.shape[1]), lost)
         margin, max_crops = options.crop_margin * cell, options.crops_at(level)
         if options.compensates(level, anchors):
@@ -92,7 +92,7 @@ class CropChoice:
         return self.plans(anchors[crop.members])
 
     def windows_of(self, crop: PointGroup, level: int) -> CropWindows:
-        """Return what the model is shown of a crop."""
+        """Return the windows of a crop that the model is shown."""
         windows = follow(crop.centres, self.clip, (self.layout.pixel_height, self.layout.pixel_width), level)
         if crop.motion is None:
             return windows
@@ -123,13 +123,13 @@ class CloserLook(CropChoice):
     budget_bytes: int
 
     def refine(self, coarse: LevelTracks, anchors: np.ndarray, level: int, crops: list[PointGroup]) -> LevelTracks:
-        """Return the tracks of a closer level, those of the level before where this one does not speak.
+        """Return the tracks of a closer level, with those of the level before where this one has no measurement.
 
         Parameters
         ----------
         coarse : LevelTracks of the level before
         anchors : (point,) the image in which each point is known
-        level : how many times closer
+        level : magnification
         crops : of :meth:`crops`
         """
         found = self.unlooked(coarse, level)
@@ -152,7 +152,7 @@ class CloserLook(CropChoice):
     def look_into(
         self, crop: PointGroup, windows: CropWindows, coarse: LevelTracks, anchors: np.ndarray, found: LevelTracks
     ) -> None:
-        """Look at the points of one crop, and put what counts of it into the tracks of its level.
+        """Look at the points of one crop, and write accepted results into the tracks of its level.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class CloserLook(CropChoice):
         windows : of :meth:`windows_of`
         coarse : LevelTracks of the level before
         anchors : (point,) the image in which each point is known
-        found : of :meth:`unlooked`, with what other crops gave
+        found : of :meth:`unlooked`, with the results of other crops
         """
         propagator = Propagator(
             lambda chunk: self.tokens(chunk, windows), self.layout, self.device, self.options, self.budget_bytes
@@ -182,9 +182,9 @@ class CloserLook(CropChoice):
         mine: np.ndarray,
         states: Mapping[int, PointState],
     ) -> None:
-        """Put what was found of some points where it belongs, as far as it counts.
+        """Write the accepted results of some points into the tracks.
 
-        Of several crops that show a point in an image, the one counts in whose middle it lies most.
+        If several crops show a point in an image, the one counts in which it lies farthest from the border.
         """
         size = np.array([self.layout.pixel_width, self.layout.pixel_height])
         start = _within(windows.places(coarse.tracks[anchor, mine], anchor, mine), size)
@@ -204,11 +204,11 @@ class CloserLook(CropChoice):
 
 
 def count_chunks(plans: Plans) -> int:
-    """Return how many chunks plans hold."""
+    """Return the number of chunks in plans."""
     return sum(len(group) for groups, _ in plans for group in groups)
 
 
 def _within(places: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return how far places (point, 2) lie from the border of a crop, as a fraction of it; negative outside."""
+    """Return the distance of places (point, 2) from the border of a crop, as a fraction of it; negative outside."""
     found: np.ndarray = (np.minimum(places, size - places) / size).min(-1)
     return found

@@ -1,4 +1,4 @@
-"""Motion compensation: clips shown with their coarse motion taken out, so that what moves differently shares a crop."""
+"""Motion compensation: coarse motion is removed from clips, so that points that move differently share a crop."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from analyses.tracking.crops import CropWindows
 from analyses.tracking.grouping import PointGroup, filled, group_points
 
 _ALIKE = 1.0
-"""Cells of the level before by which the motion of points may differ that are moved together."""
+"""Largest difference in motion, in cells of the level before, between points that are moved together."""
 
 _MOST_TIMES, _MOST_SEEDS = 16, 400
-"""Images at which motions are compared, and points whose motion is tried as that of many, evenly spread."""
+"""Numbers of images at which motions are compared, and of points whose motion is tried for a group, evenly spread."""
 
 _UNLIKE = 4.0
-"""Cells that a guide may be further away for each cell by which it moves otherwise."""
+"""Distance in cells of a guide that weighs as much as a difference in motion of one cell."""
 
 
 @dataclass(frozen=True, eq=False)
 class Compensation:
-    """Places at which points are shown in every image, and where in the clip their surroundings are taken from.
+    """Places at which points are shown in every image, and the positions in the clip of their surroundings.
 
     Parameters
     ----------
-    places : (point, 2) float, (x, y) in pixels of the clip, where a point is in the image that all are brought to
-    paths : (image, point, 2) float, its coarse path, moved together with those that move alike
+    places : (point, 2) float, (x, y) in pixels of the clip, positions in the image to which all are aligned
+    paths : (image, point, 2) float, coarse paths, shared by points that move alike
     sites : (site,) int64, the points whose surroundings are shown; each pixel moves with the site nearest to it
     """
 
@@ -61,7 +61,7 @@ class Compensation:
 
 @dataclass(frozen=True, eq=False)
 class CompensatedWindows(CropWindows):
-    """A crop of every image from which the coarse motion is taken out.
+    """A crop of every image with the coarse motion removed.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class CompensatedWindows(CropWindows):
 def sampled(image: np.ndarray, places: np.ndarray, scale: float) -> np.ndarray:
     """Return the colours (..., 3) uint8 of an image (y, x, 3) at places (..., 2), (x, y) in pixels.
 
-    Cubic splines; an image that is shown smaller (``scale`` above 1) is first made smaller, so that nothing is skipped.
+    Uses cubic splines; an image that is shown smaller (``scale`` above 1) is first downsampled to avoid aliasing.
     Beyond the image, its border is repeated.
 
     Examples
@@ -123,17 +123,18 @@ def sampled(image: np.ndarray, places: np.ndarray, scale: float) -> np.ndarray:
 class Compensator:
     """Cover points with few crops that are compensated for their motion.
 
-    All points are brought to the image in which most of them are known; one that is not known there, to where it would
-    be if it went with a neighbour.
+    All points are aligned to the image in which most of them are known; a point that is not known there is placed where
+    it would be if it moved with a neighbour.
 
     Parameters
     ----------
     clip : (height, width) of the clip
     extent : (2,) width and height of a crop in pixels of the clip
-    margin : (2,) pixels that a point keeps from the border of its crop; none where a crop holds the whole image
+    margin : (2,) least distance in pixels of a point from the border of its crop; not applied if a crop holds the whole
+        image
     whole, before : (2,) width and height of a cell of the whole image and of the level before
     max_groups : int, optional
-        Crops that are taken.
+        Largest number of crops.
     """
 
     clip: tuple[int, int]
@@ -151,9 +152,9 @@ class Compensator:
         Parameters
         ----------
         tracks : (image, point, 2) float, coarse tracks, (x, y) in pixels of the clip
-        trusted : (image, point) bool, where the coarse track is believed; at least the image of the query
+        trusted : (image, point) bool, where the coarse track is trusted; at least the image of the query
         anchors : (point,) the image in which each point is known
-        kept : (member,) int64, the points that are looked at; all by default
+        kept : (member,) int64, the points to look at; all by default
 
         Examples
         --------
@@ -175,7 +176,7 @@ class Compensator:
         moved = paths.copy()
         moved[:, rest] = _together(paths[:, rest], places[rest], trusted[:, rest], _ALIKE * self.before)
         own = anchors[rest], rest
-        moved[own] = paths[own]  # a query is shown where it is
+        moved[own] = paths[own]  # queries are shown at their own positions
         everywhere = Compensation(places, moved, np.sort(rest))
         return [
             PointGroup(rest[group.members], np.repeat(group.centres[:1], images, 0), everywhere)
@@ -216,8 +217,8 @@ def _tiles(places: np.ndarray, extent: np.ndarray) -> list[PointGroup]:
 def _places(paths: np.ndarray, trusted: np.ndarray, image: int, cell: np.ndarray) -> np.ndarray:
     """Return the positions (point, 2) of points in an image, or where they would be if they moved with a neighbour.
 
-    A point that is not known there is taken along, from the nearest image in which it is, with the point that is
-    nearest to it and moves most as it does. It may come to lie outside the clip.
+    A point that is not known there is moved, from the nearest image in which it is known, along with a point that is
+    near and moves similarly. It may end up outside the clip.
     """
     found = paths[image].copy()
     sure = np.flatnonzero(trusted[image])
@@ -236,10 +237,10 @@ def _places(paths: np.ndarray, trusted: np.ndarray, image: int, cell: np.ndarray
 
 
 def _together(paths: np.ndarray, places: np.ndarray, trusted: np.ndarray, alike: np.ndarray) -> np.ndarray:
-    """Return paths (image, point, 2) of which those that move alike move together, by the mean of their motion.
+    """Return paths (image, point, 2) in which points that move alike share the mean of their motion.
 
-    So what lies between points that move alike is not torn. The motion that most points share comes first, then the one
-    that most of the others share; then each point joins the one that is most like its own.
+    So the content between points that move alike is not torn apart. The motion shared by most points is found first,
+    then that shared by most of the others; then each point joins the motion most similar to its own.
     """
     images, points = trusted.shape
     times = np.unique(np.linspace(0, images - 1, min(images, _MOST_TIMES)).astype(int))

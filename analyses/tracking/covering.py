@@ -1,4 +1,4 @@
-"""Crops of single chunks: the pairs of a point and an image covered with few calls of the model."""
+"""Crops of single chunks that cover the pairs of a point and an image with few calls of the model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from analyses.tracking.chunks import Chunk
 from analyses.tracking.grouping import PointGroup, filled, middles
 
 _MOST_SEEDS = 200
-"""Points on whose paths crops are centred, evenly spread over those that no crop shows yet."""
+"""Number of points on whose paths crops are centred, evenly spread over those that no crop shows yet."""
 
 _MOST_TIMES = 16
-"""Images at which paths are compared, evenly spread over those of the clip."""
+"""Number of images at which paths are compared, evenly spread over those of the clip."""
 
 
 def cover_pairs(
@@ -30,21 +30,21 @@ def cover_pairs(
     """Cover the pairs of a point and an image with few chunks of crops.
 
     A pair is covered by a crop in which the point lies well inside both in this image and in the one in which it is
-    known. Points therefore share a crop for as long as they stay together, and a crop is shown in no other images than
-    those for which it is needed. The chunk that covers the most pairs that are not covered yet is taken, until all are:
-    the number of pairs covered is submodular, so the greedy choice covers at least 63 % of what the best choice of as
-    many chunks would.
+    known. Points therefore share a crop as long as they stay together, and a crop is shown only in images for which it
+    is needed. The chunk that covers the most uncovered pairs is taken, until all are covered: the number of pairs
+    covered is submodular, so the greedy choice covers at least 63 % as many as the best choice of the same number of
+    chunks.
 
     Parameters
     ----------
     tracks : (image, point, 2) float, coarse tracks, (x, y) in pixels of the clip
-    trusted : (image, point) bool, where the coarse track is believed; at least the image of the query
+    trusted : (image, point) bool, where the coarse track is trusted; at least the image of the query
     anchors : (point,) the image in which each point is known
     extent : (2,) width and height of a crop in pixels of the clip
-    margin : (2,) pixels that a point keeps from the border of its crop
+    margin : (2,) least distance in pixels of a point from the border of its crop
     length : images of a chunk
     max_chunks : int, optional
-        Chunks that are taken.
+        Largest number of chunks.
 
     Returns
     -------
@@ -81,13 +81,13 @@ def cover_pairs(
             found.append(group)
             if max_chunks is not None and len(found) >= max_chunks:
                 break
-        if len(found) == before:  # what is left lies outside its own crop in the image in which it is known
+        if len(found) == before:  # the remaining points lie outside their own crop in the image in which they are known
             break
     return found
 
 
 def _centres(paths: np.ndarray, open_points: np.ndarray, extent: np.ndarray) -> np.ndarray:
-    """Return (image, candidate, 2), the paths of some points and the mean paths of what stays around them."""
+    """Return (image, candidate, 2), the paths of some points and the mean paths of the points that stay around them."""
     few = np.linspace(0, len(open_points) - 1, min(len(open_points), _MOST_SEEDS)).astype(int)
     seeds = open_points[np.unique(few)]
     times = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _MOST_TIMES)).astype(int))
@@ -122,7 +122,7 @@ class _Cover:
             self._usable[number] = inside & inside[self.anchors, np.arange(points)]
 
     def groups(self, left: np.ndarray) -> Iterator[PointGroup]:
-        """Yield chunks of crops until none covers anything; what they cover is taken out of ``left`` (image, point)."""
+        """Yield chunks of crops until none covers anything; covered pairs are removed from ``left`` (image, point)."""
         gain = self._gain(left, np.arange(len(left)))
         while True:
             chosen, covered = self._best_chunks(gain)
@@ -150,7 +150,7 @@ class _Cover:
     def _best_chunks(self, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the best images (candidate, image) bool of a chunk of each crop, and the pairs that they cover.
 
-        Images are added one by one, each time the one with which most pairs are covered.
+        Images are added one by one, each time the one that covers the most pairs.
         """
         count, known, images = gain.shape
         rows = np.arange(count)

@@ -1,4 +1,4 @@
-"""Crops of a clip that follow points, and what a model is shown of them: square pixels, never black."""
+"""Crops of a clip that follow points, resampled for the model with square pixels and repeated borders."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class CropWindows:
 
         Parameters
         ----------
-        places : (point, 2) float, (x, y) in pixels of the model, with the way that the crop has gone from the anchor
+        places : (point, 2) float, (x, y) in pixels of the model, including the displacement of the crop since the
+            anchor
         anchor : image in which the points are known
         image : in which they were found
         points : (point,) int64, their numbers
@@ -107,8 +108,8 @@ def crop_scale(clip: tuple[int, int], size: tuple[int, int], level: int) -> floa
 def follow(centres: np.ndarray, clip: tuple[int, int], size: tuple[int, int], level: int) -> CropWindows:
     """Return crops centred on a path.
 
-    A crop may reach beyond the clip, so that a point stays at the same place of its crop all the time. Models match
-    best what stays where it is: crops that are moved into the image, and so show a point elsewhere, gain nothing
+    A crop may extend beyond the clip, so that a point always stays at the same place of its crop. Models match points
+    best that do not move: crops that are shifted into the image, and so show a point elsewhere, gain nothing
     (docs/benchmarks.md).
 
     Parameters

@@ -1,4 +1,4 @@
-"""Groups of points that move alike and so can share a crop."""
+"""Groups of points that move alike and therefore share a crop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from analyses.tracking.compensation import Compensation
 
 _MOST_TIMES = 16
-"""Images at which paths are compared, evenly spread over those of the clip."""
+"""Number of images at which paths are compared, evenly spread over those of the clip."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class PointGroup:
     members : (member,) int64, numbers of the points
     centres : (image, 2) float, the path that the crop follows, (x, y) in pixels of the clip
     motion : Compensation, optional
-        What is taken out of the images; the crop itself then stays where it is.
+        Motion removed from the images; the crop itself then does not move.
     chunk : Chunk, optional
         The images in which the crop is shown; by default all, in the chunks of the whole image.
     """
@@ -46,26 +46,27 @@ def group_points(
 ) -> list[PointGroup]:
     """Cover points with few crops, so that each point lies well inside its crop in every image where it is trusted.
 
-    The crop that holds the most points that are not covered yet is taken, and again until all are. Then each point
-    joins the crop of those chosen in whose middle it lies most. The choice is greedy: the smallest cover is a hard
-    problem (set cover), and the greedy one is at most a factor of the logarithm larger.
+    The crop that holds the most uncovered points is taken, repeatedly, until all are covered. Then each point joins the
+    chosen crop in which it lies farthest from the border. The choice is greedy: finding the smallest cover is a hard
+    problem (set cover), and the greedy cover is at most a logarithmic factor larger.
 
     Parameters
     ----------
     tracks : (image, point, 2) float, coarse tracks, (x, y) in pixels of the clip
-    trusted : (image, point) bool, where the coarse track is believed; at least the image of the query
+    trusted : (image, point) bool, where the coarse track is trusted; at least the image of the query
     extent : (2,) width and height of a crop in pixels of the clip
-    margin : (2,) pixels that a point keeps from the border of its crop
+    margin : (2,) least distance in pixels of a point from the border of its crop
     anchors : (point,) the image in which each point is known; image 0 by default
     max_groups : int, optional
-        Crops that are taken, those with the most points first. A point that lies well inside none of them joins the one
-        that shows it in most images, and in that in which it is known; one that none shows has no crop.
+        Largest number of crops, those with the most points first. A point that lies well inside none of them joins the
+        crop that shows it in the most images, including the one in which it is known; a point that no crop shows has
+        none.
 
     Returns
     -------
     list of PointGroup
-        Every point is in one of them, unless ``max_groups`` leaves it out. A point that is alone has a crop of its own,
-        centred on it.
+        Every point is in one of them, unless ``max_groups`` leaves it out. A single point has its own crop, centred on
+        it.
 
     Notes
     -----
@@ -86,7 +87,7 @@ def group_points(
     paths = np.stack([filled(tracks[:, point], trusted[:, point]) for point in range(points)], 1)
     times = np.unique(np.linspace(0, images - 1, min(images, _MOST_TIMES)).astype(int))
     candidates = np.concatenate([paths, middles(paths, times, extent)], 1)
-    margin = np.minimum(margin, 0.4 * extent)  # so that every point fits in a crop of its own
+    margin = np.minimum(margin, 0.4 * extent)  # so that every point fits in its own crop
     slack = _slack(paths[times], trusted[times], candidates[times], extent, margin)
     open_points = np.ones(points, bool)
     chosen: list[int] = []
@@ -110,7 +111,7 @@ def group_points(
 
 
 def filled(path: np.ndarray, trusted: np.ndarray) -> np.ndarray:
-    """Return a path (image, 2), linear between the images where it is trusted and held beyond them.
+    """Return a path (image, 2), linear between the images where it is trusted and constant beyond them.
 
     Examples
     --------

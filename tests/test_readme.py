@@ -29,8 +29,9 @@ def python_of(page: str) -> list[str]:
 
 BLOCKS = python_of("README.md")
 FEWER = {  # scenes and steps than a reader's; what the commands do is the same
-    "--scenes 0:16": "--scenes 0:3",
+    "--scenes 0:16": "--scenes 0:3 --steps 12 --at 0:12:3,-1",
     "--scenes 0:8": "--scenes 0:3",
+    "--at 0,25,-1": "--steps 12 --at 0,6,-1",
     "ditprobe generate ": "ditprobe generate --steps 4 ",
     "ditprobe transfer ": "ditprobe transfer --steps 4 ",
     "--steps 10": "--steps 4",

@@ -1,4 +1,4 @@
-"""Tracking from the whole image to closer and closer crops: the levels of one run, and its progress."""
+"""Tracking from the whole image to progressively closer crops: the levels of one run, and its progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TokenSource(Protocol):
     chunks: int
 
     def layout(self, frames: int) -> TokenLayout:
-        """Return where the tokens of at least this many latent frames lie."""
+        """Return the layout of the tokens of at least this many latent frames."""
 
     def tokens(self, chunk: Chunk, windows: CropWindows | None = None) -> ChunkTokens:
         """Return the queries and keys of a chunk, whole or in crops."""
@@ -45,9 +45,9 @@ class LeveledTracking:
     images : of the clip
     length : images of a chunk
     budget_bytes : working memory of one matching
-    tell : called with (chunks done, in all); while no crops are known, those of points that do not move are counted
-    crops : how many crops each level took (a level that comes twice, in both), counted while it runs; a crop that is
-        shown in a chunk of its own counts as one
+    tell : called with (chunks done, total); until crops are known, the total assumes points that do not move
+    crops : number of crops of each level (of both passes, for a level that comes twice), counted during the run; a crop
+        that is shown in a separate chunk counts as one
     """
 
     model: TokenSource
@@ -71,18 +71,18 @@ class LeveledTracking:
         for number, level in enumerate(levels[1:] if plans else (), start=1):
             crops = self.look.crops(found[-1], anchors, level)
             self.crops[level] = self.crops.get(level, 0) + len(crops)
-            # what the level is expected to cost is replaced by what it costs once its crops are known
+            # the expected cost of the level is replaced by the actual one once its crops are known
             expected[number] = sum(count_chunks(self.look.plans_of(crop, anchors)) for crop in crops)
             self._ahead = sum(expected)
             found.append(self.look.refine(found[-1], anchors, level, crops))
         return found
 
     def _plans(self, anchors: np.ndarray) -> Plans:
-        """Return the chunks that lead from images to all others."""
+        """Return the chunks that lead from some images to all others."""
         return chunk_plans(self.images, np.unique(anchors).tolist(), self.length, self.options)
 
     def _unmoved(self, queries: np.ndarray) -> LevelTracks:
-        """Return tracks of points that stay where they are, certain everywhere."""
+        """Return tracks of points that do not move, trusted everywhere."""
         shape = self.images, len(queries)
         height, width = self.model.layout(2).cell_size
         cell = np.array([width, height]) * self._stretch
@@ -115,7 +115,7 @@ class LeveledTracking:
 
     @property
     def look(self) -> CloserLook:
-        """The closer look that a level takes."""
+        """The closer look of a level."""
         return CloserLook(
             self._plans,
             self.model.layout(2),
@@ -135,7 +135,7 @@ class LeveledTracking:
 
 
 def levels_for(options: TrackingOptions, anchors: np.ndarray) -> tuple[int, ...]:
-    """Return the levels that are looked at: one that comes twice only once, unless it is compensated.
+    """Return the levels of a run: one that is listed twice is used once, unless it is compensated.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def levels_for(options: TrackingOptions, anchors: np.ndarray) -> tuple[int, ...]
 def expected_chunks(
     queries: np.ndarray, clip: tuple[int, int], images: int, layout: TokenLayout, length: int, options: TrackingOptions
 ) -> list[int]:
-    """Return how many chunks each level takes, the whole image first, if no point moves away from its neighbours.
+    """Return the number of chunks of each level, the whole image first, if no point moves away from its neighbours.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def chunk_plans(images: int, anchors: list[int], length: int, options: TrackingO
     Parameters
     ----------
     images : of the clip
-    anchors : images in which points are known, each once
+    anchors : distinct images in which points are known
     length : images of a chunk
     options : TrackingOptions
 

@@ -1,6 +1,6 @@
 """The pipe from matching costs to matches: ``costs -> aggregate -> peaks -> positions``.
 
-The cycle check is the same pipe, run from the matches in a frame back to the image of the queries.
+The cycle check runs the same pipe from the matches in a frame back to the image of the queries.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class FrameMatches:
     frame : int
     cost : (row, cell of the grid) aggregated costs
     found : Candidates of those costs
-    cycle_error : (row,) distance in cells from where a row starts to where its best match leads back
+    cycle_error : (row,) distance in cells between the start of a row and the position to which its best match leads
+        back
     """
 
     frame: int
@@ -60,13 +61,13 @@ class CostMatcher:
         ----------
         query, key : (head, frame, cell, channel)
         aggregation : of the points in frame 0
-        candidates : best matches that are kept
+        candidates : number of best matches that are kept
 
         Notes
         -----
         The cycle error is 0 where no limit is set (``max_cycle_error`` infinite). The cost of a pair of cells is the
-        same in both directions, so the costs of all cells of frame 0, where they fit the budget, serve the way back as
-        well, and several frames are matched at once.
+        same in both directions, so the costs of all cells of frame 0, if they fit the budget, are used for the backward
+        matches as well, and several frames are matched at once.
         """
         heads, _, cells, channels = query.shape
         divisor = math.sqrt(heads if self.options.scale == "heads" else channels)
@@ -110,7 +111,7 @@ class CostMatcher:
         rows: slice,
         home: Callable[[Aggregation], torch.Tensor] | None,
     ) -> torch.Tensor:
-        """(frame, row) cells between where rows start and where their best matches lead back to."""
+        """(frame, row) cycle errors in cells: from the starts of rows to where their best matches lead back."""
         if home is None:
             return torch.zeros(total.shape[:2], device=total.device)
         refine = aggregation.refines_cycle and self.options.refine
@@ -129,7 +130,7 @@ class CostMatcher:
         )
 
     def _rows(self, aggregation: Aggregation, itemsize: int) -> int:
-        """Return how many rows of an aggregation the budget holds."""
+        """Return the number of rows of an aggregation that fit the budget."""
         grid = aggregation.grid
         return sources_within(self.budget_bytes, grid.height * grid.width, itemsize)
 
@@ -148,7 +149,7 @@ class _Rows:
 
 
 def _by_frame(frame: int, parts: list[_Rows]) -> Iterator[FrameMatches]:
-    """Yield the matches of frames in turn."""
+    """Yield the matches of one frame after another."""
     cost, error = torch.cat([part.cost for part in parts], 1), torch.cat([part.cycle_error for part in parts], 1)
     found = [torch.cat([getattr(part.found, name) for part in parts], 1) for name in ("places", "costs", "mass")]
     for number in range(len(cost)):

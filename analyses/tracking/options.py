@@ -1,4 +1,4 @@
-"""Options of tracking: every part of the procedure, switchable, and the published setting."""
+"""Options of tracking: switches for every part of the procedure, and the published setting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_LEVEL = 8
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """Options of point tracking. The defaults are what helped on held-out scenes; :data:`PUBLISHED` is DiffTrack's.
+    """Options of point tracking. The defaults were chosen on separate tuning scenes; :data:`PUBLISHED` has DiffTrack's.
 
     Parameters
     ----------
@@ -25,66 +25,69 @@ class TrackingOptions:
         "difftrack-tracking" is the indexing of the released code.
     scale : "channels" or "heads"
         Logits are divided by the square root of the number of channels (as the model does) or of heads (as the
-        released evaluation does). There are fewer heads in most models, so the costs are sharper.
+        released evaluation does). Most models have fewer heads than channels, so the latter gives sharper costs.
     max_rotation : float
         Channels that rotary positions rotate by more than this, in radians from one token to the next, are left out of
-        the products; infinity takes all of them. Models with added positions have none. Fast channels encode where a
-        token is rather than what it shows: 0.5 helped on scenes and hurt on real clips, which hardly move.
+        the products; infinity takes all of them. Models with added positions have no such channels. Fast channels
+        encode the position of a token rather than its content: 0.5 helped on scenes and hurt on real clips, which
+        hardly move.
     encode : "images" or "clip"
         "images" encodes every image alone, "clip" the images of a chunk together (temporal compression).
     chunk_images : int, optional
-        Images of a chunk, the query's included; by default as many latent frames as the backbone generates.
+        Number of images of a chunk, including that of the query; by default the number of latent frames that the
+        backbone generates.
     interleaved, anchored : bool
         See :func:`analyses.tracking.chunks.chunk_groups`.
     overlapping : bool
-        Whether interleaved chunks may have images in common other than the query's, and the points of each image are
-        tracked apart, as published. Otherwise as few images as possible are shown to the model: chunks have only the
-        query's image in common, and points that are known in different images share chunks that hold several of those
-        (:func:`analyses.tracking.chunks.shared_chunks`). With encode="clip" chunks overlap all the same.
+        Whether interleaved chunks may share images other than the query's, and points of different images are tracked
+        separately, as published. Otherwise as few images as possible are shown to the model: chunks share only the
+        query's image, and points that are known in different images share chunks that hold several of these images
+        (:func:`analyses.tracking.chunks.shared_chunks`). With encode="clip" chunks overlap in any case.
     average : bool
         Whether to average the costs of an image that lies in several chunks, or to take those of the first chunk.
     noise : "clean", "forward" or "inversion"
         Noise of the latents, see :func:`probe.run.run.run_states`.
     support : float
-        Standard deviation, in cells, of the Gaussian that weighs the costs of the cells up to two cells around a
-        point, each displaced by where its cell lies (:class:`analyses.tracking.aggregation.Support`). 0 matches each
-        of the four cells around a point by itself and interpolates their matches, as published.
+        Standard deviation, in cells, of the Gaussian that weights the costs of the cells up to two cells around a
+        point, each displaced by the offset of its cell (:class:`analyses.tracking.aggregation.Support`). 0 matches each
+        of the four cells around a point separately and interpolates their matches, as published.
     refine : bool
         Whether to take the cost-weighted mean around the best cell, or the best cell.
     sharpness : float
-        Power to which the costs are raised before they weigh that mean.
+        Power to which the costs are raised as weights of that mean.
     window : int
-        Cells on each side of a peak that refinement and confidence look at.
+        Number of cells on each side of a peak that refinement and confidence use.
     candidates : int
-        Peaks kept for each cell and image, from which ``smoothness`` chooses.
+        Number of peaks kept for each cell and image, from which ``smoothness`` chooses.
     smoothness : float
         0 takes the best match of every image; above 0, short moves between images are preferred
         (:func:`analyses.correspondence.peaks.smoothest_path`). With encode="clip" every latent frame takes its best
         match.
     max_cycle_error : float
-        A point is hidden if its match leads back to a place further than this from where it came, in cells, or if it
-        lies outside the image. Infinity makes every point visible.
+        A point is hidden if its cycle error in cells is larger than this, or if it lies outside the image. Infinity
+        makes every point visible.
     min_confidence : float
         A point is also hidden if less than this fraction of the cost lies around the match.
     visibility : "limits" or "calibrated"
-        "limits" hides what exceeds the two limits above. "calibrated" hides what is visible with a probability below
-        0.5, which is then the confidence (:func:`analyses.tracking.visibility.visibility_probability`).
+        "limits" hides points beyond the two limits above. "calibrated" hides points with a probability of being visible
+        below 0.5, and that probability is then the confidence
+        (:func:`analyses.tracking.visibility.visibility_probability`).
     levels : tuple of int
-        After the whole image (1), points are looked at again in crops whose sides are this many times smaller
-        (:class:`analyses.tracking.closer.CloserLook`); a number that comes twice is looked at twice. (1,) takes no
+        After the whole image (1), points are looked at again in crops whose sides are smaller by these factors
+        (:class:`analyses.tracking.closer.CloserLook`); a factor that is listed twice is used twice. (1,) takes no
         closer look, as published.
     crops : "auto", "compensate" or "follow"
-        "compensate" takes the coarse motion out of the images, so that points that move differently share a crop, and
-        looks at what motion is left (:class:`analyses.tracking.compensation.Compensator`). "follow" moves a crop along
+        "compensate" removes the coarse motion from the images, so that points that move differently share a crop, and
+        measures the remaining motion (:class:`analyses.tracking.compensation.Compensator`). "follow" moves a crop along
         with points that move alike; points that move differently need crops of their own. "auto" compensates the whole
         image, where all points are known in one image, and then follows: more accurate, and with more crops, than
         compensating closer crops too. A level that comes twice is looked at once unless it is compensated.
     crop_margin : float
-        Cells that a point keeps from the border of its crop.
+        Least distance in cells of a point from the border of its crop.
     max_crops : int, optional
-        Crops of level 2 for each chunk of the whole image, those that show the most points first; of other levels as
-        many more or fewer as their crops show less or more. So the time of level 2 is at most this times that of the
-        whole image; more than 5 hardly helped. A point that is in none keeps its coarse track. None sets no limit.
+        Largest number of crops of level 2 for each chunk of the whole image, those with the most points first; other
+        levels are scaled by the area that their crops show. So the time of level 2 is at most this times that of the
+        whole image; more than 5 hardly helped. A point in no crop keeps its coarse track. None sets no limit.
     trusted_cycle_error : float
         Crops follow the coarse track where its cycle error is at most this, in cells.
     max_correction : float
@@ -96,8 +99,8 @@ class TrackingOptions:
     Notes
     -----
     ``support``, ``scale``, ``sharpness``, ``smoothness`` and ``max_cycle_error`` were chosen on the tuning scenes
-    (seeds 2000 and up) of ``benchmarks.tracking``, which also prints what each is worth there; the scenes that are
-    reported were not looked at. The other defaults are the published ones.
+    (seeds 2000 and up) of ``benchmarks.tracking``, which also prints the effect of each; the reported scenes were not
+    used. The other defaults are the published ones.
     """
 
     geometry: Literal["exact", "difftrack-tracking"] = "exact"
@@ -140,11 +143,11 @@ class TrackingOptions:
 
     @property
     def shares_chunks(self) -> bool:
-        """True if as few images as possible are shown: no image but those of queries is in two chunks."""
+        """True if as few images as possible are shown: only images of queries are in two chunks."""
         return not self.overlapping and self.interleaved and self.encode == "images"
 
     def crops_at(self, level: int) -> int | None:
-        """Return the most crops of a level for each chunk of the whole image; None where there is no limit.
+        """Return the largest number of crops of a level for each chunk of the whole image; None for no limit.
 
         Examples
         --------
@@ -154,7 +157,7 @@ class TrackingOptions:
         return None if self.max_crops is None else math.ceil(self.max_crops * level**2 / 4)
 
     def compensates(self, level: int, anchors: np.ndarray) -> bool:
-        """Return whether the coarse motion is taken out of the crops of a level, for points known in images (point,).
+        """Return whether the coarse motion is removed from the crops of a level, for points known in images (point,).
 
         Examples
         --------

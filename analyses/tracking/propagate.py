@@ -1,4 +1,4 @@
-"""Points propagated from the image in which they are known to all others, chunk by chunk; no model is run here."""
+"""Propagation of points from the image in which they are known to all others, by chunk; no model is run here."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class PointState:
 
     Attributes
     ----------
-    points : (point, 2) float64, (x, y) in pixels of what the model sees of the query's image
+    points : (point, 2) float64, (x, y) in pixels of the query's image as the model sees it
     mass : (point,) fraction of the matching cost around the match
-    cycle_error : (point,) cells between where a point came from and where its match leads back to
+    cycle_error : (point,) distance in cells between a point and the position to which its match leads back
     """
 
     points: np.ndarray
@@ -56,7 +56,7 @@ class PointState:
 
 @dataclass(frozen=True, eq=False)
 class _ImageMatches:
-    """The matches in one image: candidates and cycle error by row, and the displacement (2,) of what is seen."""
+    """The matches in one image: candidates and cycle error by row, and the displacement (2,) of its view."""
 
     found: Candidates
     cycle_error: torch.Tensor
@@ -74,7 +74,7 @@ class Propagator:
     layout : the cells of a chunk; only its height, width and pixels are read
     device : of the tokens
     options : TrackingOptions
-    budget_bytes : working memory of one matching; the costs of one group of chunks come on top
+    budget_bytes : working memory of one matching, in addition to the costs of one group of chunks
     """
 
     tokens: Callable[[Chunk], ChunkTokens]
@@ -90,13 +90,13 @@ class Propagator:
 
         Parameters
         ----------
-        groups : of the chunks that lead from the images in which points are known
-        points : mapping from such an image to its points (point, 2); one only where chunks are chained
+        groups : of chunks that lead from the images in which points are known
+        points : mapping from such an image to its points (point, 2); only one image if chunks are chained
 
         Returns
         -------
         dict of dict of PointState
-            By the image in which they are known, and the other image.
+            Keys are the image in which points are known, then the other image.
         """
         if self.options.anchored:
             return self._from_anchors(groups, points)
@@ -130,7 +130,7 @@ class Propagator:
         return states
 
     def _aggregation(self, points: np.ndarray) -> Aggregation:
-        """Return how the costs of these points, which lie in the image, are aggregated."""
+        """Return the aggregation of the costs of these points, which lie in the image."""
         options = self.options
         if options.support:
             return Support.around(torch.as_tensor(points).float().to(self.device), self.layout, options.support)
@@ -145,7 +145,7 @@ class Propagator:
     ) -> Iterator[tuple[int, int, _ImageMatches]]:
         """Yield the anchor, the image and the matches of every pair of a group as soon as its costs are complete.
 
-        Pairs of other groups, which are known, are left out.
+        Pairs known from other groups are left out.
         """
         matcher, count = self._matcher, self.options.candidates if self._smoothness else 1
         pending: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor, int]] = {}
@@ -174,7 +174,7 @@ class Propagator:
     def _matched_in_clips(
         self, group: Group, aggregations: Mapping[int, Aggregation], known: Mapping[int, Mapping[int, _ImageMatches]]
     ) -> Iterator[tuple[int, int, _ImageMatches]]:
-        """Yield the same for latent frames of several images: matches at their times, straight lines between."""
+        """Yield the same for latent frames of several images: matches at their times, interpolated linearly."""
         matcher = self._matcher
         ((anchor, aggregation),) = aggregations.items()
         pending: dict[int, list[_ImageMatches]] = {}
@@ -195,7 +195,7 @@ class Propagator:
 
     @property
     def _smoothness(self) -> float:
-        """0 if clips are encoded whole: there is no match in every image to choose."""
+        """0 if clips are encoded whole, since not every image has matches to choose from."""
         return self.options.smoothness if self.options.encode == "images" else 0.0
 
 
@@ -205,7 +205,7 @@ def _pairs_of(chunks: Group) -> set[tuple[int, int]]:
 
 
 def _from(chunk: Chunk, anchor: int, known: Container[int]) -> list[int]:
-    """Return the places of a chunk's images, that of the anchor first, without those of images that are known."""
+    """Return the places of a chunk's images, the anchor's first, without images that are already known."""
     others = [place for place, image in enumerate(chunk.images) if image != anchor and image not in known]
     return [chunk.images.index(anchor), *others]
 
@@ -218,7 +218,7 @@ def _tokens_at(tokens: ChunkTokens, places: list[int]) -> tuple[torch.Tensor, to
 
 
 def _offsets(tokens: ChunkTokens, places: list[int]) -> torch.Tensor:
-    """Return (frame, 2), how far the views of some frames are displaced from that of the first of them."""
+    """Return (frame, 2), the displacements of the views of some frames from that of the first of them."""
     if tokens.offsets is None:
         return torch.zeros(len(places), 2, device=tokens.query.device)
     return tokens.offsets[places] - tokens.offsets[places[0]]
@@ -242,7 +242,7 @@ def _read(
 
 
 def _between(frames: list[_ImageMatches], centres: np.ndarray, time: float) -> _ImageMatches:
-    """Interpolate linearly between the frames around a time; the ends are held."""
+    """Interpolate linearly between the frames around a time; values are constant beyond the ends."""
     after = int(np.searchsorted(centres, time))
     if after == 0 or after == len(frames):
         return frames[min(after, len(frames) - 1)]

@@ -25,12 +25,12 @@ from store.errors import InvalidInputError
 from store.layout import TokenLayout
 
 _ENCODINGS = 64
-"""Latents of images that are kept."""
+"""Number of images whose latents are kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrackingRun:
-    """Settings of the run, and the layer, step and heads that are read (numbers, resolved)."""
+    """Settings of the run, and the layer, step and heads that are read, as resolved numbers."""
 
     prompt: str
     steps: int
@@ -47,7 +47,7 @@ View = tuple[Chunk, CropWindows | None]
 class LayerTokens:
     """The queries and keys of one layer of a backbone, for chosen images of a clip, whole or in crops.
 
-    ``seconds`` and ``chunks`` count what the model has cost so far.
+    ``seconds`` and ``chunks`` count the time and passes of the model so far.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class LayerTokens:
         self._encodings: dict[Any, torch.Tensor] = {}
 
     def layout(self, frames: int) -> TokenLayout:
-        """Return where the tokens of at least this many latent frames lie."""
+        """Return the layout of the tokens of at least this many latent frames."""
         stride = self.backbone.strides[0]
         return self.backbone.layout(*self.size, self._fitting((frames - 1) * stride + 1, stride))
 
@@ -78,7 +78,7 @@ class LayerTokens:
         return images
 
     def _clip(self, images: tuple[int, ...], windows: CropWindows | None, origins: np.ndarray | None) -> Clip:
-        """Return what the model sees of images."""
+        """Return the images as the model sees them."""
         if windows is None or origins is None:
             return Clip(self.images[list(images)], fps=8.0).resized(*self.size)
         shown = zip(images, origins, strict=True)
@@ -87,7 +87,7 @@ class LayerTokens:
     def _encoded(
         self, images: tuple[int, ...], windows: CropWindows | None, origins: np.ndarray | None
     ) -> list[torch.Tensor]:
-        """Return the latents of each image alone; the latest used are kept, since an image lies in several chunks."""
+        """Return the latents of each image alone; recent ones are kept, since an image lies in several chunks."""
         keys = [_key(windows, image, None if origins is None else origins[n]) for n, image in enumerate(images)]
         found = {key: self._encodings.pop(key) for key in dict.fromkeys(keys) if key in self._encodings}
         missing = {key: place for place, key in enumerate(keys) if key not in found}
@@ -101,7 +101,8 @@ class LayerTokens:
         return [found[key] for key in keys]
 
     def _latents(self, view: View) -> tuple[torch.Tensor, TokenLayout, np.ndarray | None]:
-        """Return the latents of a chunk, where its tokens lie, and the origins (frame, 2) of what its frames show.
+        """Return the latents of a chunk, the layout of its tokens, and the origins (frame, 2) of the views of its
+        frames.
 
         Missing images repeat the last one.
         """
@@ -120,7 +121,7 @@ class LayerTokens:
         return torch.cat(self._encoded(images, windows, origins), self.backbone.frame_axis), layout, origins
 
     def _forward(self, images: int, view: View) -> ForwardPass:
-        """Return the model's calls for clips of a number of images; of each anchor if the model also takes an image."""
+        """Return the model's calls for clips of a number of images, one per anchor if the model also takes an image."""
         chunk, windows = view
         anchor = chunk.images[:1]
         origins = None if windows is None else windows.at(anchor)
@@ -141,7 +142,7 @@ class LayerTokens:
         ----------
         chunk : Chunk
         windows : CropWindows, optional
-            What the model is shown of each image; by default all of it.
+            Views of the images that the model is shown; by default whole images.
         """
         return self.tokens_of([self.run.layer], chunk, windows)[self.run.layer]
 
@@ -168,7 +169,7 @@ class LayerTokens:
         found = {}
         for layer in layers:
             capture = kept.captures[layer]
-            query, key = (  # of any layer on one device, where the points are
+            query, key = (  # of all layers on one device, that of the points
                 part[..., self._channels].flatten(2, 3).to(self.backbone.device, copy=True)
                 for part in (capture.query, capture.key)
             )
@@ -182,19 +183,19 @@ class LayerTokens:
 
 
 def _key(windows: CropWindows | None, image: int, origin: np.ndarray | None) -> tuple[object, ...]:
-    """Return what tells the view of an image from others."""
+    """Return a key of the view of an image."""
     return (image,) if windows is None or origin is None else windows.key(image, origin)
 
 
 def _offsets(origins: np.ndarray | None, windows: CropWindows | None, device: torch.device) -> torch.Tensor | None:
-    """Return (frame, 2), how far the crop of each frame lies from that of frame 0, in pixels of the model."""
+    """Return (frame, 2), the displacement of each frame's crop from that of frame 0, in pixels of the model."""
     if origins is None or windows is None:
         return None
     return torch.as_tensor((origins - origins[0]) / windows.scale, dtype=torch.float32, device=device)
 
 
 def _channels(backbone: Backbone, max_rotation: float) -> slice | list[int]:
-    """The channels of a head that take part in the products."""
+    """The channels of a head that are used in the products."""
     if backbone.rotary is None or math.isinf(max_rotation):
         return slice(None)
     slow = list(backbone.rotary.slow_channels(max_rotation))
@@ -207,7 +208,7 @@ def _channels(backbone: Backbone, max_rotation: float) -> slice | list[int]:
 
 
 def chunk_length(backbone: Backbone, options: TrackingOptions, size: tuple[int, int]) -> int:
-    """Images of a chunk: those asked for, or as many as the backbone generates (latent frames, encoded one by one).
+    """Return how many images a chunk has: as requested, or as many (latent frames, encoded singly) as the model makes.
 
     Raises
     ------

@@ -67,24 +67,24 @@ def track_points(
     queries : (point, 3) as (image, x, y), x and y in pixels of the clip, pixel centres at +0.5
     backbone : Backbone
     layer, step, heads
-        Whose queries and keys are matched; by default what :func:`analyses.selection.defaults.tracking_defaults` knows
-        of the backbone. A :class:`LayerSelection` as the layer is its best one, with its step and heads where none are
-        given. Negative layers and steps count from the end.
+        Layer, step and heads whose queries and keys are matched; by default those of
+        :func:`analyses.selection.defaults.tracking_defaults`. A :class:`LayerSelection` stands for its best layer, with
+        its step and heads if none are given. Negative layers and steps count from the end.
     options : TrackingOptions, optional
-    prompt : what the model reads
-    steps, seed : denoising steps of the run whose timestep is used, and the seed of the noise
-    size : (height, width) in pixels of what the model sees, by default what it generates; the aspect is not kept
+    prompt : text for the model
+    steps, seed : number of denoising steps of the run whose timestep is used, and the seed of the noise
+    size : (height, width) in pixels of the model's input, by default that of its clips; the aspect is not kept
     conditioning : mapping, optional
-        Further keyword arguments of the pipeline, such as ``prompt_embeds`` where it has no text encoder; as in
+        Further keyword arguments of the pipeline, such as ``prompt_embeds`` if it has no text encoder; as in
         :meth:`probe.backbones.backbone.Backbone.generate`. ``details`` keep a hash of each
     budget_bytes : working memory of the matching; the costs of no more than one group of chunks are kept
-    progress : called with (chunks done, in all)
+    progress : called with (chunks done, total)
         By default a bar in notebooks and interactive sessions; False for none.
 
     Returns
     -------
     PointTracks
-        In the order of the queries. ``details`` say how, and how long the model and the matching took.
+        In the order of the queries. ``details`` hold the settings, and the time of the model and of the matching.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def _check_size(backbone: Backbone, size: tuple[int, int], clip: tuple[int, int]
 
 
 def _fitting(backbone: Backbone, size: tuple[int, int], clip: tuple[int, int]) -> tuple[int, int]:
-    """The size of about the clip's aspect that has the short side of ``size``."""
+    """Return a size with about the clip's aspect and the short side of ``size``."""
     shrink = min(size) / min(clip)
     found = backbone.nearest_size(round(clip[0] * shrink), round(clip[1] * shrink), backbone.default_size.images)
     return found.height, found.width

@@ -1,4 +1,4 @@
-"""Visibility of tracked points: by limits, or as a probability that was calibrated on scenes."""
+"""Visibility of tracked points: by limits, or as a probability calibrated on scenes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ WEIGHTS = {
     6: np.array([-3.05, -0.68, 1.24, 2.67, -0.53, 3.32]),
     9: np.array([-0.63, -0.09, 1.39, 1.49, -0.55, 2.43, -1.79, -0.70, -0.33]),
 }
-"""Of the features of :func:`visibility_features`, by how many there are."""
+"""Weights of the features of :func:`visibility_features`, by their number."""
 
 
 def within_limits(levels: list[LevelTracks], options: TrackingOptions, clip: tuple[int, int]) -> np.ndarray:
-    """Return (image, point) bool, whether points keep the limits of the options.
+    """Return (image, point) bool, whether points are within the limits of the options.
 
     Parameters
     ----------
@@ -34,19 +34,19 @@ def within_limits(levels: list[LevelTracks], options: TrackingOptions, clip: tup
 
 
 def visibility_features(levels: list[LevelTracks], clip: tuple[int, int], anchors: np.ndarray) -> np.ndarray:
-    """Return (feature, image, point), what tells visible points from hidden ones: 6 features, 9 with a closer look.
+    """Return (feature, image, point), the features that predict visibility: 6, or 9 with a closer look.
 
     Parameters
     ----------
-    levels : tracks of every level; the first one with smaller cells counts in addition to the whole image
+    levels : tracks of every level; the first with smaller cells is used in addition to the whole image
     clip : (height, width) in pixels
     anchors : (point,) the image in which each point is known
 
     Returns
     -------
-    1; in the whole image log(1 + cycle error), the fraction of the cost at the match, and cells inside the border, -1
-    to 1; the largest and the least of the first two since the image of the query; of the closer look
-    log(1 + cycle error), log(1 + correction), and whether it was taken.
+    The constant 1; in the whole image log(1 + cycle error), the fraction of the cost at the match, and the distance
+    from the border in cells, limited to -1 to 1; the largest and the smallest of the first two since the image of the
+    query; for the closer look log(1 + cycle error), log(1 + correction), and whether it was used.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def visibility_features(levels: list[LevelTracks], clip: tuple[int, int], anchor
 
 
 def _worst_since(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Return (image, point), the largest value in the images between that of the query and each, forward and backward.
+    """Return (image, point), the largest value since the image of the query, forward and backward in time.
 
     Examples
     --------
@@ -86,9 +86,8 @@ def _worst_since(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int], anchors: np.ndarray) -> np.ndarray:
     """Return (image, point), the probability that points are visible.
 
-    A logistic regression on how consistent the matches are: the cycle error and the sharpness of the match in the
-    whole image, there and at worst since the image of the query, and, where a closer look was taken, its cycle error
-    and by how much it disagrees.
+    A logistic regression on the consistency of the matches: the cycle error and the sharpness of the match in the whole
+    image, in this image and at worst since that of the query, and, with a closer look, its cycle error and correction.
 
     Parameters
     ----------
@@ -97,9 +96,9 @@ def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int], anc
     Notes
     -----
     Fitted with ``mini`` on tuning scenes; docs/benchmarks.md has its calibration curve and Brier scores on others.
-    ``python -m benchmarks.tracking --parts visibility`` fits it again. Points that lie outside the image are hidden by
-    it too, since one feature is their distance from the border. On real clips consistency hardly tells hidden points
-    from visible ones (docs/benchmarks.md), and the probability is too high there.
+    ``python -m benchmarks.tracking --parts visibility`` fits it again. It also hides points outside the image, since
+    one feature is their distance from the border. On real clips consistency hardly distinguishes hidden from visible
+    points, and the probability is too high (docs/benchmarks.md).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Cross-attention guidance: away from the prediction of a model whose frames do not attend to one another."""
+"""Cross-attention guidance: away from the prediction of a model whose frames do not attend to each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from store.checks import finite
 from store.selection import Selection
 
 CHUNK_BYTES = 256 * 2**20
-"""Of the logits that are held at a time, if a single query needs no more."""
+"""Largest size in bytes of the logits that are held at once, unless a single query needs more."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,22 @@ class CrossAttentionGuidance(Strategy):
     """Cross-attention guidance, CAG (DiffTrack, Nam et al. 2025): a strategy for :func:`generators.sample`.
 
     In a second pass the attention of video tokens to *other* frames is set to zero in the chosen layers, after the
-    softmax. What that changes in the conditional prediction, times ``scale``, is added to every branch, so the guided
-    prediction is uncond + w (cond - uncond) + scale (cond - perturbed). A step takes one more pass, of one branch.
+    softmax. The change of the conditional prediction, times ``scale``, is added to every branch, so the guided
+    prediction is uncond + w (cond - uncond) + scale (cond - perturbed). A step takes one additional pass of one branch.
 
     Parameters
     ----------
     layers : iterable of int or LayerSelection, optional
-        Those of :func:`analyses.selection.guided.guided_layers` where not given. Negative ones count from the end. The
-        step of a selection has no part in it: every step is guided, or those of ``steps``.
+        By default those of :func:`analyses.selection.guided.guided_layers`. Negative layers count from the end. The
+        step of a selection is not used: every step is guided, or those of ``steps``.
     scale : float
-        The published one is 1; 0 switches it off.
+        Strength of the guidance; 1 as published, 0 switches it off.
     steps : iterable of int, optional
-        All by default. Negative ones count from the end.
+        Guided steps, all by default. Negative steps count from the end.
     preset : "exact", "difftrack" or "renormalised"
-        "exact" leaves what remains of the attention as it is, as published; "renormalised" lets it sum to 1 again;
-        "difftrack" does as the released code: renormalised in runs without classifier-free guidance, else "exact".
+        "exact" keeps the remaining attention weights unchanged, as published; "renormalised" rescales them to sum to 1;
+        "difftrack" follows the released code: "renormalised" in runs without classifier-free guidance, otherwise
+        "exact".
 
     Raises
     ------
@@ -75,7 +76,7 @@ class CrossAttentionGuidance(Strategy):
         for name in ("layers", "steps"):
             numbers = getattr(self, name)
             if isinstance(numbers, LayerSelection):
-                continue  # which model it is of is checked when the backbone is known
+                continue  # the model of the selection is checked when the backbone is known
             object.__setattr__(self, name, None if numbers is None else tuple(numbers))
 
     def start(self, run: Run) -> None:
@@ -114,15 +115,15 @@ def within_frames(renormalise: bool = False, *, chunk_bytes: int = CHUNK_BYTES) 
     Parameters
     ----------
     renormalise : bool
-        False leaves each weight what it was in the softmax over all tokens, so that they sum to less than 1.
+        False keeps each weight of the softmax over all tokens, so that they sum to less than 1.
     chunk_bytes : int
-        Where no fused attention gives its log-sum-exp (gradients, masks by query), queries are taken in chunks whose
-        logits over all tokens, float32, are no larger.
+        Where no fused attention returns its log-sum-exp (gradients, masks by query), queries are processed in chunks
+        whose float32 logits over all tokens are at most this large.
 
     Notes
     -----
-    The weights of the softmax over all tokens that fall on the own frame and the text are those of a softmax over these
-    alone, times exp(lse_kept - lse_all): two fused attentions, of which the first has the frames as a batch.
+    The weights of the softmax over all tokens on the query's own frame and the text equal those of a softmax over these
+    tokens alone, times exp(lse_kept - lse_all). This takes two fused attentions, the first with the frames as a batch.
 
     Examples
     --------
@@ -202,7 +203,7 @@ def _mask_of_kept(mask: Tensor, attention: Attention, frames: tuple[int, int]) -
 
 
 def _chunks(attention: Attention, chunk_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Tokens of each frame, and a part of them whose logits over all tokens are small enough."""
+    """Tokens of each frame, in parts whose logits over all tokens are small enough."""
     batch, heads, tokens, _ = attention.key.shape
     count = max(1, chunk_bytes // (4 * batch * heads * tokens))
     cells = attention.layout.height * attention.layout.width

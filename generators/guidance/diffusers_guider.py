@@ -1,7 +1,7 @@
-"""Cross-attention guidance as a diffusers guider, for the pipelines that take one.
+"""Cross-attention guidance as a diffusers guider, for pipelines that take one.
 
-These are the modular pipelines of Wan, LTX-Video and HunyuanVideo 1.5, and ``HunyuanVideo15Pipeline``; what they give a
-guider is the transformer alone, so the place of the tokens is read from each call of it.
+These are the modular pipelines of Wan, LTX-Video and HunyuanVideo 1.5, and ``HunyuanVideo15Pipeline``; they pass only
+the transformer to a guider, so the layout of the tokens is read from each of its calls.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class CrossAttentionGuider(BaseGuidance):
     cross_attention_scale : float
         0 switches it off.
     renormalise : bool
-        Whether the attention that is left sums to 1; the published method leaves it.
+        Whether the remaining attention is rescaled to sum to 1; the published method does not.
     start, stop : float
-        Shares of the steps between which cross-attention guidance is on.
+        Fractions of the steps between which cross-attention guidance is on.
     enabled : bool
-        False leaves the conditional prediction alone.
+        False returns the conditional prediction unchanged.
 
     Raises
     ------
     InvalidInputError
         Without layers.
     UnsupportedBackboneError
-        At the first step, for a transformer other than those of the pipelines above.
+        At the first step, for a transformer other than those of the pipelines named in this module.
     UnknownLayerError
         At the first step, for a layer that does not exist.
 
@@ -99,7 +99,7 @@ class CrossAttentionGuider(BaseGuidance):
         self.renormalise = renormalise
         self._open = ExitStack()
 
-    # What diffusers asks a guider ---------------------------------------------------------------------------------
+    # Interface of a diffusers guider ---------------------------------------------------------------------------------
 
     @property
     def predictions(self) -> list[str]:
@@ -118,7 +118,7 @@ class CrossAttentionGuider(BaseGuidance):
 
     @property
     def is_conditional(self) -> bool:
-        """Tell whether the pass under way has the prompt."""
+        """Tell whether the current pass has the prompt."""
         return self.predictions[self._count_prepared - 1] != "pred_uncond"
 
     def prepare_inputs(self, data: Any) -> list[Any]:
@@ -140,7 +140,7 @@ class CrossAttentionGuider(BaseGuidance):
             modules = _layers(denoiser, self.layers)
             before = denoiser.register_forward_pre_hook(self._edit(modules), with_kwargs=True)
             self._open.callback(before.remove)
-            # also where the transformer raises, when diffusers cleans nothing up
+            # also if the transformer raises, since diffusers then does not clean up
             after = denoiser.register_forward_hook(lambda *_: self._open.close(), always_call=True)
             self._open.callback(after.remove)
 

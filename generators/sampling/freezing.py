@@ -14,9 +14,9 @@ _holders: WeakKeyDictionary[nn.Module, dict[str, list[Callable[[], None]]]] = We
 
 @contextmanager
 def frozen_weights(denoiser: nn.Module) -> Iterator[None]:
-    """Keep gradients from the weights of a transformer; contexts may end in any order.
+    """Switch off gradients of a transformer's weights; contexts may end in any order.
 
-    Gradients of latents or of an adapter need none of the weights, and much less is kept for them.
+    Gradients of latents or of an adapter need no gradients of the weights, and this keeps much less in memory.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def frozen_weights(denoiser: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def gradient_checkpointing(denoiser: nn.Module) -> Iterator[None]:
-    """Compute layers again where a gradient needs them; contexts may end in any order."""
+    """Recompute layers where a gradient needs them; contexts may end in any order."""
     with _held(denoiser, _checkpointed):
         yield
 
@@ -42,7 +42,7 @@ def gradient_checkpointing(denoiser: nn.Module) -> Iterator[None]:
 def _held(denoiser: nn.Module, change: Callable[[nn.Module], Callable[[], None]]) -> Iterator[None]:
     """A change of a transformer that the first context makes and the last one undoes, in whatever order they end.
 
-    ``change`` makes it and returns what takes it back.
+    ``change`` makes it and returns a function that undoes it.
     """
     undo = _holders.setdefault(denoiser, {}).setdefault(change.__name__, [])
     undo.append((lambda: None) if undo else change(denoiser))

@@ -26,9 +26,9 @@ def minimise(
     step : Step
         Where the loss is measured.
     values : mapping of tensors
-        Where to start, such as ``{"latents": step.latents}`` or ``step.positions.tensors()``; not changed.
+        Start values, such as ``{"latents": step.latents}`` or ``step.positions.tensors()``; not changed.
     loss : callable
-        From the tensors, which want gradients, to a scalar; normally through ``step.read``.
+        Function of the tensors, which require gradients, that returns a scalar; usually through ``step.read``.
     learning_rates : sequence of float
         One for each iteration.
 
@@ -41,7 +41,7 @@ def minimise(
     InvalidInputError
         Without learning rates, or for a loss that does not depend on one of the tensors.
     GuidanceDivergedError
-        When the loss, or what it leads to, is not finite.
+        When the loss or an updated tensor is not finite.
 
     Examples
     --------

@@ -31,8 +31,8 @@ def altered(
 
     Yields
     ------
-    Its keyword arguments, and the edit of its attention, which is still to be entered: after the taps that are to see
-    what is multiplied in the end.
+    Its keyword arguments, and the edit of its attention, which is to be entered after the taps, so that they see the
+    final inputs of the multiplication.
     """
     if any(editors.values()):
         backbone.check_joint_attention("edits of the attention")
@@ -41,7 +41,7 @@ def altered(
     with unchanged if positions is None else backbone.replaced_positions(denoiser, call, positions) as (changed, first):
         chains = {layer: [*first, *editors.get(layer, ())] for layer in modules}
 
-        video = dataclasses.replace(layout, text_tokens=0)  # branches have texts of other lengths
+        video = dataclasses.replace(layout, text_tokens=0)  # branches may have texts of different lengths
 
         def order(tokens: int) -> TokenOrder:
             return backbone.order_of_tokens(call, video, tokens, "a layer")
@@ -53,7 +53,7 @@ def altered(
 
 @contextmanager
 def _recomputing(denoiser: nn.Module, edit: AttentionEdit) -> Iterator[None]:
-    """Recompute layers with the same edit under gradient checkpointing, when the edit itself is closed already."""
+    """Recompute layers with the same edit under gradient checkpointing, after the edit itself has been closed."""
 
     def checkpointed(module: nn.Module, *args: Any) -> Any:
         return checkpoint(module.__call__, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), edit))
@@ -91,7 +91,7 @@ def read_layers(
     call : keyword arguments of one batch element
     layers : ascending list of int
     label : CallLabel
-        Label of the captures; its step and its number of steps are given.
+        Label of the captures, with its step and number of steps set.
     edit : AttentionEdit
         Not entered yet.
     features, blocks : bool

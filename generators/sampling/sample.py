@@ -1,14 +1,15 @@
 """Guided sampling: an unchanged pipeline, with strategies that edit the inputs of its transformer and scheduler.
 
-Nothing is rewritten and nothing is patched for good: hooks on the transformer show a strategy the exact arguments of
+The pipeline is not rewritten or patched permanently: hooks on the transformer show a strategy the exact arguments of
 every call, and a wrapper around the scheduler's ``step`` starts it from edited latents. A strategy that changes nothing
-leaves the result the same to the bit. See :mod:`generators.sampling.strategy` for what a strategy may do.
+leaves the result identical to the bit. :mod:`generators.sampling.strategy` describes what a strategy may do.
 
 Memory. A run without gradients needs what the pipeline needs. Reading a layer with gradients keeps the activations of
 one branch in every layer up to it, and with ``gradient_checkpointing`` the input of each and the activations of one at
-a time. At 13 frames of 30 x 45 cells with 226 text tokens, in bfloat16 and with a fused attention, that is 876 MiB a
-layer for CogVideoX-2B and 1483 MiB for 5B, and with checkpointing 65 and 104 MiB a layer and the former once: 13 GiB
-or 1.8 GiB for layer 15 of 2B. (Counted from what autograd keeps of diffusers' own blocks; no such model was run.)
+a time. At 13 frames of 30 x 45 cells with 226 text tokens, in bfloat16 and with a fused attention, that is 876 MiB per
+layer for CogVideoX-2B and 1483 MiB for 5B; with checkpointing it is 65 and 104 MiB per layer plus the former once: 13
+GiB or 1.8 GiB for layer 15 of 2B. (Counted from the tensors that autograd keeps for diffusers' own blocks; no such
+model was run.)
 """
 
 from __future__ import annotations
@@ -55,17 +56,17 @@ def sample(
     on_step: OnStep | None = None,
     gradient_checkpointing: bool = False,
 ) -> Clip:
-    """A clip generated from a prompt under guidance.
+    """Generate a clip from a prompt under guidance.
 
     Parameters
     ----------
     backbone : Backbone
     strategies : Strategy, or several
-        They take turns at each step in this order; none gives the clip of ``backbone.generate``.
+        They act at each step in this order; without any, the result is that of ``backbone.generate``.
     prompt, seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, on_step
         As in :meth:`probe.Backbone.generate`.
     gradient_checkpointing : bool
-        Recompute layers where a gradient needs them instead of keeping what they computed.
+        Recompute layers where a gradient needs them instead of keeping their activations.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def sample(
     UnsupportedBackboneError
         For a scheduler under which latents cannot be edited.
     GuidanceDivergedError
-        When a strategy meets numbers that are not finite; names the step and holds the last good latents.
+        When a strategy produces values that are not finite; names the step and holds the last good latents.
 
     Examples
     --------
@@ -103,7 +104,7 @@ _NEEDED = ("height", "width", "num_frames", "num_inference_steps")
 
 
 class GuidedSampling:
-    """Context manager in which a pipeline run is guided; :func:`sample` is the shortcut.
+    """Context manager in which a pipeline run is guided; :func:`sample` is the short form.
 
     Parameters
     ----------
@@ -190,7 +191,7 @@ class GuidedSampling:
                 stack.enter_context(frozen_weights(denoiser))
                 if self._checkpointing:
                     stack.enter_context(gradient_checkpointing(denoiser))
-                # before other hooks: a probe sees the call as it will be made
+                # before other hooks, so that a probe sees the final call
                 begin, end = (uncompiled(denoiser, each) for each in (self._before_call, self._after_call))
                 before = denoiser.register_forward_pre_hook(begin, prepend=True, with_kwargs=True)
                 stack.callback(before.remove)
@@ -205,7 +206,7 @@ class GuidedSampling:
     def __exit__(self, kind: Any = None, error: BaseException | None = None, trace: Any = None) -> None:
         step, self._open = self._step, False
         self._exit.close()
-        # the run's own check of its latents does not know with which ones the step began
+        # the run's own check of its latents does not know the latents with which the step began
         if isinstance(error, NotFiniteError) and not isinstance(error, GuidanceDivergedError) and step is not None:
             raise step.diverged(str(error)) from error
 

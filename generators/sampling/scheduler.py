@@ -21,7 +21,7 @@ EDITABLE = (
     "FlowMatchEulerDiscreteScheduler",
     "UniPCMultistepScheduler",
 )
-"""Schedulers with one call of the model a step, whose step starts from the latents that it is given."""
+"""Schedulers with one call of the model per step, whose step starts from the given latents."""
 
 
 def check_editable(scheduler: Any) -> None:
@@ -30,7 +30,7 @@ def check_editable(scheduler: Any) -> None:
     Raises
     ------
     UnsupportedBackboneError
-        Names it and those that are known.
+        For another scheduler; names it and the known ones.
 
     Examples
     --------
@@ -45,13 +45,13 @@ def check_editable(scheduler: Any) -> None:
 
 
 class EditedSteps:
-    """Context manager in which ``scheduler.step`` starts from edited latents where there are any.
+    """Context manager in which ``scheduler.step`` starts from edited latents, if there are any.
 
     Parameters
     ----------
     scheduler : diffusers scheduler
     edited : callable
-        From the pipeline's latents to those of this step, or None to leave them.
+        Function of the pipeline's latents that returns edited ones for this step, or None to keep them.
 
     Raises
     ------
@@ -91,7 +91,7 @@ class EditedSteps:
             else:
                 args = (*args[: self._place], edited, *args[self._place + 1 :])
             if hasattr(self._scheduler, "last_sample"):
-                # UniPC's corrector would start again from the step before and undo most of the edit
+                # UniPC's corrector would restart from the previous step and undo most of the edit
                 self._scheduler.last_sample = None
         return step(*args, **kwargs)
 
@@ -103,7 +103,7 @@ def _place_of_sample(scheduler: Any) -> int:
         raise UnsupportedBackboneError(
             f"sampling cannot be guided under {type(scheduler).__name__}: its step takes no argument named 'sample'."
         )
-    return names.index("sample") - 1  # without self
+    return names.index("sample") - 1  # not counting self
 
 
 def moved(sample: Tensor, shown: Tensor, edited: Tensor) -> Tensor:
@@ -114,9 +114,9 @@ def moved(sample: Tensor, shown: Tensor, edited: Tensor) -> Tensor:
     sample : tensor
         The pipeline's latents.
     shown : tensor
-        The same as the model was shown them, perhaps rounded to its data type.
+        The same latents as shown to the model, perhaps rounded to its data type.
     edited : tensor
-        What ``shown`` was changed to.
+        Edited version of ``shown``.
 
     Examples
     --------

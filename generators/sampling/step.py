@@ -1,4 +1,4 @@
-"""The current step as a strategy sees it: what it can read, try and change."""
+"""The current step as a strategy sees it, with what it can read, try and change."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Run:
     ----------
     backbone : Backbone
     layout : TokenLayout
-        Layout of the clip to be made; its ``text_tokens`` is the most there can be.
+        Layout of the clip; its ``text_tokens`` is the largest possible number.
     steps : int
         Denoising steps.
     guided : bool
-        Whether classifier-free guidance is on, so that there are two branches.
+        Whether classifier-free guidance is on, which gives two branches.
     """
 
     backbone: Backbone
@@ -67,11 +67,11 @@ class Step:
         apart: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.run, self.number, self.timestep = run, number, timestep
-        # probes of ours announce steps on a copy, where probes of the caller do not see them
+        # our probes announce steps on a copy, which the caller's probes do not see
         self._backbone = copy.copy(run.backbone)
         self._denoiser, self._call, self._apart = denoiser, call, apart
         self.layout = self._backbone.layouts_of_call(call)[0]
-        self._shown = self._backbone.latents_of_call(denoiser, call).clone()  # some pipelines step them in place
+        self._shown = self._backbone.latents_of_call(denoiser, call).clone()  # some pipelines update them in place
         self._latents: Tensor | None = None
         self._positions: Positions | None = None
         self._editors: dict[int, list[Editor]] = {}
@@ -90,7 +90,7 @@ class Step:
         InvalidInputError
             On setting another shape.
         GuidanceDivergedError
-            On setting numbers that are not finite; the error holds those that were there.
+            On setting values that are not finite; the error holds the previous latents.
         """
         return self._shown.float() if self._latents is None else self._latents
 
@@ -133,7 +133,7 @@ class Step:
         """
         self._editors.setdefault(self._layer(layer), []).append(editor)
 
-    # What a strategy may ask --------------------------------------------------------------------------------------
+    # Queries of a strategy --------------------------------------------------------------------------------------
 
     @property
     def schedule(self) -> Schedule:
@@ -152,8 +152,8 @@ class Step:
     ) -> Reading:
         """Queries, keys and features of layers, from running the conditional branch up to the last of them.
 
-        Later layers are not evaluated. With gradients enabled they flow to ``latents`` and ``positions``; those of the
-        model's weights are off during a guided run.
+        Later layers are not evaluated. If gradients are enabled, they flow to ``latents`` and ``positions``; gradients
+        of the model's weights are off during a guided run.
 
         Parameters
         ----------
@@ -161,13 +161,13 @@ class Step:
         latents : (1, ...), optional
             By default this step's.
         condition : (1, ...), optional
-            Channels after the latents (image-to-video), those of another clip; by default this run's.
+            Channels of another clip after the latents (image-to-video); by default those of this run.
         positions : Positions, optional
             By default this step's.
         features : bool
-            Captures also hold the attention output.
+            Whether captures also hold the attention output.
         blocks : bool
-            Also the output of the layer's block, which is then evaluated to its end.
+            Whether to read the output of the layer's block as well, which is then evaluated to its end.
 
         Raises
         ------
@@ -203,14 +203,14 @@ class Step:
         latents, positions
             As for :meth:`read`.
         editors : mapping from layer to editor, optional
-            Editors of this pass alone, after those of :meth:`edit_attention`.
+            Editors of this pass only, applied after those of :meth:`edit_attention`.
         """
         with self._own_pass(latents, positions, editors or {}) as (call, edit), edit:
             output = self._denoiser(**call)
         return self._backbone.prediction_of(output, self._call)
 
     def check_finite(self, values: Tensor, what: str) -> None:
-        """End the run if any number is not finite.
+        """End the run if any value is not finite.
 
         Raises
         ------
@@ -220,12 +220,12 @@ class Step:
         self.check_all_finite({what: values})
 
     def check_all_finite(self, values: Mapping[str, Tensor]) -> None:
-        """The same for several by what they are; an accelerator is waited for once.
+        """Check several tensors by name, waiting for an accelerator once.
 
         Raises
         ------
         GuidanceDivergedError
-            For the first that is not finite.
+            For the first tensor that is not finite.
         """
         finite = [torch.isfinite(each).all() for each in values.values()]
         found = torch.stack([each.to(finite[0].device) for each in finite]).tolist()
@@ -234,7 +234,7 @@ class Step:
             raise self.diverged(f"{list(values)[found.index(False)]} not finite {where}.")
 
     def diverged(self, found: str) -> GuidanceDivergedError:
-        """Error for what was found in this step, holding the latents with which it began."""
+        """Return an error for a finding in this step, holding the latents with which the step began."""
         return GuidanceDivergedError(
             found,
             remedy=f"The latents with which that step began are kept as the error's .latents. {LESS_GUIDANCE}",

@@ -1,6 +1,6 @@
 """The interface of a guidance method: a strategy, called at each step of a run.
 
-How the published methods are written as strategies:
+The published methods as strategies:
 
 * **DiTFlow on latents** (:mod:`generators.transfer.ditflow`): ``before(step)`` calls
   ``generators.sampling.optimise.minimise(step, {"latents": step.latents}, loss)`` in the first 20 % of the steps, with
@@ -34,26 +34,26 @@ from generators.sampling.step import Run, Step
 class Strategy:
     """A guidance method. Subclasses override what they need; by default each method does nothing.
 
-    Several strategies take turns in the order in which they are given: each sees the latents, positions and edits
-    of those before it, and what they return from :meth:`delta` is added up.
+    Several strategies act in the given order: each sees the latents, positions and edits of those before it, and the
+    results of :meth:`delta` are added up.
     """
 
     def start(self, run: Run) -> None:
-        """Called once before the model runs: raise here for what does not fit the backbone or the size of the clip."""
+        """Called once before the model runs; raise here if the backbone or the size of the clip does not fit."""
 
     def attached(self, run: Run) -> AbstractContextManager[None]:
-        """Context that is open while the model runs, entered after :meth:`start`: for parameters that a run adds."""
+        """Context that is open while the model runs, entered after :meth:`start`, for parameters that a run adds."""
         return nullcontext()
 
     def before(self, step: Step) -> None:
-        """Called at each step before the model predicts: set ``step.latents``, ``step.positions``, edit attention.
+        """Called at each step before the model predicts; set ``step.latents`` or ``step.positions``, or edit attention.
 
         Gradients are off; :func:`generators.sampling.optimise.minimise` and ``torch.enable_grad`` switch them on.
         """
 
     def delta(self, step: Step, prediction: Tensor) -> Tensor | None:
-        """Called at each step with the conditional prediction (1, ...): what to add to the prediction of every branch.
+        """Return what to add to the prediction of every branch; called at each step with the conditional one (1, ...).
 
-        As it is added to each branch, the guided prediction moves by the same amount whatever the guidance scale.
+        Since it is added to each branch, the guided prediction changes by the same amount at any guidance scale.
         """
         return None

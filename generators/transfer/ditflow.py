@@ -27,7 +27,7 @@ class DiTFlow(OptimisedMethod):
     optimise, layers, fraction, iterations, learning_rate, inject, preset
         As of :class:`generators.transfer.optimised.OptimisedMethod`.
     static : bool
-        Whether vectors that do not move in the reference count in the loss; as published they do not.
+        Whether vectors that do not move in the reference count in the loss; they do not in the published method.
     temperature : float above 0
         Temperature of the sample's soft flow.
 
@@ -52,7 +52,7 @@ class DiTFlow(OptimisedMethod):
             for layer, seen in captures.items()
         }
         for flow in flows.values():
-            amf_loss(flow, torch.zeros_like(flow), static=self.static)  # rejects a reference without motion
+            amf_loss(flow, torch.zeros_like(flow), static=self.static)  # raises for a reference without motion
         return {layer: self._loss(layer, flow) for layer, flow in flows.items()}
 
     def _loss(self, layer: int, target: Tensor) -> LossOf:

@@ -20,15 +20,15 @@ from probe.run.run import run_states
 class DMT(SMM):
     """Space-time feature loss from an inverted start (Yatim et al., CVPR 2024), as DeT's baseline on DiTs.
 
-    The run begins with the latents from which the deterministic sampler would come back to the reference (DDIM
-    inversion with the reference's text), instead of with noise. Then the loss of
-    :func:`generators.transfer.smm.smm_loss` is lowered as by :class:`generators.transfer.smm.SMM`.
+    Instead of noise, the run begins with the latents from which the deterministic sampler would return to the reference
+    (DDIM inversion with the reference's text). Then :func:`generators.transfer.smm.smm_loss` is minimised as by
+    :class:`generators.transfer.smm.SMM`.
 
     Parameters
     ----------
     optimise, layers, fraction, iterations, learning_rate, inject, preset
-        As of :class:`generators.transfer.optimised.OptimisedMethod`. DeT has block 28 of CogVideoX-5B, 20 iterations
-        and a rate of 0.01, which are the defaults of the last two.
+        As of :class:`generators.transfer.optimised.OptimisedMethod`. DeT uses block 28 of CogVideoX-5B, 20 iterations
+        and a rate of 0.01, of which the latter two are the defaults here.
 
     Raises
     ------
@@ -48,17 +48,17 @@ class DMT(SMM):
     learning_rate: tuple[float, float] | None = (0.01, 0.01)
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
-        """One that starts from the inverted reference, and those of SMM.
+        """Return a strategy that starts from the inverted reference, and those of SMM.
 
         Raises
         ------
         InvalidInputError, UnknownLayerError
-            Also for a model whose inversion is not defined.
+            As for SMM, and for a model whose inversion is not defined.
         """
         return (StartFrom(inverted(reference)), *super().strategies(reference))
 
     def passes(self, backbone: Backbone, steps: int) -> float:
-        """Those of SMM, and one for each step of the inversion."""
+        """Return the passes of SMM, and one for each step of the inversion."""
         return super().passes(backbone, steps) + steps
 
 
@@ -84,7 +84,7 @@ class StartFrom(Strategy):
 
 @torch.no_grad()
 def inverted(reference: Reference) -> Tensor:
-    """Return the latents (1, ...) of step 0 from which the deterministic sampler comes back to a reference."""
+    """Return the latents (1, ...) of step 0 from which the deterministic sampler returns to a reference."""
     clip = reference.clip
     forward = ForwardPass(
         reference.backbone,

@@ -1,4 +1,4 @@
-"""Motion as position tables: optimised by DiTFlow for one prompt, used in the run of another."""
+"""Motion as position tables, optimised by DiTFlow for one prompt and used for another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from store.errors import InvalidInputError
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MotionEmbedding:
-    """Optimised position tables of the first steps of a run, and the run that they were made for.
+    """Optimised position tables of the first steps of a run, and the settings of that run.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ class MotionEmbedding:
         Number of steps of the whole run.
     positions : mapping from step to Positions
     details : mapping that JSON can hold
-        How it was made: prompt, method, the reference's digest, versions.
+        Origin: prompt, method, the reference's digest, versions.
 
     Raises
     ------
     InvalidInputError
-        For a size or a number of steps that cannot be, a step beyond them, or tables that are not finite.
+        For an impossible size or number of steps, a step beyond them, or tables that are not finite.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class MotionEmbedding:
 
 
 class InjectMotion(Strategy):
-    """A strategy for :func:`generators.sample`: the motion of an embedding for a new prompt, without optimisation.
+    """A strategy for :func:`generators.sample` that uses the motion of an embedding for a new prompt.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ class InjectMotion(Strategy):
 
     Notes
     -----
-    Pondaven et al., CVPR 2025, section 4.3. Where the method that made it also injected keys and values, those are not
-    part of it.
+    Pondaven et al., CVPR 2025, section 4.3. If its method also injected keys and values, these are not part of the
+    embedding.
     """
 
     @checked
@@ -112,7 +112,7 @@ class InjectMotion(Strategy):
         self.embedding = embedding
 
     def start(self, run: Run) -> None:
-        """Raise for a run that the embedding was not made for."""
+        """Raise for a run for which the embedding was not made."""
         self.embedding.check(run)
 
     def before(self, step: Step) -> None:

@@ -36,8 +36,8 @@ def save_embedding(embedding: MotionEmbedding, path: str | os.PathLike[str], *, 
     ----------
     embedding : MotionEmbedding
     path : path ending in .safetensors
-        Tensors are named ``step.<step>.<table>``, (frame, y, x, channel) float32. The header has a digest of them and
-        of itself, which :func:`load_embedding` checks.
+        Tensors are named ``step.<step>.<table>``, (frame, y, x, channel) float32. The header has a digest of the
+        tensors and of itself, which :func:`load_embedding` checks.
     overwrite : replace a file that is there
 
     Returns
@@ -73,7 +73,7 @@ def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
     Raises
     ------
     RecordingError
-        When nothing is at that path.
+        When there is nothing at that path.
     CorruptRecordingError
         When it is not a motion embedding, or damaged.
     FormatVersionError
@@ -96,7 +96,7 @@ def load_embedding(path: str | os.PathLike[str]) -> MotionEmbedding:
 
 
 def check_embedding_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Validate a path for a motion embedding, before the work that would be lost.
+    """Validate a path for a motion embedding, before any work that would be lost.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Keys and values of the reference in place of the sample's: DiTFlow's injection, and a baseline on its own."""
+"""Keys and values of the reference in place of the sample's: DiTFlow's injection, also a baseline by itself."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from store.selection import resolve_number
 class Injection(TransferMethod):
     """Keys and values of the reference in the first layer, without optimisation (DiTFlow's baseline).
 
-    At each of the first steps the reference is noised to the step's timestep, with the noise that the run began with,
-    and the video tokens of the sample, in both branches of guidance, attend to its keys and values. It is read with the
-    text of the new clip, but image-to-video with its own image 0.
+    At each of the first steps the reference is noised to the step's timestep, with the initial noise of the run, and
+    the video tokens of the sample attend to its keys and values in both branches of guidance. The reference is read
+    with the text of the new clip, but for image-to-video with its own image 0.
 
     Parameters
     ----------
     layer : int or LayerSelection
-        Negative ones count from the end; of a selection the best one.
+        Negative layers count from the end; of a selection, the best layer is used.
     fraction : float
-        Fraction of the steps that inject, from the noisiest on.
+        Fraction of the steps at which to inject, starting with the noisiest.
 
     Raises
     ------
@@ -44,7 +44,7 @@ class Injection(TransferMethod):
 
     Notes
     -----
-    Pondaven et al., CVPR 2025, with the keys and values of the text left as they are.
+    Pondaven et al., CVPR 2025; keys and values of the text are unchanged.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Injection(TransferMethod):
         check_fraction(self.fraction)
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
-        """Strategy that injects.
+        """Return the strategy that injects.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class InjectReference(Strategy):
 
     def __init__(self, reference: Reference, layer: int, fraction: float) -> None:
         self._latents, self._layer, self._fraction = reference.latents, layer, fraction
-        self._condition = reference.condition  # now: it calls the pipeline, which must not be running
+        self._condition = reference.condition  # computed now, since it calls the pipeline, which must not be running
         self._noise: Tensor | None = None
 
     def start(self, run: Run) -> None:
@@ -112,7 +112,7 @@ class InjectReference(Strategy):
 
 @checked
 def inject_video(key: Tensor, value: Tensor) -> Editor:
-    """An editor that attends to other keys and values of the video tokens; those of the text stay.
+    """Return an editor that replaces keys and values of the video tokens; those of the text are kept.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ class TransferMethod(ABC):
 
     @abstractmethod
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
-        """Strategies for one run. All reference features are computed here."""
+        """Return the strategies for one run; all features of the reference are computed here."""
 
     @abstractmethod
     def describe(self, backbone: Backbone, steps: int) -> str:
@@ -30,7 +30,7 @@ class TransferMethod(ABC):
 
     @abstractmethod
     def passes(self, backbone: Backbone, steps: int) -> float:
-        """Number of passes of one branch that the method adds to a run, for time estimates.
+        """Return the number of passes of one branch that the method adds to a run, for time estimates.
 
         A pass up to a layer counts as its fraction of the layers, and a backward pass as two forward ones.
         """

@@ -29,7 +29,7 @@ Factory = Callable[..., "TransferMethod"]
 
 @dataclass(frozen=True)
 class _Deferred:
-    """A factory that is imported when it is used, so that names are known without importing torch."""
+    """A factory that is imported on first use, so that names are known without importing torch."""
 
     module: str
     name: str
@@ -114,7 +114,7 @@ def make_method(name: str, **options: Any) -> TransferMethod:
     Raises
     ------
     InvalidInputError
-        For an unknown name, which lists the known ones, and an option that the method does not take.
+        For an unknown name (the message lists the known ones), and an option that the method does not take.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def make_method(name: str, **options: Any) -> TransferMethod:
 
 
 def method_options(name: str) -> tuple[str, ...] | None:
-    """Return the options of a method, without those that its name fixes; None if it takes any.
+    """Return the options of a method, without those fixed by its name; None if it accepts any.
 
     Examples
     --------

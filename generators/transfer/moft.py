@@ -1,4 +1,4 @@
-"""MOFT: pulls the feature channels that carry motion towards the reference's."""
+"""MOFT: pulls the motion channels of the features towards the reference's."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def motion_channels(features: Tensor, fraction: float = 0.04) -> Tensor:
     ----------
     features : (frame, y, x, channel)
     fraction : float
-        Fraction of all channels; at least one is found.
+        Fraction of all channels; at least one is returned.
 
     Returns
     -------

@@ -19,16 +19,16 @@ from store.errors import InvalidInputError
 class MotionClone(OptimisedMethod):
     """Motion transfer by sparse temporal attention (Ling et al., ICLR 2025), as a baseline on DiTs.
 
-    DiTs have no temporal attention of their own: that of a cell is taken to be the part of the full attention between
-    the frames of that cell. The published guidance moves the prediction by the loss's gradient; here the loss is
-    minimised as those of the other methods are.
+    DiTs have no separate temporal attention: here, that of a cell is the part of the full attention between the frames
+    of that cell. The published guidance changes the prediction by the loss's gradient; here the loss is minimised as in
+    the other methods.
 
     Parameters
     ----------
     optimise, layers, fraction, iterations, learning_rate, inject, preset
         As of :class:`generators.transfer.optimised.OptimisedMethod`; the loss is the same for both presets.
     count : int
-        Entries of each row that count, the largest ones; 1 as published.
+        Number of largest entries of each row that count; 1 as published.
 
     Examples
     --------
@@ -80,13 +80,13 @@ def temporal_attention(query: Tensor, key: Tensor) -> Tensor:
 
 @checked
 def motion_clone_loss(attention: Tensor, reference: Tensor, count: int = 1) -> Tensor:
-    """Mean squared difference of the entries that are largest in each row of the reference.
+    """Mean squared difference of the largest entries in each row of the reference.
 
     Parameters
     ----------
     attention, reference : (..., frame, frame_to)
     count : int
-        Entries of a row; all of them where it has fewer.
+        Number of entries per row; all of them if there are fewer.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Motion transfer: a clip of a new prompt that moves as a reference does."""
+"""Motion transfer: a clip of a new prompt with the motion of a reference."""
 
 from __future__ import annotations
 
@@ -57,21 +57,21 @@ def transfer_motion(
     ----------
     backbone : Backbone
     reference : Clip
-        Of another length or size, it is made to fit (:func:`generators.transfer.reference_clip.fit_reference`), with a
+        A clip of another length or size is fitted (:func:`generators.transfer.reference_clip.fit_reference`), with a
         :class:`generators.transfer.reference_clip.TransferWarning`.
     prompt : str
-        Content of the clip. A prompt that describes another motion than the reference's works against the transfer.
+        Content of the clip. A prompt that describes a motion other than the reference's works against the transfer.
     method : TransferMethod
         :class:`DiTFlow`, :class:`SMM`, :class:`MOFT`, :class:`MotionClone`, :class:`Injection` or
         :class:`PlainBackbone`.
     seed, steps, size, height, width, images, guidance_scale, negative_prompt, conditioning, gradient_checkpointing
         As in :func:`generators.sample`.
     on_step : callable, optional
-        Called with (steps done, steps to do). By default a bar in notebooks and interactive sessions; False for none.
+        Called with (steps done, total). By default a bar in notebooks and interactive sessions; False for none.
     reference_conditioning : mapping, optional
         Arguments of the pipeline for the pass of the reference, which has the empty prompt. By default the guidance
-        scale, and the text arguments of ``conditioning`` where that has ``prompt_embeds``: the reference is then read
-        under the *new* prompt, unlike DiTFlow's. Give ``{"prompt_embeds": ...}`` of the empty prompt to read it as
+        scale, and the text arguments of ``conditioning`` if that has ``prompt_embeds``: the reference is then read with
+        the *new* prompt, unlike in DiTFlow. Pass ``{"prompt_embeds": ...}`` of the empty prompt to read it as
         published.
 
     Returns
@@ -89,7 +89,7 @@ def transfer_motion(
     UnsupportedBackboneError
         For a scheduler under which latents cannot be edited.
     GuidanceDivergedError
-        When the loss, or what it leads to, is not finite; names the step and holds the last good latents.
+        When the loss or an updated tensor is not finite; names the step and holds the last good latents.
 
     Examples
     --------
@@ -129,9 +129,9 @@ class Transferred:
     ----------
     clip : Clip
     losses : mapping from step to the losses before each iteration
-        Empty for methods that optimise nothing.
+        Empty for methods without optimisation.
     embedding : MotionEmbedding or None
-        Where positions were optimised.
+        The optimised positions, if the method optimises them.
     """
 
     clip: Clip
@@ -149,7 +149,7 @@ class MotionTransfer:
 
     Raises
     ------
-    As :func:`transfer_motion`; what does not fit the backbone is rejected when made.
+    As :func:`transfer_motion`; settings that do not fit the backbone are rejected on construction.
 
     Examples
     --------
@@ -202,7 +202,7 @@ class MotionTransfer:
         return Transferred(clip, dict(found.history), self._embedding(found) if found.positions else None)
 
     def optimise(self, *, on_step: OnStep | None = None) -> MotionEmbedding:
-        """Optimise the positions and end the run there, which saves the steps after them.
+        """Optimise the positions and end the run there, which saves the remaining steps.
 
         Raises
         ------
@@ -233,7 +233,7 @@ class MotionTransfer:
             conditioning = self.conditioning or {}
             given = text_arguments(conditioning) if self.backbone.embeddings in conditioning else {}
             guidance = conditioning.get("guidance_scale", self.guidance_scale)
-            if guidance is not None:  # an input of models whose guidance is distilled, elsewhere without effect
+            if guidance is not None:  # an input of models with distilled guidance; without effect for others
                 given["guidance_scale"] = guidance
         prompt = None if self.backbone.embeddings in given else ""
         return Reference(self.backbone, self.reference, self.steps, prompt, given)

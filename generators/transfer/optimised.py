@@ -1,4 +1,4 @@
-"""Motion transfer by optimisation: DiTFlow and its baselines without their losses."""
+"""Motion transfer by optimisation: the common part of DiTFlow and its baselines, without their losses."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Optimised = Literal["latents", "positions"]
 LossOf = Callable[[Reading], Tensor]
 
 PUBLISHED_RATE = (0.002, 0.001)
-"""Of the DiTFlow release.
+"""Learning rates (first, last) of the DiTFlow release.
 
-The bundled backbones have rates of their own (``probe/families/published.json``), found with DiTFlow by
-``benchmarks/transfer.py``, part "tune". On mini the object's path is 0.93 of the reference's motion away from it at
-the published rate, 0.56 at that one, 0.42 at 0.05, where objects begin to break apart, and 0.65 at 0.1, where colours
-are lost; 1.00 without transfer.
+The bundled backbones have their own rates (``probe/families/published.json``), found with DiTFlow by
+``benchmarks/transfer.py``, part "tune". On mini the object's path is 0.93 of the reference's motion away from it at the
+published rate, 0.56 at that one, 0.42 at 0.05, where objects begin to break apart, and 0.65 at 0.1, where colours are
+lost; 1.00 without transfer.
 """
 
 
@@ -52,32 +52,33 @@ class OptimisedMethod(TransferMethod):
     Parameters
     ----------
     optimise : "latents" or "positions"
-        The latents that a step starts from, or its position tables, which both branches of guidance then use: an added
-        table, or the cosines and sines of queries and keys apart. Positions start from those of the step before and
-        are the model's own again after the last optimised step.
+        The latents with which a step starts, or its position tables, which both branches of guidance then use: an added
+        table, or separate cosines and sines for queries and keys. Positions start from those of the previous step;
+        after the last optimised step the model's own are used again.
     layers : iterable of int or LayerSelection, optional
-        Whose loss is taken, the mean over them; by default that of the preset. Later layers are not evaluated while
-        optimising. Negative ones count from the end. Under the preset "exact" a selection also says at which step the
-        reference is seen.
+        Layers over whose losses the mean is taken; by default those of the preset. Later layers are not evaluated
+        during the optimisation. Negative layers count from the end. With the preset "exact" a selection also gives the
+        step at which the reference is read.
     fraction : float
-        Fraction of the steps that are optimised, from the noisiest on.
+        Fraction of the steps that are optimised, starting with the noisiest.
     iterations : int
-        Adam steps at each of them, with a new optimiser each time.
+        Number of Adam updates at each of these steps, with a new optimiser each time.
     learning_rate : (first, last), optional
-        Falling linearly over the optimised steps. By default the one that was tuned for the backbone, where one was,
-        else the published one.
+        Decreases linearly over the optimised steps. By default the rates tuned for the backbone, if there are any,
+        otherwise the published ones.
     inject : bool
-        Also attend to the reference's keys and values in layer 0 (:class:`generators.transfer.injection.Injection`),
-        while optimising too, as the released code does by default.
+        Whether to attend to the reference's keys and values in layer 0
+        (:class:`generators.transfer.injection.Injection`), also during the optimisation, as the released code does by
+        default.
     preset : "exact" or "ditflow"
-        "exact" guides by the layer that selection found, sees the reference at the step that it found, and the rate
-        ends at ``last``. "ditflow" does as the release: its layers, the reference at timestep 0, and the published
-        rate where none is given, which stops one step short of ``last`` (0.0011 of 10).
+        "exact" uses the layer and the step known from layer selection, and the rate ends at ``last``. "ditflow" follows
+        the release: its layers, the reference at timestep 0, and by default the published rates, which stop one step
+        short of ``last`` (at 0.0011 for 10 steps).
 
     Raises
     ------
     InvalidInputError
-        When made, for a value that cannot be.
+        On construction, for an invalid value.
     """
 
     optimise: Optimised = "latents"
@@ -104,12 +105,12 @@ class OptimisedMethod(TransferMethod):
             raise InvalidInputError("layers is empty: name at least one layer whose motion is compared.")
 
     def resolve_layers(self, backbone: Backbone) -> tuple[int, ...]:
-        """The layers whose loss is taken on a backbone, ascending.
+        """Return the layers whose losses are used on a backbone, in ascending order.
 
         Raises
         ------
         InvalidInputError
-            Where none are given and none are known of this backbone.
+            If none are given and none are known for this backbone.
         UnknownLayerError
         """
         if self.layers is not None:
@@ -121,12 +122,12 @@ class OptimisedMethod(TransferMethod):
             raise InvalidInputError(worded) from error
 
     def read(self, reference: Reference, layers: tuple[int, ...], *, blocks: bool = False) -> Reading:
-        """Features of the reference in the given layers, at the step of the selection or of the preset."""
+        """Return features of the reference in the given layers, at the step of the selection or of the preset."""
         step = shown_step(self.layers, reference.backbone, self.preset, reference.steps)
         return reference.read(list(layers), step=step, blocks=blocks)
 
     def rates(self, backbone: Backbone, steps: int) -> tuple[float, ...]:
-        """The learning rate of each optimised step of a run.
+        """Return the learning rate of each optimised step of a run.
 
         Examples
         --------
@@ -144,7 +145,7 @@ class OptimisedMethod(TransferMethod):
 
     @abstractmethod
     def losses(self, reference: Reference, layers: tuple[int, ...]) -> dict[int, LossOf]:
-        """Loss of each layer: from a reading of the sample to the difference of its motion from the reference's."""
+        """Return the loss of each layer as a function of a reading of the sample, relative to the reference."""
 
     @property
     def reads_blocks(self) -> bool:
@@ -152,7 +153,7 @@ class OptimisedMethod(TransferMethod):
         return False
 
     def describe(self, backbone: Backbone, steps: int) -> str:
-        """Describe what is optimised, by which layers, and how often.
+        """Describe the optimisation: its variables, layers and iterations.
 
         Raises
         ------
@@ -173,7 +174,7 @@ class OptimisedMethod(TransferMethod):
         return 1 + guided_steps(self.fraction, steps) * each
 
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
-        """Strategy that optimises, after one that injects if requested.
+        """Return the strategy that optimises, after one that injects if requested.
 
         Raises
         ------
@@ -191,14 +192,14 @@ def _ascending(layers: tuple[int, ...], backbone: Backbone) -> tuple[int, ...]:
 
 @dataclass(eq=False)
 class Optimisation(Strategy):
-    """The strategy of an :class:`OptimisedMethod`, and what it found.
+    """The strategy of an :class:`OptimisedMethod`, and its results.
 
     Attributes
     ----------
     method : OptimisedMethod
     losses_of : dict from layer to loss
     history : dict from step to the losses before each of its iterations
-    positions : dict from step to the optimised tables; empty where latents are optimised
+    positions : dict from step to the optimised tables; empty if latents are optimised
     timesteps : dict from optimised step to the scheduler's value
     """
 
@@ -224,7 +225,7 @@ class Optimisation(Strategy):
             self._optimise(step, rates[step.number])
         finally:
             losses, self._losses = self._losses, []
-            if losses:  # fetched together, so that an accelerator is waited for once
+            if losses:  # fetched together, to wait for an accelerator once
                 self.history[step.number] = torch.stack(losses).tolist()
 
     def _optimise(self, step: Step, rate: float) -> None:
@@ -250,7 +251,7 @@ class Optimisation(Strategy):
         reading = step.read(list(self.losses_of), latents=latents, positions=positions, blocks=self.method.reads_blocks)
         with outside_autocast():
             losses = [loss(reading) for loss in self.losses_of.values()]
-            device = losses[0].device  # layers may be on several
+            device = losses[0].device  # layers may be on several devices
             mean = torch.stack([each.to(device) for each in losses]).mean()
         self._losses.append(mean.detach())
         return mean

@@ -20,11 +20,11 @@ from store.clips.clip import Clip
 from store.errors import ClipError, DitprobeWarning
 
 WARNED_ASPECT, MOST_ASPECT = 1.1, 2.0
-"""Changes of the aspect of a reference, as factors, from which there is a warning and an error."""
+"""Factors by which the aspect of a reference may change before there is a warning, and before an error."""
 
 
 class TransferWarning(DitprobeWarning):
-    """A reference did not fit the clip to be generated and was changed to fit."""
+    """Warning that a reference was changed to fit the clip to be generated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +35,14 @@ class Reference:
     ----------
     backbone : Backbone
     clip : Clip
-        A clip of the size of what is generated; :func:`fit_reference` makes others fit.
+        A clip of the size of the generated one; :func:`fit_reference` fits other clips.
     steps : int
         Number of steps of the run that it guides.
     prompt : str or None
-        Text for the model; empty as published, None if ``conditioning`` has ``prompt_embeds``.
+        Text for the model; empty as published, or None if ``conditioning`` has ``prompt_embeds``.
     conditioning : mapping
-        Further arguments of the pipeline for the reference. Image-to-video is shown image 0 of ``clip`` unless they
-        have another ``image``.
+        Further arguments of the pipeline for the reference. Image-to-video models are shown image 0 of ``clip`` unless
+        ``conditioning`` has an ``image``.
 
     Examples
     --------
@@ -69,9 +69,9 @@ class Reference:
 
     @cached_property
     def condition(self) -> Tensor | None:
-        """Channels (1, ...) that the transformer is given after the latents (image-to-video), else None.
+        """Channels (1, ...) that follow the latents in the transformer's input (image-to-video), otherwise None.
 
-        Found by calling the pipeline up to its transformer, so not while the pipeline runs.
+        Computed by calling the pipeline up to its transformer, so not available while the pipeline runs.
         """
         own = self.backbone.conditioning_of(self.clip)
         if not own:
@@ -88,7 +88,7 @@ class Reference:
         return forward.condition("cond")
 
     def read(self, layers: list[int], *, step: int | None, blocks: bool = False) -> Reading:
-        """Features of its clean latents in the given layers, at the timestep of a step; None is timestep 0.
+        """Return features of its clean latents in the given layers, at the timestep of a step; None means timestep 0.
 
         Raises
         ------
@@ -122,8 +122,8 @@ def text_arguments(conditioning: Mapping[str, Any]) -> dict[str, Any]:
 def fit_reference(clip: Clip, size: Size) -> Clip:
     """Fit a reference to the size of the clip to be generated, with a warning for other lengths and aspects.
 
-    Its images are those nearest to evenly spaced times from its first to its last, so that its whole motion is
-    transferred, whatever its length. They are resized to the height and width, which may change their aspect.
+    Images nearest to evenly spaced times from the first to the last are taken, so that the whole motion is transferred
+    at any length. They are resized to the height and width, which may change their aspect.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def fit_reference(clip: Clip, size: Size) -> Clip:
     Returns
     -------
     Clip
-        Its tracks and masks, where there are some, are those of the chosen images.
+        Its tracks and masks, if there are any, are those of the chosen images.
 
     Raises
     ------

@@ -54,7 +54,7 @@ def smm_loss(features: Tensor, reference: Tensor, *, preset: FlowPreset = "exact
     preset : "exact" or "ditflow"
         "exact": 1 - the cosine, over channels, of the change from each frame to each other one. "ditflow", as
         released: the sample's changes are taken from the *reference's* frame, the cosine is over frames for each
-        channel, and a frame's zero change from itself is one of them.
+        channel, and a frame's zero change from itself is included.
 
     Returns
     -------

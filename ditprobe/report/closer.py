@@ -1,4 +1,4 @@
-"""The section of a report about looking closer: coarse and close tracks beside the true ones, and what they cost."""
+"""The section of a report about closer looks: coarse and closer tracks beside the true ones, and their cost."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from store.tracks.point_tracks import PointTracks
 from store.tracks.queries import grid_queries
 
 _NOTES = (
-    "A cell of the whole image is the limit of coarse tracks. A closer look shows the model crops that follow them, "
-    "enlarged to its own size, and corrects them there by less than a cell of the level before; a point that was lost "
-    "stays lost.",
-    "Some clips are examples, not a measurement. Passes count the chunks of images that the model was shown, which is "
-    "what its time grows with.",
+    "A cell of the whole image is the limit of coarse tracks. A closer look shows the model crops that follow these "
+    "tracks, enlarged to its input size, and corrects the tracks by less than a cell of the previous level; a lost "
+    "point stays lost.",
+    "A few clips are examples, not a measurement. Passes are the chunks of images that the model was shown; its time "
+    "grows with their number.",
 )
 
 
@@ -38,7 +38,7 @@ class CloserClip:
     Parameters
     ----------
     name : str
-    clip : Clip; its tracks and visibility, where it has them, are the truth of the same points
+    clip : Clip; its tracks and visibility, if it has them, are the truth of the same points
     coarse, closer : PointTracks of the same queries, as :func:`analyses.tracking.track.track_points` returns them
     """
 
@@ -78,10 +78,10 @@ def closer_clip(
     backbone : Backbone
     name : str
     clip : Clip
-        Followed are the points that image 0 shows, or a grid where there are no tracks.
+        The points visible in image 0 are followed, or a grid if there are no tracks.
     levels, max_crops : as of :class:`TrackingOptions`
     layer, step, steps : as of :func:`analyses.tracking.track.track_points`
-    grid : points along each axis where there are no tracks
+    grid : points along each axis if there are no tracks
 
     Raises
     ------
@@ -129,7 +129,7 @@ def closer_part(clips: Sequence[CloserClip], names: Iterator[str]) -> ShownClose
 
 
 def _asked(clip: Clip) -> Clip:
-    """Return the clip with the points that image 0 shows; without tracks if it shows none."""
+    """Return the clip with the points visible in image 0; without tracks if there are none."""
     if clip.tracks is None or clip.visibility is None:
         return replace(clip, tracks=None, visibility=None)
     inside = ((clip.tracks[0] >= 0) & (clip.tracks[0] <= [clip.width, clip.height])).all(-1)
@@ -154,7 +154,7 @@ def _table(clips: Sequence[CloserClip]) -> Table:
     rows = []
     for one in clips:
         for name, tracks in (("coarse", one.coarse), ("closer look", one.closer)):
-            counted_crops = tracks.details.get("crops", {})  # of the whole image alone, how crops would be taken
+            counted_crops = tracks.details.get("crops", {})  # for the whole image alone, this names the kind of crops
             crops = sum(counted_crops.values()) if isinstance(counted_crops, dict) else 0
             passes, seconds = (tracks.details.get(key) for key in ("chunks", "seconds"))
             told = [NOT_RECORDED if value is None else f"{value:g}" for value in (passes, seconds)]

@@ -44,13 +44,13 @@ class SweepSettings:
         check_fields(self)
 
     def of_run(self) -> RunSettings:
-        """Return those of a single run."""
+        """Return the settings of a single run."""
         size = requested_size(self.size, images=self.images)
         return RunSettings(self.seed, self.steps, size, self.guidance_scale, self.negative_prompt, self.conditioning)
 
     @classmethod
     def of_sweep(cls, attrs: Mapping[str, Any], *, conditioning: Mapping[str, Any] | None = None) -> SweepSettings:
-        """Read from a sweep's attributes, which know of its ``conditioning`` only that it was given.
+        """Read from a sweep's attributes, which hold only hashes of its ``conditioning``.
 
         Raises
         ------
@@ -104,20 +104,20 @@ def make_examples(
     ----------
     backbone : Backbone
     sources : names to clips or prompts
-    layer, step : where the queries and keys come from
+    layer, step : of the queries and keys
     settings : SweepSettings
-        How the clips are passed to the model.
+        Settings with which clips are passed to the model.
     count : int
-        How many sources.
+        Number of sources.
     points : int
-        How many points get a picture of their attention.
+        Number of points whose attention is shown.
     progress : callable, optional
-        Called with (examples done, in all, name).
+        Called with (examples done, total, name).
 
     Returns
     -------
     list of Example
-        Points are those tracked and visible in image 0, or a grid where there are no tracks.
+        Points are the tracked ones that are visible in image 0, or a grid if there are no tracks.
 
     Examples
     --------

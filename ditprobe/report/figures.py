@@ -1,4 +1,4 @@
-"""Figures as files: PDF and SVG for papers, PNG for slides, HTML to look at."""
+"""Figures as files: PDF and SVG for papers, PNG for slides, HTML for viewing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from store.files.outputs import OutputFile
 
 _FILE = OutputFile("figure", "figure.pdf", (".pdf", ".svg", ".png", ".html"))
 _MM, _PIXELS = 25.4, 96.0
-"""Millimetres of an inch, and pixels of plotly in it."""
+"""Millimetres per inch, and pixels of plotly per inch."""
 _WIDTH_MM = 170.0
 _FLAT = 0.62
-"""Height of a figure that does not say, as a share of its width."""
+"""Default height of a figure as a fraction of its width."""
 
 
 @checked
@@ -34,15 +34,15 @@ def save_figure(
 ) -> Path:
     """Write a figure at a size in millimetres, atomically.
 
-    Text keeps its size: 12 px are 9 pt on paper, however wide the figure. What is animated or chosen from a list is
-    written as it is first shown; an .html keeps all of it.
+    Text keeps its size: 12 px are 9 pt on paper, however wide the figure. Animations and choices are written in their
+    initial state; an .html keeps them.
 
     Parameters
     ----------
     figure : a figure, such as ``dp.plot_layer_step`` returns
     path : path ending in .pdf, .svg, .png or .html
     width_mm, height_mm : of the figure; by default 170 mm, the width of an A4 page's text, and the figure's own height
-    dpi : dots of a .png in an inch
+    dpi : resolution of a .png in dots per inch
     overwrite : replace what is there
 
     Returns
@@ -52,7 +52,7 @@ def save_figure(
     Raises
     ------
     InvalidInputError
-        For another suffix, a size or a resolution that is not above 0, and for what is not a figure.
+        For another suffix, a size or a resolution that is not above 0, and for anything but a figure.
     OutputExistsError
         When the file exists and ``overwrite`` is False.
     MissingFigureWriterError
@@ -62,7 +62,7 @@ def save_figure(
 
     Notes
     -----
-    An .html needs no network, sends nothing, and has the button of ditprobe's other pages, which saves it as SVG.
+    An .html needs no network, sends nothing, and has the same button as ditprobe's other pages, which saves it as SVG.
 
     Examples
     --------

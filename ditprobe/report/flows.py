@@ -17,30 +17,30 @@ from probe.backbones.backbone import Backbone
 from store.clips.clip import Clip
 
 SMALL, FEW_STEPS = 2_000, 5
-"""Tokens up to which a page shows every layer by default, and at how many steps."""
+"""Largest number of tokens at which a page shows every layer by default, and the number of steps."""
 MOST_BYTES = 6_000_000
 _VALUE = 8 / 3
-"""Bytes of a number in a page: two, as base64."""
+"""Bytes per number in a page: two, as base64."""
 _READ_FLOW = (
     "Each cell of the first picture has an arrow to the place where the layer finds its content again in the last; "
     "lengths are true.",
-    "Beside it the same as colours: the hue is the direction, as on the wheel; white is at rest, and full colour "
-    f"has the length of the rim, the {RIM}th percentile of all lengths. Longer ones are darker.",
+    "Beside it, the same as colours: the hue is the direction, as on the wheel; white is no motion, and full "
+    f"saturation the length at the rim, the {RIM}th percentile of all lengths. Longer vectors are darker.",
     "Arrows that agree over an object are a motion that the layer sees. Arrows in all directions mean that it "
-    "matches nothing there, and no arrows that it repeats the position: compare layers and steps.",
+    "matches nothing there, and no arrows that it only matches positions: compare layers and steps.",
 )
 _READ_TRANSFER = (
     "Beside each clip: the displacement of what each cell shows since image 0, in cells, as the layer sees it. The "
     "hue is the direction, as on the wheel; white has not moved.",
     "Where the result follows the reference, the same place has the same colour in both. A method that optimises the "
-    "flow of this layer makes the two alike by design; only the images show whether the object really moves so.",
+    "flow of this layer makes the two alike by design; only the images show whether the object really moves that way.",
 )
 
 
 def default_choices(
     layers: int, tokens: int, layer: int, step: int | None, steps: int
 ) -> tuple[list[int], list[int | None]]:
-    """Return the layers and steps that a page shows where none are asked for; the chosen ones are among them.
+    """Return the layers and steps that a page shows by default, including the chosen ones.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def default_choices(
 
 
 def page_bytes(frames: int, cells: int, flows: int) -> int:
-    """Return the bytes that a number of flows takes in a page.
+    """Return the size in bytes of a number of flows in a page.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def read_flows(
     hard: bool = True,
     temperature: float = 2.0,
 ) -> list[list[xr.DataArray]]:
-    """Return the flows of a clip for each step, for each layer; one pass of the model a step."""
+    """Return the flows of a clip for each step, for each layer; one pass of the model per step."""
     how: dict[str, Any] = {"steps": steps, "prompt": prompt, "hard": hard, "temperature": temperature}
     return [layer_flows(backbone, clip, layers, step=step, **how) for step in shown]
 
@@ -121,7 +121,7 @@ def transfer_flows_part(
 
 
 def _seen(flow: xr.DataArray, layers: int) -> str:
-    """The backbone that sees the motion, and the layer too where it cannot be chosen."""
+    """The backbone that sees the motion, and the layer if it cannot be chosen."""
     details = json.loads(flow.attrs.get("details", "{}"))
     if layers > 1 and "backbone" in details:
         return f"Motion as {details['backbone']} sees it; choose the layer, and the step at which it looks."

@@ -29,8 +29,8 @@ _INTRO = (
 )
 _NOTES = (
     "Densities are relative to uniform attention, so large frames and long clips have no influence.",
-    "A temporal head attends to the same place at other times. Whether it follows what moves is a different "
-    "question: see the accuracy of single heads.",
+    "A temporal head attends to the same place at other times. Whether it follows moving objects is a "
+    "different question: see the accuracy of single heads.",
 )
 
 
@@ -90,14 +90,14 @@ def make_head_examples(
     margin : float, optional
         As of :func:`analyses.heads.decide.decide_heads`.
     points : int
-        How many points of image 0: those that move farthest where the clip has tracks, else of a grid.
+        Number of points of image 0: those that move farthest if the clip has tracks, otherwise of a grid.
     noise, seed, steps, prompt
-        Text with which the clip is shown, at the last step of ``masses``.
+        Settings of the run in which the clip is shown, at the last step of ``masses``.
 
     Returns
     -------
     list of HeadExample
-        One for each class; where no head is decided, those with the smallest and the largest ratio, "undecided".
+        One for each class; if no head is decided, those with the smallest and the largest ratio, as "undecided".
 
     Raises
     ------
@@ -148,7 +148,7 @@ def make_head_examples(
 
 
 def _surest(decided: xr.Dataset, kind: str) -> tuple[str, int, int]:
-    """The class, layer and head whose ratio is farthest on the side of a class."""
+    """The class, layer and head with the most extreme ratio for a class."""
     sign = 1.0 if kind == "temporal" else -1.0
     bound = "lower" if kind == "temporal" else "upper"
     right = decided["class"].values.astype(str) == kind
@@ -205,7 +205,7 @@ def _stability(stable: xr.Dataset) -> list[str]:
         values = stable[f"{dim}_correlation"].values
         if len(values) > 1:
             least = float(np.nanmin(values))
-            found.append(f"The order of the heads at two {what} correlates by {least:.2f} at least (Spearman).")
+            found.append(f"The order of the heads at two {what} has a rank correlation of at least {least:.2f}.")
     return found
 
 

@@ -16,7 +16,7 @@ from ditprobe.report.sweep import measures
 from ditprobe.report.views import rounded
 
 MOST_HEAD_VALUES = 300_000
-"""Values of single heads that a page holds at most: steps beyond it are thinned."""
+"""Largest number of values of single heads in a page: more steps are thinned out."""
 _SHORT = {
     "moving_accuracy": "Moving points",
     "feature_accuracy": "Features",
@@ -31,7 +31,7 @@ _BASELINES = {
 
 
 def linked_data(sweep: xr.Dataset, selection: LayerSelection | None) -> dict[str, Any]:
-    """Return the data of the view: means over clips, their intervals, and what each head scores.
+    """Return the data of the view: means over clips, their intervals, and the scores of each head.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def _measure(
 
 
 def _head_steps(sweep: xr.Dataset) -> list[int]:
-    """Places of the steps whose heads the page holds: all, or evenly spaced ones with the last among them."""
+    """Positions of the steps whose heads the page holds: all, or evenly spaced ones including the last."""
     if "head" not in sweep.dims:
         return [0]
     measured = sum(words.recorded(sweep, f"head_{name}") for name, *_ in measures(sweep))

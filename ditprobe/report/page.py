@@ -24,9 +24,9 @@ REPORT_FILE = OutputFile("report", "report.html")
 _FILE = OutputFile("picture", "page.html", (".html",))
 _MOST_LETTERS = 60
 _TITLE, _MARGIN = 46, 12
-"""Pixels that a title and its note take, and that stay free above a figure without them."""
+"""Heights in pixels of a title with its note, and of the space above a figure without them."""
 _TALL = 450
-"""Pixels of a figure that does not say, as plotly has it."""
+"""Default height of a figure in pixels, as in plotly."""
 
 
 def check_page(path: Path, *, overwrite: bool = False) -> None:
@@ -35,14 +35,14 @@ def check_page(path: Path, *, overwrite: bool = False) -> None:
     Parameters
     ----------
     path : Path
-    overwrite : whether a file that is there may be replaced
+    overwrite : whether an existing file may be replaced
 
     Raises
     ------
     InvalidInputError
         For a path that does not end in ``.html``.
     OutputExistsError
-        For one that is taken, is a folder, or lies below a file.
+        For an existing file, a folder, or a path below a file.
 
     Examples
     --------
@@ -95,12 +95,12 @@ def figure_name(figure: go.Figure) -> str:
 def figure_html(figure: go.Figure, name: str) -> Markup:
     """Return a figure as HTML for a page that holds plotly.js and draws the figure once it comes near the screen.
 
-    Its one button saves it as SVG under its title. There is none that uploads, and drags are left to the page, which so
+    Its only button saves it as SVG under its title. No button uploads it, and drags are left to the page, so that it
     scrolls on a touch screen.
 
     Parameters
     ----------
-    figure : a figure of plotly; it is left as it is
+    figure : a figure of plotly, not changed
     name : id in the page
 
     Examples
@@ -122,7 +122,7 @@ def figure_html(figure: go.Figure, name: str) -> Markup:
     heading, note = figure_title(figure), figure_note(figure)
     shown = go.Figure(figure).update_layout(dragmode=False)
     if heading:
-        # the page breaks its lines where a narrow screen ends, which a figure's own title does not
+        # the page wraps its lines on a narrow screen, unlike a figure's own title
         above = min(_TITLE, (shown.layout.margin.t or 0) - _MARGIN)
         shown.update_layout(title=None, margin={"t": (shown.layout.margin.t or 0) - above})
         shown.update_layout(height=(shown.layout.height or _TALL) - above)
@@ -150,7 +150,7 @@ def write_page(
 
     Parameters
     ----------
-    path : the file to write; what is there is replaced
+    path : the file to write; an existing one is replaced
     title, figures, width, min_width, intro : as in :func:`render_figures`
 
     Raises
@@ -185,15 +185,15 @@ def render_figures(
 ) -> str:
     """Return a page with figures and views below one another under a heading; it needs no network.
 
-    The template, the style and the scripts are those of the report. Without a figure of plotly, the page does not
-    hold plotly.js and is small.
+    The template, the style and the scripts are those of the report. Without a figure of plotly, the page omits
+    plotly.js and is small.
 
     Parameters
     ----------
     title : plain text
     figures : figures of plotly, and views that the page draws itself
-    width : the most pixels that figures take
-    min_width : on a screen of fewer pixels a figure scrolls sideways in its own frame
+    width : largest width of figures in pixels
+    min_width : in pixels; on a narrower screen a figure scrolls sideways in its own frame
     intro : a line below the heading; plain text
 
     Examples

@@ -61,11 +61,11 @@ def write_report(
     selection : LayerSelection, or None where no clip has true tracks
     examples : clips with predicted tracks
     tracking : Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`, optional
-        Where it also holds the variables of :func:`analyses.metrics.track_errors.gather_errors`, as that of
-        :func:`analyses.evaluation.compare.compare_trackers` does, the error over time is drawn too.
-    tracked : clips with what a tracker found in them
-    closer : clips with coarse tracks and those of a closer look, of :func:`ditprobe.report.closer.closer_clip`
-    transfers : clips that took on the motion of a reference, of :func:`ditprobe.report.transfer.transferred_clip`
+        If it also holds the variables of :func:`analyses.metrics.track_errors.gather_errors`, like that of
+        :func:`analyses.evaluation.compare.compare_trackers`, the error over time is drawn as well.
+    tracked : clips with the tracks of a tracker
+    closer : clips with coarse and closer tracks, of :func:`ditprobe.report.closer.closer_clip`
+    transfers : clips with the motion of a reference, of :func:`ditprobe.report.transfer.transferred_clip`
     head_masses : Dataset of :func:`analyses.heads.sweep.sweep_heads`, optional
         For a section on spatial and temporal heads.
     head_examples : attention of single heads, of :func:`ditprobe.report.heads.make_head_examples`
@@ -84,8 +84,8 @@ def write_report(
         When it cannot be written.
     InvalidInputError
         When the sweep lacks a dim, the selection names a layer that the sweep does not have, an example's tracks do
-        not fit its clip, ``tracking`` or ``head_masses`` is something else, or the clips and flows of a transfer do not
-        fit one another.
+        not fit its clip, ``tracking`` or ``head_masses`` is of another kind, or the clips and flows of a transfer do
+        not fit each other.
 
     Examples
     --------

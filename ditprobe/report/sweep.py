@@ -29,7 +29,7 @@ MEASURES = (
 )
 
 NARROW = 440
-"""Pixels that a figure takes at least: what a screen of 500 px has between its margins."""
+"""Least width of a figure in pixels: that between the margins of a 500 px screen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +39,9 @@ class Example:
     Parameters
     ----------
     name : str
-    clip : Clip; tracks and visibility are the truth where it has them
+    clip : Clip; its tracks and visibility, if it has them, are the truth
     predicted : (image, point, 2) float, (x, y) in pixels of the clip
-    layer, step : int, where the prediction comes from
+    layer, step : int, of the prediction
     attention : DataArray (point, frame, y, x), optional, as of :func:`analyses.attention.rows.attention_of_points`
     """
 
@@ -96,7 +96,7 @@ def measures(sweep: xr.Dataset) -> Iterator[tuple[str, str, str, xr.DataArray]]:
 
 
 def maps(sweep: xr.Dataset, selected: Sequence[int], names: Iterator[str]) -> Maps:
-    """A heat map over layer and step for each measure that was recorded."""
+    """A heat map over layer and step for each recorded measure."""
     found = list(measures(sweep))
     figures = []
     for name, _, heading, values in found:
@@ -143,12 +143,12 @@ def heads(sweep: xr.Dataset, selection: LayerSelection | None, names: Iterator[s
 
 
 def _cells_width(columns: int) -> int:
-    """The width that a heat map needs to stay legible."""
+    """Least width at which a heat map is legible."""
     return min(NARROW, 110 + 28 * columns)
 
 
 def show_example(example: Example, names: Iterator[str]) -> ShownExample:
-    """Tracks against the truth, the attention of points where given, and both in words."""
+    """Tracks with the truth, the attention of points if given, and a description of both."""
     shown = view("clip", clip_data(example.clip, example.predicted, attention=example.attention), names)
     return ShownExample(example.name, example.clip.prompt or "", _example_words(example), (shown,))
 

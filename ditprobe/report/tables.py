@@ -48,7 +48,7 @@ def number(value: float, digits: str) -> str:
 
 
 def layer_step_table(key: str, values: xr.DataArray, caption: str, digits: str, selected: Collection[int]) -> Table:
-    """Return one row a layer and one column a step; transposed for many steps, which would not fit a page."""
+    """Return one row per layer and one column per step; transposed for many steps, which would not fit a page."""
     values = mean_over_clips(values).transpose("layer", "step")
     layers, steps = numbers(values, "layer"), numbers(values, "step")
     timed = "timestep" in values.coords and values["timestep"].dims == ("step",)
@@ -94,7 +94,7 @@ def _with_ends(row: Mapping[str, Any], mean: str, low: str, high: str, digits: s
     return f"{number(row[mean], digits)} ({number(row[low], digits)} to {number(row[high], digits)})"
 
 
-# Columns of the table of clips: from the sweep's attributes, then from its variables.
+# Columns of the table of clips, from the sweep's attributes and then from its variables.
 DETAILS = {"images": "images", "resized_from": "resized from (height x width)", "truth": "truth", "prompt": "prompt"}
 COUNTS = {
     "points": "points",
@@ -106,7 +106,7 @@ COUNTS = {
 
 
 def clip_table(sweep: xr.Dataset, details: Sequence[dict[str, Any]]) -> Table:
-    """One row a clip or window: its images and size, its truth, the number of points, its prompt."""
+    """One row per clip or window: its images and size, its truth, the number of points, its prompt."""
     columns: dict[str, list[str]] = {}
     for name, heading in COUNTS.items():
         if name in sweep:

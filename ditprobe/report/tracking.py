@@ -26,12 +26,12 @@ from store.text import counted, listed
 
 _POSITION = next(iter(METRICS))
 _NOTES = (
-    f"Position accuracy is the share of truly visible points within {listed(THRESHOLDS)} px of an image of {RASTER} x "
-    f"{RASTER}, averaged over these; occlusion accuracy the share of points rightly called visible or hidden. Jaccard "
-    "needs both right. These are TAP-Vid's metrics.",
-    "A backbone was never trained to track: “nothing moves” and raw patches on its own grid say whether its attention "
-    "knows anything. Optical flow, and models trained to track, are there for scale. They see pixels where a backbone "
-    "sees cells, and drawn scenes, crisp and evenly lit, are an easy case for flow.",
+    f"Position accuracy is the fraction of truly visible points within {listed(THRESHOLDS)} px of an image of "
+    f"{RASTER} x {RASTER}, averaged over these thresholds; occlusion accuracy is the fraction of points correctly "
+    "predicted as visible or hidden. Jaccard needs both to be right. These are TAP-Vid's metrics.",
+    "A backbone was never trained to track: “nothing moves” and raw patches on its own grid are the baselines that its "
+    "attention should beat. Optical flow and models trained to track give the scale. They use pixels where a backbone "
+    "has cells, and drawn scenes, crisp and evenly lit, are an easy case for flow.",
 )
 
 
@@ -76,12 +76,12 @@ def _headline(evaluation: xr.Dataset) -> str:
 
 def _asked_in_words(evaluation: xr.Dataset) -> str:
     settings = json.loads(evaluation.attrs.get("settings", "{}"))
-    asked = f"Asked for: {counted(int(evaluation['queries'].sum()), 'point')}"
+    asked = f"Queries: {counted(int(evaluation['queries'].sum()), 'point')}"
     if settings.get("mode") == "strided":
         return f"{asked} in every {settings['stride']}th image, followed forward and backward in time."
     if settings.get("first_image_only"):
-        return f"{asked} that image 0 shows."
-    return f"{asked}, each in the first image that shows it."
+        return f"{asked}, all visible in image 0."
+    return f"{asked}, each in the first image in which it is visible."
 
 
 def _differences(evaluation: xr.Dataset) -> list[str]:
@@ -159,7 +159,7 @@ def _show_clip(one: TrackedClip, names: Iterator[str]) -> ShownExample:
     points = counted(tracks.visibility.shape[1], "point")
     who = tracks.details.get("backbone") or tracks.details.get("tracker")
     followed = f"{size}; {points} followed" + (f" by {who}" if who else "")
-    words = f"{followed}, {hidden:.0f} % of all positions called hidden."
+    words = f"{followed}, {hidden:.0f} % of all positions predicted as hidden."
     return ShownExample(one.name, clip.prompt or "", words, (shown,))
 
 
@@ -172,7 +172,7 @@ def _notes(evaluation: xr.Dataset) -> tuple[str, ...]:
         notes.insert(0, f"Drawn are the first {len(PALETTE)} of {trackers} trackers.")
     skipped = json.loads(evaluation.attrs.get("skipped", "[]"))
     if skipped:
-        notes.insert(0, f"Without a point to ask for, and left out: {listed(skipped)}.")
+        notes.insert(0, f"Left out, without a query: {listed(skipped)}.")
     return tuple(notes)
 
 
@@ -181,7 +181,7 @@ def _clips(evaluation: xr.Dataset) -> str:
 
 
 def _with_interval(values: xr.DataArray) -> str:
-    """A mean and its ends, (bound), in percent."""
+    """A mean and its interval (bound), in percent."""
     mean, low, high = (float(values.sel(bound=bound)) for bound in ("mean", "lower", "upper"))
     if math.isnan(mean):
         return NOT_RECORDED

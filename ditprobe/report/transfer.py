@@ -21,16 +21,16 @@ from store.clips.clip import Clip
 
 RESULT, PLAIN = "result", "plain backbone"
 _INTRO = (
-    "One clip is an example, not a measurement: how well a method transfers motion takes many references, prompts and "
-    "seeds to say."
+    "One clip is an example, not a measurement: judging how well a method transfers motion takes many references, "
+    "prompts and seeds."
 )
 _NOTES = (
-    "Motion fidelity: how well points that optical flow follows find one of the same directions in the other clip, -1 "
-    "to 1. The background counts as the object does.",
-    "Motion error (synthetic scenes): how far the object strays from the path of the reference's object, divided by "
-    "how far that one moves. 0 is the same path, 1 is as wrong as an object at rest.",
+    "Motion fidelity: how well points followed by optical flow match points with the same directions in the other "
+    "clip, -1 to 1. Background and object count alike.",
+    "Motion error (synthetic scenes): the distance of the object's path from that of the reference's object, divided "
+    "by that object's motion. 0 is the same path, 1 is as wrong as an object at rest.",
     "Flow: the attention motion flow of one layer, read from the finished clips. A method that optimises the flow of "
-    "the same layer makes the two alike by design; only the images show whether the object really moves so.",
+    "the same layer makes the two alike by design; only the images show whether the object really moves that way.",
 )
 
 
@@ -40,14 +40,14 @@ class TransferredClip:
 
     Parameters
     ----------
-    name : whose motion it is, as the heading and the table say it
+    name : of the motion, for the heading and the table
     reference, clip : Clip, of the same size and length
     reference_flow, flow : DataArray (frame, frame_to, y, x, xy), as :func:`analyses.flow.reference_flow.reference_flow`
         returns them of ``reference`` and ``clip``
-    prompt : what the clip was made from
+    prompt : of the clip
     method : how its motion was transferred, in words
-    measured : by which clip it is ("result", "plain backbone"), then by measure ("motion fidelity", "motion error")
-        See :func:`analyses.evaluation.transfer.measure_transfer`; what is missing is shown as not measured.
+    measured : by clip ("result", "plain backbone"), then by measure ("motion fidelity", "motion error") See
+        :func:`analyses.evaluation.transfer.measure_transfer`; missing values are shown as not measured.
     """
 
     name: str
@@ -93,12 +93,12 @@ def transferred_clip(
         Clips of a size that the backbone takes.
     layer, step, steps : as of :func:`analyses.flow.reference_flow.reference_flow`
     method : how its motion was transferred, in words
-    plain : what the backbone makes of the same prompt and seed without a method, optional; measured too
+    plain : the backbone's clip of the same prompt and seed without a method, optional; also measured
 
     Raises
     ------
     InvalidInputError, UnknownLayerError
-        For clips that do not fit one another, and as :func:`analyses.flow.reference_flow.reference_flow`.
+        For clips that do not fit each other, and as :func:`analyses.flow.reference_flow.reference_flow`.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def transfer_part(transfers: Sequence[TransferredClip], names: Iterator[str]) ->
         return None
     notes = list(_NOTES)
     if not all(one.measured.get(RESULT) for one in transfers):
-        notes.insert(0, "What is not measured needs OpenCV: pip install 'ditprobe[vision]'.")
+        notes.insert(0, "Missing measurements need OpenCV: pip install 'ditprobe[vision]'.")
     return ShownTransfers(_INTRO, _table(transfers), tuple(_show(one, names) for one in transfers), tuple(notes))
 
 
@@ -173,7 +173,7 @@ def _show(one: TransferredClip, names: Iterator[str]) -> ShownExample:
 
 
 def seen_by(flow: xr.DataArray) -> str:
-    """Say which layer of which backbone a flow was read from, where the flow knows.
+    """Return the layer and the backbone of a flow in words, if they are known.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def seen_by(flow: xr.DataArray) -> str:
     """
     details = json.loads(flow.attrs.get("details", "{}"))
     if not {"backbone", "layer"} <= set(details):
-        return "Motion as the flow has it."
+        return "Motion as given by the flow."
     return f"Motion as layer {details['layer']} of {details['backbone']} sees it."
 
 

@@ -22,9 +22,9 @@ from store.errors import InvalidInputError
 from store.tracks.point_tracks import PointTracks
 
 MOST_IMAGES, MOST_POINTS = 24, 150
-"""Images of a clip and points that a view holds at most; more are thinned out, as the page states."""
+"""Largest numbers of images and points of a view; more are thinned out, as the page states."""
 RIM = 95
-"""Percentile of the lengths that the rim of the wheel of colours stands for: one far match would make others pale."""
+"""Percentile of the lengths at the rim of the colour wheel; with the maximum, one far match would make others pale."""
 _SCRIPTS = ("base.js", "linked.js", "clips.js", "flows.js", "start.js")
 _PER_SECOND = 4.0
 
@@ -69,7 +69,7 @@ def view(kind: str, values: Any, names: Iterator[str], *, width: int = 0) -> Vie
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:
-    """Return an array as whole numbers of two bytes and their scale; 1/65534 of the range is the most that is lost.
+    """Return an array as two-byte integers and their scale; the largest error is 1/65534 of the range.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def packed(values: np.ndarray) -> dict[str, Any]:
 
 
 def _levels(values: np.ndarray, largest: np.ndarray) -> dict[str, Any]:
-    """Weights as the square root of their share of the largest, in 255 levels."""
+    """Weights as the square root of their fraction of the largest, in 255 levels."""
     parts = np.sqrt(values / np.where(largest > 0, largest, 1))
     return {"kind": "u1", "shape": list(values.shape), "scale": 1 / 255, "bytes": _base64(np.round(255 * parts))}
 
@@ -103,14 +103,14 @@ def clip_data(
 
     Parameters
     ----------
-    clip : Clip; the truth is drawn where it has tracks
+    clip : Clip; the truth is drawn if it has tracks
     predicted : PointTracks, or (image, point, 2) float, (x, y) in pixels of the clip
     attention : DataArray (point, frame, y, x), optional, as of :func:`analyses.attention.rows.attention_of_points`
 
     Raises
     ------
     InvalidInputError
-        For predictions and truths that do not fit one another.
+        For predictions and truths that do not fit each other.
     """
     tracks, starts, seen = _predicted(clip, predicted)
     truth = clip.tracks if clip.tracks is not None and clip.tracks.shape == tracks.shape else None
@@ -144,7 +144,7 @@ def clip_data(
 
 
 def _predicted(clip: Clip, predicted: np.ndarray | PointTracks) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Tracks (image, point, 2), where each point was asked for, and whether it is called visible."""
+    """Tracks (image, point, 2), the query of each point, and its predicted visibility."""
     if isinstance(predicted, PointTracks):
         tracks, starts, seen = predicted.tracks, predicted.queries[:, 1:], predicted.visibility
     else:
@@ -190,7 +190,7 @@ def _attention(attention: xr.DataArray, points: list[int], shown: list[int], ima
 
 
 def rounded(values: np.ndarray, digits: int = 4) -> list[float | None]:
-    """Return all values in order, with a number of digits; None if nothing was recorded.
+    """Return all values in order, rounded to a number of digits; None for values that were not recorded.
 
     Examples
     --------
@@ -201,7 +201,7 @@ def rounded(values: np.ndarray, digits: int = 4) -> list[float | None]:
 
 
 def rim_of(lengths: np.ndarray) -> float:
-    """Return the length that is fully saturated: the :data:`RIM`-th percentile, the largest where that is 0.
+    """Return the length with full saturation: the :data:`RIM`-th percentile, or the largest if that is 0.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def flow_data(
     clip : Clip
     flows : for each step, for each layer, DataArray (frame, frame_to, y, x, xy), in cells
     layers, steps : their names
-    rim : the length that is fully saturated
+    rim : length with full saturation
     """
     first = flows[0][0]
     middle = [int(image) for image in first["image"].values]
@@ -250,7 +250,7 @@ def transfer_data(
     layers: Sequence[str],
     steps: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the data of a reference and a result, each next to the displacement of its parts since image 0.
+    """Return the data of a reference and a result, each beside the displacement of its parts since image 0.
 
     Parameters
     ----------
@@ -260,7 +260,7 @@ def transfer_data(
     """
     shown = strided(len(clip), MOST_IMAGES)
     pairs = [pair for row in flows for pair in row]
-    # less than zero becomes plain zero, so that no cell reads -0.00
+    # negative zero becomes zero, so that no cell reads -0.00
     come = [[0.0 - flow.values[:, 0].astype(np.float64) for flow in pair] for pair in pairs]
     lengths = np.concatenate([np.hypot(*np.moveaxis(each, -1, 0)).ravel() for pair in come for each in pair])
     moved = lengths[lengths > 0]

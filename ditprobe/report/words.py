@@ -16,7 +16,7 @@ from analyses.statistics import mean_over_clips
 from ditprobe.report.tables import NOT_RECORDED, plain
 from store.text import counted, listed
 
-# Attributes listed first, with readable names. Others follow under their own names.
+# Attributes that are listed first, with readable names. Others follow under their own names.
 KNOWN = {
     "backbone": "model",
     "model": "model",
@@ -35,12 +35,12 @@ KNOWN = {
     "skipped": "skipped",
 }
 STILL = "'nothing moves'"
-# Where the harmonic mean is named first.
+# Follows the first mention of the harmonic mean.
 RANKING_MEANS = (
     ", each scaled from 0 to 1 over this sweep. It rewards sharp and strong attention as much as being right, so it "
     "ranks layers but does not test them"
 )
-# Told elsewhere: in the table of clips, or by the recorded steps and layers.
+# Shown elsewhere: in the table of clips, or by the recorded steps and layers.
 ELSEWHERE = ("clips", "selected_steps", "selected_layers")
 
 
@@ -63,7 +63,7 @@ class Answer:
 
 
 def runs(numbers: Sequence[int]) -> str:
-    """Ascending numbers with runs of three and more shortened.
+    """Ascending numbers with runs of three or more shortened.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def answer(sweep: xr.Dataset, selection: LayerSelection | None) -> Answer:
 
 
 def interval_note(selection: LayerSelection) -> str:
-    """Say what the lines through the dots of a selection are."""
+    """Explain the lines through the dots of a selection."""
     if selection.sources < 2:
         return "One clip: neither intervals nor probabilities."
     return f"Lines: 95 % bootstrap intervals over {counted(selection.sources, 'clip')}."
@@ -197,7 +197,7 @@ def _near(row: dict[str, Any]) -> bool:
 
 
 def _value(value: Any) -> Any:
-    """Decode an attribute: those that cannot be nested in a store arrive as JSON."""
+    """Decode an attribute; nested ones are stored as JSON."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return json.loads(value)
@@ -237,9 +237,10 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
         "Means are over whole clips that have a value; the windows of a clip are averaged first. Intervals resample "
         "whole clips: they say how much another choice of clips would change the numbers, not how another model, "
         "another noise or a fresh choice of the best step and layer would.",
-        "A layer is said to beat “nothing moves” if two lower ends lie above 0: of its lead over that guess on all "
-        "points, and of its lead on moving points over the best score of a guess without direction. They belong "
-        "to one-sided intervals (Student, over whole clips) that hold for all layers at once with 95 % confidence.",
+        "A layer is said to beat “nothing moves” if two lower bounds are above 0: that of its lead over that guess "
+        "on all points, and that of its lead on moving points over the best score of a guess without direction. They "
+        "are bounds of one-sided Student's t intervals over whole clips that hold for all layers at once with 95 % "
+        "confidence.",
         "The harmonic mean scales each measure to 0-1 over this sweep's own layers and steps: it compares layers "
         "within this report and is not an absolute score.",
         "Numbers of publications are measured on other clips, sizes and models; none is shown next to these.",
@@ -251,8 +252,8 @@ def notes(sweep: xr.Dataset, selection: LayerSelection | None) -> list[str]:
     if sweep.attrs.get("pseudo_truth"):
         lines.insert(
             0,
-            f"{str(sweep.attrs['pseudo_truth']).capitalize()}: what the tracker gets wrong counts against a layer that "
-            "is right, and for one that is wrong in the same way.",
+            f"{str(sweep.attrs['pseudo_truth']).capitalize()}: errors of the tracker count against a layer that is "
+            "right, and for one with the same errors.",
         )
     if selection is not None and selection.sources < FEW_CLIPS:
         lines.insert(0, f"{counted(selection.sources, 'clip').capitalize()}: too few to trust the intervals much.")

@@ -66,8 +66,8 @@ def test_page_has_map_stability_and_attention_and_is_the_same_twice(mini: Any, m
     page = Page(text)
     assert {"classes", "table-head-classes"} <= set(page.ids)
     assert "8 heads at step 49, 3 clips:" in text
-    assert "The order of the heads at two steps correlates by" in text
-    assert "The order of the heads at two draws of the noise correlates by" in text
+    assert "The order of the heads at two steps has a rank correlation of at least" in text
+    assert "The order of the heads at two draws of the noise has a rank correlation of at least" in text
     assert "Spatial and temporal heads</a>" in text
     for example in examples:
         assert f"head {example.head} of layer {example.layer} at step 49" in text

@@ -107,7 +107,7 @@ def test_the_best_tracker_is_named_and_the_backbone_held_against_each():
     )
     part = part_of(found)
     assert part.headline == ("Highest position accuracy: t1, 90.0 % (95 % interval 90.0 to 90.0) over 3 clips.")
-    assert part.details[:1] == ("Asked for: 30 points, each in the first image that shows it.",)
+    assert part.details[:1] == ("Queries: 30 points, each in the first image in which it is visible.",)
     assert part.details[1].startswith("t0 is behind t1 by 30.0 percentage points of position accuracy (95 % interval ")
     assert part.details[2] == (
         "t0 is ahead of t2 by 40.0 percentage points of position accuracy (95 % interval 40.0 to 40.0), paired by clip."
@@ -120,7 +120,7 @@ def test_one_clip_has_differences_but_no_interval():
     part = part_of(scores([[0.5], [0.25]], kinds=[BACKBONE, "still"], mode="strided", stride=5))
     assert part.headline == "Highest position accuracy: t0, 50.0 % over 1 clip."
     assert part.details == (
-        "Asked for: 10 points in every 5th image, followed forward and backward in time.",
+        "Queries: 10 points in every 5th image, followed forward and backward in time.",
         "t0 minus t1: +25.0 percentage points of position accuracy on one clip.",
     )
     assert part.tables[0].rows == (("t0", "50.0", "25.0", "25.0"), ("t1", "25.0", "12.5", "12.5"))
@@ -159,7 +159,8 @@ def test_a_page_about_tracking_is_there_only_where_asked_for():
     assert {"tracking", "table-trackers"} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     words = " ".join(page.text)
-    assert "5 images of 64 x 128 px (height x width); 2 points followed, 0 % of all positions called hidden." in words
+    followed = "5 images of 64 x 128 px (height x width); 2 points followed, 0 % of all positions predicted as hidden."
+    assert followed in words
     assert EVIL in words
     assert "b" not in page.tags
     alone = Page(render_report(found, None, tracked=shown, title="Report"))

@@ -87,7 +87,7 @@ def test_without_opencv_nothing_is_measured_and_the_page_says_so(
     one = transferred_clip(small, "a scene", clip, clip, layer=0)
     part = part_of(one)
     assert part.table.rows == (("a scene", "result", "–", "–"),)
-    assert part.notes[0] == "What is not measured needs OpenCV: pip install 'ditprobe[vision]'."
+    assert part.notes[0] == "Missing measurements need OpenCV: pip install 'ditprobe[vision]'."
     assert transfer_in_words(one) == "its motion is not measured, which needs OpenCV (pip install 'ditprobe[vision]')"
 
 
@@ -121,7 +121,7 @@ def test_the_page_holds_every_clip_beside_its_plain_counterpart(shown: Transferr
     )
     for one in part.clips:
         assert one.words.startswith("3 images of 16 x 24 px (height x width). Motion as layer 1 of ")
-    assert not part.notes[0].startswith("What is not measured")
+    assert not part.notes[0].startswith("Missing measurements")
     assert transfer_in_words(first) == (
         "motion fidelity 0.71 (plain backbone: 0.50), motion error 0.40 (plain backbone: –); one clip is an example, "
         "not a measurement"
@@ -142,7 +142,7 @@ def test_a_clip_is_shown_with_its_prompt_method_and_both_flows(shown: Transferre
         whole = np.frombuffer(base64.b64decode(packed["bytes"]), "<i2").reshape(packed["shape"])
         np.testing.assert_allclose(whole * packed["scale"], -flow.values[:, 0], atol=packed["scale"])
     shown.flow.attrs.pop("details")
-    assert part_of(shown).clips[0].words.endswith("Motion as the flow has it.")
+    assert part_of(shown).clips[0].words.endswith("Motion as given by the flow.")
 
 
 def test_nothing_to_show_is_no_part() -> None:

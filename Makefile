@@ -11,7 +11,7 @@ SLOWER := $(addprefix tests/,store/recordings/test_faults.py store/clips/test_tr
 # the tests, takes each worker and each command ten seconds
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test compiled test-devices test-gpu check lint bench notebooks docs clean
+.PHONY: demo test suite compiled test-devices test-gpu check lint bench notebooks docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,7 +35,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python -m ditprobe.demo
 
-test: $(READY) lint
+# the linters run beside the tests, which wait for files and browsers part of the time
+test: $(READY)
+	$(MAKE) --no-print-directory -j 2 lint suite
+
+suite: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 compiled: $(READY)

@@ -14,7 +14,7 @@ def main() -> None:
 
     try:
         app()
-    except KeyboardInterrupt:  # a second one, while the first was being reported
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first was being reported
         sys.exit(interrupts.INTERRUPTED)
     finally:
         interrupts.ignore()

@@ -14,7 +14,7 @@ from ditprobe.cli import verbs
 from ditprobe.cli.console import complain, say
 
 HEADINGS = ("Start here", "What a model knows", "Steer a generation", "Anything")
-"""Headings of ``ditprobe --help`` in their order; those that only a verb names follow."""
+"""Headings of ``ditprobe --help`` in order; further headings that verbs name follow."""
 _START = """
 \b
 Start here; each takes seconds with the bundled model:
@@ -28,7 +28,7 @@ Every verb has --help; most have --dry-run.
 _FIRST = ("Arguments", "Options")
 
 
-# Names that options had once, or have elsewhere, and the name that they have now: understood, and not in --help.
+# Former names of options, or names that they have elsewhere, and their current name: accepted but not in --help.
 _ALIASES = {
     "--scale": ("--strength", "--pixel-scale"),
     "--clip": ("--clips", "--only"),
@@ -50,7 +50,7 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, [*(_current(word, known) for word in args[:end]), *args[end:]])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options, those without a heading first."""
+        """Write the options by heading; those without one come first."""
         rows: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             row = parameter.get_help_record(ctx)
@@ -68,7 +68,7 @@ def _current(word: str, known: set[str]) -> str:
     if name in known:
         return word
     found = next((each for each in _ALIASES.get(name, ()) if each in known), name)
-    if found == "--strength":  # elsewhere it enlarges pixels, so say what it does here
+    if found == "--strength":  # elsewhere it enlarges pixels, so explain its meaning here
         complain(
             "warning: --scale of guide is the guidance's strength and is called --strength; --pixel-scale enlarges."
         )
@@ -76,7 +76,7 @@ def _current(word: str, known: set[str]) -> str:
 
 
 def verbs_by_heading() -> dict[str, list[ModuleType]]:
-    """Return the modules of the verbs under the headings that they name."""
+    """Return the modules of the verbs by heading."""
     found: dict[str, list[ModuleType]] = {heading: [] for heading in HEADINGS}
     for each in pkgutil.iter_modules(verbs.__path__):
         module = import_module(f"{verbs.__name__}.{each.name}")

@@ -13,7 +13,7 @@ _LONGEST_NAME = 80
 
 
 def file_name(prompt: str) -> str:
-    """File name for the video of a prompt: its first words.
+    """Return the file name for the video of a prompt: its first words.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def enlarged(clip: Clip, scale: int) -> Clip:
 
 
 def written(path: Path, clip: Clip, seed: int) -> str:
-    """Line that reports a written clip: its path, its size, and the file next to it with what a video cannot hold.
+    """Line that reports a written clip: its path, its size, and the file beside it with what a video cannot hold.
 
     Examples
     --------

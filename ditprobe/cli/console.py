@@ -28,11 +28,11 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 Interrupted = Callable[[Mapping[str, Any]], str]
 
 _RENAMED = {"limit_bytes": "limit"}
-"""Options that have another name than the argument."""
+"""Options whose name differs from the argument's."""
 
 
 def option_namer(parameters: Collection[str] = ()) -> Namer:
-    """Return how a verb calls the arguments that an error or a warning names: by its options.
+    """Return a function that turns argument names in errors and warnings into the options of a verb.
 
     Parameters
     ----------
@@ -99,8 +99,8 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
     ----------
     function : the verb
     interrupted : callable, optional
-        From the verb's arguments to what to say at Ctrl-C about the work that is done. By default a verb with a
-        parameter ``resume`` names that option and others say nothing.
+        Function of the verb's arguments that returns a message for Ctrl-C about the finished work. By default a verb
+        with a parameter ``resume`` names that option and others print nothing.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def verb(function: Callable[..., Any] | None = None, *, interrupted: Interrupted
             complain(f"interrupted. {kept(kwargs)}".rstrip())
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError:
-            raise  # `| head` has read enough; typer ends quietly
+            raise  # the reader of a pipe, such as `| head`, has ended; typer ends quietly
         except OSError as error:
             complain(f"error: {error}", style="red")
             raise typer.Exit(FAILURE) from error
@@ -148,7 +148,7 @@ def _printed_warnings(parameters: Collection[str]) -> Iterator[None]:
             if category.__module__.partition(".")[0] not in _OURS:
                 show(message, category, *where, **more)
             elif str(message) not in printed:
-                printed.add(str(message))  # Python forgets what it has shown whenever a library changes the filters
+                printed.add(str(message))  # Python forgets what it has shown when a library changes the filters
                 text = for_command_line(message, parameters) if isinstance(message, DitprobeWarning) else str(message)
                 complain(f"warning: {text}")
 
@@ -165,7 +165,7 @@ def _resumable(given: Mapping[str, Any]) -> str:
 
 @contextmanager
 def progress(description: str) -> Iterator[Callable[..., None]]:
-    """A bar on standard error; yields a callback that takes (done, total[, label])."""
+    """Show a bar on standard error; yield a callback that takes (done, total[, label])."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -45,7 +45,7 @@ def save_latents_on_divergence(clip: Path) -> Iterator[None]:
             with atomic_write(path) as partial:
                 partial.write_bytes(save({"latents": error.latents.cpu().contiguous()}))
         except OSError:
-            raise error from None  # why the run ended matters more than that the disk is full
+            raise error from None  # the reason why the run ended is more important than a full disk
         remedy = f"The latents with which that step began are kept in {path}. {LESS_GUIDANCE}"
         raise GuidanceDivergedError(error.message, remedy=remedy, step=error.step, latents=error.latents) from error
 
@@ -72,6 +72,6 @@ def save_adapter_on_divergence(out: Path) -> Iterator[None]:
         try:
             save_adapter(error.adapter, path, overwrite=True)
         except OSError:
-            raise error from None  # why the training ended matters more than that the disk is full
+            raise error from None  # the reason why the training ended is more important than a full disk
         remedy = f"They are kept in {path}."
         raise TrainingDivergedError(f"{error} {remedy}", step=error.step, adapter=error.adapter) from error

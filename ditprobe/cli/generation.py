@@ -31,7 +31,7 @@ class GenerationOptions(OptionGroup):
 
         Parameters
         ----------
-        backbone : name, for a check of the size that needs no model
+        backbone : name, for a check of the size without loading the model
 
         Raises
         ------

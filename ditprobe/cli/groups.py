@@ -12,7 +12,7 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
 class OptionGroup:
-    """Base of frozen dataclasses whose fields are options; each has a default and an annotation of typer."""
+    """Base of frozen dataclasses whose fields are options; each needs a default and a typer annotation."""
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def check_exists(path: Path | None, what: str) -> None:
 
 
 def make_scenes(text: str, layout: TokenLayout, stride: int = 1) -> dict[str, Clip]:
-    """Synthetic scenes by their seeds, named ``scene 3``, with a point in every cell of the layout."""
+    """Make synthetic scenes by seed, named ``scene 3``, with a point in every cell of the layout."""
     images = stride * (layout.images - 1) + 1
     size = (images, layout.pixel_height, layout.pixel_width)
     return {f"scene {seed}": make_scene(seed, *size, cell=layout.cell_size[0]) for seed in scene_seeds(text)}

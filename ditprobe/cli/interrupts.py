@@ -13,11 +13,11 @@ INTERRUPTED = 130
 
 
 def leave_at_once() -> None:
-    """Make Ctrl-C end the process at once: for the time before a verb runs, when there is nothing to save.
+    """Make Ctrl-C end the process at once, for the time before a verb runs, when there is nothing to save.
 
-    An exception would be lost in some imports, and printed with a stack trace by others.
+    Some imports would swallow an exception, and others print it with a stack trace.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has switched Ctrl-C off
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if a shell has switched Ctrl-C off
         signal.signal(signal.SIGINT, _leave)
 
 
@@ -42,6 +42,6 @@ def _leave(number: int, frame: Any) -> None:
 def _raise_again(found: Any) -> None:
     """Raise again a KeyboardInterrupt that came in a callback, where Python would print it and continue."""
     if issubclass(found.exc_type, KeyboardInterrupt):
-        Timer(0.01, interrupt_main).start()  # at once it would be raised in here, and ignored too
+        Timer(0.01, interrupt_main).start()  # raised at once, it would be raised in here and ignored too
     else:
         sys.__unraisablehook__(found)

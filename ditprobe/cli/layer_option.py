@@ -18,12 +18,12 @@ def layers_option(text: str | None, name: str = "layers") -> tuple[int, ...] | L
     Parameters
     ----------
     text : "0,3,-1", "0:30:2", "all", or a path that ends in ``.json`` (an ``@`` before it is left out)
-    name : of the option, for messages
+    name : name of the option, for messages
 
     Raises
     ------
     InvalidInputError
-        For a text that is none of them; EmptySelectionError for a selection without layers.
+        For any other text; EmptySelectionError for a selection without layers.
     RecordingError
         For a file that is missing or is not a selection.
 

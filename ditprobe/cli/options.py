@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from probe.backbones.backbone import Backbone
 
 
-# Headings of --help; what has none is the verb's own.
+# Headings of --help; options without one are specific to a verb.
 MODEL, RUN, OUTPUT = "Model", "Run of the model", "Output"
 
 BackboneName = Annotated[
@@ -149,7 +149,7 @@ _PIXEL_STEP_OF_MINIS = {"mini": 8, "mini-rope": 8, "mini@1": 8}
 
 
 def check_size(size: tuple[int, int] | None, backbone: str) -> None:
-    """Raise for a size that a bundled backbone does not take, without loading it.
+    """Raise for a size that a bundled backbone does not take, without loading the backbone.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def reject_options(ctx: typer.Context, names: Iterable[str], why: str) -> None:
     ----------
     ctx : typer.Context
     names : parameters of the verb
-    why : what follows the option's name in the message
+    why : text that follows the option's name in the message
 
     Raises
     ------
@@ -199,7 +199,7 @@ def _was_given(ctx: typer.Context, name: str) -> bool:
 
 
 def _flag(ctx: typer.Context, name: str) -> str:
-    """Name of an option as it was written: ``--no-features`` where that is its value."""
+    """Name of an option as it was written: ``--no-features`` for a switch that is off."""
     option = next(option for option in ctx.command.params if option.name == name)
     return option.secondary_opts[0] if option.secondary_opts and ctx.params[name] is False else option.opts[0]
 

@@ -59,15 +59,15 @@ def with_truth(
     sources : clips and prompts by name
     truth : "flow", "cotracker", a file of tracks, or None
     window : images of a clip that a window of the sweep spans
-    cotracker, cotracker_code : weights of CoTracker3 offline, and a copy of its repository where it is not installed
+    cotracker, cotracker_code : weights of CoTracker3 offline, and a copy of its repository if it is not installed
     device : of CoTracker
 
     Raises
     ------
     InvalidInputError
-        For a file of tracks where not exactly one clip has none, or of another number of images.
+        For a file of tracks unless exactly one clip has none, or with another number of images.
     MissingOpenCVError, BackboneNotFoundError
-        For a tracker that is not there.
+        For a missing tracker.
     """
     bare = {name: clip for name, clip in sources.items() if isinstance(clip, Clip) and clip.tracks is None}
     if truth is None or not bare:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def best_layer(found: xr.Dataset, chosen: LayerSelection | None) -> tuple[int, int]:
-    """Best layer, or the last one if none was selected, and the last step."""
+    """Return the best layer, or the last one if none was selected, and the last step."""
     layer = (chosen.layers or chosen.ranked)[0] if chosen is not None else int(found["layer"].values[-1])
     return layer, int(found["step"].values[-1])
 
@@ -34,7 +34,7 @@ def build(
     levels: tuple[int, ...] | None = None,
     **parts: Any,
 ) -> Path:
-    """Write the report of a sweep, with examples if there is a model to run them, looked at closer by ``levels``.
+    """Write the report of a sweep, with examples if there is a model to run them, and closer looks by ``levels``.
 
     ``parts`` are further arguments of :func:`ditprobe.report.report.write_report`; None leaves one at its default.
     """
@@ -51,7 +51,7 @@ def build(
     if levels is not None and model is not None and made:
         from ditprobe.report.closer import closer_clip
 
-        # at the clean end of a run, whatever noise the sweep had, as the tracking of whole clips reads them
+        # at the clean end of a run, as in the tracking of whole clips, whatever the noise of the sweep
         parts["closer"] = [closer_clip(model, one.name, one.clip, levels=levels, layer=layer, step=-1) for one in made]
     parts = {name: value for name, value in parts.items() if value is not None}
     if heads is not None and model is not None and sources:
@@ -60,7 +60,7 @@ def build(
 
 
 def _of_heads(model: Backbone, heads: xr.Dataset, sources: Mapping[str, Clip | str]) -> list[Any]:
-    """Attention of a spatial and of a temporal head in the first clip, run as the heads were measured."""
+    """Attention of a spatial and a temporal head in the first clip, with the run settings of the measurement."""
     from ditprobe.report.heads import make_head_examples
     from probe.run.windows import cut_windows
 
@@ -73,7 +73,7 @@ def _of_heads(model: Backbone, heads: xr.Dataset, sources: Mapping[str, Clip | s
 
 
 def _as_swept(found: xr.Dataset, name: str, source: Clip | str) -> Clip | str:
-    """Clip from the first image that was swept."""
+    """Return the clip from its first swept image."""
     starts = found["first_image"].values[found["source"].values.astype(str) == name]
     if not isinstance(source, Clip) or not len(starts):
         return source

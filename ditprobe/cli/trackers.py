@@ -33,13 +33,13 @@ def tracking_options(
     max_crops: int | None = None,
     crops: Literal["auto", "compensate", "follow"] = "auto",
 ) -> TrackingOptions:
-    """Tracking procedure from the options of the same names.
+    """Return the tracking procedure from the options of the same names.
 
     Raises
     ------
     InvalidInputError
-        For clips encoded whole, or a closer look, by the published procedure; for levels that do not begin with
-        1; and for a number or a kind of crops without a closer look.
+        For whole encoded clips or a closer look in the published procedure, for levels that do not begin with 1, and
+        for crop options without a closer look.
 
     Examples
     --------
@@ -58,7 +58,8 @@ def tracking_options(
 def check_procedure(
     preset: str, encode: str, levels: tuple[int, ...] = (1,), max_crops: int | None = None, crops: str = "auto"
 ) -> None:
-    """Raise for whole clips encoded, or a closer look taken, under the published procedure, and for crops without one.
+    """Raise for whole encoded clips or closer looks in the published procedure, and for crop options without a closer
+    look.
 
     Raises
     ------
@@ -93,11 +94,11 @@ class MatchingOptions(OptionGroup):
     size: options.SizeText = None
 
     def check(self, backbone: str) -> None:
-        """Validate what needs no model.
+        """Validate the options that need no model.
 
         Parameters
         ----------
-        backbone : name, for the sizes of bundled ones
+        backbone : name, for the sizes of bundled backbones
 
         Raises
         ------
@@ -110,7 +111,7 @@ class MatchingOptions(OptionGroup):
 
     @property
     def level_numbers(self) -> tuple[int, ...]:
-        """The levels of looking; only the whole image by default."""
+        """The levels of tracking; only the whole image by default."""
         found = parsing.numbers(self.levels, "levels")
         if found == "all":
             raise InvalidInputError("--levels takes numbers. Write for example '1,2'.")
@@ -148,13 +149,13 @@ def matched(
     ----------
     model : Backbone
     layer : the text of ``--layer``, or a number
-    step, heads : None where they were not asked for
+    step, heads : None if they were not given
     steps : of the run
 
     Raises
     ------
     InvalidInputError
-        When no layer was asked for and nothing is known.
+        When no layer was given and none is known.
 
     Examples
     --------
@@ -177,7 +178,7 @@ def matched(
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise for names that no tracker has.
+    """Raise for unknown names of trackers.
 
     Raises
     ------
@@ -211,9 +212,9 @@ def trackers_named(
 
     Parameters
     ----------
-    names : names of :data:`analyses.trackers.registry.TRACKERS`; a name that is given twice counts once
-    backbone : what "backbone" is. Raw patches are then compared on its grid, otherwise on cells of 16 px
-    cotracker, cotracker_code : weights of CoTracker3 offline, and a copy of its repository where it is not installed
+    names : names of :data:`analyses.trackers.registry.TRACKERS`; repeated names count once
+    backbone : the tracker "backbone". Raw patches are compared on its grid, or on cells of 16 px without one
+    cotracker, cotracker_code : weights of CoTracker3 offline, and a copy of its repository if it is not installed
     device : of CoTracker
 
     Raises
@@ -221,7 +222,7 @@ def trackers_named(
     MissingOpenCVError
         For "flow" where OpenCV is not installed.
     BackboneNotFoundError, InvalidInputError
-        For weights of CoTracker that are not there, or are something else.
+        For weights of CoTracker that are missing or of another kind.
 
     Examples
     --------
@@ -249,16 +250,16 @@ def tracking_cost(
 ) -> tuple[Size, float]:
     """Size of the clips that tracking passes to a model, and its calls; a call ends after the layer that is matched.
 
-    A closer look is counted as if no point moved away from its neighbours; points that do need more crops.
+    The count of a closer look assumes that no point moves away from its neighbours; otherwise it needs more crops.
 
     Parameters
     ----------
     model : Backbone
-    procedure : how images are put together
+    procedure : options of tracking
     clip : (images, height, width) of the clip
     queries : (point, 3), (image, x, y) in pixels of the clip
     size : (height, width) that the model sees, by default its own
-    layer : which is matched
+    layer : the layer that is matched
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Time estimates of planned runs, measured at a small size only."""
+"""Time estimates of planned runs, from measurements at a small size."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def tell_time(
     extra: str = "",
     use: Use | None = None,
 ) -> None:
-    """Print the memory of what is done, and how long the model takes for its calls, as the last lines of a plan.
+    """Print the memory of a use of a model and the time of its calls, as the last lines of a plan.
 
     Parameters
     ----------
     model : as it was loaded, or planned
-    calls : sizes of clips, and how many calls of the transformer each takes; parts of a call count as such
+    calls : sizes of clips, and the number of calls of the transformer for each, which may be fractional
     steps : denoising steps of the run
-    estimate : whether to measure; without, only the calls are counted
+    estimate : whether to measure; otherwise only the calls are counted
     extra : work that the estimate leaves out, added to the line
-    use : what is done with the model, for the memory that it takes; None to leave that out
+    use : use of the model, for its memory; None to leave that out
     """
     if use is not None and calls:
         tell_memory(model, max((size for size, _ in calls), key=lambda size: size[0] * size[1] * size[2]), use)
@@ -55,13 +55,13 @@ def tell_time(
 
 
 def tell_memory(model: Backbone, size: Size, use: Use) -> None:
-    """Print the memory that a use of a model takes on top of its weights and activations, and that of decoding a clip.
+    """Print the memory of a use of a model in addition to its weights and activations, and that of decoding a clip.
 
     Parameters
     ----------
     model : as it was loaded, or planned
     size : of the largest clip
-    use : what is done
+    use : use of the model
     """
     from ditprobe.planning.memory import free_bytes
     from ditprobe.planning.model_plan import ModelPlan
@@ -92,7 +92,7 @@ def tell_memory(model: Backbone, size: Size, use: Use) -> None:
 
 
 def run_cost(model: Backbone, arguments: Mapping[str, Any], clips: float = 1) -> tuple[Size, float]:
-    """Size of a run's clips, and its number of calls of the transformer for a number of clips."""
+    """Return the size of a run's clips, and the number of transformer calls for a number of clips."""
     from probe.backbones.geometry import Size
 
     size = Size(arguments["height"], arguments["width"], arguments["num_frames"])

@@ -13,7 +13,7 @@ from analyses.statistics import mean_over_clips
 from ditprobe.cli.text.tables import plain_table
 from store.text import counted
 
-STILL = 90.0  # percent of points that "nothing moves" gets right, above which accuracy tells layers apart badly
+STILL = 90.0  # percentage of points that "nothing moves" gets right, above which accuracy hardly distinguishes layers
 
 
 def select_from_sweep(
@@ -33,7 +33,7 @@ def select_from_sweep(
 def accuracy_table(sweep: xr.Dataset, *, steps: int = 9) -> str:
     """Accuracy of all and of moving points by layer (rows) and step (columns) as text, at up to ``steps`` steps.
 
-    Each is followed by what guesses without a model score. Sweeps without true tracks show confidence instead.
+    Each is followed by the scores of guesses without a model. Sweeps without true tracks show confidence instead.
 
     Examples
     --------

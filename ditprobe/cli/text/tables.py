@@ -12,7 +12,7 @@ from rich.text import Text
 from store.text import printable
 
 _WIDEST = 10_000
-"""Characters of a line; longer lines are left to the terminal, so that a pipe gets whole rows."""
+"""Line width in characters; longer lines are wrapped only by the terminal, so that a pipe gets whole rows."""
 
 
 def plain_table(

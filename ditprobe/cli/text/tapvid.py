@@ -28,7 +28,7 @@ def clip_table(evaluation: xr.Dataset, *, max_clips: int = 100) -> str:
     Parameters
     ----------
     evaluation : Dataset of :func:`analyses.evaluation.tapvid.evaluate_tapvid`
-    max_clips : clips that are shown
+    max_clips : largest number of clips that are shown
 
     Examples
     --------

@@ -192,7 +192,7 @@ def adapt(
 
 
 def _save(adapter: Any, out: Path, *, overwrite: bool) -> None:
-    """Write the adapter; where that fails, to the system's folder for temporary files, so that nothing is lost."""
+    """Write the adapter; if that fails, write it to the system's temporary folder, so that nothing is lost."""
     from generators.adapters.files import save_adapter
 
     try:

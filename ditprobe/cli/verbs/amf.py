@@ -216,7 +216,7 @@ def _compared(
     picture_layers: str | None,
     picture_steps: str | None,
 ) -> tuple[list[int], list[int | None]]:
-    """Layers and steps of the page, the chosen ones among them.
+    """Layers and steps of the page, including the chosen ones.
 
     Raises
     ------

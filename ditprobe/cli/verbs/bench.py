@@ -177,7 +177,7 @@ def _listed(benchmark: str, found: dict[str, Entry]) -> str:
 
 
 def _described(name: str, method: Any, model: Backbone, steps: int) -> str:
-    """The method in words, before anything runs; raise where its layers must be given."""
+    """Describe the method before anything runs; raise if its layers must be given."""
     try:
         return str(method.describe(model, steps))
     except InvalidInputError as error:
@@ -189,7 +189,7 @@ def _described(name: str, method: Any, model: Backbone, steps: int) -> str:
 
 
 def _transfer(model: Backbone, method: Any, run: dict[str, Any]) -> Callable[[Clip, str], Clip]:
-    """The method as a callable; one that trains does so once for each reference."""
+    """Return the method as a callable; one that trains does so once for each reference."""
     from generators.adapters.fitted import TrainedMethod
     from generators.transfer.motion_transfer import transfer_motion
 
@@ -199,7 +199,7 @@ def _transfer(model: Backbone, method: Any, run: dict[str, Any]) -> Callable[[Cl
         chosen = method
         if isinstance(method, TrainedMethod):
             if id(reference) not in fitted:
-                fitted.clear()  # references come one after the other
+                fitted.clear()  # references come one at a time
                 fitted[id(reference)] = method.fit(model, reference)
             chosen = fitted[id(reference)]
         return transfer_motion(model, reference, prompt, method=chosen, on_step=False, **run)

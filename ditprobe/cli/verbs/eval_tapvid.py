@@ -165,7 +165,7 @@ def eval_tapvid(
 def read_clips_with_tracks(
     data: Path, size: tuple[int, int] | None, patterns: Sequence[str] | None, limit: int | None
 ) -> Iterator[Named]:
-    """Read clips with tracks one at a time; the first at once, so that bad data is found before a model loads.
+    """Read clips with tracks one at a time; the first is read at once, so that bad data is found before a model loads.
 
     Parameters
     ----------
@@ -174,16 +174,16 @@ def read_clips_with_tracks(
         tracks are left out
     size : (height, width) to resize to
     patterns : names as in a shell; None is all
-    limit : how many at most
+    limit : largest number of clips
 
     Raises
     ------
     ClipError
-        Nothing is there, no clip has tracks, or the first is damaged.
+        When there are no clips, none has tracks, or the first is damaged.
     InvalidInputError
-        No clip of these names.
+        When no clip has such a name.
     UnsafePickleError
-        A pickle with code in it, which is not run.
+        For a pickle with code in it, which is not run.
 
     Examples
     --------
@@ -261,7 +261,7 @@ def _check_output(out: Path, checkpoint: Path, overwrite: bool, resume: bool) ->
 
 
 class _Work:
-    """A tracker that only counts the work: the size of clips, and their queries."""
+    """A tracker that only counts the work: the sizes of clips and their queries."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[int, int, int], np.ndarray]] = []

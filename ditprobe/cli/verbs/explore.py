@@ -101,7 +101,7 @@ def _sweep(path: Path | None) -> Any:
 def _serve(explorer: Any, port: int, title: str, open_browser: bool) -> None:
     from ditprobe.explorer.server import ExplorerServer
 
-    explorer.start()  # raises here rather than in the browser
+    explorer.start()  # raises here instead of in the browser
     _use_one_thread_when_busy()
     with ExplorerServer(explorer, port=port, title=title) as server:
         say(f"{server.address}")
@@ -113,7 +113,7 @@ def _serve(explorer: Any, port: int, title: str, open_browser: bool) -> None:
 
 
 def _use_one_thread_when_busy() -> None:
-    """Let torch work in one thread where other programs keep the processors busy: waiting for a second takes longer."""
+    """Let torch use one thread if other programs keep the processors busy: waiting for a second takes longer."""
     import torch
 
     if hasattr(os, "getloadavg") and os.getloadavg()[0] >= torch.get_num_threads():

@@ -78,7 +78,7 @@ def generate(
 
 
 def output_paths(out: Path, seed: int, count: int) -> dict[int, Path]:
-    """Output path of each seed: ``out``, or with several clips ``out`` with the seed in its name.
+    """Return the output path of each seed: ``out``, or for several clips ``out`` with the seed in its name.
 
     Examples
     --------

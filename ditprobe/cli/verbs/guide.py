@@ -96,7 +96,7 @@ def guide(
 
 
 def _numbers(text: str | None, name: str) -> Iterable[int] | None:
-    """Numbers of an option, or a selection; None, for all steps and the known layers, is left to the library."""
+    """Parse numbers of an option, or a selection; None (all steps, or the known layers) is left to the library."""
     found = layers_option(text) if name == "layers" else parsing.numbers(text, name)
     if found == "all" and name == "layers":
         raise InvalidInputError("--layers 'all' would guide by every layer. Name some, such as '13,17'.")

@@ -112,7 +112,7 @@ def heads(
         say(classes_text(decided))
         say("\n".join(plain_table([(name, 0) for name in header], rows)))
         say("T temporal, S spatial, ? undecided; temporal over spatial density")
-    save_heads(masses, out, overwrite=overwrite)  # last: on a full disk the classes were told at least
+    save_heads(masses, out, overwrite=overwrite)  # written last, so that on a full disk the classes have been printed
     if not as_json:
         say(f"masses at {out}")
     if picture is not None:

@@ -120,7 +120,7 @@ def report(
     if wants_examples or pair:
         from ditprobe.report.examples import SweepSettings
 
-        # rejected here already, before a model is loaded, where the sweep had arguments that no option gives
+        # reject a sweep with arguments that no option gives before a model is loaded
         name, settings = backbone or found.attrs["backbone"], SweepSettings.of_sweep(found.attrs)
         model = load_backbone_option(name, loading)
         if wants_examples:
@@ -147,7 +147,7 @@ def report(
 
 
 def _levels(text: str | None, examples: bool) -> tuple[int, ...] | None:
-    """Return the levels of a closer look; None where none was asked for."""
+    """Return the levels of a closer look; None without one."""
     if text is None:
         return None
     found = MatchingOptions(levels=text).level_numbers
@@ -171,7 +171,7 @@ def _masses(path: Path) -> xr.Dataset:
 
 
 def _read_pair(videos: Mapping[str, Path]) -> tuple[tuple[Clip, ...], str]:
-    """Reference and result in one size, and a note on which was resized; nothing without videos."""
+    """Return reference and result at one size, and a note on which was resized; nothing without videos."""
     if not videos:
         return (), ""
     from analyses.evaluation.transfer import fit_pair
@@ -195,7 +195,7 @@ def _transferred(
     chosen: LayerSelection | None,
     resized: str,
 ) -> TransferredClip:
-    """The first window of both clips as the best layer of the sweep sees it at the sweep's last step."""
+    """Return the first window of both clips as seen by the best layer of the sweep at its last step."""
     from ditprobe.report.examples import SweepSettings
     from ditprobe.report.transfer import transferred_clip
     from probe.run.windows import cut_windows

@@ -59,7 +59,7 @@ class _Work:
     tracker: dict[str, Any]
 
     def make_tracker(self) -> Tracker:
-        """Load CoTracker where its weights are given; else optical flow tracks."""
+        """Load CoTracker if its weights are given, otherwise use optical flow."""
         found = trackers_named([] if self.tracker["cotracker"] else ["flow"], None, **self.tracker)
         return next(iter(found.values()))
 
@@ -246,7 +246,7 @@ def _tell_tracking(model: Backbone, tracker: Any, work: _Work) -> None:
         raise InvalidInputError(
             f"no clip of {work.data} has a point that is visible in image 0, so there is nothing to evaluate."
         )
-    lengths, queries = [shape[0] for shape in shapes], np.zeros((1, 3))  # a published query is of image 0
+    lengths, queries = [shape[0] for shape in shapes], np.zeros((1, 3))  # published queries are in image 0
     calls = [tracking_cost(model, tracker.options, shape, queries, tracker.size, tracker.layer) for shape in shapes]
     where = f"layer {tracker.layer} at step {tracker.step} of {tracker.steps}"
     say(f"  experiment  {counted(len(lengths), 'clip')} of {counted(sum(lengths), 'image')}, {where}")

@@ -38,7 +38,7 @@ Examples:
 """
 
 
-# What a recording settles, and what a prompt, which is generated at its full length, has no use for.
+# Options that a recording determines, and options without use for a prompt, which is generated at full length.
 NOT_OF_RECORDINGS = (
     *("backbone", "prompt", "layers", "at", "heads", "noise", "seed", "draws", "steps", "features", "size"),
     *("images", "first", "last", "stride", "truth", "cotracker", "cotracker_code"),
@@ -46,7 +46,7 @@ NOT_OF_RECORDINGS = (
     "resume",
 )
 NOT_OF_PROMPTS = ("noise", "stride")
-# A closer look measures tracking: one step, by default that of tracking, all heads, and no features.
+# A closer look measures tracking at one step, by default that of tracking, with all heads and no features.
 NOT_OF_CLOSER = (
     *("at", "branches", "heads", "noise", "draws", "threshold_cells", "preset", "features", "images"),
     *("prompt", "recording", "count", "by", "report", "csv", "resume", "no_estimate"),
@@ -213,7 +213,7 @@ def _sweep_closer(model: Backbone, sources: dict[str, Any], look: dict[str, Any]
 
 
 def _tables(csv: Path | None, per_head: bool) -> dict[bool, Path]:
-    """Paths of the table of layers, and of that of single heads if they are measured."""
+    """Return the paths of the table of layers and, if single heads are measured, of their table."""
     if csv is None:
         return {}
     return {False: csv, True: csv.with_stem(f"{csv.stem}-heads")} if per_head else {False: csv}
@@ -315,7 +315,7 @@ def _sweep_recordings(
 
 
 def _names(recordings: list[Path]) -> dict[str, Path]:
-    """Recordings by the name of their folder, or by their path where several have the same name."""
+    """Name recordings by their folder, or by their path if several have the same name."""
     stems = Counter(path.stem for path in recordings)
     found: dict[str, Path] = {}
     for path in recordings:
@@ -329,7 +329,7 @@ def _names(recordings: list[Path]) -> dict[str, Path]:
 def _dry_run(
     model: Backbone, sources: dict[str, Any], chosen: Any, run: dict[str, Any], draws: int, *, estimate: bool
 ) -> None:
-    """Print what would run, and how long the model would take."""
+    """Print what would run, and the time of the model."""
     from probe.recording.record import plan_recording
     from probe.run.windows import cut_windows
 

@@ -38,7 +38,7 @@ Examples:
 
 _COLUMNS = ("image", "x", "y")
 MINIS, SEEN = ("mini", "mini-rope", "mini@1"), (40, 40)
-"""Backbones that have seen scenes of one size only, and that size (height, width)."""
+"""Backbones trained on scenes of one size only, and that size (height, width)."""
 
 
 @verb
@@ -158,7 +158,7 @@ def read_points(path: Path) -> np.ndarray:
     Raises
     ------
     InvalidInputError
-        With the number of the line that is wrong.
+        With the number of the invalid line.
 
     Examples
     --------
@@ -261,7 +261,7 @@ def _check_queries(queries: np.ndarray, clip: Clip, points: Path | None) -> None
 
 
 def _write_overlay(path: Path, clip: Clip, tracks: PointTracks, trail: int, scale: int | None, overwrite: bool) -> None:
-    """Draw and write image by image: the pictures of a long clip are never all in memory."""
+    """Draw and write one image at a time: the images of a long clip are never all in memory."""
     from analyses.plots.overlay import drawn_images, viewing_scale
     from store.clips.encoding import write_video
 
@@ -280,7 +280,7 @@ def _counted(pictures: Iterable[np.ndarray], bar: Callable[[int, int], None], to
 
 
 def _tell(found: PointTracks) -> None:
-    """Print how many points are visible at the end, and where the time was spent."""
+    """Print the number of visible points at the end, and the time of tracking."""
     details, visible = found.details, found.visibility[-1]
     say(f"{details['backbone']}, layer {details['layer']} at step {details['step']} of {details['steps']}")
     say(f"{visible.sum()} of {counted(len(visible), 'point')} visible in the last image; {_moved(found)}")
@@ -290,7 +290,7 @@ def _tell(found: PointTracks) -> None:
 
 
 def _moved(found: PointTracks) -> str:
-    """Median displacement of the visible points from their queries, in the last image, in pixels of the clip."""
+    """Describe the median displacement of visible points since their queries, in the last image, in pixels."""
     visible = found.visibility[-1]
     if not visible.any():
         return "none to say how far they moved"

@@ -42,7 +42,7 @@ Examples:
 """
 
 _OF_METHODS = ("layers", "fraction", "iterations", "learning_rate", "inject", "preset")
-"""Options that become arguments of the method, where it takes them."""
+"""Options that become arguments of the method if it takes them."""
 
 
 @verb
@@ -160,7 +160,7 @@ def transfer(
 
     if keep is not None and not dry_run:
         check_embedding_path(keep, overwrite=overwrite)
-    # files first: loading a model takes longer than finding out that they cannot be read
+    # files first: checking that they can be read is faster than loading a model
     if adapter is not None:
         model = load_backbone_option(backbone, loading, plan=dry_run)
         job = _adapter_job(model, adapter, prompt, run)
@@ -226,7 +226,7 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
 
 
 def _adapter_job(model: Backbone, path: Path, prompt: str, run: Any) -> _Job:
-    """The run with a trained adapter; when it is planned, the model has no weights and the file is not loaded."""
+    """Return the run with a trained adapter; in a plan, the model has no weights and the file is not loaded."""
     from generators.adapters.files import load_adapter
     from generators.adapters.fitted import AttachAdapter
     from generators.sampling.sample import sample
@@ -254,7 +254,7 @@ def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:
 
 
 def _seen_layer(model: Backbone, method: TransferMethod) -> int:
-    """Layer whose flow is drawn: the best of a selection, the first of given layers, or the one known to track well."""
+    """Return the layer whose flow is drawn: the best of a selection, the first given, or one known to track well."""
     from analyses.flow.reference_flow import default_layer
     from analyses.selection.defaults import chosen_layers
     from analyses.selection.layer_selection import LayerSelection
@@ -274,7 +274,7 @@ def _seen_layer(model: Backbone, method: TransferMethod) -> int:
 
 
 def _draw(path: Path, model: Backbone, reference: Clip, clip: Clip, title: str, layer: int, steps: int) -> None:
-    """Draw a page of both clips next to their flow, which is read from the finished clips."""
+    """Draw a page of both clips beside their flow, which is read from the finished clips."""
     from analyses.flow.reference_flow import default_step
     from ditprobe.report.flows import default_choices, read_flows, transfer_flows_part
     from ditprobe.report.page import write_page
@@ -304,7 +304,7 @@ def _described(method: TransferMethod, model: Backbone, steps: int) -> str:
 
 
 def _words(reference: str, prompt: str | None, embedding: Path | None, adapter: Path | None) -> tuple[str, str]:
-    """The reference and the prompt; with an embedding or an adapter, the only argument is the prompt."""
+    """Return the reference and the prompt; with an embedding or an adapter, the only argument is the prompt."""
     if embedding is not None and adapter is not None:
         raise InvalidInputError("--embedding and --adapter both have a motion. Give one of them.")
     given = "--embedding" if adapter is None else "--adapter"
@@ -341,7 +341,7 @@ def _layers(text: str | None) -> Iterable[int] | None:
 
 
 def _rates(text: str | None) -> tuple[float, float] | None:
-    """Parse the first and the last learning rate; None is the method's own."""
+    """Parse the first and the last learning rate; None means the method's own."""
     if text is None:
         return None
     try:

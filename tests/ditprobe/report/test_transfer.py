@@ -110,8 +110,8 @@ def test_the_page_holds_every_clip_beside_its_plain_counterpart(shown: Transferr
     )
     part = part_of(first, second)
     assert part.intro == (
-        "One clip is an example, not a measurement: how well a method transfers motion takes many references, prompts "
-        "and seeds to say."
+        "One clip is an example, not a measurement: judging how well a method transfers motion takes many "
+        "references, prompts and seeds."
     )
     assert part.table.header == ("motion of", "clip", "motion fidelity", "motion error")
     assert part.table.rows == (

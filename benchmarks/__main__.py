@@ -9,6 +9,7 @@ import sys
 NAMES = (
     "recordings.writer",
     "recordings.recorder",
+    "recordings.sampler",
     "recordings.faults",
     "true_shapes",
     "correspondence.matching",

@@ -69,12 +69,12 @@ class LayerTokens:
     def layout(self, frames: int) -> TokenLayout:
         """Return the layout of the tokens of at least this many latent frames."""
         stride = self.backbone.strides[0]
-        return self.backbone.layout(*self.size, self._fitting((frames - 1) * stride + 1, stride))
+        return self.backbone.layout(*self.size, self._fitting((frames - 1) * stride + 1))
 
-    def _fitting(self, images: int, stride: int) -> int:
+    def _fitting(self, images: int) -> int:
         """Return the next number of images that the backbone takes."""
         while self.backbone.nearest_size(*self.size, images).images != images:
-            images += stride
+            images += 1
         return images
 
     def _clip(self, images: tuple[int, ...], windows: CropWindows | None, origins: np.ndarray | None) -> Clip:
@@ -108,7 +108,7 @@ class LayerTokens:
         """
         chunk, windows = view
         if self.options.encode == "clip":
-            count = self._fitting(len(chunk.images), 1)
+            count = self._fitting(len(chunk.images))
             images = (*chunk.images, *chunk.images[-1:] * (count - len(chunk.images)))
             layout = self.backbone.layout(*self.size, count)
             spans = [layout.images_of(frame) for frame in range(layout.frames)]
@@ -213,7 +213,7 @@ def chunk_length(backbone: Backbone, options: TrackingOptions, size: tuple[int, 
     Raises
     ------
     InvalidInputError
-        When the backbone joins latent frames, so that an image alone has no token of its own.
+        When the backbone joins latent frames, or encodes images only together, so that an image alone has no token.
     """
     if options.encode == "clip":
         return options.chunk_images or backbone.default_size.images
@@ -221,5 +221,10 @@ def chunk_length(backbone: Backbone, options: TrackingOptions, size: tuple[int, 
         raise InvalidInputError(
             f"{backbone.name} joins {backbone.patch[0]} latent frames in each token, so that an image alone has none "
             "of its own. Use TrackingOptions(encode='clip')."
+        )
+    if backbone.nearest_images(1) != 1:
+        raise InvalidInputError(
+            f"the VAE of {backbone.name} takes {backbone.images_rule}, so that an image alone cannot be encoded. Use "
+            "TrackingOptions(encode='clip')."
         )
     return options.chunk_images or backbone.layout(*size, backbone.default_size.images).frames

@@ -114,6 +114,101 @@ def heads_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int, *, budget:
     return budget + capture_bytes(layer, layout, itemsize) + 2 * keys
 
 
+def guidance_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int) -> int:
+    """Return the memory that cross-attention guidance adds to a layer that it guides, of one branch.
+
+    Parameters
+    ----------
+    layer, layout, itemsize : as of :func:`capture_bytes`
+
+    Notes
+    -----
+    Queries, keys and values are put together by frame, with the text in each frame; the attentions within the frames
+    and over all tokens (for its log-sum-exp) are there at once.
+
+    Examples
+    --------
+    >>> layer = LayerInfo(0, "transformer_blocks.0.attn1", 30, 64)
+    >>> guidance_bytes(layer, TokenLayout(13, 30, 45, 480, 720, 49, 226), 2)
+    426915840
+    """
+    width = layer.heads * layer.channels
+    by_frame = layout.video_tokens + layout.frames * layout.text_tokens
+    return (4 * layout.video_tokens + 2 * by_frame) * width * itemsize
+
+
+def injection_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int) -> int:
+    """Return the memory that an injection adds to a run: keys and values of the reference, twice, and those replaced.
+
+    Parameters
+    ----------
+    layer, layout, itemsize : as of :func:`capture_bytes`
+    """
+    return 3 * capture_bytes(layer, layout, itemsize)
+
+
+def optimising_bytes(
+    layer: LayerInfo,
+    layout: TokenLayout,
+    itemsize: int,
+    layers: int,
+    *,
+    checkpointing: bool = False,
+    positions: bool = False,
+) -> int:
+    """Return the memory of a motion transfer that optimises latents or positions, the weights aside.
+
+    Parameters
+    ----------
+    layer, layout, itemsize : as of :func:`capture_bytes`
+    layers : number of layers that gradients are taken through, those up to the guiding one
+    checkpointing : with gradient checkpointing
+    positions : positions are optimised, as a table that is added to the tokens; rotary ones take less
+
+    Notes
+    -----
+    About 17 numbers of a token and channel are kept in each of these layers, as in a training of an adapter
+    (:class:`generators.adapters.training.plan.TrainingPlan`); in addition come the loss with its gradients, what is
+    seen of the reference, and the queries and keys of an iteration and of the one before. A table of positions is there
+    five times in float32: with its gradient, two moments of Adam, and the one before.
+
+    Examples
+    --------
+    CogVideoX-2b guided by its layer 17: most of it is what a backward pass needs.
+
+    >>> layer, layout = LayerInfo(0, "transformer_blocks.0.attn1", 30, 64), TokenLayout(13, 30, 45, 480, 720, 49, 226)
+    >>> [round(optimising_bytes(layer, layout, 2, 18, checkpointing=on) / 1e9, 1) for on in (False, True)]
+    [21.9, 3.6]
+    """
+    from generators.adapters.training.plan import TrainingPlan
+
+    kept = TrainingPlan.of_sizes(
+        parameters=0,
+        weights=0,
+        layers=layers,
+        channels=layer.heads * layer.channels,
+        tokens=layout.video_tokens + layout.text_tokens,
+        steps=0,
+        passes=0,
+        item=itemsize,
+        checkpointing=checkpointing,
+    )
+    tables = 5 * _FLOAT32 * layout.video_tokens * layer.heads * layer.channels if positions else 0
+    seen = 3 * capture_bytes(layer, layout, itemsize)
+    return kept.memory + flow_bytes(layer, layout, itemsize, backward=True) + seen + tables
+
+
+def adapter_bytes(layer: LayerInfo, layout: TokenLayout, parameters: int) -> int:
+    """Return the memory that an attached adapter adds to a run: its parameters, and its work beside one layer.
+
+    Parameters
+    ----------
+    layer, layout : as of :func:`capture_bytes`
+    parameters : number of parameters; they and their work are in float32
+    """
+    return _FLOAT32 * (parameters + 3 * layout.video_tokens * layer.heads * layer.channels)
+
+
 def recorder_bytes(layer: LayerInfo, layout: TokenLayout, itemsize: int) -> tuple[int, int]:
     """Return the memory of a recorder: on the device, and of the records that wait for the disk, in the CPU's.
 

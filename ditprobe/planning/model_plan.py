@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ditprobe.planning.memory import (
+    adapter_bytes,
     capture_bytes,
     flow_bytes,
+    guidance_bytes,
     heads_bytes,
+    injection_bytes,
+    optimising_bytes,
     recorder_bytes,
     sweep_bytes,
     tracking_bytes,
@@ -84,6 +88,38 @@ class ModelPlan:
         size = self.facts.dtype.itemsize
         return max(flow_bytes(layer, self.layout, size, backward=True) for layer in self.facts.layers)
 
+    @property
+    def guidance_bytes(self) -> int:
+        """Memory that cross-attention guidance adds to a run."""
+        return max(guidance_bytes(layer, self.layout, self.facts.dtype.itemsize) for layer in self.facts.layers)
+
+    @property
+    def injection_bytes(self) -> int:
+        """Memory that an injection of keys and values adds to a run."""
+        return max(injection_bytes(layer, self.layout, self.facts.dtype.itemsize) for layer in self.facts.layers)
+
+    def optimising_bytes(
+        self, layers: int | None = None, *, checkpointing: bool = False, positions: bool = False
+    ) -> int:
+        """Return the memory of a motion transfer that optimises, the weights aside.
+
+        Parameters
+        ----------
+        layers : int, optional
+            Number of layers that gradients are taken through; by default half of them.
+        checkpointing : with gradient checkpointing
+        positions : positions are optimised
+        """
+        count, size = (len(self.facts.layers) + 1) // 2 if layers is None else layers, self.facts.dtype.itemsize
+        return max(
+            optimising_bytes(layer, self.layout, size, count, checkpointing=checkpointing, positions=positions)
+            for layer in self.facts.layers
+        )
+
+    def adapter_bytes(self, parameters: int) -> int:
+        """Return the memory that an attached adapter with a number of parameters adds to a run."""
+        return max(adapter_bytes(layer, self.layout, parameters) for layer in self.facts.layers)
+
     def decoding_bytes(self) -> int | None:
         """Return the memory of decoding the clip in one piece, weights aside; None if that is not known.
 
@@ -140,6 +176,9 @@ class ModelPlan:
             f"{format_bytes(self.recorder_bytes[1])} in the CPU's memory",
             f"  flow        {format_bytes(self.flow_bytes)}; with gradients, for a transfer, "
             f"{format_bytes(self.transfer_bytes)}",
+            f"  transfer    {format_bytes(self.optimising_bytes())} by the middle layer, weights aside; "
+            f"{format_bytes(self.optimising_bytes(checkpointing=True))} with gradient checkpointing",
+            f"  guidance    {format_bytes(self.guidance_bytes)} in addition to the run",
             f"  decoding    {_decoding(whole, vae_dtype)}",
         ]
         for selection in selections or (Selection("all", [0]), Selection([-1], "all"), Selection("all", "all")):

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from generators.adapters.adapter import LayerChoice, MotionAdapter, add_video
 from generators.adapters.grid import TokenGrid
-from probe.attention.projections import projection
+from probe.attention.projections import input_channels, projection
 from probe.backbones.backbone import Backbone
 from store.checks import one_of
 from store.errors import UnsupportedBackboneError
@@ -49,9 +49,11 @@ class BesideAttention(MotionAdapter):
         """One block beside attention, or one beside each projection."""
         place = self.settings["place"]
         if place == "beside":
-            return self.new_motion_block(_channels(attention))
+            return self.new_motion_block(input_channels(attention))
         names = _PROJECTIONS[place]
-        return nn.ModuleDict({name: self.new_motion_block(_channels(attention)) for name in names})
+        for name in names:
+            projection_of(attention, name, self.kind)
+        return nn.ModuleDict({name: self.new_motion_block(input_channels(attention)) for name in names})
 
     def hook(self, attention: nn.Module, block: Any, grid: TokenGrid) -> Iterable[RemovableHandle]:
         """One forward hook for each block."""
@@ -79,16 +81,17 @@ def projection_of(attention: Any, name: str, kind: str) -> nn.Module:
     Raises
     ------
     UnsupportedBackboneError
-        Where projections are fused, so that this one is not called.
+        Where projections are fused, or come from one together, so that this one is not called.
     """
     if getattr(attention, "fused_projections", False):
         raise UnsupportedBackboneError(
             f"a {kind} adapter changes {name}, but the projections of this transformer are fused. Call "
             "transformer.unfuse_qkv_projections() first."
         )
-    found: nn.Module = projection(attention, name)
+    found: nn.Module | None = projection(attention, name)
+    if found is None:
+        raise UnsupportedBackboneError(
+            f"a {kind} adapter changes {name}, but {type(attention).__name__} has no such projection: queries, keys "
+            "and values come from one together. Take one beside the attention, such as DeT."
+        )
     return found
-
-
-def _channels(attention: Any) -> int:
-    return int(projection(attention, "to_q").in_features)

@@ -71,19 +71,10 @@ class LoRA(MotionAdapter):
     def new_block(self, layer: int, attention: nn.Module) -> nn.Module:
         """A pair of matrices for each projection."""
         scale = self.settings["alpha"] / self.settings["rank"]
-        found = {name: projection(attention, PROJECTIONS[name]) for name in self.settings["projections"]}
-        missing = [name for name, linear in found.items() if linear is None and name != "out"]
-        if missing:
-            raise UnsupportedBackboneError(
-                f"{type(attention).__name__} has no projections of its own for {', '.join(missing)}: they "
-                "come from one together (or are called otherwise), so LoRA cannot be put beside them."
-            )
+        found = projections_of(attention, self.settings["projections"])
+        rank = self.settings["rank"]
         return nn.ModuleDict(
-            {
-                name: LowRank(linear.in_features, linear.out_features, self.settings["rank"], scale)
-                for name, linear in found.items()
-                if linear is not None
-            }
+            {name: LowRank(linear.in_features, linear.out_features, rank, scale) for name, linear in found.items()}
         )
 
     def hook(self, attention: nn.Module, block: Any, grid: TokenGrid) -> Iterable[RemovableHandle]:
@@ -92,6 +83,24 @@ class LoRA(MotionAdapter):
             if name != "out":
                 projection_of(attention, PROJECTIONS[name], self.kind)
         return [_add_low_rank(projection(attention, PROJECTIONS[name]), block[name]) for name in block]
+
+
+def projections_of(attention: nn.Module, names: Iterable[str]) -> dict[str, Any]:
+    """Return the projections of an attention module that LoRA is put beside; "out" only where there is one.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        For queries, keys or values that have none of their own.
+    """
+    found = {name: projection(attention, PROJECTIONS[name]) for name in names}
+    missing = [name for name, linear in found.items() if linear is None and name != "out"]
+    if missing:
+        raise UnsupportedBackboneError(
+            f"{type(attention).__name__} has no projections of its own for {', '.join(missing)}: they "
+            "come from one together (or are called otherwise), so LoRA cannot be put beside them."
+        )
+    return {name: linear for name, linear in found.items() if linear is not None}
 
 
 class LowRank(nn.Module):

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from generators.adapters.adapter import LayerChoice, MotionAdapter, add_video
 from generators.adapters.beside import projection_of
 from generators.adapters.grid import TokenGrid
-from probe.attention.projections import projection
+from probe.attention.projections import input_channels
 from probe.backbones.backbone import Backbone
 from probe.backbones.geometry import Size
 from store.errors import InvalidInputError
@@ -65,7 +65,9 @@ class MotionInversion(MotionAdapter):
 
     def new_block(self, layer: int, attention: nn.Module) -> nn.Module:
         """The embeddings of one layer."""
-        return Embeddings(*self._grid, int(projection(attention, "to_q").in_features), self.settings["cells"])
+        for name in (*_FRAMES, "to_v"):
+            projection_of(attention, name, self.kind)
+        return Embeddings(*self._grid, input_channels(attention), self.settings["cells"])
 
     def hook(self, attention: nn.Module, block: Any, grid: TokenGrid) -> Iterable[RemovableHandle]:
         """A forward pre-hook for each projection."""

@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from store.errors import UnsupportedBackboneError
+
 _holders: WeakKeyDictionary[nn.Module, dict[str, list[Callable[[], None]]]] = WeakKeyDictionary()
 
 
@@ -33,7 +35,13 @@ def frozen_weights(denoiser: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def gradient_checkpointing(denoiser: nn.Module) -> Iterator[None]:
-    """Recompute layers where a gradient needs them; contexts may end in any order."""
+    """Recompute layers where a gradient needs them; contexts may end in any order.
+
+    Raises
+    ------
+    UnsupportedBackboneError
+        For a transformer that has no checkpointing.
+    """
     with _held(denoiser, _checkpointed):
         yield
 
@@ -81,5 +89,9 @@ def _checkpointed(denoiser: Any) -> Callable[[], None]:
                 vars(module).pop(name, None)
             vars(module).update(values)
 
+    if not getattr(denoiser, "_supports_gradient_checkpointing", True):
+        raise UnsupportedBackboneError(
+            f"{type(denoiser).__name__} does not support gradient checkpointing. Pass gradient_checkpointing=False."
+        )
     denoiser.enable_gradient_checkpointing()
     return undo

@@ -35,6 +35,10 @@ class TransferMethod(ABC):
         A pass up to a layer counts as its fraction of the layers, and a backward pass as two forward ones.
         """
 
+    def layers_with_gradients(self, backbone: Backbone) -> int:
+        """Number of layers that gradients are taken through, for estimates of memory: 0 if there are none."""
+        return 0
+
 
 @dataclass(frozen=True)
 class PlainBackbone(TransferMethod):

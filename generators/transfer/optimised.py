@@ -173,6 +173,15 @@ class OptimisedMethod(TransferMethod):
         each = (3 * self.iterations * (self.resolve_layers(backbone)[-1] + 1) + self.inject) / total
         return 1 + guided_steps(self.fraction, steps) * each
 
+    def layers_with_gradients(self, backbone: Backbone) -> int:
+        """Return the number of layers up to the last one whose loss is taken.
+
+        Raises
+        ------
+        InvalidInputError, UnknownLayerError
+        """
+        return self.resolve_layers(backbone)[-1] + 1
+
     def strategies(self, reference: Reference) -> tuple[Strategy, ...]:
         """Return the strategy that optimises, after one that injects if requested.
 

@@ -56,3 +56,16 @@ def projection(attention: Any, name: str) -> Any:
     """
     path = name_of_projection(attention, name)
     return None if path is None else attention.get_submodule(path)
+
+
+def input_channels(attention: Any) -> int:
+    """Return the channels of the input of an attention module, whose projections may come from one together.
+
+    Examples
+    --------
+    >>> from diffusers.models.attention_processor import Attention
+    >>> input_channels(Attention(query_dim=8, heads=2, dim_head=5))
+    8
+    """
+    found = (projection(attention, name) for name in ("to_q", "to_qkv", "wqkv"))
+    return next(int(each.in_features) for each in found if each is not None)

@@ -238,13 +238,18 @@ class StepVideo(Backbone):
             )
         return vae
 
+    @property
+    def _vae_device(self) -> torch.device:
+        """Device of the VAE, which is not a part of the pipeline, so that it may be another one."""
+        return next(self._vae.parameters()).device
+
     def vae_encode(self, video: Tensor) -> Tensor:
         """Return the mean of what the VAE makes of each chunk of images, (1, channel, frame, y, x)."""
-        chunks = video.transpose(1, 2).split(_CHUNK, dim=1)
+        chunks = video.to(self._vae_device).transpose(1, 2).split(_CHUNK, dim=1)
         moments = torch.cat([self._vae.naive_encode(chunk, True).clone() for chunk in chunks], dim=1)
-        return moments.chunk(2, dim=2)[0].transpose(1, 2)
+        return moments.chunk(2, dim=2)[0].transpose(1, 2).to(video.device)
 
     def vae_decode(self, latents: Tensor) -> Tensor:
         """Return the video (1, 3, image, y, x) in -1 to 1 that the VAE makes of latents."""
-        video: Tensor = self._vae.decode(latents.transpose(1, 2)).clone().transpose(1, 2)
+        video: Tensor = self._vae.decode(latents.to(self._vae_device).transpose(1, 2)).clone().transpose(1, 2)
         return video

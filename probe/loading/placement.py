@@ -36,7 +36,7 @@ def place_pipeline(pipeline: Any, loading: Loading, device: torch.device) -> Any
             "on the CPU. Leave it out."
         )
     if loading.offload is None:
-        return pipeline if is_offloaded(pipeline) else pipeline.to(device)
+        return pipeline if is_offloaded(pipeline) else _moved(pipeline, device)
     if is_offloaded(pipeline):
         raise InvalidInputError(
             f"offload={loading.offload!r} was asked for, but the pipeline's parts are offloaded or mapped to devices "
@@ -49,6 +49,14 @@ def place_pipeline(pipeline: Any, loading: Loading, device: torch.device) -> Any
             f"{type(pipeline).__name__} cannot be loaded with offload={loading.offload!r}: {error}"
         ) from error
     return pipeline
+
+
+def _moved(pipeline: Any, device: torch.device) -> Any:
+    """Move a pipeline, and a VAE that was put beside its parts (Step-Video's runs on a server)."""
+    vae = getattr(pipeline, "vae", None)
+    if isinstance(vae, nn.Module) and "vae" not in pipeline.components:
+        vae.to(device)
+    return pipeline.to(device)
 
 
 def _offload_groups(pipeline: Any, device: torch.device) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,13 @@ from store.files.atomic import ALIGNMENT, aligned_empty
 from store.recordings.casting import CastPart
 from store.recordings.writer import Ready
 
-_EXACT_FROM = np.uint16(0x3700 << 1)
-"""Bits of 2 ** -17 in bfloat16 without the sign: from here on float16 holds what bfloat16 holds."""
-_BLOCK = 1 << 17
+_OFFSET, _ZERO = torch.tensor(0x7FFF, dtype=torch.int16, device="cpu"), 0x7FFF
+"""Twice the bits of a number, without its sign, plus this: as int16, numbers are then in the order of their sizes, from
+-32767 of the smallest on; 0, of either sign, is behind them all."""
+_EXACT_FROM = 2 * 0x3700 - 0x8001
+"""Place by size of 2 ** -17 in bfloat16: from here on float16 holds what bfloat16 holds."""
+_BLOCK = 1 << 18
+"""Numbers of a block: with its float32 copy, its cast and its order, about what a core's own cache holds."""
 _BEYOND = {torch.float16: 65520.0, torch.bfloat16: (2 - 2.0**-8) * 2.0**127}
 """The least number that is rounded to infinity."""
 
@@ -103,13 +107,14 @@ def _room(tensor: Tensor, part: np.ndarray) -> Tensor:
 
 
 def _cast(tensor: Tensor, room: Tensor) -> CastPart:
-    """Cast a tensor on the CPU, head by head: each is made contiguous once and then stays in the cache."""
-    cast_head = _CASTS.get((tensor.dtype, room.dtype), _any_cast)
-    head = torch.empty(tensor.shape[1:], dtype=tensor.dtype)
+    """Cast a tensor on the CPU, block by block in the order of its memory: each stays in the cache for all passes."""
+    source = tensor.reshape(len(tensor), -1, tensor.shape[-1])
+    target = room.view(source.shape)
+    cast = _CASTS.get((tensor.dtype, room.dtype), _any_cast)
+    scratch = _Scratch(tensor.dtype, _BLOCK + source.shape[-1])
     inexact, sizes = 0, []
-    for source, cast in zip(tensor, room, strict=True):
-        head.copy_(source)
-        changed, size = cast_head(head, cast)
+    for block, part in _blocks(source, target):
+        changed, size = cast(block, part, scratch)
         inexact += changed
         sizes.append(size)
     largest = float(np.max(sizes))  # NaN where one is
@@ -118,38 +123,76 @@ def _cast(tensor: Tensor, room: Tensor) -> CastPart:
     return CastPart(0, int((~torch.isfinite(tensor)).sum()), int(torch.isinf(room).sum()), largest)
 
 
-def _any_cast(head: Tensor, cast: Tensor) -> tuple[int, float]:
-    """Cast one head; return how many values changed and the largest size."""
-    largest = _copied(head, cast)[1]
-    return int(torch.count_nonzero(cast.to(head.dtype) != head)), largest
+def _blocks(source: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts (row, ..., channel) of two tensors (head, token, channel), in the order of the first one's memory."""
+    if source.stride(0) < source.stride(1):  # as transformers make them: the heads of a token lie together
+        source, target = source.transpose(0, 1), target.transpose(0, 1)
+    rows = _BLOCK // source[0].numel()
+    if rows:
+        yield from zip(source.split(rows), target.split(rows), strict=True)
+        return
+    tokens = max(1, _BLOCK // source.shape[-1])
+    for row, part in zip(source, target, strict=True):
+        yield from zip(row.split(tokens), part.split(tokens), strict=True)
 
 
-def _copied(head: Tensor, cast: Tensor) -> tuple[int, float]:
+class _Scratch:
+    """Memory for the passes over one block, used again for the next."""
+
+    def __init__(self, dtype: torch.dtype, size: int) -> None:
+        self._wide = torch.empty(size, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+        self._order = torch.empty(size if dtype.itemsize == 2 else 0, dtype=torch.int16)
+
+    def wide(self, block: Tensor) -> Tensor:
+        """Memory of a block's shape in a type that holds all its values."""
+        return self._wide[: block.numel()].view(block.shape)
+
+    def order(self, block: Tensor) -> Tensor:
+        """Place of each value of a half-precision block by size: -32767 of the smallest, but 32767 of 0."""
+        memory = self._order[: block.numel()].view(block.shape)
+        return torch.add(_OFFSET, block.view(torch.int16), alpha=2, out=memory)
+
+
+def _any_cast(block: Tensor, part: Tensor, scratch: _Scratch) -> tuple[int, float]:
+    """Cast a block; return how many values changed and the largest size."""
+    part.copy_(block)
+    back = scratch.wide(block).copy_(part)
+    changed = np.count_nonzero(np.not_equal(back.numpy(), block.to(back.dtype).numpy()))
+    low, high = torch.aminmax(block)
+    return int(changed), float(torch.maximum(low.abs(), high.abs()))
+
+
+def _copied(block: Tensor, part: Tensor, scratch: _Scratch) -> tuple[int, float]:
     """As :func:`_any_cast` where no value changes."""
-    cast.copy_(head)
-    low, high = torch.aminmax(head)
-    return 0, float(torch.maximum(low.abs(), high.abs()))
+    part.copy_(block)
+    return 0, _largest(scratch.order(block), block.dtype)[1]
 
 
-def _bfloat16_to_float16(head: Tensor, cast: Tensor) -> tuple[int, float]:
+def _bfloat16_to_float16(block: Tensor, part: Tensor, scratch: _Scratch) -> tuple[int, float]:
     """As :func:`_any_cast`. Only values between 0 and 2 ** -17 can change; they are looked for in the bits.
 
     By way of float32 the cast is vectorised.
     """
-    source, target = head.view(-1), cast.view(-1)
-    wide = torch.empty(min(len(source), _BLOCK))
-    scratch = wide.numpy().view(np.uint16)
-    changed, largest, least = 0, 0, _EXACT_FROM - np.uint16(1)
-    for block, half in zip(source.split(_BLOCK), target.split(_BLOCK), strict=True):
-        half.copy_(wide[: len(block)].copy_(block))
-        bits = block.view(torch.int16).numpy().view(np.uint16)
-        sizes = np.left_shift(bits, np.uint16(1), out=scratch[: len(bits)])
-        largest = max(largest, int(sizes.max()))
-        sizes -= np.uint16(1)  # 0 becomes the largest
-        if sizes.min() < least:
-            places = torch.from_numpy(np.flatnonzero(sizes < least))
-            changed += int(torch.count_nonzero(half[places].float() != block[places].float()))
-    return changed, float(np.uint32(largest << 15).view(np.float32))
+    wide = scratch.wide(block).copy_(block)
+    part.copy_(wide)
+    order = scratch.order(block)
+    least, largest = _largest(order, block.dtype)
+    if least >= _EXACT_FROM:
+        return 0, largest
+    few = wide.view(-1).numpy()[np.flatnonzero(order.view(-1).numpy() < _EXACT_FROM)]
+    return int(np.count_nonzero(few.astype(np.float16) != few)), largest
+
+
+def _largest(order: Tensor, dtype: torch.dtype) -> tuple[int, float]:
+    """The least place by size in a block, and its largest size."""
+    low, high = (int(each) for each in torch.aminmax(order))
+    if high == _ZERO:
+        places = order.numpy()
+        high = int(np.max(places, where=places != _ZERO, initial=-(2**15)))
+    bits = (high + 2**15 + 1) >> 1
+    if dtype == torch.bfloat16:
+        return low, float(np.uint32(bits << 16).view(np.float32))
+    return low, float(np.uint16(bits).view(np.float16))
 
 
 _CASTS = {

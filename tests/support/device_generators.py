@@ -54,11 +54,21 @@ def transfer_paths(family: Family, backbone: dp.Backbone, clip: dp.Clip, plain: 
     yield "MTBench", lambda: _mtbench(backbone, clip, prompt, dp.Injection(last), plain)
 
 
+def of_a_clip(backbone: dp.Backbone, conditioning: dict[str, Any]) -> dict[str, Any]:
+    """What a run of a clip is given: the clip itself takes the place of the one that a pipeline begins with."""
+    return {name: value for name, value in conditioning.items() if name != backbone.clip_argument}
+
+
+def tracking_options(backbone: dp.Backbone) -> dp.TrackingOptions:
+    """Those that a family can track with: some VAEs encode no image alone."""
+    return dp.TrackingOptions(encode="images" if backbone.nearest_images(1) == 1 else "clip")
+
+
 def _mtbench(backbone: dp.Backbone, clip: dp.Clip, prompt: str | None, method: Any, plain: dict[str, Any]) -> None:
     """A transfer of one entry, measured with the tracks that the backbone itself finds."""
-    given: dict[str, Any] = {"steps": 3, "conditioning": plain["conditioning"]}
+    given: dict[str, Any] = {"steps": 3, "conditioning": of_a_clip(backbone, plain["conditioning"])}
     given |= {"size": (plain["height"], plain["width"])} | ({} if prompt is None else {"prompt": prompt})
-    tracker = dp.BackboneTracker(backbone, len(backbone.layers) - 1, -1, **given)
+    tracker = dp.BackboneTracker(backbone, len(backbone.layers) - 1, -1, options=tracking_options(backbone), **given)
     assert clip.tracks is not None
     difficulty = motion_difficulty(clip.tracks, min_spread=1.0)
     entry = Entry("one", clip, ("a red disc moves left over blue stripes",), difficulty)
@@ -82,7 +92,7 @@ def adapter_paths(
 ) -> Iterator[Named]:
     """Every trained method, fitted to the clip and attached to a run; files, checkpoints and precisions."""
     size, last = (plain["height"], plain["width"], plain["images"]), len(backbone.layers) - 1
-    shown = {"prompt": family.prompt, "conditioning": plain["conditioning"]}
+    shown = {"prompt": family.prompt, "conditioning": of_a_clip(backbone, plain["conditioning"])}
     spatial = dataclasses.replace(TRAINING, tracking_weight=0.0)
     own: dict[str, Any] = {"spatial_training": spatial, "rank": 2}
 

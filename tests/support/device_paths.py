@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_generators import adapter_paths, guided_paths, transfer_paths
+from device_generators import adapter_paths, guided_paths, of_a_clip, tracking_options, transfer_paths
 from tiny_families import FAMILIES, Family
 
 import ditprobe as dp
 from probe.run.layers_of_clip import layers_of_clip
-from store.errors import InvalidInputError
+from store.errors import InvalidInputError, UnsupportedBackboneError
 
 Path = tuple[str, Callable[[], Any]]
 _APART = "text is attended to separately"
@@ -29,6 +30,30 @@ REFUSED = {
     },
 }
 """Paths that a family cannot take, and what the error says."""
+
+
+def outcomes(
+    family: Family, backbone: dp.Backbone, folder: str, reason_of: Callable[[str], str | None]
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """Run every public path; names of those that pass, of those refused for their reason, and errors of the others."""
+    passed, refused, failed = [], [], {}
+    for path, call in device_paths(family, backbone, folder):
+        reason = reason_of(path)
+        try:
+            call()
+        except (InvalidInputError, UnsupportedBackboneError) as error:
+            if reason is None or not re.search(reason, str(error)):
+                failed[path] = f"refused: {error}"
+            else:
+                refused.append(path)
+        except Exception as error:
+            failed[path] = f"{type(error).__name__}: {error}"
+        else:
+            if reason is None:
+                passed.append(path)
+            else:
+                failed[path] = f"passes, but was to be refused: {reason}"
+    return passed, refused, failed
 
 
 def run_paths(name: str, backbone: dp.Backbone, folder: str, wanted: Collection[str] | None = None) -> list[str]:
@@ -61,7 +86,7 @@ def moving_clip(size: dict[str, int]) -> dp.Clip:
         fps=8,
         prompt="",
         tracks=tracks,
-        visibility=np.ones(tracks.shape[:2], bool),
+        visibility=(tracks < [width, height]).all(-1),
     )
 
 
@@ -85,7 +110,7 @@ def device_paths(family: Family, backbone: dp.Backbone, folder: str) -> Iterator
 
     plain, text = options(), {"prompt": family.prompt} if family.prompt else {}
     clip, size, last = moving_clip(family.size), (plain["height"], plain["width"]), len(backbone.layers) - 1
-    run: dict[str, Any] = {"steps": 3, "conditioning": plain["conditioning"]}
+    run: dict[str, Any] = {"steps": 3, "conditioning": of_a_clip(backbone, plain["conditioning"])}
     yield from _runs(family, backbone, clip, options, run | text, folder)
     queries = [[0, 12.0, 12.0], [2, 20.0, 20.0]]
     for name, tracking in {
@@ -132,7 +157,8 @@ def _runs(
     yield "sweep, difftrack", lambda: dp.sweep(backbone, clip, steps, preset="difftrack", **swept)
     one_head = dp.Selection([1, -1], "all", heads=[1])
     yield "sweep, one head", lambda: dp.sweep(backbone, clip, one_head, **swept)
-    for name, source, more in (("clip", clip, run | size), ("prompt", family.prompt, run | size)):
+    prompted = run | size | {"conditioning": plain["conditioning"]}
+    for name, source, more in (("clip", clip, run | size), ("prompt", family.prompt, prompted)):
         path = tempfile.mktemp(suffix=".zarr", dir=folder)
         kept = {key: value for key, value in more.items() if key != "prompt" or name == "clip"}
         yield (
@@ -198,7 +224,7 @@ def _evaluations(
         lambda: dp.sweep_closer(backbone, clip, layers=[last], follow=last, step=-1, max_crops=1, **given),
     )
     yield "reference flow", lambda: dp.reference_flow(backbone, clip, layer=last, prompt=run.get("prompt"), **shown)
-    tracker = dp.BackboneTracker(backbone, last, -1, size=size, **run)
+    tracker = dp.BackboneTracker(backbone, last, -1, size=size, options=tracking_options(backbone), **run)
     yield "TAP-Vid", lambda: dp.evaluate_tapvid({"clip": clip}, {"ours": tracker})
     yield "trackers compared", lambda: dp.compare_trackers({"clip": clip}, {"ours": tracker})
     yield "tracks of a clip", lambda: dp.with_pseudo_tracks(clip, tracker)

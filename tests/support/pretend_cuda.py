@@ -324,6 +324,11 @@ class PretendCUDA:
         wanted = args[1] if len(args) > 1 else kwargs.get("device", 0)
         return self._call_to(Tensor.to, (args[0], torch.device("cuda", 0) if wanted is None else wanted), {})
 
+    def _call___deepcopy__(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """A copy on its own device; what was copied before it, on any device, only comes along."""
+        tensor = args[0]
+        return self._compute(func, args, kwargs, tensor._pretend_index if _is_pretend(tensor) else None)
+
     def _call_type(self, func: Any, args: Any, kwargs: Any) -> Any:
         return self._compute(func, args, kwargs, args[0]._pretend_index if _is_pretend(args[0]) else None)
 

@@ -237,7 +237,7 @@ class AutoencoderKL(nn.Module):
     @torch.inference_mode()
     def decode(self, z: Tensor) -> Tensor:
         images = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-        repeats = torch.tensor([1, 8, 8]).repeat(z.shape[1] // LATENT_CHUNK)
+        repeats = torch.tensor([1, 8, 8], device=z.device).repeat(z.shape[1] // LATENT_CHUNK)
         return images.repeat_interleave(repeats, dim=1)
 
 

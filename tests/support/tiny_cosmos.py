@@ -12,6 +12,9 @@ from PIL import Image
 
 IMAGE = Image.fromarray(np.random.default_rng(4).integers(0, 255, (80, 112, 3), np.uint8))
 
+FRAMES = 32
+"""The latent frames that the tables of a VAE and a transformer reach."""
+
 
 class Unchecked:
     """In place of the safety checker, which is a package and a download of its own."""
@@ -36,7 +39,7 @@ def transformer(channels: int, **overrides: Any) -> CosmosTransformer3DModel:
         "mlp_ratio": 2,
         "text_embed_dim": 32,
         "adaln_lora_dim": 4,
-        "max_size": (4, 32, 32),
+        "max_size": (FRAMES, 32, 32),
         "patch_size": (1, 2, 2),
         "rope_scale": (2.0, 1.0, 1.0),
         "concat_padding_mask": False,
@@ -59,8 +62,8 @@ def vae() -> AutoencoderKLCosmos:
         patch_size=4,
         spatial_compression_ratio=8,
         temporal_compression_ratio=4,
-        latents_mean=torch.randn(12, generator=generator).tolist(),
-        latents_std=(0.5 + torch.rand(12, generator=generator)).tolist(),
+        latents_mean=torch.randn(4 * FRAMES, generator=generator).tolist(),
+        latents_std=(0.5 + torch.rand(4 * FRAMES, generator=generator)).tolist(),
     )
     tiny.randomise(made, 22)
     return made.eval()

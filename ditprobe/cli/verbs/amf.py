@@ -13,6 +13,7 @@ from ditprobe.cli.console import say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layer_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
+from ditprobe.cli.text.estimates import tell_memory
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -135,6 +136,7 @@ def amf(
             say(
                 f"  compared  {counted(len(shown_layers), 'layer')} at {counted(len(shown_steps), 'step')}, a call each"
             )
+        tell_memory(model, window.size, "flow")
         return
     flow = reference_flow(
         model,

@@ -12,7 +12,7 @@ from ditprobe.cli import options
 from ditprobe.cli.console import progress, say, verb
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
-from ditprobe.cli.text.estimates import tell_time
+from ditprobe.cli.text.estimates import tell_time, transfer_memory
 from store.errors import InvalidInputError
 from store.text import counted
 
@@ -104,7 +104,8 @@ def bench(
         say(f"{model!r}\n  entries   {counted(len(found), 'clip')} ({listed}), {counted(clips, 'prompt')}")
         say(f"  methods   {how}\n  finished  {out}")
         work = [(model.default_size, clips * (2 * steps + each.passes(model, steps))) for each in made.values()]
-        tell_time(model, work, steps=steps, estimate=not no_estimate)
+        memory = transfer_memory(model, model.default_size, list(made.values()))
+        tell_time(model, work, steps=steps, estimate=not no_estimate, use="transfer", beside=memory)
         return
     from analyses.evaluation import motionbench, mtbench_tables
     from analyses.evaluation.mtbench import Measures, evaluate_mtbench

@@ -303,7 +303,7 @@ def _dry_run(
             for clip, queries in work.asked
         ]
         extra = "; encoding the images and matching come on top"
-        tell_time(attention.backbone, calls, steps=attention.steps, estimate=estimate, extra=extra)
+        tell_time(attention.backbone, calls, steps=attention.steps, estimate=estimate, extra=extra, use="track")
 
 
 def _tell(found: xr.Dataset, clip_size: tuple[int, int] | None) -> None:

@@ -16,8 +16,9 @@ from ditprobe.cli.generation import GENERATION, GenerationOptions, describe_run
 from ditprobe.cli.groups import takes_groups
 from ditprobe.cli.layer_option import layers_option
 from ditprobe.cli.loading import DEFAULTS, LoadingOptions, load_backbone_option
-from ditprobe.cli.text.estimates import run_cost, tell_time
+from ditprobe.cli.text.estimates import planned_memory, run_cost, tell_time, transfer_memory
 from store.errors import InvalidInputError
+from store.plan import format_bytes
 
 if TYPE_CHECKING:
     from generators.transfer.embedding import MotionEmbedding
@@ -41,6 +42,7 @@ Examples:
   ditprobe transfer reference.mp4 "a green star moves left over white dots" --picture beside.html
 """
 
+_OPTIMISING = ("gradient_checkpointing",)
 _OF_METHODS = ("layers", "fraction", "iterations", "learning_rate", "inject", "preset")
 """Options that become arguments of the method if it takes them."""
 
@@ -83,6 +85,9 @@ def transfer(
     ] = None,
     inject: Annotated[
         bool, typer.Option("--inject", help="Attend to the reference's keys and values in layer 0 too.")
+    ] = False,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Recompute layers: less memory, more time.")
     ] = False,
     preset: Annotated[
         Literal["exact", "ditflow"], typer.Option(help="ditflow uses the layers and the schedule of its release.")
@@ -131,10 +136,14 @@ def transfer(
     reference, prompt = _words(reference, prompt, embedding, adapter)
     METHODS[method]  # raises for an unknown name, before torch is imported
     if embedding is not None:
-        options.reject_options(ctx, ("method", "keep", *_OF_METHODS), "cannot be combined with --embedding.")
+        options.reject_options(
+            ctx, ("method", "keep", *_OPTIMISING, *_OF_METHODS), "cannot be combined with --embedding."
+        )
         options.reject_options(ctx, ("picture",), "shows the reference, which --embedding does not have. Leave it out.")
     if adapter is not None:
-        options.reject_options(ctx, ("method", "keep", *_OF_METHODS), "cannot be combined with --adapter.")
+        options.reject_options(
+            ctx, ("method", "keep", *_OPTIMISING, *_OF_METHODS), "cannot be combined with --adapter."
+        )
         options.reject_options(ctx, ("picture",), "shows the reference, which --adapter does not have. Leave it out.")
     path = out or Path(file_name(prompt)).with_stem(f"{Path(file_name(prompt)).stem}-transferred")
     compared, rates, seed, steps = _layers(layers), _rates(learning_rate), generation.seed, generation.steps
@@ -168,14 +177,14 @@ def transfer(
         source = _source(reference, embedding)
         plan = dry_run and embedding is None  # an embedding is checked against the model's own tables
         model = load_backbone_option(backbone, loading, plan=plan)
-        job = _job(model, source, prompt, chosen, run)
+        job = _job(model, source, prompt, chosen, run, gradient_checkpointing)
     motion = f"{job.what}, from {adapter or embedding or reference}"
     layer = None if picture is None else _seen_layer(model, chosen)
     if dry_run:
         say(f"{model!r}\n  clip      {path}\n  prompt    {prompt!r}\n  run       {job.how}\n  motion    {motion}")
         if picture is not None:
             say(f"  picture   {picture}: reference and result next to their flow by layer {layer}")
-        tell_time(model, [job.calls], steps=steps, estimate=not no_estimate, use="transfer")
+        tell_time(model, [job.calls], steps=steps, estimate=not no_estimate, use="transfer", beside=job.memory)
         return
     with save_latents_on_divergence(path), progress("transferring") as bar:
         found = job.run(bar)
@@ -192,16 +201,24 @@ def transfer(
 
 @dataclass(frozen=True)
 class _Job:
-    """A transfer to run: its description, the function that runs it, its cost, and the fitted reference."""
+    """A transfer to run: its description, the function that runs it, its cost, the fitted reference, and its memory."""
 
     how: str
     what: str
     run: Callable[[OnStep], Transferred]
     calls: tuple[Size, float]
     reference: Clip | None = None
+    memory: str | None = None
 
 
-def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: TransferMethod, run: Any) -> _Job:
+def _job(
+    model: Backbone,
+    source: Clip | MotionEmbedding,
+    prompt: str,
+    method: TransferMethod,
+    run: Any,
+    checkpointing: bool,
+) -> _Job:
     from generators.sampling.sample import GuidedSampling, sample
     from generators.transfer.embedding import InjectMotion, MotionEmbedding
     from generators.transfer.motion_transfer import MotionTransfer, Transferred
@@ -219,10 +236,11 @@ def _job(model: Backbone, source: Clip | MotionEmbedding, prompt: str, method: T
             lambda bar: Transferred(sample(model, prompt, strategy, on_step=bar, **run), {}, None),
             (size, plain),
         )
-    transfer = MotionTransfer(model, source, prompt, method=method, **run)
+    transfer = MotionTransfer(model, source, prompt, method=method, gradient_checkpointing=checkpointing, **run)
     what = _described(method, model, run["steps"])
     calls = plain + method.passes(model, run["steps"])
-    return _Job(how, what, lambda bar: transfer.run(on_step=bar), (size, calls), transfer.reference)
+    memory = transfer_memory(model, size, [method], checkpointing)
+    return _Job(how, what, lambda bar: transfer.run(on_step=bar), (size, calls), transfer.reference, memory)
 
 
 def _adapter_job(model: Backbone, path: Path, prompt: str, run: Any) -> _Job:
@@ -240,7 +258,10 @@ def _adapter_job(model: Backbone, path: Path, prompt: str, run: Any) -> _Job:
     def generate(bar: OnStep) -> Transferred:
         return Transferred(sample(model, prompt, strategy, on_step=bar, **run), {}, None)
 
-    return _Job(describe_run(model, arguments), what, generate, run_cost(model, arguments))
+    cost = run_cost(model, arguments)
+    added = planned_memory(model, cost[0]).adapter_bytes(adapter.parameter_count)
+    memory = f"{format_bytes(added)} in addition to the model"
+    return _Job(describe_run(model, arguments), what, generate, cost, memory=memory)
 
 
 def _source(reference: str, embedding: Path | None) -> Clip | MotionEmbedding:

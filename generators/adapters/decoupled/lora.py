@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from generators.adapters.adapter import LayerChoice, MotionAdapter
 from generators.adapters.beside import projection_of
 from generators.adapters.grid import TokenGrid
-from generators.adapters.lora import PROJECTIONS, LowRank, check_projections
+from generators.adapters.lora import PROJECTIONS, LowRank, check_projections, projections_of
 from probe.attention.projections import projection
 from probe.backbones.backbone import Backbone
 from store.checks import finite, integer
@@ -101,12 +101,10 @@ class DecoupledLoRA(MotionAdapter):
         found = {}
         for group, layers in settings["heads"].items():
             pairs = {}
-            for name in settings["projections"] if layers[layer] else ():
-                linear = projection(attention, PROJECTIONS[name])
-                if linear is not None:
-                    channels = _channels(linear, self._heads_of[layer], of_input=name == "out")
-                    places = [channel for head in layers[layer] for channel in channels[head]]
-                    pairs[name] = _Pair(linear, settings["rank"], scale, places, of_input=name == "out")
+            for name, linear in projections_of(attention, settings["projections"] if layers[layer] else ()).items():
+                channels = _channels(linear, self._heads_of[layer], of_input=name == "out")
+                places = [channel for head in layers[layer] for channel in channels[head]]
+                pairs[name] = _Pair(linear, settings["rank"], scale, places, of_input=name == "out")
             found[group] = nn.ModuleDict(pairs)
         return nn.ModuleDict(found)
 

@@ -13,9 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
+from probe.backbones.geometry import Size
 from probe.backbones.schedule import Schedule
 from probe.families.cosmos.shared import Cosmos, current_sigma
 from probe.families.registry import register_family
+from store.errors import InvalidInputError
 
 
 @register_family
@@ -27,6 +29,29 @@ class Cosmos1(Cosmos):
     transformers = ("CosmosTransformer3DModel",)
     image_pipelines = ("CosmosVideoToWorldPipeline",)
     fps = 30.0
+
+    def check_size(self, height: int, width: int, images: int) -> None:
+        """Raise for a size that the model does not take, or that its tables do not reach: positions, means of latents.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        super().check_size(height, width, images)
+        layout, config = self.geometry.layout(height, width, images, 0), self.denoisers[0].config
+        most = [math.inf] * 3
+        if config.extra_pos_embed_type:
+            most = [size // patch for size, patch in zip(config.max_size, config.patch_size, strict=True)]
+        means = self.pipeline.vae.config.latents_mean
+        if means is not None:
+            most[0] = min(most[0], len(means) // config.out_channels)
+        cells = (layout.frames, layout.height, layout.width)
+        if any(count > end for count, end in zip(cells, most, strict=True)):
+            raise InvalidInputError(
+                f"{self.name} does not take {Size(height, width, images)}: its learned positions (max_size) and the "
+                f"means of its latents end at {most[0]:g} frames of {most[1]:g} x {most[2]:g} cells; these are "
+                f"{layout.frames} frames of {layout.height} x {layout.width} cells. Pass a smaller size."
+            )
 
     @property
     def _sigma_data(self) -> float:

@@ -118,8 +118,9 @@ def test_the_table_of_the_documents_is_what_the_plans_say() -> None:
             f"{layout.video_tokens + layout.text_tokens:,}",
         ], name
         memory = (plan.weight_bytes, plan.capture_bytes, plan.sweep_bytes, plan.tracking_bytes, plan.heads_bytes)
-        more = (*plan.recorder_bytes, plan.transfer_bytes)
-        assert cells[4:12] == [format_bytes(count) for count in (*memory, *more)], name
+        optimising = [plan.optimising_bytes(checkpointing=again) for again in (False, True)]
+        more = (*plan.recorder_bytes, plan.transfer_bytes, *optimising, plan.guidance_bytes, plan.injection_bytes)
+        assert cells[4:16] == [format_bytes(count) for count in (*memory, *more)], name
 
 
 def test_other_sizes_and_bad_ones() -> None:

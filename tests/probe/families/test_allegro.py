@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
 from contract import FamilyContract
 from diffusers import AllegroPipeline, AllegroTransformer3DModel, AutoencoderKLAllegro, DDIMScheduler
 
+from analyses.tracking.options import TrackingOptions
+from analyses.tracking.track import track_points
 from probe import Backbone, load_backbone
+from store.clips.clip import Clip
 from store.errors import InvalidInputError
 
 
@@ -96,3 +100,16 @@ def test_sizes_that_tiles_do_not_cover_are_refused(
 def test_tiles_are_on_only_while_the_vae_works(backbone: Backbone) -> None:
     backbone.decode(torch.zeros(1, 4, 3, 8, 12))
     assert not backbone.pipeline.vae.use_tiling
+
+
+def test_points_are_tracked_in_clips_that_its_vae_encodes_whole(backbone: Backbone) -> None:
+    """It takes 8 + 4 n images, so an image alone has no latents."""
+    images = np.random.default_rng(0).integers(0, 255, (12, 64, 96, 3), np.uint8)
+    given = {"layer": 1, "step": -1, "steps": 2, "size": (64, 96)}
+    text = {**TestAllegro.conditioning(negative=False), "guidance_scale": 1.0}
+    follow = lambda **options: track_points(  # noqa: E731
+        Clip(images, fps=8), [[0, 20.0, 20.0]], backbone, conditioning=text, options=TrackingOptions(**options), **given
+    )
+    assert np.isfinite(follow(encode="clip").tracks).all()
+    with pytest.raises(InvalidInputError, match=r"takes 8 \+ 4 n images, so that an image alone cannot be encoded"):
+        follow()

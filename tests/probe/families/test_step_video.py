@@ -11,15 +11,20 @@ import step_video
 import tiny_pipelines as tiny
 import torch
 from contract import FamilyContract
+from pretend_cuda import PretendCUDA
 from torch import Tensor
 
+from generators.adapters.decoupled.lora import DecoupledLoRA
 from generators.adapters.lora import LoRA
+from generators.adapters.motion_inversion import MotionInversion
+from generators.adapters.temporal_kernel import TemporalKernel
 from generators.sampling.optimise import minimise
 from generators.sampling.sample import sample
 from generators.sampling.step import Step
 from generators.sampling.strategy import Strategy
 from probe import Backbone, Capture, load_backbone, run_prompt
 from probe.backbones.geometry import Size
+from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.selection import Selection
 
@@ -139,6 +144,41 @@ def test_what_it_cannot_do_is_refused(backbone: Backbone) -> None:
         backbone.generate(None, conditioning=TestStepVideo.conditioning(negative=False), **OPTIONS)
     with pytest.raises(UnsupportedBackboneError, match=r"^SelfAttention has no projections of its own for q, k, v"):
         LoRA(backbone)
+    with pytest.raises(UnsupportedBackboneError, match=r"^SelfAttention has no projections of its own for q, k, v"):
+        DecoupledLoRA(backbone, heads={"spatial": [[0]] * 2, "temporal": [[1]] * 2})
+    with pytest.raises(UnsupportedBackboneError, match=r"changes to_q, but SelfAttention has no such projection"):
+        MotionInversion(backbone, size=Size(48, 64, 17))
+    with pytest.raises(UnsupportedBackboneError, match=r"^StepVideoModel does not support gradient checkpointing\."):
+        sample(backbone, "a dog", (), gradient_checkpointing=True, **OPTIONS)
     remote = load_backbone(step_video.StepVideoPipeline(backbone.pipeline.transformer, backbone.pipeline.scheduler))
     with pytest.raises(UnsupportedBackboneError, match="runs on a server, which encodes no clips"):
         remote.generate("a dog", **OPTIONS)
+
+
+def test_adapters_beside_the_attention(backbone: Backbone) -> None:
+    adapter = TemporalKernel(backbone, width=4)
+    plain = sample(backbone, "a dog", (), **OPTIONS)
+    with adapter.attached(backbone):
+        np.testing.assert_array_equal(sample(backbone, "a dog", (), **OPTIONS).images, plain.images)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.fill_(0.5)
+    with adapter.attached(backbone):
+        assert (sample(backbone, "a dog", (), **OPTIONS).images != plain.images).any()
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_the_vae_moves_with_the_pipeline_or_stays_where_it_is(moved: bool) -> None:
+    """It is no part of the pipeline: diffusers does not move it."""
+    pipeline = step_video.step_video()
+    if not moved:
+        vae, pipeline.vae = pipeline.vae, None
+    with PretendCUDA():
+        backbone = load_backbone(pipeline, device="cuda")
+        if not moved:
+            pipeline.vae = vae
+        assert next(pipeline.vae.parameters()).is_cuda == moved
+        clip = Clip(np.zeros((17, 48, 64, 3), np.uint8), fps=8)
+        latents = backbone.encode(clip)
+        assert latents.is_cuda
+        assert backbone.decode(latents).images.shape == clip.images.shape

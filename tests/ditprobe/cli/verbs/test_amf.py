@@ -108,10 +108,11 @@ def test_a_dry_run_says_what_would_happen(run: Run, small: Backbone, clip: Clip)
         "  picture   clip.flow.html",
         "  run       layer 1 at step 4 of 9, one call of the model",
         "  compared  2 layers at 5 steps, a call each",
+        "  memory    at most about 41.9 kB in addition to the model",
     ]
     words = ("--picture-layers", "-1", "--picture-steps", "0,-1", "--dry-run")
     lines = run("amf", "clip.mp4", "--layer", 1, "--step", 4, "--steps", 9, *words, *ON_SMALL).stdout.splitlines()
-    assert lines[-1] == "  compared  1 layer at 3 steps, a call each"
+    assert lines[-2] == "  compared  1 layer at 3 steps, a call each"
     assert files() == ["clip.mp4"]
 
 

@@ -72,6 +72,7 @@ def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
         "Mini('mini': 6 layers of 4 heads x 32 channels, 40 x 40 px and 6 images, float32 on cpu)\n"
         f"  clip      {NAME}\n  prompt    '{PROMPT}'\n  run       10 steps with guidance 4\n"
         "  guidance  cross-attention guidance 1 (exact) in layer 5 at 5 of 10 steps, one pass more at each\n"
+        "  memory    at most about 2.1 MB in addition to the model\n"
         "  decoding  115.2 kB in one piece\n"
         "  time      not estimated; 25 calls of the model\n"
     )

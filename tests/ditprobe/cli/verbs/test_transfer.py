@@ -107,7 +107,7 @@ def test_a_dry_run_prints_the_plan(run: Run, no_model: None) -> None:
         "Mini('mini': 6 layers of 4 heads x 32 channels, 40 x 40 px and 6 images, float32 on cpu)\n"
         f"  clip      {NAME}\n  prompt    '{PROMPT}'\n  run       50 steps with guidance 4\n"
         "  motion    SMM on latents (exact) by layer 5 at 10 of 50 steps, 5 iterations each, from ref.mkv\n"
-        "  memory    at most about 1.5 MB in addition to the model\n"
+        "  memory    at most about 37.2 MB in addition to the weights (12.3 MB with gradient checkpointing)\n"
         "  decoding  115.2 kB in one piece"
     )
     assert re.fullmatch(

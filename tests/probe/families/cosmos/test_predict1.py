@@ -13,8 +13,9 @@ from contract import STEPS, FamilyContract
 from diffusers import CosmosTextToWorldPipeline, CosmosVideoToWorldPipeline, EDMEulerScheduler
 from torch import Tensor
 
-from probe import Backbone
+from probe import Backbone, load_backbone
 from probe.backbones.geometry import Size
+from store.errors import InvalidInputError, UnsupportedBackboneError
 
 
 def predict1(kind: type[Any] = CosmosTextToWorldPipeline, **overrides: Any) -> Any:
@@ -115,9 +116,7 @@ class TestCosmos1VideoToWorld(TestCosmos1):
 def test_the_padding_mask_needs_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers.models.transformers import transformer_cosmos
 
-    from probe import load_backbone
     from probe.families.cosmos import shared
-    from store.errors import UnsupportedBackboneError
 
     backbone = load_backbone(predict1(concat_padding_mask=True))
     monkeypatch.setattr(shared, "is_torchvision_available", lambda: False)
@@ -138,3 +137,14 @@ def test_the_padding_mask_needs_torchvision(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(shared, "is_torchvision_available", lambda: True)
     monkeypatch.setattr(transformer_cosmos, "transforms", Transforms, raising=False)
     assert backbone.generate(None, steps=2, conditioning=given, **TestCosmos1.size).images.shape == (9, 80, 112, 3)
+
+
+def test_sizes_beyond_its_learned_positions_and_means_are_refused() -> None:
+    backbone = load_backbone(predict1(max_size=(4, 32, 32)))
+    backbone.check_size(80, 112, 13)
+    with pytest.raises(InvalidInputError, match="end at 4 frames of 16 x 16 cells; these are 9 frames of 5 x 7 cells"):
+        backbone.check_size(80, 112, 33)
+    backbone = load_backbone(predict1(extra_pos_embed_type=None))
+    backbone.check_size(80, 112, 33)
+    with pytest.raises(InvalidInputError, match="end at 32 frames of"):
+        backbone.check_size(80, 112, 257)

@@ -46,7 +46,7 @@ compiled: $(READY)
 	DITPROBE_COMPILED=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/probe/families/test_adapted.py -k compiled
 
 test-devices: $(READY)
-	DITPROBE_DEVICES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -rP tests/ditprobe/test_pretend_device.py -k every_path
+	DITPROBE_DEVICES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -rP -n $(WORKERS) --dist worksteal tests/ditprobe/test_pretend_device.py tests/ditprobe/test_every_pipeline_on_a_device.py -k every
 
 test-gpu: $(READY)
 	$(BIN)/pytest -q -m gpu tests/gpu

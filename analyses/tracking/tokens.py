@@ -73,7 +73,7 @@ class LayerTokens:
 
     def _fitting(self, images: int) -> int:
         """Return the next number of images that the backbone takes."""
-        while self.backbone.nearest_size(*self.size, images).images != images:
+        while _refusal(self.backbone, self.size, images):
             images += 1
         return images
 
@@ -222,9 +222,19 @@ def chunk_length(backbone: Backbone, options: TrackingOptions, size: tuple[int, 
             f"{backbone.name} joins {backbone.patch[0]} latent frames in each token, so that an image alone has none "
             "of its own. Use TrackingOptions(encode='clip')."
         )
-    if backbone.nearest_images(1) != 1:
+    frames = backbone.layout(*size, backbone.default_size.images).frames
+    refusal = _refusal(backbone, size, 1)
+    if refusal is not None:
         raise InvalidInputError(
-            f"the VAE of {backbone.name} takes {backbone.images_rule}, so that an image alone cannot be encoded. Use "
-            "TrackingOptions(encode='clip')."
-        )
-    return options.chunk_images or backbone.layout(*size, backbone.default_size.images).frames
+            f"an image alone cannot be encoded: {refusal.message} Use TrackingOptions(encode='clip')."
+        ) from refusal
+    return options.chunk_images or frames
+
+
+def _refusal(backbone: Backbone, size: tuple[int, int], images: int) -> InvalidInputError | None:
+    """The error of a backbone that does not take a clip of this size."""
+    try:
+        backbone.check_size(*size, images)
+    except InvalidInputError as error:
+        return error
+    return None

@@ -17,6 +17,7 @@ from generators.adapters.arms import LocalAttention, SpaceTimeKernel, TokenMLP
 from generators.adapters.decoupled.groups import head_groups
 from generators.adapters.fitted import AttachAdapter
 from generators.transfer.dmt import DMT
+from store.errors import InvalidInputError
 
 Named = tuple[str, Callable[[], Any]]
 TRAINING = dp.Training(steps=1, learning_rate=1e-2, tracking_weight=0.5, points=4)
@@ -59,16 +60,27 @@ def of_a_clip(backbone: dp.Backbone, conditioning: dict[str, Any]) -> dict[str, 
     return {name: value for name, value in conditioning.items() if name != backbone.clip_argument}
 
 
-def tracking_options(backbone: dp.Backbone) -> dp.TrackingOptions:
+def tracking_options(backbone: dp.Backbone, size: tuple[int, int]) -> dp.TrackingOptions:
     """Those that a family can track with: some VAEs encode no image alone."""
-    return dp.TrackingOptions(encode="images" if backbone.nearest_images(1) == 1 else "clip")
+    return dp.TrackingOptions(encode="images" if encodes_images(backbone, size) else "clip")
+
+
+def encodes_images(backbone: dp.Backbone, size: tuple[int, int]) -> bool:
+    """Tell whether an image alone can be encoded."""
+    try:
+        backbone.check_size(*size, 1)
+    except InvalidInputError:
+        return False
+    return True
 
 
 def _mtbench(backbone: dp.Backbone, clip: dp.Clip, prompt: str | None, method: Any, plain: dict[str, Any]) -> None:
     """A transfer of one entry, measured with the tracks that the backbone itself finds."""
     given: dict[str, Any] = {"steps": 3, "conditioning": of_a_clip(backbone, plain["conditioning"])}
     given |= {"size": (plain["height"], plain["width"])} | ({} if prompt is None else {"prompt": prompt})
-    tracker = dp.BackboneTracker(backbone, len(backbone.layers) - 1, -1, options=tracking_options(backbone), **given)
+    tracker = dp.BackboneTracker(
+        backbone, len(backbone.layers) - 1, -1, options=tracking_options(backbone, given["size"]), **given
+    )
     assert clip.tracks is not None
     difficulty = motion_difficulty(clip.tracks, min_spread=1.0)
     entry = Entry("one", clip, ("a red disc moves left over blue stripes",), difficulty)

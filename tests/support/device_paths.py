@@ -224,7 +224,7 @@ def _evaluations(
         lambda: dp.sweep_closer(backbone, clip, layers=[last], follow=last, step=-1, max_crops=1, **given),
     )
     yield "reference flow", lambda: dp.reference_flow(backbone, clip, layer=last, prompt=run.get("prompt"), **shown)
-    tracker = dp.BackboneTracker(backbone, last, -1, size=size, options=tracking_options(backbone), **run)
+    tracker = dp.BackboneTracker(backbone, last, -1, size=size, options=tracking_options(backbone, size), **run)
     yield "TAP-Vid", lambda: dp.evaluate_tapvid({"clip": clip}, {"ours": tracker})
     yield "trackers compared", lambda: dp.compare_trackers({"clip": clip}, {"ours": tracker})
     yield "tracks of a clip", lambda: dp.with_pseudo_tracks(clip, tracker)

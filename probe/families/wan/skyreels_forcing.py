@@ -15,6 +15,7 @@ from probe.families.wan.skyreels_v2 import SkyReelsV2
 from store.clips.clip import Clip
 from store.errors import InvalidInputError, UnsupportedBackboneError
 from store.layout import TokenLayout
+from store.text import counted
 
 
 @register_family
@@ -94,7 +95,7 @@ class SkyReelsForcing(SkyReelsV2):
         return {name: value for name, value in chosen.items() if name != "last_image"}
 
     def check_run(self, arguments: Mapping[str, Any]) -> None:
-        """Raise for runs in which frames wait for one another, or that are made in pieces.
+        """Raise for runs in which frames wait for one another, that are made in pieces, or of nothing but the image.
 
         Raises
         ------
@@ -111,6 +112,12 @@ class SkyReelsForcing(SkyReelsV2):
                     f"{name}={arguments[name]!r} makes frames at steps of their own, or further ones, which is not "
                     f"probed. Leave {name} out."
                 )
+        least = self.strides[0] + 1
+        if self.takes_image and arguments["num_frames"] < least:
+            raise InvalidInputError(
+                f"{self.name} makes no clip of {counted(arguments['num_frames'], 'image')}: from an image, its first "
+                f"latent frame is that image. Pass at least {least} images."
+            )
 
     @contextmanager
     def prepared_call(self, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

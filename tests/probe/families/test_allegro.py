@@ -111,5 +111,5 @@ def test_points_are_tracked_in_clips_that_its_vae_encodes_whole(backbone: Backbo
         Clip(images, fps=8), [[0, 20.0, 20.0]], backbone, conditioning=text, options=TrackingOptions(**options), **given
     )
     assert np.isfinite(follow(encode="clip").tracks).all()
-    with pytest.raises(InvalidInputError, match=r"takes 8 \+ 4 n images, so that an image alone cannot be encoded"):
+    with pytest.raises(InvalidInputError, match=r"an image alone cannot be encoded: .* with 8 \+ 4 n images"):
         follow()

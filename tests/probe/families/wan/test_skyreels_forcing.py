@@ -119,6 +119,13 @@ def test_frames_at_steps_of_their_own_are_refused(backbone: Backbone, given: dic
         backbone.generate(None, steps=4, conditioning={**GIVEN, **given}, **tiny.SIZE)
 
 
+def test_nothing_but_the_image_is_refused() -> None:
+    kind = TestForcingOfAnImage
+    image_to_video, size = load_backbone(kind.make_pipeline()), {**tiny.SIZE, "images": 1}
+    with pytest.raises(InvalidInputError, match=r"makes no clip of 1 image: from an image, .* Pass at least 5 images"):
+        image_to_video.generate(None, steps=2, conditioning=kind.conditioning(), **size)
+
+
 def test_so_are_they_in_a_call_of_the_pipeline(backbone: Backbone) -> None:
     found: list[Capture] = []
     with (

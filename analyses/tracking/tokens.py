@@ -120,13 +120,29 @@ class LayerTokens:
         origins = None if windows is None else windows.at(images)
         return torch.cat(self._encoded(images, windows, origins), self.backbone.frame_axis), layout, origins
 
+    def _images_of_run(self, images: int, chunk: Chunk) -> tuple[int, ...]:
+        """Return the image that each image of a run shows: those of a chunk, each as often as its latent frame has."""
+        if self.options.encode == "clip":
+            return (*chunk.images, *chunk.images[-1:] * (images - len(chunk.images)))
+        layout, last = self.backbone.layout(*self.size, images), len(chunk.images) - 1
+        spans = ((frame, len(layout.images_of(frame))) for frame in range(layout.frames))
+        return tuple(chunk.images[min(frame, last)] for frame, count in spans for _ in range(count))
+
+    def _images_of_run(self, images: int, chunk: Chunk) -> tuple[int, ...]:
+        """Return the image at each place of a run: those of a chunk, repeated over the span of their latent frame."""
+        if self.options.encode == "clip":
+            return (*chunk.images, *chunk.images[-1:] * (images - len(chunk.images)))
+        layout, last = self.backbone.layout(*self.size, images), len(chunk.images) - 1
+        spans = ((frame, len(layout.images_of(frame))) for frame in range(layout.frames))
+        return tuple(chunk.images[min(frame, last)] for frame, count in spans for _ in range(count))
+
     def _forward(self, images: int, view: View) -> ForwardPass:
-        """Return the model's calls for clips of a number of images, one per anchor if the model also takes an image."""
+        """Return the calls of the model for clips of a number of images, one for each chunk if it also takes images."""
         chunk, windows = view
-        anchor = chunk.images[:1]
-        origins = None if windows is None else windows.at(anchor)
-        shown = self.backbone.conditioning_of(self._clip(anchor, windows, origins))
-        own = _key(windows, anchor[0], None if origins is None else origins[0])
+        seen = chunk.images[:1] if self.backbone.clip_argument is None else self._images_of_run(images, chunk)
+        origins = None if windows is None else windows.at(seen)
+        shown = self.backbone.conditioning_of(self._clip(seen, windows, origins))
+        own = tuple(_key(windows, image, None if origins is None else origins[n]) for n, image in enumerate(seen))
         key = images, own if shown else None
         if key not in self._forwards:
             height, width = self.size

@@ -38,13 +38,13 @@ class Cosmos1(Cosmos):
         InvalidInputError
         """
         super().check_size(height, width, images)
-        layout, config = self.geometry.layout(height, width, images, 0), self.denoisers[0].config
-        most = [math.inf] * 3
+        config: Any = self.denoisers[0].config
+        layout, most = self.geometry.layout(height, width, images, 0), [math.inf] * 3
         if config.extra_pos_embed_type:
             most = [size // patch for size, patch in zip(config.max_size, config.patch_size, strict=True)]
         means = self.pipeline.vae.config.latents_mean
         if means is not None:
-            most[0] = min(most[0], len(means) // config.out_channels)
+            most[0] = min(most[0], float(len(means) // config.out_channels))
         cells = (layout.frames, layout.height, layout.width)
         if any(count > end for count, end in zip(cells, most, strict=True)):
             raise InvalidInputError(

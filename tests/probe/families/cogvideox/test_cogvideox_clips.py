@@ -14,6 +14,8 @@ from from_a_clip import OfAClip
 from PIL import Image
 from torch import Tensor
 
+from analyses.tracking.options import TrackingOptions
+from analyses.tracking.track import track_points
 from generators.sampling.sample import sample
 from generators.sampling.step import Step
 from generators.sampling.strategy import Strategy
@@ -157,3 +159,20 @@ def test_clips_with_patches_of_two_latent_frames_are_refused() -> None:
     pipeline = tiny.cogvideox(kind=CogVideoXVideoToVideoPipeline, patch_size_t=2, patch_bias=False)
     with pytest.raises(UnsupportedBackboneError, match="takes no odd number of latent frames where tokens join 2"):
         load_backbone(pipeline)
+
+
+@pytest.mark.parametrize("encode", ["images", "clip"])
+def test_points_are_tracked_with_the_images_of_each_chunk(encode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, given = load_backbone(TestFunControl.make_pipeline()), list[list[Any]]()
+    own = backbone.conditioning_of
+    monkeypatch.setattr(
+        backbone, "conditioning_of", lambda clip: given.append([image[0, 0, 0] for image in clip.images]) or own(clip)
+    )
+    images = np.broadcast_to(np.arange(9, dtype=np.uint8)[:, None, None, None], (9, 80, 112, 3))
+    how: dict[str, Any] = {"layer": 1, "step": -1, "steps": 2, "options": TrackingOptions(encode=encode)}
+    text = {**embeds((0,), True), "guidance_scale": 1.0}
+    found = track_points(Clip(images, fps=8), [[0, 20.0, 20.0]], backbone, size=(80, 112), conditioning=text, **how)
+    assert np.isfinite(found.tracks).all()
+    runs = {tuple(map(int, each)) for each in given}
+    expected = tuple(range(9)) if encode == "clip" else None
+    assert expected in runs if expected else all(run[1:5] == run[1:2] * 4 for run in runs)

@@ -121,14 +121,6 @@ class LayerTokens:
         return torch.cat(self._encoded(images, windows, origins), self.backbone.frame_axis), layout, origins
 
     def _images_of_run(self, images: int, chunk: Chunk) -> tuple[int, ...]:
-        """Return the image that each image of a run shows: those of a chunk, each as often as its latent frame has."""
-        if self.options.encode == "clip":
-            return (*chunk.images, *chunk.images[-1:] * (images - len(chunk.images)))
-        layout, last = self.backbone.layout(*self.size, images), len(chunk.images) - 1
-        spans = ((frame, len(layout.images_of(frame))) for frame in range(layout.frames))
-        return tuple(chunk.images[min(frame, last)] for frame, count in spans for _ in range(count))
-
-    def _images_of_run(self, images: int, chunk: Chunk) -> tuple[int, ...]:
         """Return the image at each place of a run: those of a chunk, repeated over the span of their latent frame."""
         if self.options.encode == "clip":
             return (*chunk.images, *chunk.images[-1:] * (images - len(chunk.images)))

@@ -24,6 +24,7 @@ from benchmarks.tracking.ablation import OURS, ablation_report, layer_of, real_a
 from benchmarks.tracking.clips import IMAGES, measure_all, real_clips, scene_clips
 from benchmarks.tracking.closer import (
     CLOSEST,
+    FINEST,
     FOLLOWING,
     closer_trackers,
     control_report,
@@ -72,6 +73,7 @@ def scene_report(
         "mode first.",
         main_table(found),
         threshold_table(found),
+        difference_table(found, FINEST, [*_BESIDE, OURS, FOLLOWING, CLOSEST]),
         difference_table(found, CLOSEST, [*_BESIDE, OURS, FOLLOWING]),
         difference_table(found, FOLLOWING, [*_BESIDE, OURS]),
     ]

@@ -33,6 +33,7 @@ from store.clips.clip import Clip
 from store.tracks.point_tracks import PointTracks, Tracker
 
 OURS, FOLLOWING, CLOSEST = "ours", "ours, levels 1, 2", "ours, levels 1, 2, 4"
+FINEST = "ours, levels 1, 1, 2, 4, all crops"
 AGAIN, CLOSER, BOTH = "ours, levels 1, 1", "ours, levels 1, 1, 2", "ours, levels 1, 1, 2, 4"
 ALL_CROPS, COMPENSATED = "ours, levels 1, 2, all crops", "ours, levels 1, 1, 2, compensated"
 WHOLE_CLIPS = "ours, levels 1, 2, all crops in all images"
@@ -111,6 +112,7 @@ def closer_trackers(
     return {
         FOLLOWING: replace(plain, options=TrackingOptions(levels=(1, 2))),
         CLOSEST: replace(plain, options=TrackingOptions(levels=(1, 2, 4))),
+        FINEST: replace(plain, options=TrackingOptions(levels=(1, 1, 2, 4), max_crops=None)),
     }
 
 

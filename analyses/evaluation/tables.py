@@ -50,7 +50,7 @@ def tidy(measured: xr.Dataset, *, heads: bool = False) -> pd.DataFrame:
 
     Notes
     -----
-    Windows of one clip are rows of their own with the same ``source``. Average them first, as ditprobe does:
+    Windows of one clip are separate rows with the same ``source``. Average them first, as ditprobe does:
     ``table.groupby(["source", "step", "layer"]).mean(numeric_only=True)``.
 
     Examples

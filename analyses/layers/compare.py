@@ -155,7 +155,7 @@ def _values(swept: xr.Dataset, measure: str) -> xr.DataArray:
     values = swept[measure]
     values = values.sel(target="cross", drop=True) if "target" in values.coords else values
     draws = "draw" in values.coords
-    # draws of the noise are pairs of their own: the same seed in both
+    # draws of the noise are separate pairs, with the same seed in both
     return values.assign_coords(source=("clip", values["clip"].values)) if draws else values
 
 

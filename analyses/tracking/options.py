@@ -79,7 +79,7 @@ class TrackingOptions:
     crops : "auto", "compensate" or "follow"
         "compensate" removes the coarse motion from the images, so that points that move differently share a crop, and
         measures the remaining motion (:class:`analyses.tracking.compensation.Compensator`). "follow" moves a crop along
-        with points that move alike; points that move differently need crops of their own. "auto" compensates the whole
+        with points that move alike; points that move differently need separate crops. "auto" compensates the whole
         image, where all points are known in one image, and then follows: more accurate, and with more crops, than
         compensating closer crops too. A level that comes twice is looked at once unless it is compensated.
     crop_margin : float

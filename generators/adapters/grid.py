@@ -68,7 +68,7 @@ class TokenGrid:
         if tokens < video:
             raise InvalidInputError(f"a layer has {tokens} tokens, fewer than the {video} of the video.")
         if tokens == video and self._backbone.text_position is not None:
-            return slice(0, video)  # a stream of its own, beside that of the text
+            return slice(0, video)  # a separate stream, beside that of the text
         if self._layout is None:
             raise ProbeStateError("a layer was called outside its transformer, so where its tokens lie is unknown.")
         order = self._backbone.order_of_tokens(self._call, self._layout, tokens, "a layer")

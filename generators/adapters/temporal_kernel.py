@@ -17,7 +17,7 @@ Init = Literal["exact", "det"]
 
 
 class TemporalKernel(BesideAttention):
-    """``Up * gelu(Down * I)`` beside attention, convolutions over the frames of each cell by itself (DeT, eq. 2).
+    """``Up * gelu(Down * I)`` beside attention, convolutions over the frames of each cell separately (DeT, eq. 2).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Keys and values of the reference in place of the sample's: DiTFlow's injection, also a baseline by itself."""
+"""Keys and values of the reference in place of the sample's: DiTFlow's injection, also used alone as a baseline."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from store.errors import InvalidInputError
 class DecoupledLoRA(MotionAdapter):
     """``q[g] += alpha / rank * B_g A_g x`` for each group g of heads, and so for keys and values (Follow-Your-Motion).
 
-    A group has matrices of its own in each projection. B has the rows of the group's heads alone, so no value that
+    Each group has separate matrices in each projection. B has the rows of the group's heads alone, so no value that
     the projection gives to another head is changed, to the bit; of the output projection, A reads the columns of the
     group's heads alone. Norms and positions act afterwards, as ever; where a norm of queries and keys is taken over all
     heads together (Wan), it passes on the size of the change to the others.

@@ -28,7 +28,7 @@ MotionOf = Literal["prediction", "clean"]
 
 
 class ImageObjective(PlainlyShown):
-    """Denoising loss of one image of a clip, another at each step, shown as a clip of its own (stage 2 of the paper).
+    """Denoising loss of one image of a clip, another at each step, shown as a separate clip (stage 2 of the paper).
 
     Parameters
     ----------

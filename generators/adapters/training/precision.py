@@ -14,7 +14,7 @@ _LEAST_SCALE = 1.0
 
 
 class MixedPrecision:
-    """Autocast and loss scale of one training; trainings at once, in threads of their own, share nothing.
+    """Autocast and loss scale of one training; simultaneous trainings in separate threads share nothing.
 
     Parameters
     ----------

@@ -172,9 +172,9 @@ class PretendCUDA:
         if name in _METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        special = getattr(self, f"_call_{name}", None)
+        special = _SPECIAL.get(name)
         if special is not None:
-            return special(func, args, kwargs)
+            return special(self, func, args, kwargs)
         if name in ("backward", "grad", "run_backward"):
             self._in_backward += 1
             try:
@@ -207,6 +207,8 @@ class PretendCUDA:
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs)
         if index is None and not isinstance(result, PretendTensor):
+            return result
+        if not isinstance(result, Tensor | tuple | list | dict):
             return result
         given = list(_tensors((args, kwargs)))
 
@@ -442,7 +444,7 @@ class PretendEvent:
 
 
 def _is_pretend(value: Any) -> bool:
-    return isinstance(value, Tensor) and issubclass(type(value), PretendTensor)
+    return issubclass(type(value), PretendTensor)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
@@ -454,9 +456,14 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
+_SPECIAL = {name.removeprefix("_call_"): call for name, call in vars(PretendCUDA).items() if name.startswith("_call_")}
+
+
 def _name_of(func: Callable[..., Any]) -> str:
-    name = getattr(func, "__name__", str(func))
-    return name
+    try:
+        return func.__name__
+    except AttributeError:
+        return str(func)
 
 
 def _caller() -> str:

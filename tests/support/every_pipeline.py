@@ -101,7 +101,6 @@ _OWN: dict[str, tuple[tuple[Collection[str], str], ...]] = {
     "TestAllegro": ((_ALONE, "does not take .* and 1 image"),),
     "TestKandinsky5ImageToVideo": ((_ALONE, "does not take 1 images"),),
     "TestCosmos25FromAClip": ((_ALONE, "not of the size of this forward pass"),),
-    "TestCosmos1VideoToWorld": ((_GROUPS, "finds no temporal heads"),),
     "TestStepVideo": (
         (_SPLIT, "does not take a clip of 2 latent frames"),
         (_CHECKPOINTED, "does not support gradient checkpointing"),

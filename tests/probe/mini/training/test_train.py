@@ -398,15 +398,6 @@ def test_a_training_begins_with_no_other_kind_of_backbone(one_step: Path, tmp_pa
     )
 
 
-def test_a_training_with_rotary_positions_can_begin_with_weights_of_added_ones(one_step: Path, tmp_path: Path) -> None:
-    state = TrainingState.new(dataclasses.replace(SMALL, rotary=True), config_of(), torch.device("cpu"))
-    state.start_from(str(one_step / "weights"))
-    assert_same(
-        dict(state.pipeline.transformer.state_dict()), dict(load_mini(one_step / "weights").transformer.state_dict())
-    )
-    assert state.pipeline.transformer.config.use_rotary_positional_embeddings
-
-
 def test_a_finished_training_says_so_and_keeps_its_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = config_of(steps=2, batch=1)
     folder = train(tmp_path, SMALL, config, device="cpu", workers=0)

@@ -26,7 +26,7 @@ from store import Clip, Selection
 
 TUNING, TEST, STEP = 2_000, 0, 46
 STEPS = (0, 20, 40, 46, 49)
-MAIN = {"mini": 5, "mini-rope": 5, "mini@1": 5}
+MAIN = {"mini": 5, "mini-rope": 5, "mini@1": 5, "mini-rope@1": 5}
 """The layer that tracks best on each backbone, as the model card has it."""
 
 _LETTER = {"temporal": "T", "spatial": "S", "undecided": "?"}

@@ -65,6 +65,7 @@ RATES = {
     "mini": _TUNED,
     "mini@1": _TUNED,
     "mini-rope": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2},
+    "mini-rope@1": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2},
 }
 """Chosen by the part "tune" on mini: the lowest motion error among rates that keep the prompt's colours. Not tuned on
 mini-rope."""

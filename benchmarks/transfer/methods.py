@@ -38,12 +38,14 @@ RATE_OF = {
     "mini": _FIRST,
     "mini@1": _FIRST,
     "mini-rope": {"SMM": 0.02, "MOFT": 0.05, "MotionClone": 0.02, LATENTS: 0.02, POSITIONS: 0.02},
+    "mini-rope@1": {"SMM": 0.02, "MOFT": 0.05, "MotionClone": 0.02, LATENTS: 0.02, POSITIONS: 0.02},
 }
 """Of the highest motion fidelity in the part "tune" among those within 5 points of the plain prompt agreement."""
 INJECTION = {
     "mini": Injection(layer=3, fraction=0.5),
     "mini@1": Injection(layer=3, fraction=0.5),
     "mini-rope": Injection(),
+    "mini-rope@1": Injection(),
 }
 """Chosen likewise; published are layer 0 and a fifth of the steps."""
 

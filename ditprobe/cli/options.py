@@ -145,7 +145,7 @@ Crops = Annotated[
 ClipNoise = Annotated[Noise, typer.Option(help="Noise added to the clip.", rich_help_panel=RUN)]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="Prompt for the model.", rich_help_panel=RUN)]
 
-_PIXEL_STEP_OF_MINIS = {"mini": 8, "mini-rope": 8, "mini@1": 8}
+_PIXEL_STEP_OF_MINIS = {"mini": 8, "mini-rope": 8, "mini@1": 8, "mini-rope@1": 8}
 
 
 def check_size(size: tuple[int, int] | None, backbone: str) -> None:

@@ -164,6 +164,7 @@ TUNED: Mapping[str, Mapping[str, tuple[Training | None, dict[str, Any]]]] = {
     "mini": _TUNED_ON_MINIS,
     "mini-rope": _TUNED_ON_MINIS,
     "mini@1": _TUNED_ON_MINIS,
+    "mini-rope@1": _TUNED_ON_MINIS,
 }
 """By backbone and method: the training and further settings, chosen on one to three tuning scenes of mini."""
 

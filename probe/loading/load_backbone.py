@@ -56,9 +56,9 @@ def load_backbone(
     Parameters
     ----------
     name_or_path_or_pipeline : str, path or diffusers pipeline
-        ``"mini"`` or ``"mini-rope"`` (bundled, need no network; ``"mini@1"`` has the weights that ``"mini"`` had
-        first), a folder that ``save_pretrained`` wrote, a hub id such as ``"THUDM/CogVideoX-2b"``, or a pipeline
-        object. An object may be compiled, LoRA-adapted, quantized or offloaded.
+        ``"mini"`` or ``"mini-rope"`` (bundled, need no network; ``"mini@1"`` and ``"mini-rope@1"`` have their
+        first weights), a folder that ``save_pretrained`` wrote, a hub id such as ``"THUDM/CogVideoX-2b"``, or a
+        pipeline object. An object may be compiled, LoRA-adapted, quantized or offloaded.
     device : str or torch.device
         "auto" is the GPU if there is one; a pipeline object stays where it is, and one whose parts are offloaded
         is never moved.

@@ -20,7 +20,7 @@ from store.wording import Wording
 MINIS = ("mini", "mini-rope")
 """Names of the bundled backbones."""
 
-EARLIER_MINIS = ("mini@1",)
+EARLIER_MINIS = ("mini@1", "mini-rope@1")
 """Names of bundled weights that others have replaced, kept so that results on them can be repeated."""
 
 _BUNDLED = f"{' or '.join(map(repr, MINIS))}, which are bundled"

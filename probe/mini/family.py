@@ -18,7 +18,8 @@ GUIDANCE_SCALE = 4.0
 def reads_scenes(pipeline: Any) -> bool:
     """Tell whether the tokenizer of a pipeline knows the words of scene prompts, and no others.
 
-    The weights of mini@1 do not know :data:`store.scenes.prompt.ANY_SHAPE`: they were not trained on open prompts.
+    The first weights, mini@1 and mini-rope@1, do not know :data:`store.scenes.prompt.ANY_SHAPE`: they were not trained
+    on open prompts.
 
     Examples
     --------

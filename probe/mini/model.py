@@ -25,8 +25,8 @@ from store.files.pipeline_json import read_json
 from store.text import listed
 
 WEIGHTS = Path(__file__).parent / "weights"
-BUNDLED = {name: WEIGHTS / name for name in ("mini", "mini-rope", "mini@1")}
-"""Folders of the weights in the package: added sinusoidal positions, rotary ones, and the first weights of mini."""
+BUNDLED = {name: WEIGHTS / name for name in ("mini", "mini-rope", "mini@1", "mini-rope@1")}
+"""Folders of the weights in the package: added sinusoidal positions, rotary ones, and the first weights of either."""
 
 _CONFIG = {"scheduler": "scheduler_config.json"}
 _POSITIONS = ("sample_frames", "sample_height", "sample_width", "num_attention_heads", "attention_head_dim")
@@ -132,7 +132,8 @@ def load_mini(name_or_folder: str | Path = "mini", *, dtype: torch.dtype = torch
 
     Parameters
     ----------
-    name_or_folder : "mini", "mini-rope", "mini@1" (the first weights of mini), or a folder that :func:`save_mini` wrote
+    name_or_folder : "mini", "mini-rope", "mini@1" or "mini-rope@1", or a folder that :func:`save_mini` wrote
+        "@1" has the first weights of that backbone.
     dtype : torch.dtype
         Data type of the transformer, the text encoder and the codec.
 

@@ -37,7 +37,7 @@ Examples:
 """
 
 _COLUMNS = ("image", "x", "y")
-MINIS, SEEN = ("mini", "mini-rope", "mini@1"), (40, 40)
+MINIS, SEEN = ("mini", "mini-rope", "mini@1", "mini-rope@1"), (40, 40)
 """Backbones trained on scenes of one size only, and that size (height, width)."""
 
 

@@ -275,5 +275,5 @@ _ON_MINIS = {
     SPATIAL: Training(steps=100, learning_rate=3e-3, warm_up=20, tracking_weight=0.0),
     TEMPORAL: Training(steps=200, learning_rate=3e-3, warm_up=20, tracking_weight=0.0),
 }
-TUNED: Mapping[str, Mapping[str, Training]] = dict.fromkeys(("mini", "mini-rope", "mini@1"), _ON_MINIS)
+TUNED: Mapping[str, Mapping[str, Training]] = dict.fromkeys(("mini", "mini-rope", "mini@1", "mini-rope@1"), _ON_MINIS)
 """For the bundled backbones: the rate and steps of the other LoRA, with half as many steps on images."""

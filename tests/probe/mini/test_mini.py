@@ -59,7 +59,7 @@ def small_pipeline(**changed: Any) -> Any:
 
 
 def test_they_are_small_and_have_their_names() -> None:
-    assert set(BUNDLED) == {"mini", "mini-rope", "mini@1"} == {*MINIS, *EARLIER_MINIS}
+    assert set(BUNDLED) == {"mini", "mini-rope", "mini@1", "mini-rope@1"} == {*MINIS, *EARLIER_MINIS}
     there = [folder for folder in BUNDLED.values() if folder.is_dir()]
     folders = [sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in there]
     assert all(1_000_000 < size < 20_000_000 for size in folders)
@@ -206,7 +206,7 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
         load_mini(tmp_path)
     assert str(caught.value) == (
         f"no mini backbone at {tmp_path}: tokenizer, text_encoder, transformer, scheduler missing. Bundled are mini, "
-        "mini-rope and mini@1; train another with python -m probe.mini.training."
+        "mini-rope, mini@1 and mini-rope@1; train another with python -m probe.mini.training."
     )
 
 
@@ -276,8 +276,9 @@ def test_every_scene_prompt_is_known_to_the_bundled_tokenizers(mini: Backbone) -
         assert tokenizer.slots or tokenizer.decode(ids) == prompt
 
 
-def test_weights_from_before_open_prompts_warn_of_them_and_refuse_their_word() -> None:
-    mini = load_backbone("mini@1", device="cpu")
+@pytest.mark.parametrize("name", EARLIER_MINIS)
+def test_weights_from_before_open_prompts_warn_of_them_and_refuse_their_word(name: str) -> None:
+    mini = load_backbone(name, device="cpu")
     assert (type(mini), mini.pipeline.tokenizer.slots) == (Mini, False)
     assert ANY_SHAPE not in mini.pipeline.tokenizer.get_vocab()
     with pytest.warns(PromptWarning, match="it leaves the motion and the pattern open, and these weights were trained"):
@@ -286,8 +287,7 @@ def test_weights_from_before_open_prompts_warn_of_them_and_refuse_their_word() -
         mini.check_prompt("a red object moves left over blue stripes")
 
 
-def test_the_weights_of_mini_take_open_prompts_without_a_warning() -> None:
-    mini = load_backbone("mini", device="cpu")
+def test_the_bundled_weights_take_open_prompts_without_a_warning(mini: Backbone) -> None:
     assert mini.pipeline.tokenizer.slots
     for prompt in (
         "a red disc over blue",

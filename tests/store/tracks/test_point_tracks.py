@@ -184,5 +184,6 @@ def test_an_unknown_backbone_says_how_to_find_a_layer():
     assert str(error.value) == (
         f"no layer is known to track well on {backbone.name}. Pass layer=, or find one: "
         "select_layers(sweep(backbone, clips, Selection(steps=[-1], layers='all'))). "
-        "Known: mini, mini-rope, mini@1, THUDM/CogVideoX-2b, THUDM/CogVideoX-5b, hunyuanvideo-community/HunyuanVideo."
+        "Known: mini, mini-rope, mini@1, mini-rope@1, THUDM/CogVideoX-2b, THUDM/CogVideoX-5b, "
+        "hunyuanvideo-community/HunyuanVideo."
     )

@@ -181,7 +181,7 @@ def test_one_cell_that_matches_far_away_does_not_make_the_others_pale() -> None:
     labelled = labelled_flow(flow, TokenLayout(3, 10, 10, 40, 40, 3), details={})
     part = flow_part(make_scene(0, images=3), [[labelled]])
     assert json.loads(part.view.data)["rim"] == 2.0
-    assert "Longer ones are darker." in part.notes[1]
+    assert "Longer vectors are darker." in part.notes[1]
 
 
 def test_a_page_that_would_be_too_large_is_refused_before_the_model_runs(

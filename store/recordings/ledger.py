@@ -90,10 +90,11 @@ class Ledger:
 
     def note_times(self, row: int, times: Mapping[str, float | None]) -> None:
         """Remember what the scheduler calls a step."""
-        for name, value in times.items():
-            if value is not None and self._values[name][row] != value:
-                self._values[name][row] = value
-                self._times_changed = True
+        with self._lock:
+            for name, value in times.items():
+                if value is not None and self._values[name][row] != value:
+                    self._values[name][row] = value
+                    self._times_changed = True
 
     def finish(
         self,
@@ -120,14 +121,14 @@ class Ledger:
             start = time.monotonic()
             if lazily and start < self._next_commit and self._open_files() < _MOST_FILES:
                 return
-            with self._lock:
+            with self._lock:  # the times are copied: the next step notes its own while these are written
                 finished, self._finished = self._finished, []
+                times = {name: self._values[name].copy() for name in ("timestep", "sigma") if self._times_changed}
+                self._times_changed = False
             sync_all([descriptor for record in finished for descriptor in record.files])
             start = time.monotonic()  # what the files take is no cost of writing the records down
-            if self._times_changed:
-                self._times_changed = False
-                for name in ("timestep", "sigma"):
-                    self._write(name)
+            for name, values in times.items():
+                write_small(self._path, name, values, sync=self._sync)
             if finished:
                 self._mark(finished)
             self._next_commit = time.monotonic() + 20 * (time.monotonic() - start)

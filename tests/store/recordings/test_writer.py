@@ -17,6 +17,7 @@ import store.recordings.writer
 from store import RecordingWriter, Selection, TokenLayout, open_recording
 from store.errors import CorruptRecordingError, NotRecordedError, RecordingError
 from store.files.atomic import ALIGNMENT
+from store.recordings.ledger import Ledger
 
 LAYOUT = TokenLayout(3, 5, 7, 80, 84, 9)
 STEPS = 8
@@ -279,3 +280,22 @@ def test_a_record_marked_done_whose_file_was_swapped_for_another_is_noticed(tmp_
     (folder / "c.0.0.0.0.0.0.0.0").write_bytes((folder / "c.0.0.1.0.0.0.0.0").read_bytes())
     with pytest.raises(CorruptRecordingError, match="step 0, layer 1"):
         open_recording(path).read(step=0, layer=1)
+
+
+def test_times_that_are_noted_while_they_are_written_do_not_change_what_is_written(tmp_path, monkeypatch):
+    """The file's checksum is that of its values, although the sampler goes on."""
+    plan, kept = plan_for(), []
+    ledger = Ledger(tmp_path, plan)
+
+    def write(path, name, values, **options):
+        before = values.copy()
+        ledger.note_times(1, {"timestep": 7.0 + len(kept), "sigma": 0.5 + len(kept)})
+        np.testing.assert_array_equal(values, before)
+        kept.append((name, values[1]))
+
+    monkeypatch.setattr("store.recordings.ledger.write_small", write)
+    ledger.note_times(0, {"timestep": 999.0, "sigma": 1.0})
+    ledger.commit()
+    assert [name for name, _ in kept] == ["timestep", "sigma"]
+    ledger.commit()  # what was noted meanwhile comes with the next one
+    assert [value for _, value in kept[2:]] == [8.0, 1.5]

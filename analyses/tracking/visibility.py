@@ -95,7 +95,7 @@ def visibility_probability(levels: list[LevelTracks], clip: tuple[int, int], anc
 
     Notes
     -----
-    Fitted with ``mini`` on tuning scenes; docs/benchmarks.md has its calibration curve and Brier scores on others.
+    Fitted with ``mini@1`` on tuning scenes; docs/benchmarks.md has its calibration curve and Brier scores on others.
     ``python -m benchmarks.tracking --parts visibility`` fits it again. It also hides points outside the image, since
     one feature is their distance from the border. On real clips consistency hardly distinguishes hidden from visible
     points, and the probability is too high (docs/benchmarks.md).

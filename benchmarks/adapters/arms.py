@@ -67,8 +67,8 @@ RATES = {
     "mini-rope": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2},
     "mini-rope@1": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2},
 }
-"""Chosen by the part "tune" on mini: the lowest motion error among rates that keep the prompt's colours. Not tuned on
-mini-rope."""
+"""Chosen by the part "tune" on mini@1: the lowest motion error among rates that keep the prompt's colours. Not tuned on
+the others."""
 
 TRIED = {
     DET: (1e-3, 3e-3, 1e-2),

@@ -40,7 +40,8 @@ RATE_OF = {
     "mini-rope": {"SMM": 0.02, "MOFT": 0.05, "MotionClone": 0.02, LATENTS: 0.02, POSITIONS: 0.02},
     "mini-rope@1": {"SMM": 0.02, "MOFT": 0.05, "MotionClone": 0.02, LATENTS: 0.02, POSITIONS: 0.02},
 }
-"""Of the highest motion fidelity in the part "tune" among those within 5 points of the plain prompt agreement."""
+"""Of the highest motion fidelity in the part "tune" among those within 5 points of the plain prompt agreement; tuned on
+the first weights alone."""
 INJECTION = {
     "mini": Injection(layer=3, fraction=0.5),
     "mini@1": Injection(layer=3, fraction=0.5),

@@ -166,7 +166,7 @@ TUNED: Mapping[str, Mapping[str, tuple[Training | None, dict[str, Any]]]] = {
     "mini@1": _TUNED_ON_MINIS,
     "mini-rope@1": _TUNED_ON_MINIS,
 }
-"""By backbone and method: the training and further settings, chosen on one to three tuning scenes of mini."""
+"""By backbone and method: the training and further settings, chosen on one to three tuning scenes with mini@1."""
 
 
 def _tuned(backbone: Backbone, method: str) -> tuple[Training | None, dict[str, Any]]:

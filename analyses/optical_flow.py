@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -114,3 +116,69 @@ def flow_at(flow: np.ndarray, points: np.ndarray) -> np.ndarray:
         map_coordinates(flow[..., n], rows_and_columns, output=np.float64, order=1, mode="nearest") for n in range(2)
     ]
     return np.stack(channels, -1)
+
+
+def chain_flow(
+    images: np.ndarray, queries: np.ndarray, side: int = DIS_SIDE, tolerance: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move points by the flow from image to image, forward and backward from the image of each query.
+
+    Parameters
+    ----------
+    images : uint8 (image, y, x, 3)
+    queries : (point, 3) as (image, x, y) in pixels
+    side : pixels, see :class:`DISFlow`
+    tolerance : distance between a point and its forward-backward position, in pixels of the enlarged images, that is
+        allowed in addition to a tenth of the step
+
+    Returns
+    -------
+    tracks : (image, point, 2) float64 as (x, y) in pixels
+    missed : (image, point), the largest forward-backward distance since the image of the query, as a multiple of the
+        allowed one
+
+    Raises
+    ------
+    MissingOpenCVError
+
+    Examples
+    --------
+    >>> tracks, missed = chain_flow(np.zeros((3, 64, 64, 3), np.uint8), np.array([[1, 20.0, 30.0]]))
+    >>> tracks[2, 0].tolist(), float(missed.max())
+    ([20.0, 30.0], 0.0)
+    """
+    count, height, width = images.shape[:3]
+    tracks = np.repeat(queries[None, :, 1:].astype(float), count, axis=0)
+    missed = np.zeros((count, len(queries)))
+    flow = DISFlow((height, width), side)
+    if len(queries):
+        first, last = int(queries[:, 0].min()), int(queries[:, 0].max())
+        for order in (range(first, count), range(last, -1, -1)):
+            _chain(flow, images, queries[:, 0], order, tolerance, tracks, missed)
+    return tracks, missed
+
+
+def _chain(
+    flow: DISFlow,
+    images: np.ndarray,
+    known_in: np.ndarray,
+    order: Iterable[int],
+    tolerance: float,
+    tracks: np.ndarray,
+    missed: np.ndarray,
+) -> None:
+    """Fill in the images after that of each query, in this order of the images."""
+    order = list(order)
+    reached = np.zeros(len(known_in), bool)
+    grey = flow.grey(images[order[0]])
+    for image, following in pairwise(order):
+        reached |= known_in == image
+        later = flow.grey(images[following])
+        there, back = flow.between(grey, later), flow.between(later, grey)
+        here = tracks[image, reached] * flow.scale
+        step = flow_at(there, here)
+        miss = np.linalg.norm(step + flow_at(back, here + step), axis=-1)
+        allowed = tolerance + 0.1 * np.linalg.norm(step, axis=-1)
+        tracks[following, reached] = (here + step) / flow.scale
+        missed[following, reached] = np.maximum(missed[image, reached], miss / allowed)
+        grey = later

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
-from analyses.optical_flow import DIS_SIDE, DISFlow, flow_at
+from analyses.optical_flow import DIS_SIDE, chain_flow
 from store.arguments import check_fields
 from store.checks import integer
 from store.errors import InvalidInputError
@@ -73,39 +69,8 @@ class FlowTracker:
             Where OpenCV is not installed.
         """
         video, asked = clip_and_queries(images, queries)
-        count, height, width = video.shape[:3]
-        tracks = np.repeat(asked[None, :, 1:], count, axis=0)
-        missed = np.zeros((count, len(asked)))
-        flow = DISFlow((height, width), self.side)
-        if len(asked):
-            first, last = int(asked[:, 0].min()), int(asked[:, 0].max())
-            self._follow(flow, video, asked, range(first, count), tracks, missed)
-            self._follow(flow, video, asked, range(last, -1, -1), tracks, missed)
+        height, width = video.shape[1:3]
+        tracks, missed = chain_flow(video, asked, self.side, self.tolerance)
         confidence = 1 / (1 + missed**2)
         inside = ((tracks >= 0) & (tracks <= [width, height])).all(-1)
         return PointTracks(asked, tracks, inside & (missed <= 1), confidence, {"tracker": "flow", **asdict(self)})
-
-    def _follow(
-        self,
-        flow: DISFlow,
-        video: np.ndarray,
-        asked: np.ndarray,
-        order: Iterable[int],
-        tracks: np.ndarray,
-        missed: np.ndarray,
-    ) -> None:
-        """Fill in the images after that of each query, in this order of the images."""
-        order = list(order)
-        reached = np.zeros(len(asked), bool)
-        grey = flow.grey(video[order[0]])
-        for image, following in pairwise(order):
-            reached |= asked[:, 0] == image
-            later = flow.grey(video[following])
-            there, back = flow.between(grey, later), flow.between(later, grey)
-            here = tracks[image, reached] * flow.scale
-            step = flow_at(there, here)
-            miss = np.linalg.norm(step + flow_at(back, here + step), axis=-1)
-            allowed = self.tolerance + 0.1 * np.linalg.norm(step, axis=-1)
-            tracks[following, reached] = (here + step) / flow.scale
-            missed[following, reached] = np.maximum(missed[image, reached], miss / allowed)
-            grey = later

@@ -68,10 +68,11 @@ class TrackingOptions:
         makes every point visible.
     min_confidence : float
         A point is also hidden if less than this fraction of the cost lies around the match.
-    visibility : "limits" or "calibrated"
+    visibility : "limits", "calibrated" or "flow"
         "limits" hides points beyond the two limits above. "calibrated" hides points with a probability of being visible
         below 0.5, and that probability is then the confidence
-        (:func:`analyses.tracking.visibility.visibility_probability`).
+        (:func:`analyses.tracking.visibility.visibility_probability`). "flow" does so too, from the same matches and
+        from their agreement with chained optical flow, which needs OpenCV; positions stay those of the matches.
     levels : tuple of int
         After the whole image (1), points are looked at again in crops whose sides are smaller by these factors
         (:class:`analyses.tracking.closer.CloserLook`); a factor that is listed twice is used twice. (1,) takes no
@@ -121,7 +122,7 @@ class TrackingOptions:
     smoothness: float = 0.3
     max_cycle_error: float = 0.5
     min_confidence: float = 0.0
-    visibility: Literal["limits", "calibrated"] = "limits"
+    visibility: Literal["limits", "calibrated", "flow"] = "limits"
     levels: tuple[int, ...] = (1,)
     crops: Literal["auto", "compensate", "follow"] = "auto"
     crop_margin: float = 1.0

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from analyses.arrays import BUDGET_BYTES
+from analyses.optical_flow import chain_flow, opencv
 from analyses.selection.defaults import matched_with
 from analyses.selection.layer_selection import LayerSelection
 from analyses.tracking.levels import LeveledTracking
@@ -91,6 +92,8 @@ def track_points(
     InvalidInputError
         Before the model runs: a query outside the clip, options or a size that the backbone does not take.
     UnknownLayerError
+    MissingOpenCVError
+        For visibility="flow" without OpenCV.
 
     Warns
     -----
@@ -117,6 +120,8 @@ def track_points(
     options = options or TrackingOptions()
     run = _run_of(backbone, layer, step, heads, prompt, steps, seed)
     size = size or backbone.default_size[:2]
+    if options.visibility == "flow":
+        opencv()  # its absence is told before the model runs
     _check_size(backbone, size, (height, width))
     model = LayerTokens(backbone, video, size, options, run, conditioning)
     length = chunk_length(backbone, options, size)
@@ -127,8 +132,9 @@ def track_points(
     seconds = time.perf_counter() - began
     tracks, confidence = found[-1].tracks, found[-1].mass
     visibility = within_limits(found, options, (height, width))
-    if options.visibility == "calibrated":
-        confidence = visibility_probability(found, (height, width), asked[:, 0].astype(int))
+    if options.visibility != "limits":
+        flow = chain_flow(video, asked) if options.visibility == "flow" else None
+        confidence = visibility_probability(found, (height, width), asked[:, 0].astype(int), flow)
         visibility = confidence >= 0.5
     own = asked[:, 0].astype(int), np.arange(len(asked))
     visibility[own], confidence[own] = True, 1.0
@@ -141,7 +147,7 @@ def track_points(
         "levels": list(options.levels),
         "size": list(size),
         **({"conditioning": digests_of_values(conditioning)} if conditioning else {}),
-        **({"calibrated": True} if options.visibility == "calibrated" else {}),
+        **({"calibrated": True} if options.visibility != "limits" else {}),
         "chunks": model.chunks,
         **({"crops": {str(level): number for level, number in tracking.crops.items()}} if tracking.crops else {}),
         "seconds": round(seconds, 3),

@@ -11,28 +11,40 @@ from scipy.special import expit
 
 from analyses.arrays import BUDGET_BYTES
 from analyses.selection.defaults import matched_with
+from analyses.trackers.optical_flow import FlowTracker
 from analyses.tracking.levels import LeveledTracking
 from analyses.tracking.options import TrackingOptions
 from analyses.tracking.tokens import LayerTokens, TrackingRun, chunk_length
-from analyses.tracking.visibility import WEIGHTS, visibility_features, within_limits
-from benchmarks.mini_quality.real import SIZE, left_out
+from analyses.tracking.visibility import FLOW_WEIGHTS, WEIGHTS, flow_features, visibility_features, within_limits
+from benchmarks.mini_quality.real import SIZE, every, left_out, tracked_clips
 from benchmarks.tracking.ablation import FIRST
 from benchmarks.tracking.clips import real_clips, scene_clips
 from probe import Backbone
 from store import Clip
 
 TUNING, OTHERS, OTHERS_FIRST = 16, 16, 3000
+STRIDES = (1, 4)
 _LEVELS = {6: (1,), 9: (1, 2)}
 _RIDGE = 1.0
+_LOG_ODDS = 1
 
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Pairs of a point and a later image: features (feature, pair), whether it is visible, and what the limits say."""
+    """Pairs of a point and a later image: features (feature, pair), those of the flow but for the log odds, whether it
+    is visible, and what the limits and the flow say."""
 
     features: np.ndarray
+    of_flow: np.ndarray
     visible: np.ndarray
     limits: np.ndarray
+    flow: np.ndarray
+
+    def with_flow(self, weights: np.ndarray) -> np.ndarray:
+        """Features (feature, pair) of the second regression."""
+        found = self.of_flow.copy()
+        found[_LOG_ODDS] = weights @ self.features
+        return found
 
 
 def visibility_report(backbone: Backbone, layer: int | None, step: int | None) -> str:
@@ -41,17 +53,28 @@ def visibility_report(backbone: Backbone, layer: int | None, step: int | None) -
     for count, levels in _LEVELS.items():
         tuning = _gathered(backbone, layer, step, scene_clips(FIRST, TUNING), levels)
         fitted = fit(tuning.features, tuning.visible)
-        numbers = ", ".join(f"{value:.2f}" for value in fitted)
-        parts.append(f"Levels {levels}, fitted on {TUNING} tuning scenes (seeds {FIRST} and up): `[{numbers}]`.")
+        flow = fit(tuning.with_flow(fitted), tuning.visible)
+        parts.append(
+            f"Levels {levels}, fitted on {TUNING} tuning scenes (seeds {FIRST} and up): `{_listed(fitted)}`, with flow "
+            f"`{_listed(flow)}`."
+        )
         others = _gathered(backbone, layer, step, scene_clips(OTHERS_FIRST, OTHERS), levels)
-        known = WEIGHTS[count]
         parts.append(f"{OTHERS} other scenes (seeds {OTHERS_FIRST} and up), {others.visible.size} pairs:")
-        parts += [_table(others, known, fitted), _curve(others, fitted)]
-        for name, clip in real_clips(4).items():
-            real = _gathered(backbone, layer, step, {name: clip}, levels, SIZE)
-            parts.append(f"{name}, every 4. image, {SIZE[1]} x {SIZE[0]} px, {real.visible.size} pairs:")
-            parts += [_table(real, known, fitted), _areas(real)]
+        parts += [_table(others, count, fitted, flow), _curve(others, expit(fitted @ others.features))]
+        parts.append(_curve(others, expit(flow @ others.with_flow(fitted)), "with flow, "))
+        for stride in STRIDES:
+            shown = {f"{SIZE[1]} x {SIZE[0]} px": real_clips(stride)}
+            shown["own size"] = {name: clip[::stride] for name, clip in tracked_clips().items()}
+            for size, clips in shown.items():
+                for name, clip in clips.items():
+                    real = _gathered(backbone, layer, step, {name: clip}, levels, SIZE)
+                    parts.append(f"{name}, {every(stride)}, {size}, {real.visible.size} pairs:")
+                    parts += [_table(real, count, fitted, flow), _areas(real)]
     return "\n\n".join([*parts, left_out()])
+
+
+def _listed(weights: np.ndarray) -> str:
+    return f"[{', '.join(f'{value:.2f}' for value in weights)}]"
 
 
 def fit(features: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -90,8 +113,13 @@ def _gathered(
         length = chunk_length(backbone, options, size)
         tracks = LeveledTracking(model, options, extent, len(clip), length, BUDGET_BYTES).track(queries)
         features = visibility_features(tracks, extent, queries[:, 0].astype(int))[:, 1:].reshape(_count(levels), -1)
-        limits = within_limits(tracks, options, extent)[1:].ravel()
-        found.append((features, clip.visibility[1:, mine].ravel(), limits))
+        chained = FlowTracker()(clip.images, queries)
+        missed = np.sqrt(1 / chained.confidence - 1)
+        zeros = np.zeros(chained.tracks.shape[:2])
+        of_flow = flow_features(zeros, tracks, extent, queries[:, 0].astype(int), (chained.tracks, missed))
+        limits = within_limits(tracks, options, extent)
+        said = (clip.visibility[:, mine], limits, chained.visibility)
+        found.append((features, of_flow[:, 1:].reshape(len(of_flow), -1), *(part[1:].ravel() for part in said)))
     parts = zip(*found, strict=True)
     return _Pairs(*(np.concatenate(part, -1) for part in parts))
 
@@ -100,15 +128,19 @@ def _count(levels: tuple[int, ...]) -> int:
     return next(count for count, known in _LEVELS.items() if known == levels)
 
 
-def _table(pairs: _Pairs, known: np.ndarray, fitted: np.ndarray) -> str:
-    """Accuracy and Brier score of constants, of the limits, and of the probabilities."""
+def _table(pairs: _Pairs, count: int, fitted: np.ndarray, flow: np.ndarray) -> str:
+    """Accuracy and Brier score of constants, of the limits, of chained flow, and of the probabilities."""
+    known = WEIGHTS[count]
     share, visible = pairs.visible.mean(), pairs.visible
     ways = {
         "all visible": np.ones(visible.size),
         f"the majority ({100 * max(share, 1 - share):.0f} %), a constant of its share": np.full(visible.size, share),
         "limits": pairs.limits.astype(float),
+        "chained flow": pairs.flow.astype(float),
         "calibrated, as it is": expit(known @ pairs.features),
         "calibrated, fitted here": expit(fitted @ pairs.features),
+        "with flow, as it is": expit(FLOW_WEIGHTS[count] @ pairs.with_flow(known)),
+        "with flow, fitted here": expit(flow @ pairs.with_flow(fitted)),
     }
     lines = ["| | accuracy, % | Brier score |", "|---|---:|---:|"]
     for name, probability in ways.items():
@@ -117,9 +149,8 @@ def _table(pairs: _Pairs, known: np.ndarray, fitted: np.ndarray) -> str:
     return "\n".join(lines)
 
 
-def _curve(pairs: _Pairs, weights: np.ndarray) -> str:
+def _curve(pairs: _Pairs, probability: np.ndarray, which: str = "") -> str:
     """Mean stated probability and true share in fifths of its range."""
-    probability = expit(weights @ pairs.features)
     bins = np.clip((5 * probability).astype(int), 0, 4)
     columns = [
         (100 * probability[bins == n].mean(), 100 * pairs.visible[bins == n].mean())
@@ -127,7 +158,8 @@ def _curve(pairs: _Pairs, weights: np.ndarray) -> str:
         if (bins == n).any()
     ]
     stated, true = (" | ".join(f"{column[row]:.0f}" for column in columns) for row in range(2))
-    return f"| stated probability, mean % | {stated} |\n|---|{'---:|' * len(columns)}\n| truly visible, % | {true} |"
+    head = f"| {which}stated probability, mean % | {stated} |"
+    return f"{head}\n|---|{'---:|' * len(columns)}\n| truly visible, % | {true} |"
 
 
 def _areas(pairs: _Pairs) -> str:

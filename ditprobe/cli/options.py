@@ -142,6 +142,13 @@ Crops = Annotated[
     Literal["auto", "compensate", "follow"],
     typer.Option(help="Take the coarse motion out of closer looks, or follow points that move alike."),
 ]
+Visibility = Annotated[
+    Literal["limits", "calibrated", "flow"],
+    typer.Option(
+        help="Tell hidden points by limits, by a probability, or by one that also reads optical flow, which suits real "
+        "videos best."
+    ),
+]
 ClipNoise = Annotated[Noise, typer.Option(help="Noise added to the clip.", rich_help_panel=RUN)]
 Prompt = Annotated[str, typer.Option(metavar="TEXT", help="Prompt for the model.", rich_help_panel=RUN)]
 

@@ -32,34 +32,40 @@ def tracking_options(
     levels: tuple[int, ...] = (1,),
     max_crops: int | None = None,
     crops: Literal["auto", "compensate", "follow"] = "auto",
+    visibility: Literal["limits", "calibrated", "flow"] = "limits",
 ) -> TrackingOptions:
     """Return the tracking procedure from the options of the same names.
 
     Raises
     ------
     InvalidInputError
-        For whole encoded clips or a closer look in the published procedure, for levels that do not begin with 1, and
-        for crop options without a closer look.
+        For whole encoded clips, a closer look or another visibility in the published procedure, for levels that do not
+        begin with 1, and for crop options without a closer look.
 
     Examples
     --------
     >>> tracking_options("difftrack-tracking", "images", "forward").noise
     'forward'
     """
-    check_procedure(preset, encode, levels, max_crops, crops)
+    check_procedure(preset, encode, levels, max_crops, crops, visibility)
     from analyses.tracking.options import PUBLISHED, TrackingOptions
 
     if preset == "exact":
         limit: dict[str, Any] = {} if max_crops is None else {"max_crops": max_crops}
-        return TrackingOptions(encode=encode, noise=noise, levels=levels, crops=crops, **limit)
+        return TrackingOptions(encode=encode, noise=noise, levels=levels, crops=crops, visibility=visibility, **limit)
     return replace(PUBLISHED, noise=noise)
 
 
 def check_procedure(
-    preset: str, encode: str, levels: tuple[int, ...] = (1,), max_crops: int | None = None, crops: str = "auto"
+    preset: str,
+    encode: str,
+    levels: tuple[int, ...] = (1,),
+    max_crops: int | None = None,
+    crops: str = "auto",
+    visibility: str = "limits",
 ) -> None:
-    """Raise for whole encoded clips or closer looks in the published procedure, and for crop options without a closer
-    look.
+    """Raise for whole encoded clips, closer looks or another visibility in the published procedure, and for crop
+    options without a closer look.
 
     Raises
     ------
@@ -69,6 +75,8 @@ def check_procedure(
         raise InvalidInputError("--preset difftrack-tracking encodes images alone. Leave --encode clip out.")
     if preset != "exact" and levels != (1,):
         raise InvalidInputError("--preset difftrack-tracking sees whole images alone. Leave --levels out.")
+    if preset != "exact" and visibility != "limits":
+        raise InvalidInputError("--preset difftrack-tracking calls every point visible. Leave --visibility out.")
     if max_crops is not None and len(levels) < 2:
         raise InvalidInputError("--max-crops counts the crops of a closer look. Add --levels 1,2.")
     if crops != "auto" and len(levels) < 2:
@@ -87,6 +95,7 @@ class MatchingOptions(OptionGroup):
     levels: options.Levels = None
     max_crops: options.MaxCrops = None
     crops: options.Crops = "auto"
+    visibility: options.Visibility = "limits"
     noise: options.ClipNoise = "clean"
     prompt: options.Prompt = ""
     seed: options.Seed = 0
@@ -104,7 +113,7 @@ class MatchingOptions(OptionGroup):
         ------
         InvalidInputError
         """
-        check_procedure(self.preset, self.encode, self.level_numbers, self.max_crops, self.crops)
+        check_procedure(self.preset, self.encode, self.level_numbers, self.max_crops, self.crops, self.visibility)
         parsing.numbers(self.heads, "heads")
         options.check_size(parsing.pixel_size(self.size), backbone)
         layer_option(self.layer)
@@ -133,7 +142,9 @@ class MatchingOptions(OptionGroup):
         layer, step, kept = matched(model, self.layer, self.step, None if heads == "all" else heads, self.steps)
         run = {"prompt": self.prompt, "seed": self.seed, "steps": self.steps, "size": parsing.pixel_size(self.size)}
         levels = self.level_numbers
-        procedure = tracking_options(self.preset, self.encode, self.noise, levels, self.max_crops, self.crops)
+        procedure = tracking_options(
+            self.preset, self.encode, self.noise, levels, self.max_crops, self.crops, self.visibility
+        )
         return {"layer": layer, "step": step, "heads": kept, "options": procedure, **run}
 
 

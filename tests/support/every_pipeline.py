@@ -87,6 +87,7 @@ _OWN: dict[str, tuple[tuple[Collection[str], str], ...]] = {
     "TestConsisID": ((_SPLIT, "does not take a clip of 2 latent frames"),),
     "TestFunControl": ((_SPLIT, "does not take a clip of 2 latent frames"),),
     "TestVideoToVideo": ((_SPLIT, "does not take a clip of 2 latent frames"),),
+    "TestLatte": ((_SPLIT, "does not take a clip of 2 latent frames"),),
     "TestCosmos1": ((_GROUPS, "finds no spatial heads"),),
     "TestLTXVideo": ((_SPLIT, "the rates at which positions .* turn are not known"),),
     "TestLTXImageToVideo": ((_SPLIT, "the rates at which positions .* turn are not known"),),

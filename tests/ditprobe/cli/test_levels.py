@@ -43,3 +43,11 @@ def test_a_plan_counts_no_more_crops_than_are_allowed():
     with pytest.raises(InvalidInputError, match="--crops says how a closer look is taken"):
         MatchingOptions(crops="follow").check("mini")
     assert MatchingOptions(levels="1,2", crops="follow").settings(mini)["options"].crops == "follow"
+
+
+def test_visibility_is_an_option_of_our_procedure_alone():
+    options = MatchingOptions(visibility="flow")
+    options.check("mini")
+    assert options.settings(load_backbone("mini"))["options"].visibility == "flow"
+    with pytest.raises(InvalidInputError, match="Leave --visibility out"):
+        MatchingOptions(visibility="flow", preset="difftrack-tracking").check("mini")

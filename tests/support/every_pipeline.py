@@ -69,6 +69,7 @@ def reason_of(name: str, backbone: dp.Backbone, path: str) -> str | None:
 
 def _refused(name: str, backbone: dp.Backbone) -> Iterator[tuple[Collection[str], str]]:
     family, size = type(backbone), cases()[name].size
+    yield from _OWN.get(name, ())  # before what holds of its kind
     if backbone.text_position is None:
         yield _TEXT, "text is attended to separately"
     if family.factorised:
@@ -78,7 +79,6 @@ def _refused(name: str, backbone: dp.Backbone) -> Iterator[tuple[Collection[str]
         yield _POSITIONS, "cannot be replaced"
     if not encodes_images(backbone, (size["height"], size["width"])):
         yield _TRACKED, "an image alone cannot be encoded"
-    yield from _OWN.get(name, ())
 
 
 _OWN: dict[str, tuple[tuple[Collection[str], str], ...]] = {

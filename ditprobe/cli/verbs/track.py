@@ -145,8 +145,9 @@ def track(
     _tell(found)
     if backbone in MINIS and (shown.height, shown.width) != SEEN:
         complain(
-            f"note: {backbone} has seen synthetic scenes of {SEEN[0]} x {SEEN[1]} px only. On real video it does "
-            "no better than 'nothing moves', and calls nearly every point visible (docs/benchmarks.md)."
+            f"note: {backbone} has seen synthetic scenes of {SEEN[0]} x {SEEN[1]} px only. On real video whole images "
+            "do no better than 'nothing moves', and nearly every point is called visible. On two clips, "
+            "--levels 1,2,4 and --visibility flow did better (docs/benchmarks.md)."
         )
 
 

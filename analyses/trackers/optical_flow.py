@@ -42,6 +42,7 @@ class FlowTracker:
     --------
     A smooth pattern that moves 2 pixels to the right from image to image:
 
+    >>> import numpy as np
     >>> y, x = np.mgrid[:64, :64]
     >>> images = [128 + 60 * np.sin((x - 2 * n) / 4) + 60 * np.sin(y / 5) for n in range(3)]
     >>> images = np.repeat(np.stack(images)[..., None], 3, -1).astype(np.uint8)

@@ -22,7 +22,7 @@ help:
 	@echo "make test-gpu   the tests that need a GPU"
 	@echo "make check      the linters, the types and the fast tests, in about a minute"
 	@echo "make lint       ruff, mypy, import-linter"
-	@echo "make bench      the figures of docs/benchmarks.md"
+	@echo "make bench      the figures of docs/benchmarks"
 	@echo "make notebooks  run the notebooks and keep their pictures"
 	@echo "make docs       the documentation site, in site/"
 

@@ -231,7 +231,7 @@ for label, found in again.items():
 # which reproduces the numbers of the released code on the same queries and keys. It calls every point visible, takes
 # the best cell without refining it, and indexes cells as the release does. It was designed for large images, in which a
 # cell is small; here a cell is wider than the largest threshold. The table has four scenes, and the largest threshold
-# (16 px) next to the average. [Benchmarks](../docs/benchmarks.md) compares whole sets and the gain from each part.
+# (16 px) next to the average. [Benchmarks](../docs/benchmarks/tracking.md) compares whole sets and the gain from each part.
 
 # %%
 published = {"published": dp.BackboneTracker(backbone, options=PUBLISHED), "mini": trackers["mini"]}

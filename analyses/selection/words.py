@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from analyses.selection.layer_selection import LayerSelection
 
 FEW_CLIPS = 8
-"""Number of clips above which 95 % intervals cover the truth about 95 times in 100 (docs/benchmarks.md)."""
+"""Number of clips above which 95 % intervals cover the truth about 95 times in 100 (docs/benchmarks/accuracy.md)."""
 SMALL_THRESHOLD = 1.0
 STILL = 0.25
 """Fraction of moving pairs below which a sweep shows little motion."""

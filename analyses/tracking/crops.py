@@ -110,7 +110,7 @@ def follow(centres: np.ndarray, clip: tuple[int, int], size: tuple[int, int], le
 
     A crop may extend beyond the clip, so that a point always stays at the same place of its crop. Models match points
     best that do not move: crops that are shifted into the image, and so show a point elsewhere, gain nothing
-    (docs/benchmarks.md).
+    (docs/benchmarks/crops.md).
 
     Parameters
     ----------

@@ -147,10 +147,10 @@ def visibility_probability(
 
     Notes
     -----
-    Fitted with ``mini`` on tuning scenes; docs/benchmarks.md has the calibration curve and Brier scores on others.
+    Fitted with ``mini`` on tuning scenes; see docs/benchmarks/crops.md for its calibration and Brier scores.
     ``python -m benchmarks.tracking --parts visibility`` fits it again. It also hides points outside the image, since
     one feature is their distance from the border. On real clips the consistency of matches hardly distinguishes hidden
-    from visible points, and without flow the probability is too high (docs/benchmarks.md).
+    from visible points, and without flow the probability is too high (docs/benchmarks/crops.md).
 
     Examples
     --------

@@ -127,7 +127,7 @@ def plan_training(method: TrainedMethod, backbone: Backbone, size: Size | None =
 
     The memory is an estimate from the sizes of the model: about 17 numbers of a token and channel are kept in each
     layer; with gradient checkpointing one, and those of one layer with what its backward pass makes. Measured figures
-    are in docs/benchmarks.md.
+    are in docs/benchmarks/adapters.md.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@
 # that has the same motion in that layer (DiTFlow, Pondaven et al., 2025). Then measure whether it worked.
 #
 # The numbers are those of the small bundled backbone on synthetic scenes, for a handful of clips. The experiment with
-# forty references, all methods and intervals is in [benchmarks](../docs/benchmarks/transfer.md).
+# all references, all methods and intervals is in [benchmarks](../docs/benchmarks/transfer.md).
 
 # %%
 import shutil

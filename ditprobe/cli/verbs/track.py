@@ -147,7 +147,7 @@ def track(
         complain(
             f"note: {backbone} has seen synthetic scenes of {SEEN[0]} x {SEEN[1]} px only. On real video whole images "
             "do no better than 'nothing moves', and nearly every point is called visible. On two clips, "
-            "--levels 1,2,4 and --visibility flow did better (docs/benchmarks/tracking.md)."
+            "--levels 1,2,4 and --visibility flow did better (docs/benchmarks/crops.md)."
         )
 
 

@@ -61,8 +61,11 @@ class FollowYourMotion(TrainedMethod):
     sampled : int, optional
         Latent frames that are shown to the temporal LoRA; by default 5 of 21, as published, at least 3. With all
         of them, nothing is sampled.
-    positions, ends, motion_weight, motion_of
+    positions, ends, motion_of
         As of :class:`generators.adapters.decoupled.objectives.SparseSettings`.
+    motion_weight : float, optional
+        Weight of the motion loss; published is 1. On the bundled backbones 0.1 was tuned for preset "exact": with 1 a
+        clip of the reference's own caption does not fit the reference.
     trained : "both", "spatial" or "temporal"
         Which of them are trained and used.
     keep_spatial : bool
@@ -85,7 +88,7 @@ class FollowYourMotion(TrainedMethod):
     sampled: int | None = None
     positions: PositionsOf = "adaptive"
     ends: bool = False
-    motion_weight: float = 1.0
+    motion_weight: float | None = None
     motion_of: MotionOf = "prediction"
     trained: Trained = "both"
     keep_spatial: bool = True
@@ -93,7 +96,8 @@ class FollowYourMotion(TrainedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        finite(self.motion_weight, "motion_weight", min_value=0)
+        if self.motion_weight is not None:
+            finite(self.motion_weight, "motion_weight", min_value=0)
         one_of(self.trained, ("both", SPATIAL, TEMPORAL), "trained")
         for name in ("rank", "sampled"):
             if getattr(self, name) is not None:
@@ -128,6 +132,12 @@ class FollowYourMotion(TrainedMethod):
         """The number of latent frames that the temporal LoRA is shown."""
         frames = backbone.layout(*size).frames
         return default_sampled(backbone, frames) if self.sampled is None else self.sampled
+
+    def resolve_motion_weight(self, backbone: Backbone) -> float:
+        """The weight of the motion loss: given, tuned, or published."""
+        if self.motion_weight is not None:
+            return self.motion_weight
+        return TUNED_MOTION_WEIGHT if self.preset == "exact" and backbone.name in TUNED else 1.0
 
     def new_adapter(self, backbone: Backbone, size: Size | None = None) -> MotionAdapter:
         """An adapter of as many parameters, for plans: half of the heads of each layer are in a group."""
@@ -209,7 +219,7 @@ class FollowYourMotion(TrainedMethod):
             sampled=self.resolve_sampled(backbone, Size(clip.height, clip.width, len(clip))),
             positions=self.positions,
             ends=self.ends,
-            motion_weight=self.motion_weight,
+            motion_weight=self.resolve_motion_weight(backbone),
             motion_of=self.motion_of,
             preset=self.preset,
         )
@@ -218,11 +228,12 @@ class FollowYourMotion(TrainedMethod):
 
     def training_details(self, backbone: Backbone) -> dict[str, Any]:
         """The settings of both trainings, and those of the method."""
-        own = ("preset", "split", "undecided", "sampled", "positions", "ends", "motion_weight", "motion_of", "trained")
+        own = ("preset", "split", "undecided", "sampled", "positions", "ends", "motion_of", "trained")
         return {
             "training": asdict(self.resolve_training(backbone)),
             "spatial_training": asdict(self.resolve_spatial_training(backbone)),
-            "settings": {name: getattr(self, name) for name in own},
+            "settings": {name: getattr(self, name) for name in own}
+            | {"motion_weight": self.resolve_motion_weight(backbone)},
         }
 
     def total_steps(self, backbone: Backbone) -> int:
@@ -271,9 +282,17 @@ PUBLISHED: Mapping[str, Mapping[str, Training]] = {
 }
 """Settings of the paper (Wan2.1; its rate is not stated, that of the code is used) and of the released code."""
 
-_ON_MINIS = {
-    SPATIAL: Training(steps=100, learning_rate=3e-3, warm_up=20, tracking_weight=0.0),
-    TEMPORAL: Training(steps=200, learning_rate=3e-3, warm_up=20, tracking_weight=0.0),
+
+def _on_minis(rate: float) -> Mapping[str, Training]:
+    temporal = Training(steps=200, learning_rate=rate, warm_up=20, tracking_weight=0.0)
+    return {SPATIAL: replace(temporal, steps=100), TEMPORAL: temporal}
+
+
+TUNED: Mapping[str, Mapping[str, Training]] = {
+    "mini": _on_minis(1e-3),
+    **dict.fromkeys(("mini-rope", "mini@1", "mini-rope@1"), _on_minis(3e-3)),
 }
-TUNED: Mapping[str, Mapping[str, Training]] = dict.fromkeys(("mini", "mini-rope", "mini@1", "mini-rope@1"), _ON_MINIS)
-"""For the bundled backbones: the rate and steps of the other LoRA, with half as many steps on images."""
+"""For the bundled backbones: the steps of the other LoRA, with half as many on images, and the best rate."""
+
+TUNED_MOTION_WEIGHT = 0.1
+"""For the bundled backbones."""

@@ -232,6 +232,17 @@ def test_sparse_objective_shows_its_positions_and_weighs_its_motion_loss(mini: A
     assert sorted(random.places(0)) == list(random.places(0))
 
 
+def test_the_motion_loss_has_the_tuned_weight_on_the_bundled_backbones_and_the_published_one_elsewhere(
+    mini: Any,
+) -> None:
+    wan = load_backbone(FAMILIES["wan"].make())
+    assert FollowYourMotion().resolve_motion_weight(mini) == 0.1
+    assert FollowYourMotion(preset="paper").resolve_motion_weight(mini) == 1.0
+    assert FollowYourMotion().resolve_motion_weight(wan) == 1.0
+    assert FollowYourMotion(motion_weight=0.0).resolve_motion_weight(mini) == 0.0
+    assert FollowYourMotion().training_details(mini)["settings"]["motion_weight"] == 0.1
+
+
 # Groups of heads --------------------------------------------------------------------------------------------------
 
 

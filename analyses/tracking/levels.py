@@ -65,16 +65,18 @@ class LeveledTracking:
         anchors = queries[:, 0].astype(int)
         plans = self._plans(anchors)
         levels = levels_for(self.options, anchors)
-        expected = expected_chunks(queries, self.clip, self.images, self.model.layout(2), self.length, self.options)
-        self._ahead = sum(expected)
-        found = [self.track_whole(queries)]
-        for number, level in enumerate(levels[1:] if plans else (), start=1):
-            crops = self.look.crops(found[-1], anchors, level)
-            self.crops[level] = self.crops.get(level, 0) + len(crops)
-            # the expected cost of the level is replaced by the actual one once its crops are known
-            expected[number] = sum(count_chunks(self.look.plans_of(crop, anchors)) for crop in crops)
+        expected: list[int] = []
+        if self.tell is not None:
+            expected = expected_chunks(queries, self.clip, self.images, self.model.layout(2), self.length, self.options)
             self._ahead = sum(expected)
-            found.append(self.look.refine(found[-1], anchors, level, crops))
+        found, look = [self.track_whole(queries)], self.look
+        for number, level in enumerate(levels[1:] if plans else (), start=1):
+            crops = look.crops(found[-1], anchors, level)
+            self.crops[level] = self.crops.get(level, 0) + len(crops)
+            if expected:  # the expected cost of the level is replaced by the actual one once its crops are known
+                expected[number] = sum(count_chunks(look.plans_of(crop, anchors)) for crop in crops)
+                self._ahead = sum(expected)
+            found.append(look.refine(found[-1], anchors, level, crops))
         return found
 
     def _plans(self, anchors: np.ndarray) -> Plans:

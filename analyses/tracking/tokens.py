@@ -174,12 +174,11 @@ class LayerTokens:
         with kept_layers(self.backbone, denoiser, layers, run.step, steps=run.steps, heads=run.heads) as kept:
             for _ in run_states(forward, latents, [run.step], noise=self.options.noise, seed=run.seed):
                 pass
-        found = {}
+        found, device = {}, self.backbone.device  # costly to find
         for layer in layers:
             capture = kept.captures[layer]
             query, key = (  # of all layers on one device, that of the points
-                part[..., self._channels].flatten(2, 3).to(self.backbone.device, copy=True)
-                for part in (capture.query, capture.key)
+                part[..., self._channels].flatten(2, 3).to(device, copy=True) for part in (capture.query, capture.key)
             )
             offsets = _offsets(origins, windows, query.device)
             found[layer] = ChunkTokens(query, key, capture.layout, offsets)

@@ -61,7 +61,7 @@ Arm = Trained | TransferMethod
 
 _TRAINING = Training(steps=STEPS, warm_up=20, tracking_weight=0.0)
 RATES = {
-    "mini": {DET: 1e-2, DREAMBOOTH: 3e-3, INVERSION: 3e-2, FYM: 1e-3},
+    "mini": {DET: 1e-2, DREAMBOOTH: 3e-3, INVERSION: 3e-2, FYM: 3e-3},
     "mini@1": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 1e-1, FYM: 3e-3},
     "mini-rope": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2, FYM: 3e-3},
     "mini-rope@1": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2, FYM: 3e-3},

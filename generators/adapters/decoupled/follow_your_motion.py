@@ -282,17 +282,10 @@ PUBLISHED: Mapping[str, Mapping[str, Training]] = {
 }
 """Settings of the paper (Wan2.1; its rate is not stated, that of the code is used) and of the released code."""
 
-
-def _on_minis(rate: float) -> Mapping[str, Training]:
-    temporal = Training(steps=200, learning_rate=rate, warm_up=20, tracking_weight=0.0)
-    return {SPATIAL: replace(temporal, steps=100), TEMPORAL: temporal}
-
-
-TUNED: Mapping[str, Mapping[str, Training]] = {
-    "mini": _on_minis(1e-3),
-    **dict.fromkeys(("mini-rope", "mini@1", "mini-rope@1"), _on_minis(3e-3)),
-}
-"""For the bundled backbones: the steps of the other LoRA, with half as many on images, and the best rate."""
+_TEMPORAL = Training(steps=200, learning_rate=3e-3, warm_up=20, tracking_weight=0.0)
+_ON_MINIS = {SPATIAL: replace(_TEMPORAL, steps=100), TEMPORAL: _TEMPORAL}
+TUNED: Mapping[str, Mapping[str, Training]] = dict.fromkeys(("mini", "mini-rope", "mini@1", "mini-rope@1"), _ON_MINIS)
+"""For the bundled backbones: the rate and steps of the other LoRA, with half as many steps on images."""
 
 TUNED_MOTION_WEIGHT = 0.1
 """For the bundled backbones."""

@@ -185,7 +185,8 @@ def ablations(backbone: str) -> dict[str, Arm]:
         training = replace(det.training, tracking_weight=weight)
         found[f"tracking loss {weight:g}, tracked points"] = replace(det, exact_tracks=False, training=training)
     found["caption names the motion"] = replace(det, names_motion=True)
-    found["rate 0.01"] = replace(det, training=replace(det.training, learning_rate=0.01), once=((0, 1, 2),))
+    other = 0.001 if det.training.learning_rate > 0.003 else 0.01
+    found[f"rate {other:g}"] = replace(det, training=replace(det.training, learning_rate=other), once=((0, 1, 2),))
     found["Conv3D"] = replace(det, kind=SpaceTimeKernel, settings=(("width", 16), ("kernel", 3)))
     found["local attention"] = replace(det, kind=LocalAttention, settings=(("width", 64), ("window", (3, 5, 5))))
     for place in ("qkv", "kv"):

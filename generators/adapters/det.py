@@ -157,19 +157,20 @@ def published_training(backbone: Backbone, preset: LossPreset = "exact") -> Trai
 _ON_MINIS = Training(steps=200, learning_rate=3e-3, warm_up=20, tracking_weight=0.0)
 
 
-def _tuned_on_minis(rate: float) -> Mapping[str, tuple[Training | None, dict[str, Any]]]:
+def _tuned_on_minis(rate: float, keep: float) -> Mapping[str, tuple[Training | None, dict[str, Any]]]:
     return {
-        "det": (replace(_ON_MINIS, learning_rate=rate, tracking_weight=0.1), {"width": 64, "keep": 1.0}),
+        "det": (replace(_ON_MINIS, learning_rate=rate, tracking_weight=0.1), {"width": 64, "keep": keep}),
         "dreambooth": (_ON_MINIS, {"rank": 32}),
         "motion-inversion": (replace(_ON_MINIS, learning_rate=3e-2), {}),
     }
 
 
 TUNED: Mapping[str, Mapping[str, tuple[Training | None, dict[str, Any]]]] = {
-    "mini": _tuned_on_minis(1e-2),
-    **dict.fromkeys(("mini-rope", "mini@1", "mini-rope@1"), _tuned_on_minis(3e-3)),
+    "mini": _tuned_on_minis(1e-2, KEPT),
+    **dict.fromkeys(("mini-rope", "mini@1", "mini-rope@1"), _tuned_on_minis(3e-3, 1.0)),
 }
-"""By backbone and method: the training and further settings, chosen on three tuning scenes, DeT's rate by backbone."""
+"""By backbone and method: the training and further settings, chosen on three tuning scenes. DeT's kept layers are the
+published ones on ``mini``, where all of them bring the reference's colours along, and all elsewhere."""
 
 
 def _tuned(backbone: Backbone, method: str) -> tuple[Training | None, dict[str, Any]]:

@@ -46,12 +46,12 @@ reference
 
 # %%
 caption = "a red disc over blue stripes"
-training = dp.Training(steps=40, learning_rate=3e-3, warm_up=10)
+training = dp.Training(steps=60, learning_rate=1e-2, warm_up=10)
 fitted = dp.DeT(width=64, training=training, keep=0.5).fit(backbone, reference, prompt=caption)
 fitted.adapter
 
 # %% [markdown]
-# The loss of a step depends on the noise level that was drawn for it, so 40 steps do not show a trend; the clips show
+# The loss of a step depends on the noise level that was drawn for it, so 60 steps do not show a trend; the clips show
 # what was learnt.
 
 # %% [markdown]
@@ -124,7 +124,7 @@ by_heads.adapter
 compare("by heads", dp.sample(backbone, prompt, AttachAdapter(by_heads.adapter), **settings))
 
 # %% [markdown]
-# Forty steps are few: these numbers show that it runs, not how good a method is. On the command line,
+# So few steps show that it runs, not how good a method is. On the command line,
 # `ditprobe adapt reference.mp4 --method follow-your-motion --out motion.safetensors` and
 # `ditprobe transfer --adapter motion.safetensors PROMPT` do the same; `--dry-run` first estimates time and memory for
 # your own model.

@@ -39,7 +39,7 @@ SHORTER = {  # what only repeats work; `make notebooks` runs them whole, and the
         "for seed in range(8)}": "for seed in range(2)}",
     },
     "05_adapt": {
-        "steps=40, learning_rate=3e-3, warm_up=10": "steps=6, learning_rate=3e-3, warm_up=2",
+        "steps=60, learning_rate=1e-2, warm_up=10": "steps=6, learning_rate=3e-3, warm_up=2",
         "steps=20, learning_rate=3e-3, warm_up=5": "steps=4, learning_rate=3e-3, warm_up=2",
         '"steps": 20': '"steps": 4',
     },

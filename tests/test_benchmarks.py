@@ -13,7 +13,7 @@ import xarray as xr
 
 from analyses.statistics import by_source
 from benchmarks.adapters import runs
-from benchmarks.adapters.arms import FYM, Trained, ablations, arms, candidates, splits
+from benchmarks.adapters.arms import FYM, Trained, ablations, arms, candidates, splits, weights
 from benchmarks.adapters.cost import _clips, _steps
 from benchmarks.adapters.measures import NEW
 from benchmarks.adapters.runs import Fit
@@ -69,7 +69,7 @@ def test_samples_of_the_coverage_are_drawn_with_replacement() -> None:
 def test_every_trained_arm_can_be_made_and_its_steps_and_clips_are_counted() -> None:
     backbone = load_backbone(new_pipeline(MiniConfig(layers=2)))
     for name in ("mini", "mini-rope"):
-        made = {**arms(name), **ablations(name), **splits(name), **candidates(name)}
+        made = {**arms(name), **ablations(name), **splits(name), **candidates(name), **weights(name)}
         for label, arm in made.items():
             if isinstance(arm, Trained):
                 assert arm.new(backbone).parameter_count > 0, label

@@ -33,6 +33,7 @@ from benchmarks.adapters.arms import (
     is_trained,
     shortened,
     splits,
+    weights,
 )
 from benchmarks.adapters.cost import TUNED_ON, Costs, estimate
 from benchmarks.adapters.measures import NEW, OTHER, mean_of_known
@@ -64,7 +65,8 @@ FITS = {
 FIRST = 4000
 REFERENCES = {"table": 24, "kept": 24, "ablation": 12, "split": 12}
 """Of each part; a reference of both ablations takes nearly five times as long as one of the table."""
-PARTS = ("tune", *REFERENCES)
+TUNING = ("tune", "weight")
+PARTS = (*TUNING, *REFERENCES)
 
 Row = tuple[Arm, tuple[int, ...], tuple[str, ...]]
 """An arm, the layers that are kept, and the prompts that count."""
@@ -82,7 +84,7 @@ class Experiment:
         """The tables of a part; its fits are made first, but for a dry run or what was made alone."""
         title, base, rows = self._rows(part)
         given = self._given
-        if part == "tune":
+        if part in TUNING:
             first, count = TUNED_ON, given.tuned_on
         else:
             first, count = given.first, given.references or REFERENCES[part]
@@ -110,6 +112,11 @@ class Experiment:
             return "Layers of DeT kept at inference, one prompt a reference", "first 6 of 6 layers", self._cut(rows)
         title, base, chosen = {
             "tune": ("Rates, on tuning scenes", PLAIN, candidates(self._backbone)),
+            "weight": (
+                "Follow-Your-Motion and the weight of its motion loss, on tuning scenes",
+                PLAIN,
+                weights(self._backbone),
+            ),
             "table": ("Two prompts a reference", PLAIN, made),
             "ablation": ("DeT, one thing changed", DET, {DET: made[DET], **ablations(self._backbone)}),
             "split": ("Follow-Your-Motion, one thing changed", FYM, {FYM: made[FYM], **splits(self._backbone)}),
@@ -181,7 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=FIRST, help="seed of the first reference")
     parser.add_argument("--results", type=Path, default=Path("runs/adapters.jsonl"))
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--tuned-on", type=int, default=3, help="references of the part 'tune'")
+    parser.add_argument("--tuned-on", type=int, default=3, help="references of the parts 'tune' and 'weight'")
     parser.add_argument("--arms", nargs="+", help="rows by name; all by default")
     parser.add_argument("--training-steps", type=int, help="cut every training to so many, to see that it runs")
     parser.add_argument("--sampling-steps", type=int, default=STEPS, help="of a clip; fewer to see that it runs")

@@ -66,11 +66,11 @@ RATES = {
     "mini-rope": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2, FYM: 3e-3},
     "mini-rope@1": {DET: 3e-3, DREAMBOOTH: 3e-3, INVERSION: 3e-2, FYM: 3e-3},
 }
-"""Chosen by the part "tune": the lowest motion error among rates within 5 points of the plain prompt agreement. Those
-of mini-rope@1 were not tuned."""
+"""Chosen by the parts "tune" and, for Follow-Your-Motion on the present weights, "weight": the lowest motion error
+among rates within 5 points of the plain prompt agreement. Those of mini-rope@1 were not tuned."""
 
 MOTION_WEIGHT = 0.1
-"""Of the motion loss of Follow-Your-Motion, tuned on the tuning scenes: with the published 1 it does not fit."""
+"""Of the motion loss of Follow-Your-Motion, chosen by the part "weight": with the published 1 it does not fit."""
 
 TRIED = {
     DET: (1e-3, 3e-3, 1e-2),
@@ -136,7 +136,7 @@ def splits(backbone: str) -> dict[str, Arm]:
 
 
 def candidates(backbone: str) -> dict[str, Arm]:
-    """Every trained arm at every rate, to choose from on the tuning scenes."""
+    """Every trained arm at every rate, to choose from on the tuning scenes; motion losses have the published weight."""
     found: dict[str, Arm] = {PLAIN: PlainBackbone()}
     for name, arm in arms(backbone).items():
         for rate in TRIED.get(name, ()):
@@ -144,12 +144,34 @@ def candidates(backbone: str) -> dict[str, Arm]:
                 rated_arm = replace(arm, training=replace(arm.training, learning_rate=rate), once=())
             else:
                 assert isinstance(arm, FollowYourMotion)
-                assert arm.training is not None
-                assert arm.spatial_training is not None
-                both = {"training": arm.training, "spatial_training": arm.spatial_training}
-                rated_arm = replace(arm, **{key: replace(each, learning_rate=rate) for key, each in both.items()})
+                rated_arm = _at_rate(replace(arm, motion_weight=1.0), rate)
             found[f"{name}, rate {rate:g}"] = rated_arm
     return found
+
+
+def weights(backbone: str) -> dict[str, Arm]:
+    """Follow-Your-Motion at the published weight of its motion loss and its best rate there, and otherwise."""
+    published = _at_rate(replace(follow_your_motion(backbone), motion_weight=1.0), 1e-3 if backbone == "mini" else 3e-3)
+    assert published.training is not None
+    changes: dict[str, dict[str, Any]] = {
+        "published weight": {},
+        "500 temporal steps": {"training": replace(published.training, steps=500)},
+        "no split": {"split": "none"},
+        "no sparse sampling": {"sampled": 6},
+        "no motion loss": {"motion_weight": 0.0},
+        "neither motion loss nor sparse sampling": {"motion_weight": 0.0, "sampled": 6},
+    }
+    found: dict[str, Arm] = {PLAIN: PlainBackbone()}
+    found |= {name: replace(published, **change) for name, change in changes.items()}
+    low = replace(published, motion_weight=MOTION_WEIGHT)
+    return found | {f"weight {MOTION_WEIGHT:g}, rate {rate:g}": _at_rate(low, rate) for rate in TRIED[FYM]}
+
+
+def _at_rate(arm: FollowYourMotion, rate: float) -> FollowYourMotion:
+    assert arm.training is not None
+    assert arm.spatial_training is not None
+    both = {"training": arm.training, "spatial_training": arm.spatial_training}
+    return replace(arm, **{key: replace(each, learning_rate=rate) for key, each in both.items()})
 
 
 def is_trained(arm: Arm) -> bool:

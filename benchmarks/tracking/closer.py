@@ -127,6 +127,12 @@ def choices(backbone: Backbone, layer: int | None, step: int | None) -> dict[str
         CLOSER: replace(plain, options=TrackingOptions(levels=(1, 1, 2))),
         BOTH: replace(plain, options=TrackingOptions(levels=(1, 1, 2, 4))),
         COMPENSATED: replace(plain, options=TrackingOptions(levels=(1, 1, 2), crops="compensate")),
+    } | {
+        f"ours, levels 1, 2, {name}, margin {margin:g}": replace(
+            plain, options=TrackingOptions(levels=(1, 2), crop_margin=margin, max_crops=crops)
+        )
+        for name, crops in (("five crops", 5), ("all crops", None))
+        for margin in (0.0, 0.5, 1.5, 2.5)
     }
 
 

@@ -236,6 +236,12 @@ def test_one_call_trains_and_transfers_and_a_fit_serves_any_number_of_prompts(na
         assert (again[0].images == made.images).all()
 
 
+def test_det_keeps_the_published_share_on_mini_and_all_layers_of_mini_rope() -> None:
+    assert DeT().resolve_keep(load_backbone("mini")) == 0.35
+    assert DeT().resolve_keep(load_backbone("mini-rope")) == 1.0
+    assert DeT(keep=0.5).resolve_keep(load_backbone("mini")) == 0.5
+
+
 def test_det_keeps_the_first_layers_alone() -> None:
     backbone = backbone_of("cogvideox rotary")
     assert DeT(keep=0.35).new_adapter(backbone).kept(keep=0.35) == (0,)
